@@ -1,0 +1,60 @@
+# Everything a newcomer needs is `make demo` and `make test`. Each target makes the environment it needs first; the second
+# call starts in seconds. `make TORCH=default ...` on a GPU machine takes torch's default build, which brings CUDA.
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= cpu
+IMDB   ?= ../shared/data/imdb
+
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready-$(TORCH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo imdb test test-all check lint format types bench clean env
+
+help: ## say what the targets do
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(READY) ## retrain on the sample reviews, register, promote, score: all of it, on this machine
+	$(BIN)/python -m flows demo
+
+imdb: $(READY) ## the textbook's 1,000 reviews of IMDb, then 4,000 (IMDB=folder with its Parquet files)
+	$(BIN)/python -m flows retrain $(IMDB_FLAGS) --data.split.limit-train-rows 1000 --data.split.validation-fraction 0.3 \
+		--training.epochs 3 --training.frozen-layers 3 --training.learning-rate 2e-4
+	$(BIN)/python -m flows retrain $(IMDB_FLAGS) --data.split.limit-train-rows 4000 --training.epochs 2
+
+IMDB_FLAGS = --data.source.location $(IMDB) --data.source.label-names NEGATIVE,POSITIVE \
+	--data.split.limit-test-rows 2000 --registration.model-name imdb
+
+test: $(READY) ## the tests
+	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
+
+test-all: $(READY) ## the tests and the slow ones
+	$(BIN)/python -m pytest -m "not network"
+
+check: lint types test ## what CI runs
+
+lint: $(READY) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY) ## ruff: mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY) ## pyright, strict
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(READY) ## training and scoring beside what people write, as ratios
+	$(BIN)/python -m tests.bench
+
+clean: ## remove the environment and what tools left; data and models in .nightshift stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find flows tasks tests -name __pycache__ -type d -exec rm -rf {} +
+
+env: $(READY)
+
+$(READY): pyproject.toml constraints.txt deployments/install.sh
+	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH="$(TORCH)" sh deployments/install.sh
+	rm -f $(VENV)/.ready-*
+	touch $@

@@ -1,0 +1,106 @@
+"""Parameters of a flow from the command line, by pydantic-settings: the same models that are forms in the UI."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as CliError
+
+from flows.parameters import RetrainParams, ScoreParams
+from tasks.core.errors import SettingsError
+
+
+class _Nothing(BaseModel):
+    """The demo takes no parameters."""
+
+
+_MODELS: dict[str, type[BaseModel]] = {
+    "demo": _Nothing,
+    "retrain": RetrainParams,
+    "score": ScoreParams,
+}
+
+
+def parse(flow: str, arguments: list[str]) -> Any:
+    """The parameters of a flow.
+
+    Args:
+        flow: demo, retrain or score.
+        arguments: such as ["--training.epochs", "2"]; hyphens and underscores in names are the same.
+    Raises:
+        SettingsError: naming each field that does not exist or does not fit, and what was given.
+        SystemExit: after --help.
+    """
+    model = _without_environment(_MODELS[flow])
+    see = f"see python -m flows {flow} --help"
+    spelled = [_hyphened(argument) for argument in arguments]
+    try:
+        given = CliApp.run(model, cli_args=spelled, cli_exit_on_error=False)
+        return _MODELS[flow].model_validate(given.model_dump())
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}, not {e['input']!r}"
+            for e in error.errors()
+        ]
+        raise SettingsError("; ".join(problems), flow, see) from error
+    except CliError as error:
+        known = list(_options(model))
+        unknown = [a for a in spelled if a.startswith("--") and a.split("=")[0] not in known]
+        if not unknown:
+            raise SettingsError(str(error), flow, see) from error
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise SettingsError(f"There is no field {unknown[0]}", flow, hint + see) from error
+
+
+def _without_environment(model: type[BaseModel]) -> type[BaseSettings]:
+    """The model as a command line that reads nothing else: a variable named `input` must not change what is scored."""
+
+    class Command(BaseSettings, model):  # pyright: ignore[reportIncompatibleVariableOverride]
+        model_config = SettingsConfigDict(
+            nested_model_default_partial_update=True,
+            cli_hide_none_type=True,
+            cli_avoid_json=True,
+            cli_implicit_flags=True,
+            cli_kebab_case=True,
+        )
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings,)
+
+    Command.__name__, Command.__doc__ = model.__name__, model.__doc__
+    return Command
+
+
+def _hyphened(argument: str) -> str:
+    """An option's name with hyphens; values stay as they are."""
+    found = re.match(r"--[^=]+", argument)
+    return argument if not found else found.group().replace("_", "-") + argument[found.end() :]
+
+
+def _options(model: type[BaseModel], prefix: str = "--") -> Iterator[str]:
+    """All options a model makes."""
+    for name, field in model.model_fields.items():
+        option = prefix + name.replace("_", "-")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _options(field.annotation, f"{option}.")
+        else:
+            yield option
+            if field.annotation is bool:
+                yield option.replace("--", "--no-", 1)

@@ -1,0 +1,97 @@
+"""demo: the whole of Nightshift on embedded defaults, from labelled reviews to scored ones."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.parameters import RegistrationParams, RetrainParams, ScoreParams
+from flows.retrain import Retrained, retrain
+from flows.score import score
+from tasks.connect import object_store
+from tasks.core import formats
+from tasks.core.records import Record
+from tasks.core.training import TrainingParams
+from tasks.scoring import ScoreManifest
+from tasks.settings import read_settings
+
+TEXTBOOK = "The movie was fantastic! I enjoyed every moment of it."
+OPPOSITE = "The movie was a disappointment. I regretted every minute of it."
+_SAMPLE = Path(__file__).parents[1] / "tasks" / "sample" / "test.jsonl"
+
+
+class Demonstrated(Record):
+    """What the demo has to show."""
+
+    retrained: Retrained
+    scored: ScoreManifest
+    sentences: list[dict[str, Any]]
+
+
+@flow(name="demo", validate_parameters=False)
+def demo(params: RetrainParams, score_params: ScoreParams) -> Demonstrated:
+    """Retrain on the sample reviews, let the champion score an inbox of three files, and read two answers back."""
+    retrained = retrain(params)
+    deliver_reviews(score_params.input)
+    if not retrained.promoted:  # shown all the same, by the version that did not become champion
+        version = retrained.version.version
+        score_params = score_params.model_copy(update={"model_version": version})
+    scored = score(score_params)
+    return Demonstrated(
+        retrained=retrained, scored=scored, sentences=read_answers(score_params.output)
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def deliver_reviews(inbox: str) -> None:
+    """Put unlabelled reviews where the nightly run finds them: JSONL, compressed CSV and Parquet, one review empty."""
+    lines = _SAMPLE.read_text(encoding="utf-8").splitlines()
+    reviews = [
+        {"id": f"sample-{n}", "text": json.loads(line)["text"]} for n, line in enumerate(lines)
+    ]
+    third = len(reviews) // 3
+    textbook = [
+        {"id": "textbook", "text": TEXTBOOK},
+        {"id": "opposite", "text": OPPOSITE},
+        {"id": "empty", "text": " "},
+    ]
+    files = {
+        "monday.jsonl": textbook + reviews[:third],
+        "tuesday.csv.gz": reviews[third : 2 * third],
+        "wednesday.parquet": reviews[2 * third :],
+    }
+    for name, rows in files.items():
+        buffer = io.BytesIO()
+        formats.encode(name, rows, ["id", "text"], buffer)
+        object_store().write_bytes(buffer.getvalue(), f"{inbox.rstrip('/')}/{name}")
+
+
+@task(cache_policy=NO_CACHE)
+def read_answers(output: str) -> list[dict[str, Any]]:
+    """The predictions of the two sentences, from the output object."""
+    content = object_store().read_bytes(f"{output.rstrip('/')}/monday.jsonl") or b""
+    rows = formats.decode("monday.jsonl", io.BytesIO(content))
+    answers = {str(row.values["id"]): dict(row.values) for row in rows if row.values}
+    return [{"text": TEXTBOOK, **answers["textbook"]}, {"text": OPPOSITE, **answers["opposite"]}]
+
+
+def demo_parameters() -> tuple[RetrainParams, ScoreParams]:
+    """The parameters of the demo: a short training for a small set, and places of its own."""
+    bucket = read_settings().bucket
+    retraining = RetrainParams(
+        training=TrainingParams(
+            epochs=4, learning_rate=2e-4, frozen_layers=3, best_epoch_by="last"
+        ),
+        registration=RegistrationParams(model_name="demo"),
+    )
+    return (
+        retraining,
+        ScoreParams(
+            input=f"s3://{bucket}/demo/inbox/",
+            output=f"s3://{bucket}/demo/predictions/",
+            model_name="demo",
+        ),
+    )

@@ -1,0 +1,93 @@
+"""The forms of the flows, composed of the parameters of their steps. No Prefect here, so that `--help` is quick."""
+
+from pydantic import Field
+
+from tasks.connectors.sources import SourceParams
+from tasks.core.forms import Form
+from tasks.core.gate import GateParams
+from tasks.core.metrics import EvaluationParams
+from tasks.core.scoring import EngineParams
+from tasks.core.splitting import SplitParams
+from tasks.core.tokenization import TokenizationParams
+from tasks.core.training import TrainingParams
+from tasks.core.validation import ValidationParams
+
+
+class DataParams(Form):
+    """The reviews: where they come from, what they must be like, and how many are used for what."""
+
+    source: SourceParams = Field(default=SourceParams(), description="Where labelled reviews are.")
+    validation: ValidationParams = Field(
+        default=ValidationParams(), description="What they must be like."
+    )
+    split: SplitParams = Field(
+        default=SplitParams(), description="How many are used, and for what."
+    )
+
+
+class RegistrationParams(Form):
+    """Under which name the model is registered."""
+
+    model_name: str = Field(
+        default="reviews",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Name in the MLflow model registry. Scoring looks for the champion of this name.",
+    )
+
+
+class FineTuneParams(Form):
+    """What the training step needs beside references to its inputs."""
+
+    tokenization: TokenizationParams = TokenizationParams()
+    training: TrainingParams = TrainingParams()
+
+
+class RetrainParams(Form):
+    """Retrain a classifier on labelled reviews, register it, and let it become champion if it deserves to."""
+
+    data: DataParams = Field(default=DataParams(), description="The labelled reviews.")
+    tokenization: TokenizationParams = Field(
+        default=TokenizationParams(), description="How reviews become tokens."
+    )
+    training: TrainingParams = Field(
+        default=TrainingParams(), description="What is fine-tuned, and how."
+    )
+    evaluation: EvaluationParams = Field(
+        default=EvaluationParams(), description="How the model is judged."
+    )
+    gate: GateParams = Field(default=GateParams(), description="When it may become champion.")
+    registration: RegistrationParams = Field(
+        default=RegistrationParams(), description="Under which name it is registered."
+    )
+
+
+class ScoreParams(Form):
+    """Score every review below a prefix with a pinned version of a registered model."""
+
+    input: str = Field(
+        default="s3://nightshift/incoming/",
+        pattern=r"^s3://[^/]+",
+        description="Prefix (or one object) with reviews: JSONL, CSV, TSV or Parquet; gz, zst or bz2.",
+    )
+    output: str = Field(
+        default="s3://nightshift/predictions/",
+        pattern=r"^s3://[^/]+",
+        description="Prefix for predictions: one object for each input object, of the same name and format.",
+    )
+    model_name: str = Field(
+        default="reviews", min_length=1, description="Name in the MLflow model registry."
+    )
+    model_version: str = Field(
+        default="champion",
+        min_length=1,
+        description="Alias or number; an alias is resolved once, when the run begins.",
+    )
+    text_column: str = Field(
+        default="text", min_length=1, description="Column that holds the review."
+    )
+    id_column: str = Field(
+        default="id",
+        min_length=1,
+        description="Column that names it; where absent, the row number does.",
+    )
+    engine: EngineParams = Field(default=EngineParams(), description="How the model is run.")

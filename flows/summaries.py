@@ -1,0 +1,81 @@
+"""What a run on the command line says at its end."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from tasks.reports import METRIC_NAMES
+from tasks.settings import read_settings
+
+if TYPE_CHECKING:
+    from flows.demo import Demonstrated
+    from flows.retrain import Retrained
+    from tasks.scoring import ScoreManifest
+
+
+def show_retrained(console: Console, result: "Retrained") -> None:
+    """The new version beside the baseline, and the gate's verdict."""
+    reviews = f"{result.evaluation.rows:,} test reviews"
+    table = Table(title=f"{result.version}, {reviews}", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column(r"metric \[interval]", no_wrap=True)
+    table.add_column(f"{result.evaluation.model}, {result.train_rows:,} reviews", no_wrap=True)
+    table.add_column("TF-IDF + log. regression", no_wrap=True)
+    for key, name in METRIC_NAMES.items():
+        if key in result.evaluation.metrics and key in result.baseline.metrics:
+            ours, theirs = result.evaluation.metrics[key], result.baseline.metrics[key]
+            table.add_row(name, str(ours).replace("[", r"\["), str(theirs).replace("[", r"\["))
+    console.print(table)
+    for clause in result.verdict.clauses:
+        console.print(
+            f"  {'passed' if clause.passed else 'FAILED'}  {clause.name}: {clause.text}",
+            markup=False,
+            soft_wrap=True,
+        )
+    standing = "is the champion" if result.promoted else "stays challenger"
+    console.print(
+        f"{result.version} {standing}; trained in {result.training_seconds:.0f} s.", markup=False
+    )
+    if result.steps_reused:
+        console.print(
+            f"Reused, because nothing they depend on has changed: {', '.join(result.steps_reused)}."
+        )
+
+
+def show_scored(console: Console, result: "ScoreManifest") -> None:
+    """Counts, and where things lie."""
+    counts: dict[str, int] = {}
+    for scored in result.objects:
+        for label, count in scored.labels.items():
+            counts[label] = counts.get(label, 0) + count
+    shares = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items()))
+    console.print(
+        f"Scored {result.rows_out:,} of {result.rows_in:,} reviews in {len(result.objects)} objects with "
+        f"{result.model} version {result.version}: {shares}; {result.rows_rejected:,} rejected.",
+        markup=False,
+    )
+    for scored in result.objects:
+        rejected = f" (rejected rows: {scored.rejected})" if scored.rejected else ""
+        console.print(f"  {scored.output}{rejected}", markup=False, soft_wrap=True)
+
+
+def show_demo(console: Console, result: "Demonstrated", seconds: float) -> None:
+    """The last screen of `make demo`."""
+    console.rule("Nightshift demo")
+    show_retrained(console, result.retrained)
+    console.print(f"The model lies at {result.retrained.model_uri}", markup=False, soft_wrap=True)
+    console.print()
+    show_scored(console, result.scored)
+    console.print()
+    for answer in result.sentences:
+        console.print(_answer(answer), markup=False, soft_wrap=True)
+    home = read_settings().home
+    console.print(
+        f"\nAll data, runs and history are kept in {home}/ ({seconds:.0f} s in all).", markup=False
+    )
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    version = f"{answer['model']} version {answer['model_version']}"
+    return f"{answer['label']} {float(answer['score']):.1%}  {answer['text']!r} ({version})"

@@ -1,0 +1,34 @@
+"""Connectors, built from the settings."""
+
+from tasks.connectors.model_registry import ModelRegistry
+from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.prepared import PreparedStore
+from tasks.core.errors import SettingsError
+from tasks.settings import read_settings
+
+_HOW = "start flows with `python -m flows ...`, which brings its own, or set {variable}"
+
+
+def object_store() -> ObjectStore:
+    """The configured object store. Raises SettingsError where there is none."""
+    settings = read_settings()
+    if settings.embeds_object_store:
+        raise SettingsError(
+            "No object store is configured", "", _HOW.format(variable="AWS_ENDPOINT_URL_S3")
+        )
+    return ObjectStore(settings.s3_endpoint_url)
+
+
+def prepared_store() -> PreparedStore:
+    """Where steps keep what they prepare."""
+    return PreparedStore(object_store(), read_settings().bucket)
+
+
+def model_registry() -> ModelRegistry:
+    """The configured model registry. Raises SettingsError where there is none."""
+    settings = read_settings()
+    if not settings.mlflow_tracking_uri:
+        raise SettingsError(
+            "No MLflow is configured", "", _HOW.format(variable="MLFLOW_TRACKING_URI")
+        )
+    return ModelRegistry(settings.mlflow_tracking_uri, settings.experiment)

@@ -1,0 +1,109 @@
+"""A child process that never outlives its parent, even when the parent is killed.
+
+The child is started by a small guardian (this module, run with -m), which holds the reading end of a pipe whose writing
+end only the parent has. When the parent ends, in whatever way, the pipe closes, and the guardian kills the child's
+whole process group. This needs nothing of Linux in particular.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tasks.core.errors import ServiceError
+
+_PATIENCE_SECONDS = 3.0
+
+
+class ChildProcess:
+    """A server that runs until `stop`, or until this process is gone.
+
+    Args:
+        name: for messages.
+        command: program and arguments.
+        environment: the child's whole environment.
+        log: file that takes its output.
+        kill_at_once: SIGKILL instead of SIGTERM first, for servers that are safe with it and slow without.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        kill_at_once: bool = False,
+    ) -> None:
+        self.name, self.log = name, log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        reading, self._writing = os.pipe()
+        first = signal.SIGKILL if kill_at_once else signal.SIGTERM
+        guardian = [sys.executable, "-m", __name__, str(reading), str(int(first)), *command]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                guardian,
+                env={**environment, "PYTHONPATH": _import_path(environment)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(reading,),
+                start_new_session=True,  # Ctrl-C on the terminal reaches the parent only; it decides
+            )
+        os.close(reading)
+
+    def running(self) -> bool:
+        """True while the child lives."""
+        return self._process.poll() is None
+
+    def require_running(self) -> None:
+        """Raises ServiceError with the end of the log when the child is gone."""
+        if not self.running():
+            tail = self.log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise ServiceError(
+                f"{self.name} stopped with status {self._process.returncode}: {' / '.join(tail) or 'no output'}",
+                str(self.log),
+                "read the log",
+            )
+
+    def stop(self) -> None:
+        """End the child and wait until it is gone."""
+        if self._writing >= 0:
+            os.close(self._writing)
+            self._writing = -1
+        self._process.wait()
+
+
+def _import_path(environment: Mapping[str, str]) -> str:
+    """The guardian is this module, wherever it was imported from."""
+    root = str(Path(__file__).parents[2])
+    return os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
+
+
+def _guard(pipe: int, first_signal: int, command: Sequence[str]) -> int:
+    """Run the command until it ends or the pipe closes; returns its status."""
+    child = subprocess.Popen(command, start_new_session=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _end(child, first_signal))
+    while child.poll() is None:
+        if select.select([pipe], [], [], 0.2)[0]:
+            _end(child, first_signal)
+    return child.returncode
+
+
+def _end(child: "subprocess.Popen[bytes]", first_signal: int) -> None:
+    for number in (first_signal, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    sys.exit(_guard(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))

@@ -1,0 +1,298 @@
+"""The model registry and experiment tracker: MLflow, local or a server.
+
+Models are logged as plain Hugging Face folders (an MLflow LoggedModel without a flavour), so that any transformers tool
+can load what `download` gives. Aliases are resolved once and pinned: a scoring run names a version, never an alias.
+"""
+
+import contextlib
+import logging
+import re
+import time
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from tasks.connectors.processes import is_gone, this_process
+from tasks.core.errors import NightshiftError, RegistryError
+from tasks.core.records import ModelVersion
+
+logger = logging.getLogger(__name__)
+
+DIGEST_TAG = "nightshift.model_digest"
+_OWNER_TAG = "nightshift.process"
+_LONGEST_PARAM = 6000
+_LONGEST_TAG = 5000
+
+
+class Run:
+    """One MLflow run under way. Metrics are kept and sent in batches: one by one they cost 36 ms each."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.id = run_id
+        self._client = client
+        self._metrics: list[Metric] = []
+
+    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Note metrics; sent when there are a hundred, and by `send`."""
+        now = int(time.time() * 1000)
+        self._metrics += [Metric(name, value, now, step) for name, value in metrics.items()]
+        if len(self._metrics) >= 100:
+            self.send()
+
+    def send(self) -> None:
+        """Send what is kept. An MLflow that is away for a while does not stop a training: it is tried again later."""
+        try:
+            self.flush()
+        except MlflowException as error:
+            logger.warning("Metrics could not be sent yet: %s", _first_line(error))
+
+    def flush(self) -> None:
+        """Send what is kept, and keep what could not be sent."""
+        while self._metrics:
+            self._client.log_batch(self.id, metrics=self._metrics[:1000])
+            del self._metrics[:1000]
+
+
+class ModelRegistry:
+    """Runs, registered versions and aliases.
+
+    Args:
+        tracking_uri: sqlite:///... or http(s)://...
+        experiment: name; created when it is not there.
+    Raises:
+        RegistryError: from every method, when MLflow refuses or is not there.
+    """
+
+    def __init__(self, tracking_uri: str, experiment: str) -> None:
+        self._uri = tracking_uri
+        self._experiment = experiment
+        with self._saying("connecting"), self._one_at_a_time():
+            self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            found = self._client.get_experiment_by_name(experiment)
+            self._experiment_id = (
+                found.experiment_id
+                if found
+                else self._client.create_experiment(experiment, self._artifact_folder())
+            )
+
+    def _local_folder(self) -> Path | None:
+        return (
+            Path(self._uri.removeprefix("sqlite:///")).absolute().parent
+            if self._uri.startswith("sqlite:///")
+            else None
+        )
+
+    def _artifact_folder(self) -> str | None:
+        folder = self._local_folder()
+        return (folder / "artifacts").as_uri() if folder else None  # a server knows its own place
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self) -> Generator[None]:
+        """Two processes that migrate an empty SQLite file at once spoil it."""
+        folder = self._local_folder()
+        with FileLock(folder / "migration.lock") if folder else contextlib.nullcontext():
+            yield
+
+    @contextlib.contextmanager
+    def run(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Generator[Run]:
+        """A run that ends FINISHED, FAILED (an error) or KILLED (interrupted), as was the case."""
+        with self._saying("starting a run"):
+            created = self._client.create_run(
+                self._experiment_id,
+                run_name=name,
+                tags=_cut(tags, _LONGEST_TAG) | {_OWNER_TAG: this_process()},
+            )
+            run = Run(self._client, created.info.run_id)
+        status = "FAILED"
+        try:
+            with self._saying("logging a run"):
+                listed = [Param(key, value) for key, value in _cut(params, _LONGEST_PARAM).items()]
+                self._client.log_batch(run.id, params=listed)
+                yield run
+                run.flush()
+            status = "FINISHED"
+        except (KeyboardInterrupt, SystemExit):
+            status = "KILLED"
+            raise
+        finally:
+            if status != "FINISHED":
+                with contextlib.suppress(MlflowException):  # the error itself matters more
+                    self._client.set_terminated(run.id, status)
+        with self._saying("ending a run"):
+            self._client.set_terminated(run.id, "FINISHED")
+
+    def close_dead_runs(self) -> list[str]:
+        """Mark runs of this machine as KILLED whose process is gone (it had no time to say so); returns their ids."""
+        closed: list[str] = []
+        with self._saying("looking for dead runs"):
+            for run in self._client.search_runs(
+                [self._experiment_id], "attributes.status = 'RUNNING'"
+            ):
+                if is_gone(run.data.tags.get(_OWNER_TAG, "")):
+                    self._client.set_terminated(run.info.run_id, "KILLED")
+                    closed.append(run.info.run_id)
+        return closed
+
+    def add_to_run(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        files: Mapping[str, Sequence[Path]],
+    ) -> str:
+        """Add to a finished run (a new one where the registry has lost it); returns its id.
+
+        Args:
+            run_id: the run.
+            metrics: name to value.
+            tags: name to text.
+            files: artifact folder to files.
+        """
+        with self._saying("adding to a run"):
+            run_id = self._existing(run_id)
+            now = int(time.time() * 1000)
+            self._client.log_batch(
+                run_id,
+                metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+                tags=[RunTag(key, value) for key, value in _cut(tags, _LONGEST_TAG).items()],
+            )
+            for folder, paths in files.items():
+                for path in paths:
+                    self._client.log_artifact(run_id, str(path), folder)
+        return run_id
+
+    def _existing(self, run_id: str) -> str:
+        try:
+            return str(self._client.get_run(run_id).info.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        created = self._client.create_run(self._experiment_id, run_name="reused model")
+        self._client.set_terminated(created.info.run_id, "FINISHED")
+        return str(created.info.run_id)
+
+    def find_version(self, name: str, model_digest: str) -> ModelVersion | None:
+        """The version of a model that was registered from exactly this training, or None."""
+        with self._saying(f"looking up {name!r}"):
+            found = self._client.search_model_versions(
+                f"name = '{name}' and tags.`{DIGEST_TAG}` = '{model_digest}'"
+            )
+        ready = sorted((v for v in found if v.status == "READY"), key=lambda v: int(v.version))
+        return _pinned(ready[-1]) if ready else None
+
+    def register(
+        self, name: str, folder: Path, run_id: str, tags: Mapping[str, str], description: str
+    ) -> ModelVersion:
+        """Log a model folder whole and make it a new version; nothing is registered when a part fails."""
+        with self._saying(f"registering {name!r}"):
+            texts = _cut(tags, _LONGEST_TAG)
+            logged = self._client.create_logged_model(
+                self._experiment_id,
+                name=name,
+                source_run_id=run_id,
+                tags=texts,
+                model_type="text-classification",
+            )
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._client.finalize_logged_model, logged.model_id, "FAILED")
+                self._client.log_model_artifacts(logged.model_id, str(folder))
+                undo.pop_all()
+            self._client.finalize_logged_model(logged.model_id, "READY")
+            with contextlib.suppress(MlflowException):  # it is there already
+                self._client.create_registered_model(
+                    name, description="Review classifier, retrained by Nightshift."
+                )
+            version = self._client.create_model_version(
+                name,
+                source=logged.artifact_location,
+                run_id=run_id,
+                tags=texts,
+                description=description,
+                model_id=logged.model_id,
+            )
+        return _pinned(version)
+
+    def resolve(self, name: str, alias_or_version: str) -> ModelVersion | None:
+        """The version an alias points to now, or the version of that number; None where there is none."""
+        with self._saying(f"looking up {name!r} {alias_or_version!r}"):
+            try:
+                if alias_or_version.isdigit():
+                    return _pinned(self._client.get_model_version(name, alias_or_version))
+                return _pinned(self._client.get_model_version_by_alias(name, alias_or_version))
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+
+    def set_alias(self, version: ModelVersion, alias: str) -> None:
+        """Point an alias to a version."""
+        with self._saying(f"setting {alias!r}"):
+            self._client.set_registered_model_alias(version.name, alias, version.version)
+
+    def describe_version(
+        self, version: ModelVersion, tags: Mapping[str, str], description: str | None = None
+    ) -> None:
+        """Set tags of a version, and its description if one is given."""
+        with self._saying("describing a version"):
+            if description is not None:
+                self._client.update_model_version(version.name, version.version, description)
+            for key, value in _cut(tags, _LONGEST_TAG).items():
+                self._client.set_model_version_tag(version.name, version.version, key, value)
+
+    def download(self, version: ModelVersion, into: Path) -> Path:
+        """A version's folder, copied below `into` (MLflow's own copy is never handed out)."""
+        import mlflow.artifacts
+
+        with self._saying(f"downloading {version}"):
+            uri = self._client.get_model_version_download_uri(version.name, version.version)
+            return Path(
+                mlflow.artifacts.download_artifacts(uri, dst_path=str(into), tracking_uri=self._uri)
+            )
+
+    @contextlib.contextmanager
+    def _saying(self, doing: str) -> Generator[None]:
+        """Turn MLflow's errors into ours."""
+        try:
+            yield
+        except NightshiftError:
+            raise
+        except MlflowException as error:
+            raise RegistryError(
+                f"{doing.capitalize()} failed: {_first_line(error)}",
+                _without_password(self._uri),
+                "check that the MLflow server is reachable (MLFLOW_TRACKING_URI) and that you may do this",
+            ) from error
+
+
+def _pinned(version: Any) -> ModelVersion:
+    digest = dict(version.tags or {}).get(DIGEST_TAG, "")
+    return ModelVersion(
+        name=str(version.name),
+        version=str(version.version),
+        model_digest=digest,
+        run_id=str(version.run_id or ""),
+    )
+
+
+def _cut(values: Mapping[str, Any], longest: int) -> dict[str, str]:
+    """As text, cut with a mark: MLflow cuts silently."""
+    texts = {key: str(value) for key, value in values.items()}
+    return {
+        key: text if len(text) <= longest else text[: longest - 1] + "…"
+        for key, text in texts.items()
+    }
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return re.sub(r"://[^/@\s]+@", "://", line)  # a tracking URI may hold a password
+
+
+def _without_password(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -1,0 +1,243 @@
+"""The object store: any S3 server, through boto3. Every failure becomes a sentence with bucket and key."""
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tasks.core.errors import (
+    MissingDataError,
+    NightshiftError,
+    SettingsError,
+    StoreError,
+    UnreadableDataError,
+    disk_full,
+    is_disk_full,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_CREDENTIAL_CODES = {
+    "AccessDenied",
+    "403",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+}
+_MISSING_CODES = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+
+
+@dataclass(frozen=True, order=True)
+class ObjectInfo:
+    """An object as a listing shows it."""
+
+    bucket: str
+    key: str
+    size: int
+    etag: str
+
+    @property
+    def uri(self) -> str:
+        """s3://bucket/key"""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+def parse_uri(uri: str, field: str = "") -> tuple[str, str]:
+    """Bucket and key (or prefix) of an s3:// URI. Raises SettingsError when it is none."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise SettingsError(f"{uri!r} is not of the form s3://bucket/prefix", field)
+    return bucket, key
+
+
+class ObjectStore:
+    """Reads and writes whole objects.
+
+    Args:
+        endpoint_url: of the server; None for AWS.
+        access_key, secret_key: None to let boto3 find them (environment, profile, role).
+        region: None to let boto3 find it.
+    """
+
+    def __init__(
+        self,
+        endpoint_url: str | None = None,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        region: str | None = None,
+    ) -> None:
+        self.endpoint_url = endpoint_url
+        config = Config(
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"total_max_attempts": 8, "mode": "standard"},
+            max_pool_connections=32,
+            # servers other than AWS may refuse checksum trailers
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path"} if endpoint_url else {},
+        )
+        with self._saying("connecting", ""):
+            self._client: S3Client = boto3.session.Session().client(
+                "s3",
+                endpoint_url=endpoint_url,
+                aws_access_key_id=access_key,
+                aws_secret_access_key=secret_key,
+                region_name=region or ("us-east-1" if endpoint_url else None),
+                config=config,
+            )
+
+    def list(self, uri: str) -> list[ObjectInfo]:
+        """All objects below a prefix (or the one object of that key), sorted by key; folder markers are left out.
+
+        Raises:
+            MissingDataError: no such bucket, or nothing there.
+            StoreError: the store refuses, or is not there.
+        """
+        bucket, prefix = parse_uri(uri)
+        found: list[ObjectInfo] = []
+        with self._saying("listing", uri):
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=prefix
+            ):
+                for item in page.get("Contents", ()):
+                    key, size = item.get("Key", ""), item.get("Size", 0)
+                    if not key.endswith("/") and _is_below(key, prefix):
+                        found.append(ObjectInfo(bucket, key, size, item.get("ETag", "").strip('"')))
+        if not found:
+            raise MissingDataError("No object there", uri, "check the prefix")
+        return sorted(found)
+
+    @contextlib.contextmanager
+    def open(self, item: ObjectInfo) -> Generator[IO[bytes]]:
+        """An object's content as a seekable stream, from a temporary file: memory stays flat.
+
+        Raises:
+            MissingDataError: it is gone.
+            UnreadableDataError: it was overwritten since it was listed.
+            StoreError: the store refuses, or is not there.
+        """
+        with tempfile.TemporaryFile(prefix="nightshift-") as stream:
+            with self._saying("reading", item.uri):
+                self._client.download_fileobj(item.bucket, item.key, stream)
+                now = self._client.head_object(Bucket=item.bucket, Key=item.key)["ETag"].strip('"')
+            if item.etag and now != item.etag:
+                raise UnreadableDataError(
+                    "The object was overwritten after it had been listed", item.uri, "run again"
+                )
+            stream.seek(0)
+            yield stream
+
+    def read_bytes(self, uri: str) -> bytes | None:
+        """A small object's content, or None where there is no such object."""
+        bucket, key = parse_uri(uri)
+        try:
+            with self._saying("reading", uri):
+                return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except MissingDataError:
+            return None
+
+    def download(self, uri: str, path: Path) -> None:
+        """An object to a local file."""
+        bucket, key = parse_uri(uri)
+        with self._saying("reading", uri):
+            self._client.download_file(bucket, key, str(path))
+
+    def upload(self, path: Path, uri: str) -> None:
+        """A local file to an object; it appears whole or not at all."""
+        bucket, key = parse_uri(uri)
+        with self._saying("writing", uri):
+            self._client.upload_file(
+                str(path), bucket, key, Config=TransferConfig(max_concurrency=4)
+            )
+
+    def write_bytes(self, content: bytes, uri: str) -> None:
+        """Small content to an object."""
+        bucket, key = parse_uri(uri)
+        with self._saying("writing", uri):
+            self._client.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def delete(self, uri: str) -> None:
+        """Remove an object; nothing happens where there is none."""
+        bucket, key = parse_uri(uri)
+        with self._saying("deleting", uri):
+            self._client.delete_object(Bucket=bucket, Key=key)
+
+    def make_bucket(self, bucket: str) -> None:
+        """Create a bucket unless it is there. For the embedded store: elsewhere buckets are made by their owner."""
+        with self._saying("creating the bucket", f"s3://{bucket}"):
+            if bucket not in {
+                b.get("Name") for b in self._client.list_buckets().get("Buckets", ())
+            }:
+                self._client.create_bucket(Bucket=bucket)
+
+    def probe(self, uri: str) -> None:
+        """Write, read and delete a small object below a prefix, so that a missing right shows before any work.
+
+        Raises:
+            MissingDataError: no such bucket.
+            StoreError: not reachable, or a right is missing.
+        """
+        place = f"{uri.rstrip('/')}/.nightshift-probe-{secrets.token_hex(8)}"
+        self.write_bytes(b"probe", place)
+        if self.read_bytes(place) != b"probe":
+            raise StoreError("The store does not give back what was written to it", place)
+        self.delete(place)
+
+    @contextlib.contextmanager
+    def _saying(self, doing: str, uri: str) -> Generator[None]:
+        """Turn boto3's errors into ours."""
+        try:
+            yield
+        except ClientError as error:
+            raise _from_client_error(error, doing, uri) from error
+        except (BotoCoreError, Boto3Error, OSError) as error:
+            if is_disk_full(error):
+                raise disk_full(f"{doing} {uri}") from error
+            cause = error.__cause__ or error.__context__
+            if isinstance(cause, ClientError):
+                raise _from_client_error(cause, doing, uri) from error
+            server = self.endpoint_url or "AWS"
+            raise StoreError(
+                f"{doing.capitalize()} failed: {type(error).__name__}: {error}",
+                uri,
+                f"check that {server} is reachable and that credentials are set "
+                "(AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
+            ) from error
+
+
+def _is_below(key: str, prefix: str) -> bool:
+    """True when `prefix` names the key itself or a folder above it: `reviews` does not take in `reviews-old/`."""
+    return not prefix or prefix.endswith("/") or key == prefix or key.startswith(prefix + "/")
+
+
+def _from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftError:
+    details: Any = error.response.get("Error", {})
+    code, message = str(details.get("Code", "")), str(details.get("Message", "")) or "no message"
+    if code == "NoSuchBucket" or (code in _MISSING_CODES and not parse_uri(uri)[1]):
+        fix = f"create the bucket {parse_uri(uri)[0]!r}, or name another (NIGHTSHIFT_BUCKET)"
+        return MissingDataError("No such bucket", uri, fix)
+    if code in _MISSING_CODES:
+        return MissingDataError("No such object", uri, "check bucket and key")
+    if code in _CREDENTIAL_CODES:
+        return StoreError(
+            f"{doing.capitalize()} is refused ({code}: {message})",
+            uri,
+            "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they may do this; to use the embedded store "
+            "though credentials are configured, set NIGHTSHIFT_OBJECT_STORE=embedded",
+        )
+    return StoreError(
+        f"{doing.capitalize()} failed ({code}: {message})", uri, "see the store's own log"
+    )

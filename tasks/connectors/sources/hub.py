@@ -1,0 +1,110 @@
+"""Labelled reviews of a Hugging Face data set, through `datasets`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx2
+from datasets import ClassLabel, Dataset, load_dataset
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from tasks.connectors.sources.base import SourceColumns, Unreadable
+from tasks.core import formats
+from tasks.core.errors import MissingDataError, UnreadableDataError, disk_full, is_disk_full
+from tasks.core.labels import canonical_label
+from tasks.core.validation import RawReview
+
+
+class HubDataset:
+    """A data set by its hub id; the commit it is read at is pinned when it is opened. Its own code is never run."""
+
+    def __init__(
+        self,
+        name: str,
+        configuration: str | None,
+        revision: str | None,
+        columns: SourceColumns,
+        wanted_names: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self._wanted_names = wanted_names
+        self._configuration = configuration
+        self._columns = columns
+        self._label_names: list[str] | None = None
+        try:
+            self._commit = str(HfApi().dataset_info(name, revision=revision).sha)
+        except GatedRepoError as error:
+            raise MissingDataError(
+                "The hub asks for permission to read this data set",
+                name,
+                "log in with `hf auth login`",
+            ) from error
+        except RepositoryNotFoundError as error:
+            raise _unknown(name, "and the hub has no data set of that name") from error
+        except RevisionNotFoundError as error:
+            raise MissingDataError(
+                f"The hub data set has no revision {revision!r}",
+                name,
+                "check data.source.hub_revision",
+            ) from error
+        except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
+            raise _unknown(name, "and no hub can be reached to look for it") from error
+        self._sets = self._load()
+
+    def _load(self) -> dict[str, Dataset]:
+        try:
+            loaded: Any = load_dataset(self.name, self._configuration, revision=self._commit)
+            return dict(loaded)
+        except (DatasetNotFoundError, DatasetGenerationError, ValueError, OSError) as error:
+            if is_disk_full(error):
+                raise disk_full("downloading the data set", "HF_HOME") from error
+            raise UnreadableDataError(
+                f"The hub data set cannot be read: {error}",
+                self.name,
+                "check data.source.hub_configuration",
+            ) from error
+
+    def identity(self) -> dict[str, Any]:
+        return {"hub": self.name, "configuration": self._configuration, "commit": self._commit}
+
+    def splits(self) -> list[str]:
+        if "train" not in self._sets:
+            raise MissingDataError(f"No train split; there are: {', '.join(self._sets)}", self.name)
+        return [split for split in ("train", "test") if split in self._sets]
+
+    def label_names(self) -> list[str] | None:
+        return self._label_names
+
+    def rows(self, split: str) -> Iterator[RawReview | Unreadable]:
+        data: Any = self._sets[split]
+        feature = data.features.get(self._columns.label)
+        names = list(feature.names) if isinstance(feature, ClassLabel) else None
+        self._label_names = names or self._label_names
+        if names and self._wanted_names and set(names) != set(self._wanted_names):
+            names = None  # the user's names stand for the ids
+        wanted = [self._columns.text, self._columns.label]
+        formats.require_columns(data.column_names, wanted, f"{self.name} {split}")
+        for number, values in enumerate(data, start=1):
+            text, label = values[self._columns.text], values[self._columns.label]
+            if names and isinstance(label, int) and 0 <= label < len(names):
+                label = names[label]
+            yield RawReview(
+                text if isinstance(text, str) else None,
+                canonical_label(label),
+                f"{split} row {number}",
+            )
+
+
+def _unknown(name: str, why: str) -> MissingDataError:
+    return MissingDataError(
+        f"No data {name!r}: no local file or folder of that name, {why}",
+        "data.source.location",
+        "check the spelling, or give a path (./...), s3://bucket/prefix, or 'sample'",
+    )

@@ -1,0 +1,42 @@
+"""Batches planned by length, so that little is spent on padding; evaluation and scoring share the plan."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def plan(lengths: Sequence[int], max_tokens: int, max_rows: int) -> list[NDArray[np.int64]]:
+    """Group rows of similar length into batches whose padded size stays within a budget.
+
+    Args:
+        lengths: tokens of each row.
+        max_tokens: budget of a batch, counted as rows x its longest row; a row longer than that goes alone.
+        max_rows: rows a batch at most.
+    Returns:
+        Index arrays, longest rows first (an out-of-memory shows at once); each row is in exactly one.
+    Raises:
+        ValueError: a budget below 1.
+    """
+    if max_tokens < 1 or max_rows < 1:
+        raise ValueError("max_tokens and max_rows must be at least 1")
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    batches: list[NDArray[np.int64]] = []
+    start = 0
+    while start < len(order):
+        longest = max(1, lengths[order[start]])
+        rows = max(1, min(max_rows, max_tokens // longest))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Right-padded `input_ids` and `attention_mask`, each of shape (rows, longest row), int64."""
+    width = max((len(row) for row in rows), default=0)
+    input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((len(rows), width), dtype=np.int64)
+    for index, row in enumerate(rows):
+        input_ids[index, : len(row)] = row
+        attention_mask[index, : len(row)] = 1
+    return input_ids, attention_mask

@@ -1,0 +1,96 @@
+"""Every error a person can cause or mend, as one tree.
+
+    NightshiftError
+    |-- SettingsError          a parameter or a setting that cannot work
+    |-- DataError              the reviews themselves
+    |   |-- MissingDataError       no such file, bucket, prefix, split or column
+    |   |-- UnreadableDataError    the bytes are not what they claim to be
+    |   `-- ValidationError        readable, but not fit to train or score on
+    |-- ModelError             a base model or a registered model that cannot be used
+    |-- StoreError             the object store refuses, or is not there
+    |-- RegistryError          the model registry refuses, or is not there
+    |-- ServiceError           an embedded server does not come up
+    `-- DiskFullError          no room to write
+
+An error says WHAT is wrong, WHERE (bucket, key, row, field) and what to DO about it; review text never enters it.
+"""
+
+import errno
+
+_DISK_FULL = ("No space left", "os error 28", "os error 122", "Disk quota exceeded", "disk is full")
+
+
+class NightshiftError(Exception):
+    """Base of every error that is shown to people as a sentence and not as a stack trace."""
+
+    def __init__(self, what: str, where: str = "", fix: str = "") -> None:
+        super().__init__(
+            what, where, fix
+        )  # positional, so that it survives pickling between processes
+        self.what, self.where, self.fix = what, where, fix
+
+    def __str__(self) -> str:
+        place = f" [{self.where}]" if self.where else ""
+        advice = f" -> {self.fix}" if self.fix else ""
+        return f"{self.what}{place}{advice}"
+
+
+class SettingsError(NightshiftError):
+    """A parameter or a setting that cannot work."""
+
+
+class DataError(NightshiftError):
+    """Something about the reviews themselves."""
+
+
+class MissingDataError(DataError):
+    """No such file, bucket, prefix, split or column."""
+
+
+class UnreadableDataError(DataError):
+    """The bytes are not what they claim to be."""
+
+
+class ValidationError(DataError):
+    """Readable, but not fit to train or score on."""
+
+
+class ModelError(NightshiftError):
+    """A base model or a registered model that cannot be used."""
+
+
+class StoreError(NightshiftError):
+    """The object store refuses, or is not there."""
+
+
+class RegistryError(NightshiftError):
+    """The model registry refuses, or is not there."""
+
+
+class ServiceError(NightshiftError):
+    """An embedded server does not come up."""
+
+
+class DiskFullError(NightshiftError):
+    """No room to write."""
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """True when an error, or what caused it, is a full disk; safetensors and SQLite say it in their own words."""
+    seen = 0
+    while error is not None and seen < 10:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(error) for words in _DISK_FULL):
+            return True
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return False
+
+
+def disk_full(doing: str, setting: str = "TMPDIR") -> DiskFullError:
+    """The error to raise then."""
+    return DiskFullError(
+        f"The disk became full while {doing}",
+        "",
+        f"free some space, or set {setting} to a larger disk",
+    )

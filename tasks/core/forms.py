@@ -1,0 +1,19 @@
+"""The base of every parameter model: what people fill in as a form in the Prefect UI."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+def _number_fields(schema: dict[str, Any]) -> None:
+    """Give each property its `position`, or the Prefect UI sorts the form by the alphabet."""
+    for position, field in enumerate(schema.get("properties", {}).values()):
+        field["position"] = position
+
+
+class Form(BaseModel):
+    """Fields appear in the order they are written in; an unknown field is refused, not ignored."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, json_schema_extra=_number_fields
+    )

@@ -1,0 +1,167 @@
+"""What crosses from one step to the next: references and counts, never rows, tensors or clients."""
+
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SummaryT = TypeVar("SummaryT", bound=BaseModel)
+
+
+class Record(BaseModel):
+    """An immutable record. Unknown fields are refused: a record written by another version must not be half read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoredFile(Record):
+    """One file of a prepared folder."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(Record):
+    """The commit record of a prepared folder, written last: what has no manifest does not exist."""
+
+    kind: str
+    digest: str = Field(description="Of `inputs`; names the folder.")
+    inputs: dict[str, Any] = Field(description="Everything the content depends on.")
+    attempt: str = Field(
+        description="Subfolder that holds the files; every attempt to make the folder has its own."
+    )
+    files: dict[str, StoredFile]
+    summary: dict[str, Any] = Field(
+        description="Small facts about the content, in the form of its kind."
+    )
+
+
+class Reference(Record, Generic[SummaryT]):
+    """Where one step's output lies, and the small facts the next steps and people need of it."""
+
+    kind: str
+    uri: str
+    digest: str
+    summary: SummaryT
+    reused: bool = Field(description="True when an earlier run had already made it.")
+
+
+class LoadedSummary(Record):
+    """Rows as they came from the source, one Parquet file a split (columns: text, label, file, row)."""
+
+    source: str
+    rows: dict[str, int] = Field(description="Readable rows a split.")
+    unreadable: dict[str, int] = Field(description="Rows that could not be decoded, a split.")
+    unreadable_examples: list[str] = Field(description="Where the first of them are, and why.")
+    label_names: list[str] | None = Field(
+        description="In order of their ids, where the source knows them."
+    )
+
+
+class Finding(Record):
+    """One thing validation has to say."""
+
+    severity: str = Field(description="'error' stops the run; 'warning' and 'note' do not.")
+    rule: str
+    split: str
+    count: int
+    message: str
+
+
+class ValidatedSummary(Record):
+    """Rows fit for use, one Parquet file a split (columns: text, label, row)."""
+
+    label_names: list[str] = Field(description="In order of their ids.")
+    rows: dict[str, int]
+    class_rows: dict[str, dict[str, int]] = Field(description="Rows a class, a split.")
+    source_rows: dict[str, list[int]] = Field(
+        description="The same, by class id, before rows were left out: the proportions samples are drawn in."
+    )
+    findings: list[Finding]
+
+
+class SplitSummary(Record):
+    """train, validation and test, one Parquet file each (columns: text, label, row)."""
+
+    label_names: list[str]
+    rows: dict[str, int]
+    class_rows: dict[str, dict[str, int]]
+    train_digest: str = Field(
+        description="Of the rows of train and validation: what training depends on."
+    )
+    test_digest: str = Field(
+        description="sha256 of the test rows: what makes two evaluations comparable."
+    )
+
+
+class TokensSummary(Record):
+    """Unpadded tokens of train and validation, one Parquet file each (columns: input_ids, length, labels)."""
+
+    label_names: list[str]
+    rows: dict[str, int]
+    tokens: dict[str, int]
+    truncated_rows: dict[str, int]
+    max_length_tokens: int
+
+
+class BaseModelSummary(Record):
+    """A base model as it will be fine-tuned: a folder with config, tokenizer and safetensors."""
+
+    name: str
+    revision: str
+    architecture: str
+    parameters: int
+
+
+class TrainingSummary(Record):
+    """A fine-tuned classifier in the form `from_pretrained` reads, and how it came about."""
+
+    base_model: str
+    base_revision: str
+    label_names: list[str]
+    train_rows: int
+    steps: int
+    epochs_run: float
+    best_epoch: float
+    seconds: float
+    reviews_per_second: float
+    precision: str
+    device: str
+    final_train_loss: float
+    validation: dict[str, float] = Field(description="Metrics of the kept checkpoint.")
+    mlflow_run_id: str
+
+
+class Interval(Record):
+    """A figure with its bootstrap percentile interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+class EvaluationSummary(Record):
+    """How one model does on one test set."""
+
+    model: str
+    label_names: list[str]
+    test_digest: str
+    rows: int
+    metrics: dict[str, Interval]
+    confusion: list[list[int]] = Field(description="Rows are true classes, columns predicted ones.")
+    seconds: float
+
+
+class ModelVersion(Record):
+    """A registered model version, pinned."""
+
+    name: str
+    version: str
+    model_digest: str
+    run_id: str
+    reused: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version}"

@@ -1,0 +1,81 @@
+"""Seeded, shuffled, stratified choice of rows.
+
+A file that is sorted by label (IMDb is) makes `rows[:1000]` a set of one class. Nothing in this project slices a
+data set; it takes a stratified sample through this module.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def quotas(
+    class_rows: NDArray[np.int64], rows: int, proportions: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """How many of `rows` each class gets: proportional, by largest remainder, never more than the class has.
+
+    A class that has rows gets at least one while `rows` allows it.
+
+    Args:
+        class_rows: rows each class has, shape (classes,).
+        rows: how many are wanted.
+        proportions: of the classes, in any unit, shape (classes,); None for those of `class_rows`.
+    """
+    if rows >= int(class_rows.sum()):
+        return class_rows.copy()
+    weights = np.maximum(class_rows if proportions is None else proportions, 1e-9)
+    exhausted = np.zeros(len(class_rows), dtype=bool)
+    while True:  # a class with less than its share gives all it has, and the others share the rest
+        rest = rows - class_rows[exhausted].sum()
+        exact = np.where(exhausted, class_rows, weights * rest / weights[~exhausted].sum())
+        if not (exact > class_rows).any():
+            break
+        exhausted |= exact > class_rows
+    share = np.floor(exact).astype(np.int64)
+    for index in np.argsort(-(exact - share), kind="stable")[: rows - int(share.sum())]:
+        share[index] += 1
+    for index in np.flatnonzero((share == 0) & (class_rows > 0)):
+        donor = int(share.argmax())
+        if share[donor] > 1:
+            share[donor] -= 1
+            share[index] += 1
+    return share
+
+
+def stratified_order(labels: NDArray[np.int64], classes: int, seed: int) -> list[Indices]:
+    """The rows of each class, shuffled: a list with one index array a class id."""
+    generator = np.random.default_rng(seed)
+    return [generator.permutation(np.flatnonzero(labels == c)) for c in range(classes)]
+
+
+def stratified_split(
+    labels: NDArray[np.int64],
+    sizes: list[int],
+    seed: int,
+    proportions: NDArray[np.int64] | None = None,
+) -> list[Indices]:
+    """Disjoint stratified samples of the given sizes, each shuffled.
+
+    Args:
+        labels: class ids, shape (rows,).
+        sizes: rows wanted for each sample; their sum may not exceed the rows there are.
+        seed: of the shuffle.
+        proportions: of the classes, shape (classes,); None for those of `labels`.
+    Raises:
+        ValueError: more rows wanted than there are.
+    """
+    if sum(sizes) > len(labels):
+        raise ValueError(f"{sum(sizes)} rows wanted of {len(labels)}")
+    classes = int(labels.max()) + 1 if len(labels) else 0
+    left = stratified_order(labels, classes if proportions is None else len(proportions), seed)
+    generator = np.random.default_rng([seed, 1])
+    samples: list[Indices] = []
+    for size in sizes:
+        rows_left = np.array([len(rows) for rows in left], dtype=np.int64)
+        share = quotas(rows_left, size, proportions)
+        taken = [rows[:count] for rows, count in zip(left, share, strict=True)]
+        left = [rows[count:] for rows, count in zip(left, share, strict=True)]
+        sample = np.concatenate(taken) if taken else np.empty(0, dtype=np.int64)
+        samples.append(generator.permutation(sample))
+    return samples

@@ -1,0 +1,109 @@
+"""train, validation and test: seeded, shuffled, stratified."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tasks.core.digests import digest_of
+from tasks.core.errors import ValidationError
+from tasks.core.forms import Form
+from tasks.core.sampling import stratified_split
+from tasks.core.texts import matching_form
+from tasks.core.validation import LabelledReview
+
+Reviews = list[LabelledReview]
+
+
+class SplitParams(Form):
+    """How many reviews are used, and for what. Every sample is shuffled, and stratified by class."""
+
+    limit_train_rows: int | None = Field(
+        default=None,
+        ge=16,
+        le=100_000_000,
+        description="Train on so many reviews only; 1,000 of IMDb are 500 of each class.",
+    )
+    limit_test_rows: int | None = Field(
+        default=None, ge=16, le=100_000_000, description="Test on so many reviews only."
+    )
+    validation_fraction: float = Field(
+        default=0.1,
+        ge=0.02,
+        le=0.5,
+        description="Share kept apart from training to choose the best epoch; taken from reviews beyond "
+        "limit_train_rows where there are any.",
+    )
+    test_fraction: float = Field(
+        default=0.2,
+        ge=0.05,
+        le=0.5,
+        description="Share kept apart for the test, where the source has no test split.",
+    )
+    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Of the shuffle.")
+
+
+def split(
+    splits: Mapping[str, Sequence[LabelledReview]],
+    source_rows: Mapping[str, Sequence[int]],
+    params: SplitParams,
+) -> dict[str, Reviews]:
+    """Rows of train, validation and test; disjoint.
+
+    Args:
+        splits: "train", and "test" where there is one.
+        source_rows: rows the source has of each class, for each split. Samples are drawn in these proportions, so
+            that 1,000 reviews of IMDb are 500 of each class although some of its reviews were duplicates.
+        params: sizes and seed.
+    Raises:
+        ValidationError: so few rows that a split lacks a class.
+    """
+    pool, test = list(splits["train"]), list(splits.get("test", ()))
+    proportions = {name: np.array(rows, dtype=np.int64) for name, rows in source_rows.items()}
+    if not test:
+        test, pool = _held_out(pool, params.test_fraction, params.seed)
+    if params.limit_test_rows and params.limit_test_rows < len(test):
+        of_test = proportions.get("test", proportions["train"])
+        (test,) = _sampled(test, [params.limit_test_rows], params.seed, of_test)
+    fraction = params.validation_fraction
+    wanted = min(params.limit_train_rows or len(pool), len(pool))
+    validation_rows = round(wanted * fraction / (1 - fraction))
+    if wanted + validation_rows > len(pool):
+        validation_rows = round(len(pool) * fraction)
+    train_rows = min(wanted, len(pool) - validation_rows)
+    sizes = [train_rows, validation_rows]
+    train, validation = _sampled(pool, sizes, params.seed, proportions["train"])
+    made = {"train": train, "validation": validation, "test": test}
+    for name, rows in made.items():
+        present = len({r.label for r in rows})
+        classes = len(proportions["train"])
+        if present < (classes if name == "train" else 2):
+            raise ValidationError(
+                f"{name} would have {len(rows)} rows of {present} classes, of {classes}",
+                "data.split",
+                "give more reviews, or raise the limit or the fraction",
+            )
+    return made
+
+
+def _held_out(rows: Reviews, fraction: float, seed: int) -> tuple[Reviews, Reviews]:
+    """A stratified share of the rows, and the others.
+
+    Rows are chosen by a digest of their text, so that a review that was tested on stays in the test set when the data
+    grows: else a champion would be judged on what it was trained on.
+    """
+    held: set[int] = set()
+    for label in {row.label for row in rows}:
+        indices = [index for index, row in enumerate(rows) if row.label == label]
+        indices.sort(key=lambda i: digest_of({"seed": seed, "text": matching_form(rows[i].text)}))
+        held.update(indices[: round(len(indices) * fraction)])
+    return [rows[i] for i in sorted(held)], [r for i, r in enumerate(rows) if i not in held]
+
+
+def _sampled(
+    rows: Sequence[LabelledReview], sizes: list[int], seed: int, proportions: NDArray[np.int64]
+) -> list[Reviews]:
+    labels = np.array([r.label for r in rows], dtype=np.int64)
+    samples = stratified_split(labels, sizes, seed, proportions)
+    return [[rows[i] for i in indices] for indices in samples]

@@ -1,0 +1,177 @@
+"""Steps from a source of labelled reviews to train, validation and test: load, validate, split."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks import reports
+from tasks.connect import object_store
+from tasks.connectors.sources import Source, SourceParams, open_source
+from tasks.connectors.sources.base import Unreadable
+from tasks.core import splitting, tables, validation
+from tasks.core.digests import digest_of, file_digest
+from tasks.core.errors import MissingDataError
+from tasks.core.records import LoadedSummary, Reference, SplitSummary, ValidatedSummary
+from tasks.core.splitting import SplitParams
+from tasks.core.validation import RawReview, ValidationParams
+from tasks.steps import fetched, reuse_or_make
+
+logger = logging.getLogger(__name__)
+
+# Raised when the code of a step changes what it makes, so that nothing made by the old code is reused.
+LOAD_VERSION = 2
+VALIDATE_VERSION = 2
+SPLIT_VERSION = 3
+_EXAMPLES = 5
+
+
+@task(cache_policy=NO_CACHE)
+def load_reviews(params: SourceParams) -> Reference[LoadedSummary]:
+    """Read every labelled review of the source into the object store.
+
+    Raises:
+        MissingDataError: nothing there, or a column is missing.
+        UnreadableDataError: a file is not what it claims to be.
+    """
+    sources = {"train": open_source(params, "location", object_store)}
+    if params.test_location:
+        sources["test"] = open_source(params, "test_location", object_store)
+    elif "test" in sources["train"].splits():
+        sources["test"] = sources["train"]
+    inputs = {
+        "version": LOAD_VERSION,
+        "sources": {split: source.identity() for split, source in sources.items()},
+        "test_apart": bool(params.test_location),
+        "columns": [params.text_column, params.label_column],
+    }
+    return reuse_or_make(
+        "loaded", inputs, LoadedSummary, lambda folder: _load(sources, params, folder)
+    )
+
+
+def _load(sources: dict[str, Source], params: SourceParams, folder: Path) -> LoadedSummary:
+    rows: dict[str, int] = {}
+    unreadable: dict[str, list[Unreadable]] = {}
+    for split, source in sources.items():
+        read_from = split if split in source.splits() else "train"  # test reviews apart, unnamed
+        kept, unreadable[split] = _partition(source.rows(read_from))
+        tables.write_reviews(folder / f"{split}.parquet", kept, raw=True)
+        rows[split] = len(kept)
+        logger.info("Read %s rows of %s from %s", f"{len(kept):,}", split, source.name)
+        for first in unreadable[split][:1]:
+            logger.warning(
+                "%s rows of %s could not be decoded; the first: %s: %s",
+                f"{len(unreadable[split]):,}",
+                split,
+                first.where,
+                first.problem,
+            )
+    if not any(rows.values()):
+        raise MissingDataError(
+            "There is not one readable row", params.location, "check data.source.location"
+        )
+    examples = [f"{u.where}: {u.problem}" for found in unreadable.values() for u in found]
+    return LoadedSummary(
+        source=params.location,
+        rows=rows,
+        unreadable={split: len(found) for split, found in unreadable.items()},
+        unreadable_examples=examples[:_EXAMPLES],
+        label_names=sources["train"].label_names(),
+    )
+
+
+def _partition(rows: Iterable[RawReview | Unreadable]) -> tuple[list[RawReview], list[Unreadable]]:
+    kept: list[RawReview] = []
+    unreadable: list[Unreadable] = []
+    for row in rows:
+        if isinstance(row, Unreadable):
+            unreadable.append(row)
+        else:
+            kept.append(row)
+    return kept, unreadable
+
+
+@task(cache_policy=NO_CACHE)
+def validate_reviews(
+    loaded: Reference[LoadedSummary], label_names: list[str], params: ValidationParams
+) -> Reference[ValidatedSummary]:
+    """Check the reviews by the stated rules and keep those that are fit, with a report either way.
+
+    Raises:
+        ValidationError: at least one rule says error.
+    """
+    names = label_names or loaded.summary.label_names
+    inputs = {
+        "version": VALIDATE_VERSION,
+        "loaded": loaded.digest,
+        "label_names": names,
+        "rules": params.model_dump(),
+    }
+
+    def make(folder: Path) -> ValidatedSummary:
+        with fetched(loaded.uri) as raw:
+            splits = {
+                split: tables.read_raw(raw / f"{split}.parquet") for split in loaded.summary.rows
+            }
+        validated = validation.validate(splits, names, loaded.summary.unreadable, params)
+        class_rows = validation.class_rows(validated.splits, validated.label_names)
+        if any(finding.severity == "error" for finding in validated.findings):
+            reports.publish_findings(validated.findings, class_rows)
+        validated.raise_errors()
+        for split, rows in validated.splits.items():
+            tables.write_reviews(folder / f"{split}.parquet", rows)
+        return ValidatedSummary(
+            label_names=validated.label_names,
+            rows={split: len(rows) for split, rows in validated.splits.items()},
+            class_rows=class_rows,
+            source_rows=validated.source_rows,
+            findings=validated.findings,
+        )
+
+    reference = reuse_or_make("validated", inputs, ValidatedSummary, make)
+    for finding in reference.summary.findings:
+        log = logger.warning if finding.severity == "warning" else logger.info
+        log("%s: %s (%s)", finding.split, finding.message, finding.rule)
+    reports.publish_findings(reference.summary.findings, reference.summary.class_rows)
+    return reference
+
+
+@task(cache_policy=NO_CACHE)
+def split_reviews(
+    validated: Reference[ValidatedSummary], params: SplitParams
+) -> Reference[SplitSummary]:
+    """Draw train, validation and test: seeded, shuffled, stratified.
+
+    Raises:
+        ValidationError: so few rows that a split lacks a class.
+    """
+    inputs = {"version": SPLIT_VERSION, "validated": validated.digest, "split": params.model_dump()}
+    names = validated.summary.label_names
+
+    def make(folder: Path) -> SplitSummary:
+        with fetched(validated.uri) as source:
+            splits = {
+                s: tables.read_labelled(source / f"{s}.parquet") for s in validated.summary.rows
+            }
+        made = splitting.split(splits, validated.summary.source_rows, params)
+        for name, rows in made.items():
+            tables.write_reviews(folder / f"{name}.parquet", rows)
+        return SplitSummary(
+            label_names=names,
+            rows={name: len(rows) for name, rows in made.items()},
+            class_rows=validation.class_rows(made, names),
+            train_digest=digest_of(
+                {n: file_digest(folder / f"{n}.parquet") for n in ("train", "validation")}
+            ),
+            test_digest=file_digest(folder / "test.parquet"),
+        )
+
+    reference = reuse_or_make("split", inputs, SplitSummary, make)
+    for name, counts in reference.summary.class_rows.items():
+        logger.info(
+            "%s: %s", name, ", ".join(f"{label} {count:,}" for label, count in counts.items())
+        )
+    return reference

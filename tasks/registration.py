@@ -1,0 +1,155 @@
+"""Registration steps: a trained model becomes a version, and a version the champion."""
+
+import logging
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks import reports
+from tasks.connect import model_registry
+from tasks.connectors.model_registry import DIGEST_TAG
+from tasks.core.digests import canonical_json
+from tasks.core.errors import ModelError
+from tasks.core.gate import Verdict
+from tasks.core.records import (
+    EvaluationSummary,
+    ModelVersion,
+    Reference,
+    SplitSummary,
+    TrainingSummary,
+)
+from tasks.provenance import code_version, flow_run_id
+from tasks.steps import fetched
+
+logger = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+
+@task(cache_policy=NO_CACHE)
+def find_champion(model_name: str) -> ModelVersion | None:
+    """The version that is champion now, pinned; None where there is none."""
+    return model_registry().resolve(model_name, CHAMPION)
+
+
+@task(cache_policy=NO_CACHE)
+def register_model(
+    model: Reference[TrainingSummary],
+    split: Reference[SplitSummary],
+    evaluation: Reference[EvaluationSummary],
+    baseline: Reference[EvaluationSummary],
+    params: dict[str, Any],
+    model_name: str,
+) -> ModelVersion:
+    """Make the model a version and give it the alias `challenger`.
+
+    A model that is registered already stays the version it is, and its evaluation is brought up to date: the test set
+    may be another one. Plots and test metrics go to the training's own MLflow run.
+    """
+    registry = model_registry()
+    run_id = _log_evaluation(model, evaluation, baseline)
+    loses = (
+        evaluation.summary.metrics["accuracy"].value <= baseline.summary.metrics["accuracy"].value
+    )
+    description = _description(model.summary, evaluation.summary, baseline.summary, loses)
+    judged = {
+        "nightshift.test_digest": split.summary.test_digest,
+        "nightshift.accuracy": str(evaluation.summary.metrics["accuracy"]),
+        "nightshift.beats_baseline": str(not loses).lower(),
+    }
+    version = registry.find_version(model_name, model.digest)
+    if version:
+        version = version.model_copy(update={"reused": True})
+        registry.describe_version(version, judged, description)
+        logger.info("register: reused, %s was registered from this very training", version)
+    else:
+        made = {
+            DIGEST_TAG: model.digest,
+            "nightshift.data_digest": split.digest,
+            "nightshift.base_model": model.summary.base_model,
+            "nightshift.base_revision": model.summary.base_revision,
+            "nightshift.params": canonical_json(params),
+            "nightshift.code": code_version(),
+            "nightshift.flow_run": flow_run_id(),
+        }
+        with fetched(model.uri) as folder:
+            version = registry.register(model_name, folder, run_id, made | judged, description)
+        logger.info("register: %s", version)
+    if loses:
+        logger.warning(description)
+    registry.set_alias(version, CHALLENGER)
+    return version
+
+
+def _log_evaluation(
+    model: Reference[TrainingSummary],
+    evaluation: Reference[EvaluationSummary],
+    baseline: Reference[EvaluationSummary],
+) -> str:
+    figures: dict[str, float] = {}
+    for prefix, summary in (("test", evaluation.summary), ("baseline", baseline.summary)):
+        for name, interval in summary.metrics.items():
+            figures[f"{prefix}_{name}"] = interval.value
+            figures[f"{prefix}_{name}_low"] = interval.low
+            figures[f"{prefix}_{name}_high"] = interval.high
+    with fetched(evaluation.uri) as folder:
+        pictures = sorted(folder.glob("*.png"))
+        for path in pictures:
+            reports.publish_picture(
+                path, f"{evaluation.summary.model} on {evaluation.summary.rows:,} test reviews"
+            )
+        return model_registry().add_to_run(
+            model.summary.mlflow_run_id,
+            figures,
+            {"nightshift.flow_run": flow_run_id()},
+            {"evaluation": pictures},
+        )
+
+
+def _description(
+    model: TrainingSummary, evaluation: EvaluationSummary, baseline: EvaluationSummary, loses: bool
+) -> str:
+    ours, theirs = evaluation.metrics["accuracy"], baseline.metrics["accuracy"]
+    text = (
+        f"{model.base_model} fine-tuned on {model.train_rows:,} reviews: accuracy {ours} on {evaluation.rows:,} test "
+        f"reviews; {baseline.model}: {theirs}."
+    )
+    return f"WARNING: does not beat the baseline, which costs seconds. {text}" if loses else text
+
+
+@task(cache_policy=NO_CACHE)
+def promote(version: ModelVersion, verdict: Verdict, champion: ModelVersion | None) -> bool:
+    """Make a version the champion if the gate lets it; the verdict is kept with the version either way."""
+    registry = model_registry()
+    registry.describe_version(version, {"nightshift.verdict": str(verdict)})
+    if not verdict.promote:
+        logger.warning(
+            "promote: %s stays challenger; the champion is %s", version, champion or "nobody"
+        )
+        return False
+    if champion and champion.version == version.version:
+        logger.info("promote: %s is the champion already", version)
+        return True
+    registry.set_alias(version, CHAMPION)
+    logger.info("promote: %s is the champion now; before it: %s", version, champion or "nobody")
+    return True
+
+
+@task(cache_policy=NO_CACHE)
+def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
+    """Resolve an alias once, so that a whole run uses one version.
+
+    Raises:
+        ModelError: there is no such model, alias or version.
+    """
+    version = model_registry().resolve(model_name, alias_or_version)
+    if version is None:
+        raise ModelError(
+            f"The registry has no {alias_or_version!r} of model {model_name!r}",
+            "model_version",
+            "run retrain first (a model that fails its gate is no champion), or name another model, alias or version",
+        )
+    logger.info("Pinned %s (%s)", version, alias_or_version)
+    return version

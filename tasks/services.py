@@ -1,0 +1,147 @@
+"""What a run on a single machine needs and nobody has configured: started here, and stopped when the run is over."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Generator, MutableMapping
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tasks.connectors.local_servers import (
+    NO_TELEMETRY,
+    LocalObjectStore,
+    LocalPrefectServer,
+    require_prefect,
+)
+from tasks.core.errors import ServiceError, disk_full, is_disk_full
+from tasks.settings import Settings, read_settings
+
+logger = logging.getLogger(__name__)
+
+CLIENT_DEFAULTS = (
+    NO_TELEMETRY
+    | {
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # with its server down a client call otherwise hangs for minutes
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+)
+
+
+def set_client_defaults() -> None:
+    """Set what libraries read when they are imported, where nobody has set it."""
+    for name, value in CLIENT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+@contextlib.contextmanager
+def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Settings]:
+    """Start what is not configured, point the environment at it, and yield the settings that then hold.
+
+    Prefect reads the environment when it is first imported, so its servers are launched first, then `prepare` is called
+    (imports that take seconds go there), and only then is waited for the Prefect server.
+
+    Raises:
+        ServiceError: a server does not come up, or another run holds `.nightshift`.
+        SettingsError: a setting is wrong.
+    """
+    settings = read_settings()
+    home = settings.home.expanduser().absolute()
+    with contextlib.ExitStack() as stack, _environment() as environment, _sentences(home):
+        set_client_defaults()
+        if settings.embeds_object_store or not settings.prefect_api_url:
+            stack.enter_context(_ownership(home))
+        server: LocalPrefectServer | None = None
+        if settings.prefect_api_url:
+            require_prefect(settings.prefect_api_url)
+        else:
+            server = LocalPrefectServer(home / "prefect", settings.prefect_port)
+            stack.callback(server.stop)
+            environment["PREFECT_HOME"] = str(home / "prefect")
+            environment["PREFECT_API_URL"] = server.api_url
+        if settings.embeds_object_store:
+            _start_object_store(stack, home / "s3", settings, environment)
+        if not settings.mlflow_tracking_uri:
+            (home / "mlflow").mkdir(parents=True, exist_ok=True)
+            environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+        prepare()
+        if server:
+            server.wait()
+            stack.callback(_deliver_logs)
+        yield read_settings()
+
+
+def _deliver_logs() -> None:
+    """Prefect sends log lines in the background: those of the last second would be lost with the server."""
+    if "prefect" in sys.modules:
+        from prefect.logging.handlers import APILogHandler
+
+        APILogHandler().flush()
+
+
+def _start_object_store(
+    stack: contextlib.ExitStack,
+    folder: Path,
+    settings: Settings,
+    environment: MutableMapping[str, str],
+) -> None:
+    store = LocalObjectStore(folder, settings.s3_port)
+    stack.callback(store.stop)
+    store.store().make_bucket(settings.bucket)
+    environment["NIGHTSHIFT_OBJECT_STORE"] = "external"
+    environment["AWS_ENDPOINT_URL_S3"] = store.endpoint_url
+    environment["AWS_ACCESS_KEY_ID"] = store.access_key
+    environment["AWS_SECRET_ACCESS_KEY"] = store.secret_key
+    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):  # of other credentials
+        environment.pop(name, None)
+
+
+@contextlib.contextmanager
+def _sentences(home: Path) -> Generator[None]:
+    """A folder that cannot be written to, said in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full(f"working in {home}", "NIGHTSHIFT_HOME") from error
+        if not isinstance(error, PermissionError):
+            raise
+        raise ServiceError(
+            f"Not allowed: {error}", str(home), "check who owns it, or set NIGHTSHIFT_HOME"
+        ) from error
+
+
+@contextlib.contextmanager
+def _ownership(home: Path) -> Generator[None]:
+    """One process at a time may run servers on a folder: two would spoil each other's data."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServiceError(
+            f"Cannot make the folder: {error.strerror}", str(home), "set NIGHTSHIFT_HOME"
+        ) from error
+    try:
+        with FileLock(home / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ServiceError(
+            "Another Nightshift run is using this folder",
+            str(home),
+            "wait for it to end, or set NIGHTSHIFT_HOME to another",
+        ) from error
+
+
+@contextlib.contextmanager
+def _environment() -> Generator[MutableMapping[str, str]]:
+    """The process environment, put back as it was afterwards."""
+    before = dict(os.environ)
+    try:
+        yield os.environ
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,77 @@
+"""Settings of the installation, from the environment: the only reader of it. Parameters of a run are not here.
+
+| variable                  | default      | meaning |
+|---------------------------|--------------|---|
+| NIGHTSHIFT_HOME           | .nightshift  | where the embedded servers keep their data |
+| NIGHTSHIFT_BUCKET         | nightshift   | bucket for prepared data (and the demo's reviews) |
+| NIGHTSHIFT_OBJECT_STORE   | auto         | embedded, external, or auto: external when S3 is configured below |
+| NIGHTSHIFT_S3_PORT        | any free one | of the embedded S3 server |
+| NIGHTSHIFT_PREFECT_PORT   | any free one | of the embedded Prefect server and its UI |
+| NIGHTSHIFT_EXPERIMENT     | nightshift   | MLflow experiment |
+| AWS_ENDPOINT_URL_S3       |              | an S3 server of yours; credentials as boto3 finds them |
+| MLFLOW_TRACKING_URI       |              | an MLflow server of yours |
+| PREFECT_API_URL           |              | a Prefect server of yours |
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+from pydantic import ValidationError as PydanticError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.core.errors import SettingsError
+
+# What tells that boto3 will find credentials by itself; instance roles are not asked, which would need the network.
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+
+
+class Settings(BaseSettings):
+    """See the table above."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NIGHTSHIFT_", populate_by_name=True, env_ignore_empty=True
+    )
+
+    home: Path = Path(".nightshift")
+    bucket: str = Field(default="nightshift", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    object_store: Literal["auto", "embedded", "external"] = "auto"
+    s3_port: int | None = Field(default=None, ge=1, le=65535)
+    prefect_port: int | None = Field(default=None, ge=1, le=65535)
+    experiment: str = Field(default="nightshift", min_length=1)
+    s3_endpoint_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    )
+    mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
+    prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
+
+    @property
+    def embeds_object_store(self) -> bool:
+        """True when no S3 of the user's is configured."""
+        if self.object_store != "auto":
+            return self.object_store == "embedded"
+        file = Path(
+            os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+        ).expanduser()
+        return not (
+            self.s3_endpoint_url or any(map(os.environ.get, _CREDENTIALS)) or file.is_file()
+        )
+
+
+def read_settings() -> Settings:
+    """The settings as the environment has them now. Raises SettingsError naming the variable that is wrong."""
+    try:
+        return Settings()  # pyright: ignore[reportCallIssue] - the environment gives the fields
+    except PydanticError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        variable = name if name.isupper() else f"NIGHTSHIFT_{name.upper()}"
+        raise SettingsError(f"{first['msg']}, not {first['input']!r}", variable) from error

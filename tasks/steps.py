@@ -1,0 +1,106 @@
+"""One mechanism for every step that prepares something: reuse what is there, or make it, commit it, and say which."""
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from tasks.connect import prepared_store
+from tasks.connectors.prepared import free_bytes
+from tasks.connectors.processes import is_gone, this_process
+from tasks.core.errors import NightshiftError, disk_full, is_disk_full
+from tasks.core.records import Reference
+
+logger = logging.getLogger(__name__)
+_PREFIX = "nightshift~"
+_NO_ROOM_BYTES = 1_000_000  # torch and SQLite describe a full disk in words of their own
+SummaryT = TypeVar("SummaryT", bound=BaseModel)
+
+
+def reuse_or_make(
+    kind: str,
+    inputs: Mapping[str, Any],
+    summary_type: type[SummaryT],
+    make: Callable[[Path], SummaryT],
+) -> Reference[SummaryT]:
+    """The prepared folder of a step, made now unless an earlier run has made it from the same inputs.
+
+    Args:
+        kind: names the step's folders.
+        inputs: everything the content depends on, as JSON.
+        summary_type: the small facts that go with it.
+        make: fills an empty local folder and returns the facts.
+    """
+    prepared = prepared_store()
+    found = prepared.find(kind, inputs)
+    reused = found is not None
+    if found is None:
+        started = time.perf_counter()
+        with work_folder(kind) as folder:
+            found = prepared.commit(kind, inputs, folder, make(folder))
+        logger.info(
+            "%s: made in %.1f s -> %s",
+            kind,
+            time.perf_counter() - started,
+            prepared.uri(kind, found.digest),
+        )
+    else:
+        logger.info(
+            "%s: reused, nothing it depends on has changed <- %s",
+            kind,
+            prepared.uri(kind, found.digest),
+        )
+    return Reference[SummaryT](
+        kind=kind,
+        uri=prepared.uri(kind, found.digest),
+        digest=found.digest,
+        summary=summary_type.model_validate(found.summary),
+        reused=reused,
+    )
+
+
+@contextmanager
+def work_folder(name: str) -> Generator[Path]:
+    """A temporary folder that is gone afterwards, whatever happens.
+
+    Raises:
+        DiskFullError: when writing in it met a full disk.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{_marked()}~{name}~") as folder:
+        try:
+            yield Path(folder)
+        except NightshiftError:
+            raise
+        except Exception as error:  # whatever a library makes of a full disk
+            if not (is_disk_full(error) or free_bytes(Path(folder)) < _NO_ROOM_BYTES):
+                raise
+            raise disk_full(f"making {name} in {folder}") from error
+
+
+def _marked() -> str:
+    return this_process().replace(":", "~")
+
+
+def remove_left_folders() -> list[str]:
+    """Remove work folders whose process was killed before it could; returns their names."""
+    left: list[str] = []
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = ":".join(folder.name.removeprefix(_PREFIX).split("~")[:3])
+        if folder.is_dir() and is_gone(owner):
+            shutil.rmtree(folder, ignore_errors=True)
+            left.append(folder.name)
+    return left
+
+
+@contextmanager
+def fetched(uri: str, *names: str) -> Generator[Path]:
+    """A prepared folder's files, downloaded and checked, in a temporary folder."""
+    with work_folder("fetched") as folder:
+        prepared_store().fetch(uri, folder, *names)
+        yield folder

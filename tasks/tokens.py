@@ -1,0 +1,120 @@
+"""Steps that make training's inputs: the base model's files, and tokens."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tokenizers
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.connectors.hub import MODEL_FILES, base_model_folder
+from tasks.core import modeling, tables
+from tasks.core.digests import folder_digest
+from tasks.core.records import BaseModelSummary, Reference, SplitSummary, TokensSummary
+from tasks.core.tokenization import Encoder, TokenizationParams
+from tasks.core.training import TrainingParams
+from tasks.steps import fetched, reuse_or_make, work_folder
+
+logger = logging.getLogger(__name__)
+
+TOKENS_VERSION = 1
+
+
+@task(cache_policy=NO_CACHE)
+def prepare_base_model(
+    params: TrainingParams, tokenization: TokenizationParams
+) -> Reference[BaseModelSummary]:
+    """Find the base model, check that it can be fine-tuned, and keep its files where every worker can read them.
+
+    Raises:
+        ModelError: no such model, or pickles only.
+        SettingsError: it does not take reviews of the length asked for.
+    """
+    source, revision = base_model_folder(params.base_model, params.base_model_revision)
+    modeling.check_base_folder(source)
+    modeling.check_length(source, tokenization)
+    modeling.require_layers(source, params.frozen_layers)
+    with work_folder("base-model") as folder:
+        for pattern in MODEL_FILES:
+            for path in source.glob(pattern):
+                shutil.copy(path, folder)
+        inputs = {"name": params.base_model, "revision": revision, "files": folder_digest(folder)}
+
+        def make(target: Path) -> BaseModelSummary:
+            shutil.copytree(folder, target, dirs_exist_ok=True)
+            Encoder(
+                modeling.load_tokenizer(target), tokenization
+            )  # raises where the tokenizer will not do
+            return BaseModelSummary(
+                name=params.base_model,
+                revision=revision,
+                architecture=modeling.architecture(target),
+                parameters=modeling.parameters(target),
+            )
+
+        return reuse_or_make("base-model", inputs, BaseModelSummary, make)
+
+
+@task(cache_policy=NO_CACHE)
+def tokenize_reviews(
+    split: Reference[SplitSummary], base: Reference[BaseModelSummary], params: TokenizationParams
+) -> Reference[TokensSummary]:
+    """Turn train and validation into tokens, unpadded; what had to be cut is counted."""
+    inputs = {
+        "version": TOKENS_VERSION,
+        "rows": split.summary.train_digest,
+        "base_model": base.digest,
+        "tokenization": params.model_dump(),
+        "tokenizers": tokenizers.__version__,
+    }
+
+    def make(folder: Path) -> TokensSummary:
+        tokens: dict[str, int] = {}
+        truncated: dict[str, int] = {}
+        names = ("train", "validation")
+        with (
+            fetched(base.uri) as model,
+            fetched(split.uri, *(f"{n}.parquet" for n in names)) as rows,
+        ):
+            encoder = Encoder(modeling.load_tokenizer(model), params)
+            for name in names:
+                reviews = tables.read_labelled(rows / f"{name}.parquet")
+                encoded = encoder.encode([r.text for r in reviews])
+                labels = [r.label for r in reviews]
+                _write_tokens(folder / f"{name}.parquet", encoded.input_ids, labels)
+                tokens[name] = sum(map(len, encoded.input_ids))
+                truncated[name] = encoded.truncated
+        return TokensSummary(
+            label_names=split.summary.label_names,
+            rows={name: split.summary.rows[name] for name in names},
+            tokens=tokens,
+            truncated_rows=truncated,
+            max_length_tokens=params.max_length_tokens,
+        )
+
+    reference = reuse_or_make("tokens", inputs, TokensSummary, make)
+    for name, rows in reference.summary.rows.items():
+        logger.info(
+            "%s: %s tokens in %s reviews; %s of them cut to %s tokens (%s)",
+            name,
+            f"{reference.summary.tokens[name]:,}",
+            f"{rows:,}",
+            f"{reference.summary.truncated_rows[name]:,}",
+            params.max_length_tokens,
+            params.truncation,
+        )
+    return reference
+
+
+def _write_tokens(path: Path, input_ids: list[list[int]], labels: list[int]) -> None:
+    table = pa.table(
+        {
+            "input_ids": pa.array(input_ids, pa.list_(pa.int32())),
+            "length": pa.array([len(ids) for ids in input_ids], pa.int32()),
+            "labels": pa.array(labels, pa.int64()),
+        }
+    )
+    pq.write_table(table, path, compression="zstd")

@@ -1,0 +1,165 @@
+"""The training step: tokens and a base model in, a fine-tuned classifier out, one MLflow run beside it."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+import torch
+import transformers
+from datasets import Dataset
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.connect import model_registry
+from tasks.connectors.model_registry import Run
+from tasks.connectors.prepared import free_bytes
+from tasks.core import modeling, training
+from tasks.core.errors import DiskFullError
+from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
+from tasks.core.tokenization import TokenizationParams
+from tasks.core.training import TrainingParams
+from tasks.reports import Progress
+from tasks.steps import fetched, reuse_or_make
+
+logger = logging.getLogger(__name__)
+
+TRAINING_VERSION = 1
+# On disk: the base model's copy and the result; and three checkpoints (the best, the last, and the one being written
+# before another is deleted), each of weights and AdamW's two moments.
+_BYTES_A_PARAMETER = 8
+_CHECKPOINT_BYTES_A_PARAMETER = 3 * 12
+_SECONDS_A_LINE = 60.0
+
+
+@task(cache_policy=NO_CACHE)
+def train_model(
+    tokens: Reference[TokensSummary],
+    base: Reference[BaseModelSummary],
+    tokenization: TokenizationParams,
+    params: TrainingParams,
+) -> Reference[TrainingSummary]:
+    """Fine-tune, unless exactly this has been done before.
+
+    Raises:
+        DiskFullError: less room than checkpoints need, found before training begins.
+        ModelError, SettingsError: the model or the device will not do.
+    """
+    device = modeling.resolve_device(params.device)
+    precision = modeling.resolve_precision(params.precision, device)
+    inputs = {
+        "version": TRAINING_VERSION,
+        "tokens": tokens.digest,
+        "base_model": base.digest,
+        "training": params.model_dump(),
+        "device": device.type,
+        "precision": precision,
+        "torch": torch.__version__.split("+")[0],
+        "transformers": transformers.__version__,
+    }
+
+    def make(folder: Path) -> TrainingSummary:
+        checkpoints = 0 if params.best_epoch_by == "last" else _CHECKPOINT_BYTES_A_PARAMETER
+        require_space(folder, base.summary.parameters * (_BYTES_A_PARAMETER + checkpoints))
+        facts = {
+            "data": tokens.digest,
+            "base": base.summary.name,
+            "revision": base.summary.revision,
+        }
+        settings = params.model_dump() | tokenization.model_dump() | facts
+        rows = tokens.summary.rows["train"]
+        name = f"{base.summary.name.rsplit('/', 1)[-1]}-{rows}-reviews"
+        with model_registry().run(name, settings, {"nightshift.step": "train"}) as run:
+            return _train(folder, tokens, base, tokenization, params, run)
+
+    reference = reuse_or_make("model", inputs, TrainingSummary, make)
+    summary = reference.summary
+    logger.info(
+        "Trained %s on %s reviews in %.0f s (%.1f reviews/s, %s on %s): validation accuracy %.4f, best of epoch %g",
+        summary.base_model,
+        f"{summary.train_rows:,}",
+        summary.seconds,
+        summary.reviews_per_second,
+        summary.precision,
+        summary.device,
+        summary.validation["accuracy"],
+        summary.best_epoch,
+    )
+    return reference
+
+
+def _train(
+    folder: Path,
+    tokens: Reference[TokensSummary],
+    base: Reference[BaseModelSummary],
+    tokenization: TokenizationParams,
+    params: TrainingParams,
+    run: Run,
+) -> TrainingSummary:
+    with fetched(base.uri) as model, fetched(tokens.uri) as data:
+        sets = [
+            Dataset.from_parquet(
+                str(data / f"{name}.parquet"), cache_dir=str(data / "cache"), keep_in_memory=True
+            )
+            for name in ("train", "validation")
+        ]
+        trained = training.fine_tune(
+            model,
+            tokens.summary.label_names,
+            sets[0],
+            sets[1],
+            tokenization,
+            params,
+            data / "checkpoints",
+            _Listener(run),
+            show_progress=sys.stderr.isatty(),
+        )
+    modeling.save(trained.classifier, folder)
+    return TrainingSummary(
+        base_model=base.summary.name,
+        base_revision=base.summary.revision,
+        label_names=tokens.summary.label_names,
+        train_rows=tokens.summary.rows["train"],
+        validation=trained.validation,
+        mlflow_run_id=run.id,
+        **trained.facts,
+    )
+
+
+class _Listener:
+    """Metrics to MLflow, progress to the run's page, a line an epoch and a line a minute to the log."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._progress = Progress("training-progress", "Training steps")
+        self._started = self._spoken = time.monotonic()
+
+    def on_step(self, step: int, total_steps: int) -> None:
+        self._progress.at(step, total_steps)
+        now = time.monotonic()
+        if now - self._spoken >= _SECONDS_A_LINE:
+            self._spoken = now
+            left = (now - self._started) / step * (total_steps - step) / 60
+            logger.info("Step %s of %s, about %.0f minutes to go", step, total_steps, left)
+
+    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        self._run.log(metrics, step)
+        if "validation_loss" in metrics:
+            self._run.send()  # so that the chart of a long training grows with it
+            logger.info(
+                "Step %s: validation loss %.4f, accuracy %.4f",
+                step,
+                metrics["validation_loss"],
+                metrics["validation_accuracy"],
+            )
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Raises DiskFullError when a folder's disk has less room than that."""
+    free = free_bytes(folder)
+    if free < needed_bytes:
+        raise DiskFullError(
+            f"{free / 1e9:.1f} GB are free, and training needs {needed_bytes / 1e9:.1f} GB for checkpoints",
+            str(folder),
+            "free some space, or set TMPDIR to a larger disk",
+        )

@@ -1,0 +1,105 @@
+"""The registry on a real MLflow store: versions, aliases, and runs whose status is true."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tasks.connectors.model_registry import DIGEST_TAG, ModelRegistry
+from tasks.core.errors import RegistryError
+
+ROOT = str(Path(__file__).parents[2])
+
+
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "model"
+    made.mkdir()
+    (made / "config.json").write_text("{}")
+    (made / "model.safetensors").write_bytes(b"weights")
+    return made
+
+
+def test_a_folder_becomes_a_version_and_comes_back_whole(
+    registry: ModelRegistry, tmp_path: Path
+) -> None:
+    with registry.run("r", {"epochs": 2}, {}) as run:
+        run.log({"loss": 0.5}, step=1)
+    first = registry.register("round-trip", folder(tmp_path), run.id, {DIGEST_TAG: "d1"}, "words")
+    assert (first.version, first.model_digest, first.run_id) == ("1", "d1", run.id)
+    got = registry.download(first, tmp_path / "out")
+    assert {p.name for p in got.iterdir()} == {"config.json", "model.safetensors"}
+    assert registry.find_version("round-trip", "d1") == first
+    assert registry.find_version("round-trip", "d2") is None
+
+
+def test_aliases(registry: ModelRegistry, tmp_path: Path) -> None:
+    assert registry.resolve("aliases", "champion") is None
+    with registry.run("r", {}, {}) as run:
+        pass
+    version = registry.register("aliases", folder(tmp_path), run.id, {}, "")
+    assert registry.resolve("aliases", "champion") is None
+    registry.set_alias(version, "champion")
+    assert registry.resolve("aliases", "champion") == version == registry.resolve("aliases", "1")
+    assert registry.resolve("aliases", "7") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "FINISHED"), (ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
+)
+def test_a_runs_status_is_true(
+    registry: ModelRegistry, tracking_uri: str, error: type[BaseException] | None, status: str
+) -> None:
+    run_id = ""
+    try:
+        with registry.run("r", {}, {}) as run:
+            run_id = run.id
+            run.log({f"metric_{i}": i for i in range(150)})
+            if error:
+                raise error
+    except (ValueError, KeyboardInterrupt):
+        pass
+    found = MlflowClient(tracking_uri).get_run(run_id)
+    assert found.info.status == status and len(found.data.metrics) == 150
+
+
+def test_a_killed_training_does_not_stay_running(
+    registry: ModelRegistry, tracking_uri: str
+) -> None:
+    code = (
+        "import os, sys, signal; from tasks.connectors.model_registry import ModelRegistry\n"
+        "with ModelRegistry(sys.argv[1], 'tests').run('r', {}, {}) as run:\n"
+        "    print(run.id, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, tracking_uri], capture_output=True, text=True, cwd=ROOT
+    )
+    run_id = ended.stdout.strip()
+    client = MlflowClient(tracking_uri)
+    assert client.get_run(run_id).info.status == "RUNNING"
+    with registry.run("alive", {}, {}) as alive:
+        assert registry.close_dead_runs() == [run_id]
+        assert client.get_run(alive.id).info.status == "RUNNING"
+    assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_long_values_are_cut_with_a_mark(registry: ModelRegistry, tracking_uri: str) -> None:
+    with registry.run("r", {"long": "x" * 9000}, {"tag": "y" * 9000}) as run:
+        pass
+    found = MlflowClient(tracking_uri).get_run(run.id).data
+    assert found.params["long"].endswith("…") and found.tags["tag"].endswith("…")
+
+
+def test_a_lost_run_is_replaced(registry: ModelRegistry) -> None:
+    assert registry.add_to_run("0" * 32, {"accuracy": 0.5}, {}, {}) != "0" * 32
+
+
+@pytest.mark.slow  # it retries
+def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    with pytest.raises(
+        RegistryError, match=r"127.0.0.1:9\] -> check that the MLflow server is reachable"
+    ) as caught:
+        ModelRegistry("http://user:secret@127.0.0.1:9", "tests")
+    assert "secret" not in str(caught.value)

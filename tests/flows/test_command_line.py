@@ -1,0 +1,129 @@
+"""What a person at a terminal gets: help, typos, bounds; and the same models as forms."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from flows.command_line import parse
+from flows.parameters import RetrainParams, ScoreParams
+from tasks.core.errors import SettingsError
+
+ROOT = Path(__file__).parents[2]
+
+
+def fields(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """Every leaf of a form, by its dotted name."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= fields(field.annotation, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = field
+    return found
+
+
+@pytest.mark.parametrize("model", [RetrainParams, ScoreParams])
+def test_every_field_is_described_bounded_and_in_its_place(model: type[BaseModel]) -> None:
+    for name, field in fields(model).items():
+        assert field.description, name
+        if field.annotation in (int, float, int | None, float | None):
+            bounds = {type(m).__name__ for m in field.metadata}
+            assert bounds & {"Ge", "Gt"} and bounds & {"Le", "Lt"}, name
+    schema = model.model_json_schema()
+    for part in [schema, *schema.get("$defs", {}).values()]:
+        if "properties" in part:
+            positions = [p["position"] for p in part["properties"].values()]
+            assert positions == list(range(len(positions)))
+            assert part["additionalProperties"] is False
+
+
+def test_arguments_become_parameters() -> None:
+    given = parse(
+        "retrain",
+        ["--training.epochs", "2", "--data.source.label_names", "no,yes", "--no-gate.promote"],
+    )
+    assert (given.training.epochs, given.data.source.label_names, given.gate.promote) == (
+        2,
+        ["no", "yes"],
+        False,
+    )
+    assert parse("score", []) == ScoreParams()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--training.epoch", "2"],
+            r"no field --training.epoch \[retrain\] -> did you mean --training.epochs\?",
+        ),
+        (["--training.epochs", "0"], r"training.epochs: .*greater than or equal to 1, not '0'"),
+        (["--training.epochs", "two"], r"training.epochs: .*valid integer.*'two'"),
+        (
+            ["--training.learning-rate", "1"],
+            r"training.learning_rate: .*less than or equal to 0.01",
+        ),
+        (["--tokenization.truncation", "tail"], r"'head_tail' or 'head'"),
+        (["--training.epochs"], "expected one argument"),
+    ],
+)
+def test_a_typo_is_a_sentence(arguments: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        parse("retrain", arguments)
+
+
+def _bounds() -> list[tuple[str, Any]]:
+    cases: list[tuple[str, Any]] = []
+    for name, field in fields(RetrainParams).items():
+        for bound in field.metadata:
+            for kind, step in (("ge", -1), ("gt", 0), ("le", 1), ("lt", 0)):
+                limit = getattr(bound, kind, None)
+                if limit is not None:
+                    cases.append((name, limit + step))
+    return cases
+
+
+@pytest.mark.parametrize(("name", "value"), _bounds())
+def test_each_bound_is_kept(name: str, value: float) -> None:
+    given: dict[str, Any] = {}
+    place = given
+    *rooms, leaf = name.split(".")
+    for room in rooms:
+        place = place.setdefault(room, {})
+    place[leaf] = value
+    with pytest.raises(ValidationError, match=leaf):
+        RetrainParams.model_validate(given)
+
+
+def test_unknown_fields_are_refused() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        RetrainParams.model_validate({"training": {"epoch": 2}})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"), [(["--help"], 0, "retrain"), (["retain"], 2, "usage")]
+)
+def test_usage(arguments: list[str], status: int, text: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "flows", *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+    assert ended.returncode == status and text in ended.stdout + ended.stderr
+
+
+def test_an_error_at_the_terminal_is_one_sentence_and_no_trace(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "flows", "retrain", "--training.epochs", "0"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert (
+        ended.returncode == 2
+        and ended.stdout == ""
+        and ended.stderr.startswith("error: SettingsError: training.epochs")
+    )
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,384 @@
+"""The flows on real servers with tiny models: what people get, what is reused, what is refused."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.parameters import RetrainParams, ScoreParams
+from flows.retrain import Retrained, retrain
+from flows.score import score
+from tasks.connect import model_registry
+from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.sources import SourceParams
+from tasks.core import formats, tables
+from tasks.core.errors import (
+    DataError,
+    MissingDataError,
+    ModelError,
+    NightshiftError,
+    SettingsError,
+)
+from tasks.data import load_reviews
+from tasks.steps import fetched
+from tests.reviews import as_csv, jsonl, reviews
+
+pytestmark = pytest.mark.prefect
+
+FAST: dict[str, Any] = {
+    "tokenization": {"max_length_tokens": 48},
+    "training": {"epochs": 4, "learning_rate": 5e-3, "device": "cpu"},
+    "evaluation": {"resamples": 100},
+    "gate": {"must_beat_baseline": False},  # random weights against TF-IDF on easy reviews
+}
+
+
+def params(base: Path, location: str, name: str, **changed: Any) -> RetrainParams:
+    given: dict[str, Any] = {k: dict(v) for k, v in FAST.items()}
+    given["training"]["base_model"] = str(base)
+    given["data"] = {"source": {"location": location}}
+    given["registration"] = {"model_name": name}
+    for path, value in changed.items():
+        room, *keys = path.split("__")
+        place = given.setdefault(room, {})
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = value
+    return RetrainParams.model_validate(given)
+
+
+def deliver(store: ObjectStore, prefix: str, seed: int = 0) -> str:
+    store.write_bytes(jsonl(reviews(200, seed)), f"{prefix}/labelled/train.jsonl")
+    store.write_bytes(jsonl(reviews(60, seed + 50)), f"{prefix}/labelled/test.jsonl")
+    return f"{prefix}/labelled"
+
+
+def test_from_labelled_reviews_to_predictions(
+    services: ObjectStore, prefix: str, bert: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="tasks")
+    given = params(bert, deliver(services, prefix), "whole")
+    first = retrain(given)
+    assert (first.promoted and first.steps_reused == []) or first.steps_reused == ["base-model"]
+    assert first.evaluation.metrics["accuracy"].value > 0.8
+    assert set(first.evaluation.metrics) == {
+        "accuracy",
+        "macro_f1",
+        "log_loss",
+        "roc_auc",
+        "calibration_error",
+    }
+    assert sum(map(sum, first.evaluation.confusion)) == 60
+
+    second = retrain(given)
+    everything = [
+        "base-model",
+        "loaded",
+        "validated",
+        "split",
+        "tokens",
+        "model",
+        "evaluation",
+        "evaluation",
+    ]
+    assert second.steps_reused == everything and second.version.version == first.version.version
+    assert "model: reused, nothing it depends on has changed" in caplog.text
+
+    third = retrain(params(bert, f"{prefix}/labelled", "whole", training__seed=7))
+    assert third.steps_reused == [*everything[:5], "evaluation"]  # the baseline's
+    assert third.version.version == "2"
+
+    (negative, _), (positive, _) = reviews(2, seed=99)
+    inbox = [
+        {"id": "a", "text": negative},
+        {"id": "b", "text": " "},
+        {"id": "c", "text": positive},
+    ]
+    for name in ("one.jsonl", "two.csv.gz", "deep/three.parquet", "four.tsv.zst"):
+        write(services, f"{prefix}/inbox/{name}", inbox)
+    services.write_bytes(b'{"id": 1, "text": "fine"}\nnot json\n', f"{prefix}/inbox/five.jsonl")
+    manifest = score(
+        ScoreParams(input=f"{prefix}/inbox/", output=f"{prefix}/out/", model_name="whole")
+    )
+    champion = model_registry().resolve("whole", "champion")
+    assert champion and manifest.version == champion.version
+    assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (14, 9, 5)
+    for name in ("one.jsonl", "two.csv.gz", "deep/three.parquet", "four.tsv.zst"):
+        rows = read(services, f"{prefix}/out/{name}")
+        assert [r["id"] for r in rows] == ["a", "c"] and [int(r["row"]) for r in rows] == [1, 3]
+        assert [r["label"] for r in rows] == ["NEGATIVE", "POSITIVE"]
+        for row in rows:
+            shares = [float(row["probability_NEGATIVE"]), float(row["probability_POSITIVE"])]
+            assert sum(shares) == pytest.approx(1, abs=1e-5) and float(row["score"]) == max(shares)
+            assert (row["model"], row["model_version"]) == ("whole", champion.version)
+        assert read(services, f"{prefix}/out/_rejected/{name}.jsonl") == [
+            {"id": "b", "row": 2, "reason": "empty text"}
+        ]
+    written = json.loads(services.read_bytes(f"{prefix}/out/_manifest.json") or b"")
+    assert written["rows_in"] == 14 and len(written["objects"]) == 5
+
+
+def write(store: ObjectStore, uri: str, rows: list[dict[str, str]]) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    formats.encode(uri, rows, ["id", "text"], buffer)
+    store.write_bytes(buffer.getvalue(), uri)
+
+
+def read(store: ObjectStore, uri: str) -> list[dict[str, Any]]:
+    import io
+
+    rows = formats.decode(uri, io.BytesIO(store.read_bytes(uri) or b""))
+    return [dict(r.values or {}) for r in rows]
+
+
+def test_a_random_gpt2_with_its_own_bpe(services: ObjectStore, prefix: str, gpt2: Path) -> None:
+    done = retrain(params(gpt2, deliver(services, prefix), "decoder"))
+    assert done.evaluation.metrics["accuracy"].value > 0.8
+    with fetched(done.model_uri, "config.json") as folder:
+        config = json.loads((folder / "config.json").read_text())
+    assert (
+        config["architectures"] == ["GPT2ForSequenceClassification"]
+        and config["pad_token_id"] is not None
+    )
+    write(services, f"{prefix}/inbox/x.jsonl", [{"id": "a", "text": "The ending was dreadful."}])
+    score(ScoreParams(input=f"{prefix}/inbox", output=f"{prefix}/out", model_name="decoder"))
+    assert read(services, f"{prefix}/out/x.jsonl")[0]["label"] == "NEGATIVE"
+
+
+def test_three_classes_in_a_csv_from_s3(services: ObjectStore, prefix: str, bert: Path) -> None:
+    rows = [(t, {"NEGATIVE": "bad", "POSITIVE": "good"}[label]) for t, label in reviews(160)]
+    rows += [(f"Parcel {i}: the delivery came on day {i % 9}.", "off topic") for i in range(60)]
+    services.write_bytes(as_csv(rows, text="review", label="verdict"), f"{prefix}/rows.csv")
+    columns = {"text_column": "review", "label_column": "verdict"}
+    given = params(bert, f"{prefix}/rows.csv", "three").model_dump()
+    given["data"]["source"] |= columns
+    done = retrain(RetrainParams.model_validate(given))
+    assert done.evaluation.label_names == ["bad", "good", "off topic"] and done.train_rows > 100
+    assert done.evaluation.metrics["accuracy"].value > 0.7 and "roc_auc" in done.evaluation.metrics
+    write(
+        services,
+        f"{prefix}/inbox/x.csv",
+        [{"id": "1", "text": "Parcel 9: the delivery came on day 3."}],
+    )
+    score(ScoreParams(input=f"{prefix}/inbox", output=f"{prefix}/out", model_name="three"))
+    (row,) = read(services, f"{prefix}/out/x.csv")
+    assert row["label"] == "off topic" and "probability_off topic" in row
+
+
+def test_a_model_that_loses_to_the_baseline_is_registered_but_no_champion(
+    services: ObjectStore, prefix: str, bert: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = params(
+        bert,
+        deliver(services, prefix),
+        "loser",
+        training__learning_rate=1e-7,
+        gate__must_beat_baseline=True,
+    )
+    done = retrain(given)
+    assert not done.promoted and "FAILED beats the baseline" in str(done.verdict)
+    assert "WARNING: does not beat the baseline" in caplog.text
+    registry = model_registry()
+    assert registry.resolve("loser", "challenger") == done.version.model_copy(
+        update={"reused": False}
+    )
+    assert registry.resolve("loser", "champion") is None
+    with pytest.raises(ModelError, match=r"no 'champion' of model 'loser'.*run retrain first"):
+        score(ScoreParams(input=f"{prefix}/labelled", output=f"{prefix}/out", model_name="loser"))
+
+
+def test_a_worse_model_does_not_replace_the_champion(
+    services: ObjectStore, prefix: str, bert: Path
+) -> None:
+    location = deliver(services, prefix)
+    good = retrain(params(bert, location, "reign"))
+    worse = retrain(params(bert, location, "reign", training__learning_rate=1e-7))
+    assert good.promoted and not worse.promoted
+    assert "FAILED not worse than the champion" in str(worse.verdict)
+    champion = model_registry().resolve("reign", "champion")
+    assert champion and champion.version == good.version.version
+
+
+def one_class(store: ObjectStore, prefix: str) -> str:
+    store.write_bytes(jsonl(reviews(200)[:100]), f"{prefix}/bad/train.jsonl")
+    return f"{prefix}/bad"
+
+
+def label_out_of_range(store: ObjectStore, prefix: str) -> str:
+    rows = [(t, int(label == "POSITIVE")) for t, label in reviews(100)]
+    store.write_bytes(jsonl([*rows, ("Odd one.", 5)]), f"{prefix}/bad/train.jsonl")
+    return f"{prefix}/bad"
+
+
+def no_texts(store: ObjectStore, prefix: str) -> str:
+    store.write_bytes(
+        jsonl([(None if i % 10 == 0 else t, lb) for i, (t, lb) in enumerate(reviews(100))]),
+        f"{prefix}/bad/a.jsonl",
+    )
+    return f"{prefix}/bad"
+
+
+def nothing(store: ObjectStore, prefix: str) -> str:
+    store.write_bytes(b"", f"{prefix}/bad/train.jsonl")
+    return f"{prefix}/bad"
+
+
+def not_parquet(store: ObjectStore, prefix: str) -> str:
+    store.write_bytes(b"PAR1 is not enough", f"{prefix}/bad/train.parquet")
+    return f"{prefix}/bad"
+
+
+@pytest.mark.parametrize(
+    ("make", "changed", "message"),
+    [
+        (one_class, {}, r"all rows are of one class \(NEGATIVE 100\)"),
+        (
+            label_out_of_range,
+            {"data__source__label_names": ["a", "b"]},
+            r"none of 0, 1, a, b: '5' in train.jsonl row 101",
+        ),
+        (
+            no_texts,
+            {},
+            r"10 rows have a missing text, more than data.validation.max_unusable_share allows: a.jsonl row 1,",
+        ),
+        (nothing, {}, "not one readable row"),
+        (
+            not_parquet,
+            {},
+            r"Not readable as parquet.*train.parquet\] -> check that the file is whole",
+        ),
+        (
+            deliver,
+            {"data__source__text_column": "review"},
+            "No column 'review'; the columns are: label, text",
+        ),
+        (lambda *_: "s3://nightshift/none/", {}, "No object there"),
+        (lambda *_: "s3://no-such-bucket/x", {}, "No such bucket"),
+        (lambda *_: "/no/such/file.csv", {}, "No such file or folder"),
+        (lambda *_: "stanfordnlp/imbd", {}, "no hub can be reached to look for it"),
+        (
+            deliver,
+            {"training__base_model": "google-bert/bert-tiny"},
+            "No base model 'google-bert/bert-tiny'",
+        ),
+        (
+            deliver,
+            {"tokenization__max_length_tokens": 512},
+            "at most 128 tokens, and 512 are asked for",
+        ),
+        (deliver, {"training__frozen_layers": 9}, "The model has 2 layers"),
+    ],
+    ids=lambda v: getattr(v, "__name__", "") if callable(v) else "",
+)
+def test_bad_input_is_a_sentence_and_leaves_nothing_half_done(
+    services: ObjectStore,
+    prefix: str,
+    bert: Path,
+    caplog: pytest.LogCaptureFixture,
+    make: Any,
+    changed: Any,
+    message: str,
+) -> None:
+    before = trained_models(services)
+    with pytest.raises(NightshiftError, match=message):
+        retrain(params(bert, make(services, prefix), "bad", **changed))
+    assert trained_models(services) == before
+    assert "Traceback" not in caplog.text
+    assert not [
+        r for r in caplog.records if r.exc_info and isinstance(r.exc_info[1], NightshiftError)
+    ]
+
+
+def trained_models(store: ObjectStore) -> list[str]:
+    try:
+        return [i.uri for i in store.list("s3://nightshift/prepared/model")]
+    except MissingDataError:
+        return []
+
+
+def test_a_pickled_base_model_is_refused(
+    services: ObjectStore, prefix: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(ModelError, match="pickles"):
+        retrain(params(tmp_path, deliver(services, prefix), "pickles"))
+
+
+def test_wrong_credentials_stop_the_run_at_once(
+    services: ObjectStore, prefix: str, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(NightshiftError, match=r"is refused .*AWS_SECRET_ACCESS_KEY"):
+        retrain(params(bert, f"{prefix}/x", "credentials"))
+
+
+def test_a_full_disk_is_found_before_training(
+    services: ObjectStore, prefix: str, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.training.free_bytes", lambda _: 1000)
+    with pytest.raises(NightshiftError, match=r"0.0 GB are free, and training needs .*TMPDIR"):
+        retrain(params(bert, deliver(services, prefix), "disk", training__seed=99))
+
+
+def test_test_reviews_apart_are_read_from_their_test_split(
+    services: ObjectStore, prefix: str
+) -> None:
+    for place, seed in (("mine", 1), ("theirs", 2)):
+        services.write_bytes(jsonl(reviews(60, seed)), f"{prefix}/{place}/train.jsonl")
+        services.write_bytes(jsonl(reviews(40, seed + 10)), f"{prefix}/{place}/test.jsonl")
+    given = SourceParams(location=f"{prefix}/mine", test_location=f"{prefix}/theirs")
+    loaded = load_reviews.fn(given)
+    with fetched(loaded.uri) as folder:
+        texts = {row.text for row in tables.read_raw(folder / "test.parquet")}
+    assert texts == {text for text, _ in reviews(40, 12)}
+
+
+def test_a_new_test_set_renews_what_is_said_of_a_version(
+    services: ObjectStore, prefix: str, bert: Path
+) -> None:
+    location = deliver(services, prefix)
+    first = retrain(params(bert, location, "judged"))
+    second = retrain(params(bert, location, "judged", data__split__limit_test_rows=20))
+    assert second.version.version == first.version.version and second.evaluation.rows == 20
+    registry = model_registry()
+    tags = registry._client.get_model_version("judged", "1").tags
+    assert tags["nightshift.accuracy"] == str(second.evaluation.metrics["accuracy"])
+
+
+def test_scoring_refuses_what_cannot_work(services: ObjectStore, prefix: str, bert: Path) -> None:
+    trained: Retrained = retrain(params(bert, deliver(services, prefix), "refusals"))
+    inbox, out = f"{prefix}/inbox", f"{prefix}/out"
+
+    def run(**given: str) -> None:
+        score(
+            ScoreParams.model_validate(
+                {"input": inbox, "output": out, "model_name": "refusals"} | given
+            )
+        )
+
+    with pytest.raises(MissingDataError, match="No object there"):
+        run()
+    write(services, f"{inbox}/good.jsonl", [{"id": "a", "text": "Dull."}])
+    services.write_bytes(b'{"review": "x"}\n', f"{inbox}/column.jsonl")
+    services.write_bytes(b"\x1f\x8b\x08truncated", f"{inbox}/truncated.csv.gz")
+    services.write_bytes(b"words", f"{inbox}/notes.txt")
+    services.write_bytes(b"", f"{inbox}/deep/_SUCCESS")  # not read
+    for given in ({"output": f"{inbox}/out"}, {"output": inbox, "input": f"{inbox}/good.jsonl"}):
+        with pytest.raises(SettingsError, match="could replace a review"):
+            run(**given)
+    with pytest.raises(ModelError, match="no '99'"):
+        run(model_version="99")
+    with pytest.raises(DataError, match=r"3 of 4 objects were not scored"):
+        run(model_version=trained.version.version)
+    assert len(read(services, f"{out}/good.jsonl")) == 1  # the good one is scored all the same
+    manifest = json.loads(services.read_bytes(f"{out}/_manifest.json") or b"")
+    errors = {o["input"].rsplit("/", 1)[1]: o["error"] for o in manifest["objects"] if o["error"]}
+    assert "No column 'text'; the columns are: review" in errors["column.jsonl"]
+    assert "Not readable as csv (gzip)" in errors["truncated.csv.gz"]
+    assert "Cannot tell the format" in errors["notes.txt"]

@@ -1,0 +1,132 @@
+"""Imports point one way: flows -> tasks/*.py -> tasks/connectors -> tasks/core; core knows none of the outside."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OUTSIDE = {
+    "prefect",
+    "boto3",
+    "botocore",
+    "mlflow",
+    "requests",
+    "httpx",
+    "httpx2",
+    "urllib",
+    "socket",
+    "huggingface_hub",
+    "pydantic_settings",
+}
+CORE_OF_CONNECTORS = {"errors", "records", "digests", "labels", "validation", "formats", "forms"}
+SOURCES = sorted(p for room in ("flows", "tasks") for p in (ROOT / room).rglob("*.py"))
+
+
+def room_of(name: str) -> str:
+    """flows, shell, connectors or core; '' for what is not ours."""
+    parts = name.split(".")
+    if parts[0] == "flows":
+        return "flows"
+    if parts[0] != "tasks":
+        return ""
+    return parts[1] if len(parts) > 1 and parts[1] in ("core", "connectors") else "shell"
+
+
+def imported(source: str) -> set[str]:
+    """Every module a source names in an import, wherever it stands."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= (
+                {f"{node.module}.{alias.name}" for alias in node.names}
+                if node.module == "tasks"
+                else {node.module}
+            )
+            if node.module in ("tasks.core", "tasks.connectors"):
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What a module's imports break of the rule."""
+    allowed = {
+        "core": {"core"},
+        "connectors": {"core", "connectors"},
+        "shell": {"core", "connectors", "shell"},
+        "flows": {"core", "connectors", "shell", "flows"},
+    }
+    room = room_of(module)
+    broken: list[str] = []
+    for name in sorted(imported(source)):
+        if room_of(name) and room_of(name) not in allowed[room]:
+            broken.append(f"{module} imports {name}")
+        if room == "core" and name.split(".")[0] in OUTSIDE:
+            broken.append(f"{module} imports {name}")
+        if room == "connectors" and name.split(".")[0] == "prefect":
+            broken.append(f"{module} imports {name}")
+        parts = name.split(".")
+        of_core = parts[2] if parts[:2] == ["tasks", "core"] and len(parts) > 2 else ""
+        if room == "connectors" and of_core and of_core not in CORE_OF_CONNECTORS:
+            broken.append(f"{module} imports {name}, which is more than records and rows")
+    return broken
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_point_one_way(path: Path) -> None:
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    assert violations(module, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("tasks.core.metrics", "from tasks.connectors.object_store import ObjectStore"),
+        ("tasks.core.metrics", "def f():\n    import mlflow"),
+        ("tasks.core.metrics", "from tasks import settings"),
+        ("tasks.connectors.hub", "from tasks.steps import fetched"),
+        ("tasks.connectors.hub", "from prefect import task"),
+        ("tasks.connectors.hub", "from tasks.core import training"),
+        ("tasks.scoring", "from flows.score import score"),
+    ],
+)
+def test_an_import_turned_round_is_found(module: str, source: str) -> None:
+    assert violations(module, source)
+
+
+def reads_environment(source: str) -> bool:
+    """Whether a source names os.environ or os.getenv in any way."""
+    nodes = list(ast.walk(ast.parse(source)))
+    named = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+    named |= {
+        a.name for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "os" for a in n.names
+    }
+    return bool(named & {"environ", "getenv", "putenv"})
+
+
+def test_only_settings_and_services_touch_the_environment() -> None:
+    allowed = {"tasks/settings.py", "tasks/services.py", "tasks/connectors/local_servers.py"}
+    touching = {
+        p.relative_to(ROOT).as_posix()
+        for p in SOURCES
+        if reads_environment(p.read_text(encoding="utf-8"))
+    }
+    assert touching == allowed
+    assert reads_environment("from os import environ") and reads_environment("import os\nos.getenv")
+
+
+def test_no_module_hides_a_library() -> None:
+    """Prefect puts a flow's folder on sys.path."""
+    import sys
+
+    taken = set(sys.stdlib_module_names) | {
+        "datasets",
+        "mlflow",
+        "prefect",
+        "torch",
+        "transformers",
+        "tokenizers",
+    }
+    assert not {p.stem for p in SOURCES if p.stem not in ("__init__", "__main__")} & taken

@@ -1,0 +1,51 @@
+"""Work folders: gone afterwards, whatever happens, and a full disk said in a sentence."""
+
+import errno
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import DiskFullError
+from tasks.steps import remove_left_folders, work_folder
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space"), RuntimeError("No space left on device (os error 28)")],
+)
+def test_a_full_disk_is_named(error: Exception) -> None:
+    folders: list[Path] = []
+
+    def fill() -> None:
+        with work_folder("test") as folder:
+            folders.append(folder)
+            raise error
+
+    with pytest.raises(DiskFullError, match="making test"):
+        fill()
+    assert not folders[0].exists()
+
+
+def test_another_error_stays_itself() -> None:
+    with pytest.raises(KeyError), work_folder("test"):
+        raise KeyError("x")
+
+
+def test_folders_of_the_dead_are_removed_and_of_the_living_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed = (
+        f"import os, tempfile; tempfile.tempdir = {str(tmp_path)!r}\n"
+        "from tasks.steps import work_folder\n"
+        "with work_folder('test'): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", killed], cwd=Path(__file__).parents[1], check=False)
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "nightshift~elsewhere~1~0~test~x").mkdir()  # another machine's, on a shared disk
+    with work_folder("living") as folder:
+        assert remove_left_folders() == [left.name]
+        assert folder.exists() and len(list(tmp_path.iterdir())) == 2
