@@ -20,7 +20,6 @@ from pydantic import Field
 from torch.nn.functional import cross_entropy
 from transformers import (
     DataCollatorWithPadding,
-    EarlyStoppingCallback,
     PrinterCallback,
     ProgressCallback,
     Trainer,
@@ -93,7 +92,8 @@ class TrainingParams(Form):
         default=2,
         ge=0,
         le=50,
-        description="Epochs without a better validation score before training stops; 0 never stops.",
+        description="Epochs in which neither validation accuracy nor validation loss became better, before training "
+        "stops; 0 never stops.",
     )
     best_epoch_by: BestBy = Field(
         default="accuracy",
@@ -189,7 +189,7 @@ def fine_tune(
     )
     callbacks: list[TrainerCallback] = [_Telling(listener)]
     if params.early_stopping_patience and params.best_epoch_by != "last":
-        callbacks.append(EarlyStoppingCallback(params.early_stopping_patience))
+        callbacks.append(_EarlyStopping(params.early_stopping_patience))
     trainer = Trainer(
         model=classifier.model,
         args=arguments,
@@ -305,6 +305,26 @@ class _Merit:
             return {"accuracy": accuracy, "merit": 0.0}
         self._kept += 1
         return {"accuracy": accuracy, "merit": float(self._kept)}
+
+
+class _EarlyStopping(TrainerCallback):
+    """Stops when validation has shown nothing better for some epochs, whichever of them is then kept.
+
+    transformers' own would ask the merit, which rises on a plateau too: later epochs are kept there.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        epochs = [e for e in state.log_history if "eval_loss" in e]
+        losses = [e["eval_loss"] for e in epochs]
+        accuracies = [e["eval_accuracy"] for e in epochs]
+        latest_better = max(losses.index(min(losses)), accuracies.index(max(accuracies)))
+        if len(epochs) - 1 - latest_better >= self._patience:
+            control.should_training_stop = True
 
 
 class _Telling(TrainerCallback):

@@ -11,7 +11,13 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import EvalPrediction, pipeline
+from transformers import (
+    EvalPrediction,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    pipeline,
+)
 
 from tasks.core import baseline, modeling, plots, training
 from tasks.core.engine import TorchEngine, softmax
@@ -216,10 +222,33 @@ def test_frozen_layers_stay_as_they_were(base: Path, tmp_path: Path) -> None:
         modeling.freeze(copy.deepcopy(before), 3)
 
 
+@pytest.mark.parametrize("losses", [(0.5, 0.3, 0.4, 0.31), (0.5, 0.3, 0.3, 0.3)])
+def test_early_stopping_ends_a_plateau_and_a_decline(losses: tuple[float, ...]) -> None:
+    callback = training._EarlyStopping(patience=2)
+    arguments, state = TrainingArguments(output_dir="unused"), TrainerState()
+    stops: list[bool] = []
+    for loss in losses:
+        control = TrainerControl()
+        state.log_history.append({"eval_loss": loss, "eval_accuracy": 1.0})
+        callback.on_evaluate(arguments, state, control)
+        stops.append(control.should_training_stop)
+    assert stops == [False, False, False, True]
+
+
 def test_early_stopping_keeps_the_best_epoch(bert: Path, tmp_path: Path) -> None:
-    done = trained(bert, tmp_path, epochs=30, early_stopping_patience=1, learning_rate=1e-2)
-    assert done.facts["epochs_run"] < 30
-    assert done.facts["best_epoch"] <= done.facts["epochs_run"]
+    """What is learned here is the opposite of what is validated, so that each epoch is worse than the one before."""
+    encoder = Encoder(modeling.load_tokenizer(bert), SHORT)
+    train = dataset(encoder, 128, 0)
+    opposite = train.map(lambda row: {"labels": 1 - row["labels"]})
+    params = TrainingParams(
+        learning_rate=5e-3,
+        epochs=30,
+        device="cpu",
+        early_stopping_patience=1,
+        best_epoch_by="loss",
+    )
+    done = fine_tune(bert, LABELS, train, opposite, SHORT, params, tmp_path, SilentListener())
+    assert done.facts["best_epoch"] == done.facts["epochs_run"] - 1 < 29
 
 
 def test_the_last_epoch_is_kept_where_asked_for(bert: Path, tmp_path: Path) -> None:
