@@ -39,7 +39,8 @@ from tasks.core import modeling, scoring, training
 from tasks.core.engine import TorchEngine
 from tasks.core.scoring import Review
 from tasks.core.tokenization import TokenizationParams
-from tasks.core.training import SilentListener, TrainingParams
+from tasks.core.training import TrainingParams
+from tasks.core.training_hooks import SilentListener
 
 SAMPLE = Path(__file__).parents[1] / "tasks" / "sample" / "train.jsonl"
 LABELS = ["NEGATIVE", "POSITIVE"]

@@ -85,6 +85,22 @@ class PreparedStore:
             undo.pop_all()
         return manifest
 
+    def all(self, kind: str) -> list[Manifest]:
+        """The manifests of every folder of a kind."""
+        try:
+            found = self.store.list(f"{self._root}/{kind}/")
+        except MissingDataError:
+            return []
+        folders = [o.uri.removesuffix(f"/{MANIFEST}") for o in found if o.uri.endswith(MANIFEST)]
+        return [manifest for manifest in map(self.read, folders) if manifest]
+
+    def remove(self, manifest: Manifest) -> None:
+        """Delete a folder, its manifest first: half of a folder does not exist."""
+        uri = self.uri(manifest.kind, manifest.digest)
+        self.store.delete(f"{uri}/{MANIFEST}")
+        for name in manifest.files:
+            self.store.delete(f"{uri}/{manifest.attempt}/{name}")
+
     def fetch(self, uri: str, into: Path, *names: str) -> Manifest:
         """Download a folder's files (all, or those named), checking each against the manifest.
 

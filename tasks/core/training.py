@@ -7,25 +7,21 @@ processor multiplies in it.
 
 import logging
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from datasets import Dataset
 from pydantic import Field
-from torch.nn.functional import cross_entropy
 from transformers import (
     DataCollatorWithPadding,
     PrinterCallback,
     ProgressCallback,
     Trainer,
     TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 
@@ -34,10 +30,22 @@ from tasks.core.errors import NightshiftError, SettingsError
 from tasks.core.forms import Form
 from tasks.core.modeling import Classifier, Device, Precision
 from tasks.core.tokenization import TokenizationParams
+from tasks.core.training_hooks import (
+    BestBy,
+    Checkpointing,
+    CheckpointKeeper,
+    EarlyStopping,
+    EpochSampler,
+    Merit,
+    NoCheckpoints,
+    Telling,
+    TrainingClock,
+    TrainingListener,
+    adopt,
+    evaluated_epochs,
+)
 
 logger = logging.getLogger(__name__)
-
-BestBy: TypeAlias = Literal["accuracy", "loss", "last"]
 
 
 class TrainingParams(Form):
@@ -116,26 +124,6 @@ class TrainingParams(Form):
     )
 
 
-class TrainingListener(Protocol):
-    """Where a training tells how it goes; the shell makes progress bars and metric charts of it."""
-
-    def on_step(self, step: int, total_steps: int) -> None:
-        """After each optimiser step, counted from 1."""
-        ...
-
-    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        """Whenever there are new figures: train_loss, learning_rate, validation_loss, validation_accuracy."""
-        ...
-
-
-class SilentListener:
-    """Hears and says nothing."""
-
-    def on_step(self, step: int, total_steps: int) -> None: ...
-
-    def on_metrics(self, step: int, metrics: dict[str, float]) -> None: ...
-
-
 class Trained:
     """A fine-tuned classifier and how its training went."""
 
@@ -156,11 +144,13 @@ def fine_tune(
     params: TrainingParams,
     work_folder: Path,
     listener: TrainingListener,
+    keeper: CheckpointKeeper | None = None,
     show_progress: bool = False,
 ) -> Trained:
     """Fine-tune a base model; the weights of the best epoch are kept.
 
-    The same inputs and seed give the same weights, to the byte, on one kind of CPU with one number of threads.
+    The same inputs and seed give the same weights, to the byte, on one kind of CPU with one number of threads; so does
+    a training that died and goes on from a checkpoint.
 
     Args:
         base_folder: config, tokenizer and safetensors of the base model.
@@ -170,12 +160,14 @@ def fine_tune(
         params: the settings.
         work_folder: for checkpoints; the caller removes it.
         listener: hears of steps and metrics.
+        keeper: keeps checkpoints beyond this process; training goes on from its newest.
         show_progress: a progress bar on the terminal.
     Raises:
         ModelError: the base model cannot be used.
         SettingsError: the device is not there or too small, or lengths do not fit the model.
         NightshiftError: the loss is no number; training diverged. A full disk raises whatever the library that meets
             it does; the caller's `work_folder` says so.
+        StoreError: the keeper's store is away when training begins.
     """
     device = modeling.resolve_device(params.device)
     precision = modeling.resolve_precision(params.precision, device)
@@ -187,10 +179,19 @@ def fine_tune(
     arguments = _arguments(
         params, len(train), str(work_folder), device.type == "cpu", precision == "bf16"
     )
-    callbacks: list[TrainerCallback] = [_Telling(listener)]
+    keeper = keeper or NoCheckpoints()
+    clock = TrainingClock()
+    checkpoint = keeper.restore(work_folder)
+    earlier: list[float] = []
+    if checkpoint:
+        clock.goes_on_from(checkpoint)
+        log = adopt(checkpoint)["log_history"]
+        earlier = [entry["eval_accuracy"] for entry in evaluated_epochs(log)]
+    callbacks: list[TrainerCallback] = [Telling(listener), clock, Checkpointing(keeper)]
     if params.early_stopping_patience and params.best_epoch_by != "last":
-        callbacks.append(_EarlyStopping(params.early_stopping_patience))
-    trainer = Trainer(
+        callbacks.append(EarlyStopping(params.early_stopping_patience))
+    trainer = _Trainer(
+        lengths=list(train["length"]),
         model=classifier.model,
         args=arguments,
         train_dataset=train,
@@ -198,30 +199,40 @@ def fine_tune(
         eval_dataset=validation.select(np.argsort(validation["length"])[::-1]),
         processing_class=classifier.encoder.tokenizer,
         data_collator=DataCollatorWithPadding(classifier.encoder.tokenizer, pad_to_multiple_of=8),
-        compute_metrics=_Merit(params.best_epoch_by),
+        compute_metrics=Merit(params.best_epoch_by, earlier, len(validation)),
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
     if not show_progress:
         trainer.remove_callback(ProgressCallback)
-    started = time.perf_counter()
     try:
-        output = trainer.train()
+        output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
         raise SettingsError(
             "The GPU has too little memory",
             "training.batch_size",
             "lower it, and raise training.gradient_accumulation_steps by as much",
         ) from error
-    seconds = time.perf_counter() - started
-    losses = [e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e]
+    losses = [e["eval_loss"] for e in evaluated_epochs(trainer.state.log_history)]
     if not all(map(math.isfinite, [output.training_loss, *losses])):
         raise NightshiftError(
             "The loss is not a number: training diverged",
             "training",
             "lower training.learning_rate",
         )
-    return _trained(classifier, trainer, output.training_loss, seconds, len(train), precision)
+    return _trained(classifier, trainer, output.training_loss, clock.seconds, len(train), precision)
+
+
+class _Trainer(Trainer):
+    """Trainer whose order of batches can be taken up in the middle of an epoch."""
+
+    def __init__(self, lengths: list[int], **given: Any) -> None:
+        super().__init__(**given)
+        self._lengths = lengths
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        together = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return EpochSampler(together, self._lengths, self.args.seed)
 
 
 def _arguments(
@@ -241,8 +252,6 @@ def _arguments(
         bf16=bf16,
         use_cpu=use_cpu,
         dataloader_pin_memory=not use_cpu,
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
         eval_strategy="epoch",
         save_strategy="no" if params.best_epoch_by == "last" else "epoch",
         save_total_limit=1,
@@ -252,7 +261,6 @@ def _arguments(
         logging_steps=10,
         logging_nan_inf_filter=False,  # or a loss that is no number would look like one
         seed=params.seed,
-        data_seed=params.seed,
         report_to="none",  # Hugging Face's MLflow callback opens runs of its own and leaves them RUNNING
     )
 
@@ -262,7 +270,7 @@ def _trained(
 ) -> Trained:
     state = trainer.state
     kept = state.best_global_step or state.global_step
-    best = next(e for e in state.log_history if "eval_loss" in e and e["step"] == kept)
+    best = next(e for e in evaluated_epochs(state.log_history) if e["step"] == kept)
     epochs = float(state.epoch or 0)
     facts: dict[str, Any] = {
         "steps": state.global_step,
@@ -278,77 +286,3 @@ def _trained(
     model = model.to(torch.device("cpu")).eval()
     validation = {"loss": float(best["eval_loss"]), "accuracy": float(best["eval_accuracy"])}
     return Trained(Classifier(model, classifier.encoder, classifier.label_names), facts, validation)
-
-
-class _Merit:
-    """Measures an epoch; its `merit` is the highest yet where its weights are to be kept.
-
-    By accuracy it follows the one-standard-error rule (Breiman et al., 1984, "Classification and Regression Trees",
-    section 3.4.3) in favour of later epochs: the learning rate falls to zero, so that an earlier epoch which is ahead
-    by less than the noise of the validation set is ahead by chance.
-    """
-
-    def __init__(self, best_by: BestBy) -> None:
-        self._best_by = best_by
-        self._highest_accuracy = 0.0
-        self._kept = 0
-
-    def __call__(self, prediction: transformers.EvalPrediction) -> dict[str, float]:
-        logits = torch.as_tensor(prediction.predictions, dtype=torch.float64)
-        labels = torch.as_tensor(prediction.label_ids)
-        accuracy = float((logits.argmax(dim=-1) == labels).double().mean())
-        if self._best_by == "loss":
-            return {"accuracy": accuracy, "merit": -float(cross_entropy(logits, labels))}
-        self._highest_accuracy = highest = max(self._highest_accuracy, accuracy)
-        standard_error = math.sqrt(highest * (1 - highest) / len(labels))
-        if accuracy < highest - standard_error:
-            return {"accuracy": accuracy, "merit": 0.0}
-        self._kept += 1
-        return {"accuracy": accuracy, "merit": float(self._kept)}
-
-
-class _EarlyStopping(TrainerCallback):
-    """Stops when validation has shown nothing better for some epochs, whichever of them is then kept.
-
-    transformers' own would ask the merit, which rises on a plateau too: later epochs are kept there.
-    """
-
-    def __init__(self, patience: int) -> None:
-        self._patience = patience
-
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        epochs = [e for e in state.log_history if "eval_loss" in e]
-        losses = [e["eval_loss"] for e in epochs]
-        accuracies = [e["eval_accuracy"] for e in epochs]
-        latest_better = max(losses.index(min(losses)), accuracies.index(max(accuracies)))
-        if len(epochs) - 1 - latest_better >= self._patience:
-            control.should_training_stop = True
-
-
-class _Telling(TrainerCallback):
-    """Passes on what Trainer says, under names of our own."""
-
-    _NAMES = {  # noqa: RUF012 - a constant
-        "loss": "train_loss",
-        "learning_rate": "learning_rate",
-        "eval_loss": "validation_loss",
-        "eval_accuracy": "validation_accuracy",
-    }
-
-    def __init__(self, listener: TrainingListener) -> None:
-        self._listener = listener
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self._listener.on_step(state.global_step, state.max_steps)
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
-    ) -> None:
-        logs: dict[str, Any] = given.get("logs") or {}
-        known = {name: float(logs[key]) for key, name in self._NAMES.items() if key in logs}
-        if known:
-            self._listener.on_metrics(state.global_step, known)

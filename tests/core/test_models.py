@@ -19,13 +19,14 @@ from transformers import (
     pipeline,
 )
 
-from tasks.core import baseline, modeling, plots, training
+from tasks.core import baseline, modeling, plots
 from tasks.core.engine import TorchEngine, softmax
 from tasks.core.errors import ModelError, NightshiftError, SettingsError
 from tasks.core.formats import Row
 from tasks.core.scoring import Prediction, Review, score, to_review
 from tasks.core.tokenization import Encoder, TokenizationParams
-from tasks.core.training import SilentListener, Trained, TrainingParams, fine_tune
+from tasks.core.training import Trained, TrainingParams, fine_tune
+from tasks.core.training_hooks import EarlyStopping, Merit, SilentListener
 from tests.reviews import reviews
 
 LABELS = ["NEGATIVE", "POSITIVE"]
@@ -224,7 +225,7 @@ def test_frozen_layers_stay_as_they_were(base: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("losses", [(0.5, 0.3, 0.4, 0.31), (0.5, 0.3, 0.3, 0.3)])
 def test_early_stopping_ends_a_plateau_and_a_decline(losses: tuple[float, ...]) -> None:
-    callback = training._EarlyStopping(patience=2)
+    callback = EarlyStopping(patience=2)
     arguments, state = TrainingArguments(output_dir="unused"), TrainerState()
     stops: list[bool] = []
     for loss in losses:
@@ -283,13 +284,13 @@ def _epoch(right: int, margin: float = 3.0) -> EvalPrediction:
 def test_the_latest_epoch_that_is_not_clearly_worse_is_kept(
     epochs: tuple[int, ...], kept: int
 ) -> None:
-    merit = training._Merit("accuracy")
+    merit = Merit("accuracy")
     merits = [merit(_epoch(right))["merit"] for right in epochs]
     assert int(np.argmax(merits)) == kept
 
 
 def test_the_epoch_of_least_loss_is_kept_where_asked_for() -> None:
-    merit = training._Merit("loss")
+    merit = Merit("loss")
     sure, hesitant = merit(_epoch(90, margin=9.0)), merit(_epoch(88, margin=1.0))
     assert sure["accuracy"] == 0.9 and hesitant["merit"] > sure["merit"]
 
