@@ -10,13 +10,22 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo imdb test test-all check lint format types bench clean env
+.PHONY: help demo up down status imdb test test-all check lint format types bench clean env
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(READY) ## retrain on the sample reviews, register, promote, score: all of it, on this machine
 	$(BIN)/python -m flows demo
+
+up: $(READY) ## the whole service on this machine: Prefect and MLflow with their UIs, object store, workers, schedules
+	$(BIN)/python -m deployments.local up
+
+down: $(READY) ## stop all of it; data stays
+	$(BIN)/python -m deployments.local down
+
+status: $(READY) ## what runs, and where
+	$(BIN)/python -m deployments.local status
 
 imdb: $(READY) ## the textbook's 1,000 reviews of IMDb, then 4,000 (IMDB=folder with its Parquet files)
 	$(BIN)/python -m flows retrain $(IMDB_FLAGS) --data.split.limit-train-rows 1000 --data.split.validation-fraction 0.3 \

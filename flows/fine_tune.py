@@ -3,13 +3,43 @@
 from prefect import flow
 
 from flows.parameters import FineTuneParams
+from tasks.connect import prepared_store
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
-from tasks.training import train_model
+from tasks.core.tokenization import TokenizationParams
+from tasks.core.training import TrainingParams
+from tasks.dispatch import hand_back, run_on_pool
+from tasks.lifeline import cancelled_with_parent
+from tasks.logs import log_for_people
+from tasks.settings import read_settings
+from tasks.training import say_trained, train_model
 
 
-@flow(name="fine-tune", validate_parameters=False)
-def fine_tune(
-    tokens: Reference[TokensSummary], base: Reference[BaseModelSummary], params: FineTuneParams
-) -> Reference[TrainingSummary]:
+@flow(name="fine-tune")
+def fine_tune(params: FineTuneParams) -> Reference[TrainingSummary]:
     """Fine-tune a base model on prepared tokens; reused where exactly this was done before."""
-    return train_model(tokens, base, params.tokenization, params.training)
+    log_for_people()
+    with cancelled_with_parent():
+        prepared = prepared_store()
+        tokens = prepared.reference(params.tokens, TokensSummary)
+        base = prepared.reference(params.base_model, BaseModelSummary)
+        model = train_model(tokens, base, params.tokenization, params.training)
+        hand_back(model)
+        return model
+
+
+def train(
+    tokens: Reference[TokensSummary],
+    base: Reference[BaseModelSummary],
+    tokenization: TokenizationParams,
+    training: TrainingParams,
+) -> Reference[TrainingSummary]:
+    """Run `fine-tune` where NIGHTSHIFT_TRAINING_DEPLOYMENT says: on the pool of that deployment, or in this process."""
+    params = FineTuneParams(
+        tokens=tokens.uri, base_model=base.uri, tokenization=tokenization, training=training
+    )
+    deployment = read_settings().training_deployment
+    if not deployment:
+        return fine_tune(params)
+    model = Reference[TrainingSummary].model_validate(run_on_pool(deployment, params.model_dump()))
+    say_trained(model.summary)
+    return model

@@ -36,10 +36,22 @@ class RegistrationParams(Form):
 
 
 class FineTuneParams(Form):
-    """What the training step needs beside references to its inputs."""
+    """Fine-tune a base model on reviews that `retrain` has prepared. It starts this itself, on the GPU pool."""
 
-    tokenization: TokenizationParams = TokenizationParams()
-    training: TrainingParams = TrainingParams()
+    tokens: str = Field(
+        pattern=r"^s3://[^/]+/prepared/tokens/[0-9a-f]{32}$",
+        description="Where the tokenized reviews lie, as the log of a retrain run names it.",
+    )
+    base_model: str = Field(
+        pattern=r"^s3://[^/]+/prepared/base-model/[0-9a-f]{32}$",
+        description="Where the prepared base model lies, as the log of a retrain run names it.",
+    )
+    tokenization: TokenizationParams = Field(
+        default=TokenizationParams(), description="How the tokens were made."
+    )
+    training: TrainingParams = Field(
+        default=TrainingParams(), description="What is fine-tuned, and how."
+    )
 
 
 class RetrainParams(Form):
@@ -59,6 +71,38 @@ class RetrainParams(Form):
     registration: RegistrationParams = Field(
         default=RegistrationParams(), description="Under which name it is registered."
     )
+
+
+class PromoteParams(Form):
+    """Make a registered version the champion, forward or back. The next scoring run uses it."""
+
+    model_name: str = Field(
+        default="reviews", min_length=1, description="Name in the MLflow model registry."
+    )
+    version: str = Field(
+        default="challenger",
+        min_length=1,
+        description="Number of the version, or an alias that points to it.",
+    )
+    reason: str = Field(
+        min_length=3,
+        max_length=500,
+        description="Why, for those who look at it later; kept with the version.",
+    )
+
+
+class WatchParams(Form):
+    """Look whether newly labelled reviews have landed, and say so by an event that starts retraining."""
+
+    location: str = Field(
+        default="s3://nightshift/labelled/",
+        pattern=r"^s3://[^/]+",
+        description="Prefix where labelled reviews land.",
+    )
+
+
+class TidyParams(Form):
+    """Put right what dead runs left behind."""
 
 
 class ScoreParams(Form):

@@ -6,8 +6,8 @@ check -> load -> validate -> split -> tokenize -> fine-tune -> evaluate -> regis
 
 from prefect import flow
 
-from flows.fine_tune import fine_tune
-from flows.parameters import FineTuneParams, RetrainParams
+from flows.fine_tune import train
+from flows.parameters import RetrainParams
 from tasks import reports
 from tasks.core.gate import Verdict
 from tasks.core.records import EvaluationSummary, ModelVersion, Record
@@ -40,15 +40,13 @@ _DEFAULTS = RetrainParams()
 def retrain(params: RetrainParams = _DEFAULTS) -> Retrained:
     """Retrain a review classifier, register it in MLflow, and promote it to champion if the gate lets it."""
     log_for_people()
-    check_services(params.training.device)
+    check_services(params.training.device, trains=True)
     base = prepare_base_model(params.training, params.tokenization)
     loaded = load_reviews(params.data.source)
     validated = validate_reviews(loaded, params.data.source.label_names, params.data.validation)
     split = split_reviews(validated, params.data.split)
     tokens = tokenize_reviews(split, base, params.tokenization)
-    model = fine_tune(
-        tokens, base, FineTuneParams(tokenization=params.tokenization, training=params.training)
-    )
+    model = train(tokens, base, params.tokenization, params.training)
     evaluation = evaluate_model(model, split, params.evaluation)
     baseline = evaluate_baseline(split, params.evaluation)
 

@@ -4,9 +4,6 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks import reports
 from tasks.connect import object_store
 from tasks.connectors.sources import Source, SourceParams, open_source
@@ -17,7 +14,7 @@ from tasks.core.errors import MissingDataError
 from tasks.core.records import LoadedSummary, Reference, SplitSummary, ValidatedSummary
 from tasks.core.splitting import SplitParams
 from tasks.core.validation import RawReview, ValidationParams
-from tasks.steps import fetched, reuse_or_make
+from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +25,7 @@ SPLIT_VERSION = 3
 _EXAMPLES = 5
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def load_reviews(params: SourceParams) -> Reference[LoadedSummary]:
     """Read every labelled review of the source into the object store.
 
@@ -94,7 +91,7 @@ def _partition(rows: Iterable[RawReview | Unreadable]) -> tuple[list[RawReview],
     return kept, unreadable
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def validate_reviews(
     loaded: Reference[LoadedSummary], label_names: list[str], params: ValidationParams
 ) -> Reference[ValidatedSummary]:
@@ -139,7 +136,7 @@ def validate_reviews(
     return reference
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def split_reviews(
     validated: Reference[ValidatedSummary], params: SplitParams
 ) -> Reference[SplitSummary]:

@@ -10,8 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sklearn
 from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.connect import model_registry
 from tasks.core import baseline, gate, metrics, modeling, plots, tables
@@ -28,7 +26,7 @@ from tasks.core.records import (
 )
 from tasks.core.validation import LabelledReview
 from tasks.reports import Progress
-from tasks.steps import fetched, reuse_or_make, work_folder
+from tasks.steps import fetched, reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +38,7 @@ Evaluation = Reference[EvaluationSummary]
 Probabilities = NDArray[np.float64]
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def evaluate_model(
     model: Reference[TrainingSummary], split: Reference[SplitSummary], params: EvaluationParams
 ) -> Evaluation:
@@ -53,7 +51,7 @@ def evaluate_model(
     return _evaluate(model.summary.base_model, {"model": model.digest}, split, params, predict)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def evaluate_champion(
     champion: ModelVersion, split: Reference[SplitSummary], params: EvaluationParams
 ) -> Evaluation:
@@ -73,7 +71,7 @@ def evaluate_champion(
     return _evaluate(str(champion), identity, split, params, predict)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) -> Evaluation:
     """Train and judge TF-IDF + logistic regression on the same rows."""
 
@@ -171,7 +169,7 @@ def right_answers(evaluation: Evaluation) -> NDArray[np.bool_]:
     return np.asarray(probabilities.argmax(axis=1) == table["label"].to_numpy())
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def judge(
     candidate: Evaluation,
     baseline_evaluation: Evaluation,

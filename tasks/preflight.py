@@ -1,42 +1,80 @@
 """What is checked before anything is spent: that every place a run will need can be reached and written to."""
 
 import logging
+from urllib.parse import urlsplit
 
+from mlflow.environment_variables import MLFLOW_TRACKING_TOKEN
+from mlflow.utils.credentials import read_mlflow_creds
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.settings import get_current_settings
 
 from tasks.connect import model_registry, object_store
 from tasks.core import modeling
+from tasks.core.errors import SettingsError
 from tasks.core.modeling import Device
-from tasks.settings import read_settings
-from tasks.steps import remove_left_folders
+from tasks.settings import Settings, read_settings
+from tasks.tidying import close_dead_runs, remove_dead_folders
 
 logger = logging.getLogger(__name__)
 
+_PROOFS = {
+    "PREFECT_API_URL": "PREFECT_API_AUTH_STRING",
+    "MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+}
+
 
 @task(cache_policy=NO_CACHE)
-def check_services(device: Device = "auto", also_write_to: str | None = None) -> None:
+def check_services(
+    device: Device = "auto", also_write_to: str | None = None, trains: bool = False
+) -> None:
     """Probe the object store with a write, reach the registry, and see that the device is there.
 
     Args:
         device: that the run will ask for.
+        trains: it will ask for it to train, which may be on another machine.
         also_write_to: an s3:// prefix beside the bucket for prepared data.
     Raises:
         MissingDataError, StoreError: a bucket is missing, or a right.
         RegistryError: MLflow is not there.
         SettingsError: something is not configured, or no GPU is here.
     """
-    modeling.resolve_device(device)
+    settings = read_settings()
+    elsewhere = trains and settings.training_deployment
+    here = modeling.resolve_device("auto" if elsewhere else device)
+    require_passwords(settings)
     store = object_store()
-    for uri in filter(None, [f"s3://{read_settings().bucket}/prepared", also_write_to]):
+    for uri in filter(None, [f"s3://{settings.bucket}/prepared", also_write_to]):
         store.probe(uri)
-    for run_id in model_registry().close_dead_runs():
-        logger.warning(
-            "MLflow run %s was left running by a process that is gone; marked as KILLED", run_id
-        )
-    for name in remove_left_folders():
-        logger.warning("Removed %s, left behind by a process that is gone", name)
+    model_registry()
+    close_dead_runs()
+    remove_dead_folders()
+    training = f", training on the pool of {elsewhere}" if elsewhere else ""
     logger.info(
-        "Preflight: object store and model registry answer, %s is there",
-        modeling.resolve_device(device),
+        "Preflight: object store and model registry answer; this run is on %s%s", here, training
     )
+
+
+def require_passwords(settings: Settings) -> None:
+    """Raises SettingsError when a server beyond this machine would be used without any proof of who asks."""
+    prefect = get_current_settings().api
+    proofs = {
+        "PREFECT_API_URL": (settings.prefect_api_url, prefect.auth_string or prefect.key),
+        "MLFLOW_TRACKING_URI": (settings.mlflow_tracking_uri, _has_mlflow_credentials()),
+    }
+    for variable, (url, proof) in proofs.items():
+        parts = urlsplit(url or "")
+        local = parts.hostname in ("localhost", "::1") or str(parts.hostname).startswith("127.")
+        if parts.scheme not in ("http", "https") or local or proof or parts.password:
+            continue
+        if not settings.trusted_network:
+            raise SettingsError(
+                f"{parts.hostname} is another machine, and no password is set for it",
+                variable,
+                f"set {_PROOFS[variable]}; on a network where nobody else is, NIGHTSHIFT_TRUSTED_NETWORK=true",
+            )
+
+
+def _has_mlflow_credentials() -> bool:
+    found = read_mlflow_creds()
+    return bool(found.username or MLFLOW_TRACKING_TOKEN.get())

@@ -3,9 +3,6 @@
 import logging
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks import reports
 from tasks.connect import model_registry
 from tasks.connectors.model_registry import DIGEST_TAG
@@ -20,7 +17,7 @@ from tasks.core.records import (
     TrainingSummary,
 )
 from tasks.provenance import code_version, flow_run_id
-from tasks.steps import fetched
+from tasks.steps import fetched, step
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +25,13 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def find_champion(model_name: str) -> ModelVersion | None:
     """The version that is champion now, pinned; None where there is none."""
     return model_registry().resolve(model_name, CHAMPION)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def register_model(
     model: Reference[TrainingSummary],
     split: Reference[SplitSummary],
@@ -119,7 +116,7 @@ def _description(
     return f"WARNING: does not beat the baseline, which costs seconds. {text}" if loses else text
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def promote(version: ModelVersion, verdict: Verdict, champion: ModelVersion | None) -> bool:
     """Make a version the champion if the gate lets it; the verdict is kept with the version either way."""
     registry = model_registry()
@@ -137,7 +134,27 @@ def promote(version: ModelVersion, verdict: Verdict, champion: ModelVersion | No
     return True
 
 
-@task(cache_policy=NO_CACHE)
+@step
+def move_champion(version: ModelVersion, reason: str) -> ModelVersion | None:
+    """Make a version the champion because a person says so; returns the one before it."""
+    registry = model_registry()
+    before = registry.resolve(version.name, CHAMPION)
+    if before and before.version == version.version:
+        logger.info("promote: %s is the champion already", version)
+        return before
+    told = {"nightshift.promoted_because": reason, "nightshift.promoted_by_run": flow_run_id()}
+    registry.describe_version(version, told)
+    registry.set_alias(version, CHAMPION)
+    logger.info(
+        "promote: %s is the champion now; before it: %s; reason: %s",
+        version,
+        before or "nobody",
+        reason,
+    )
+    return before
+
+
+@step
 def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
     """Resolve an alias once, so that a whole run uses one version.
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from tasks import reports
@@ -21,7 +19,7 @@ from tasks.core.errors import DataError, MissingDataError, SettingsError
 from tasks.core.records import ModelVersion, Record
 from tasks.core.scoring import EngineParams, Prediction, Review
 from tasks.reports import Progress
-from tasks.steps import work_folder
+from tasks.steps import step, work_folder
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +73,7 @@ class Shard(Record):
     output: str
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def list_shards(source: str, output: str) -> list[Shard]:
     """List the objects below `source` and group them into shards.
 
@@ -147,7 +145,7 @@ def _shard(group: list[ObjectInfo], prefix: str, output: str) -> Shard:
     return Shard(objects=listed, prefix=prefix, output=output.rstrip("/"))
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def score_shard(
     shard: Shard, version: ModelVersion, columns: Columns, params: EngineParams
 ) -> list[ObjectScore]:
@@ -263,7 +261,7 @@ class _Writer:
             }
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def publish_manifest(
     scores: list[ObjectScore], version: ModelVersion, output: str, started: float
 ) -> ScoreManifest:

@@ -15,6 +15,7 @@ from tasks.connectors.local_servers import (
     LocalPrefectServer,
     require_prefect,
 )
+from tasks.connectors.local_stack import running_stack
 from tasks.core.errors import ServiceError, disk_full, is_disk_full
 from tasks.settings import Settings, read_settings
 
@@ -50,12 +51,13 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
         ServiceError: a server does not come up, or another run holds `.nightshift`.
         SettingsError: a setting is wrong.
     """
-    settings = read_settings()
-    home = settings.home.expanduser().absolute()
+    home = read_settings().home.expanduser().absolute()
     with contextlib.ExitStack() as stack, _environment() as environment, _sentences(home):
         set_client_defaults()
+        _use_running_stack(home, environment)
+        settings = read_settings()
         if settings.embeds_object_store or not settings.prefect_api_url:
-            stack.enter_context(_ownership(home))
+            stack.enter_context(ownership(home))
         server: LocalPrefectServer | None = None
         if settings.prefect_api_url:
             require_prefect(settings.prefect_api_url)
@@ -74,6 +76,24 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
             server.wait()
             stack.callback(_deliver_logs)
         yield read_settings()
+
+
+def _use_running_stack(home: Path, environment: MutableMapping[str, str]) -> None:
+    """What `make up` has started counts as configured, unless something else is."""
+    found = running_stack(home)
+    if found is None:
+        return
+    settings = read_settings()
+    given = found.environment(home)
+    for variable, configured in (
+        ("AWS_", not settings.embeds_object_store),
+        ("NIGHTSHIFT_OBJECT_STORE", not settings.embeds_object_store),
+        ("MLFLOW_", settings.mlflow_tracking_uri),
+        ("PREFECT_", settings.prefect_api_url),
+    ):
+        if configured:
+            given = {k: v for k, v in given.items() if not k.startswith(variable)}
+    environment.update(given)
 
 
 def _deliver_logs() -> None:
@@ -117,8 +137,12 @@ def _sentences(home: Path) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _ownership(home: Path) -> Generator[None]:
-    """One process at a time may run servers on a folder: two would spoil each other's data."""
+def ownership(home: Path) -> Generator[None]:
+    """One process at a time may run servers on a folder: two would spoil each other's data.
+
+    Raises:
+        ServiceError: another has it, or it cannot be made.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,16 +1,22 @@
 """Settings of the installation, from the environment: the only reader of it. Parameters of a run are not here.
 
-| variable                  | default      | meaning |
-|---------------------------|--------------|---|
-| NIGHTSHIFT_HOME           | .nightshift  | where the embedded servers keep their data |
-| NIGHTSHIFT_BUCKET         | nightshift   | bucket for prepared data (and the demo's reviews) |
-| NIGHTSHIFT_OBJECT_STORE   | auto         | embedded, external, or auto: external when S3 is configured below |
-| NIGHTSHIFT_S3_PORT        | any free one | of the embedded S3 server |
-| NIGHTSHIFT_PREFECT_PORT   | any free one | of the embedded Prefect server and its UI |
-| NIGHTSHIFT_EXPERIMENT     | nightshift   | MLflow experiment |
-| AWS_ENDPOINT_URL_S3       |              | an S3 server of yours; credentials as boto3 finds them |
-| MLFLOW_TRACKING_URI       |              | an MLflow server of yours |
-| PREFECT_API_URL           |              | a Prefect server of yours |
+| variable                       | default      | meaning |
+|--------------------------------|--------------|---|
+| NIGHTSHIFT_HOME                | .nightshift  | where the embedded servers keep their data |
+| NIGHTSHIFT_BUCKET              | nightshift   | bucket for prepared data (and the demo's reviews) |
+| NIGHTSHIFT_OBJECT_STORE        | auto         | embedded, external, or auto: external when S3 is configured below |
+| NIGHTSHIFT_S3_PORT             | any free one | of the embedded S3 server |
+| NIGHTSHIFT_PREFECT_PORT        | any free one | of the embedded Prefect server and its UI |
+| NIGHTSHIFT_MLFLOW_PORT         | any free one | of the MLflow server that `make up` starts, and its UI |
+| NIGHTSHIFT_EXPERIMENT          | nightshift   | MLflow experiment |
+| NIGHTSHIFT_TRAINING_DEPLOYMENT |              | deployment that trains, on its own pool; empty: in this process |
+| NIGHTSHIFT_CHECKPOINT_SECONDS  | 300          | how often a training keeps a checkpoint in the object store |
+| NIGHTSHIFT_GPU_WORKER_ON_CPU   | false        | a worker of the gpu pool may start on a machine without a GPU |
+| NIGHTSHIFT_NOTIFICATION_BLOCK  |              | Prefect block told of failures, such as slack-webhook/on-call |
+| NIGHTSHIFT_TRUSTED_NETWORK     | false        | servers beyond this machine may be used without a password |
+| AWS_ENDPOINT_URL_S3            |              | an S3 server of yours; credentials as boto3 finds them |
+| MLFLOW_TRACKING_URI            |              | an MLflow server of yours |
+| PREFECT_API_URL                |              | a Prefect server of yours |
 """
 
 import os
@@ -46,7 +52,13 @@ class Settings(BaseSettings):
     object_store: Literal["auto", "embedded", "external"] = "auto"
     s3_port: int | None = Field(default=None, ge=1, le=65535)
     prefect_port: int | None = Field(default=None, ge=1, le=65535)
+    mlflow_port: int | None = Field(default=None, ge=1, le=65535)
     experiment: str = Field(default="nightshift", min_length=1)
+    training_deployment: str = Field(default="", pattern=r"^([^/]+/[^/]+)?$")
+    checkpoint_seconds: float = Field(default=300.0, ge=0)
+    gpu_worker_on_cpu: bool = False
+    notification_block: str = Field(default="", pattern=r"^([^/]+/[^/]+)?$")
+    trusted_network: bool = False
     s3_endpoint_url: str | None = Field(
         default=None, validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     )

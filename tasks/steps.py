@@ -7,20 +7,32 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from pydantic import BaseModel
 
 from tasks.connect import prepared_store
 from tasks.connectors.prepared import free_bytes
 from tasks.connectors.processes import is_gone, this_process
-from tasks.core.errors import NightshiftError, disk_full, is_disk_full
+from tasks.core.errors import (
+    NightshiftError,
+    RegistryAwayError,
+    StoreAwayError,
+    disk_full,
+    is_disk_full,
+)
 from tasks.core.records import Reference
 
 logger = logging.getLogger(__name__)
 _PREFIX = "nightshift~"
 _NO_ROOM_BYTES = 1_000_000  # torch and SQLite describe a full disk in words of their own
+_OUTAGE: list[float] = [5, 20, 60, 180]  # seconds before another try
 SummaryT = TypeVar("SummaryT", bound=BaseModel)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def reuse_or_make(
@@ -63,6 +75,25 @@ def reuse_or_make(
         summary=summary_type.model_validate(found.summary),
         reused=reused,
     )
+
+
+def step(function: Callable[P, R]) -> Task[P, R]:
+    """A Prefect task that is tried again while the object store or the registry is away, five minutes in all.
+
+    Nothing is lost by that: what a step makes appears whole or not at all.
+    """
+    patient = task(
+        cache_policy=NO_CACHE,
+        retries=len(_OUTAGE),
+        retry_delay_seconds=_OUTAGE,
+        retry_condition_fn=_is_outage,
+    )
+    return patient(function)
+
+
+def _is_outage(_task: Any, _run: Any, state: State[Any]) -> bool:
+    error: Any = state.result(raise_on_failure=False)
+    return isinstance(error, StoreAwayError | RegistryAwayError)
 
 
 @contextmanager

@@ -7,8 +7,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tokenizers
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.connectors.hub import MODEL_FILES, base_model_folder
 from tasks.core import modeling, tables
@@ -16,14 +14,14 @@ from tasks.core.digests import folder_digest
 from tasks.core.records import BaseModelSummary, Reference, SplitSummary, TokensSummary
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams
-from tasks.steps import fetched, reuse_or_make, work_folder
+from tasks.steps import fetched, reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
 TOKENS_VERSION = 1
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def prepare_base_model(
     params: TrainingParams, tokenization: TokenizationParams
 ) -> Reference[BaseModelSummary]:
@@ -58,7 +56,7 @@ def prepare_base_model(
         return reuse_or_make("base-model", inputs, BaseModelSummary, make)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def tokenize_reviews(
     split: Reference[SplitSummary], base: Reference[BaseModelSummary], params: TokenizationParams
 ) -> Reference[TokensSummary]:

@@ -8,23 +8,26 @@ from pathlib import Path
 import torch
 import transformers
 from datasets import Dataset
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
-from tasks.connect import model_registry
+from tasks.connect import model_registry, prepared_store
+from tasks.connectors.checkpoints import CheckpointStore
 from tasks.connectors.model_registry import Run
 from tasks.connectors.prepared import free_bytes
 from tasks.core import modeling, training
+from tasks.core.digests import digest_of
 from tasks.core.errors import DiskFullError
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
+from tasks.provenance import flow_run_id
 from tasks.reports import Progress
-from tasks.steps import fetched, reuse_or_make
+from tasks.settings import read_settings
+from tasks.steps import fetched, reuse_or_make, step, work_folder
+from tasks.tidying import FLOW_RUN_TAG
 
 logger = logging.getLogger(__name__)
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 # On disk: the base model's copy and the result; and three checkpoints (the best, the last, and the one being written
 # before another is deleted), each of weights and AdamW's two moments.
 _BYTES_A_PARAMETER = 8
@@ -32,7 +35,7 @@ _CHECKPOINT_BYTES_A_PARAMETER = 3 * 12
 _SECONDS_A_LINE = 60.0
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def train_model(
     tokens: Reference[TokensSummary],
     base: Reference[BaseModelSummary],
@@ -58,6 +61,8 @@ def train_model(
         "transformers": transformers.__version__,
     }
 
+    digest = digest_of(inputs)
+
     def make(folder: Path) -> TrainingSummary:
         checkpoints = 0 if params.best_epoch_by == "last" else _CHECKPOINT_BYTES_A_PARAMETER
         require_space(folder, base.summary.parameters * (_BYTES_A_PARAMETER + checkpoints))
@@ -69,11 +74,23 @@ def train_model(
         settings = params.model_dump() | tokenization.model_dump() | facts
         rows = tokens.summary.rows["train"]
         name = f"{base.summary.name.rsplit('/', 1)[-1]}-{rows}-reviews"
-        with model_registry().run(name, settings, {"nightshift.step": "train"}) as run:
-            return _train(folder, tokens, base, tokenization, params, run)
+        tags = {"nightshift.step": "train", FLOW_RUN_TAG: flow_run_id()}
+        with work_folder("checkpoints") as copies, _checkpoints(digest, copies) as keeper:
+            before = keeper.newest()
+            died = before.mlflow_run_id if before else None
+            with model_registry().run(name, settings, tags, go_on_with=died) as run:
+                keeper.mlflow_run_id = run.id
+                return _train(folder, tokens, base, tokenization, params, run, keeper)
 
     reference = reuse_or_make("model", inputs, TrainingSummary, make)
-    summary = reference.summary
+    with work_folder("checkpoints") as unused, _checkpoints(digest, unused) as keeper:
+        keeper.remove_all()
+    say_trained(reference.summary)
+    return reference
+
+
+def say_trained(summary: TrainingSummary) -> None:
+    """One line on how a training went; for the page of the run that asked for it, too."""
     logger.info(
         "Trained %s on %s reviews in %.0f s (%.1f reviews/s, %s on %s): validation accuracy %.4f, best of epoch %g",
         summary.base_model,
@@ -85,7 +102,10 @@ def train_model(
         summary.validation["accuracy"],
         summary.best_epoch,
     )
-    return reference
+
+
+def _checkpoints(digest: str, folder: Path) -> CheckpointStore:
+    return CheckpointStore(prepared_store(), digest, folder, read_settings().checkpoint_seconds)
 
 
 def _train(
@@ -95,6 +115,7 @@ def _train(
     tokenization: TokenizationParams,
     params: TrainingParams,
     run: Run,
+    keeper: CheckpointStore,
 ) -> TrainingSummary:
     with fetched(base.uri) as model, fetched(tokens.uri) as data:
         sets = [
@@ -112,6 +133,7 @@ def _train(
             params,
             data / "checkpoints",
             _Listener(run),
+            keeper,
             show_progress=sys.stderr.isatty(),
         )
     modeling.save(trained.classifier, folder)

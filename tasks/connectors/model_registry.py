@@ -8,7 +8,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from tasks.connectors.processes import is_gone, this_process
-from tasks.core.errors import NightshiftError, RegistryError
+from tasks.core.errors import NightshiftError, RegistryAwayError, RegistryError
 from tasks.core.records import ModelVersion
 
 logger = logging.getLogger(__name__)
 
 DIGEST_TAG = "nightshift.model_digest"
 _OWNER_TAG = "nightshift.process"
+_AWAY_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # a refused connection is the first
 _LONGEST_PARAM = 6000
 _LONGEST_TAG = 5000
 
@@ -99,15 +100,27 @@ class ModelRegistry:
             yield
 
     @contextlib.contextmanager
-    def run(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Generator[Run]:
-        """A run that ends FINISHED, FAILED (an error) or KILLED (interrupted), as was the case."""
+    def run(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        go_on_with: str | None = None,
+    ) -> Generator[Run]:
+        """A run that ends FINISHED, FAILED (an error) or KILLED (interrupted), as was the case.
+
+        Args:
+            name: what people see.
+            params: the settings.
+            tags: name to text.
+            go_on_with: id of a run whose process died, to be taken up again.
+        """
+        owned = _cut(tags, _LONGEST_TAG) | {_OWNER_TAG: this_process()}
         with self._saying("starting a run"):
-            created = self._client.create_run(
-                self._experiment_id,
-                run_name=name,
-                tags=_cut(tags, _LONGEST_TAG) | {_OWNER_TAG: this_process()},
-            )
-            run = Run(self._client, created.info.run_id)
+            run = self._reopened(go_on_with, owned) if go_on_with else None
+            if run is None:
+                made = self._client.create_run(self._experiment_id, run_name=name, tags=owned)
+                run = Run(self._client, made.info.run_id)
         status = "FAILED"
         try:
             with self._saying("logging a run"):
@@ -126,14 +139,33 @@ class ModelRegistry:
         with self._saying("ending a run"):
             self._client.set_terminated(run.id, "FINISHED")
 
-    def close_dead_runs(self) -> list[str]:
-        """Mark runs of this machine as KILLED whose process is gone (it had no time to say so); returns their ids."""
+    def _reopened(self, run_id: str, tags: Mapping[str, str]) -> Run | None:
+        try:
+            if self._client.get_run(run_id).info.status == "FINISHED":
+                return None
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        self._client.update_run(run_id, "RUNNING")
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        return Run(self._client, run_id)
+
+    def close_dead_runs(
+        self, is_over: Callable[[Mapping[str, str]], bool] = lambda _: False
+    ) -> list[str]:
+        """Mark RUNNING runs as KILLED whose process is gone (it had no time to say so); returns their ids.
+
+        Args:
+            is_over: asked with a run's tags where its process was another machine's.
+        """
         closed: list[str] = []
         with self._saying("looking for dead runs"):
             for run in self._client.search_runs(
                 [self._experiment_id], "attributes.status = 'RUNNING'"
             ):
-                if is_gone(run.data.tags.get(_OWNER_TAG, "")):
+                tags = dict(run.data.tags)
+                if is_gone(tags.get(_OWNER_TAG, "")) or is_over(tags):
                     self._client.set_terminated(run.info.run_id, "KILLED")
                     closed.append(run.info.run_id)
         return closed
@@ -262,7 +294,8 @@ class ModelRegistry:
         except NightshiftError:
             raise
         except MlflowException as error:
-            raise RegistryError(
+            away = error.error_code in _AWAY_CODES
+            raise (RegistryAwayError if away else RegistryError)(
                 f"{doing.capitalize()} failed: {_first_line(error)}",
                 _without_password(self._uri),
                 "check that the MLflow server is reachable (MLFLOW_TRACKING_URI) and that you may do this",

@@ -12,12 +12,13 @@ import boto3
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from tasks.core.errors import (
     MissingDataError,
     NightshiftError,
     SettingsError,
+    StoreAwayError,
     StoreError,
     UnreadableDataError,
     disk_full,
@@ -35,6 +36,7 @@ _CREDENTIAL_CODES = {
     "SignatureDoesNotMatch",
     "InvalidToken",
 }
+_BUSY_CODES = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException"}
 _MISSING_CODES = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 
 
@@ -210,7 +212,8 @@ class ObjectStore:
             if isinstance(cause, ClientError):
                 raise _from_client_error(cause, doing, uri) from error
             server = self.endpoint_url or "AWS"
-            raise StoreError(
+            away = isinstance(error, HTTPClientError | ConnectionError)
+            raise (StoreAwayError if away else StoreError)(
                 f"{doing.capitalize()} failed: {type(error).__name__}: {error}",
                 uri,
                 f"check that {server} is reachable and that credentials are set "
@@ -238,6 +241,8 @@ def _from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftEr
             "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they may do this; to use the embedded store "
             "though credentials are configured, set NIGHTSHIFT_OBJECT_STORE=embedded",
         )
-    return StoreError(
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    away = status >= 500 or code in _BUSY_CODES
+    return (StoreAwayError if away else StoreError)(
         f"{doing.capitalize()} failed ({code}: {message})", uri, "see the store's own log"
     )

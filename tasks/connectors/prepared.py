@@ -12,7 +12,7 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
@@ -20,9 +20,10 @@ from pydantic import ValidationError as PydanticError
 from tasks.connectors.object_store import ObjectStore
 from tasks.core.digests import canonical_json, digest_of, file_digest
 from tasks.core.errors import MissingDataError, StoreError
-from tasks.core.records import Manifest, StoredFile
+from tasks.core.records import Manifest, Reference, StoredFile
 
 MANIFEST = "manifest.json"
+SummaryT = TypeVar("SummaryT", bound=BaseModel)
 
 
 class PreparedStore:
@@ -53,6 +54,26 @@ class PreparedStore:
                 f"{uri}/{MANIFEST}",
                 "delete the folder; it is made again",
             ) from error
+
+    def reference(self, uri: str, summary_type: type[SummaryT]) -> Reference[SummaryT]:
+        """What a step needs to know of the folder at a URI.
+
+        Raises:
+            MissingDataError: there is none.
+            StoreError: it is of another kind, or of another version.
+        """
+        manifest = self.read(uri)
+        if manifest is None:
+            raise MissingDataError("No prepared folder there", uri, "run retrain; it makes it")
+        try:
+            summary = summary_type.model_validate(manifest.summary)
+        except PydanticError as error:
+            raise StoreError(
+                f"A folder of the kind {manifest.kind!r}, which is not the one wanted", uri
+            ) from error
+        return Reference[SummaryT](
+            kind=manifest.kind, uri=uri, digest=manifest.digest, summary=summary, reused=True
+        )
 
     def commit(
         self, kind: str, inputs: Mapping[str, Any], folder: Path, summary: BaseModel

@@ -1,14 +1,14 @@
 """Who owns something that a killed process leaves behind, and whether that process still lives."""
 
-import os
 import socket
 
 import psutil
 
 
-def this_process() -> str:
-    """This process as host:pid:start time; the start time tells it from a later one of the same number."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+def this_process(process: psutil.Process | None = None) -> str:
+    """This process (or another) as host:pid:start time; the start time tells it from a later one of that number."""
+    process = process or psutil.Process()
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
 
 
 def is_gone(owner: str) -> bool:

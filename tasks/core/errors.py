@@ -7,9 +7,13 @@
     |   |-- UnreadableDataError    the bytes are not what they claim to be
     |   `-- ValidationError        readable, but not fit to train or score on
     |-- ModelError             a base model or a registered model that cannot be used
-    |-- StoreError             the object store refuses, or is not there
-    |-- RegistryError          the model registry refuses, or is not there
-    |-- ServiceError           an embedded server does not come up
+    |-- StoreError             the object store refuses
+    |   `-- StoreAwayError         it does not answer: trying later may help
+    |-- RegistryError          the model registry refuses
+    |   `-- RegistryAwayError      it does not answer: trying later may help
+    |-- ServiceError           a server does not come up, or stays away
+    |-- PoolError              a run on another work pool failed
+    |   `-- RunDiedError           it died, and may be tried again
     `-- DiskFullError          no room to write
 
 An error says WHAT is wrong, WHERE (bucket, key, row, field) and what to DO about it; review text never enters it.
@@ -60,15 +64,31 @@ class ModelError(NightshiftError):
 
 
 class StoreError(NightshiftError):
-    """The object store refuses, or is not there."""
+    """The object store refuses."""
+
+
+class StoreAwayError(StoreError):
+    """The object store does not answer; trying later may help."""
 
 
 class RegistryError(NightshiftError):
-    """The model registry refuses, or is not there."""
+    """The model registry refuses."""
+
+
+class RegistryAwayError(RegistryError):
+    """The model registry does not answer; trying later may help."""
 
 
 class ServiceError(NightshiftError):
-    """An embedded server does not come up."""
+    """A server does not come up, or stays away."""
+
+
+class PoolError(NightshiftError):
+    """A run on another work pool failed or was cancelled."""
+
+
+class RunDiedError(PoolError):
+    """It died with its process or its worker, and may be tried again."""
 
 
 class DiskFullError(NightshiftError):

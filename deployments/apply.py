@@ -1,0 +1,288 @@
+"""Register everything with a Prefect server: work pools, deployments with their schedules, automations.
+
+    python -m deployments.apply                    # process workers
+    python -m deployments.apply --type kubernetes  # the pools of a cluster; or docker
+
+Applying twice changes nothing: what was applied is remembered by digest in Prefect's variable `nightshift_applied`, and
+only what differs from it is touched. So what people change in the UI (limits, parameters, paused schedules, automations
+switched off) stays until its definition here changes, and pauses stay even then.
+"""
+
+import argparse
+import importlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import (
+    DeploymentScheduleCreate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
+from prefect.utilities.callables import parameter_schema
+from prefect.variables import Variable
+
+from tasks.connectors.local_servers import require_prefect
+from tasks.core.digests import digest_of
+from tasks.core.errors import NightshiftError, ServiceError, SettingsError
+from tasks.services import set_client_defaults
+from tasks.settings import read_settings
+
+HERE = Path(__file__).parent
+DEPLOYMENTS = HERE / "prefect.yaml"
+AUTOMATIONS = HERE / "automations.yaml"
+OWNED = "nightshift-"  # slugs of the schedules in prefect.yaml
+_APPLIED = "nightshift_applied"
+_POOLS = {
+    "cpu": "Everything but training: preparing, evaluating, registering, scoring.",
+    "gpu": "Training. One at a time and GPU.",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Apply, and say what was done; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.apply")
+    parser.add_argument("--type", choices=("process", "docker", "kubernetes"), default="process")
+    given = parser.parse_args(arguments)
+    set_client_defaults()
+    try:
+        url = read_settings().prefect_api_url
+        if not url:
+            raise SettingsError(
+                "No Prefect server is configured", "PREFECT_API_URL", "set it, or use `make up`"
+            )
+        require_prefect(url)
+        done = apply(given.type)
+    except NightshiftError as error:
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(done) if done else "Nothing to do: everything is registered as it should be.")
+    return 0
+
+
+def apply(pool_type: str = "process") -> list[str]:
+    """Bring the server to what the files here say; returns what was done, a line each.
+
+    Raises:
+        ServiceError: a pool of another type is there, or Prefect refuses.
+        SettingsError: the notification block does not exist.
+    """
+    with get_client(sync_client=True) as client:
+        applied = _Applied()
+        done = [
+            *_apply_pools(client, applied, pool_type),
+            *_apply_deployments(client, applied),
+            *_apply_automations(client, applied),
+        ]
+        applied.save()
+    return done
+
+
+class _Applied:
+    """Digests of the definitions as they were last applied to this server."""
+
+    def __init__(self) -> None:
+        found: Any = Variable.get(_APPLIED, default="{}")
+        self._before: dict[str, str] = json.loads(found) if isinstance(found, str) else dict(found)
+        self.now: dict[str, str] = {}
+
+    def differs(self, name: str, definition: Any) -> bool:
+        """Whether a definition is new or another than last time; it is noted as applied."""
+        self.now[name] = digest_of({"definition": definition})
+        return self._before.get(name) != self.now[name]
+
+    def gone(self, kind: str) -> list[str]:
+        """Names that were applied once and have no definition any more."""
+        left = self._before.keys() - self.now.keys()
+        return sorted(name.removeprefix(kind) for name in left if name.startswith(kind))
+
+    def save(self) -> None:
+        """Remember, now that all of it is done."""
+        if self.now != self._before:
+            Variable.set(_APPLIED, json.dumps(self.now), tags=["nightshift"], overwrite=True)
+
+
+def _apply_pools(client: SyncPrefectClient, applied: _Applied, pool_type: str) -> Iterator[str]:
+    for name, description in _POOLS.items():
+        special = HERE / "pools" / f"{pool_type}-{name}.json"
+        file = special if special.is_file() else HERE / "pools" / f"{pool_type}.json"
+        template: dict[str, Any] = json.loads(file.read_text())
+        differs = applied.differs(f"pool:{name}", [pool_type, template, description])
+        try:
+            pool = client.read_work_pool(name)
+        except ObjectNotFound:
+            client.create_work_pool(
+                WorkPoolCreate(
+                    name=name,
+                    type=pool_type,
+                    description=description,
+                    base_job_template=template,
+                )
+            )
+            yield f"created the {pool_type} pool {name}"
+            continue
+        if pool.type != pool_type:
+            raise ServiceError(
+                f"The work pool {name!r} is of the type {pool.type}, not {pool_type}",
+                "",
+                "name its type with --type, or delete the pool in the UI",
+            )
+        if differs:
+            update = WorkPoolUpdate(description=description, base_job_template=template)
+            client.update_work_pool(name, update)
+            yield f"updated the pool {name}"
+
+
+def _apply_deployments(client: SyncPrefectClient, applied: _Applied) -> Iterator[str]:
+    changed: dict[str, DeploymentResponse | None] = {}
+    for entry in definitions():
+        flow = load(entry["entrypoint"])
+        full_name = f"{flow.name}/{entry['name']}"
+        schema = parameter_schema(flow).model_dump()
+        differs = applied.differs(f"deployment:{full_name}", [entry, schema])
+        before = _deployment(client, full_name)
+        if differs or before is None:
+            changed[full_name] = before
+    if changed:
+        _deploy(list(changed))
+    for full_name, before in changed.items():
+        _mend_schedules(client, full_name, before)
+        yield f"{'updated' if before else 'registered'} the deployment {full_name}"
+    for full_name in applied.gone("deployment:"):
+        if left := _deployment(client, full_name):
+            client.delete_deployment(left.id)
+            yield f"deleted the deployment {full_name}, which is defined no more"
+
+
+def definitions() -> list[dict[str, Any]]:
+    """The deployments of prefect.yaml."""
+    return yaml.safe_load(DEPLOYMENTS.read_text(encoding="utf-8"))["deployments"]
+
+
+def load(entrypoint: str) -> Flow[..., Any]:
+    """The flow that a module entrypoint names."""
+    module, _, name = entrypoint.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _deployment(client: SyncPrefectClient, full_name: str) -> DeploymentResponse | None:
+    try:
+        return client.read_deployment_by_name(full_name)
+    except ObjectNotFound:
+        return None
+
+
+def _deploy(full_names: list[str]) -> None:
+    """Prefect's own command; it reads the file, the entrypoints and the forms."""
+    names = [part for full_name in full_names for part in ("-n", full_name.rpartition("/")[2])]
+    file = DEPLOYMENTS.relative_to(HERE.parent)
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *names, "--prefect-file", file],
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = "\n".join(filter(None, [done.stdout.strip()[-1500:], done.stderr.strip()[-1500:]]))
+        raise ServiceError(f"Prefect refuses the deployments:\n{said}", str(file))
+
+
+def _mend_schedules(
+    client: SyncPrefectClient, full_name: str, before: DeploymentResponse | None
+) -> None:
+    """Deploying replaces all schedules if the file has any, and none if it has none: neither is what people mean."""
+    deployment = client.read_deployment_by_name(full_name)
+    (defined,) = (e for e in definitions() if e["name"] == full_name.rpartition("/")[2])
+    wanted = {schedule["slug"] for schedule in defined.get("schedules", ())}
+    theirs = [s for s in before.schedules if not _is_owned(s)] if before else []
+    paused = {s.slug for s in before.schedules if not s.active} if before else set[str | None]()
+    kept: list[Any] = []
+    for schedule in deployment.schedules:
+        if _is_owned(schedule) and schedule.slug not in wanted:
+            client.delete_deployment_schedule(deployment.id, schedule.id)
+        elif schedule.slug in paused and schedule.active:
+            client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+        kept.append(schedule.schedule)
+    for schedule in theirs:
+        if schedule.schedule not in kept:
+            again = DeploymentScheduleCreate(
+                schedule=schedule.schedule,
+                active=schedule.active,
+                slug=schedule.slug,
+                parameters=schedule.parameters,
+            )
+            client.create_deployment_schedules(deployment.id, [again])
+
+
+def _is_owned(schedule: DeploymentSchedule) -> bool:
+    return bool(schedule.slug) and str(schedule.slug).startswith(OWNED)
+
+
+def _apply_automations(client: SyncPrefectClient, applied: _Applied) -> Iterator[str]:
+    ids = _Ids(client, read_settings().notification_block)
+    for definition in yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8")):
+        name = definition["name"]
+        resolved = ids.resolve(definition)
+        if resolved is None:
+            continue
+        differs = applied.differs(f"automation:{name}", resolved)
+        wanted = AutomationCore.model_validate(resolved)
+        found = client.read_automations_by_name(name)
+        if not found:
+            client.create_automation(wanted)
+            yield f"created the automation {name!r}"
+        elif differs:
+            client.update_automation(
+                found[0].id, wanted.model_copy(update={"enabled": found[0].enabled})
+            )
+            yield f"updated the automation {name!r}"
+    for name in applied.gone("automation:"):
+        for left in client.read_automations_by_name(name):
+            client.delete_automation(left.id)
+            yield f"deleted the automation {name!r}, which is defined no more"
+
+
+class _Ids:
+    """Puts the ids of this server in the places of names."""
+
+    def __init__(self, client: SyncPrefectClient, notification_block: str) -> None:
+        self._client, self._block = client, notification_block
+
+    def resolve(self, definition: Any) -> Any:
+        """The definition with ids; None where it needs a block and none is configured."""
+        text = json.dumps(definition)
+        if "${notification_block}" in text:
+            if not self._block:
+                return None
+            text = text.replace("${notification_block}", self._block_id())
+        return json.loads(re.sub(r"\$\{deployment:([^}]+)\}", self._deployment_id, text))
+
+    def _deployment_id(self, match: re.Match[str]) -> str:
+        return str(self._client.read_deployment_by_name(match[1]).id)
+
+    def _block_id(self) -> str:
+        kind, _, name = self._block.partition("/")
+        try:
+            return str(self._client.read_block_document_by_name(name, kind).id)
+        except ObjectNotFound as error:
+            raise SettingsError(
+                f"There is no block {self._block!r}",
+                "NIGHTSHIFT_NOTIFICATION_BLOCK",
+                "create it in the UI (Blocks), and give its type's slug and its name: slack-webhook/on-call",
+            ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The few questions the local stack asks a Prefect server, without importing Prefect, which takes seconds."""
+
+import base64
+import json
+import os
+import urllib.request
+from datetime import datetime
+from typing import Any
+
+_UNDER_WAY = ["RUNNING", "PENDING", "CANCELLING"]
+
+
+def ask(path: str, question: dict[str, Any]) -> Any:
+    """POST to the configured server's API. Raises OSError when it is not there or refuses."""
+    headers = {"Content-Type": "application/json"}
+    if proof := os.environ.get("PREFECT_API_AUTH_STRING"):
+        headers["Authorization"] = "Basic " + base64.b64encode(proof.encode()).decode()
+    elif key := os.environ.get("PREFECT_API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
+    url = f"{os.environ['PREFECT_API_URL'].rstrip('/')}/{path}"
+    request = urllib.request.Request(url, json.dumps(question).encode(), headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def worker_problem(pool: str) -> str:
+    """Why no worker of a pool is online; '' when one is."""
+    try:
+        return "" if online_workers(pool) else "no worker of the pool is online"
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+def online_workers(pool: str) -> int:
+    """How many workers of a pool have been heard of lately."""
+    workers = ask(f"work_pools/{pool}/workers/filter", {})
+    return sum(worker["status"] == "ONLINE" for worker in workers)
+
+
+def next_runs() -> list[tuple[str, datetime]]:
+    """Deployments with a schedule, and when each runs next."""
+    deployments = {d["id"]: d["name"] for d in ask("deployments/filter", {})}
+    question = {
+        "sort": "NEXT_SCHEDULED_START_TIME_ASC",
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        "limit": 200,
+    }
+    found: dict[str, datetime] = {}
+    for run in ask("flow_runs/filter", question):
+        name = deployments.get(run["deployment_id"])
+        if name and run["next_scheduled_start_time"]:
+            found.setdefault(name, datetime.fromisoformat(run["next_scheduled_start_time"]))
+    return sorted(found.items(), key=lambda item: item[1])
+
+
+def end_runs(reason: str) -> list[str]:
+    """Mark runs as Crashed whose process has just been stopped; returns their names."""
+    tagged = {"tags": {"all_": ["nightshift"]}, "state": {"type": {"any_": _UNDER_WAY}}}
+    runs: list[dict[str, Any]] = ask("flow_runs/filter", {"flow_runs": tagged})
+    state = {"type": "CRASHED", "name": "Crashed", "message": reason}
+    for run in runs:
+        ask(f"flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+    return [run["name"] for run in runs]

@@ -1,0 +1,217 @@
+"""Programs that run on after the command that started them, under supervisord (http://supervisord.org).
+
+Supervisor starts a program again when it dies, turns its log over, and stops it with all its children. What a killed
+supervisor leaves running is found by a mark in the environment that every program inherits.
+"""
+
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import xmlrpc.client
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from tasks.connectors.processes import this_process
+from tasks.core.errors import ServiceError
+from tasks.core.records import Record
+
+_MARK = "NIGHTSHIFT_STACK"
+
+
+class Program(Record):
+    """One program to be kept running."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    stop_signal: str = "TERM"
+    stop_seconds: int = 20
+
+
+class ProgramState(Record):
+    """What supervisor says of a program."""
+
+    name: str
+    state: str
+    pid: int
+    seconds: int
+    said: str
+
+
+class Supervisor:
+    """One supervisord for one folder; its configuration (which holds keys) is readable by its owner alone.
+
+    Args:
+        folder: for its configuration, its log and those of the programs.
+        mark: what the programs' environment is marked with.
+    """
+
+    def __init__(self, folder: Path, mark: str) -> None:
+        self.folder, self._mark = folder, mark
+        self.logs = folder / "logs"
+        # A socket's path may have a hundred characters at most, and `folder` may be longer.
+        name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+        self._rooms = Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}-{name}"
+        self._socket = self._rooms / "supervisor.sock"
+
+    def start(self, programs: Sequence[Program], timeout_seconds: float = 20.0) -> str:
+        """Start supervisord, and none of the programs yet; returns who it is, for `processes.is_gone`.
+
+        Raises:
+            ServiceError: it does not come up.
+        """
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self._rooms.mkdir(mode=0o700, exist_ok=True)
+        path = self.folder / "supervisord.conf"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+            stream.write(self._configuration(programs))
+        kept = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "TMPDIR") if k in os.environ}
+        done = subprocess.run(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
+            env=kept | {_MARK: self._mark},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        deadline = time.monotonic() + timeout_seconds
+        while not (process := self._process()):
+            if done.returncode or time.monotonic() > deadline:
+                said = (done.stderr or done.stdout).strip().splitlines()[-2:]
+                raise ServiceError(
+                    f"supervisord does not start: {' / '.join(said)}", str(path), "read its log"
+                )
+            time.sleep(0.05)
+        return this_process(process)
+
+    def start_program(self, name: str) -> None:
+        """Start one program; whether it is healthy is another question."""
+        self._call("startProcess", name, False)
+
+    def stop_program(self, name: str) -> None:
+        """Stop one program with all its children, and wait until it is gone."""
+        self._call("stopProcess", name, True)
+
+    def states(self) -> list[ProgramState]:
+        """All programs; none where supervisord is not there."""
+        found: list[dict[str, Any]] = self._call("getAllProcessInfo") or []
+        return [
+            ProgramState(
+                name=p["name"],
+                state=p["statename"],
+                pid=p["pid"],
+                seconds=p["now"] - p["start"] if p["statename"] == "RUNNING" else 0,
+                said=p["spawnerr"] or p["description"],
+            )
+            for p in found
+        ]
+
+    def require_alive(self, name: str) -> None:
+        """Raises ServiceError with the end of its log when a program has given up."""
+        (found,) = (p for p in self.states() if p.name == name)
+        if found.state in ("FATAL", "BACKOFF", "EXITED"):
+            log = self.log(name)
+            tail = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise ServiceError(
+                f"{name} does not stay up: {' / '.join(tail) or found.said}",
+                str(log),
+                "read the log",
+            )
+
+    def log(self, name: str) -> Path:
+        """A program's output."""
+        return self.logs / f"{name}.log"
+
+    def shutdown(self, timeout_seconds: float = 60.0) -> None:
+        """Stop all programs and supervisord itself; nothing of them is left afterwards."""
+        process = self._process()
+        self._call("shutdown")
+        if process:
+            psutil.wait_procs([process], timeout_seconds)
+        self.sweep()
+        for left in (self._socket, self._rooms / "supervisord.pid"):
+            left.unlink(missing_ok=True)
+
+    def sweep(self) -> list[str]:
+        """Kill what a killed supervisord or program has left behind; returns what it was."""
+        left = [p for p in psutil.process_iter() if self._is_marked(p)]
+        names = [p.name() for p in left]
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, 10)
+        return names
+
+    def _is_marked(self, process: psutil.Process) -> bool:
+        try:
+            return process.pid != os.getpid() and process.environ().get(_MARK, "") == self._mark
+        except (psutil.Error, OSError):
+            return False  # not ours to look at
+
+    def _process(self) -> psutil.Process | None:
+        pid = self._call("getPID")
+        return psutil.Process(pid) if pid else None
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """None when supervisord is not there."""
+        transport: Any = SupervisorTransport(None, None, f"unix://{self._socket}")
+        proxy: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+        try:
+            return getattr(proxy.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultString.startswith(("NOT_RUNNING", "ALREADY_STARTED", "SHUTDOWN_STATE")):
+                return None
+            raise ServiceError(f"supervisord: {fault.faultString}", str(self.folder)) from fault
+        except OSError:
+            return None
+        finally:
+            transport.close()
+
+    def _configuration(self, programs: Sequence[Program]) -> str:
+        lines = [
+            "[unix_http_server]",
+            f"file={self._socket}",
+            "chmod=0700",
+            "[supervisord]",
+            f"logfile={self.folder / 'supervisord.log'}",
+            f"pidfile={self._rooms / 'supervisord.pid'}",
+            "identifier=nightshift",
+            "[rpcinterface:supervisor]",
+            "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        ]
+        for program in programs:
+            given = program.environment | {_MARK: self._mark}
+            variables = ",".join(f'{key}="{_quoted(value)}"' for key, value in given.items())
+            lines += [
+                f"[program:{program.name}]",
+                f"command={_escaped(shlex.join(program.command))}",
+                f"directory={_escaped(str(Path.cwd()))}",
+                f"environment={variables}",
+                "autostart=false",
+                "autorestart=true",
+                "startsecs=3",
+                "startretries=3",
+                f"stopsignal={program.stop_signal}",
+                f"stopwaitsecs={program.stop_seconds}",
+                "stopasgroup=true",
+                "killasgroup=true",
+                "redirect_stderr=true",
+                f"stdout_logfile={_escaped(str(self.log(program.name)))}",
+                "stdout_logfile_maxbytes=10MB",
+                "stdout_logfile_backups=3",
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _quoted(text: str) -> str:
+    return _escaped(text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " "))

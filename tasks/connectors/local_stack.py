@@ -1,0 +1,47 @@
+"""What `make up` has started on this machine, as others find it: `.nightshift/stack/stack.json`."""
+
+import contextlib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tasks.connectors.processes import is_gone
+from tasks.connectors.seaweedfs import kept_credentials
+from tasks.core.records import Record
+
+
+class Stack(Record):
+    """Where the services of a running stack are. An empty URL: that service is somebody else's."""
+
+    owner: str
+    s3_url: str
+    mlflow_url: str
+    prefect_url: str
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """What a client of this stack has in its environment; it holds the keys of the object store."""
+        found: dict[str, str] = {}
+        if self.s3_url:
+            access_key, secret_key = kept_credentials(home / "s3" / "credentials.json")
+            found["AWS_ENDPOINT_URL_S3"] = self.s3_url
+            found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"] = access_key, secret_key
+            found["NIGHTSHIFT_OBJECT_STORE"] = "external"
+        if self.mlflow_url:
+            found["MLFLOW_TRACKING_URI"] = self.mlflow_url
+        if self.prefect_url:
+            found["PREFECT_API_URL"] = f"{self.prefect_url}/api"
+            found["PREFECT_HOME"] = str(home / "prefect")
+        return found
+
+
+def record_of(home: Path) -> Path:
+    """Where the record lies."""
+    return home / "stack" / "stack.json"
+
+
+def running_stack(home: Path) -> Stack | None:
+    """The stack that runs on a folder; None where none does, or where its supervisor was killed."""
+    with contextlib.suppress(FileNotFoundError, ValidationError):
+        stack = Stack.model_validate_json(record_of(home).read_text())
+        return None if is_gone(stack.owner) else stack
+    return None

@@ -1,0 +1,183 @@
+"""Running a step on another work pool: hand over references, wait as a person would, take small JSON back.
+
+The retry lies here, around the child run, because a flow's own retries die with its process.
+"""
+
+import json
+import logging
+import time
+from typing import Any
+
+import httpx
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State, WorkerStatus
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.runtime import flow_run as current_run
+from prefect.states import Cancelling
+from prefect.utilities.urls import url_for
+
+from tasks.connect import object_store
+from tasks.core.errors import PoolError, RunDiedError, ServiceError
+from tasks.core.records import Record
+from tasks.settings import read_settings
+from tasks.tidying import close_dead_runs
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 2.0
+_SAY_AGAIN_SECONDS = 60.0
+_SERVER_AWAY_SECONDS = 900.0
+_DIED: list[float] = [5, 30, 120]  # seconds before another try
+
+
+def _died(_task: Any, _run: Any, state: State[Any]) -> bool:
+    error: Any = state.result(raise_on_failure=False)
+    return isinstance(error, RunDiedError)
+
+
+@task(
+    cache_policy=NO_CACHE,
+    task_run_name="{deployment}",
+    retries=len(_DIED),
+    retry_delay_seconds=_DIED,
+    retry_condition_fn=_died,
+)
+def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Run a deployment on its work pool and return what it handed back. A run that dies is tried again.
+
+    Args:
+        deployment: flow/deployment.
+        params: of the flow, as JSON.
+    Raises:
+        ServiceError: there is no such deployment, or the Prefect server stays away.
+        RunDiedError: the run died with its process or its worker, more often than it is tried again.
+        PoolError: it failed or was cancelled.
+    """
+    with get_client(sync_client=True) as client:
+        run = _submitted(client, deployment, params)
+        pool = run.work_pool_name or "?"
+        logger.info("%s is queued on the pool %r: %s", run.name, pool, url_for(run) or run.id)
+        try:
+            state = _Waiting(client, run, pool).until_over()
+        except (
+            BaseException
+        ):  # this run is cancelled, or fails: the other must not go on for nobody
+            _cancel(client, run)
+            raise
+    if state.is_completed():
+        return taken_back(str(run.id))
+    close_dead_runs()
+    where = url_for(run) or str(run.id)
+    if state.is_crashed():
+        raise RunDiedError(f"{run.name} on the pool {pool!r} died: {_said(state)}", where)
+    what = "was cancelled" if state.is_cancelled() else f"failed: {_said(state)}"
+    raise PoolError(f"{run.name} on the pool {pool!r} {what}", where, "see its page and its log")
+
+
+def _submitted(client: SyncPrefectClient, deployment: str, params: dict[str, Any]) -> FlowRun:
+    try:
+        made: Any = run_deployment(deployment, parameters={"params": params}, timeout=0)
+        return client.read_flow_run(made.id)
+    except ObjectNotFound as error:
+        raise ServiceError(
+            f"There is no deployment {deployment!r}",
+            "NIGHTSHIFT_TRAINING_DEPLOYMENT",
+            "register the deployments: python -m deployments.apply",
+        ) from error
+
+
+class _Waiting:
+    """Waits for a run and says what it is waiting for, for as long as there is something to wait for."""
+
+    def __init__(self, client: SyncPrefectClient, run: FlowRun, pool: str) -> None:
+        self._client, self._run, self._pool = client, run, pool
+        self._spoken = self._answered = time.monotonic()
+        self._began = False
+
+    def until_over(self) -> State[Any]:
+        """The final state."""
+        while True:
+            state = self._state()
+            if state and state.is_final():
+                return state
+            if state and state.is_running() and not self._began:
+                self._began = True
+                logger.info("%s is running", self._run.name)
+            elif state and not state.is_running():
+                self._say_why_not(state)
+            time.sleep(_POLL_SECONDS)
+
+    def _state(self) -> State[Any] | None:
+        try:
+            state = self._client.read_flow_run(self._run.id).state
+        except ObjectNotFound as error:
+            raise PoolError(f"{self._run.name} was deleted", str(self._run.id)) from error
+        except (httpx.HTTPError, PrefectException) as error:
+            away = time.monotonic() - self._answered
+            if away > _SERVER_AWAY_SECONDS:
+                raise ServiceError(
+                    f"The Prefect server has not answered for {away:.0f} s", "PREFECT_API_URL"
+                ) from error
+            self._say(
+                f"The Prefect server does not answer ({type(error).__name__}); waiting for it"
+            )
+            return None
+        self._answered = time.monotonic()
+        return state
+
+    def _say_why_not(self, state: State[Any]) -> None:
+        if state.is_pending() or time.monotonic() - self._spoken < _SAY_AGAIN_SECONDS:
+            return
+        workers = self._client.read_workers_for_work_pool(self._pool)
+        online = sum(worker.status == WorkerStatus.ONLINE for worker in workers)
+        if online:
+            self._say(f"Waiting for a turn: {online} of the pool {self._pool!r} are online, busy")
+        else:
+            self._say(
+                f"NO WORKER of the pool {self._pool!r} is online; start one: python -m deployments.worker {self._pool}"
+            )
+
+    def _say(self, message: str) -> None:
+        now = time.monotonic()
+        if now - self._spoken >= _SAY_AGAIN_SECONDS or self._spoken == self._answered:
+            self._spoken = now
+            logger.warning(message)
+
+
+def _cancel(client: SyncPrefectClient, run: FlowRun) -> None:
+    try:
+        if not (state := client.read_flow_run(run.id).state) or not state.is_final():
+            client.set_flow_run_state(run.id, Cancelling(message="The run that started it ended"))
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("%s could not be cancelled: %s", run.name, type(error).__name__)
+
+
+def _said(state: State[Any]) -> str:
+    """A state's message without Prefect's own words before it."""
+    said = str(state.message or state.name).removeprefix("Flow run encountered an exception: ")
+    return said.removeprefix("Task run encountered an exception: ")[:500]
+
+
+def hand_back(result: Record) -> None:
+    """Leave the result of the flow run under way where the run that started it finds it."""
+    if current_run.id:
+        object_store().write_bytes(result.model_dump_json().encode(), _place(str(current_run.id)))
+
+
+def taken_back(run_id: str) -> dict[str, Any]:
+    """What a run handed back. Raises PoolError when it left nothing."""
+    content = object_store().read_bytes(_place(run_id))
+    if content is None:
+        raise PoolError(
+            "The run completed and left no result",
+            _place(run_id),
+            "do both pools use one bucket (NIGHTSHIFT_BUCKET)?",
+        )
+    return json.loads(content)
+
+
+def _place(run_id: str) -> str:
+    return f"s3://{read_settings().bucket}/prepared/results/{run_id}.json"
