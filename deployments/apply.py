@@ -2,10 +2,12 @@
 
     python -m deployments.apply                    # process workers
     python -m deployments.apply --type kubernetes  # the pools of a cluster; or docker
+    python -m deployments.apply --deployments FILE # deployments of your own instead of prefect.yaml
 
 Applying twice changes nothing: what was applied is remembered by digest in Prefect's variable `nightshift_applied`, and
-only what differs from it is touched. So what people change in the UI (limits, parameters, paused schedules, automations
-switched off) stays until its definition here changes, and pauses stay even then.
+only what differs from it is touched. So what people change in the UI (limits, parameters, schedules, automations) stays
+until its definition here changes. Even then a schedule or automation stays paused or switched on as people left it: the
+`active` of a schedule in the file is how it begins.
 """
 
 import argparse
@@ -54,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Apply, and say what was done; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deployments.apply")
     parser.add_argument("--type", choices=("process", "docker", "kubernetes"), default="process")
+    parser.add_argument("--deployments", type=Path, default=DEPLOYMENTS, metavar="FILE")
     given = parser.parse_args(arguments)
     set_client_defaults()
     try:
@@ -63,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "No Prefect server is configured", "PREFECT_API_URL", "set it, or use `make up`"
             )
         require_prefect(url)
-        done = apply(given.type)
+        done = apply(given.type, given.deployments.absolute())
     except NightshiftError as error:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
@@ -71,19 +74,24 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def apply(pool_type: str = "process") -> list[str]:
-    """Bring the server to what the files here say; returns what was done, a line each.
+def apply(pool_type: str = "process", file: Path = DEPLOYMENTS) -> list[str]:
+    """Bring the server to what the files say; returns what was done, a line each.
+
+    Args:
+        pool_type: of both work pools: process, docker or kubernetes.
+        file: the deployments. One that is registered and no more in it is deleted.
 
     Raises:
         ServiceError: a pool of another type is there, or Prefect refuses.
-        SettingsError: the notification block does not exist.
+        SettingsError: the file or the notification block does not exist; then nothing is changed.
     """
     with get_client(sync_client=True) as client:
-        applied = _Applied()
+        applied, ids = _Applied(), _Ids(client, read_settings().notification_block)
+        wanted = definitions(file)
         done = [
             *_apply_pools(client, applied, pool_type),
-            *_apply_deployments(client, applied),
-            *_apply_automations(client, applied),
+            *_apply_deployments(client, applied, wanted, file),
+            *_apply_automations(client, applied, ids),
         ]
         applied.save()
     return done
@@ -144,20 +152,25 @@ def _apply_pools(client: SyncPrefectClient, applied: _Applied, pool_type: str) -
             yield f"updated the pool {name}"
 
 
-def _apply_deployments(client: SyncPrefectClient, applied: _Applied) -> Iterator[str]:
+def _apply_deployments(
+    client: SyncPrefectClient, applied: _Applied, wanted: list[dict[str, Any]], file: Path
+) -> Iterator[str]:
     changed: dict[str, DeploymentResponse | None] = {}
-    for entry in definitions():
+    slugs: dict[str, set[str]] = {}
+    for entry in wanted:
         flow = load(entry["entrypoint"])
         full_name = f"{flow.name}/{entry['name']}"
         schema = parameter_schema(flow).model_dump()
         differs = applied.differs(f"deployment:{full_name}", [entry, schema])
         before = _deployment(client, full_name)
+        slugs[full_name] = {schedule["slug"] for schedule in entry.get("schedules", ())}
         if differs or before is None:
             changed[full_name] = before
     if changed:
-        _deploy(list(changed))
+        _deploy(list(changed), file)
     for full_name, before in changed.items():
-        _mend_schedules(client, full_name, before)
+        if before:
+            _mend(client, full_name, before, slugs[full_name])
         yield f"{'updated' if before else 'registered'} the deployment {full_name}"
     for full_name in applied.gone("deployment:"):
         if left := _deployment(client, full_name):
@@ -165,9 +178,16 @@ def _apply_deployments(client: SyncPrefectClient, applied: _Applied) -> Iterator
             yield f"deleted the deployment {full_name}, which is defined no more"
 
 
-def definitions() -> list[dict[str, Any]]:
-    """The deployments of prefect.yaml."""
-    return yaml.safe_load(DEPLOYMENTS.read_text(encoding="utf-8"))["deployments"]
+def definitions(file: Path = DEPLOYMENTS) -> list[dict[str, Any]]:
+    """The deployments of prefect.yaml. Raises SettingsError when it is another kind of file, or none."""
+    try:
+        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        found: list[dict[str, Any]] = content["deployments"]
+    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise SettingsError(
+            f"Cannot read the deployments of {file}: {error!r}", "--deployments"
+        ) from error
+    return found
 
 
 def load(entrypoint: str) -> Flow[..., Any]:
@@ -183,10 +203,9 @@ def _deployment(client: SyncPrefectClient, full_name: str) -> DeploymentResponse
         return None
 
 
-def _deploy(full_names: list[str]) -> None:
+def _deploy(full_names: list[str], file: Path) -> None:
     """Prefect's own command; it reads the file, the entrypoints and the forms."""
     names = [part for full_name in full_names for part in ("-n", full_name.rpartition("/")[2])]
-    file = DEPLOYMENTS.relative_to(HERE.parent)
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *names, "--prefect-file", file],
         cwd=HERE.parent,
@@ -199,39 +218,39 @@ def _deploy(full_names: list[str]) -> None:
         raise ServiceError(f"Prefect refuses the deployments:\n{said}", str(file))
 
 
-def _mend_schedules(
-    client: SyncPrefectClient, full_name: str, before: DeploymentResponse | None
+def _mend(
+    client: SyncPrefectClient, full_name: str, before: DeploymentResponse, slugs: set[str]
 ) -> None:
-    """Deploying replaces all schedules if the file has any, and none if it has none: neither is what people mean."""
-    deployment = client.read_deployment_by_name(full_name)
-    (defined,) = (e for e in definitions() if e["name"] == full_name.rpartition("/")[2])
-    wanted = {schedule["slug"] for schedule in defined.get("schedules", ())}
-    theirs = [s for s in before.schedules if not _is_owned(s)] if before else []
-    paused = {s.slug for s in before.schedules if not s.active} if before else set[str | None]()
-    kept: list[Any] = []
-    for schedule in deployment.schedules:
-        if _is_owned(schedule) and schedule.slug not in wanted:
-            client.delete_deployment_schedule(deployment.id, schedule.id)
-        elif schedule.slug in paused and schedule.active:
-            client.update_deployment_schedule(deployment.id, schedule.id, active=False)
-        kept.append(schedule.schedule)
-    for schedule in theirs:
-        if schedule.schedule not in kept:
-            again = DeploymentScheduleCreate(
-                schedule=schedule.schedule,
-                active=schedule.active,
-                slug=schedule.slug,
-                parameters=schedule.parameters,
+    """Put back what people have set in the UI: deploying replaces all schedules, those that they added as well.
+
+    Args:
+        before: the deployment as it was before deploying.
+        slugs: of the schedules that its definition has.
+    """
+    after = client.read_deployment_by_name(full_name)
+    was_active = {s.slug: s.active for s in before.schedules if _is_owned(s)}
+    for schedule in after.schedules:
+        if _is_owned(schedule) and schedule.slug not in slugs:
+            client.delete_deployment_schedule(after.id, schedule.id)
+        elif was_active.get(schedule.slug, schedule.active) != schedule.active:
+            client.update_deployment_schedule(after.id, schedule.id, active=not schedule.active)
+    there = {schedule.id for schedule in after.schedules}
+    for schedule in before.schedules:
+        if not _is_owned(schedule) and schedule.id not in there:
+            kept = schedule.model_dump(
+                include={"schedule", "active", "slug", "parameters", "max_scheduled_runs"}
             )
-            client.create_deployment_schedules(deployment.id, [again])
+            again = DeploymentScheduleCreate.model_validate(kept)
+            client.create_deployment_schedules(after.id, [again])
+    if before.paused and not after.paused:
+        client.pause_deployment(after.id)
 
 
 def _is_owned(schedule: DeploymentSchedule) -> bool:
     return bool(schedule.slug) and str(schedule.slug).startswith(OWNED)
 
 
-def _apply_automations(client: SyncPrefectClient, applied: _Applied) -> Iterator[str]:
-    ids = _Ids(client, read_settings().notification_block)
+def _apply_automations(client: SyncPrefectClient, applied: _Applied, ids: "_Ids") -> Iterator[str]:
     for definition in yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8")):
         name = definition["name"]
         resolved = ids.resolve(definition)
@@ -251,34 +270,39 @@ def _apply_automations(client: SyncPrefectClient, applied: _Applied) -> Iterator
     for name in applied.gone("automation:"):
         for left in client.read_automations_by_name(name):
             client.delete_automation(left.id)
-            yield f"deleted the automation {name!r}, which is defined no more"
+            yield f"deleted the automation {name!r}: nothing defines it, or no block is configured for it"
 
 
 class _Ids:
-    """Puts the ids of this server in the places of names."""
+    """Puts the ids of this server in the places of names.
+
+    Raises:
+        SettingsError: there is no such notification block.
+    """
 
     def __init__(self, client: SyncPrefectClient, notification_block: str) -> None:
-        self._client, self._block = client, notification_block
+        self._client = client
+        self._block_id = self._look_up(notification_block) if notification_block else ""
 
     def resolve(self, definition: Any) -> Any:
         """The definition with ids; None where it needs a block and none is configured."""
         text = json.dumps(definition)
         if "${notification_block}" in text:
-            if not self._block:
+            if not self._block_id:
                 return None
-            text = text.replace("${notification_block}", self._block_id())
+            text = text.replace("${notification_block}", self._block_id)
         return json.loads(re.sub(r"\$\{deployment:([^}]+)\}", self._deployment_id, text))
 
     def _deployment_id(self, match: re.Match[str]) -> str:
         return str(self._client.read_deployment_by_name(match[1]).id)
 
-    def _block_id(self) -> str:
-        kind, _, name = self._block.partition("/")
+    def _look_up(self, block: str) -> str:
+        kind, _, name = block.partition("/")
         try:
             return str(self._client.read_block_document_by_name(name, kind).id)
         except ObjectNotFound as error:
             raise SettingsError(
-                f"There is no block {self._block!r}",
+                f"There is no block {block!r}",
                 "NIGHTSHIFT_NOTIFICATION_BLOCK",
                 "create it in the UI (Blocks), and give its type's slug and its name: slack-webhook/on-call",
             ) from error

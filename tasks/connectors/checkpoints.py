@@ -4,6 +4,7 @@ Each is a prepared folder (`prepared`): its manifest is written last, so that a 
 are checked against it. They belong to the digest of the training's data and parameters and are removed when it is done.
 """
 
+import contextvars
 import logging
 import os
 import time
@@ -117,7 +118,9 @@ class CheckpointStore:
             best_step=_step(best) if best else None,
             mlflow_run_id=self.mlflow_run_id,
         )
-        self._uploading = self._worker.submit(self._upload, copy, summary)
+        # with this thread's context, or its log lines would belong to no run
+        context = contextvars.copy_context()
+        self._uploading = self._worker.submit(context.run, self._upload, copy, summary)
 
     def remove_all(self) -> None:
         """Forget every checkpoint of this training: it is done."""

@@ -1,0 +1,113 @@
+"""Programs of Debian's packages, run in folders of our own and never as the system's services.
+
+Started by root, each runs under the account that its package made; started by anybody else, under theirs. Each is
+told to end when its parent dies, in whatever way: they overwrite the environment by which the supervisor would find
+again what it left behind.
+"""
+
+import importlib.util
+import os
+import pwd
+import shutil
+from pathlib import Path
+
+from tasks.core.errors import ServiceError
+
+_OLDEST_POSTGRES = 14  # Prefect asks for it
+_POSTGRES_VERSIONS = Path("/usr/lib/postgresql")
+_MODULES = {
+    "prefect_redis": "several API servers, and background services apart",
+    "psycopg2": "MLflow on PostgreSQL",
+    "flask_wtf": "MLflow's passwords",
+}
+
+
+def require_installed() -> None:
+    """Raises ServiceError naming all that is missing, with the line that installs it."""
+    found = {
+        "postgresql": bool(postgres_versions()),
+        "redis-server": bool(program("redis-server")),
+        "nginx-light": bool(program("nginx")),
+        "util-linux": bool(program("setpriv")),
+    }
+    if missing := [package for package, is_there in found.items() if not is_there]:
+        raise ServiceError(
+            f"Debian packages are missing: {', '.join(missing)}",
+            "",
+            f"apt-get install --yes --no-install-recommends {' '.join(missing)}",
+        )
+    if missing := [name for name in _MODULES if importlib.util.find_spec(name) is None]:
+        needs = ", ".join(f"{name} ({_MODULES[name]})" for name in missing)
+        raise ServiceError(
+            f"Python packages are missing: {needs}", "", "pip install -c constraints.txt -e '.[ha]'"
+        )
+
+
+def require_reachable(folder: Path) -> None:
+    """Raises ServiceError when root would start services in a folder that their accounts cannot get to."""
+    if os.geteuid() != 0:
+        return
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.stat().st_mode & 0o001:
+            raise ServiceError(
+                f"PostgreSQL, Redis and nginx do not run as root, and only its owner may enter {part}",
+                str(folder),
+                f"chmod o+x {part}, or set NIGHTSHIFT_HOME to a folder elsewhere",
+            )
+
+
+def program(name: str) -> str:
+    """Where a program is; '' when it is not installed. Debian keeps some where only root looks."""
+    places = [os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]
+    return shutil.which(name, path=os.pathsep.join(places)) or ""
+
+
+def postgres_versions() -> dict[int, Path]:
+    """The versions of PostgreSQL that will do, with the folders of their programs, which are not on the PATH."""
+    found = {
+        int(folder.name): folder / "bin"
+        for folder in _POSTGRES_VERSIONS.glob("*")
+        if folder.name.isdigit() and (folder / "bin" / "postgres").is_file()
+    }
+    return {version: path for version, path in found.items() if version >= _OLDEST_POSTGRES}
+
+
+def plain_environment() -> dict[str, str]:
+    """What these programs are given: nothing of the caller's settings and keys."""
+    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8"}
+
+
+class Account:
+    """Who a program runs as: the account of its package where root starts it, else whoever does.
+
+    Raises:
+        ServiceError: root starts it, and the account is not there.
+    """
+
+    def __init__(self, name: str) -> None:
+        try:
+            self._user = pwd.getpwnam(name) if os.geteuid() == 0 else None
+        except KeyError as error:
+            raise ServiceError(
+                f"There is no account {name!r}", "", "install the Debian package that makes it"
+            ) from error
+
+    def prefix(self, signal: str) -> list[str]:
+        """Words before a command; `signal` is what ends it when its parent is dead."""
+        words = [program("setpriv"), "--pdeathsig", signal]
+        if self._user:
+            words += ["--reuid", str(self._user.pw_uid), "--regid", str(self._user.pw_gid)]
+            words += ["--init-groups", "--no-new-privs"]
+        return [*words, "--"]
+
+    def give(self, path: Path) -> Path:
+        """Make it the account's."""
+        if self._user:
+            os.chown(path, self._user.pw_uid, self._user.pw_gid)
+        return path
+
+    def folder(self, path: Path) -> Path:
+        """A folder that the account alone can enter."""
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+        return self.give(path)

@@ -1,0 +1,200 @@
+"""What a team runs in production, on one machine and from Debian's packages: `make up-ha`, `make down-ha`.
+
+    load balancer (nginx) --> two Prefect API servers --+--> PostgreSQL, Redis
+                              background services ------+
+    MLflow with accounts  --> PostgreSQL, and a bucket of its own in the object store
+    workers of both pools --> load balancer, MLflow, object store
+
+Each server has a password, generated at the first start. Any program may die: it is started again, and until then the
+other API server answers. Loopback only; data stay in `.nightshift/ha/`, apart from those of `make up`.
+
+    python -m deployments.high_availability up | down | status
+    python -m deployments.high_availability run COMMAND ...    a command that finds the services, and their passwords
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from deployments import prefect_api
+from deployments.debian import require_installed, require_reachable
+from deployments.high_availability_programs import Services, client_environment
+from deployments.passwords import kept_passwords, read_passwords
+from deployments.showing import show_status
+from deployments.starting import environment_of, run_to_end, step, wait_until
+from deployments.supervision import Supervisor
+from tasks.connectors.local_stack import record_of, running_stack
+from tasks.core.errors import NightshiftError, SettingsError
+from tasks.services import ownership
+from tasks.settings import Settings, read_settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the first argument says; returns the exit status."""
+    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["help"]
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    commands: dict[str, Callable[[], int]] = {
+        "up": lambda: up(console),
+        "down": lambda: down(console),
+        "status": lambda: status(console),
+        "run": lambda: run(rest),
+    }
+    if command not in commands:
+        console.print((__doc__ or "").strip(), markup=False)
+        return 0 if command == "help" else 2
+    try:
+        return commands[command]()
+    except NightshiftError as error:
+        errors.print(f"[bold red]error[/]: {type(error).__name__}", end=": ")
+        errors.print(str(error), markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        return 130
+
+
+def home_folder() -> Path:
+    """Where it keeps its data."""
+    return read_settings().home.expanduser().absolute() / "ha"
+
+
+def up(console: Console) -> int:
+    """Start everything and return when it is ready.
+
+    Raises:
+        ServiceError: something is not installed, a port is taken, or a program does not stay up.
+        SettingsError: servers of yours are configured; this brings all its own.
+    """
+    started = time.perf_counter()
+    home, settings = home_folder(), read_settings()
+    if running_stack(home):
+        console.print("It is up already.")
+        return status(console)
+    require_installed()
+    _require_nothing_configured(settings)
+    with ownership(home), contextlib.ExitStack() as undo:
+        require_reachable(home)
+        passwords = kept_passwords(home / "secrets.json", belongs_to=home / "postgres" / "data")
+        supervisor = Supervisor(home / "stack", str(home))
+        if left := supervisor.sweep():
+            console.print(f"Removed what an earlier stack left running: {', '.join(left)}")
+        services = Services(home, settings, passwords)
+        undo.callback(supervisor.shutdown)
+        owner = supervisor.start(services.programs)
+        record_of(home).write_text(services.stack(owner).model_dump_json())
+        undo.callback(record_of(home).unlink, missing_ok=True)
+        _start(console, supervisor, services)
+        undo.pop_all()
+    seconds = time.perf_counter() - started
+    console.print(f"[bold green]Ready[/] after {seconds:.0f} s.\n")
+    return status(console)
+
+
+def _require_nothing_configured(settings: Settings) -> None:
+    given = {
+        "AWS_ENDPOINT_URL_S3": settings.s3_endpoint_url,
+        "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
+        "PREFECT_API_URL": settings.prefect_api_url,
+    }
+    if names := [name for name, value in given.items() if value]:
+        raise SettingsError(
+            f"This starts servers of its own, and others are configured: {', '.join(names)}",
+            "",
+            "unset them, or use `make up`, which starts only what is not configured",
+        )
+
+
+def _start(console: Console, supervisor: Supervisor, services: Services) -> None:
+    """What keeps data, what has to be made in it, the servers, what is registered with them, the workers."""
+    with step(console, "preparation"):
+        services.prepare()
+    _start_and_wait(console, supervisor, services, services.data_programs)
+    with step(console, "databases"):
+        services.make_databases()
+    # MLflow makes its tables itself; meanwhile Prefect's are made, once for all its servers.
+    supervisor.start_program("mlflow")
+    with step(console, "migration"):
+        run_to_end("Migrating Prefect's database", *services.migration)
+    _start_and_wait(console, supervisor, services, services.server_programs)
+    with step(console, "accounts"):
+        services.make_accounts()
+    with step(console, "deployments"):
+        apply = [sys.executable, "-m", "deployments.apply"]
+        run_to_end("Registering the deployments", apply, services.client_environment)
+    with environment_of(services.client_environment):
+        _start_and_wait(console, supervisor, services, services.worker_programs)
+
+
+def _start_and_wait(
+    console: Console, supervisor: Supervisor, services: Services, names: list[str]
+) -> None:
+    for name in names:
+        supervisor.start_program(name)  # what runs already goes on
+    for name in names:
+        with step(console, name):
+            wait_until(services.health(name, supervisor), supervisor, name)
+
+
+def down(console: Console) -> int:
+    """Stop everything, users before what they use; runs under way are ended and said to have crashed."""
+    home = home_folder()
+    supervisor = Supervisor(home / "stack", str(home))
+    stack = running_stack(home)
+    names = [state.name for state in supervisor.states()]
+    if stack:
+        workers = [name for name in names if name.endswith("-worker")]
+        for name in workers:
+            supervisor.stop_program(name)
+        given = client_environment(home, stack, read_passwords(home / "secrets.json"))
+        # A server that does not answer any more must not keep the rest from being stopped.
+        with environment_of(given), contextlib.suppress(OSError):
+            for name in prefect_api.end_runs("The services were stopped (make down-ha)"):
+                console.print(f"  ended the run {name}")
+    for name in reversed([n for n in Services.order if n in names]):
+        supervisor.stop_program(name)
+    supervisor.shutdown()
+    record_of(home).unlink(missing_ok=True)
+    console.print("It is down." if stack else "It was not up.")
+    return 0
+
+
+def status(console: Console) -> int:
+    """Show what runs and where; the exit status is 1 when something of it does not."""
+    home = home_folder()
+    stack = running_stack(home)
+    if stack is None:
+        console.print("It is not up. `make up-ha` starts it.")
+        return 1
+    supervisor = Supervisor(home / "stack", str(home))
+    passwords = home / "secrets.json"
+    with environment_of(client_environment(home, stack, read_passwords(passwords))):
+        problems = show_status(console, stack, supervisor)
+    console.print(f"  passwords                {passwords}", soft_wrap=True)
+    console.print(
+        "  to log in                Prefect: nightshift:<prefect>    MLflow: admin, <mlflow_admin>"
+    )
+    return problems
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command in whose environment the services are; returns its exit status.
+
+    Raises:
+        SettingsError: no command, or nothing is up.
+    """
+    home = home_folder()
+    stack = running_stack(home)
+    if not arguments or stack is None:
+        raise SettingsError("usage: run COMMAND ..., while it is up", "run")
+    given = client_environment(home, stack, read_passwords(home / "secrets.json"))
+    return subprocess.run(arguments, env={**os.environ, **given}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""How nginx is run: one address before several servers, of which one may be dead without anybody noticing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deployments.debian import Account, plain_environment, program
+from deployments.passwords import write_privately
+from deployments.supervision import Program
+from tasks.connectors.seaweedfs import HOST
+
+ANSWERED_BY = "X-Nightshift-Answered-By"  # header with the address of the server that answered
+_CONFIGURATION = """\
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    server_tokens off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+
+    # Events, logs and workers come by websocket; what asks for no upgrade gets a connection of its own.
+    map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
+
+    upstream replicas {{
+{servers}
+    }}
+    server {{
+        listen {host}:{port};
+        client_max_body_size 64m;
+        location / {{
+            proxy_pass http://replicas;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+            proxy_connect_timeout 2s;
+            proxy_read_timeout 120s; # a quiet websocket is pinged every 20 s
+            # A request that a replica may have carried out before it died is not sent to the other by nginx: the client
+            # gets a 502 and, being Prefect's, knows which of its requests it can repeat.
+            proxy_next_upstream error timeout http_502 http_503;
+            proxy_next_upstream_tries {count};
+            add_header {answered_by} $upstream_addr always;
+        }}
+    }}
+}}
+"""
+
+
+class LoadBalancer:
+    """nginx before the replicas of a server.
+
+    Args:
+        name: of the program.
+        folder: of its own.
+        port: that clients come to, on loopback.
+        replicas: ports of the servers, on loopback.
+    """
+
+    def __init__(self, name: str, folder: Path, port: int, replicas: Sequence[int]) -> None:
+        self._folder, self._port, self._replicas = folder, port, replicas
+        self._account = Account("www-data")
+        command = [*self._account.prefix("TERM"), program("nginx"), "-e", "stderr"]
+        self.program = Program(
+            name=name,
+            command=[*command, "-p", str(folder), "-c", str(self._configuration)],
+            environment=plain_environment(),
+        )
+
+    @property
+    def _configuration(self) -> Path:
+        return self._folder / "nginx.conf"
+
+    def prepare(self) -> None:
+        """Write its configuration."""
+        self._account.folder(self._folder)
+        servers = [
+            f"        server {HOST}:{port} max_fails=1 fail_timeout=5s;" for port in self._replicas
+        ]
+        text = _CONFIGURATION.format(
+            folder=self._folder,
+            servers="\n".join(servers),
+            host=HOST,
+            port=self._port,
+            count=len(self._replicas),
+            answered_by=ANSWERED_BY,
+        )
+        write_privately(self._configuration, text)
+        self._account.give(self._configuration)

