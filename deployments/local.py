@@ -41,7 +41,6 @@ _STARTING_SECONDS = 180.0
 # For a stack on one machine latency matters and load does not: a run begins two seconds after it was asked for.
 WORKER_ENVIRONMENT = {
     "PREFECT_WORKER_QUERY_SECONDS": "2",
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "NIGHTSHIFT_TRAINING_DEPLOYMENT": "fine-tune/fine-tune",
     "NIGHTSHIFT_GPU_WORKER_ON_CPU": "true",
 }

@@ -25,6 +25,7 @@ CLIENT_DEFAULTS = (
     NO_TELEMETRY
     | {
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # what the automation for dead runs listens for
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # with its server down a client call otherwise hangs for minutes
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

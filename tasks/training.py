@@ -33,6 +33,7 @@ TRAINING_VERSION = 2
 _BYTES_A_PARAMETER = 8
 _CHECKPOINT_BYTES_A_PARAMETER = 3 * 12
 _SECONDS_A_LINE = 60.0
+BEGUN = "Training is under way: step"
 
 
 @step
@@ -154,14 +155,19 @@ class _Listener:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._progress = Progress("training-progress", "Training steps")
+        self._first: int | None = None
         self._started = self._spoken = time.monotonic()
 
     def on_step(self, step: int, total_steps: int) -> None:
+        if self._first is None:
+            self._first = step
+            logger.info("%s %s of %s", BEGUN, step, total_steps)
         self._progress.at(step, total_steps)
         now = time.monotonic()
         if now - self._spoken >= _SECONDS_A_LINE:
             self._spoken = now
-            left = (now - self._started) / step * (total_steps - step) / 60
+            done = step - self._first + 1  # a training that goes on does not begin at 1
+            left = (now - self._started) / done * (total_steps - step) / 60
             logger.info("Step %s of %s, about %.0f minutes to go", step, total_steps, left)
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
