@@ -10,7 +10,8 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status imdb test test-all check lint format types bench clean env
+.PHONY: help demo up down status up-ha down-ha status-ha imdb test test-all check lint format types bench deaths \
+	overhead clean env
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +27,15 @@ down: $(READY) ## stop all of it; data stays
 
 status: $(READY) ## what runs, and where
 	$(BIN)/python -m deployments.local status
+
+up-ha: $(READY) ## the same as a team runs it: PostgreSQL, Redis, two API servers, passwords everywhere (Debian's packages)
+	$(BIN)/python -m deployments.high_availability up
+
+down-ha: $(READY) ## stop that
+	$(BIN)/python -m deployments.high_availability down
+
+status-ha: $(READY) ## what of it runs, and where
+	$(BIN)/python -m deployments.high_availability status
 
 imdb: $(READY) ## the textbook's 1,000 reviews of IMDb, then 4,000 (IMDB=folder with its Parquet files)
 	$(BIN)/python -m flows retrain $(IMDB_FLAGS) --data.split.limit-train-rows 1000 --data.split.validation-fraction 0.3 \
@@ -56,6 +66,12 @@ types: $(READY) ## pyright, strict
 
 bench: $(READY) ## training and scoring beside what people write, as ratios
 	$(BIN)/python -m tests.bench
+
+deaths: $(READY) ## eleven deaths, each for real: what the user sees, and how long it takes to go on (half an hour)
+	$(BIN)/python -m tests.service.deaths
+
+overhead: $(READY) ## from Run to the first training step, and the service beside the bare training call
+	$(BIN)/python -m tests.service.overhead
 
 clean: ## remove the environment and what tools left; data and models in .nightshift stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

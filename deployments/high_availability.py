@@ -24,7 +24,12 @@ from rich.console import Console
 
 from deployments import prefect_api
 from deployments.debian import require_installed, require_reachable
-from deployments.high_availability_programs import Services, client_environment
+from deployments.high_availability_programs import (
+    ADMINISTRATOR,
+    USER,
+    Services,
+    client_environment,
+)
 from deployments.passwords import kept_passwords, read_passwords
 from deployments.showing import show_status
 from deployments.starting import environment_of, run_to_end, step, wait_until
@@ -176,9 +181,8 @@ def status(console: Console) -> int:
     with environment_of(client_environment(home, stack, read_passwords(passwords))):
         problems = show_status(console, stack, supervisor)
     console.print(f"  passwords                {passwords}", soft_wrap=True)
-    console.print(
-        "  to log in                Prefect: nightshift:<prefect>    MLflow: admin, <mlflow_admin>"
-    )
+    console.print(f"  Prefect lets in          {USER}:<prefect>")
+    console.print(f"  MLflow lets in           {ADMINISTRATOR}, <mlflow_admin>")
     return problems
 
 

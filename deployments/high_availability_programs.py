@@ -23,6 +23,7 @@ from tasks.settings import Settings
 
 USER = "nightshift"  # of Prefect, and the workers' in MLflow
 ADMINISTRATOR = "admin"  # of MLflow
+MODEL = "reviews"  # what the forms begin with; read from them, it would cost the seconds torch takes to import
 _MLFLOW_BUCKET = "mlflow"
 # The usual ports where people look for a service; the others lie below those that the system gives to clients.
 _PORTS = {
@@ -239,7 +240,8 @@ class Services:
             ServiceError: MLflow refuses.
         """
         accounts = MLflowAccounts(self._url("mlflow"), ADMINISTRATOR, self._passwords.mlflow_admin)
-        accounts.make_worker(USER, self._passwords.mlflow_workers, self._settings.experiment)
+        password, experiment = self._passwords.mlflow_workers, self._settings.experiment
+        accounts.make_worker(USER, password, experiment, MODEL)
 
     def health(self, name: str, supervisor: Supervisor) -> Callable[[], str]:
         """The question that tells what is wrong with a program; '' when it is well."""

@@ -1,7 +1,8 @@
 """The account by which workers use MLflow, with what they need and no more.
 
-They may write to the experiment and read what others register; a model that they register first is theirs, as MLflow
-gives it to whoever makes it. They cannot touch accounts, other experiments, or models that people registered.
+They may write to the experiment and to the model that is trained unless another is named, and read everything else. A
+model that they register under another name is theirs: MLflow gives it to whoever makes it. They cannot touch accounts,
+nor experiments and models that people made.
 """
 
 import base64
@@ -30,21 +31,29 @@ class MLflowAccounts:
         proof = base64.b64encode(f"{name}:{password}".encode()).decode()
         self._headers = {"Authorization": f"Basic {proof}", "Content-Type": "application/json"}
 
-    def make_worker(self, name: str, password: str, experiment: str) -> None:
-        """Make the account, or give it the password anew; let it write to the experiment, which is made if need be."""
+    def make_worker(self, name: str, password: str, experiment: str, model: str) -> None:
+        """Make the account, or give it the password anew, and let it write where it works.
+
+        Args:
+            name: of the account.
+            password: its own.
+            experiment: name; made where it is not there.
+            model: name of a registered model, likewise.
+        """
         if self._ask("GET", "2.0/mlflow/users/get", username=name) is None:
             self._ask("POST", "2.0/mlflow/users/create", username=name, password=password)
         else:
             given = {"username": name, "password": password}
             self._ask("PATCH", "2.0/mlflow/users/update-password", **given)
-        self._ask(
-            "POST",
-            "3.0/mlflow/users/permissions/grant",
-            username=name,
-            resource_type="experiment",
-            resource_id=self._experiment(experiment),
-            permission="EDIT",
-        )
+        self._grant(name, "experiment", self._experiment(experiment))
+        # Of a model that does not exist, MLflow tells all but administrators that they have no permission.
+        if self._ask("GET", "2.0/mlflow/registered-models/get", name=model) is None:
+            self._ask("POST", "2.0/mlflow/registered-models/create", name=model)
+        self._grant(name, "registered_model", model)
+
+    def _grant(self, name: str, kind: str, resource: str) -> None:
+        given = {"username": name, "resource_type": kind, "resource_id": resource}
+        self._ask("POST", "3.0/mlflow/users/permissions/grant", **given, permission="EDIT")
 
     def _experiment(self, name: str) -> str:
         found = self._ask("GET", "2.0/mlflow/experiments/get-by-name", experiment_name=name)

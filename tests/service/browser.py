@@ -3,17 +3,17 @@
 import os
 import re
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Route
 
 CHROMIUM = shutil.which("chromium")
 _ARGUMENTS = [
-    "--no-sandbox",  # tests in containers run as root, where its sandbox does not
+    "--no-sandbox",  # of no use in a container, where tests run as root
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -21,24 +21,34 @@ _ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-_PROPERTY = "contains(concat(' ', @class, ' '), ' schema-form-property ')"
-_LABEL = "./div[contains(@class, 'p-label__header')]//span[@class='schema-form-property__label']"
-# Everything the form says of each of its fields, in the order in which it says it.
-_READ_FORM = """form => [...form.querySelectorAll('.schema-form-property')].map(field => {
-    const own = (selector) => [...field.querySelectorAll(selector)].find(
-        found => found.closest('.schema-form-property') === field)
-    const text = (selector) => own(selector)?.innerText.trim() ?? ''
+# Everything the form says of its fields and groups, in the order in which it says it.
+_READ_FORM = """form => [...form.querySelectorAll('fieldset')].flatMap(fieldset => {
+    const header = fieldset.previousElementSibling
+    if (!header?.querySelector('label')) return []
+    const own = selector => [...fieldset.querySelectorAll(selector)].find(e => e.closest('fieldset') === fieldset)
     const kinds = {
-        choice: '.p-select', toggle: '[role=switch]', number: 'input[type=number]', list: '.schema-form-property-array',
-        group: '.schema-form-property-object', nothing: '.schema-form-property-null', text: 'textarea, input[type=text]',
+        optional: '[role=tab][aria-selected=true]', choice: '[aria-haspopup=listbox]', toggle: '[role=switch]',
+        number: 'input[type=number]', group: '[data-slot=card]', text: 'textarea', list: 'button',
     }
     const kind = Object.keys(kinds).find(kind => own(kinds[kind])) ?? 'something else'
-    const control = own(kinds[kind] ?? '')
-    return {
-        label: text('.schema-form-property__label'), description: text('.schema-form-property__description'), kind,
-        value: {choice: control?.innerText.trim(), toggle: control?.ariaChecked}[kind] ?? control?.value ?? '',
+    const control = own(kinds[kind])
+    const values = {
+        optional: control?.innerText, choice: control?.innerText, toggle: control?.ariaChecked, group: '', list: '',
     }
+    return [[
+        header.querySelector('label').innerText.replace(' (Optional)', ''),
+        [...header.querySelectorAll('p')].map(p => p.innerText).join(' '), kind, values[kind] ?? control?.value ?? '',
+    ]]
 })"""
+
+
+class Field(NamedTuple):
+    """A field or group of a form. Its kind: text, number, choice, toggle, list, optional or group."""
+
+    label: str
+    description: str
+    kind: str
+    value: str
 
 
 class Ui:
@@ -52,57 +62,66 @@ class Ui:
 
     def __init__(self, page: "Page", url: str, pictures: Path) -> None:
         self.page, self._url, self._pictures = page, url, pictures
-        self.elsewhere: list[str] = []  # what the UI has asked of other hosts
-        page.on("request", lambda request: self._note(request.url))
+        self.elsewhere: set[str] = set()  # what the UI has asked of other hosts
+        page.route("**/*", self._stay_here)
 
-    def _note(self, url: str) -> None:
-        if not url.startswith((self._url, "data:", "blob:")):
-            self.elsewhere.append(url)
+    def _stay_here(self, route: "Route") -> None:
+        """No test reaches a network."""
+        if route.request.url.startswith((self._url, "data:", "blob:")):
+            route.continue_()
+        else:
+            self.elsewhere.add(route.request.url)
+            route.abort()
 
     def open(self, path: str, *expected: str) -> None:
-        """Open a page and wait until it shows the expected texts."""
-        self.page.goto(f"{self._url}/{path}")
+        """Open a page and wait until it says what is expected."""
+        self.page.goto(f"{self._url}/v2/{path}")
+        self.see(*expected)
+
+    def see(self, *expected: str, seconds: float = 60) -> None:
+        """Wait until the page says all this."""
         for text in expected:
-            self.page.get_by_text(text).first.wait_for()
+            self.page.get_by_text(text).filter(visible=True).first.wait_for(timeout=1000 * seconds)
 
     def picture(self, name: str) -> None:
         """A screenshot, for people to look at."""
-        self.page.wait_for_timeout(500)  # transitions
+        self.page.wait_for_timeout(700)  # what fades in is there by then
         self.page.screenshot(path=self._pictures / f"{name}.png")
 
     def text(self) -> str:
-        """All that the page says, white space in a row as one space."""
+        """All that the page says, with single spaces."""
         return re.sub(r"\s+", " ", self.page.inner_text("body"))
 
     def tab(self, name: str) -> None:
         """Open a tab of the page."""
-        self.page.get_by_role("tab", name=name).or_(
-            self.page.locator(".p-tab-navigation__tab, .p-tabs__tab").filter(has_text=name)
-        ).first.click()
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def run_form(self, deployment: str) -> "RunForm":
+        """Go to a deployment as people do, and open the form of a custom run."""
+        self.open("deployments", "Items per page")
+        self.page.get_by_role("link", name=deployment, exact=True).first.click()
+        self.page.get_by_role("button", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Custom run").click()
+        self.see("Enforce Parameter Schema")
+        return RunForm(self.page)
 
 
 class RunForm:
     """The form of a custom run of a deployment."""
 
-    def __init__(self, ui: Ui, deployment: str) -> None:
-        ui.open("deployments", "Schedules")
-        self._ui, self._page = ui, ui.page
-        self._page.get_by_role("link", name=deployment, exact=True).first.click()
-        self._page.get_by_role("button", name="Run", exact=True).click()
-        self._page.get_by_text("Custom run").click()
-        self._page.get_by_text("Validate parameters").wait_for()
-        self._form = self._page.locator("form")
+    def __init__(self, page: "Page") -> None:
+        self._page, self._form = page, page.locator("form")
 
-    def read(self) -> list[dict[str, str]]:
-        """Label, description, kind and value of each field and group, from top to bottom."""
-        return self._form.evaluate(_READ_FORM)
+    def read(self) -> list[Field]:
+        """Its fields and groups, from top to bottom."""
+        return [Field(*(text.strip() for text in field)) for field in self._form.evaluate(_READ_FORM)]
 
     def field(self, *labels: str) -> "Locator":
         """A field, by the labels of its groups and its own."""
         found = self._form
         for label in labels:
             says = f"normalize-space()='{label}' or normalize-space()='{label} (Optional)'"
-            found = found.locator(f"xpath=.//div[{_PROPERTY}][{_LABEL}[{says}]]")
+            found = found.locator(f"xpath=.//div[./fieldset and ./div[1]//label[{says}]]")
         return found
 
     def fill(self, value: object, *labels: str) -> None:
@@ -115,25 +134,27 @@ class RunForm:
 
     def choose(self, choice: str, *labels: str) -> list[str]:
         """Choose from a drop-down; returns all that it offers."""
-        button = self.field(*labels).locator(".p-select-button__control")
-        button.focus()
-        button.press("Enter")
-        offered = self._page.locator(".p-select-option")
+        self.field(*labels).locator("[aria-haspopup=listbox]").click()
+        offered = self._page.get_by_role("option")
         offered.first.wait_for()
-        choices = [text.strip() for text in offered.all_inner_texts()]
-        offered.filter(has_text=re.compile(rf"^\s*{choice}\s*$")).click()
+        choices = offered.all_inner_texts()
+        self._page.get_by_role("option", name=choice, exact=True).click()
         return choices
 
+    def complaint(self, *labels: str) -> str:
+        """What the browser itself has against the value of a field; '' when it is fine."""
+        return self.field(*labels).locator("input").evaluate("input => input.validationMessage")
+
     def without_validation(self) -> None:
-        """Uncheck the box that has the server look at the values first."""
-        self._page.get_by_label("Validate parameters").uncheck()
+        """Turn off the switch that has the server look at the values."""
+        self._page.get_by_role("switch", name="Enforce Parameter Schema").click()
 
     def submit(self) -> str:
-        """Press the button; returns what the UI then says."""
+        """Press the button; returns what the UI then says, as far as it says something."""
         self._page.get_by_role("button", name="Submit").click()
-        said = self._page.locator(".p-toast")
-        said.first.wait_for()
-        return re.sub(r"\s+", " ", said.first.inner_text())
+        self._page.wait_for_timeout(3000)
+        said = self._page.locator("[data-sonner-toast]").all_inner_texts()
+        return re.sub(r"\s+", " ", " ".join(said))
 
 
 @contextmanager
@@ -158,21 +179,20 @@ def pictures_folder(otherwise: Path) -> Path:
     return folder
 
 
-def described(schema: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Label, description and kind of each field of a form, in the order of the model that the schema is of."""
-    found: list[tuple[str, str, str]] = []
-    _describe(schema, schema.get("$defs", {}), found)
-    return found
-
-
-def _describe(model: dict[str, Any], models: dict[str, Any], found: list[tuple[str, str, str]]) -> None:
+def described(model: dict[str, Any], models: dict[str, Any] | None = None) -> Iterator[Field]:
+    """What a form should show, by the JSON schema of its parameters, in the order of the code. Values are left out."""
     kinds = {"integer": "number", "boolean": "toggle", "string": "text", "array": "list"}
-    for key, field in model.get("properties", {}).items():
+    models = model.get("$defs", {}) if models is None else models
+    for name, field in model["properties"].items():
         inner = models.get(field.get("$ref", "").rpartition("/")[2])
-        kind = "group" if inner else "choice" if "enum" in field else "nothing"
-        if "type" in field and kind == "nothing":
-            kind = kinds.get(field["type"], field["type"])
-        label = field.get("title") or key.replace("_", " ").title()
-        found.append((label, field.get("description", "").replace("`", ""), kind))
         if inner:
-            _describe(inner, models, found)
+            kind = "group"
+        elif "enum" in field:
+            kind = "choice"
+        else:
+            kind = kinds.get(field.get("type", ""), field.get("type", "optional"))
+        label = field.get("title") or name.replace("_", " ").title()
+        description = field.get("description") or (inner or {}).get("description", "")
+        yield Field(label, description, kind, "")
+        if inner:
+            yield from described(inner, models)

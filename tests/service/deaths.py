@@ -39,7 +39,7 @@ from tests.service.stack import Service, wait_for
 
 BUCKET = "nightshift"
 EPOCHS = 12
-# Two processes of two threads each on two cores are many times slower than of one; and one gives the same weights always.
+# Two processes of two threads each on two cores are many times slower than of one; and one gives the same weights.
 _SETTINGS = {"NIGHTSHIFT_CHECKPOINT_SECONDS": "3", "OMP_NUM_THREADS": "1"}
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.service.overhead --rounds 3
 
-Each round trains MiniLM on the sample reviews twice, in turns: as a person does it (Run on `retrain`, training on the pool
+Each round trains MiniLM on the sample reviews twice: as a person does it (Run on `retrain`, training on the pool
 `gpu`, checkpoints kept), and by core's `fine_tune` alone, in a process of its own, on the same prepared data with the
 same parameters. The ratio is of the wall-clock times of the two trainings, each with loading and saving the model.
 """

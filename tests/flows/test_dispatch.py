@@ -1,0 +1,181 @@
+"""Handing a step to another pool: what comes back, what is tried again, what is cancelled. The worker is played."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.states import Cancelled, Completed, Crashed, Failed, Running
+
+from tasks import arrivals
+from tasks.connectors.object_store import ObjectStore
+from tasks.core.errors import PoolError, RunDiedError, ServiceError
+from tasks.dispatch import _place, run_on_pool
+from tests.service.stack import wait_for
+
+pytestmark = pytest.mark.prefect
+
+Play = Callable[[SyncPrefectClient, UUID, int], None]
+
+
+@flow(name="elsewhere")
+def elsewhere(params: dict[str, Any]) -> None:
+    """Never run: the worker is played."""
+
+
+@pytest.fixture
+def deployment(services: ObjectStore) -> str:
+    with get_client(sync_client=True) as client:
+        with contextlib.suppress(ObjectAlreadyExists):
+            client.create_work_pool(WorkPoolCreate(name="far", type="process"))
+        flow_id = client.create_flow(elsewhere)
+        client.create_deployment(flow_id, "far", work_pool_name="far", entrypoint="x.y")
+    return "elsewhere/far"
+
+
+class Worker:
+    """Takes the runs of the deployment one after the other and does with each what it is told."""
+
+    def __init__(self, *plays: Play) -> None:
+        self.runs: list[UUID] = []
+        self._plays = plays
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> "Worker":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        with get_client(sync_client=True) as client:
+            deployment = client.read_deployment_by_name("elsewhere/far")
+            chosen = FlowRunFilterDeploymentId(any_=[deployment.id])
+            done = {r.id for r in client.read_flow_runs(flow_run_filter=FlowRunFilter())}
+            while not self._over.is_set():
+                found = client.read_flow_runs(flow_run_filter=FlowRunFilter(deployment_id=chosen))
+                for run in found:
+                    if run.id not in done:
+                        done.add(run.id)
+                        self.runs.append(run.id)
+                        number = len(self.runs) - 1
+                        self._plays[min(number, len(self._plays) - 1)](client, run.id, number)
+                time.sleep(0.1)
+
+
+def completes(client: SyncPrefectClient, run: UUID, number: int) -> None:
+    from tasks.connect import object_store
+
+    client.set_flow_run_state(run, Running(), force=True)
+    object_store().write_bytes(b'{"answer": 42}', _place(str(run)))
+    client.set_flow_run_state(run, Completed(), force=True)
+
+
+def crashes(client: SyncPrefectClient, run: UUID, number: int) -> None:
+    client.set_flow_run_state(run, Crashed(message="killed"), force=True)
+
+
+def fails(client: SyncPrefectClient, run: UUID, number: int) -> None:
+    client.set_flow_run_state(run, Failed(message="No such column"), force=True)
+
+
+def is_cancelled(client: SyncPrefectClient, run: UUID, number: int) -> None:
+    client.set_flow_run_state(run, Cancelled(), force=True)
+
+
+def leaves_nothing(client: SyncPrefectClient, run: UUID, number: int) -> None:
+    client.set_flow_run_state(run, Completed(), force=True)
+
+
+@flow(name="asks")
+def asks(deployment: str) -> dict[str, Any]:
+    patient = run_on_pool.with_options(retry_delay_seconds=0)
+    return patient(deployment, {"epochs": 2})
+
+
+def test_small_json_comes_back_and_the_child_is_linked(deployment: str) -> None:
+    with Worker(completes) as worker:
+        assert asks(deployment) == {"answer": 42}
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(worker.runs[0])
+    assert run.parameters == {"params": {"epochs": 2}} and run.parent_task_run_id
+
+
+def test_a_run_that_dies_is_tried_again(deployment: str) -> None:
+    with Worker(crashes, crashes, completes) as worker:
+        assert asks(deployment) == {"answer": 42}
+    assert len(worker.runs) == 3
+
+
+def test_one_that_always_dies_is_given_up(deployment: str) -> None:
+    with Worker(crashes) as worker, pytest.raises(RunDiedError, match="died: killed"):
+        asks(deployment)
+    assert len(worker.runs) == 4
+
+
+@pytest.mark.parametrize(
+    ("play", "said"),
+    [
+        (fails, "failed: No such column"),
+        (is_cancelled, "was cancelled"),
+        (leaves_nothing, "left no result"),
+    ],
+)
+def test_one_that_fails_is_not_tried_again(play: Play, said: str, deployment: str) -> None:
+    with Worker(play) as worker, pytest.raises(PoolError, match=said):
+        asks(deployment)
+    assert len(worker.runs) == 1
+
+
+def test_an_unknown_deployment_is_named(services: ObjectStore) -> None:
+    with pytest.raises(ServiceError, match=r"no deployment 'fine-tune/gone'.*deployments.apply"):
+        asks("fine-tune/gone")
+
+
+def test_nobody_goes_on_for_a_run_that_ended(
+    deployment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks import dispatch
+
+    def interrupted(_self: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dispatch._Waiting, "until_over", interrupted)
+    with Worker(lambda *_: None) as worker:
+        with pytest.raises(BaseException):  # noqa: B017, PT011 - Prefect gives it another name
+            asks(deployment)
+        wait_for(lambda: worker.runs, 30, "the worker to see the run")
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(worker.runs[0]).state
+    assert state and (state.is_cancelling() or state.is_cancelled())
+
+
+def test_labelled_reviews_are_announced_once_and_when_complete(
+    services: ObjectStore, prefix: str
+) -> None:
+    place = f"{prefix}/labelled/"
+    look, announce = arrivals.look.fn, arrivals.announce.fn
+    assert look(place) is None  # nothing there
+    services.write_bytes(b"1", f"{place}a.jsonl")
+    assert look(place) is None  # it may still be landing
+    services.write_bytes(b"2", f"{place}b.jsonl")
+    assert look(place) is None
+    arrived = look(place)
+    assert arrived and arrived.objects == 2
+    announce(place, arrived)
+    assert look(place) is None
+    services.write_bytes(b"3", f"{place}_SUCCESS")
+    assert look(place) is None  # hidden: no reviews
+    services.write_bytes(b"other", f"{place}a.jsonl")
+    assert look(place) is None and look(place) is not None

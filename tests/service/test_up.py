@@ -1,0 +1,122 @@
+"""`make up`, `make status`, `make down`, on a machine of one's own: what a person gets, and what is left afterwards."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.models import tiny_bert
+from tests.reviews import jsonl, reviews
+from tests.service.stack import ROOT, Service, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.prefect]
+
+LABELLED = "s3://nightshift/labelled"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    made = Service(tmp_path_factory.mktemp("up") / "home", OMP_NUM_THREADS="1")
+    said = made.up()
+    assert "Ready after" in said and "pool gpu, 1 online" in said
+    yield made
+    made.down()
+    assert made.left_processes() == []
+
+
+def params(base: Path, **training: Any) -> dict[str, Any]:
+    return {
+        "data": {"source": {"location": LABELLED}},
+        "tokenization": {"max_length_tokens": 48},
+        "training": {"base_model": str(base), "epochs": 2, "learning_rate": 5e-3} | training,
+        "evaluation": {"resamples": 100},
+        "gate": {"must_beat_baseline": False},
+        "registration": {"model_name": "up"},
+    }
+
+
+def test_a_night_from_reviews_to_predictions(service: Service, tmp_path: Path) -> None:
+    base = tiny_bert(tmp_path / "base")
+    for name, rows, seed in (("train", 200, 0), ("test", 60, 1)):
+        (tmp_path / f"{name}.jsonl").write_bytes(jsonl(reviews(rows, seed)))
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("train", "test")]
+    assert f"{LABELLED}/train.jsonl" in service.command("put", *files, LABELLED)
+
+    run = service.press_run("retrain/retrain", params(base))
+    assert service.until(run) == "COMPLETED", service.log(run)[-5:]
+    (child,) = service.children(run)
+    assert child["work_pool_name"] == "gpu" and child["state_type"] == "COMPLETED"
+    lines = service.log(run)
+    assert any(child["id"] in line for line in lines), "the child is one click away"
+    assert any(line.startswith("Trained ") for line in lines), "and its result is here"
+    assert any("Training is under way" in line for line in service.log(child["id"]))
+    champion = service.registry().resolve("up", "champion")
+    assert champion
+
+    service.store().write_bytes(
+        b'{"id": 1, "text": "The plot was dull."}\n', "s3://nightshift/incoming/x.jsonl"
+    )
+    night = service.press_run("score/score", {"model_name": "up"})
+    assert service.until(night) == "COMPLETED", service.log(night)[-5:]
+    assert b"NEGATIVE" in (service.store().read_bytes("s3://nightshift/predictions/x.jsonl") or b"")
+    back = service.press_run(
+        "promote/promote", {"model_name": "up", "version": "1", "reason": "a test"}
+    )
+    assert service.until(back) == "COMPLETED"
+
+
+def test_the_command_line_uses_the_running_service(service: Service) -> None:
+    command = [sys.executable, "-m", "flows", "score", "--model-name", "up"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=service._environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Scored 1 of 1 reviews" in done.stdout
+    assert "is up already" in service.up()
+
+
+def test_a_program_that_dies_is_started_again(service: Service) -> None:
+    before = service.program("mlflow").pid
+    psutil.Process(before).kill()
+    wait_for(
+        lambda: (
+            service.program("mlflow").pid not in (0, before)
+            and service.program("mlflow").state == "RUNNING"
+        ),
+        60,
+        "MLflow to come back",
+    )
+
+
+def test_a_taken_port_is_said(tmp_path: Path, service: Service) -> None:
+    port = service.stack.prefect_url.rpartition(":")[2]
+    other = Service(tmp_path / "other", NIGHTSHIFT_PREFECT_PORT=port)
+    with pytest.raises(RuntimeError, match=rf"Port {port} is taken.*NIGHTSHIFT_PREFECT_PORT"):
+        other.up()
+    assert other.left_processes() == []
+
+
+def test_secrets_stay_where_they_belong(service: Service) -> None:
+    given = service.stack.environment(service.home)
+    secret = given["AWS_SECRET_ACCESS_KEY"]
+    for log in service.supervisor.logs.iterdir():
+        assert secret not in log.read_text(errors="replace"), log
+    told = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
+    assert not [line for line in told if secret in line]
+    assert (service.home / "stack" / "supervisord.conf").stat().st_mode & 0o777 == 0o600
+
+
+def test_data_survive_and_a_killed_supervisor_leaves_nothing(service: Service) -> None:
+    (owner,) = {service.stack.owner.split(":")[1]}
+    os.kill(int(owner), 9)
+    wait_for(lambda: not psutil.pid_exists(int(owner)), 10, "the supervisor to be gone")
+    assert service.left_processes(), "its programs live on"
+    assert "Removed what an earlier stack left running" in service.up()
+    assert service.registry().resolve("up", "champion")
+    assert service.store().read_bytes("s3://nightshift/predictions/x.jsonl")
+    assert service.api("deployments/name/retrain/retrain")["name"] == "retrain"
