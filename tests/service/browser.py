@@ -1,4 +1,4 @@
-"""Prefect's UI in a headless Chromium, as the people who use it see it: fields by their labels, pages by their names."""
+"""Prefect's UI in a headless Chromium, as people see it: fields by their labels, pages by their names."""
 
 import os
 import re
@@ -114,7 +114,9 @@ class RunForm:
 
     def read(self) -> list[Field]:
         """Its fields and groups, from top to bottom."""
-        return [Field(*(text.strip() for text in field)) for field in self._form.evaluate(_READ_FORM)]
+        return [
+            Field(*(text.strip() for text in field)) for field in self._form.evaluate(_READ_FORM)
+        ]
 
     def field(self, *labels: str) -> "Locator":
         """A field, by the labels of its groups and its own."""

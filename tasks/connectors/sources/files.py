@@ -99,7 +99,7 @@ class LocalFiles(_Files):
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.is_file())
             self._paths = {
-                name: p for p in found if _is_data(name := p.relative_to(path).as_posix())
+                below: p for p in found if _is_data(below := p.relative_to(path).as_posix())
             }
         if not self._paths:
             raise MissingDataError(
