@@ -33,20 +33,26 @@ http {{
     server {{
         listen {host}:{port};
         client_max_body_size 64m;
+        add_header {answered_by} $upstream_addr always;
+        proxy_http_version 1.1;
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Forwarded-For $remote_addr;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection $connection_upgrade;
+        proxy_connect_timeout 2s;
+        proxy_read_timeout 120s; # a quiet websocket is pinged every 20 s
+        proxy_next_upstream_tries {count};
+
+        # A change that a replica may have made before it died is not made again by the other: who asked for it gets a
+        # 502. Prefect's clients then repeat it, and the server knows again those that must not happen twice.
         location / {{
             proxy_pass http://replicas;
-            proxy_http_version 1.1;
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $remote_addr;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_upgrade;
-            proxy_connect_timeout 2s;
-            proxy_read_timeout 120s; # a quiet websocket is pinged every 20 s
-            # A request that a replica may have carried out before it died is not sent to the other by nginx: the client
-            # gets a 502 and, being Prefect's, knows which of its requests it can repeat.
             proxy_next_upstream error timeout http_502 http_503;
-            proxy_next_upstream_tries {count};
-            add_header {answered_by} $upstream_addr always;
+        }}
+        # Prefect's questions are posted too, and do no harm when they are asked twice.
+        location ~ /(filter|count|history|lateness|paginate)$ {{
+            proxy_pass http://replicas;
+            proxy_next_upstream error timeout http_502 http_503 non_idempotent;
         }}
     }}
 }}

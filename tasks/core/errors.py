@@ -33,6 +33,9 @@ class NightshiftError(Exception):
         )  # positional, so that it survives pickling between processes
         self.what, self.where, self.fix = what, where, fix
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: {self}"  # Prefect logs a failed task by its error's repr
+
     def __str__(self) -> str:
         place = f" [{self.where}]" if self.where else ""
         advice = f" -> {self.fix}" if self.fix else ""

@@ -28,7 +28,7 @@ _READ_FORM = """form => [...form.querySelectorAll('fieldset')].flatMap(fieldset 
     const own = selector => [...fieldset.querySelectorAll(selector)].find(e => e.closest('fieldset') === fieldset)
     const kinds = {
         optional: '[role=tab][aria-selected=true]', choice: '[aria-haspopup=listbox]', toggle: '[role=switch]',
-        number: 'input[type=number]', group: '[data-slot=card]', text: 'textarea', list: 'button',
+        number: 'input[type=number]', list: '[aria-live]', group: '[data-slot=card]', text: 'textarea',
     }
     const kind = Object.keys(kinds).find(kind => own(kinds[kind])) ?? 'something else'
     const control = own(kinds[kind])
@@ -102,7 +102,7 @@ class Ui:
         self.page.get_by_role("link", name=deployment, exact=True).first.click()
         self.page.get_by_role("button", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Custom run").click()
-        self.see("Enforce Parameter Schema")
+        self.page.locator("form fieldset label").first.wait_for()
         return RunForm(self.page)
 
 
