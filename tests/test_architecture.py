@@ -1,4 +1,4 @@
-"""Imports point one way: deployments -> flows -> tasks/*.py -> tasks/connectors -> tasks/core. Core knows nothing else."""
+"""Imports point one way: deployments, flows, tasks/*.py, tasks/connectors, tasks/core. Core knows nothing else."""
 
 import ast
 from pathlib import Path

@@ -323,7 +323,7 @@ def _cut(values: Mapping[str, Any], longest: int) -> dict[str, str]:
 
 def _first_line(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    line = line.partition(" with exception ")[0][:300]  # behind it stands the repr of urllib3's pool
+    line = line.partition(" with exception ")[0][:300]  # behind it: the repr of urllib3's pool
     return re.sub(r"://[^/@\s]+@", "://", line)  # a tracking URI may hold a password
 
 
