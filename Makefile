@@ -8,6 +8,7 @@ IMDB   ?= ../shared/data/imdb
 
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready-$(TORCH)
+EXTRAS := $(VENV)/.ready-extras-$(TORCH)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status up-ha down-ha status-ha imdb test test-all check lint format types bench deaths \
@@ -28,7 +29,7 @@ down: $(READY) ## stop all of it; data stays
 status: $(READY) ## what runs, and where
 	$(BIN)/python -m deployments.local status
 
-up-ha: $(READY) ## the same as a team runs it: PostgreSQL, Redis, two API servers, passwords everywhere (Debian's packages)
+up-ha: $(EXTRAS) ## the same as a team runs it: PostgreSQL, Redis, two API servers, passwords everywhere (Debian's packages)
 	$(BIN)/python -m deployments.high_availability up
 
 down-ha: $(READY) ## stop that
@@ -48,7 +49,7 @@ IMDB_FLAGS = --data.source.location $(IMDB) --data.source.label-names NEGATIVE,P
 test: $(READY) ## the tests
 	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
 
-test-all: $(READY) ## the tests and the slow ones
+test-all: $(EXTRAS) ## the tests and the slow ones
 	$(BIN)/python -m pytest -m "not network"
 
 check: lint types test ## what CI runs
@@ -82,4 +83,8 @@ env: $(READY)
 $(READY): pyproject.toml constraints.txt deployments/install.sh
 	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH="$(TORCH)" sh deployments/install.sh
 	rm -f $(VENV)/.ready-*
+	touch $@
+
+$(EXTRAS): $(READY)
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -e '.[dev,ha,browser]'
 	touch $@

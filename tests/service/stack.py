@@ -114,20 +114,28 @@ class Service:
         (found,) = (p for p in self.supervisor.states() if p.name == name)
         return found
 
-    def api(self, path: str, question: dict[str, Any] | None = None) -> Any:
-        """GET from Prefect's API, or POST a question to it. None when the server does not answer."""
+    def api(self, path: str, question: Any = None, method: str | None = None) -> Any:
+        """GET from Prefect's API, or POST a question to it. None when the server does not answer.
+
+        Asks again after a 503, as Prefect's own client does: by that its server says that SQLite was locked.
+        """
         request = urllib.request.Request(
             f"{self.stack.prefect_url}/api/{path}",
             None if question is None else json.dumps(question).encode(),
             {"Content-Type": "application/json"},
+            method=method,
         )
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return json.loads(answer.read() or b"null")
-        except urllib.error.HTTPError:
-            raise
-        except OSError:
-            return None
+        for seconds in (0.5, 1, 2, 4, 0):
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or not seconds:
+                    raise
+                time.sleep(seconds)
+            except OSError:
+                return None
+        return None
 
     def press_run(self, deployment: str, params: dict[str, Any], **changed: Any) -> str:
         """What the Run button of the UI does; returns the run's id."""

@@ -205,7 +205,7 @@ def test_without_validation_the_run_fails_and_says_why(ui: Ui, service: Service)
     ui.see("Failed", seconds=200)
     ui.picture("run-refused")
     run = urlparse(ui.page.url).path.rsplit("/", 1)[1]
-    refused(service, run, r"params\.registration\.model_name: .*\[A-Za-z0-9\].*, not 'my model'")
+    refused(service, run, r"params\.registration\.model_name: .*should match pattern")
 
 
 @pytest.mark.parametrize(
@@ -213,11 +213,11 @@ def test_without_validation_the_run_fails_and_says_why(ui: Ui, service: Service)
     [
         (
             {"training": {"epochs": 0}},
-            r"params\.training\.epochs: .*greater than or equal to 1, not 0",
+            r"params\.training\.epochs: .*greater than or equal to 1",
         ),
         (
             {"training": {"device": "gpu"}},
-            r"params\.training\.device: .*'auto', 'cpu' or 'cuda', not 'gpu'",
+            r"params\.training\.device: .*'auto', 'cpu' or 'cuda'",
         ),
         ({"trainin": {"epochs": 1}}, r"params\.trainin: Extra inputs are not permitted"),
     ],

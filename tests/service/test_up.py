@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,6 @@ from tests.service.stack import ROOT, Service, wait_for
 pytestmark = [pytest.mark.slow, pytest.mark.prefect]
 
 LABELLED = "s3://nightshift/labelled"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    made = Service(tmp_path_factory.mktemp("up") / "home", OMP_NUM_THREADS="1")
-    said = made.up()
-    assert "Ready after" in said and "pool gpu, 1 online" in said
-    yield made
-    made.down()
-    assert made.left_processes() == []
 
 
 def params(base: Path, **training: Any) -> dict[str, Any]:

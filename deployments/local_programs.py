@@ -1,0 +1,102 @@
+"""The programs of `make up`: how each is run, and what tells that it is well."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from deployments.starting import kept_port
+from deployments.supervision import Program
+from tasks.connectors.local_servers import (
+    http_problem,
+    prefect_problem,
+    prefect_server_command,
+    prefect_server_environment,
+)
+from tasks.connectors.local_stack import Stack
+from tasks.connectors.seaweedfs import HOST, SeaweedFS
+from tasks.services import CLIENT_DEFAULTS
+from tasks.settings import Settings
+
+_USUAL_PORTS = {"s3": 8333, "mlflow": 5000, "prefect": 4200}
+# For a stack on one machine latency matters and load does not: a run begins two seconds after it was asked for.
+WORKER_ENVIRONMENT = {
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    "NIGHTSHIFT_TRAINING_DEPLOYMENT": "fine-tune/fine-tune",
+    "NIGHTSHIFT_GPU_WORKER_ON_CPU": "true",
+}
+
+
+class Services:
+    """The programs of the stack: those servers that nobody has configured, and the workers."""
+
+    def __init__(self, home: Path, settings: Settings) -> None:
+        def port(service: str, wanted: int | None) -> int:
+            return kept_port(home / "stack", service, wanted, _USUAL_PORTS[service])
+
+        self.s3_url = self.mlflow_url = self.prefect_url = ""
+        self.servers: list[Program] = []
+        self.health: dict[str, Callable[[], str]] = {}
+        if settings.embeds_object_store:
+            self._add_object_store(home / "s3", port("s3", settings.s3_port))
+        if not settings.mlflow_tracking_uri:
+            self._add_mlflow(home / "mlflow", port("mlflow", settings.mlflow_port))
+        if not settings.prefect_api_url:
+            self._add_prefect(home / "prefect", port("prefect", settings.prefect_port))
+        self.bucket = settings.bucket
+        self.client_environment = (
+            dict(os.environ) | CLIENT_DEFAULTS | self.stack("").environment(home)
+        )
+        given = WORKER_ENVIRONMENT | self.client_environment | {"NIGHTSHIFT_HOME": str(home)}
+        command = [sys.executable, "-m", "deployments.worker"]
+        self.workers = [
+            Program(name=f"{pool}-worker", command=[*command, pool], environment=given)
+            for pool in ("cpu", "gpu")
+        ]
+        self.programs = self.servers + self.workers
+
+    def stack(self, owner: str) -> Stack:
+        """What others need to know."""
+        return Stack(
+            owner=owner,
+            s3_url=self.s3_url,
+            mlflow_url=self.mlflow_url,
+            prefect_url=self.prefect_url,
+        )
+
+    def _add_object_store(self, folder: Path, port: int) -> None:
+        server = SeaweedFS(folder, port)
+        self.s3_url = server.endpoint_url
+        self.health["object-store"] = server.problem
+        self.servers.append(
+            Program(
+                name="object-store",
+                command=server.command,
+                environment=server.environment,
+                stop_signal="KILL",
+            )
+        )
+
+    def _add_mlflow(self, folder: Path, port: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.mlflow_url = f"http://{HOST}:{port}"
+        self.health["mlflow"] = lambda: http_problem(f"{self.mlflow_url}/health")
+        command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
+        command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+        command += ["--artifacts-destination", (folder / "artifacts").as_uri(), "--workers", "1"]
+        given = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_"))}
+        # Its job runner would be ten more processes for features that are not used here.
+        given |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        self.servers.append(Program(name="mlflow", command=command, environment=given))
+
+    def _add_prefect(self, folder: Path, port: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.prefect_url = f"http://{HOST}:{port}"
+        self.health["prefect"] = lambda: prefect_problem(f"{self.prefect_url}/api")
+        self.servers.append(
+            Program(
+                name="prefect",
+                command=prefect_server_command(port),
+                environment=prefect_server_environment(folder, port),
+            )
+        )
