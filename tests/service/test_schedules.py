@@ -181,11 +181,11 @@ def test_somebody_is_told_that_a_run_failed(
     register.python("-c", _BLOCK.replace("URL", url))
     said = register(NIGHTSHIFT_NOTIFICATION_BLOCK="custom-webhook/on-call")
     assert "tell somebody that a run failed" in said
-    failing = service.press_run("score/score", {"input": "s3://nightshift/nothing-here/"})
+    failing = service.press_run("score/score", {"model_name": "no-such-model"})
     assert service.until(failing) == "FAILED"
     wait_for(lambda: sink.taken, 90, "the notification")
     text = json.loads(sink.taken[0])["text"]
-    assert "score Failed" in text and "nothing-here" in text, text
+    assert "score Failed" in text and "no-such-model" in text, text
     assert failing in text, "with the address of its page"
     secret = service.environment["AWS_SECRET_ACCESS_KEY"]
     assert secret not in "".join(sink.taken)
