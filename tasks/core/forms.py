@@ -11,9 +11,18 @@ def _number_fields(schema: dict[str, Any]) -> None:
         field["position"] = position
 
 
+def _title(model: type[Any]) -> str:
+    """What stands above a group in the form: `Source`, not `SourceParams`."""
+    return model.__name__.removesuffix("Params")
+
+
 class Form(BaseModel):
     """Fields appear in the order they are written in; an unknown field is refused, not ignored."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, json_schema_extra=_number_fields
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        json_schema_extra=_number_fields,
+        model_title_generator=_title,
     )

@@ -39,6 +39,7 @@ def test_every_field_is_described_bounded_and_in_its_place(model: type[BaseModel
             positions = [p["position"] for p in part["properties"].values()]
             assert positions == list(range(len(positions)))
             assert part["additionalProperties"] is False
+            assert not part["title"].endswith("Params"), "it stands above a group of the form"
 
 
 def test_arguments_become_parameters() -> None:
