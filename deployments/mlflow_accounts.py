@@ -64,7 +64,7 @@ class MLflowAccounts:
         return str(found["experiment"]["experiment_id"])
 
     def _ask(self, method: str, path: str, **given: str) -> Any:
-        """The answer; None where what was asked for does not exist."""
+        """The answer; None where what was asked for does not exist, or what is to be made does already."""
         url, content = f"{self._url}/api/{path}", None
         if method == "GET":
             url += f"?{urllib.parse.urlencode(given)}"
@@ -75,9 +75,9 @@ class MLflowAccounts:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            if error.code == 404:
-                return None
             said = error.read().decode(errors="replace")[:300]
+            if error.code == 404 or "RESOURCE_ALREADY_EXISTS" in said:
+                return None
             raise ServiceError(
                 f"MLflow refuses {path} ({error.code}): {said}", self._url
             ) from error
