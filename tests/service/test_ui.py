@@ -122,8 +122,8 @@ def test_an_analyst_retrains_from_the_form(ui: Ui, service: Service, base: Path)
     ui.page.get_by_text("View run").click()
     ui.see("Running", seconds=120)
     ui.picture("run-under-way")
-    ui.see("Completed", seconds=400)
     run = urlparse(ui.page.url).path.rsplit("/", 1)[1]
+    assert service.until(run) == "COMPLETED", service.log(run)[-5:]
     params = service.run(run)["parameters"]["params"]
     assert (
         params["data"]["source"]["location"] == LABELLED
