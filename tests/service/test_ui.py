@@ -14,7 +14,7 @@ from flows.parameters import PromoteParams, RetrainParams, ScoreParams, WatchPar
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
 from tests.service.browser import CHROMIUM, Field, Ui, chromium, described, pictures_folder
-from tests.service.stack import Service
+from tests.service.stack import Service, wait_for
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
 pytestmark = [
@@ -202,10 +202,10 @@ def test_without_validation_the_run_fails_and_says_why(ui: Ui, service: Service)
     form.without_validation()
     assert "scheduled to start now" in form.submit()
     ui.page.get_by_text("View run").click()
-    ui.see("Failed", seconds=200)
-    ui.picture("run-refused")
     run = urlparse(ui.page.url).path.rsplit("/", 1)[1]
     refused(service, run, r"params\.registration\.model_name: .*should match pattern")
+    ui.open(f"runs/flow-run/{run}", "Failed", "Validation of flow parameters failed")
+    ui.picture("run-refused")
 
 
 @pytest.mark.parametrize(
@@ -232,10 +232,11 @@ def test_a_wrong_value_from_elsewhere_fails_and_says_why(
 
 
 def refused(service: Service, run: str, message: str) -> None:
-    """Failed, not Crashed, with field, value and limit."""
+    """Failed, not Crashed, with field and limit, in the state and in the log that people look at first."""
     assert service.until(run) == "FAILED"
     said = service.run(run)["state"]["message"]
     assert re.search(message, said) and "status code" not in said
+    wait_for(lambda: re.search(message, "\n".join(service.log(run))), 30, "the reason in the log")
 
 
 def test_promote_requires_a_reason(ui: Ui, service: Service) -> None:
