@@ -12,6 +12,7 @@ is used instead of being started. Data stays in `.nightshift/`.
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -77,7 +78,8 @@ def _start(console: Console, supervisor: Supervisor, services: Services) -> None
     for worker in services.workers:
         with step(console, worker.name), environment_of(services.client_environment):
             pool = worker.name.removesuffix("-worker")
-            wait_until(lambda pool=pool: prefect_api.worker_problem(pool), supervisor, worker.name)
+            problem = partial(prefect_api.worker_problem, pool, supervisor.pid_of(worker.name))
+            wait_until(problem, supervisor, worker.name)
 
 
 def down(console: Console, arguments: list[str]) -> int:

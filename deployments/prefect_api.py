@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import urllib.request
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -23,18 +24,24 @@ def ask(path: str, question: dict[str, Any]) -> Any:
         return json.loads(answer.read() or b"null")
 
 
-def worker_problem(pool: str) -> str:
-    """Why no worker of a pool is online; '' when one is."""
+def worker_problem(pool: str, pid: Callable[[], int]) -> str:
+    """Why a worker is not online; '' when it is.
+
+    Args:
+        pool: its work pool.
+        pid: tells its process now; one that was killed a moment ago counts as online for a while.
+    """
     try:
-        return "" if online_workers(pool) else "no worker of the pool is online"
+        names = online_workers(pool)
     except (OSError, ValueError) as error:
         return str(error)
+    return "" if any(name.endswith(f"-{pid()}") for name in names) else "the worker is not online"
 
 
-def online_workers(pool: str) -> int:
-    """How many workers of a pool have been heard of lately."""
+def online_workers(pool: str) -> list[str]:
+    """Names of the workers of a pool that have been heard of lately."""
     workers = ask(f"work_pools/{pool}/workers/filter", {})
-    return sum(worker["status"] == "ONLINE" for worker in workers)
+    return [worker["name"] for worker in workers if worker["status"] == "ONLINE"]
 
 
 def next_runs() -> list[tuple[str, datetime]]:

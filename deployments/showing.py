@@ -50,7 +50,7 @@ def _pool(name: str) -> str:
         return ""
     pool = name.removesuffix("-worker")
     try:
-        return f"pool {pool}, {prefect_api.online_workers(pool)} online"
+        return f"pool {pool}, {len(prefect_api.online_workers(pool))} online"
     except OSError:
         return f"pool {pool}"
 

@@ -95,13 +95,13 @@ def wait_until(
     name: str,
     timeout_seconds: float = _STARTING_SECONDS,
 ) -> None:
-    """Return once a program has no problem.
+    """Return once a program has no problem and has stayed up for some seconds.
 
     Raises:
         ServiceError: it does not stay up, or still has one when the time is over.
     """
     deadline = time.monotonic() + timeout_seconds
-    while last := problem():
+    while last := problem() or _not_running(supervisor, name):
         supervisor.require_alive(name)
         if time.monotonic() > deadline:
             raise ServiceError(
@@ -110,6 +110,11 @@ def wait_until(
                 "read the log",
             )
         time.sleep(0.2)
+
+
+def _not_running(supervisor: Supervisor, name: str) -> str:
+    state = supervisor.state(name).state
+    return "" if state == "RUNNING" else f"it is {state.lower()}"
 
 
 def run_to_end(

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,20 @@ class Supervisor:
             for p in found
         ]
 
+    def state(self, name: str) -> ProgramState:
+        """One of them. Raises ServiceError where supervisord is not there."""
+        for found in self.states():
+            if found.name == name:
+                return found
+        raise ServiceError("supervisord is gone", name, f"look into {self.logs.parent}")
+
+    def pid_of(self, name: str) -> Callable[[], int]:
+        """Tells a program's process whenever it is called: it may be started again."""
+        return lambda: self.state(name).pid
+
     def require_alive(self, name: str) -> None:
         """Raises ServiceError with the end of its log when a program has given up."""
-        (found,) = (p for p in self.states() if p.name == name)
+        found = self.state(name)
         if found.state in ("FATAL", "BACKOFF", "EXITED"):
             log = self.log(name)
             tail = log.read_text(errors="replace").strip().splitlines()[-3:]

@@ -111,8 +111,7 @@ class Service:
 
     def program(self, name: str) -> ProgramState:
         """What supervisor says of one of its programs."""
-        (found,) = (p for p in self.supervisor.states() if p.name == name)
-        return found
+        return self.supervisor.state(name)
 
     def api(self, path: str, question: Any = None, method: str | None = None) -> Any:
         """GET from Prefect's API, or POST a question to it. None when the server does not answer.
