@@ -15,7 +15,7 @@ from tasks.connect import object_store
 from tasks.core import formats
 from tasks.core.records import Record
 from tasks.core.training import TrainingParams
-from tasks.scoring import ScoreManifest
+from tasks.core.score_results import ScoreSummary
 from tasks.settings import read_settings
 
 TEXTBOOK = "The movie was fantastic! I enjoyed every moment of it."
@@ -27,7 +27,7 @@ class Demonstrated(Record):
     """What the demo has to show."""
 
     retrained: Retrained
-    scored: ScoreManifest
+    scored: ScoreSummary
     sentences: list[dict[str, Any]]
 
 
@@ -41,7 +41,7 @@ def demo(params: RetrainParams, score_params: ScoreParams) -> Demonstrated:
         score_params = score_params.model_copy(update={"model_version": version})
     scored = score(score_params)
     return Demonstrated(
-        retrained=retrained, scored=scored, sentences=read_answers(score_params.output)
+        retrained=retrained, scored=scored, sentences=read_answers(scored.root)
     )
 
 
@@ -70,9 +70,9 @@ def deliver_reviews(inbox: str) -> None:
 
 
 @task(cache_policy=NO_CACHE)
-def read_answers(output: str) -> list[dict[str, Any]]:
+def read_answers(root: str) -> list[dict[str, Any]]:
     """The predictions of the two sentences, from the output object."""
-    content = object_store().read_bytes(f"{output.rstrip('/')}/monday.jsonl") or b""
+    content = object_store().read_bytes(f"{root}/monday.jsonl") or b""
     rows = formats.decode("monday.jsonl", io.BytesIO(content))
     answers = {str(row.values["id"]): dict(row.values) for row in rows if row.values}
     return [{"text": TEXTBOOK, **answers["textbook"]}, {"text": OPPOSITE, **answers["opposite"]}]

@@ -1,5 +1,7 @@
 """The forms of the flows, composed of the parameters of their steps. No Prefect here, so that `--help` is quick."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from tasks.connectors.sources import SourceParams
@@ -7,6 +9,7 @@ from tasks.core.forms import Form
 from tasks.core.gate import GateParams
 from tasks.core.metrics import EvaluationParams
 from tasks.core.scoring import EngineParams
+from tasks.core.scoring_plan import OutputFormat
 from tasks.core.splitting import SplitParams
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
@@ -105,6 +108,17 @@ class TidyParams(Form):
     """Put right what dead runs left behind."""
 
 
+class ScoreShardsParams(Form):
+    """Score some shards of a scoring run. `score` starts it where several share the work."""
+
+    place: str = Field(
+        pattern=r"^s3://[^/]+/.+/_runs/[^/]+$",
+        description="Where the records of the run lie, as its log names it.",
+    )
+    shards: list[int] = Field(min_length=1, description="Numbers of the shards, from 0.")
+    engine: EngineParams = Field(default=EngineParams(), description="How the model is run.")
+
+
 class ScoreParams(Form):
     """Score every review below a prefix with a pinned version of a registered model."""
 
@@ -116,7 +130,8 @@ class ScoreParams(Form):
     output: str = Field(
         default="s3://nightshift/predictions/",
         pattern=r"^s3://[^/]+",
-        description="Prefix for predictions: one object for each input object, of the same name and format.",
+        description="Prefix for predictions. Below it each model and version has a folder, with one object for each "
+        "input object, of the same name.",
     )
     model_name: str = Field(
         default="reviews", min_length=1, description="Name in the MLflow model registry."
@@ -127,11 +142,38 @@ class ScoreParams(Form):
         description="Alias or number; an alias is resolved once, when the run begins.",
     )
     text_column: str = Field(
-        default="text", min_length=1, description="Column that holds the review."
+        default="text",
+        min_length=1,
+        description="Column that holds the review, or the path to a nested field, such as review.text.",
     )
     id_column: str = Field(
         default="id",
         min_length=1,
         description="Column that names it; where absent, the row number does.",
+    )
+    keep_columns: list[str] = Field(
+        default=[],
+        max_length=50,
+        description="Columns that go along to the predictions as they are.",
+    )
+    output_format: OutputFormat = Field(
+        default="same", description="Of the predictions; same: each object's own."
+    )
+    scope: Literal["only_new", "rescore"] = Field(
+        default="only_new",
+        description="only_new leaves out what this version has scored in the state it is in; rescore does all again.",
+    )
+    max_rejected_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="An object of which more rows cannot be scored fails whole: it is likely the wrong file.",
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Runs that share the work, on the pool of NIGHTSHIFT_SCORING_DEPLOYMENT or on Ray or Dask; 1: this run "
+        "does it all.",
     )
     engine: EngineParams = Field(default=EngineParams(), description="How the model is run.")

@@ -1,6 +1,6 @@
-"""score: every review below a prefix, scored by one pinned version.
+"""score: every review below a prefix, scored once by one pinned version.
 
-check -> pin version -> list shards -> score each -> publish the manifest
+check -> pin version -> freeze what there is to score -> score the shards -> join, count, prove -> _SUCCESS
 """
 
 import time
@@ -8,40 +8,42 @@ import time
 from prefect import flow
 
 from flows.parameters import ScoreParams
+from flows.score_shards import score_together
 from tasks.core.errors import DataError
+from tasks.core.score_results import ScoreSummary
+from tasks.core.scoring_plan import Columns
 from tasks.logs import log_for_people
 from tasks.preflight import check_services
 from tasks.registration import pin_version
-from tasks.scoring import (
-    MANIFEST,
-    Columns,
-    ScoreManifest,
-    list_shards,
-    publish_manifest,
-    score_shard,
-)
+from tasks.score_finishing import finish_scoring
+from tasks.score_planning import draft_run, plan_scoring
 
 _DEFAULTS = ScoreParams()
 
 
 @flow(name="score")
-def score(params: ScoreParams = _DEFAULTS) -> ScoreManifest:
+def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
     """Score every review below a prefix with a pinned model version; one output object for each input object."""
     log_for_people()
     started = time.time()
     check_services(params.engine.device, also_write_to=params.output)
-    version = pin_version(params.model_name, params.model_version)
-    columns = Columns(text=params.text_column, id=params.id_column)
-    shards = list_shards(params.input, params.output)
-    scored = [
-        result for shard in shards for result in score_shard(shard, version, columns, params.engine)
-    ]
-    manifest = publish_manifest(scored, version, params.output, started)
-    failed = [s for s in scored if s.error]
-    if failed:
+    draft = draft_run(
+        model=pin_version(params.model_name, params.model_version),
+        source=params.input,
+        output=params.output,
+        columns=Columns(text=params.text_column, id=params.id_column, keep=params.keep_columns),
+        output_format=params.output_format,
+        precision=params.engine.precision,
+        max_rejected_share=params.max_rejected_share,
+        rescore=params.scope == "rescore",
+    )
+    run = plan_scoring(draft)
+    score_together(run, params.engine, params.workers)
+    summary = finish_scoring(run.place, started)
+    if summary.failed:
         raise DataError(
-            f"{len(failed)} of {len(scored)} objects were not scored; the first: {failed[0].error}",
-            f"{params.output.rstrip('/')}/{MANIFEST}",
-            "mend or remove them and run again; the others are scored",
+            f"{summary.failed} of {summary.objects} objects were not scored; the first: {summary.errors[0]}",
+            f"{summary.place}/_INCOMPLETE",
+            "mend or remove them and run again; the others are scored, and are not scored again",
         )
-    return manifest
+    return summary

@@ -12,7 +12,7 @@ from tasks.settings import read_settings
 if TYPE_CHECKING:
     from flows.demo import Demonstrated
     from flows.retrain import Retrained
-    from tasks.scoring import ScoreManifest
+    from tasks.core.score_results import ScoreSummary
 
 
 def show_retrained(console: Console, result: "Retrained") -> None:
@@ -43,21 +43,21 @@ def show_retrained(console: Console, result: "Retrained") -> None:
         )
 
 
-def show_scored(console: Console, result: "ScoreManifest") -> None:
+def show_scored(console: Console, result: "ScoreSummary") -> None:
     """Counts, and where things lie."""
-    counts: dict[str, int] = {}
-    for scored in result.objects:
-        for label, count in scored.labels.items():
-            counts[label] = counts.get(label, 0) + count
-    shares = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items()))
+    counts = result.counts
+    shares = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.labels.items()))
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.reasons.items()))
     console.print(
-        f"Scored {result.rows_out:,} of {result.rows_in:,} reviews in {len(result.objects)} objects with "
-        f"{result.model} version {result.version}: {shares}; {result.rows_rejected:,} rejected.",
+        f"Scored {counts.rows_out:,} of {counts.rows_in:,} reviews in {result.scored:,} objects with {result.model} version "
+        f"{result.version}{f': {shares}' if shares else ''}; {counts.rows_rejected:,} rejected"
+        f"{f' ({reasons})' if reasons else ''}; {result.scored_before:,} objects were scored before.",
         markup=False,
     )
-    for scored in result.objects:
-        rejected = f" (rejected rows: {scored.rejected})" if scored.rejected else ""
-        console.print(f"  {scored.output}{rejected}", markup=False, soft_wrap=True)
+    console.print(f"  predictions  {result.root}/", markup=False, soft_wrap=True)
+    if counts.rows_rejected:
+        console.print(f"  rejected     {result.root}/_rejected/", markup=False, soft_wrap=True)
+    console.print(f"  this run     {result.place}/", markup=False, soft_wrap=True)
 
 
 def show_demo(console: Console, result: "Demonstrated", seconds: float) -> None:

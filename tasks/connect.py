@@ -1,5 +1,6 @@
 """Connectors, built from the settings."""
 
+from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.model_registry import ModelRegistry
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.prepared import PreparedStore
@@ -17,6 +18,11 @@ def object_store() -> ObjectStore:
             "No object store is configured", "", _HOW.format(variable="AWS_ENDPOINT_URL_S3")
         )
     return ObjectStore(settings.s3_endpoint_url)
+
+
+def exact_objects() -> ExactObjects:
+    """The same, for those who may meet others there."""
+    return ExactObjects(object_store())
 
 
 def prepared_store() -> PreparedStore:

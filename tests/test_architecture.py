@@ -92,7 +92,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("tasks.connectors.hub", "from tasks.steps import fetched"),
         ("tasks.connectors.hub", "from prefect import task"),
         ("tasks.connectors.hub", "from tasks.core import training"),
-        ("tasks.scoring", "from flows.score import score"),
+        ("tasks.score_shards", "from flows.score import score"),
         ("flows.retrain", "from deployments.apply import apply"),
     ],
 )

@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from tasks.core.errors import (
     SettingsError,
     StoreAwayError,
     StoreError,
-    UnreadableDataError,
+    OverwrittenError,
     disk_full,
     is_disk_full,
 )
@@ -40,7 +40,7 @@ _BUSY_CODES = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException"
 _MISSING_CODES = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(slots=True, frozen=True, order=True)
 class ObjectInfo:
     """An object as a listing shows it."""
 
@@ -91,8 +91,8 @@ class ObjectStore:
             response_checksum_validation="when_required",
             s3={"addressing_style": "path"} if endpoint_url else {},
         )
-        with self._saying("connecting", ""):
-            self._client: S3Client = boto3.session.Session().client(
+        with self.saying("connecting", ""):
+            self.client: S3Client = boto3.session.Session().client(
                 "s3",
                 endpoint_url=endpoint_url,
                 aws_access_key_id=access_key,
@@ -108,19 +108,22 @@ class ObjectStore:
             MissingDataError: no such bucket, or nothing there.
             StoreError: the store refuses, or is not there.
         """
+        found = sorted(self.scan(uri))
+        if not found:
+            raise MissingDataError("No object there", uri, "check the prefix")
+        return found
+
+    def scan(self, uri: str) -> Iterator[ObjectInfo]:
+        """The same one by one, as the store lists them, which need not be sorted; nothing is no error."""
         bucket, prefix = parse_uri(uri)
-        found: list[ObjectInfo] = []
-        with self._saying("listing", uri):
-            for page in self._client.get_paginator("list_objects_v2").paginate(
+        with self.saying("listing", uri):
+            for page in self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=prefix
             ):
                 for item in page.get("Contents", ()):
                     key, size = item.get("Key", ""), item.get("Size", 0)
                     if not key.endswith("/") and _is_below(key, prefix):
-                        found.append(ObjectInfo(bucket, key, size, item.get("ETag", "").strip('"')))
-        if not found:
-            raise MissingDataError("No object there", uri, "check the prefix")
-        return sorted(found)
+                        yield ObjectInfo(bucket, key, size, item.get("ETag", "").strip('"'))
 
     @contextlib.contextmanager
     def open(self, item: ObjectInfo) -> Generator[IO[bytes]]:
@@ -128,15 +131,15 @@ class ObjectStore:
 
         Raises:
             MissingDataError: it is gone.
-            UnreadableDataError: it was overwritten since it was listed.
+            OverwrittenError: it was overwritten since it was listed.
             StoreError: the store refuses, or is not there.
         """
         with tempfile.TemporaryFile(prefix="nightshift-") as stream:
-            with self._saying("reading", item.uri):
-                self._client.download_fileobj(item.bucket, item.key, stream)
-                now = self._client.head_object(Bucket=item.bucket, Key=item.key)["ETag"].strip('"')
+            with self.saying("reading", item.uri):
+                self.client.download_fileobj(item.bucket, item.key, stream)
+                now = self.client.head_object(Bucket=item.bucket, Key=item.key)["ETag"].strip('"')
             if item.etag and now != item.etag:
-                raise UnreadableDataError(
+                raise OverwrittenError(
                     "The object was overwritten after it had been listed", item.uri, "run again"
                 )
             stream.seek(0)
@@ -146,44 +149,44 @@ class ObjectStore:
         """A small object's content, or None where there is no such object."""
         bucket, key = parse_uri(uri)
         try:
-            with self._saying("reading", uri):
-                return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+            with self.saying("reading", uri):
+                return self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
         except MissingDataError:
             return None
 
     def download(self, uri: str, path: Path) -> None:
         """An object to a local file."""
         bucket, key = parse_uri(uri)
-        with self._saying("reading", uri):
-            self._client.download_file(bucket, key, str(path))
+        with self.saying("reading", uri):
+            self.client.download_file(bucket, key, str(path))
 
     def upload(self, path: Path, uri: str) -> None:
         """A local file to an object; it appears whole or not at all."""
         bucket, key = parse_uri(uri)
-        with self._saying("writing", uri):
-            self._client.upload_file(
+        with self.saying("writing", uri):
+            self.client.upload_file(
                 str(path), bucket, key, Config=TransferConfig(max_concurrency=4)
             )
 
     def write_bytes(self, content: bytes, uri: str) -> None:
         """Small content to an object."""
         bucket, key = parse_uri(uri)
-        with self._saying("writing", uri):
-            self._client.put_object(Bucket=bucket, Key=key, Body=content)
+        with self.saying("writing", uri):
+            self.client.put_object(Bucket=bucket, Key=key, Body=content)
 
     def delete(self, uri: str) -> None:
         """Remove an object; nothing happens where there is none."""
         bucket, key = parse_uri(uri)
-        with self._saying("deleting", uri):
-            self._client.delete_object(Bucket=bucket, Key=key)
+        with self.saying("deleting", uri):
+            self.client.delete_object(Bucket=bucket, Key=key)
 
     def make_bucket(self, bucket: str) -> None:
         """Create a bucket unless it is there. For the embedded store: elsewhere buckets are made by their owner."""
-        with self._saying("creating the bucket", f"s3://{bucket}"):
+        with self.saying("creating the bucket", f"s3://{bucket}"):
             if bucket not in {
-                b.get("Name") for b in self._client.list_buckets().get("Buckets", ())
+                b.get("Name") for b in self.client.list_buckets().get("Buckets", ())
             }:
-                self._client.create_bucket(Bucket=bucket)
+                self.client.create_bucket(Bucket=bucket)
 
     def probe(self, uri: str) -> None:
         """Write, read and delete a small object below a prefix, so that a missing right shows before any work.
@@ -199,7 +202,7 @@ class ObjectStore:
         self.delete(place)
 
     @contextlib.contextmanager
-    def _saying(self, doing: str, uri: str) -> Generator[None]:
+    def saying(self, doing: str, uri: str) -> Generator[None]:
         """Turn boto3's errors into ours."""
         try:
             yield

@@ -5,6 +5,8 @@
     |-- DataError              the reviews themselves
     |   |-- MissingDataError       no such file, bucket, prefix, split or column
     |   |-- UnreadableDataError    the bytes are not what they claim to be
+    |   |-- UnwritableDataError    values that the output's format cannot hold
+    |   |-- OverwrittenError       another version of it is there now
     |   `-- ValidationError        readable, but not fit to train or score on
     |-- ModelError             a base model or a registered model that cannot be used
     |-- StoreError             the object store refuses
@@ -56,6 +58,14 @@ class MissingDataError(DataError):
 
 class UnreadableDataError(DataError):
     """The bytes are not what they claim to be."""
+
+
+class UnwritableDataError(DataError):
+    """Values that the output's format cannot hold."""
+
+
+class OverwrittenError(DataError):
+    """Another version of an object is there now than the one that was listed, or none."""
 
 
 class ValidationError(DataError):

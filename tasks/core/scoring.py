@@ -1,22 +1,27 @@
 """The scoring hot path: reviews in, predictions out, in order, memory flat.
 
 It knows neither S3 nor Prefect. Reviews are taken a window at a time, so that batches can be planned by length while no
-more than a window is held.
+more than a few windows are held. Reading, parsing and tokenizing go on in a thread of their own, so that the model does
+not wait for them; a window may hold the reviews of many small inputs.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
 
 from tasks.core.engine import Engine, softmax
-from tasks.core.formats import Row
+from tasks.core.errors import DataError
+from tasks.core.formats import Row, lookup
 from tasks.core.forms import Form
 from tasks.core.modeling import Device, Precision
+from tasks.core.overlap import ahead
+from tasks.core.scoring_plan import Columns
 from tasks.core.texts import is_blank
 from tasks.core.tokenization import Encoder
+
+_WINDOWS_AHEAD = 2
 
 
 class EngineParams(Form):
@@ -51,6 +56,9 @@ class Review:
     id: str
     text: str
     problem: str = ""
+    offset: int = 0  # where its record begins, in bytes after decompression
+    raw: bytes | str | None = None  # the record as it stands in the file
+    kept: tuple[Any, ...] = ()  # values of the columns that go along
 
 
 @dataclass(slots=True, frozen=True)
@@ -63,43 +71,85 @@ class Prediction:
     probabilities: list[float]
 
 
-def to_review(row: Row, text_column: str, id_column: str) -> Review:
+@dataclass(slots=True, frozen=True)
+class End:
+    """Behind the last review of an input."""
+
+    error: DataError | None = None  # why it could not be read to its end
+
+
+@dataclass(slots=True)
+class _Window:
+    """Items in order, and the tokens of those reviews that can be scored."""
+
+    items: list[Review | End] = field(default_factory=list)
+    input_ids: Sequence[Sequence[int]] = ()
+
+
+def to_review(row: Row, columns: Columns) -> Review:
     """A file's row as a review. Its id is the row number where the file has no id column or the field is empty."""
     if row.values is None:
-        return Review(row.number, str(row.number), "", row.problem)
-    given: Any = row.values.get(id_column)
+        return _refused(row, str(row.number), row.problem)
+    given: Any = lookup(row.values, columns.id)
     review_id = str(row.number) if given is None or given == "" else str(given)
-    text = row.values.get(text_column)
+    text: Any = lookup(row.values, columns.text)
     if text is None:
-        return Review(row.number, review_id, "", f"no {text_column!r}")
+        return _refused(row, review_id, f"no {columns.text!r}")
     if not isinstance(text, str):
-        return Review(
-            row.number, review_id, "", f"{text_column!r} is not a text but {type(text).__name__}"
-        )
+        return _refused(row, review_id, f"{columns.text!r} is not a text but {type(text).__name__}")
     if is_blank(text):
-        return Review(row.number, review_id, "", "empty text")
-    return Review(row.number, review_id, text)
+        return _refused(row, review_id, "empty text")
+    kept = tuple(lookup(row.values, name) for name in columns.keep)
+    return Review(row.number, review_id, text, offset=row.offset, kept=kept)
+
+
+def _refused(row: Row, review_id: str, problem: str) -> Review:
+    raw = row.raw if row.raw or row.values is None else str(dict(row.values))
+    return Review(row.number, review_id, "", problem, row.offset, raw)
 
 
 def score(
-    reviews: Iterable[Review], encoder: Encoder, engine: Engine, window_reviews: int
-) -> Iterator[Prediction | Review]:
-    """Predictions in the order of the reviews; a review with a problem comes back as it is.
+    bundles: Iterable[Iterable[Review | End]],
+    encoder: Encoder,
+    engine: Engine,
+    window_reviews: int,
+) -> Iterator[Prediction | Review | End]:
+    """Predictions in the order of the reviews; a review with a problem and each input's end come back as they are.
 
     Args:
-        reviews: any number of them; taken lazily.
+        bundles: of reviews, each input's followed by its end; taken lazily. No window reaches beyond a bundle, so that
+            what stands in a bundle alone decides which reviews share a batch, and with it the last digits.
         encoder: the tokenization the model was trained with.
         engine: gives the logits.
-        window_reviews: how many are held at a time.
+        window_reviews: how many are planned together.
     """
-    source = iter(reviews)
-    while window := list(itertools.islice(source, window_reviews)):
-        good = [review for review in window if not review.problem]
-        encoded = encoder.encode([review.text for review in good])
-        probabilities = softmax(engine.logits(encoded.input_ids)) if good else ()
-        predictions = iter(
-            Prediction(review, engine.label_names[int(p.argmax())], float(p.max()), p.tolist())
-            for review, p in zip(good, probabilities, strict=True)
-        )
-        for review in window:
-            yield review if review.problem else next(predictions)
+    for window in ahead(_windows(bundles, encoder, window_reviews), _WINDOWS_AHEAD):
+        probabilities = softmax(engine.logits(window.input_ids)) if len(window.input_ids) else ()
+        rows = iter(probabilities)
+        for item in window.items:
+            if isinstance(item, End) or item.problem:
+                yield item
+            else:
+                p = next(rows)
+                best = int(p.argmax())
+                yield Prediction(item, engine.label_names[best], float(p[best]), p.tolist())
+
+
+def _windows(
+    bundles: Iterable[Iterable[Review | End]], encoder: Encoder, window_reviews: int
+) -> Iterator[_Window]:
+    for bundle in bundles:
+        window = _Window()
+        for item in bundle:
+            window.items.append(item)
+            if len(window.items) >= window_reviews:
+                yield _encoded(window, encoder)
+                window = _Window()
+        if window.items:
+            yield _encoded(window, encoder)
+
+
+def _encoded(window: _Window, encoder: Encoder) -> _Window:
+    good = [i.text for i in window.items if isinstance(i, Review) and not i.problem]
+    window.input_ids = encoder.encode(good).input_ids if good else ()
+    return window

@@ -8,7 +8,7 @@ import pytest
 from tasks.connectors.local_servers import LocalObjectStore
 from tasks.connectors.object_store import ObjectStore, parse_uri
 from tasks.connectors.prepared import PreparedStore
-from tasks.core.errors import MissingDataError, SettingsError, StoreError, UnreadableDataError
+from tasks.core.errors import MissingDataError, SettingsError, OverwrittenError, StoreError
 from tasks.core.records import BaseModelSummary
 
 SUMMARY = BaseModelSummary(name="n", revision="r", architecture="bert", parameters=1)
@@ -39,7 +39,7 @@ def test_an_object_overwritten_after_listing_is_refused(store: ObjectStore, pref
     store.write_bytes(b"one", f"{prefix}/a")
     (item,) = store.list(prefix)
     store.write_bytes(b"two", f"{prefix}/a")
-    with pytest.raises(UnreadableDataError, match="overwritten"), store.open(item):
+    with pytest.raises(OverwrittenError, match="overwritten"), store.open(item):
         pass
 
 

@@ -1,0 +1,99 @@
+"""score-shards: a share of a scoring run, on whichever machine; and how shares are handed out."""
+
+import importlib
+from typing import Any
+
+from prefect import flow
+
+from flows.parameters import ScoreShardsParams
+from tasks.core.errors import SettingsError
+from tasks.core.records import Record
+from tasks.core.scoring import EngineParams
+from tasks.dispatch import hand_back, run_on_pool
+from tasks.lifeline import cancelled_with_parent
+from tasks.logs import log_for_people
+from tasks.score_planning import RunReference
+from tasks.score_shards import score_shard
+from tasks.settings import read_settings
+
+_TASK_RUNNERS = {
+    "ray": ("prefect_ray", "RayTaskRunner"),
+    "dask": ("prefect_dask", "DaskTaskRunner"),
+}
+
+
+class ShareDone(Record):
+    """What a share of a run came to."""
+
+    shards: int
+    rows: int
+
+
+@flow(name="score-shards")
+def score_shards(params: ScoreShardsParams) -> ShareDone:
+    """Score some shards of a frozen run, one after the other."""
+    log_for_people()
+    with cancelled_with_parent():
+        done = [score_shard(params.place, number, params.engine) for number in params.shards]
+        share = ShareDone(shards=len(done), rows=sum(d.rows for d in done))
+        hand_back(share)
+        return share
+
+
+@flow(name="score-shards-as-tasks")
+def _score_as_tasks(params: ScoreShardsParams) -> None:
+    """Each shard a task of its own, wherever the task runner runs it."""
+    for waiting in [score_shard.submit(params.place, n, params.engine) for n in params.shards]:
+        waiting.result()
+
+
+def score_together(run: RunReference, engine: EngineParams, workers: int) -> None:
+    """Score all shards of a run: here one after the other, or shared among workers as the settings say.
+
+    Raises:
+        SettingsError: several workers are asked for, and no setting says which, or its package is missing.
+    """
+    numbers = list(range(run.shards))
+    shares = [share for i in range(workers) if (share := numbers[i::workers])]
+    settings = read_settings()
+    if len(shares) < 2:
+        for number in numbers:
+            score_shard(run.place, number, engine)
+    elif settings.task_runner != "none":
+        runner = _task_runner(settings.task_runner, len(shares))
+        everything = ScoreShardsParams(place=run.place, shards=numbers, engine=engine)
+        _score_as_tasks.with_options(task_runner=runner)(everything)
+    elif settings.scoring_deployment:
+        _on_pool(settings.scoring_deployment, run.place, shares, engine)
+    else:
+        raise SettingsError(
+            f"{workers} workers are asked for, and no setting says which",
+            "workers",
+            "set NIGHTSHIFT_SCORING_DEPLOYMENT=score-shards/score-shards, or NIGHTSHIFT_TASK_RUNNER=ray or dask",
+        )
+
+
+def _on_pool(deployment: str, place: str, shares: list[list[int]], engine: EngineParams) -> None:
+    given = [ScoreShardsParams(place=place, shards=share, engine=engine) for share in shares]
+    under_way = [run_on_pool.submit(deployment, params.model_dump()) for params in given]
+    for waiting in under_way:
+        waiting.result()
+
+
+def _task_runner(name: str, workers: int) -> Any:
+    """Prefect's own, of an extra; a cluster of this machine unless RAY_ADDRESS or DASK_SCHEDULER_ADDRESS names one."""
+    module, kind = _TASK_RUNNERS[name]
+    try:
+        made = getattr(importlib.import_module(module), kind)
+    except ImportError as error:
+        raise SettingsError(
+            f"{module} is not installed",
+            "NIGHTSHIFT_TASK_RUNNER",
+            f"pip install -c constraints.txt -e '.[{name}]'",
+        ) from error
+    settings = read_settings()
+    if address := settings.task_runner_address:
+        return made(address=address)
+    if name == "ray":
+        return made(init_kwargs={"num_cpus": workers, "include_dashboard": False})
+    return made(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1})

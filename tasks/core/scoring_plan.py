@@ -1,0 +1,205 @@
+"""What a scoring run is to do, frozen before it begins: which objects, in which shards, and where everything goes.
+
+    <output>/model=<name>/version=<n>/<key below the input>          predictions; the object is its own commit record
+    <output>/model=<name>/version=<n>/_rejected/<key>.jsonl          rows that were not scored, written before it
+    <output>/model=<name>/version=<n>/_runs/<run>/shards/<i>.json    what shard i is to score
+    <output>/model=<name>/version=<n>/_runs/<run>/manifest.json      the run, written after its shards, once
+    <output>/model=<name>/version=<n>/_runs/<run>/results/<i>.json   what became of shard i
+    <output>/model=<name>/version=<n>/_runs/<run>/_SUCCESS           last, and only if nothing failed; else _INCOMPLETE
+
+The same key always goes to the same place, whoever scores it, so that a run that comes again finds what is done.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from tasks.core import formats
+from tasks.core.digests import canonical_json, digest_of
+from tasks.core.formats import Span
+from tasks.core.records import ModelVersion, Record
+
+SCORING_VERSION = 1  # of the content of outputs: raised when the same inputs give other bytes
+SHARD_BYTES = 64 << 20
+SHARD_OBJECTS = 1_000
+BUNDLE_BYTES = 1 << 20  # small objects are read together until a window of reviews is full
+OutputFormat = Literal["same", "jsonl", "csv", "tsv", "parquet"]
+
+
+class Columns(Record):
+    """Which columns are read, and which go along to the output."""
+
+    text: str = "text"
+    id: str = "id"
+    keep: list[str] = Field(default_factory=list)
+
+
+@dataclass(slots=True, frozen=True)
+class Entry:
+    """One input object, or a part of a large one. No pydantic model: a run may have a million of them."""
+
+    key: str  # below the input prefix
+    size: int  # of the object
+    etag: str
+    part: int = 0
+    parts: int = 1
+    span: Span | None = None  # of a part
+
+    @property
+    def bytes(self) -> int:
+        """What there is to do, more or less."""
+        return self.size // self.parts
+
+
+@dataclass(slots=True, frozen=True)
+class Shard:
+    """What one task scores: bundles of entries. Reviews of one bundle share batches; it is scored whole."""
+
+    number: int
+    bundles: list[list[Entry]]
+
+    def to_json(self) -> bytes:
+        """As it is kept."""
+        listed = [[_listed(entry) for entry in bundle] for bundle in self.bundles]
+        return canonical_json({"number": self.number, "bundles": listed}).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Shard":
+        """What `to_json` gave."""
+        kept = json.loads(content)
+        return cls(kept["number"], [[_entry(e) for e in bundle] for bundle in kept["bundles"]])
+
+
+def _listed(entry: Entry) -> list[Any]:
+    span = [asdict(entry.span)] if entry.span else []
+    return [entry.key, entry.size, entry.etag, entry.part, entry.parts, *span]
+
+
+def _entry(listed: list[Any]) -> Entry:
+    *plain, last = listed
+    return Entry(*plain, Span(**last)) if isinstance(last, dict) else Entry(*listed)
+
+
+class ScoringRun(Record):
+    """The frozen manifest of a run: with the shards beside it, all that is needed to do it, or to prove it done."""
+
+    run: str
+    input: str
+    output: str
+    model: ModelVersion
+    columns: Columns
+    output_format: OutputFormat
+    precision: str
+    max_rejected_share: float
+    objects: int = Field(description="To be scored by this run.")
+    bytes: int
+    shards: int
+    scored_before: int = Field(description="Objects that need no scoring any more.")
+    rescore: bool = Field(description="Score again what is scored; what this run has done counts.")
+    code: str
+    flow_run: str
+
+    @property
+    def root(self) -> str:
+        """Where outputs of this version lie."""
+        return f"{self.output.rstrip('/')}/model={self.model.name}/version={self.model.version}"
+
+    @property
+    def place(self) -> str:
+        """Where the records of this run lie."""
+        return f"{self.root}/_runs/{self.run}"
+
+    @property
+    def input_prefix(self) -> str:
+        """What stands before an entry's key."""
+        return self.input if self.input.endswith("/") else self.input + "/"
+
+    def input_uri(self, key: str) -> str:
+        """Of an input object. An input that is one object has the key ''."""
+        return f"{self.input_prefix}{key}" if key else self.input
+
+    def _name(self, key: str) -> str:
+        return key or PurePosixPath(self.input).name
+
+    def output_uri(self, key: str) -> str:
+        """Where its predictions go."""
+        return f"{self.root}/{formats.output_name(self._name(key), self.output_format)}"
+
+    def rejected_uri(self, key: str) -> str:
+        """Where its rows go that could not be scored."""
+        return f"{self.root}/_rejected/{self._name(key)}.jsonl"
+
+    def part_uri(self, entry: Entry, kind: str = "output") -> str:
+        """Where a part's predictions or rejects wait for the other parts."""
+        name = digest_of({"key": entry.key, "etag": entry.etag})
+        end = PurePosixPath(self.output_uri(entry.key)).name if kind == "output" else "rejected.jsonl"
+        return f"{self.place}/parts/{name}/{entry.part:05}-{end}"
+
+    def fingerprint(self, entry: Entry) -> str:
+        """Of an object's output: everything that its content depends on."""
+        made_from = {
+            "scoring": SCORING_VERSION,
+            "input": [self.input_uri(entry.key), entry.size, entry.etag],
+            "model": [self.model.name, self.model.version, self.model.model_digest],
+            "columns": self.columns.model_dump(),
+            "format": self.output_format,
+            "precision": self.precision,
+        }
+        return digest_of(made_from)
+
+
+class Names:
+    """Which names are there, of any number: eight bytes a name are kept.
+
+    Two names that share their 64 bits are taken for one; among a million names that happens once in 37 million times.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._sorted = np.sort(np.fromiter(map(_name_hash, names), np.uint64))
+
+    def __contains__(self, name: str) -> bool:
+        wanted = np.uint64(_name_hash(name))
+        at = int(np.searchsorted(self._sorted, wanted))
+        return at < len(self._sorted) and bool(self._sorted[at] == wanted)
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+
+def _name_hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+
+
+def bundles(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Neighbours that are small together, and each larger one by itself."""
+    held: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if held and size + entry.bytes > BUNDLE_BYTES:
+            yield held
+            held, size = [], 0
+        held.append(entry)
+        size += entry.bytes
+    if held:
+        yield held
+
+
+def shards(entries: Iterable[Entry]) -> Iterator[Shard]:
+    """Bundles, in shards of similar size. The same entries give the same shards."""
+    held: list[list[Entry]] = []
+    size = objects = number = 0
+    for bundle in bundles(entries):
+        more = sum(entry.bytes for entry in bundle)
+        if held and (size + more > SHARD_BYTES or objects + len(bundle) > SHARD_OBJECTS):
+            yield Shard(number=number, bundles=held)
+            held, size, objects, number = [], 0, 0, number + 1
+        held.append(bundle)
+        size, objects = size + more, objects + len(bundle)
+    if held:
+        yield Shard(number=number, bundles=held)

@@ -1,0 +1,283 @@
+"""The first step of a scoring run: what there is to score is listed, cut into shards, and frozen in the store."""
+
+import logging
+import secrets
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from pydantic import ValidationError as PydanticError
+
+from tasks.connect import exact_objects
+from tasks.connectors.exact_objects import FINGERPRINT, ExactObjects
+from tasks.connectors.object_store import ObjectInfo, parse_uri
+from tasks.core import formats
+from tasks.core.digests import canonical_json, digest_of
+from tasks.core.errors import (
+    DataError,
+    MissingDataError,
+    OverwrittenError,
+    SettingsError,
+    StoreError,
+    UnreadableDataError,
+)
+from tasks.core.overlap import in_order
+from tasks.core.records import ModelVersion, Record
+from tasks.core.scoring_plan import (
+    SHARD_BYTES,
+    Columns,
+    Entry,
+    Names,
+    OutputFormat,
+    ScoringRun,
+    Shard,
+    shards,
+)
+from tasks.provenance import code_version, flow_run_id
+from tasks.steps import step
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+RUN = "run"  # metadata: which run wrote an output
+_REQUESTS = 32  # at once
+_SAMPLED = 3
+_SAMPLE_ROWS = 100
+
+
+class RunReference(Record):
+    """Where a frozen run lies, and how large it is."""
+
+    place: str
+    shards: int
+    objects: int
+    bytes: int
+    scored_before: int
+
+
+@step
+def plan_scoring(draft: ScoringRun) -> RunReference:
+    """Freeze what a run is to score. A run that is frozen already (it died, and was started again) stays as it is.
+
+    Args:
+        draft: the run, without its counts.
+    Raises:
+        MissingDataError: nothing is there; no sampled object has the column of the texts.
+        SettingsError: outputs would lie among the inputs; a column that is kept has the name of one that is made.
+        StoreError: what the store keeps is not what was written.
+    """
+    objects = exact_objects()
+    if frozen := read_run(objects, draft.place):
+        logger.info("This run was begun before, and goes on: %s", draft.place)
+        return _reference(frozen)
+    found = _inputs(objects, draft)
+    _look_at_samples(objects, draft, found)
+    left = found if draft.rescore else list(_not_yet_scored(objects, draft, found))
+    planned = 0
+    for shard in shards(_cut(objects, draft, left)):
+        objects.store.write_bytes(shard.to_json(), shard_uri(draft.place, shard.number))
+        planned = shard.number + 1
+    counts = {
+        "objects": len(left),
+        "bytes": sum(entry.size for entry in left),
+        "shards": planned,
+        "scored_before": len(found) - len(left),
+    }
+    return _reference(_freeze(objects, draft.model_copy(update=counts)))
+
+
+def draft_run(
+    model: ModelVersion,
+    source: str,
+    output: str,
+    columns: Columns,
+    output_format: OutputFormat,
+    precision: str,
+    max_rejected_share: float,
+    rescore: bool,
+) -> ScoringRun:
+    """A run before it is known what there is to score. Tried again, a flow run gets the same draft."""
+    flow_run = flow_run_id()
+    return ScoringRun(
+        run=flow_run or secrets.token_hex(8),
+        input=source,
+        output=output,
+        model=model,
+        columns=columns,
+        output_format=output_format,
+        precision=precision,
+        max_rejected_share=max_rejected_share,
+        rescore=rescore,
+        objects=0,
+        bytes=0,
+        shards=0,
+        scored_before=0,
+        code=code_version(),
+        flow_run=flow_run,
+    )
+
+
+def _reference(run: ScoringRun) -> RunReference:
+    logger.info(
+        "%s objects, %.1f MB, in %s shards; %s are scored already -> %s",
+        f"{run.objects:,}",
+        run.bytes / 1e6,
+        run.shards,
+        f"{run.scored_before:,}",
+        run.place,
+    )
+    return RunReference(
+        place=run.place,
+        shards=run.shards,
+        objects=run.objects,
+        bytes=run.bytes,
+        scored_before=run.scored_before,
+    )
+
+
+def _freeze(objects: ExactObjects, run: ScoringRun) -> ScoringRun:
+    """Write the manifest unless there is one, and return the one that is there."""
+    content = canonical_json(run.model_dump()).encode()
+    mark = {FINGERPRINT: digest_of(run.model_dump())}
+    objects.write(content, f"{run.place}/{MANIFEST}", mark, before=None)
+    frozen = read_run(objects, run.place)
+    if frozen is None:
+        raise StoreError("The store does not give back what was written to it", run.place)
+    return frozen
+
+
+def read_run(objects: ExactObjects, place: str) -> ScoringRun | None:
+    """The frozen run at a place; None where there is none. Raises StoreError when it is of another version."""
+    content = objects.store.read_bytes(f"{place}/{MANIFEST}")
+    if content is None:
+        return None
+    try:
+        return ScoringRun.model_validate_json(content)
+    except PydanticError as error:
+        raise StoreError(
+            f"Not a manifest of this version: {error.error_count()} fields differ",
+            f"{place}/{MANIFEST}",
+            "start a new run; what is scored stays scored",
+        ) from error
+
+
+def require_run(objects: ExactObjects, place: str) -> ScoringRun:
+    """The frozen run at a place. Raises MissingDataError where there is none."""
+    run = read_run(objects, place.rstrip("/"))
+    if run is None:
+        raise MissingDataError(
+            "There is no scoring run", place, "name the folder that the log of the run names"
+        )
+    return run
+
+
+def shard_uri(place: str, number: int) -> str:
+    """Where a shard's list lies."""
+    return f"{place}/shards/{number:06}.json"
+
+
+def read_shard(objects: ExactObjects, place: str, number: int) -> Shard:
+    """A shard of a frozen run. Raises StoreError when it is gone."""
+    content = objects.store.read_bytes(shard_uri(place, number))
+    if content is None:
+        raise StoreError("A part of a frozen run is gone", shard_uri(place, number))
+    return Shard.from_json(content)
+
+
+def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
+    prefix = parse_uri(run.input, "input")[1]
+    parse_uri(run.output, "output")
+    if (run.root + "/").startswith(run.input_prefix) or run.input_prefix.startswith(run.root + "/"):
+        raise SettingsError(
+            f"The output {run.root} would lie among the input {run.input}: it could replace a review, and the next run "
+            "would score it",
+            "output",
+            "choose a prefix beside the input",
+        )
+    entries: list[Entry] = []
+    for item in sorted(objects.store.scan(run.input)):
+        key = item.key.removeprefix(prefix).lstrip("/")
+        if not formats.is_hidden(key):
+            entries.append(Entry(key, item.size, item.etag))
+    if not entries:
+        raise MissingDataError(
+            "No object is there but hidden ones (names that begin with _ or .)", run.input, "check the prefix"
+        )
+    return entries
+
+
+def info(run: ScoringRun, entry: Entry) -> ObjectInfo:
+    """The object of an entry, as it was listed."""
+    bucket, key = parse_uri(run.input_uri(entry.key))
+    return ObjectInfo(bucket, key, entry.size, entry.etag)
+
+
+def _look_at_samples(objects: ExactObjects, run: ScoringRun, entries: list[Entry]) -> None:
+    """See that the columns are there before anything is spent. One odd object is reported when it is scored."""
+    _refuse_reserved(run.columns)
+    problems: list[DataError] = []
+    for index in sorted({0, len(entries) // 2, len(entries) - 1})[:_SAMPLED]:
+        try:
+            _look_at(objects, run, entries[index])
+            return
+        except (UnreadableDataError, MissingDataError, OverwrittenError) as error:
+            problems.append(error)
+    raise problems[0]
+
+
+def _look_at(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
+    with objects.open(info(run, entry)) as stream:
+        rows = formats.decode(run.input_uri(entry.key), stream)
+        sample = (row for _, row in zip(range(_SAMPLE_ROWS), rows, strict=False))
+        wanted = [run.columns.text, *run.columns.keep]
+        for _ in formats.with_columns(sample, wanted, run.input_uri(entry.key)):
+            pass
+
+
+_MADE = ("input", "row", "id", "label", "score", "model", "model_version")
+
+
+def _refuse_reserved(columns: Columns) -> None:
+    for name in columns.keep:
+        if name in _MADE or name.startswith("probability_") or columns.keep.count(name) > 1:
+            raise SettingsError(
+                f"A prediction has a column {name!r} of its own, or it is named twice",
+                "keep_columns",
+                "leave it out",
+            )
+
+
+def _not_yet_scored(
+    objects: ExactObjects, run: ScoringRun, entries: list[Entry]
+) -> Iterator[Entry]:
+    """Those that this version and configuration has not scored in the state they are in now."""
+    there = Names(item.uri for item in objects.store.scan(run.root))
+
+    def is_scored(entry: Entry) -> bool:
+        uri = run.output_uri(entry.key)
+        head = objects.head(uri) if uri in there else None
+        return head is not None and head.metadata.get(FINGERPRINT) == run.fingerprint(entry)
+
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        scored = in_order(pool, is_scored, entries, 4 * _REQUESTS)
+        yield from (entry for entry, done in zip(entries, scored, strict=True) if not done)
+
+
+def _cut(objects: ExactObjects, run: ScoringRun, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Large objects in parts, on the borders of records. One that cannot be cut is scored whole, and says why."""
+    for entry in entries:
+        parts = _spans(objects, run, entry) if entry.size > SHARD_BYTES else []
+        if len(parts) < 2:
+            yield entry
+        for number, span in enumerate(parts):
+            if len(parts) > 1:
+                yield Entry(entry.key, entry.size, entry.etag, number, len(parts), span)
+
+
+def _spans(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[formats.Span]:
+    uri = run.input_uri(entry.key)
+    try:
+        with objects.open(info(run, entry)) as stream:
+            return formats.cut(uri, stream, SHARD_BYTES)
+    except DataError as error:
+        logger.warning("%s cannot be cut into parts: %s", uri, error.what)
+        return []

@@ -1,0 +1,351 @@
+"""One shard of a scoring run: its objects are read, scored and written side by side, each whole or not at all."""
+
+import functools
+import json
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any
+
+from tasks.connect import exact_objects, model_registry
+from tasks.connectors.exact_objects import FINGERPRINT, ExactObjects, Head
+from tasks.core import formats, modeling, scoring
+from tasks.core.digests import canonical_json
+from tasks.core.engine import Engine, TorchEngine
+from tasks.core.errors import (
+    DataError,
+    OverwrittenError,
+    UnwritableDataError,
+    ValidationError,
+)
+from tasks.core.overlap import in_order
+from tasks.core.records import ModelVersion, Record
+from tasks.core.score_results import Counts, ObjectResult, ShardResult
+from tasks.core.scoring import End, EngineParams, Prediction, Review
+from tasks.core.scoring_plan import Entry, ScoringRun
+from tasks.core.tokenization import Encoder
+from tasks.score_planning import RUN, info, read_shard, require_run
+from tasks.steps import step, work_folder
+
+logger = logging.getLogger(__name__)
+
+_REQUESTS = 8  # readers, and as many writers
+_BUNDLES_AHEAD = 3
+_WRITES_WAITING = 32
+
+
+class ShardDone(Record):
+    """What other steps need to know of a shard."""
+
+    number: int
+    rows: int
+    failed: int
+
+
+@step
+def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
+    """Score what is left of a shard, and write down what became of each object."""
+    objects = exact_objects()
+    run = require_run(objects, place)
+    if (done := read_result(objects, place, number)) is None:
+        started = time.perf_counter()
+        classifier, engine = _loaded(run.model, params)  # pyright: ignore[reportArgumentType] - frozen, so hashable
+        with work_folder("scored") as folder, ThreadPoolExecutor(2 * _REQUESTS) as pool:
+            work = ShardWork(objects, run, pool, folder)
+            results = work.score(number, classifier.encoder, engine, params.window_reviews)
+        done = ShardResult(
+            number=number, objects=results, seconds=round(time.perf_counter() - started, 2)
+        )
+        content = canonical_json(done.model_dump()).encode()
+        objects.store.write_bytes(content, result_uri(place, number))
+    return _told(done, run.shards)
+
+
+def _told(done: ShardResult, shards: int) -> ShardDone:
+    rows = sum(o.counts.rows_in for o in done.objects)
+    failed = sum(o.state == "failed" for o in done.objects)
+    logger.info(
+        "Shard %s of %s: %s objects, %s rows, %.1f s, %.1f rows/s%s",
+        done.number + 1,
+        shards,
+        len(done.objects),
+        f"{rows:,}",
+        done.seconds,
+        rows / max(done.seconds, 1e-9),
+        f"; {failed} objects FAILED" if failed else "",
+    )
+    return ShardDone(number=done.number, rows=rows, failed=failed)
+
+
+def result_uri(place: str, number: int) -> str:
+    """Where the result of a shard lies."""
+    return f"{place}/results/{number:06}.json"
+
+
+def read_result(objects: ExactObjects, place: str, number: int) -> ShardResult | None:
+    """What became of a shard; None while that is not known."""
+    content = objects.store.read_bytes(result_uri(place, number))
+    return None if content is None else ShardResult.model_validate_json(content)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(version: ModelVersion, params: EngineParams) -> tuple[modeling.Classifier, TorchEngine]:
+    """The model in memory; kept, so that the shards of a run load it once a process."""
+    with work_folder("version") as folder:
+        classifier = modeling.load(model_registry().download(version, folder))
+    return classifier, TorchEngine(classifier, params.device, params.precision, params.batch_tokens)
+
+
+class ShardWork:
+    """Scores the objects of a shard. No two objects share a fate.
+
+    Args:
+        objects: the store.
+        run: that the shard is of.
+        pool: for requests, which wait more than they work.
+        folder: for outputs until they are uploaded.
+    """
+
+    def __init__(
+        self, objects: ExactObjects, run: ScoringRun, pool: ThreadPoolExecutor, folder: Path
+    ) -> None:
+        self._objects, self._run, self._pool, self._folder = objects, run, pool, folder
+
+    def score(
+        self, number: int, encoder: Encoder, engine: Engine, window_reviews: int
+    ) -> list[ObjectResult]:
+        """What became of each object, in the order of the shard.
+
+        Args:
+            number: of the shard.
+            encoder: the tokenization the model was trained with.
+            engine: gives the logits.
+            window_reviews: reviews planned together.
+        """
+        shard = read_shard(self._objects, self._run.place, number)
+        entries = [entry for bundle in shard.bundles for entry in bundle]
+        heads = dict(
+            zip(entries, in_order(self._pool, self._head, entries, 4 * _REQUESTS), strict=True)
+        )
+        results = {e: found for e in entries if (found := self._found(e, heads[e]))}
+        left = [b for b in shard.bundles if any(entry not in results for entry in b)]
+        fetched = in_order(self._pool, self._fetch, left, _BUNDLES_AHEAD)
+        items = (self._items(bundle) for bundle in fetched)
+        scored = scoring.score(items, encoder, engine, window_reviews)
+        writes: dict[Entry, Future[ObjectResult]] = {}
+        for index, entry in enumerate(entry for bundle in left for entry in bundle):
+            output = _Output(self._run, entry, self._folder / f"{index:06}", engine.label_names)
+            output.encode(scored)
+            writes[entry] = self._pool.submit(self._commit, output, heads[entry])
+            if len(writes) >= _WRITES_WAITING:
+                first = next(iter(writes))
+                results[first] = writes.pop(first).result()
+        results |= {entry: write.result() for entry, write in writes.items()}
+        return [results[entry] for entry in entries]
+
+    def _target(self, entry: Entry) -> str:
+        return self._run.part_uri(entry) if entry.parts > 1 else self._run.output_uri(entry.key)
+
+    def _head(self, entry: Entry) -> Head | None:
+        return self._objects.head(self._target(entry))
+
+    def _found(self, entry: Entry, head: Head | None) -> ObjectResult | None:
+        """What is scored already: in the state the input is in, by this version and configuration."""
+        if head is None or not is_scored(self._run, entry, head):
+            return None
+        return _result(entry, "found", Counts.from_metadata(head.metadata))
+
+    def _fetch(self, bundle: list[Entry]) -> list[tuple[Entry, IO[bytes] | DataError]]:
+        return [(entry, self._opened(entry)) for entry in bundle]
+
+    def _opened(self, entry: Entry) -> IO[bytes] | DataError:
+        try:
+            return self._objects.open(info(self._run, entry), *_range_of(entry))
+        except DataError as error:
+            return error
+
+    def _items(
+        self, bundle: list[tuple[Entry, IO[bytes] | DataError]]
+    ) -> Iterator[Review | End]:
+        """Reviews of each object, then its end."""
+        for entry, stream in bundle:
+            if isinstance(stream, DataError):
+                yield End(stream)
+                continue
+            with stream:
+                yield from self._reviews(entry, stream)
+
+    def _reviews(self, entry: Entry, stream: IO[bytes]) -> Iterator[Review | End]:
+        uri = self._run.input_uri(entry.key)
+        columns = self._run.columns
+        try:
+            rows = formats.decode(uri, stream, entry.span)
+            wanted = [columns.text, *(columns.keep if entry.part == 0 else ())]
+            for row in formats.with_columns(rows, wanted, uri):
+                yield scoring.to_review(row, columns)
+        except DataError as error:
+            yield End(error)
+        else:
+            yield End()
+
+    def _commit(self, output: "_Output", before: Head | None) -> ObjectResult:
+        """Write an object's rejects, and then its predictions: they are the sign that all of it is there."""
+        entry = output.entry
+        error = output.error or output.too_many_rejects()
+        if error is not None:
+            state = "overwritten" if isinstance(error, OverwrittenError) else "failed"
+            logger.warning("%s was not scored: %s", self._run.input_uri(entry.key), error)
+            output.discard()
+            return _result(entry, state, Counts(), str(error))
+        run = self._run
+        mark = mark_of(run, entry, output.counts)
+        rejected = run.part_uri(entry, "rejected") if entry.parts > 1 else run.rejected_uri(entry.key)
+        self._write_rejected(output, rejected, mark)
+        ours = self._objects.write(output.path, self._target(entry), mark, before)
+        output.discard()
+        return _result(entry, "scored" if ours else "outdated", output.counts)
+
+    def _write_rejected(self, output: "_Output", uri: str, mark: dict[str, str]) -> None:
+        there = self._objects.head(uri)
+        if output.counts.rows_rejected:
+            self._objects.write(output.rejected_path, uri, mark, there)
+        elif there and there.metadata.get(FINGERPRINT) != mark[FINGERPRINT]:
+            self._objects.store.delete(uri)  # of another version of the input
+
+
+def mark_of(run: ScoringRun, entry: Entry, counts: Counts) -> dict[str, str]:
+    """Metadata of an output, by which it is its own commit record."""
+    mark = {FINGERPRINT: run.fingerprint(entry), RUN: run.run, "input-etag": entry.etag}
+    return mark | counts.to_metadata()
+
+
+def is_scored(run: ScoringRun, entry: Entry, head: Head | None) -> bool:
+    """True when an output is of the input as it is now, by this version and configuration."""
+    if head is None or head.metadata.get(FINGERPRINT) != run.fingerprint(entry):
+        return False
+    return not run.rescore or head.metadata.get(RUN) == run.run
+
+
+def _range_of(entry: Entry) -> tuple[int, int | None]:
+    byte_range = entry.span.byte_range if entry.span else None
+    return byte_range or (0, None)
+
+
+def _result(entry: Entry, state: Any, counts: Counts, error: str = "") -> ObjectResult:
+    return ObjectResult(
+        key=entry.key,
+        etag=entry.etag,
+        part=entry.part,
+        parts=entry.parts,
+        state=state,
+        counts=counts,
+        error=error,
+    )
+
+
+class _Output:
+    """Predictions and rejects of one object (or part), on disk until they are uploaded."""
+
+    def __init__(
+        self, run: ScoringRun, entry: Entry, path: Path, label_names: list[str]
+    ) -> None:
+        self.entry, self.path, self.rejected_path = entry, path, path.with_suffix(".rejected")
+        self.error: DataError | None = None
+        self._run, self._label_names = run, label_names
+        self._labels: dict[str, int] = {}
+        self._reasons: dict[str, int] = {}
+
+    @property
+    def counts(self) -> Counts:
+        """Rows so far."""
+        out, rejected = sum(self._labels.values()), sum(self._reasons.values())
+        return Counts(
+            rows_in=out + rejected,
+            rows_out=out,
+            rows_rejected=rejected,
+            labels=self._labels,
+            reasons=self._reasons,
+        )
+
+    def encode(self, results: Iterator[Prediction | Review | End]) -> None:
+        """Take results up to the object's end."""
+        made = ["input", "row", "id", "label", "score"]
+        made += [f"probability_{name}" for name in self._label_names]
+        columns = [*made, *self._run.columns.keep, "model", "model_version"]
+        name = self._run.output_uri(self.entry.key)
+        with self.path.open("wb") as stream, self.rejected_path.open("wb") as rejected:
+            rows = self._rows(results, rejected)
+            try:
+                formats.encode(name, rows, columns, stream, header=self.entry.part == 0)
+            except UnwritableDataError as error:
+                for _ in rows:  # what is left of this object, so that the next one begins with its own
+                    pass
+                self.error = self.error or error
+
+    def _rows(
+        self, results: Iterator[Prediction | Review | End], rejected: IO[bytes]
+    ) -> Iterator[dict[str, Any]]:
+        uri = self._run.input_uri(self.entry.key)
+        for result in results:
+            if isinstance(result, End):
+                self.error = result.error
+                return
+            if isinstance(result, Review):
+                self._reasons[result.problem] = self._reasons.get(result.problem, 0) + 1
+                rejected.write(_rejected_line(uri, result))
+                continue
+            self._labels[result.label] = self._labels.get(result.label, 0) + 1
+            shares = zip(self._label_names, result.probabilities, strict=True)
+            yield {
+                "input": uri,
+                "row": result.review.row,
+                "id": result.review.id,
+                "label": result.label,
+                "score": round(result.score, 6),
+                **{f"probability_{name}": round(p, 6) for name, p in shares},
+                **dict(zip(self._run.columns.keep, result.review.kept, strict=True)),
+                "model": self._run.model.name,
+                "model_version": self._run.model.version,
+            }
+
+    def too_many_rejects(self) -> ValidationError | None:
+        """What is wrong with an object of which too much cannot be scored; of a part nothing can be said."""
+        counts = self.counts
+        if self.entry.parts > 1:
+            return None
+        return too_many_rejects(self._run, self.entry.key, counts)
+
+    def discard(self) -> None:
+        """Remove the files."""
+        self.path.unlink(missing_ok=True)
+        self.rejected_path.unlink(missing_ok=True)
+
+
+def too_many_rejects(run: ScoringRun, key: str, counts: Counts) -> ValidationError | None:
+    """What is wrong with an object of which a larger share cannot be scored than the form allows."""
+    if counts.rows_rejected <= run.max_rejected_share * counts.rows_in:
+        return None
+    reason, count = max(counts.reasons.items(), key=lambda item: item[1])
+    return ValidationError(
+        f"{counts.rows_rejected:,} of {counts.rows_in:,} rows cannot be scored, more than max_rejected_share allows; the "
+        f"most frequent reason ({count:,}): {reason}",
+        run.input_uri(key),
+        "check that it is the right file and the right text column; nothing of it was written",
+    )
+
+
+def _rejected_line(uri: str, review: Review) -> bytes:
+    raw = review.raw
+    if isinstance(raw, bytes):
+        raw = raw.decode("utf-8", "backslashreplace")
+    line = {
+        "input": uri,
+        "row": review.row,
+        "offset": review.offset,
+        "id": review.id,
+        "reason": review.problem,
+        "raw": raw or "",
+    }
+    return json.dumps(line, ensure_ascii=True).encode() + b"\n"
