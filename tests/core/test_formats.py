@@ -127,7 +127,11 @@ def test_a_quote_that_is_never_closed_is_an_error_and_not_a_shorter_file() -> No
     with pytest.raises(UnreadableDataError, match="quote of line 3 is never closed"):
         decoded("r.csv", b'id,text\n1,fine\n2,"never closed\n3,second\n4,third\n')
     rows = decoded("r.csv", b'id,text\n1,"odd"quote\n2,fine\n')
-    assert [r.values is None for r in rows] == [True, False] and "line 2" in rows[0].problem
+    assert [(r.values is None, r.raw) for r in rows] == [
+        (True, b'1,"odd"quote'),
+        (False, b"2,fine"),
+    ]
+    assert "odd quotes" in rows[0].problem and "1,fine" not in rows[0].problem
 
 
 def test_a_number_too_long_is_a_row_with_a_problem() -> None:

@@ -1,8 +1,12 @@
-"""What a file format has to do."""
+"""What a file format has to do, and what it speaks of: rows, and spans of rows."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
+
+LONGEST_RECORD = 16 * 1024 * 1024  # bytes; a longer one is passed over, not held in memory
+TOO_LONG = f"longer than {LONGEST_RECORD // 1024 // 1024} MiB"
+NOT_UTF8 = "not UTF-8"
 
 
 @dataclass(slots=True, frozen=True)
@@ -12,6 +16,38 @@ class Row:
     number: int  # counted from 1, without a header
     values: Mapping[str, Any] | None
     problem: str = ""
+    offset: int = 0  # bytes of the unpacked file before the record; in Parquet, rows before it
+    raw: bytes = b""  # as it stands in the file, without its line end; Parquet and too long: none
+
+
+@dataclass(slots=True, frozen=True)
+class Span:
+    """A part of a file, on record boundaries.
+
+    `Span(**dataclasses.asdict(span))` is the same span, also with JSON in between.
+    """
+
+    format: str
+    compression: str | None = None
+    first_row: int = 1  # number of its first record
+    rows: int | None = None  # None: to the end
+    offset: int = 0  # bytes of the unpacked file before it; in Parquet, row groups before it
+    end: int | None = None  # where the next one begins, in the same unit; None: to the end
+    columns: tuple[str, ...] | None = None  # of a format that has them in a header
+    line: int = 1  # the line of the file on which it begins, where a format counts them
+    alone: bool = False  # its bytes can be read without those of the rest
+
+    def __post_init__(self) -> None:
+        if self.columns is not None:  # a list, when it was JSON on the way
+            object.__setattr__(self, "columns", tuple(self.columns))
+
+    @property
+    def byte_range(self) -> tuple[int, int] | None:
+        """Start and end of the bytes `decode` wants of the object: exactly those, from a range read.
+
+        None when it wants the whole object, because it is compressed or Parquet. An empty range holds no row.
+        """
+        return (self.offset, self.end) if self.alone and self.end is not None else None
 
 
 class LeftOpen:
@@ -29,12 +65,32 @@ class LeftOpen:
 class Format(Protocol):
     """Rows from bytes and bytes from rows; decode after encode gives the same values."""
 
-    def decode(self, stream: IO[bytes]) -> Iterator[Row]:
-        """Rows in file order. Raises OSError or ValueError where the file as a whole is not readable."""
+    by_bytes: bool
+    """Encoded parts laid end to end are the whole, and a span of bytes can be read without the rest."""
+
+    def decode(self, stream: IO[bytes], span: Span | None = None) -> Iterator[Row]:
+        """Rows in file order. Raises OSError or ValueError where the file as a whole is not readable.
+
+        Args:
+            stream: at its start; with a span and where `by_bytes`, at the span's first byte.
+            span: only these rows; more may follow them.
+        """
         ...
 
     def encode(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], stream: IO[bytes]
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        columns: Sequence[str],
+        stream: IO[bytes],
+        header: bool = True,
     ) -> None:
         """Write rows that have exactly `columns`. Deterministic. Does not close the stream."""
+        ...
+
+    def cut(self, stream: IO[bytes], part_bytes: int, whole: Span) -> Iterator[Span]:
+        """Spans that together are `whole`, each of at least `part_bytes` but for the last; at least one."""
+        ...
+
+    def join(self, parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
+        """Write the rows of encoded parts as one file. Deterministic. Does not close the streams."""
         ...

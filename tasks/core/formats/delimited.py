@@ -9,69 +9,124 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from tasks.core.formats.base import Row
-
-_LONGEST_FIELD = (
-    64 * 1024 * 1024
-)  # characters; the default of 128 KiB is less than a long review's page
+from tasks.core.formats.base import LONGEST_RECORD, NOT_UTF8, TOO_LONG, Row, Span
+from tasks.core.formats.physical_lines import Lines
+from tasks.core.formats.spans import concatenated, grouped
+from tasks.core.formats.values import cell
 
 
 class Csv:
     """A row with too few or too many fields, or that is not UTF-8, is a row with a problem."""
 
+    by_bytes = True
+
     def __init__(self, delimiter: str) -> None:
         self._delimiter = delimiter
 
-    def decode(self, stream: IO[bytes]) -> Iterator[Row]:
-        csv.field_size_limit(_LONGEST_FIELD)
-        text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-        reader = csv.reader(text, delimiter=self._delimiter, strict=True)
-        try:
-            header = next(reader, None)
-            if not header:
-                raise ValueError("the file is empty; a header row is expected")
-            yield from self._rows(reader, header)
-        except csv.Error as error:
-            raise ValueError(f"line {reader.line_num}: {error}") from error
-        finally:
-            text.detach()  # or it closes the stream, which is not its own
-
-    @staticmethod
-    def _rows(reader: Any, header: list[str]) -> Iterator[Row]:
-        number = 0
-        while True:
-            begins = reader.line_num + 1
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                if "unexpected end" in str(error):
-                    raise ValueError(f"the quote of line {begins} is never closed") from error
-                number += 1
-                yield Row(number, None, f"line {reader.line_num}: {error}")
-                continue
-            if not fields:
-                continue
-            number += 1
-            if len(fields) != len(header):
-                yield Row(number, None, f"{len(fields)} fields where the header has {len(header)}")
-            elif any(
-                "\udc80" <= c <= "\udcff" for field in fields if not field.isascii() for c in field
-            ):
-                yield Row(number, None, "not UTF-8")
-            else:
-                yield Row(number, dict(zip(header, fields, strict=True)))
+    def decode(self, stream: IO[bytes], span: Span | None = None) -> Iterator[Row]:
+        return iter(_Reader(stream, self._delimiter, span))
 
     def encode(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], stream: IO[bytes]
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        columns: Sequence[str],
+        stream: IO[bytes],
+        header: bool = True,
     ) -> None:
         buffer = io.StringIO()
         writer = csv.writer(buffer, delimiter=self._delimiter, lineterminator="\r\n")
-        writer.writerow(columns)
+        if header:
+            writer.writerow(columns)
         for row in rows:
-            writer.writerow([row[c] for c in columns])
+            writer.writerow([cell(row[c]) for c in columns])
             stream.write(buffer.getvalue().encode("utf-8", "backslashreplace"))
             buffer.seek(0)
             buffer.truncate()
         stream.write(buffer.getvalue().encode())  # the header, when there was no row
+
+    def cut(self, stream: IO[bytes], part_bytes: int, whole: Span) -> Iterator[Span]:
+        reader = _Reader(stream, self._delimiter, None)
+        begin = reader.begin(whole)
+        starts = ((row.offset, reader.row_line) for row in reader)
+        yield from grouped(starts, lambda: (reader.offset, reader.number), part_bytes, begin)
+
+    def join(self, parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
+        concatenated(parts, stream)
+
+
+class _Reader:
+    """The records of a stream, and where the reading stands."""
+
+    def __init__(self, stream: IO[bytes], delimiter: str, span: Span | None) -> None:
+        csv.field_size_limit(4 * LONGEST_RECORD)  # `Lines` keeps the limit
+        self._lines = Lines(stream, delimiter, at_start=span is None)
+        self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
+        self.number = span.first_row - 1 if span else 0  # of the last row
+        self.offset = span.offset if span else self._lines.passed  # of the next record
+        self.row_line = 1  # on which the last row begins
+        self._lines_before = span.line - 1 if span else 0
+        self._header = span.columns if span else None
+
+    def begin(self, whole: Span) -> Span:
+        """Reads the header: `whole` from the first record on."""
+        self._header = self._read_header()
+        return Span(
+            whole.format,
+            whole.compression,
+            offset=self.offset,
+            columns=self._header,
+            line=self._reader.line_num + 1,
+            alone=whole.alone,
+        )
+
+    def __iter__(self) -> Iterator[Row]:
+        header = self._header or self._read_header()
+        while (record := self._next()) is not None:
+            fields, problem, size, raw = record
+            offset, self.offset = self.offset, self.offset + size
+            if not fields and not problem:  # a blank line
+                continue
+            self.number += 1
+            if not problem and len(fields) != len(header):
+                problem = f"{len(fields)} fields where the header has {len(header)}"
+            values = None if problem else dict(zip(header, fields, strict=True))
+            yield Row(self.number, values, problem, offset, raw)
+
+    def _next(self) -> tuple[list[str], str, int, bytes] | None:
+        """Fields, problem, size and bytes of the next record; None after the last."""
+        self.row_line = self._lines_before + self._reader.line_num + 1
+        fields, problem = [], ""
+        try:
+            fields = next(self._reader)
+        except StopIteration:
+            return None
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                raise ValueError(f"the quote of line {self.row_line} is never closed") from error
+            problem = f"odd quotes: {error}"
+        size, raw, is_text = self._lines.taken()
+        if size > LONGEST_RECORD:
+            return [], TOO_LONG, size, b""
+        return fields, problem if is_text else NOT_UTF8, size, raw
+
+    def _read_header(self) -> tuple[str, ...]:
+        while (record := self._next()) is not None:
+            fields, problem, size, _ = record
+            self.offset += size
+            if problem:
+                raise ValueError(f"the header in line {self.row_line} is not readable: {problem}")
+            if fields:
+                return _names(fields)
+        raise ValueError("the file is empty; a header row is expected")
+
+
+def _names(fields: list[str]) -> tuple[str, ...]:
+    """Column names; one without a name, as data frames write their index, is called after its position."""
+    names: list[str] = []
+    for position, field in enumerate(fields, start=1):
+        name = field or f"column_{position}"
+        if name in names:
+            shown = name if len(name) <= 40 else f"{name[:12]}..."
+            raise ValueError(f"two columns of the header are called {shown!r}; rename one")
+        names.append(name)
+    return tuple(names)

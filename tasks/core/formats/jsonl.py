@@ -4,38 +4,98 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from tasks.core.formats.base import Row
+from tasks.core.formats.base import LONGEST_RECORD, NOT_UTF8, TOO_LONG, Row, Span
+from tasks.core.formats.spans import concatenated, grouped
+from tasks.core.formats.values import json_text
 
 _BOM = b"\xef\xbb\xbf"
+_CHUNK = 1024 * 1024
+
+
+class _Lines:
+    """Lines of a stream that are not blank, with their offsets; None for a line that is too long to be held."""
+
+    def __init__(self, stream: IO[bytes], offset: int) -> None:
+        self._stream, self.offset = stream, offset  # of the next line
+        self.count = 0
+
+    def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
+        begun, chunk = b"", b"."
+        while chunk:
+            chunk = self._stream.read(_CHUNK)
+            lines = (begun + chunk).split(b"\n")
+            begun = lines.pop() if chunk else b""
+            for line in lines:
+                if not _is_blank(line):
+                    self.count += 1
+                    yield self.offset, line if len(line) <= LONGEST_RECORD else None
+                self.offset += len(line) + 1
+            if len(begun) > LONGEST_RECORD:
+                self.count += 1
+                yield self.offset, None
+                begun = self._after_line(len(begun))
+        self.offset -= 1  # the last line has no end
+
+    def _after_line(self, passed: int) -> bytes:
+        """What was read beyond the end of a line of which `passed` bytes are read."""
+        while chunk := self._stream.read(_CHUNK):
+            if (at := chunk.find(b"\n")) >= 0:
+                self.offset += passed + at + 1
+                return chunk[at + 1 :]
+            passed += len(chunk)
+        self.offset += passed
+        return b""
+
+
+def _is_blank(line: bytes) -> bool:
+    return not line or line.isspace() or (line[:3] == _BOM and not line[3:].strip())
 
 
 class JsonLines:
     """Blank lines are skipped and not counted; a line that is not a JSON object is a row with a problem."""
 
-    def decode(self, stream: IO[bytes]) -> Iterator[Row]:
-        number = 0
-        for line in stream:
-            line = line.removeprefix(_BOM) if number == 0 else line
-            if line.strip():
-                number += 1
-                yield self._row(number, line)
+    by_bytes = True
+
+    def decode(self, stream: IO[bytes], span: Span | None = None) -> Iterator[Row]:
+        number, begin = (span.first_row - 1, span.offset) if span else (0, 0)
+        for offset, line in _Lines(stream, begin):
+            number += 1
+            if line is None:
+                yield Row(number, None, TOO_LONG, offset)
+                continue
+            raw = line[:-1] if line[-1] == 13 else line  # \r\n
+            values, problem = self._parsed(raw)
+            yield Row(number, values, problem, offset, raw)
 
     @staticmethod
-    def _row(number: int, line: bytes) -> Row:
+    def _parsed(line: bytes) -> tuple[dict[str, Any] | None, str]:
         try:
-            values = json.loads(line)
+            # pairs of surrogates written as two 3-byte sequences: wrong, but some systems do
+            values = json.loads(line.removeprefix(_BOM).decode("utf-8", "surrogatepass"))
         except UnicodeDecodeError:
-            return Row(number, None, "not UTF-8")
-        except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError
-            return Row(number, None, "not JSON")
-        if not isinstance(values, dict):
-            return Row(number, None, "not a JSON object")
-        return Row(number, values)
+            return None, NOT_UTF8
+        except RecursionError:
+            return None, "nested too deeply"
+        except ValueError:  # also a number of 5,000 digits
+            return None, "not JSON"
+        return (values, "") if isinstance(values, dict) else (None, "not a JSON object")
 
     def encode(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], stream: IO[bytes]
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        columns: Sequence[str],
+        stream: IO[bytes],
+        header: bool = True,
     ) -> None:
         for row in rows:
-            line = json.dumps({c: row[c] for c in columns}, ensure_ascii=False)
+            line = json_text({c: row[c] for c in columns})
             # a lone surrogate cannot be UTF-8; JSON's own escape carries it
             stream.write(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def cut(self, stream: IO[bytes], part_bytes: int, whole: Span) -> Iterator[Span]:
+        lines = _Lines(stream, 0)
+        starts = ((offset, 1) for offset, _ in lines)
+        yield from grouped(starts, lambda: (lines.offset, lines.count), part_bytes, whole)
+
+    def join(self, parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
+        concatenated(parts, stream)

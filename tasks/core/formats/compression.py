@@ -1,0 +1,89 @@
+"""Compression of whole files: told by the first bytes, not by the name. Several compressed members make one file."""
+
+import contextlib
+import io
+from collections.abc import Generator
+from typing import IO, Any
+
+import pyarrow as pa
+
+from tasks.core.errors import UnreadableDataError
+from tasks.core.formats.base import LeftOpen
+
+COMPRESSIONS = {"gz": "gzip", "zst": "zstd", "zstd": "zstd", "bz2": "bz2"}
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+
+MOST_UNPACKED = 256 * 1024 * 1024  # bytes; more only of a file that is not shrunk beyond measure
+MOST_SHRUNK = 200  # times
+_EMPTY_BZ2_BYTES = 14
+
+
+def compression_of(head: bytes) -> str | None:
+    """How a file that begins so is compressed."""
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def unpacked(name: str, stream: IO[bytes], compression: str | None) -> IO[bytes]:
+    """The content of a stream that stands at its start; reading it raises OSError where a member is cut or damaged."""
+    return (
+        stream
+        if compression is None
+        else io.BufferedReader(_Unpacked(name, stream, compression), 1 << 20)
+    )
+
+
+class _Unpacked(io.RawIOBase):
+    """Unpacks, and stops at a file made to fill the disk or the memory."""
+
+    def __init__(self, name: str, stream: IO[bytes], compression: str) -> None:
+        self._name, self._bytes = name, 0
+        begin = stream.tell()
+        self._packed_bytes = stream.seek(0, io.SEEK_END) - begin
+        stream.seek(begin)
+        source = pa.PythonFile(LeftOpen(stream), "r")
+        self._source: Any = pa.CompressedInputStream(source, compression)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._source.readinto(buffer)
+        self._bytes += count
+        if self._bytes > max(MOST_UNPACKED, MOST_SHRUNK * self._packed_bytes):
+            raise UnreadableDataError(
+                f"The file unpacks to more than {MOST_SHRUNK} times its {self._packed_bytes:,} bytes, as files do that "
+                "are made to fill a disk",
+                self._name,
+                "unpack it elsewhere and look; give it uncompressed if it is as it should be",
+            )
+        return count
+
+
+def unpacked_head(head: bytes, compression: str | None, size: int) -> bytes:
+    """The first bytes of the content, as far as the first bytes of the file tell."""
+    if compression is None:
+        return head[:size]
+    source: Any = pa.CompressedInputStream(pa.BufferReader(head), compression)
+    content = b""
+    with contextlib.suppress(pa.ArrowException, OSError):  # it ends in the middle, of course
+        while len(content) < size and (piece := source.read(1024)):
+            content += piece
+    return content
+
+
+@contextlib.contextmanager
+def packed(stream: IO[bytes], compression: str | None) -> Generator[IO[bytes]]:
+    """A stream whose content goes compressed into `stream`, as one member."""
+    if compression is None:
+        yield stream
+        return
+    with pa.CompressedOutputStream(pa.PythonFile(LeftOpen(stream), "w"), compression) as sink:
+        yield sink
+
+
+def is_empty_member(part: IO[bytes], compression: str | None) -> bool:
+    """True of a bz2 member without content: it may not stand among others."""
+    begin = part.tell()
+    size = part.seek(0, io.SEEK_END) - begin
+    part.seek(begin)
+    return compression == "bz2" and size == _EMPTY_BZ2_BYTES

@@ -1,0 +1,212 @@
+"""What a file is: told by its content where that is certain, else by its name; an error where the two cannot be one."""
+
+import codecs
+import json
+import re
+from dataclasses import dataclass
+
+from tasks.core.errors import UnreadableDataError
+from tasks.core.formats.compression import compression_of, unpacked_head
+from tasks.core.formats.names import said_by
+
+HEAD_BYTES = 1024 * 1024  # of a file, to tell what it is: a block of bz2 and more
+_LOOKED_AT = 64 * 1024  # of its content
+
+_UTF8 = "save it as UTF-8"
+_FOREIGN = {
+    b"\xff\xfe\x00\x00": ("text in UTF-32", _UTF8),
+    b"\x00\x00\xfe\xff": ("text in UTF-32", _UTF8),
+    b"\xff\xfe": ("text in UTF-16", _UTF8),
+    b"\xfe\xff": ("text in UTF-16", _UTF8),
+    b"PARE": ("an encrypted Parquet file", "write it without encryption; the store can encrypt it"),
+    b"%PDF-": ("a PDF document", "export its reviews as JSON Lines, CSV or Parquet"),
+    b"PK": ("a zip archive or an Excel workbook", "unpack it, or save the sheet as CSV (UTF-8)"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel or Word file", "save the sheet as CSV (UTF-8)"),
+    b"\xfd7zXZ\x00": ("compressed with xz", "compress it with gzip, zstd or bzip2"),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "unpack it"),
+    b"\x04\x22\x4d\x18": ("compressed with lz4", "compress it with gzip, zstd or bzip2"),
+    b"Obj\x01": ("an Avro file", "convert it to Parquet"),
+    b"ARROW1": ("an Arrow file", "convert it to Parquet"),
+    b"ORC": ("an ORC file", "convert it to Parquet"),
+    b"SQLite format 3": ("an SQLite database", "export the table as CSV or JSON Lines"),
+}
+_PAGE = re.compile(rb"(?:<\?xml|<!doctype|<html|<error)\b", re.IGNORECASE)
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
+_OBJECT_BEGINS = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:')
+_ARRAY_OF_OBJECTS = re.compile(rb"\[\s*(?:\{|$)")
+_SEPARATORS = {b"\t": "tabs", b",": "commas", b";": "semicolons", b"|": "bars"}
+_DELIMITED = {"csv": b",", "tsv": b"\t"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a file is."""
+
+    format: str  # a key of FORMATS
+    compression: str | None = None
+    said: str | None = None  # the format its name says, where it says one
+
+
+def detect(name: str, head: bytes) -> Kind:
+    """What a file is.
+
+    Args:
+        name: file name or key.
+        head: its first `HEAD_BYTES`, or all of it if it is shorter.
+    Raises:
+        UnreadableDataError: it is nothing we read, or not what its name says.
+    """
+    compression, said = compression_of(head), said_by(name)[0]
+    content = unpacked_head(head, compression, _LOOKED_AT)
+    if content.startswith(b"PAR1"):
+        return Kind("parquet", compression, said)
+    _refuse_foreign(name, content, compression)
+    text = _Text(content)
+    if _is_jsonl(name, text, said):
+        return Kind("jsonl", compression, said)
+    if said == "parquet" and text.lines:
+        raise _error(name, "Not readable as parquet: it does not begin as Parquet files do")
+    if said == "jsonl":
+        _refuse_delimited(name, text)
+    if said in _DELIMITED:
+        _refuse_other_separator(name, text, said)
+    return Kind(said or _delimited(name, text), compression, said)
+
+
+class _Text:
+    """The first lines of a text, without blank ones; the last may be cut off."""
+
+    def __init__(self, content: bytes) -> None:
+        content = content.removeprefix(b"\xef\xbb\xbf")
+        self.lines = [line.strip(b"\r\n") for line in content.splitlines() if line.strip()]
+        self.first = self.lines[0].strip() if self.lines else b""
+
+
+def _refuse_foreign(name: str, content: bytes, compression: str | None) -> None:
+    for magic, (what, fix) in _FOREIGN.items():
+        if content.startswith(magic):
+            raise _error(name, f"The file is {what}, which is not read here", fix)
+    if compression and compression_of(content):
+        raise _error(name, "The file is compressed twice", "unpack it once")
+    if compression and content[257:262] == b"ustar":
+        raise _error(name, "The file is a tar archive, which is not read here", "unpack it")
+    if _PAGE.match(content.removeprefix(b"\xef\xbb\xbf").lstrip()[:20]):
+        raise _error(
+            name,
+            "The file is an HTML or XML page and holds no table; it may be an error page of the server it came from",
+            "fetch it again and look at it",
+        )
+    if _is_binary(content):
+        raise _error(
+            name,
+            "The file is neither text nor any other format that is read here",
+            "give JSON Lines, CSV, TSV (UTF-8) or Parquet",
+        )
+
+
+def _is_binary(content: bytes) -> bool:
+    if content.count(0) > len(content) // 5:
+        return True
+    controls = len(content) - len(content.translate(None, _CONTROL))
+    return controls > len(content) // 20 and not _is_utf8(content)
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(content)  # may end within a character
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_jsonl(name: str, text: _Text, said: str | None) -> bool:
+    """Whether the content is surely JSON Lines. Raises where it is JSON of another shape."""
+    if text.first.startswith(b"{"):
+        if _is_object(text.first) or _OBJECT_BEGINS.match(text.first):
+            return True
+        if text.first == b"{" and said in (None, "jsonl"):
+            raise _error(
+                name,
+                "The file is JSON written over several lines; one object a line is needed",
+                "rewrite it, with `jq -c .` for example",
+            )
+    others = any(line.lstrip().startswith(b"{") for line in text.lines[1:])
+    if said == "jsonl" and others and _is_json(text.first):
+        return False  # a bad first row
+    if text.first.startswith(b"[") and (
+        said in (None, "jsonl") or _ARRAY_OF_OBJECTS.match(text.first)
+    ):
+        raise _error(
+            name,
+            "The file is one JSON array; one object a line is needed",
+            "rewrite it, with `jq -c '.[]'` for example",
+        )
+    return False
+
+
+def _refuse_delimited(name: str, text: _Text) -> None:
+    """Raises where a file that is said to be JSON Lines is a table with a header."""
+    if any(line.lstrip().startswith(b"{") for line in text.lines):
+        return
+    separator = _separator(text)
+    if separator:
+        raise _error(
+            name,
+            f"The name says JSON Lines, but no line begins a JSON object and {_SEPARATORS[separator]} separate fields",
+            "let the name end in .csv or .tsv if it is a table with a header",
+        )
+
+
+def _refuse_other_separator(name: str, text: _Text, said: str) -> None:
+    """Raises where the header has another separator than the name says, and not the one that it says."""
+    first = text.first.lower()
+    found = first[4:5] if first.startswith(b"sep=") else _separator(text)
+    if first.startswith(b"sep=") or (
+        found and found != _DELIMITED[said] and _DELIMITED[said] not in first
+    ):
+        called = _SEPARATORS.get(found, "other characters")
+        fits = next((kind for kind, mark in _DELIMITED.items() if mark == found), None)
+        raise _error(
+            name,
+            f"The name says {said.upper()}, but {called} separate the fields",
+            f"let the name end in .{fits}"
+            if fits and not first.startswith(b"sep=")
+            else "save it with commas between the fields and the header in the first line",
+        )
+
+
+def _separator(text: _Text) -> bytes:
+    """What separates the fields of the first two lines, or nothing."""
+    lines = text.lines[:2]
+    return next((mark for mark in _SEPARATORS if lines and all(mark in x for x in lines)), b"")
+
+
+def _delimited(name: str, text: _Text) -> str:
+    """CSV or TSV, by the header."""
+    separator = _separator(text)
+    for kind, mark in _DELIMITED.items():
+        if separator == mark:
+            return kind
+    raise _error(
+        name,
+        "Cannot tell the format of this file from its name or its content",
+        "let its name end in .jsonl, .csv, .tsv or .parquet",
+    )
+
+
+def _is_object(line: bytes) -> bool:
+    return _is_json(line) and line.startswith(b"{")
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _error(
+    name: str, what: str, fix: str = "check that it is the right file"
+) -> UnreadableDataError:
+    return UnreadableDataError(what, name, fix)

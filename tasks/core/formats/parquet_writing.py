@@ -1,0 +1,140 @@
+"""Parquet, written a row group at a time.
+
+Of what types a column is shows only when all of its values have been seen: the first sixteen thousand may be null. So
+rows are written to a part file as long as they are of the same types and to another when they are not; parts are then
+merged, group by group, into one file with the types that suit all.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.formats.base import LeftOpen
+from tasks.core.formats.values import as_text
+from tasks.core.texts import encodable
+
+Schema = Table = Array = DataType = RecordBatch = ChunkedArray = (
+    Any  # pyarrow's, which has no types
+)
+
+_ROWS_A_GROUP = 16_384
+_CHARACTERS_A_GROUP = 64 * 1024 * 1024
+_UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+def written(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], open_part: Callable[[], IO[bytes]]
+) -> list[IO[bytes]]:
+    """Part files that hold the rows in order, each of one schema, at their start; at least one."""
+    tables = (_table(chunk, columns) for chunk in _chunks(rows))
+    parts = list[IO[bytes]]()
+    for schema, alike in itertools.groupby(tables, lambda table: table.schema):
+        parts.append(open_part())
+        with _writer(parts[-1], schema) as writer:
+            for table in alike:
+                writer.write_table(table)
+        parts[-1].seek(0)
+    return parts
+
+
+def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Rows of one row group each; an empty list where there is no row at all."""
+    chunk, size, any_row = list[Mapping[str, Any]](), 0, False
+    for row in rows:
+        any_row = True
+        chunk.append(row)
+        size += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(chunk) >= _ROWS_A_GROUP or size >= _CHARACTERS_A_GROUP:
+            yield chunk
+            chunk, size = [], 0
+    if chunk or not any_row:
+        yield chunk
+
+
+def merged(parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
+    """Write the rows of several Parquet files as one; one row group of each is held at a time."""
+    files = [pq.ParquetFile(part) for part in parts]
+    filled = [file for file in files if file.metadata.num_rows] or files[:1]
+    schema = pa.schema(
+        [(name, _common_type(name, filled)) for name in filled[0].schema_arrow.names]
+    )
+    with _writer(stream, schema) as writer:
+        for file in filled:
+            for group in range(file.num_row_groups):
+                writer.write_table(_cast(file.read_row_group(group), schema))
+
+
+def _writer(stream: IO[bytes], schema: Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(pa.PythonFile(LeftOpen(stream), "w"), schema, compression="zstd")
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
+    if not rows:
+        return pa.table({c: pa.array([], pa.string()) for c in columns})
+    return pa.table({c: _array([_storable(row[c]) for row in rows]) for c in columns})
+
+
+def _array(values: list[Any]) -> Array:
+    """The values in the type that suits them; as texts where none does."""
+    try:
+        array = pa.array(values)
+        if _can_be_stored(array.type):
+            return array
+    except _UNFIT:
+        pass
+    return _texts(values)
+
+
+def _texts(values: Iterable[Any]) -> Array:
+    return pa.array([as_text(value) for value in values], pa.string())
+
+
+def _storable(value: Any) -> Any:
+    """The value with texts that UTF-8 can hold, at any depth."""
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, Mapping):
+        return {encodable(str(key)): _storable(inner) for key, inner in value.items()}
+    return [_storable(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _can_be_stored(kind: DataType) -> bool:
+    """False for a struct without fields: Parquet has none."""
+    if pa.types.is_struct(kind):
+        return kind.num_fields > 0 and all(_can_be_stored(field.type) for field in kind)
+    return not pa.types.is_list(kind) or _can_be_stored(kind.value_type)
+
+
+def _common_type(name: str, files: Sequence[pq.ParquetFile]) -> DataType:
+    """A type to which every value of a column can be brought without loss; string in the end."""
+    types = list(dict.fromkeys(file.schema_arrow.field(name).type for file in files))
+    if len(types) == 1:
+        return types[0]
+    schemas = [pa.schema([(name, kind)]) for kind in types]
+    try:
+        wanted = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+        for batch in _batches(name, files):
+            batch.column(0).cast(wanted)
+    except _UNFIT:
+        return pa.string()
+    return wanted
+
+
+def _batches(name: str, files: Sequence[pq.ParquetFile]) -> Iterator[RecordBatch]:
+    for file in files:
+        yield from file.iter_batches(columns=[name])
+
+
+def _cast(table: Table, schema: Schema) -> Table:
+    return pa.table(
+        [_as_type(table.column(field.name), field.type) for field in schema], schema=schema
+    )
+
+
+def _as_type(column: ChunkedArray, kind: DataType) -> Any:
+    if column.type == kind:
+        return column
+    return _texts(column.to_pylist()) if pa.types.is_string(kind) else column.cast(kind)

@@ -1,0 +1,94 @@
+"""The lines of a delimited file as the csv reader takes them, with their bytes, in flat memory."""
+
+import re
+from collections.abc import Iterator
+from typing import IO
+
+from tasks.core.formats.base import LONGEST_RECORD
+
+_BOM = b"\xef\xbb\xbf"
+_CHUNK = 1024 * 1024
+_END = re.compile(rb"\r\n|\r|\n")
+
+
+class Lines:
+    """Lines that end in \\n, \\r\\n or \\r, decoded; `taken` says which bytes the csv reader took for its last record.
+
+    Of a record that grows too long only an outline is handed on, in which every run of quotes and of anything else is
+    shortened so that the reader finds the end of the record where it would have found it.
+    """
+
+    def __init__(self, stream: IO[bytes], delimiter: str, at_start: bool) -> None:
+        self._stream = stream
+        self._chunk = stream.read(_CHUNK)
+        self.passed = len(_BOM) if at_start and self._chunk.startswith(_BOM) else 0
+        self._chunk = self._chunk[self.passed :]
+        self._record: list[bytes] = []
+        self._size, self._is_text = 0, True
+        self._outlined = 0  # length of the outline of this record so far
+        self._run = re.compile(b'"+|[^"\r\n]+')
+        self._delimiter = delimiter.encode()
+
+    def taken(self) -> tuple[int, bytes, bool]:
+        """Size, bytes without the line end (none if too long), and whether it is UTF-8; the next record begins."""
+        record, is_text = self._record, self._is_text
+        raw = record[0] if len(record) == 1 else b"".join(record)
+        self._record, self._is_text, self._outlined = [], True, 0
+        return self._size, raw.rstrip(b"\r\n"), is_text
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._pieces():
+            if self._record:  # inside quotes: the record goes on
+                self._size += len(line)
+            else:
+                self._size = len(line)
+            if self._size > LONGEST_RECORD:
+                self._record = [b""]
+                yield self._whole_outline(line)
+                continue
+            self._record.append(line)
+            try:
+                text = line.decode()
+            except UnicodeDecodeError:
+                text = line.decode("utf-8", "surrogateescape")
+                self._is_text = False
+            yield text
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Lines with their ends; a line that is too long comes without its end, which is still to be read."""
+        begun, chunk = b"", self._chunk
+        self._chunk = b""
+        while chunk:
+            lines = (begun + chunk).splitlines(keepends=True)
+            begun = b"" if lines[-1].endswith(b"\n") else lines.pop()  # \r may be half an end
+            yield from lines
+            if len(begun) > LONGEST_RECORD and not begun.endswith(b"\r"):
+                yield begun
+                begun, self._chunk = self._chunk, b""
+            chunk = self._stream.read(_CHUNK)
+            if not chunk and begun:
+                yield from begun.splitlines(keepends=True)
+
+    def _whole_outline(self, line: bytes) -> str:
+        """The outline of a line, read to its end if that is still to be read."""
+        outline = self._outline(line)
+        while not line.endswith((b"\n", b"\r")) and (chunk := self._stream.read(_CHUNK)):
+            end = _END.search(chunk)
+            line = chunk[: end.end()] if end else chunk
+            self._chunk = chunk[end.end() :] if end else b""
+            self._size += len(line)
+            outline = self._outline(outline + line)
+        self._outlined += len(outline)
+        if self._outlined > LONGEST_RECORD:
+            raise ValueError(f"a record of more than {self._size} bytes; a quote is never closed")
+        return outline.decode("latin-1")
+
+    def _outline(self, line: bytes) -> bytes:
+        return self._run.sub(self._shortened, line)
+
+    def _shortened(self, run: re.Match[bytes]) -> bytes:
+        found = run[0]
+        if found[:1] == b'"':  # inside quotes only their parity matters
+            return b'"' if len(found) % 2 else b'""'
+        ends = (found[:1], found[-1:])
+        return b"".join(self._delimiter if end == self._delimiter else b"x" for end in ends)

@@ -1,0 +1,16 @@
+"""Every file format there is. A new one is a file beside this and an entry here."""
+
+from tasks.core.formats.base import Format
+from tasks.core.formats.delimited import Csv
+from tasks.core.formats.jsonl import JsonLines
+from tasks.core.formats.parquet import Parquet
+
+FORMATS: dict[str, Format] = {
+    "jsonl": JsonLines(),
+    "csv": Csv(","),
+    "tsv": Csv("\t"),
+    "parquet": Parquet(),
+}
+EXTENSIONS = {"json": "jsonl", "ndjson": "jsonl", "pq": "parquet"} | {
+    name: name for name in FORMATS
+}

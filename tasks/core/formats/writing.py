@@ -1,0 +1,61 @@
+"""Files written: whole, or as parts that are joined."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
+
+from tasks.core.formats.compression import is_empty_member, packed, unpacked
+from tasks.core.formats.names import format_of
+from tasks.core.formats.registry import FORMATS
+
+
+def encode(
+    name: str,
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    stream: IO[bytes],
+    header: bool = True,
+) -> None:
+    """Write rows to a stream in the format and compression that `name` says. The same rows give the same bytes.
+
+    Args:
+        name: of the file to be.
+        rows: each with a value for each column.
+        columns: in their order.
+        stream: binary; stays open.
+        header: False for a part of a file that is joined behind another.
+    """
+    kind, compression = format_of(name)
+    with packed(stream, compression) as sink:
+        FORMATS[kind].encode(rows, columns, sink, header)
+
+
+def join(name: str, parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
+    """Write one file of parts that were encoded under the same name, in their order. The same parts, the same bytes.
+
+    Args:
+        name: of the file to be; it says format and compression, as in `encode`.
+        parts: seekable streams at their start; all but the first encoded with header=False.
+        stream: binary; stays open.
+    """
+    kind, compression = format_of(name)
+    if FORMATS[kind].by_bytes:  # compressed parts become members of one file
+        filled = [part for part in parts if not is_empty_member(part, compression)]
+        FORMATS[kind].join(filled or parts[:1], stream)
+        return
+    with contextlib.ExitStack() as opened, packed(stream, compression) as sink:
+        FORMATS[kind].join([_plain(name, part, compression, opened) for part in parts], sink)
+
+
+def _plain(
+    name: str, part: IO[bytes], compression: str | None, opened: contextlib.ExitStack
+) -> IO[bytes]:
+    """The part, unpacked into a temporary file if it is compressed as a whole."""
+    if compression is None:
+        return part
+    file: IO[bytes] = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    shutil.copyfileobj(unpacked(name, part, compression), file, 1 << 20)
+    file.seek(0)
+    return file
