@@ -14,8 +14,8 @@ from flows.score import score
 from tasks.connect import object_store
 from tasks.core import formats
 from tasks.core.records import Record
-from tasks.core.training import TrainingParams
 from tasks.core.score_results import ScoreSummary
+from tasks.core.training import TrainingParams
 from tasks.settings import read_settings
 
 TEXTBOOK = "The movie was fantastic! I enjoyed every moment of it."
@@ -40,9 +40,7 @@ def demo(params: RetrainParams, score_params: ScoreParams) -> Demonstrated:
         version = retrained.version.version
         score_params = score_params.model_copy(update={"model_version": version})
     scored = score(score_params)
-    return Demonstrated(
-        retrained=retrained, scored=scored, sentences=read_answers(scored.root)
-    )
+    return Demonstrated(retrained=retrained, scored=scored, sentences=read_answers(scored.root))
 
 
 @task(cache_policy=NO_CACHE)

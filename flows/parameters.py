@@ -173,7 +173,7 @@ class ScoreParams(Form):
         default=1,
         ge=1,
         le=256,
-        description="Runs that share the work, on the pool of NIGHTSHIFT_SCORING_DEPLOYMENT or on Ray or Dask; 1: this run "
-        "does it all.",
+        description="Runs that share the work, on the pool of NIGHTSHIFT_SCORING_DEPLOYMENT or on Ray or Dask; 1: "
+        "this run does it all.",
     )
     engine: EngineParams = Field(default=EngineParams(), description="How the model is run.")

@@ -49,8 +49,8 @@ def show_scored(console: Console, result: "ScoreSummary") -> None:
     shares = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.labels.items()))
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.reasons.items()))
     console.print(
-        f"Scored {counts.rows_out:,} of {counts.rows_in:,} reviews in {result.scored:,} objects with {result.model} version "
-        f"{result.version}{f': {shares}' if shares else ''}; {counts.rows_rejected:,} rejected"
+        f"Scored {counts.rows_out:,} of {counts.rows_in:,} reviews in {result.scored:,} objects with {result.model} "
+        f"version {result.version}{f': {shares}' if shares else ''}; {counts.rows_rejected:,} rejected"
         f"{f' ({reasons})' if reasons else ''}; {result.scored_before:,} objects were scored before.",
         markup=False,
     )

@@ -1,4 +1,4 @@
-"""The last step of a scoring run: parts become whole objects, all is counted, and the store itself says if it is done."""
+"""The last step of a scoring run: parts become whole objects, all is counted, and the store says if it is done."""
 
 import logging
 import time
@@ -122,7 +122,9 @@ def _whole(objects: ExactObjects, run: ScoringRun) -> Iterator[ObjectResult]:
         done = read_result(objects, run.place, number)
         if done is None:
             raise StoreError(
-                "A shard has no result", result_uri(run.place, number), "run again; it goes on there"
+                "A shard has no result",
+                result_uri(run.place, number),
+                "run again; it goes on there",
             )
         entries = [e for bundle in read_shard(objects, run.place, number).bundles for e in bundle]
         for entry, result in zip(entries, done.objects, strict=True):
@@ -206,7 +208,7 @@ def _publish(
 def _headline(summary: ScoreSummary) -> str:
     counts = summary.counts
     return (
-        f"{counts.rows_out:,} of {counts.rows_in:,} reviews in {summary.scored:,} objects scored by {summary.model} version "
-        f"{summary.version}, {summary.reviews_per_second:,.1f} reviews/s; {summary.failed} objects failed, "
+        f"{counts.rows_out:,} of {counts.rows_in:,} reviews in {summary.scored:,} objects scored by {summary.model} "
+        f"version {summary.version}, {summary.reviews_per_second:,.1f} reviews/s; {summary.failed} objects failed, "
         f"{summary.scored_before:,} were scored before"
     )

@@ -200,7 +200,9 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
             entries.append(Entry(key, item.size, item.etag))
     if not entries:
         raise MissingDataError(
-            "No object is there but hidden ones (names that begin with _ or .)", run.input, "check the prefix"
+            "No object is there but hidden ones (names that begin with _ or .)",
+            run.input,
+            "check the prefix",
         )
     return entries
 
@@ -277,6 +279,10 @@ def _spans(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[formats
     uri = run.input_uri(entry.key)
     try:
         with objects.open(info(run, entry)) as stream:
+            kind = formats.detect(uri, stream.read(formats.HEAD_BYTES))
+            if kind.compression:  # each part would have to unpack all before it
+                return []
+            stream.seek(0)
             return formats.cut(uri, stream, SHARD_BYTES)
     except DataError as error:
         logger.warning("%s cannot be cut into parts: %s", uri, error.what)

@@ -166,9 +166,7 @@ class ShardWork:
         except DataError as error:
             return error
 
-    def _items(
-        self, bundle: list[tuple[Entry, IO[bytes] | DataError]]
-    ) -> Iterator[Review | End]:
+    def _items(self, bundle: list[tuple[Entry, IO[bytes] | DataError]]) -> Iterator[Review | End]:
         """Reviews of each object, then its end."""
         for entry, stream in bundle:
             if isinstance(stream, DataError):
@@ -201,7 +199,9 @@ class ShardWork:
             return _result(entry, state, Counts(), str(error))
         run = self._run
         mark = mark_of(run, entry, output.counts)
-        rejected = run.part_uri(entry, "rejected") if entry.parts > 1 else run.rejected_uri(entry.key)
+        rejected = (
+            run.part_uri(entry, "rejected") if entry.parts > 1 else run.rejected_uri(entry.key)
+        )
         self._write_rejected(output, rejected, mark)
         ours = self._objects.write(output.path, self._target(entry), mark, before)
         output.discard()
@@ -248,9 +248,7 @@ def _result(entry: Entry, state: Any, counts: Counts, error: str = "") -> Object
 class _Output:
     """Predictions and rejects of one object (or part), on disk until they are uploaded."""
 
-    def __init__(
-        self, run: ScoringRun, entry: Entry, path: Path, label_names: list[str]
-    ) -> None:
+    def __init__(self, run: ScoringRun, entry: Entry, path: Path, label_names: list[str]) -> None:
         self.entry, self.path, self.rejected_path = entry, path, path.with_suffix(".rejected")
         self.error: DataError | None = None
         self._run, self._label_names = run, label_names
@@ -280,7 +278,9 @@ class _Output:
             try:
                 formats.encode(name, rows, columns, stream, header=self.entry.part == 0)
             except UnwritableDataError as error:
-                for _ in rows:  # what is left of this object, so that the next one begins with its own
+                for (
+                    _
+                ) in rows:  # what is left of this object, so that the next one begins with its own
                     pass
                 self.error = self.error or error
 
@@ -329,23 +329,20 @@ def too_many_rejects(run: ScoringRun, key: str, counts: Counts) -> ValidationErr
         return None
     reason, count = max(counts.reasons.items(), key=lambda item: item[1])
     return ValidationError(
-        f"{counts.rows_rejected:,} of {counts.rows_in:,} rows cannot be scored, more than max_rejected_share allows; the "
-        f"most frequent reason ({count:,}): {reason}",
+        f"{counts.rows_rejected:,} of {counts.rows_in:,} rows cannot be scored, more than max_rejected_share allows; "
+        f"the most frequent reason ({count:,}): {reason}",
         run.input_uri(key),
         "check that it is the right file and the right text column; nothing of it was written",
     )
 
 
 def _rejected_line(uri: str, review: Review) -> bytes:
-    raw = review.raw
-    if isinstance(raw, bytes):
-        raw = raw.decode("utf-8", "backslashreplace")
     line = {
         "input": uri,
         "row": review.row,
         "offset": review.offset,
         "id": review.id,
         "reason": review.problem,
-        "raw": raw or "",
+        "raw": review.raw.decode("utf-8", "backslashreplace"),
     }
     return json.dumps(line, ensure_ascii=True).encode() + b"\n"

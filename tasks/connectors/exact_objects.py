@@ -1,8 +1,8 @@
 """Objects that several may write at once, some of whom die: what is read is one version, what is written is whole.
 
-S3 has conditions for that (If-Match, If-None-Match). They are asked for, and nothing rests on them alone: old Ceph ignores
-them silently, Swift answers 501. What an object is stands in its own metadata, so that a writer whose reply was lost, or
-who comes second, finds out by looking.
+S3 has conditions for that (If-Match, If-None-Match). They are asked for, and nothing rests on them alone: old Ceph
+ignores them silently, Swift answers 501. What an object is stands in its own metadata, so that a writer whose reply was
+lost, or who comes second, finds out by looking.
 """
 
 import contextlib
@@ -85,7 +85,8 @@ class ExactObjects:
         if (start, end) != (0, item.size):
             asked["Range"] = f"bytes={start}-{end - 1}"
         for attempt in range(_TRIES):
-            condition = {"IfMatch": f'"{item.etag}"'} if self._takes_conditions else {}
+            given = {"IfMatch": f'"{item.etag}"'} if self._takes_conditions else {}
+            condition: dict[str, Any] = given
             try:
                 with self.store.saying("reading", item.uri):
                     answer = self.store.client.get_object(**asked, **condition)
@@ -163,9 +164,7 @@ class ExactObjects:
         bucket, key = parse_uri(uri)
         with contextlib.ExitStack() as stack, self.store.saying("writing", uri):
             body: Any = (
-                content
-                if isinstance(content, bytes)
-                else stack.enter_context(content.open("rb"))
+                content if isinstance(content, bytes) else stack.enter_context(content.open("rb"))
             )
             self.store.client.put_object(
                 Bucket=bucket, Key=key, Body=body, Metadata=dict(metadata), **more

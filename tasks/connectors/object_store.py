@@ -17,10 +17,10 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from tasks.core.errors import (
     MissingDataError,
     NightshiftError,
+    OverwrittenError,
     SettingsError,
     StoreAwayError,
     StoreError,
-    OverwrittenError,
     disk_full,
     is_disk_full,
 )
@@ -183,9 +183,7 @@ class ObjectStore:
     def make_bucket(self, bucket: str) -> None:
         """Create a bucket unless it is there. For the embedded store: elsewhere buckets are made by their owner."""
         with self.saying("creating the bucket", f"s3://{bucket}"):
-            if bucket not in {
-                b.get("Name") for b in self.client.list_buckets().get("Buckets", ())
-            }:
+            if bucket not in {b.get("Name") for b in self.client.list_buckets().get("Buckets", ())}:
                 self.client.create_bucket(Bucket=bucket)
 
     def probe(self, uri: str) -> None:

@@ -56,9 +56,7 @@ def ahead(source: Iterable[T], size: int) -> Iterator[T]:
         thread.join()
 
 
-def in_order(
-    pool: Executor, work: Callable[[A], T], items: Iterable[A], depth: int
-) -> Iterator[T]:
+def in_order(pool: Executor, work: Callable[[A], T], items: Iterable[A], depth: int) -> Iterator[T]:
     """Results of `work` in the order of the items, of which at most `depth` are under way or waiting."""
     under_way: deque[Future[T]] = deque()
     try:

@@ -60,8 +60,8 @@ def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
 class ObjectResult(Record):
     """What became of one input object, or of a part of one.
 
-    scored: by this run. found: by an earlier one, or by this run before it died. overwritten: another version of the input
-    is there now, which the next run scores. outdated: somebody else wrote predictions of another version of the input
+    scored: by this run. found: by an earlier one, or by this run before it died. overwritten: another version of the
+    input is there now, which the next run scores. outdated: somebody else wrote predictions of another version of it
     meanwhile. failed: `error` says why; nothing was written.
     """
 
@@ -97,7 +97,9 @@ class ScoreSummary(Record):
     scored_before: int = Field(description="That were scored already, in the state they are in.")
     scored: int
     failed: int
-    overwritten: int = Field(description="Inputs that changed in mid-run; the next run scores them.")
+    overwritten: int = Field(
+        description="Inputs that changed in mid-run; the next run scores them."
+    )
     counts: Counts
     seconds: float
     reviews_per_second: float

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tasks.core.engine import Engine, softmax
 from tasks.core.errors import DataError
-from tasks.core.formats import Row, lookup
+from tasks.core.formats import Row, json_text, lookup
 from tasks.core.forms import Form
 from tasks.core.modeling import Device, Precision
 from tasks.core.overlap import ahead
@@ -57,7 +57,7 @@ class Review:
     text: str
     problem: str = ""
     offset: int = 0  # where its record begins, in bytes after decompression
-    raw: bytes | str | None = None  # the record as it stands in the file
+    raw: bytes = b""  # the record as it stands in the file; of Parquet, its values as JSON
     kept: tuple[Any, ...] = ()  # values of the columns that go along
 
 
@@ -104,7 +104,7 @@ def to_review(row: Row, columns: Columns) -> Review:
 
 
 def _refused(row: Row, review_id: str, problem: str) -> Review:
-    raw = row.raw if row.raw or row.values is None else str(dict(row.values))
+    raw = row.raw or (json_text(dict(row.values)).encode() if row.values is not None else b"")
     return Review(row.number, review_id, "", problem, row.offset, raw)
 
 

@@ -82,8 +82,8 @@ def _listed(entry: Entry) -> list[Any]:
 
 
 def _entry(listed: list[Any]) -> Entry:
-    *plain, last = listed
-    return Entry(*plain, Span(**last)) if isinstance(last, dict) else Entry(*listed)
+    key, size, etag, part, parts, *span = listed
+    return Entry(key, size, etag, part, parts, Span(**span[0]) if span else None)
 
 
 class ScoringRun(Record):
@@ -129,7 +129,9 @@ class ScoringRun(Record):
 
     def output_uri(self, key: str) -> str:
         """Where its predictions go."""
-        return f"{self.root}/{formats.output_name(self._name(key), self.output_format)}"
+        name = self._name(key)
+        found = formats.said_by(name)[0] or "jsonl"
+        return f"{self.root}/{formats.output_name(name, found, self.output_format)}"
 
     def rejected_uri(self, key: str) -> str:
         """Where its rows go that could not be scored."""
@@ -138,7 +140,9 @@ class ScoringRun(Record):
     def part_uri(self, entry: Entry, kind: str = "output") -> str:
         """Where a part's predictions or rejects wait for the other parts."""
         name = digest_of({"key": entry.key, "etag": entry.etag})
-        end = PurePosixPath(self.output_uri(entry.key)).name if kind == "output" else "rejected.jsonl"
+        end = (
+            PurePosixPath(self.output_uri(entry.key)).name if kind == "output" else "rejected.jsonl"
+        )
         return f"{self.place}/parts/{name}/{entry.part:05}-{end}"
 
     def fingerprint(self, entry: Entry) -> str:

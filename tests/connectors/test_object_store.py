@@ -8,7 +8,7 @@ import pytest
 from tasks.connectors.local_servers import LocalObjectStore
 from tasks.connectors.object_store import ObjectStore, parse_uri
 from tasks.connectors.prepared import PreparedStore
-from tasks.core.errors import MissingDataError, SettingsError, OverwrittenError, StoreError
+from tasks.core.errors import MissingDataError, OverwrittenError, SettingsError, StoreError
 from tasks.core.records import BaseModelSummary
 
 SUMMARY = BaseModelSummary(name="n", revision="r", architecture="bert", parameters=1)

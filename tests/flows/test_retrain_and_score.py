@@ -99,25 +99,27 @@ def test_from_labelled_reviews_to_predictions(
     for name in ("one.jsonl", "two.csv.gz", "deep/three.parquet", "four.tsv.zst"):
         write(services, f"{prefix}/inbox/{name}", inbox)
     services.write_bytes(b'{"id": 1, "text": "fine"}\nnot json\n', f"{prefix}/inbox/five.jsonl")
-    manifest = score(
-        ScoreParams(input=f"{prefix}/inbox/", output=f"{prefix}/out/", model_name="whole")
-    )
+    done = score(ScoreParams(input=f"{prefix}/inbox/", output=f"{prefix}/out/", model_name="whole"))
     champion = model_registry().resolve("whole", "champion")
-    assert champion and manifest.version == champion.version
-    assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (14, 9, 5)
+    assert champion and done.version == champion.version
+    counts = done.counts
+    assert (counts.rows_in, counts.rows_out, counts.rows_rejected) == (14, 9, 5)
+    out = f"{prefix}/out/model=whole/version={champion.version}"
+    assert done.root == out and done.scored == 5
     for name in ("one.jsonl", "two.csv.gz", "deep/three.parquet", "four.tsv.zst"):
-        rows = read(services, f"{prefix}/out/{name}")
+        rows = read(services, f"{out}/{name}")
         assert [r["id"] for r in rows] == ["a", "c"] and [int(r["row"]) for r in rows] == [1, 3]
         assert [r["label"] for r in rows] == ["NEGATIVE", "POSITIVE"]
         for row in rows:
             shares = [float(row["probability_NEGATIVE"]), float(row["probability_POSITIVE"])]
             assert sum(shares) == pytest.approx(1, abs=1e-5) and float(row["score"]) == max(shares)
             assert (row["model"], row["model_version"]) == ("whole", champion.version)
-        assert read(services, f"{prefix}/out/_rejected/{name}.jsonl") == [
-            {"id": "b", "row": 2, "reason": "empty text"}
-        ]
-    written = json.loads(services.read_bytes(f"{prefix}/out/_manifest.json") or b"")
-    assert written["rows_in"] == 14 and len(written["objects"]) == 5
+        assert {row["input"] for row in rows} == {f"{prefix}/inbox/{name}"}
+        (rejected,) = read(services, f"{out}/_rejected/{name}.jsonl")
+        assert (rejected["id"], rejected["row"], rejected["reason"]) == ("b", 2, "empty text")
+        assert rejected["input"] == f"{prefix}/inbox/{name}" and rejected["raw"]
+    written = json.loads(services.read_bytes(f"{done.place}/_SUCCESS") or b"")
+    assert written["counts"]["rows_in"] == 14 and written == done.model_dump()
 
 
 def write(store: ObjectStore, uri: str, rows: list[dict[str, str]]) -> None:
@@ -146,7 +148,8 @@ def test_a_random_gpt2_with_its_own_bpe(services: ObjectStore, prefix: str, gpt2
     )
     write(services, f"{prefix}/inbox/x.jsonl", [{"id": "a", "text": "The ending was dreadful."}])
     score(ScoreParams(input=f"{prefix}/inbox", output=f"{prefix}/out", model_name="decoder"))
-    assert read(services, f"{prefix}/out/x.jsonl")[0]["label"] == "NEGATIVE"
+    out = f"{prefix}/out/model=decoder/version=1"
+    assert read(services, f"{out}/x.jsonl")[0]["label"] == "NEGATIVE"
 
 
 def test_three_classes_in_a_csv_from_s3(services: ObjectStore, prefix: str, bert: Path) -> None:
@@ -165,7 +168,7 @@ def test_three_classes_in_a_csv_from_s3(services: ObjectStore, prefix: str, bert
         [{"id": "1", "text": "Parcel 9: the delivery came on day 3."}],
     )
     score(ScoreParams(input=f"{prefix}/inbox", output=f"{prefix}/out", model_name="three"))
-    (row,) = read(services, f"{prefix}/out/x.csv")
+    (row,) = read(services, f"{prefix}/out/model=three/version=1/x.csv")
     assert row["label"] == "off topic" and "probability_off topic" in row
 
 
@@ -374,11 +377,13 @@ def test_scoring_refuses_what_cannot_work(services: ObjectStore, prefix: str, be
             run(**given)
     with pytest.raises(ModelError, match="no '99'"):
         run(model_version="99")
+    version = trained.version.version
     with pytest.raises(DataError, match=r"3 of 4 objects were not scored"):
-        run(model_version=trained.version.version)
-    assert len(read(services, f"{out}/good.jsonl")) == 1  # the good one is scored all the same
-    manifest = json.loads(services.read_bytes(f"{out}/_manifest.json") or b"")
-    errors = {o["input"].rsplit("/", 1)[1]: o["error"] for o in manifest["objects"] if o["error"]}
+        run(model_version=version)
+    root = f"{out}/model=refusals/version={version}"
+    assert len(read(services, f"{root}/good.jsonl")) == 1  # the good one is scored all the same
+    assert services.read_bytes(f"{root}/_SUCCESS") is None
+    summary = json.loads(services.read_bytes(f"{root}/_INCOMPLETE") or b"")
+    errors = {e.split(": ")[0].rsplit("/", 1)[1]: e for e in summary["errors"]}
     assert "No column 'text'; the columns are: review" in errors["column.jsonl"]
-    assert "Not readable as csv (gzip)" in errors["truncated.csv.gz"]
-    assert "Cannot tell the format" in errors["notes.txt"]
+    assert "truncated.csv.gz" in errors and "notes.txt" in errors

@@ -13,9 +13,10 @@ holds more than a few rows. A large file is cut into spans, each decoded alone, 
 from tasks.core.formats.base import LONGEST_RECORD, Format, Row, Span
 from tasks.core.formats.columns import lookup, require_columns, with_columns
 from tasks.core.formats.detection import HEAD_BYTES, Kind, detect
-from tasks.core.formats.names import format_of, is_hidden, output_name
+from tasks.core.formats.names import format_of, is_hidden, output_name, said_by
 from tasks.core.formats.reading import cut, decode
 from tasks.core.formats.registry import FORMATS
+from tasks.core.formats.values import json_text
 from tasks.core.formats.writing import encode, join
 
 __all__ = [
@@ -33,8 +34,10 @@ __all__ = [
     "format_of",
     "is_hidden",
     "join",
+    "json_text",
     "lookup",
     "output_name",
     "require_columns",
+    "said_by",
     "with_columns",
 ]

@@ -7,7 +7,7 @@ merged, group by group, into one file with the types that suit all.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, TypeAlias
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
