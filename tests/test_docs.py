@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 import tasks.core.validation
 import tasks.settings
@@ -14,15 +15,24 @@ from tasks.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "deployments").rglob("*.md")),
+]
 FIRST_SCREEN = "\n".join(README.splitlines()[:40])
 TARGETS = set(
     re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 )
-SHELL = [
-    line.split("#")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-]
+
+
+def shell(page: Path) -> list[str]:
+    """The lines of a page that people are to type."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+SHELL = shell(ROOT / "README.md")
 
 
 def table(text: str | None) -> list[str]:
@@ -64,7 +74,9 @@ def test_the_first_screen() -> None:
 
 def test_make_targets_exist() -> None:
     named = set(re.findall(r"`make (?:[A-Z]+=\S+ )?([a-z-]+)", README))
-    named |= {line.split()[-1] for line in SHELL if line.startswith("make")}
+    for page in PAGES:
+        named |= set(re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8")))
+        named |= {line.split()[-1] for line in shell(page) if line.startswith("make ")}
     assert {"demo", "test", "check", "test-all", "bench", "format", "clean"} <= named <= TARGETS
 
 
@@ -84,6 +96,19 @@ def test_commands_parse() -> None:
             parse(flow, arguments)
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).exists()
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_and_modules_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        place = page.parent / target.partition("#")[0]
+        assert re.match(r"https?://", target) or place.exists(), target
+    for module in re.findall(r"python -m ((?:deployments|flows|tests)[\w.]*)", text):
+        place = ROOT / module.replace(".", "/")
+        assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), module
+
+
+def test_the_deployments_that_are_described_are_those_there_are() -> None:
+    page = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^\| `([a-z-]+)` \| `(?:cpu|gpu)` \|", page, re.MULTILINE))
+    content = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text(encoding="utf-8"))
+    assert described == {entry["name"] for entry in content["deployments"]}

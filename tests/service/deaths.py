@@ -27,12 +27,14 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
+from deployments.local_programs import WORKER_ENVIRONMENT
 from tasks.connectors.prepared import PreparedStore
 from tasks.core import training
 from tasks.core.records import BaseModelSummary, TokensSummary
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.core.training_hooks import SilentListener
+from tasks.services import CLIENT_DEFAULTS
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
 from tests.service.stack import Service, wait_for
@@ -434,8 +436,15 @@ def disk_full(scene: Scene) -> Death:
         )
         return death
     params = scene.params()
-    with _away(scene, "gpu-worker"):
-        given = scene.service.environment | _worker_settings() | {"TMPDIR": str(small)}
+    with _away(scene, "gpu-worker"), contextlib.ExitStack() as undo:
+        undo.callback(subprocess.run, ["umount", "-l", small], check=False)
+        given = (
+            scene.service.environment
+            | CLIENT_DEFAULTS
+            | WORKER_ENVIRONMENT
+            | _SETTINGS
+            | {"TMPDIR": str(small)}
+        )
         command = [sys.executable, "-m", "deployments.worker", "gpu"]
         log = (scene.folder / "small-worker.log").open("w")
         worker = subprocess.Popen(command, env=given, stdout=log, stderr=log)
@@ -450,7 +459,6 @@ def disk_full(scene: Scene) -> Death:
         finally:
             worker.terminate()
             worker.wait()
-            subprocess.run(["umount", "-l", small], check=False)
     again = scene.press_run(params)  # the next night, on a larger disk
     end = scene.service.until(again, seconds=300)
     successor = scene.service.children(again)[-1]["id"]
@@ -464,13 +472,6 @@ def disk_full(scene: Scene) -> Death:
         "no MLflow run left RUNNING": scene.none_left_running(),
     }
     return death
-
-
-def _worker_settings() -> dict[str, str]:
-    from deployments.local import WORKER_ENVIRONMENT
-    from tasks.services import CLIENT_DEFAULTS
-
-    return CLIENT_DEFAULTS | WORKER_ENVIRONMENT | _SETTINGS
 
 
 def _fill(folder: Path) -> None:
@@ -541,7 +542,10 @@ def main() -> int:
                 death = Death(name, name, seen=str(error), checks={"it got that far": False})
             done.append(death)
             passed = "as it should be" if death.passed else f"WRONG {death.checks}"
-            console.print(f"{name}: {passed}, {time.monotonic() - started:.0f} s; {death.seen}")
+            console.print(
+                f"{name}: {passed}; recovered in {death.seconds:.0f} s, {time.monotonic() - started:.0f} s in all; "
+                f"{death.seen}"
+            )
     show(console, done)
     return int(not all(death.passed for death in done))
 
