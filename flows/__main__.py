@@ -21,6 +21,8 @@ flows:
   demo      everything at once, on the sample reviews
   retrain   labelled reviews -> a registered model (and the champion, if it deserves it)
   score     reviews below an s3:// prefix -> predictions
+  verify    is a scoring run complete? proven from the object store alone
+  trace     a prediction -> the model, its training data, the code
 
 `python -m flows FLOW --help` lists its fields; `--training.epochs 2` sets one."""
 
@@ -29,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the flow that the arguments name; returns the exit status."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    if name not in ("demo", "retrain", "score"):
+    if name not in ("demo", "retrain", "score", "verify", "trace"):
         (console if name in ("-h", "--help") else errors).print(_USAGE, markup=False)
         return 0 if name in ("-h", "--help") else 2
     signal.signal(signal.SIGTERM, _interrupted)
@@ -72,10 +74,18 @@ def _run(name: str, params: Any, console: Console, started: float) -> None:
         from flows.retrain import retrain
 
         summaries.show_retrained(console, retrain(params))
-    else:
+    elif name == "score":
         from flows.score import score
 
         summaries.show_scored(console, score(params))
+    elif name == "verify":
+        from flows.verify import verify
+
+        summaries.show_proof(console, verify(params))
+    else:
+        from flows.trace import trace
+
+        summaries.show_provenance(console, trace(params))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as CliError
 
-from flows.parameters import RetrainParams, ScoreParams
+from flows.parameters import RetrainParams, ScoreParams, TraceParams, VerifyParams
 from tasks.core.errors import SettingsError
 
 
@@ -26,6 +26,8 @@ _MODELS: dict[str, type[BaseModel]] = {
     "demo": _Nothing,
     "retrain": RetrainParams,
     "score": ScoreParams,
+    "verify": VerifyParams,
+    "trace": TraceParams,
 }
 
 
@@ -33,7 +35,7 @@ def parse(flow: str, arguments: list[str]) -> Any:
     """The parameters of a flow.
 
     Args:
-        flow: demo, retrain or score.
+        flow: demo, retrain, score, verify or trace.
         arguments: such as ["--training.epochs", "2"]; hyphens and underscores in names are the same.
     Raises:
         SettingsError: naming each field that does not exist or does not fit, and what was given.

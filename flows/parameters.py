@@ -108,6 +108,30 @@ class TidyParams(Form):
     """Put right what dead runs left behind."""
 
 
+class VerifyParams(Form):
+    """Prove from the object store alone that a scoring run is complete."""
+
+    run: str = Field(
+        pattern=r"^s3://[^/]+/.+/_runs/[^/]+/?$",
+        description="Where the records of the run lie, as its log and its last line name it.",
+    )
+
+
+class TraceParams(Form):
+    """Follow a prediction back to the model, its training data and the code."""
+
+    prediction: str = Field(
+        pattern=r"^s3://[^/]+/.+/model=[^/]+/version=[^/]+/.+",
+        description="The object with the predictions.",
+    )
+    row: int = Field(
+        default=0,
+        ge=0,
+        le=10**12,
+        description="Number of the row in the input; 0: only the object.",
+    )
+
+
 class ScoreShardsParams(Form):
     """Score some shards of a scoring run. `score` starts it where several share the work."""
 

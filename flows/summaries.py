@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flows.demo import Demonstrated
     from flows.retrain import Retrained
     from tasks.core.score_results import ScoreSummary
+    from tasks.score_proof import Proof, Provenance
 
 
 def show_retrained(console: Console, result: "Retrained") -> None:
@@ -58,6 +59,22 @@ def show_scored(console: Console, result: "ScoreSummary") -> None:
     if counts.rows_rejected:
         console.print(f"  rejected     {result.root}/_rejected/", markup=False, soft_wrap=True)
     console.print(f"  this run     {result.place}/", markup=False, soft_wrap=True)
+
+
+def show_proof(console: Console, result: "Proof") -> None:
+    """That a run is complete."""
+    console.print(
+        f"Complete: {result.proven:,} of {result.objects:,} objects, {result.rows:,} rows, {result.model} version "
+        f"{result.version}.",
+        markup=False,
+    )
+
+
+def show_provenance(console: Console, result: "Provenance") -> None:
+    """Each fact on a line."""
+    width = max(map(len, result.facts))
+    for name, value in result.facts.items():
+        console.print(f"{name:<{width}}  {value}", markup=False, soft_wrap=True)
 
 
 def show_demo(console: Console, result: "Demonstrated", seconds: float) -> None:

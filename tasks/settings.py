@@ -13,9 +13,9 @@
 | NIGHTSHIFT_CHECKPOINT_SECONDS  | 300          | how often a training keeps a checkpoint in the object store |
 | NIGHTSHIFT_GPU_WORKER_ON_CPU   | false        | a worker of the gpu pool may start on a machine without a GPU |
 | NIGHTSHIFT_NOTIFICATION_BLOCK  |              | Prefect block told of failures, such as slack-webhook/on-call |
-| NIGHTSHIFT_SCORING_DEPLOYMENT  |              | deployment whose runs share the scoring where several workers are asked for |
+| NIGHTSHIFT_SCORING_DEPLOYMENT  |              | deployment whose runs share a scoring run with several workers |
 | NIGHTSHIFT_TASK_RUNNER         | none         | ray or dask: share it there instead (extras of the same names) |
-| NIGHTSHIFT_TASK_RUNNER_ADDRESS |              | of a Ray or Dask cluster; empty: one on this machine, while the run lasts |
+| NIGHTSHIFT_TASK_RUNNER_ADDRESS |              | of a Ray or Dask cluster; empty: one on this machine |
 | NIGHTSHIFT_TRUSTED_NETWORK     | false        | servers beyond this machine may be used without a password |
 | AWS_ENDPOINT_URL_S3            |              | an S3 server of yours; credentials as boto3 finds them |
 | MLFLOW_TRACKING_URI            |              | an MLflow server of yours |

@@ -100,12 +100,18 @@ def _prefect() -> Generator[None]:
 
 
 @pytest.fixture
-def services(
-    s3: LocalObjectStore, tracking_uri: str, _prefect: None, monkeypatch: pytest.MonkeyPatch
-) -> ObjectStore:
-    """What a flow finds on a machine where everything runs."""
+def configured(s3: LocalObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """The S3 server is the one that is configured."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.endpoint_url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     return s3.store()
+
+
+@pytest.fixture
+def services(
+    configured: ObjectStore, tracking_uri: str, _prefect: None, monkeypatch: pytest.MonkeyPatch
+) -> ObjectStore:
+    """What a flow finds on a machine where everything runs."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    return configured

@@ -261,6 +261,12 @@ class ModelRegistry:
                     return None
                 raise
 
+    def tags_of(self, version: ModelVersion) -> dict[str, str]:
+        """What registration and promotion have written on a version."""
+        with self._saying(f"looking up {version}"):
+            found: Any = self._client.get_model_version(version.name, version.version)
+        return dict(found.tags or {})
+
     def set_alias(self, version: ModelVersion, alias: str) -> None:
         """Point an alias to a version."""
         with self._saying(f"setting {alias!r}"):

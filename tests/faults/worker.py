@@ -1,0 +1,88 @@
+"""A scoring run in a process that may be killed: the same steps as the flow, with a model that costs nothing."""
+
+import os
+import signal
+from typing import Any
+
+from tasks import score_planning, score_shards
+from tasks.connectors.exact_objects import ExactObjects
+from tasks.connectors.object_store import ObjectStore
+from tasks.core import scoring_plan
+from tasks.core.records import ModelVersion
+from tasks.core.scoring import EngineParams
+from tasks.core.scoring_plan import Columns, ScoringRun
+from tasks.score_finishing import finish_scoring
+from tasks.score_planning import plan_scoring
+from tasks.score_shards import score_shard
+from tests.faults.parts import CharacterEncoder, TextEngine
+
+MODEL = ModelVersion(name="text", version="1", model_digest="0" * 32, run_id="")
+ENGINE = EngineParams(window_reviews=64)
+
+
+def small_shards() -> None:
+    """Shards so small that little data makes many."""
+    score_planning.SHARD_BYTES = scoring_plan.SHARD_BYTES = 20_000
+    scoring_plan.SHARD_OBJECTS = 8
+    scoring_plan.BUNDLE_BYTES = 4_000
+
+
+def use_text_model(seconds_a_review: float = 0.0, counter: Any = None) -> None:
+    """The model of `parts` in the place of one from a registry."""
+    loaded: Any = (_Classifier(), TextEngine(seconds_a_review, counter))
+    score_shards.__dict__["_loaded"] = lambda *_: loaded
+
+
+class _Classifier:
+    encoder = CharacterEncoder()
+
+
+def draft(run: str, source: str, output: str, **changed: Any) -> ScoringRun:
+    """A run to be planned."""
+    given: dict[str, Any] = {
+        "run": run,
+        "input": source,
+        "output": output,
+        "model": MODEL,
+        "columns": Columns(),
+        "output_format": "same",
+        "precision": "fp32",
+        "max_rejected_share": 0.9,
+        "objects": 0,
+        "bytes": 0,
+        "shards": 0,
+        "scored_before": 0,
+        "rescore": False,
+        "code": "",
+        "flow_run": "",
+    }
+    return ScoringRun.model_validate(given | changed)
+
+
+def run_to_end(run: ScoringRun) -> Any:
+    """Plan, score and finish, as the flow does; returns the summary."""
+    planned = plan_scoring.fn(run)
+    for number in range(planned.shards):
+        score_shard.fn(planned.place, number, ENGINE)
+    return finish_scoring.fn(planned.place, 0.0)
+
+
+def die_at(call: int, before: bool) -> None:
+    """SIGKILL this process at its n-th write, before the request is sent or after it was answered."""
+    left = [call]
+
+    def deadly(method: Any) -> Any:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0 and before:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = method(*args, **kwargs)
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return wrapped
+
+    ExactObjects.write = deadly(ExactObjects.write)
+    ObjectStore.write_bytes = deadly(ObjectStore.write_bytes)
+    ObjectStore.delete = deadly(ObjectStore.delete)
