@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from tasks.core.engine import Engine, softmax
-from tasks.core.formats import Row
+from tasks.core.formats import Row, lookup
 from tasks.core.forms import Form
 from tasks.core.modeling import Device, Precision
 from tasks.core.texts import is_blank
@@ -64,12 +64,15 @@ class Prediction:
 
 
 def to_review(row: Row, text_column: str, id_column: str) -> Review:
-    """A file's row as a review. Its id is the row number where the file has no id column or the field is empty."""
+    """A file's row as a review. Its id is the row number where the file has no id column or the field is empty.
+
+    Columns may be dotted paths into nested ones, as `formats.lookup` reads them.
+    """
     if row.values is None:
         return Review(row.number, str(row.number), "", row.problem)
-    given: Any = row.values.get(id_column)
+    given: Any = lookup(row.values, id_column)
     review_id = str(row.number) if given is None or given == "" else str(given)
-    text = row.values.get(text_column)
+    text = lookup(row.values, text_column)
     if text is None:
         return Review(row.number, review_id, "", f"no {text_column!r}")
     if not isinstance(text, str):
