@@ -78,6 +78,7 @@ class _Text:
 
     def __init__(self, content: bytes) -> None:
         content = content.removeprefix(b"\xef\xbb\xbf")
+        self.ends_in_cr = b"\r" in content and b"\n" not in content
         self.lines = [line.strip(b"\r\n") for line in content.splitlines() if line.strip()]
         self.first = self.lines[0].strip() if self.lines else b""
 
@@ -122,7 +123,13 @@ def _is_utf8(content: bytes) -> bool:
 def _is_jsonl(name: str, text: _Text, said: str | None) -> bool:
     """Whether the content is surely JSON Lines. Raises where it is JSON of another shape."""
     if text.first.startswith(b"{"):
-        if _is_object(text.first) or _OBJECT_BEGINS.match(text.first):
+        if text.ends_in_cr and len(text.lines) > 1 and _is_json(text.first):
+            raise _error(
+                name,
+                "The lines of the file end in CR alone, as on old Macs",
+                "rewrite it, with `tr '\\r' '\\n'` for example",
+            )
+        if _is_json(text.first) or _OBJECT_BEGINS.match(text.first):
             return True
         if text.first == b"{" and said in (None, "jsonl"):
             raise _error(
@@ -192,10 +199,6 @@ def _delimited(name: str, text: _Text) -> str:
         "Cannot tell the format of this file from its name or its content",
         "let its name end in .jsonl, .csv, .tsv or .parquet",
     )
-
-
-def _is_object(line: bytes) -> bool:
-    return _is_json(line) and line.startswith(b"{")
 
 
 def _is_json(line: bytes) -> bool:
