@@ -232,7 +232,7 @@ JSON = [
 PARQUET = [
     Case("Parquet, cut off", "r.parquet", table(text=["lovely"] * 1000)[:-30], error="Not readable as parquet"),
     Case("Parquet, only the begin", "r.parquet", b"PAR1 and nothing", error="Not readable as parquet"),
-    Case("encrypted Parquet", "r.parquet", b"PARE\x00\x00\x00\x00PARE", error="an encrypted Parquet file"),
+    Case("encrypted Parquet", "r.parquet", b"PARE\x15\x04\x00\x00PARE", error="an encrypted Parquet file"),
     Case("Parquet without rows", "r.parquet", table(text=pa.array([], pa.string())), rows=0),
     Case("Parquet without columns", "r.parquet", table(), error="it has no columns"),
     Case("Parquet with bytes for texts", "r.parquet", table(text=[b"lovely", b"\xff"]),

@@ -193,6 +193,15 @@ def test_types_that_show_late_do_not_break_parquet() -> None:
     assert str(2**60) == str(rows[-1]["b"])
 
 
+quotes = st.text('",x\r\n', max_size=40)
+long_records = st.one_of(
+    csv_records,
+    st.builds(lambda t: b'1,"%s"' % t.replace('"', '""').encode(), quotes),
+    st.builds(lambda t: b"1,%s" % t.encode(), quotes),
+    st.just(b'1,"' + b"x" * 40 + b'\nand, ""so"" on\n"'),
+)
+
+
 def starts_and_rows(
     name: str, content: bytes
 ) -> tuple[list[tuple[int, int]], dict[int, Row]] | str:
@@ -207,7 +216,7 @@ def starts_and_rows(
 @given(data=st.data())
 def test_records_too_long_end_where_they_would_have_ended(name: str, data: st.DataObject) -> None:
     """With a limit of 24 bytes and 7 bytes read at once, against the same file under the usual limits."""
-    records = json_lines if name == "r.jsonl" else csv_records
+    records = json_lines if name == "r.jsonl" else long_records
     parts = data.draw(st.lists(st.tuples(records, ends), max_size=12))
     content = laid_out([(b"id,text" if name == "r.csv" else b'{"a": 1}', b"\n"), *parts], True)
     usual = starts_and_rows(name, content)

@@ -50,6 +50,15 @@ class Span:
         return (self.offset, self.end) if self.alone and self.end is not None else None
 
 
+@dataclass(slots=True, frozen=True)
+class Kind:
+    """What a file is."""
+
+    format: str  # a key of FORMATS
+    compression: str | None = None
+    said: str | None = None  # the format its name says, where it says one
+
+
 class LeftOpen:
     """A stream that stays open when pyarrow closes it: whoever opened it closes it."""
 

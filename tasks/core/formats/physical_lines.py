@@ -73,6 +73,8 @@ class Lines:
         """The outline of a line, read to its end if that is still to be read."""
         outline = self._outline(line)
         while not line.endswith((b"\n", b"\r")) and (chunk := self._stream.read(_CHUNK)):
+            if chunk.endswith(b"\r"):  # may be half an end
+                chunk += self._stream.read(1)
             end = _END.search(chunk)
             line = chunk[: end.end()] if end else chunk
             self._chunk = chunk[end.end() :] if end else b""
