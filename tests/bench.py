@@ -150,7 +150,7 @@ def bench_scoring(texts: Sequence[str], rounds: int, folder: Path) -> list[dict[
 
 def score(texts: Sequence[str], classifier: modeling.Classifier, engine: TorchEngine) -> None:
     reviews = (Review(n, str(n), text) for n, text in enumerate(texts))
-    for _ in scoring.score(reviews, classifier.encoder, engine, window_reviews=1024):
+    for _ in scoring.score([reviews], classifier.encoder, engine, window_reviews=1024):
         pass
 
 

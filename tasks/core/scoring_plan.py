@@ -130,8 +130,9 @@ class ScoringRun(Record):
     def output_uri(self, key: str) -> str:
         """Where its predictions go."""
         name = self._name(key)
-        found = formats.said_by(name)[0] or "jsonl"
-        return f"{self.root}/{formats.output_name(name, found, self.output_format)}"
+        said, compression = formats.said_by(name)
+        kind = formats.Kind(said or "jsonl", compression)
+        return f"{self.root}/{formats.output_name(name, kind, self.output_format)}"
 
     def rejected_uri(self, key: str) -> str:
         """Where its rows go that could not be scored."""

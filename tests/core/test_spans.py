@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
-from tasks.core.formats import Row, Span
+from tasks.core.formats import Row, Span, delimited, jsonl, physical_lines
 from tasks.core.formats.compression import packed
 
 
@@ -191,3 +191,47 @@ def test_types_that_show_late_do_not_break_parquet() -> None:
     assert rows[0]["c"] == "1" and rows[-1]["c"] == "2" and rows[-1]["d"] == "[]"
     assert json.loads(rows[0]["d"])["x"] == 1
     assert str(2**60) == str(rows[-1]["b"])
+
+
+quotes = st.text('",x\r\n', max_size=40)
+long_records = st.one_of(
+    csv_records,
+    st.builds(lambda t: b'1,"%s"' % t.replace('"', '""').encode(), quotes),
+    st.builds(lambda t: b"1,%s" % t.encode(), quotes),
+    st.just(b'1,"' + b"x" * 40 + b'\nand, ""so"" on\n"'),
+)
+
+
+def starts_and_rows(
+    name: str, content: bytes
+) -> tuple[list[tuple[int, int]], dict[int, Row]] | str:
+    try:
+        rows = rows_of(name, content)
+    except UnreadableDataError as error:
+        return str(error)
+    return [(r.number, r.offset) for r in rows], {r.number: r for r in rows}
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.jsonl"])
+@given(data=st.data())
+def test_records_too_long_end_where_they_would_have_ended(name: str, data: st.DataObject) -> None:
+    """With a limit of 24 bytes and 7 bytes read at once, against the same file under the usual limits."""
+    records = json_lines if name == "r.jsonl" else long_records
+    parts = data.draw(st.lists(st.tuples(records, ends), max_size=12))
+    content = laid_out([(b"id,text" if name == "r.csv" else b'{"a": 1}', b"\n"), *parts], True)
+    usual = starts_and_rows(name, content)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (physical_lines, jsonl, delimited):
+            patch.setattr(module, "LONGEST_RECORD", 24)
+        patch.setattr(physical_lines, "_CHUNK", 7)
+        patch.setattr(jsonl, "_CHUNK", 7)
+        strict = starts_and_rows(name, content)
+    if isinstance(usual, str) or isinstance(strict, str):
+        assert isinstance(strict, str) and (strict == usual or "a quote is never closed" in strict)
+        return
+    assert strict[0] == usual[0]
+    for number, row in strict[1].items():
+        if row.problem.startswith("longer than"):
+            assert row.raw == b"" and row.values is None and len(usual[1][number].raw) > 20
+        else:
+            assert row == usual[1][number]

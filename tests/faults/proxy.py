@@ -1,4 +1,6 @@
-"""A TCP proxy before an object store that breaks what networks and servers break: `python -m tests.faults.proxy PORT SEED`.
+"""A TCP proxy before an object store that breaks what networks and servers break.
+
+    python -m tests.faults.proxy PORT SEED SHARE
 
 For each request one of: passed on; refused with 503; connection reset before or after the server has done it (a lost
 reply); the answer cut short; a stall. It prints its own port, and what it did at its end.

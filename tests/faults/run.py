@@ -2,11 +2,11 @@
 
     python -m tests.faults.run --kills 200 --seed 0
 
-Each episode delivers reviews of all formats (some large enough to be scored in parts), starts scoring runs as processes,
-and breaks something: SIGKILL at random times and at every single write, two runs at once, inputs overwritten in mid-run,
-a proxy that resets, cuts, loses, stalls and refuses, the store itself killed. A run that died is started again, as
-Prefect or the next night would do, until it completes. Then a checker that shares no code with the writer compares
-outputs with inputs.
+Each episode delivers reviews of all formats (some large enough to be scored in parts), starts scoring runs as
+processes, and breaks something: SIGKILL at random times and at every single write, two runs at once, inputs overwritten
+in mid-run, a proxy that resets, cuts, loses, stalls and refuses, the store itself killed. A run that died is started
+again, as Prefect or the next night would do, until it completes. Then a checker that shares no code with the writer
+compares outputs with inputs.
 """
 
 import argparse
@@ -328,9 +328,9 @@ def main() -> int:
                     broken_network,
                 ):
                     episodes.append(scenario(store, seed))
-                    console.print(
-                        f"{episodes[-1].name}: {episodes[-1].kills} kills, {dict(episodes[-1].verdict.counts) or 'all well'}"
-                    )
+                    last = episodes[-1]
+                    said = dict(last.verdict.counts) or "all well"
+                    console.print(f"{last.name}: {last.kills} kills, {said}")
                 episode, server = killed_store(server, Path(name), port, seed)
                 episodes.append(episode)
                 seed += 1

@@ -77,10 +77,10 @@ class _Files(ABC):
                 if row.values is None:
                     yield Unreadable(f"{short} row {row.number}", row.problem)
                     continue
-                text = row.values.get(self._columns.text)
+                text = formats.lookup(row.values, self._columns.text)
                 yield RawReview(
                     text if isinstance(text, str) else None,
-                    canonical_label(row.values.get(self._columns.label)),
+                    canonical_label(formats.lookup(row.values, self._columns.label)),
                     f"{short} row {row.number}",
                 )
         except UnreadableDataError as error:

@@ -50,6 +50,23 @@ class Span:
         return (self.offset, self.end) if self.alone and self.end is not None else None
 
 
+@dataclass(slots=True, frozen=True)
+class Kind:
+    """What a file is."""
+
+    format: str  # a key of FORMATS
+    compression: str | None = None
+    said: str | None = None  # the format its name says, where it says one
+
+
+class UnfitError(ValueError):
+    """A file that cannot be read as a whole, with what to do about it; `decode` and `cut` say of which file."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what)
+        self.fix = fix
+
+
 class LeftOpen:
     """A stream that stays open when pyarrow closes it: whoever opened it closes it."""
 
@@ -69,7 +86,7 @@ class Format(Protocol):
     """Encoded parts laid end to end are the whole, and a span of bytes can be read without the rest."""
 
     def decode(self, stream: IO[bytes], span: Span | None = None) -> Iterator[Row]:
-        """Rows in file order. Raises OSError or ValueError where the file as a whole is not readable.
+        """Rows in file order. Raises OSError, ValueError or UnfitError where the file as a whole is not readable.
 
         Args:
             stream: at its start; with a span and where `by_bytes`, at the span's first byte.

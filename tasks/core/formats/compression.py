@@ -11,7 +11,11 @@ from tasks.core.errors import UnreadableDataError
 from tasks.core.formats.base import LeftOpen
 
 COMPRESSIONS = {"gz": "gzip", "zst": "zstd", "zstd": "zstd", "bz2": "bz2"}
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    **{b"BZh%d" % level: "bz2" for level in range(1, 10)},
+}
 
 MOST_UNPACKED = 256 * 1024 * 1024  # bytes; more only of a file that is not shrunk beyond measure
 MOST_SHRUNK = 200  # times

@@ -9,8 +9,8 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from tasks.core.formats.base import LONGEST_RECORD, NOT_UTF8, TOO_LONG, Row, Span
-from tasks.core.formats.physical_lines import Lines
+from tasks.core.formats.base import LONGEST_RECORD, NOT_UTF8, TOO_LONG, Row, Span, UnfitError
+from tasks.core.formats.physical_lines import CLOSE, Lines
 from tasks.core.formats.spans import concatenated, grouped
 from tasks.core.formats.values import cell
 
@@ -102,7 +102,9 @@ class _Reader:
             return None
         except csv.Error as error:
             if "unexpected end" in str(error):
-                raise ValueError(f"the quote of line {self.row_line} is never closed") from error
+                raise UnfitError(
+                    f"the quote of line {self.row_line} is never closed", CLOSE
+                ) from error
             problem = f"odd quotes: {error}"
         size, raw, is_text = self._lines.taken()
         if size > LONGEST_RECORD:
@@ -114,10 +116,16 @@ class _Reader:
             fields, problem, size, _ = record
             self.offset += size
             if problem:
-                raise ValueError(f"the header in line {self.row_line} is not readable: {problem}")
+                raise UnfitError(
+                    f"the header in line {self.row_line} is not readable: {problem}",
+                    "correct the header, and save the file as UTF-8",
+                )
             if fields:
                 return _names(fields)
-        raise ValueError("the file is empty; a header row is expected")
+        raise UnfitError(
+            "the file is empty; a header row is expected",
+            "begin it with a line of column names, also where no rows follow",
+        )
 
 
 def _names(fields: list[str]) -> tuple[str, ...]:
@@ -127,6 +135,8 @@ def _names(fields: list[str]) -> tuple[str, ...]:
         name = field or f"column_{position}"
         if name in names:
             shown = name if len(name) <= 40 else f"{name[:12]}..."
-            raise ValueError(f"two columns of the header are called {shown!r}; rename one")
+            raise UnfitError(
+                f"two columns of the header are called {shown!r}", "rename one of them"
+            )
         names.append(name)
     return tuple(names)

@@ -3,9 +3,9 @@
 import codecs
 import json
 import re
-from dataclasses import dataclass
 
 from tasks.core.errors import UnreadableDataError
+from tasks.core.formats.base import Kind
 from tasks.core.formats.compression import compression_of, unpacked_head
 from tasks.core.formats.names import said_by
 
@@ -18,16 +18,17 @@ _FOREIGN = {
     b"\x00\x00\xfe\xff": ("text in UTF-32", _UTF8),
     b"\xff\xfe": ("text in UTF-16", _UTF8),
     b"\xfe\xff": ("text in UTF-16", _UTF8),
-    b"PARE": ("an encrypted Parquet file", "write it without encryption; the store can encrypt it"),
     b"%PDF-": ("a PDF document", "export its reviews as JSON Lines, CSV or Parquet"),
-    b"PK": ("a zip archive or an Excel workbook", "unpack it, or save the sheet as CSV (UTF-8)"),
+    b"PK\x03\x04": (
+        "a zip archive or an Excel workbook",
+        "unpack it, or save the sheet as CSV (UTF-8)",
+    ),
     b"\xd0\xcf\x11\xe0": ("an old Excel or Word file", "save the sheet as CSV (UTF-8)"),
     b"\xfd7zXZ\x00": ("compressed with xz", "compress it with gzip, zstd or bzip2"),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "unpack it"),
     b"\x04\x22\x4d\x18": ("compressed with lz4", "compress it with gzip, zstd or bzip2"),
     b"Obj\x01": ("an Avro file", "convert it to Parquet"),
-    b"ARROW1": ("an Arrow file", "convert it to Parquet"),
-    b"ORC": ("an ORC file", "convert it to Parquet"),
+    b"ARROW1\x00\x00": ("an Arrow file", "convert it to Parquet"),
     b"SQLite format 3": ("an SQLite database", "export the table as CSV or JSON Lines"),
 }
 _PAGE = re.compile(rb"(?:<\?xml|<!doctype|<html|<error)\b", re.IGNORECASE)
@@ -36,15 +37,6 @@ _OBJECT_BEGINS = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:')
 _ARRAY_OF_OBJECTS = re.compile(rb"\[\s*(?:\{|$)")
 _SEPARATORS = {b"\t": "tabs", b",": "commas", b";": "semicolons", b"|": "bars"}
 _DELIMITED = {"csv": b",", "tsv": b"\t"}
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a file is."""
-
-    format: str  # a key of FORMATS
-    compression: str | None = None
-    said: str | None = None  # the format its name says, where it says one
 
 
 def detect(name: str, head: bytes) -> Kind:
@@ -58,7 +50,7 @@ def detect(name: str, head: bytes) -> Kind:
     """
     compression, said = compression_of(head), said_by(name)[0]
     content = unpacked_head(head, compression, _LOOKED_AT)
-    if content.startswith(b"PAR1"):
+    if _is_parquet(name, content, said):
         return Kind("parquet", compression, said)
     _refuse_foreign(name, content, compression)
     text = _Text(content)
@@ -73,11 +65,24 @@ def detect(name: str, head: bytes) -> Kind:
     return Kind(said or _delimited(name, text), compression, said)
 
 
+def _is_parquet(name: str, content: bytes, said: str | None) -> bool:
+    """Whether the content is Parquet. Its four letters may also begin a header: PARENT, PAR1."""
+    binary = content[4:5] < b" " and content[4:5] not in b"\t\r\n"
+    if content.startswith(b"PARE") and binary:
+        raise _error(
+            name,
+            "The file is an encrypted Parquet file, which is not read here",
+            "write it without encryption; the store can encrypt it",
+        )
+    return content.startswith(b"PAR1") and (binary or said == "parquet")
+
+
 class _Text:
     """The first lines of a text, without blank ones; the last may be cut off."""
 
     def __init__(self, content: bytes) -> None:
         content = content.removeprefix(b"\xef\xbb\xbf")
+        self.ends_in_cr = b"\r" in content and b"\n" not in content
         self.lines = [line.strip(b"\r\n") for line in content.splitlines() if line.strip()]
         self.first = self.lines[0].strip() if self.lines else b""
 
@@ -122,7 +127,13 @@ def _is_utf8(content: bytes) -> bool:
 def _is_jsonl(name: str, text: _Text, said: str | None) -> bool:
     """Whether the content is surely JSON Lines. Raises where it is JSON of another shape."""
     if text.first.startswith(b"{"):
-        if _is_object(text.first) or _OBJECT_BEGINS.match(text.first):
+        if text.ends_in_cr and len(text.lines) > 1 and _is_json(text.first):
+            raise _error(
+                name,
+                "The lines of the file end in CR alone, as on old Macs",
+                "rewrite it, with `tr '\\r' '\\n'` for example",
+            )
+        if _is_json(text.first) or _OBJECT_BEGINS.match(text.first):
             return True
         if text.first == b"{" and said in (None, "jsonl"):
             raise _error(
@@ -192,10 +203,6 @@ def _delimited(name: str, text: _Text) -> str:
         "Cannot tell the format of this file from its name or its content",
         "let its name end in .jsonl, .csv, .tsv or .parquet",
     )
-
-
-def _is_object(line: bytes) -> bool:
-    return _is_json(line) and line.startswith(b"{")
 
 
 def _is_json(line: bytes) -> bool:

@@ -1,8 +1,9 @@
 """What a file's name says of its format, and how outputs are named."""
 
-from tasks.core.errors import UnreadableDataError
+from tasks.core.errors import SettingsError, UnreadableDataError
+from tasks.core.formats.base import Kind
 from tasks.core.formats.compression import COMPRESSIONS
-from tasks.core.formats.registry import EXTENSIONS
+from tasks.core.formats.registry import EXTENSIONS, FORMATS
 
 SAME = "same"
 
@@ -31,7 +32,7 @@ def format_of(name: str) -> tuple[str, str | None]:
     return said, compression
 
 
-def output_name(name: str, found: str, wanted: str = SAME) -> str:
+def output_name(name: str, kind: Kind, wanted: str = SAME) -> str:
     """The name of the output for an input: the same where its format stays, else with an extension appended.
 
     The old extension is kept (`a.csv` -> `a.csv.parquet`), so that `a.csv` and `a.jsonl` do not meet in one output. A
@@ -39,10 +40,16 @@ def output_name(name: str, found: str, wanted: str = SAME) -> str:
 
     Args:
         name: of the input, or its key.
-        found: the input's format, as `detect` tells it.
+        kind: of the input, as `detect` tells it.
         wanted: the output's format, or "same".
+    Raises:
+        SettingsError: no such format.
     """
-    wanted = found if wanted == SAME else wanted
+    wanted = kind.format if wanted == SAME else wanted
+    if wanted not in FORMATS:
+        raise SettingsError(
+            f"No format {wanted!r} to write", "", f"choose {SAME}, {', '.join(FORMATS)}"
+        )
     said, compression = said_by(name)
     if said == wanted:
         return name

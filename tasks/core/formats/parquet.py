@@ -10,7 +10,7 @@ from typing import IO, Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.formats.base import LONGEST_RECORD, NOT_UTF8, TOO_LONG, Row, Span
+from tasks.core.formats.base import LONGEST_RECORD, NOT_UTF8, TOO_LONG, Row, Span, UnfitError
 from tasks.core.formats.parquet_writing import merged, written
 
 RecordBatch: TypeAlias = Any  # pyarrow's, which has no types
@@ -77,10 +77,10 @@ def _opened(stream: IO[bytes]) -> Generator[pq.ParquetFile]:
     file = pq.ParquetFile(stream)
     names = file.schema_arrow.names
     if not names:
-        raise ValueError("it has no columns")
+        raise UnfitError("it has no columns", "write it again with the columns of the reviews")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ValueError(f"two columns are called {twice!r}; rename one")
+        raise UnfitError(f"two columns are called {twice!r}", "rename one of them")
     yield file
 
 

@@ -7,7 +7,7 @@ merged, group by group, into one file with the types that suit all.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,9 +16,13 @@ from tasks.core.formats.base import LeftOpen
 from tasks.core.formats.values import as_text
 from tasks.core.texts import encodable
 
-Schema = Table = Array = DataType = RecordBatch = ChunkedArray = (
-    Any  # pyarrow's, which has no types
-)
+# pyarrow has no types; these are its classes of the same names
+Schema: TypeAlias = Any
+Table: TypeAlias = Any
+Array: TypeAlias = Any
+DataType: TypeAlias = Any
+RecordBatch: TypeAlias = Any
+ChunkedArray: TypeAlias = Any
 
 _ROWS_A_GROUP = 16_384
 _CHARACTERS_A_GROUP = 64 * 1024 * 1024

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
-from tasks.core.formats.base import LONGEST_RECORD
+from tasks.core.formats.base import LONGEST_RECORD, UnfitError
 
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 1024 * 1024
+CLOSE = "find the line and close the quote; a quote inside a quoted text is written twice"
 _END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -73,6 +74,8 @@ class Lines:
         """The outline of a line, read to its end if that is still to be read."""
         outline = self._outline(line)
         while not line.endswith((b"\n", b"\r")) and (chunk := self._stream.read(_CHUNK)):
+            if chunk.endswith(b"\r"):  # may be half an end
+                chunk += self._stream.read(1)
             end = _END.search(chunk)
             line = chunk[: end.end()] if end else chunk
             self._chunk = chunk[end.end() :] if end else b""
@@ -80,7 +83,9 @@ class Lines:
             outline = self._outline(outline + line)
         self._outlined += len(outline)
         if self._outlined > LONGEST_RECORD:
-            raise ValueError(f"a record of more than {self._size} bytes; a quote is never closed")
+            raise UnfitError(
+                f"a record of more than {self._size} bytes; a quote is never closed", CLOSE
+            )
         return outline.decode("latin-1")
 
     def _outline(self, line: bytes) -> bytes:

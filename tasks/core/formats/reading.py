@@ -8,7 +8,7 @@ from typing import IO
 import pyarrow as pa
 
 from tasks.core.errors import UnreadableDataError
-from tasks.core.formats.base import Row, Span
+from tasks.core.formats.base import Row, Span, UnfitError
 from tasks.core.formats.compression import unpacked
 from tasks.core.formats.detection import HEAD_BYTES, detect
 from tasks.core.formats.registry import FORMATS
@@ -41,7 +41,9 @@ def decode(name: str, stream: IO[bytes], span: Span | None = None) -> Iterator[R
             count += 1
             yield row
         if span.rows is not None and count < span.rows:
-            raise ValueError(f"{count} rows where there were {span.rows} when it was cut")
+            raise UnfitError(
+                f"{count} rows where there were {span.rows} when it was cut", "run again"
+            )
 
 
 def cut(name: str, stream: IO[bytes], part_bytes: int) -> list[Span]:
@@ -91,5 +93,7 @@ def _saying(name: str, whole: Span) -> Generator[None]:
         raise UnreadableDataError(
             f"Not readable as {whole.format}{packed}: {error}",
             name,
-            "check that the file is whole and is what its extension says",
+            error.fix
+            if isinstance(error, UnfitError)
+            else "check that the file is whole and is what its extension says",
         ) from error
