@@ -12,7 +12,7 @@ EXTRAS := $(VENV)/.ready-extras-$(TORCH)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status up-ha down-ha status-ha imdb test test-all check lint format types bench deaths \
-	overhead clean env
+	overhead faults clean env
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -74,6 +74,9 @@ deaths: $(READY) ## eleven deaths, each for real: what the user sees, and how lo
 overhead: $(READY) ## from Run to the first training step, and the service beside the bare training call
 	$(BIN)/python -m tests.service.overhead
 
+faults: $(READY) ## two hundred SIGKILLs and more, a broken network, a killed store: rows lost, doubled, mixed
+	$(BIN)/python -m tests.faults.run
+
 clean: ## remove the environment and what tools left; data and models in .nightshift stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find flows tasks tests -name __pycache__ -type d -exec rm -rf {} +
@@ -86,5 +89,5 @@ $(READY): pyproject.toml constraints.txt deployments/install.sh
 	touch $@
 
 $(EXTRAS): $(READY)
-	$(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -e '.[dev,ha,browser]'
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -e '.[dev,ha,browser,ray,dask]'
 	touch $@

@@ -187,6 +187,10 @@ class ScoreParams(Form):
         default="only_new",
         description="only_new leaves out what this version has scored in the state it is in; rescore does all again.",
     )
+    allow_empty: bool = Field(
+        default=False,
+        description="A night without any review is no failure. Off: it is, as a wrong prefix looks the same.",
+    )
     max_rejected_share: float = Field(
         default=0.5,
         ge=0,

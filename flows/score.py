@@ -36,6 +36,7 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
         precision=params.engine.precision,
         max_rejected_share=params.max_rejected_share,
         rescore=params.scope == "rescore",
+        allow_empty=params.allow_empty,
     )
     run = plan_scoring(draft)
     score_together(run, params.engine, params.workers)

@@ -1,6 +1,7 @@
 """score-shards: a share of a scoring run, on whichever machine; and how shares are handed out."""
 
 import importlib
+import logging
 from typing import Any
 
 from prefect import flow
@@ -12,9 +13,12 @@ from tasks.core.scoring import EngineParams
 from tasks.dispatch import hand_back, run_on_pool
 from tasks.lifeline import cancelled_with_parent
 from tasks.logs import log_for_people
+from tasks.pace import Pace
 from tasks.score_planning import RunReference
 from tasks.score_shards import score_shard
 from tasks.settings import read_settings
+
+logger = logging.getLogger(__name__)
 
 _TASK_RUNNERS = {
     "ray": ("prefect_ray", "RayTaskRunner"),
@@ -57,8 +61,11 @@ def score_together(run: RunReference, engine: EngineParams, workers: int) -> Non
     shares = [share for i in range(workers) if (share := numbers[i::workers])]
     settings = read_settings()
     if len(shares) < 2:
+        pace = Pace("reviews", run.bytes, "scoring-progress")
         for number in numbers:
-            score_shard(run.place, number, engine)
+            done = score_shard(run.place, number, engine)
+            pace.add(done.rows, done.bytes)
+            logger.info(pace.text())
     elif settings.task_runner != "none":
         runner = _task_runner(settings.task_runner, len(shares))
         everything = ScoreShardsParams(place=run.place, shards=numbers, engine=engine)

@@ -3,9 +3,11 @@
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, get_args
+
+from pydantic import ValidationError as PydanticError
 
 from tasks import reports
 from tasks.connect import exact_objects
@@ -198,11 +200,53 @@ def _publish(
 ) -> None:
     """The marks that other programs look for, and the table that people look at."""
     name, other = (SUCCESS, INCOMPLETE) if summary.complete else (INCOMPLETE, SUCCESS)
+    last = _last_summary(objects, run)
     content = canonical_json(summary.model_dump()).encode()
     for folder in (run.place, run.root):
         objects.store.delete(f"{folder}/{other}")
         objects.store.write_bytes(content, f"{folder}/{name}")
     reports.publish_table("scored", table, _headline(summary))
+    reports.publish_text("summary", summary_text(summary, last), _headline(summary))
+
+
+def _last_summary(objects: ExactObjects, run: ScoringRun) -> ScoreSummary | None:
+    """What the run before came to, where there was one and this version can read it."""
+    for name in (SUCCESS, INCOMPLETE):
+        if content := objects.store.read_bytes(f"{run.root}/{name}"):
+            with suppress(PydanticError):
+                return ScoreSummary.model_validate_json(content)
+    return None
+
+
+def summary_text(summary: ScoreSummary, last: ScoreSummary | None) -> str:
+    """A run as markdown: counts, reasons, and the shares of the labels beside those of the run before."""
+    counts = summary.counts
+    lines = [
+        f"# {_headline(summary)}",
+        "",
+        f"Predictions: `{summary.root}/`",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| objects scored, failed, overwritten in mid-run | {summary.scored:,}, {summary.failed:,}, "
+        f"{summary.overwritten:,} |",
+        f"| objects scored before | {summary.scored_before:,} |",
+        f"| rows in, scored, rejected | {counts.rows_in:,}, {counts.rows_out:,}, {counts.rows_rejected:,} |",
+        *(
+            f"| rejected: {reason} | {count:,} |"
+            for reason, count in sorted(counts.reasons.items())
+        ),
+        f"| seconds, reviews a second | {summary.seconds:,.0f}, {summary.reviews_per_second:,.1f} |",
+    ]
+    if counts.rows_out:
+        before = last.counts if last else Counts()
+        lines += ["", "| label | share | of the run before |", "|---|---|---|"]
+        for label in sorted(counts.labels):
+            share = counts.labels[label] / counts.rows_out
+            old = f"{before.labels.get(label, 0) / before.rows_out:.1%}" if before.rows_out else ""
+            lines.append(f"| {label} | {share:.1%} | {old} |")
+    lines += ["", *(f"- {error}" for error in summary.errors)]
+    return "\n".join(lines) + "\n"
 
 
 def _headline(summary: ScoreSummary) -> str:

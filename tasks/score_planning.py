@@ -70,7 +70,10 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         logger.info("This run was begun before, and goes on: %s", draft.place)
         return _reference(frozen)
     found = _inputs(objects, draft)
-    _look_at_samples(objects, draft, found)
+    _refuse_reserved(draft.columns)
+    _refuse_shared_outputs(draft, found)
+    if found:
+        _look_at_samples(objects, draft, found)
     left = found if draft.rescore else list(_not_yet_scored(objects, draft, found))
     planned = 0
     for shard in shards(_cut(objects, draft, left)):
@@ -94,6 +97,7 @@ def draft_run(
     precision: str,
     max_rejected_share: float,
     rescore: bool,
+    allow_empty: bool,
 ) -> ScoringRun:
     """A run before it is known what there is to score. Tried again, a flow run gets the same draft."""
     flow_run = flow_run_id()
@@ -107,6 +111,7 @@ def draft_run(
         precision=precision,
         max_rejected_share=max_rejected_share,
         rescore=rescore,
+        allow_empty=allow_empty,
         objects=0,
         bytes=0,
         shards=0,
@@ -198,7 +203,7 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
         key = item.key.removeprefix(prefix).lstrip("/")
         if not formats.is_hidden(key):
             entries.append(Entry(key, item.size, item.etag))
-    if not entries:
+    if not entries and not run.allow_empty:
         raise MissingDataError(
             "No object is there but hidden ones (names that begin with _ or .)",
             run.input,
@@ -215,7 +220,6 @@ def info(run: ScoringRun, entry: Entry) -> ObjectInfo:
 
 def _look_at_samples(objects: ExactObjects, run: ScoringRun, entries: list[Entry]) -> None:
     """See that the columns are there before anything is spent. One odd object is reported when it is scored."""
-    _refuse_reserved(run.columns)
     problems: list[DataError] = []
     for index in sorted({0, len(entries) // 2, len(entries) - 1})[:_SAMPLED]:
         try:
@@ -245,6 +249,20 @@ def _refuse_reserved(columns: Columns) -> None:
                 f"A prediction has a column {name!r} of its own, or it is named twice",
                 "keep_columns",
                 "leave it out",
+            )
+
+
+def _refuse_shared_outputs(run: ScoringRun, entries: list[Entry]) -> None:
+    """`a` whose content is JSON lines, and `a.jsonl`, would write the same object."""
+    renamed = [e for e in entries if run.output_uri(e.key) != f"{run.root}/{e.key}"]
+    keys = {entry.key for entry in entries} if renamed else set[str]()
+    for entry in renamed:
+        target = run.output_uri(entry.key).removeprefix(f"{run.root}/")
+        if target in keys and run.output_uri(target) == run.output_uri(entry.key):
+            raise SettingsError(
+                f"{entry.key!r} and {target!r} would have their predictions in one object",
+                run.input,
+                "rename one of them",
             )
 
 

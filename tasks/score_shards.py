@@ -26,6 +26,7 @@ from tasks.core.score_results import Counts, ObjectResult, ShardResult
 from tasks.core.scoring import End, EngineParams, Prediction, Review
 from tasks.core.scoring_plan import Entry, ScoringRun
 from tasks.core.tokenization import Encoder
+from tasks.pace import Pace
 from tasks.score_planning import RUN, info, read_shard, require_run
 from tasks.steps import step, work_folder
 
@@ -41,6 +42,7 @@ class ShardDone(Record):
 
     number: int
     rows: int
+    bytes: int
     failed: int
 
 
@@ -60,10 +62,11 @@ def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
         )
         content = canonical_json(done.model_dump()).encode()
         objects.store.write_bytes(content, result_uri(place, number))
-    return _told(done, run.shards)
+    size = sum(e.bytes for bundle in read_shard(objects, place, number).bundles for e in bundle)
+    return _told(done, run.shards, size)
 
 
-def _told(done: ShardResult, shards: int) -> ShardDone:
+def _told(done: ShardResult, shards: int, size: int) -> ShardDone:
     rows = sum(o.counts.rows_in for o in done.objects)
     failed = sum(o.state == "failed" for o in done.objects)
     logger.info(
@@ -76,7 +79,7 @@ def _told(done: ShardResult, shards: int) -> ShardDone:
         rows / max(done.seconds, 1e-9),
         f"; {failed} objects FAILED" if failed else "",
     )
-    return ShardDone(number=done.number, rows=rows, failed=failed)
+    return ShardDone(number=done.number, rows=rows, bytes=size, failed=failed)
 
 
 def result_uri(place: str, number: int) -> str:
@@ -133,12 +136,14 @@ class ShardWork:
         left = [b for b in shard.bundles if any(entry not in results for entry in b)]
         fetched = in_order(self._pool, self._fetch, left, _BUNDLES_AHEAD)
         items = (self._items(bundle) for bundle in fetched)
-        scored = scoring.score(items, encoder, engine, window_reviews)
+        pace = Pace("reviews", sum(entry.bytes for entry in entries))
+        scored = pace.each(scoring.score(items, encoder, engine, window_reviews))
         writes: dict[Entry, Future[ObjectResult]] = {}
         for index, entry in enumerate(entry for bundle in left for entry in bundle):
             output = _Output(self._run, entry, self._folder / f"{index:06}", engine.label_names)
             output.encode(scored)
             writes[entry] = self._pool.submit(self._commit, output, heads[entry])
+            pace.add(-1, entry.bytes)  # the end of an input was counted as well
             if len(writes) >= _WRITES_WAITING:
                 first = next(iter(writes))
                 results[first] = writes.pop(first).result()

@@ -97,6 +97,7 @@ class ScoringRun(Record):
     output_format: OutputFormat
     precision: str
     max_rejected_share: float
+    allow_empty: bool = Field(description="Nothing to score is no error.")
     objects: int = Field(description="To be scored by this run.")
     bytes: int
     shards: int

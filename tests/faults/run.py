@@ -149,14 +149,14 @@ def random_kills(store: ObjectStore, seed: int) -> Episode:
 
 
 def kills_at_writes(store: ObjectStore, seed: int) -> Episode:
-    """SIGKILL before, and after, a certain write: every one of them in turn."""
+    """SIGKILL before the first write, after it, before the second of what is left, after it, and so on."""
     episode, night, scored = (
-        Episode("SIGKILL at each write"),
+        Episode("SIGKILL at the n-th write"),
         Night(store, "writes", seed),
         _FORK.RawValue("i", 0),
     )
-    for call in range(1, 400):
-        process = attempt(night, "first", scored, (1 + (call // 2) % 7, call % 2 == 0))
+    for call in range(1, _ATTEMPTS):
+        process = attempt(night, "first", scored, ((call + 1) // 2, call % 2 == 1))
         process.join()
         episode.attempts += 1
         episode.kills += process.exitcode == -9

@@ -53,6 +53,7 @@ def draft(run: str, source: str, output: str, **changed: Any) -> ScoringRun:
         "shards": 0,
         "scored_before": 0,
         "rescore": False,
+        "allow_empty": False,
         "code": "",
         "flow_run": "",
     }
