@@ -23,6 +23,7 @@ _USUAL_PORTS = {"s3": 8333, "mlflow": 5000, "prefect": 4200}
 WORKER_ENVIRONMENT = {
     "PREFECT_WORKER_QUERY_SECONDS": "2",
     "NIGHTSHIFT_TRAINING_DEPLOYMENT": "fine-tune/fine-tune",
+    "NIGHTSHIFT_SCORING_DEPLOYMENT": "score-shards/score-shards",
     "NIGHTSHIFT_GPU_WORKER_ON_CPU": "true",
 }
 

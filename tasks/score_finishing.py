@@ -18,8 +18,8 @@ from tasks.core.digests import canonical_json
 from tasks.core.errors import StoreError
 from tasks.core.score_results import Counts, ObjectResult, ScoreSummary, State
 from tasks.core.scoring_plan import Entry, Names, ScoringRun
-from tasks.score_planning import read_shard, require_run
-from tasks.score_shards import is_scored, mark_of, read_result, result_uri, too_many_rejects
+from tasks.score_outputs import is_scored, mark_of, too_many_rejects
+from tasks.score_store import read_result, read_shard, require_run, result_uri
 from tasks.steps import step, work_folder
 
 logger = logging.getLogger(__name__)

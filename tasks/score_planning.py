@@ -5,11 +5,9 @@ import secrets
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from pydantic import ValidationError as PydanticError
-
 from tasks.connect import exact_objects
 from tasks.connectors.exact_objects import FINGERPRINT, ExactObjects
-from tasks.connectors.object_store import ObjectInfo, parse_uri
+from tasks.connectors.object_store import parse_uri
 from tasks.core import formats
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import (
@@ -29,16 +27,14 @@ from tasks.core.scoring_plan import (
     Names,
     OutputFormat,
     ScoringRun,
-    Shard,
     shards,
 )
 from tasks.provenance import code_version, flow_run_id
+from tasks.score_store import MANIFEST, info, read_run, shard_uri
 from tasks.steps import step
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
-RUN = "run"  # metadata: which run wrote an output
 _REQUESTS = 32  # at once
 _SAMPLED = 3
 _SAMPLE_ROWS = 100
@@ -150,44 +146,6 @@ def _freeze(objects: ExactObjects, run: ScoringRun) -> ScoringRun:
     return frozen
 
 
-def read_run(objects: ExactObjects, place: str) -> ScoringRun | None:
-    """The frozen run at a place; None where there is none. Raises StoreError when it is of another version."""
-    content = objects.store.read_bytes(f"{place}/{MANIFEST}")
-    if content is None:
-        return None
-    try:
-        return ScoringRun.model_validate_json(content)
-    except PydanticError as error:
-        raise StoreError(
-            f"Not a manifest of this version: {error.error_count()} fields differ",
-            f"{place}/{MANIFEST}",
-            "start a new run; what is scored stays scored",
-        ) from error
-
-
-def require_run(objects: ExactObjects, place: str) -> ScoringRun:
-    """The frozen run at a place. Raises MissingDataError where there is none."""
-    run = read_run(objects, place.rstrip("/"))
-    if run is None:
-        raise MissingDataError(
-            "There is no scoring run", place, "name the folder that the log of the run names"
-        )
-    return run
-
-
-def shard_uri(place: str, number: int) -> str:
-    """Where a shard's list lies."""
-    return f"{place}/shards/{number:06}.json"
-
-
-def read_shard(objects: ExactObjects, place: str, number: int) -> Shard:
-    """A shard of a frozen run. Raises StoreError when it is gone."""
-    content = objects.store.read_bytes(shard_uri(place, number))
-    if content is None:
-        raise StoreError("A part of a frozen run is gone", shard_uri(place, number))
-    return Shard.from_json(content)
-
-
 def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
     prefix = parse_uri(run.input, "input")[1]
     parse_uri(run.output, "output")
@@ -210,12 +168,6 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
             "check the prefix",
         )
     return entries
-
-
-def info(run: ScoringRun, entry: Entry) -> ObjectInfo:
-    """The object of an entry, as it was listed."""
-    bucket, key = parse_uri(run.input_uri(entry.key))
-    return ObjectInfo(bucket, key, entry.size, entry.etag)
 
 
 def _look_at_samples(objects: ExactObjects, run: ScoringRun, entries: list[Entry]) -> None:

@@ -15,8 +15,8 @@ from tasks.core.overlap import in_order
 from tasks.core.records import Record
 from tasks.core.score_results import Counts, ObjectResult
 from tasks.core.scoring_plan import Entry, ScoringRun
-from tasks.score_planning import RUN, read_shard, require_run
-from tasks.score_shards import read_result
+from tasks.score_outputs import RUN
+from tasks.score_store import read_result, read_shard, require_run
 from tasks.steps import step
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,6 @@
 """One shard of a scoring run: its objects are read, scored and written side by side, each whole or not at all."""
 
 import functools
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -17,17 +16,16 @@ from tasks.core.engine import Engine, TorchEngine
 from tasks.core.errors import (
     DataError,
     OverwrittenError,
-    UnwritableDataError,
-    ValidationError,
 )
 from tasks.core.overlap import in_order
 from tasks.core.records import ModelVersion, Record
 from tasks.core.score_results import Counts, ObjectResult, ShardResult
-from tasks.core.scoring import End, EngineParams, Prediction, Review
+from tasks.core.scoring import End, EngineParams, Review
 from tasks.core.scoring_plan import Entry, ScoringRun
 from tasks.core.tokenization import Encoder
 from tasks.pace import Pace
-from tasks.score_planning import RUN, info, read_shard, require_run
+from tasks.score_outputs import Output, is_scored, mark_of
+from tasks.score_store import info, read_result, read_shard, require_run, result_uri
 from tasks.steps import step, work_folder
 
 logger = logging.getLogger(__name__)
@@ -82,17 +80,6 @@ def _told(done: ShardResult, shards: int, size: int) -> ShardDone:
     return ShardDone(number=done.number, rows=rows, bytes=size, failed=failed)
 
 
-def result_uri(place: str, number: int) -> str:
-    """Where the result of a shard lies."""
-    return f"{place}/results/{number:06}.json"
-
-
-def read_result(objects: ExactObjects, place: str, number: int) -> ShardResult | None:
-    """What became of a shard; None while that is not known."""
-    content = objects.store.read_bytes(result_uri(place, number))
-    return None if content is None else ShardResult.model_validate_json(content)
-
-
 @functools.lru_cache(maxsize=1)
 def _loaded(version: ModelVersion, params: EngineParams) -> tuple[modeling.Classifier, TorchEngine]:
     """The model in memory; kept, so that the shards of a run load it once a process."""
@@ -140,7 +127,7 @@ class ShardWork:
         scored = pace.each(scoring.score(items, encoder, engine, window_reviews))
         writes: dict[Entry, Future[ObjectResult]] = {}
         for index, entry in enumerate(entry for bundle in left for entry in bundle):
-            output = _Output(self._run, entry, self._folder / f"{index:06}", engine.label_names)
+            output = Output(self._run, entry, self._folder / f"{index:06}", engine.label_names)
             output.encode(scored)
             writes[entry] = self._pool.submit(self._commit, output, heads[entry])
             pace.add(-1, entry.bytes)  # the end of an input was counted as well
@@ -193,7 +180,7 @@ class ShardWork:
         else:
             yield End()
 
-    def _commit(self, output: "_Output", before: Head | None) -> ObjectResult:
+    def _commit(self, output: "Output", before: Head | None) -> ObjectResult:
         """Write an object's rejects, and then its predictions: they are the sign that all of it is there."""
         entry = output.entry
         error = output.error or output.too_many_rejects()
@@ -212,25 +199,12 @@ class ShardWork:
         output.discard()
         return _result(entry, "scored" if ours else "outdated", output.counts)
 
-    def _write_rejected(self, output: "_Output", uri: str, mark: dict[str, str]) -> None:
+    def _write_rejected(self, output: "Output", uri: str, mark: dict[str, str]) -> None:
         there = self._objects.head(uri)
         if output.counts.rows_rejected:
             self._objects.write(output.rejected_path, uri, mark, there)
         elif there and there.metadata.get(FINGERPRINT) != mark[FINGERPRINT]:
             self._objects.store.delete(uri)  # of another version of the input
-
-
-def mark_of(run: ScoringRun, entry: Entry, counts: Counts) -> dict[str, str]:
-    """Metadata of an output, by which it is its own commit record."""
-    mark = {FINGERPRINT: run.fingerprint(entry), RUN: run.run, "input-etag": entry.etag}
-    return mark | counts.to_metadata()
-
-
-def is_scored(run: ScoringRun, entry: Entry, head: Head | None) -> bool:
-    """True when an output is of the input as it is now, by this version and configuration."""
-    if head is None or head.metadata.get(FINGERPRINT) != run.fingerprint(entry):
-        return False
-    return not run.rescore or head.metadata.get(RUN) == run.run
 
 
 def _range_of(entry: Entry) -> tuple[int, int | None]:
@@ -248,106 +222,3 @@ def _result(entry: Entry, state: Any, counts: Counts, error: str = "") -> Object
         counts=counts,
         error=error,
     )
-
-
-class _Output:
-    """Predictions and rejects of one object (or part), on disk until they are uploaded."""
-
-    def __init__(self, run: ScoringRun, entry: Entry, path: Path, label_names: list[str]) -> None:
-        self.entry, self.path, self.rejected_path = entry, path, path.with_suffix(".rejected")
-        self.error: DataError | None = None
-        self._run, self._label_names = run, label_names
-        self._labels: dict[str, int] = {}
-        self._reasons: dict[str, int] = {}
-
-    @property
-    def counts(self) -> Counts:
-        """Rows so far."""
-        out, rejected = sum(self._labels.values()), sum(self._reasons.values())
-        return Counts(
-            rows_in=out + rejected,
-            rows_out=out,
-            rows_rejected=rejected,
-            labels=self._labels,
-            reasons=self._reasons,
-        )
-
-    def encode(self, results: Iterator[Prediction | Review | End]) -> None:
-        """Take results up to the object's end."""
-        made = ["input", "row", "id", "label", "score"]
-        made += [f"probability_{name}" for name in self._label_names]
-        columns = [*made, *self._run.columns.keep, "model", "model_version"]
-        name = self._run.output_uri(self.entry.key)
-        with self.path.open("wb") as stream, self.rejected_path.open("wb") as rejected:
-            rows = self._rows(results, rejected)
-            try:
-                formats.encode(name, rows, columns, stream, header=self.entry.part == 0)
-            except UnwritableDataError as error:
-                for (
-                    _
-                ) in rows:  # what is left of this object, so that the next one begins with its own
-                    pass
-                self.error = self.error or error
-
-    def _rows(
-        self, results: Iterator[Prediction | Review | End], rejected: IO[bytes]
-    ) -> Iterator[dict[str, Any]]:
-        uri = self._run.input_uri(self.entry.key)
-        for result in results:
-            if isinstance(result, End):
-                self.error = result.error
-                return
-            if isinstance(result, Review):
-                self._reasons[result.problem] = self._reasons.get(result.problem, 0) + 1
-                rejected.write(_rejected_line(uri, result))
-                continue
-            self._labels[result.label] = self._labels.get(result.label, 0) + 1
-            shares = zip(self._label_names, result.probabilities, strict=True)
-            yield {
-                "input": uri,
-                "row": result.review.row,
-                "id": result.review.id,
-                "label": result.label,
-                "score": round(result.score, 6),
-                **{f"probability_{name}": round(p, 6) for name, p in shares},
-                **dict(zip(self._run.columns.keep, result.review.kept, strict=True)),
-                "model": self._run.model.name,
-                "model_version": self._run.model.version,
-            }
-
-    def too_many_rejects(self) -> ValidationError | None:
-        """What is wrong with an object of which too much cannot be scored; of a part nothing can be said."""
-        counts = self.counts
-        if self.entry.parts > 1:
-            return None
-        return too_many_rejects(self._run, self.entry.key, counts)
-
-    def discard(self) -> None:
-        """Remove the files."""
-        self.path.unlink(missing_ok=True)
-        self.rejected_path.unlink(missing_ok=True)
-
-
-def too_many_rejects(run: ScoringRun, key: str, counts: Counts) -> ValidationError | None:
-    """What is wrong with an object of which a larger share cannot be scored than the form allows."""
-    if counts.rows_rejected <= run.max_rejected_share * counts.rows_in:
-        return None
-    reason, count = max(counts.reasons.items(), key=lambda item: item[1])
-    return ValidationError(
-        f"{counts.rows_rejected:,} of {counts.rows_in:,} rows cannot be scored, more than max_rejected_share allows; "
-        f"the most frequent reason ({count:,}): {reason}",
-        run.input_uri(key),
-        "check that it is the right file and the right text column; nothing of it was written",
-    )
-
-
-def _rejected_line(uri: str, review: Review) -> bytes:
-    line = {
-        "input": uri,
-        "row": review.row,
-        "offset": review.offset,
-        "id": review.id,
-        "reason": review.problem,
-        "raw": review.raw.decode("utf-8", "backslashreplace"),
-    }
-    return json.dumps(line, ensure_ascii=True).encode() + b"\n"

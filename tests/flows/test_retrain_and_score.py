@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from flows.parameters import RetrainParams, ScoreParams
+from flows.parameters import RetrainParams, ScoreParams, TraceParams, VerifyParams
 from flows.retrain import Retrained, retrain
 from flows.score import score
+from flows.trace import trace
+from flows.verify import verify
 from tasks.connect import model_registry
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.sources import SourceParams
@@ -118,6 +120,16 @@ def test_from_labelled_reviews_to_predictions(
         (rejected,) = read(services, f"{out}/_rejected/{name}.jsonl")
         assert (rejected["id"], rejected["row"], rejected["reason"]) == ("b", 2, "empty text")
         assert rejected["input"] == f"{prefix}/inbox/{name}" and rejected["raw"]
+    assert verify(VerifyParams(run=done.place)).complete
+    facts = trace(TraceParams(prediction=f"{out}/one.jsonl", row=3)).facts
+    assert (facts["id"], facts["label"]) == ("c", "POSITIVE")
+    assert facts["model"] == str(champion) and facts["base model"] == str(bert)
+    assert facts["training data (digest of the split)"] and facts["MLflow run of the training"]
+    with pytest.raises(MissingDataError, match="No prediction of row 2"):
+        trace(TraceParams(prediction=f"{out}/one.jsonl", row=2))
+    services.delete(f"{out}/two.csv.gz")
+    with pytest.raises(DataError, match=r"1 of 5 objects.*two\.csv\.gz: there is no output"):
+        verify(VerifyParams(run=done.place))
     written = json.loads(services.read_bytes(f"{done.place}/_SUCCESS") or b"")
     assert written["counts"]["rows_in"] == 14 and written == done.model_dump()
 

@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 import pytest
 from PIL import Image
 
+from deployments.apply import definitions
 from flows.parameters import PromoteParams, RetrainParams, ScoreParams, WatchParams
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
@@ -22,6 +23,7 @@ pytestmark = [
     pytest.mark.prefect,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)"),
 ]
+FLOWS = [entry["name"] for entry in definitions()]
 LABELLED = "s3://nightshift/ui/labelled/"
 # The browser part of Prefect's UI asks this host for a configuration before it has read that analytics are off.
 KNOWN_CALLERS = {"sr-client-cfg.amplitude.com"}
@@ -42,10 +44,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_deployments_are_listed_with_schedules_and_tags(ui: Ui) -> None:
     ui.open("", "Dashboard")
-    ui.open("deployments", "6 Deployments", "Items per page")
+    ui.open("deployments", f"{len(FLOWS)} Deployments", "Items per page")
     ui.picture("deployments")
     text = ui.text()
-    for name in ("fine-tune", "promote", "retrain", "score", "tidy", "watch"):
+    for name in FLOWS:
         # Name of the deployment, of its flow, its status, then its tags.
         assert re.search(rf"{name} {name} (Not )?Ready nightshift {name} ", text), name
     assert "Active At 01:00 AM" in text

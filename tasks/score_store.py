@@ -1,0 +1,66 @@
+"""Where the records of a scoring run lie in the object store, and how they are read."""
+
+from pydantic import ValidationError as PydanticError
+
+from tasks.connectors.exact_objects import ExactObjects
+from tasks.connectors.object_store import ObjectInfo, parse_uri
+from tasks.core.errors import MissingDataError, StoreError
+from tasks.core.score_results import ShardResult
+from tasks.core.scoring_plan import Entry, ScoringRun, Shard
+
+MANIFEST = "manifest.json"
+
+
+def read_run(objects: ExactObjects, place: str) -> ScoringRun | None:
+    """The frozen run at a place; None where there is none. Raises StoreError when it is of another version."""
+    content = objects.store.read_bytes(f"{place}/{MANIFEST}")
+    if content is None:
+        return None
+    try:
+        return ScoringRun.model_validate_json(content)
+    except PydanticError as error:
+        raise StoreError(
+            f"Not a manifest of this version: {error.error_count()} fields differ",
+            f"{place}/{MANIFEST}",
+            "start a new run; what is scored stays scored",
+        ) from error
+
+
+def require_run(objects: ExactObjects, place: str) -> ScoringRun:
+    """The frozen run at a place. Raises MissingDataError where there is none."""
+    run = read_run(objects, place.rstrip("/"))
+    if run is None:
+        raise MissingDataError(
+            "There is no scoring run", place, "name the folder that the log of the run names"
+        )
+    return run
+
+
+def shard_uri(place: str, number: int) -> str:
+    """Where a shard's list lies."""
+    return f"{place}/shards/{number:06}.json"
+
+
+def read_shard(objects: ExactObjects, place: str, number: int) -> Shard:
+    """A shard of a frozen run. Raises StoreError when it is gone."""
+    content = objects.store.read_bytes(shard_uri(place, number))
+    if content is None:
+        raise StoreError("A part of a frozen run is gone", shard_uri(place, number))
+    return Shard.from_json(content)
+
+
+def result_uri(place: str, number: int) -> str:
+    """Where the result of a shard lies."""
+    return f"{place}/results/{number:06}.json"
+
+
+def read_result(objects: ExactObjects, place: str, number: int) -> ShardResult | None:
+    """What became of a shard; None while that is not known."""
+    content = objects.store.read_bytes(result_uri(place, number))
+    return None if content is None else ShardResult.model_validate_json(content)
+
+
+def info(run: ScoringRun, entry: Entry) -> ObjectInfo:
+    """The object of an entry, as it was listed."""
+    bucket, key = parse_uri(run.input_uri(entry.key))
+    return ObjectInfo(bucket, key, entry.size, entry.etag)
