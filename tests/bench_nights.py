@@ -1,0 +1,226 @@
+"""Nights of scoring, measured: memory at any size, planning, and S3 to S3 beside the engine alone. `make bench-nights`.
+
+    python -m tests.bench_nights memory      peak resident memory of a scoring run, by reviews and by objects
+    python -m tests.bench_nights planning    a plan of a million objects
+    python -m tests.bench_nights speed       reviews a second from S3 to S3, and of the engine alone, in turns
+
+Memory and planning use a model that costs nothing (that of tests/faults), so that there is time for a million reviews;
+speed uses the packaged MiniLM on reviews of a file. An object store is started for it. Nothing here is a test.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import random
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from tasks.connectors.local_servers import LocalObjectStore
+from tasks.connectors.object_store import ObjectInfo, ObjectStore
+from tests.faults import worker
+
+_SPAWN: Any = multiprocessing.get_context("spawn")
+_INPUT, _OUTPUT = "s3://nightshift/in/", "s3://nightshift/out"
+
+
+@contextlib.contextmanager
+def a_store() -> Generator[ObjectStore]:
+    """An S3 server for the time of a measurement, which is the one that is configured."""
+    with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as name:
+        server = LocalObjectStore(Path(name))
+        os.environ |= {
+            "AWS_ENDPOINT_URL_S3": server.endpoint_url,
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        }
+        try:
+            server.store().make_bucket("nightshift")
+            yield server.store()
+        finally:
+            server.stop()
+
+
+def some_reviews(count: int, seed: int = 0) -> Iterator[bytes]:
+    """Lines of JSON of about a hundred bytes."""
+    rng = random.Random(seed)
+    for number in range(count):
+        yield (
+            json.dumps(
+                {"id": number, "text": f"review {number} " + "dull " * rng.randint(5, 20)}
+            ).encode()
+            + b"\n"
+        )
+
+
+def _scored(result: Any) -> None:
+    """Score everything in a process of its own; say seconds, rows and peak memory."""
+    logging.disable(logging.CRITICAL)
+    worker.use_text_model()
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    summary = worker.run_to_end(worker.draft("bench", _INPUT, _OUTPUT))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result.put((time.perf_counter() - started, summary.counts.rows_in, base / 1024, peak / 1024))
+
+
+def in_a_process(target: Any, *arguments: Any) -> Any:
+    """What a function puts into its queue, from a fresh process."""
+    result = _SPAWN.Queue()
+    process = _SPAWN.Process(target=target, args=(result, *arguments))
+    process.start()
+    found = result.get()
+    process.join()
+    return found
+
+
+def memory(console: Console, largest: int) -> None:
+    """Peak resident memory of a scoring run at several sizes."""
+    nights: dict[str, Any] = {
+        f"{rows:,} reviews, 10,000 an object": (rows, 10_000)
+        for rows in (10_000, 100_000, 1_000_000)
+        if rows <= largest
+    }
+    nights["one object of 1 GB"] = (largest * 10, largest * 10)
+    nights["20,000 objects of one review"] = (20_000, 1)
+    table = Table("night", "rows", "MB", "s", "MB before", "peak MB")
+    for name, (rows, a_file) in nights.items():
+        with a_store() as store:
+            size = deliver(store, rows, a_file)
+            seconds, scored, before, peak = in_a_process(_scored)
+            figures = [
+                f"{scored:,}",
+                f"{size / 1e6:,.0f}",
+                f"{seconds:,.0f}",
+                f"{before:,.0f}",
+                f"{peak:,.0f}",
+            ]
+            table.add_row(name, *figures)
+            console.print(name, *figures)
+    console.print(table)
+
+
+def deliver(store: ObjectStore, rows: int, a_file: int) -> int:
+    """Reviews in objects of so many; returns their bytes."""
+    size = 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "reviews.jsonl"
+        for number, first in enumerate(range(0, rows, a_file)):
+            with path.open("wb") as stream:
+                stream.writelines(some_reviews(min(a_file, rows - first), seed=number))
+            size += path.stat().st_size
+            store.upload(path, f"{_INPUT}{number:06}.jsonl")
+    return size
+
+
+def _planned(result: Any, objects: int) -> None:
+    logging.disable(logging.CRITICAL)
+    listed = (
+        ObjectInfo("nightshift", f"in/2026/11/23/reviews-{n:08}.jsonl", 1000 + n % 500, f"{n:032x}")
+        for n in range(objects)
+    )
+    original = ObjectStore.scan
+
+    def scan(self: ObjectStore, uri: str) -> Iterator[ObjectInfo]:
+        return listed if uri == _INPUT else original(self, uri)
+
+    ObjectStore.scan = scan
+    worker.score_planning.__dict__["_look_at_samples"] = lambda *_: None
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    planned = worker.plan_scoring.fn(worker.draft("bench", _INPUT, _OUTPUT))
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result.put((seconds, planned.shards, before / 1024, peak / 1024))
+
+
+def planning(console: Console, objects: int) -> None:
+    """Plan a listing of so many objects that is made up; all else is real."""
+    with a_store():
+        seconds, shards, before, peak = in_a_process(_planned, objects)
+    console.print(
+        f"{objects:,} objects: planned and frozen in {seconds:.1f} s, {shards:,} shards; peak {peak:,.0f} MB "
+        f"({before:,.0f} MB before)"
+    )
+
+
+def speed(console: Console, reviews: Path, rows: int, rounds: int) -> None:
+    """From S3 to S3, and the engine alone on the same reviews, in turns."""
+    from tasks import score_shards
+    from tasks.connectors.hub import PACKAGED, base_model_folder
+    from tasks.core import modeling, scoring
+    from tasks.core.engine import TorchEngine
+    from tasks.core.scoring import EngineParams, Review
+    from tasks.core.tokenization import TokenizationParams
+
+    logging.disable(logging.CRITICAL)
+    texts: list[str] = pq.read_table(reviews, columns=["text"])["text"].to_pylist()
+    texts = random.Random(0).sample(texts, rows)
+    params = EngineParams()
+    folder = base_model_folder(PACKAGED)
+    classifier = modeling.load_for_training(
+        folder, ["NEGATIVE", "POSITIVE"], TokenizationParams(), 0.0
+    )
+    engine = TorchEngine(classifier)
+    loaded: Any = (classifier, engine)
+    score_shards.__dict__["_loaded"] = lambda *_: loaded
+
+    def alone() -> None:
+        given = [Review(n, str(n), text) for n, text in enumerate(texts)]
+        for _ in scoring.score([given], classifier.encoder, engine, params.window_reviews):
+            pass
+
+    with a_store() as store:
+        for number in range(10):
+            part = texts[number::10]
+            lines = [json.dumps({"id": n, "text": t}) for n, t in enumerate(part)]
+            store.write_bytes("\n".join(lines).encode(), f"{_INPUT}{number}.jsonl")
+        ratios: list[float] = []
+        for number in range(rounds):
+            started = time.perf_counter()
+            worker.run_to_end(worker.draft(f"r{number}", _INPUT, f"{_OUTPUT}-{number}"))
+            through_s3 = time.perf_counter() - started
+            started = time.perf_counter()
+            alone()
+            by_itself = time.perf_counter() - started
+            ratios.append(by_itself / through_s3)
+            console.print(
+                f"round {number + 1}: {rows / through_s3:.1f} reviews/s from S3 to S3, {rows / by_itself:.1f} alone"
+            )
+    console.print(
+        f"ratio {statistics.median(ratios):.3f} (range {min(ratios):.3f}-{max(ratios):.3f})"
+    )
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench_nights")
+    parser.add_argument("what", choices=("memory", "planning", "speed"))
+    parser.add_argument("--largest", type=int, default=1_000_000, help="reviews (memory)")
+    parser.add_argument("--objects", type=int, default=1_000_000, help="objects (planning)")
+    parser.add_argument("--reviews", type=Path, help="Parquet file with a column text (speed)")
+    parser.add_argument("--rows", type=int, default=1_000, help="reviews (speed)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds (speed)")
+    given = parser.parse_args()
+    console = Console()
+    if given.what == "memory":
+        memory(console, given.largest)
+    elif given.what == "planning":
+        planning(console, given.objects)
+    else:
+        speed(console, given.reviews, given.rows, given.rounds)
+
+
+if __name__ == "__main__":
+    main()
