@@ -5,11 +5,9 @@ check -> pin version -> list shards -> score each -> publish the manifest
 
 import time
 
-from prefect import flow
-
+from flows.form_flow import form_flow
 from flows.parameters import ScoreParams
 from tasks.core.errors import DataError
-from tasks.logs import log_for_people
 from tasks.preflight import check_services
 from tasks.registration import pin_version
 from tasks.scoring import (
@@ -24,10 +22,9 @@ from tasks.scoring import (
 _DEFAULTS = ScoreParams()
 
 
-@flow(name="score")
+@form_flow(ScoreParams, name="score")
 def score(params: ScoreParams = _DEFAULTS) -> ScoreManifest:
     """Score every review below a prefix with a pinned model version; one output object for each input object."""
-    log_for_people()
     started = time.time()
     check_services(params.engine.device, also_write_to=params.output)
     version = pin_version(params.model_name, params.model_version)
