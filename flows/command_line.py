@@ -16,6 +16,7 @@ from pydantic_settings import SettingsError as CliError
 
 from flows.parameters import RetrainParams, ScoreParams, TraceParams, VerifyParams
 from tasks.core.errors import SettingsError
+from tasks.core.forms import problems_of
 
 
 class _Nothing(BaseModel):
@@ -48,11 +49,7 @@ def parse(flow: str, arguments: list[str]) -> Any:
         given = CliApp.run(model, cli_args=spelled, cli_exit_on_error=False)
         return _MODELS[flow].model_validate(given.model_dump())
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}, not {e['input']!r}"
-            for e in error.errors()
-        ]
-        raise SettingsError("; ".join(problems), flow, see) from error
+        raise SettingsError(problems_of(error), flow, see) from error
     except CliError as error:
         known = list(_options(model))
         unknown = [a for a in spelled if a.startswith("--") and a.split("=")[0] not in known]

@@ -1,7 +1,6 @@
 """fine-tune: one training, as the GPU pool runs it. References in, a reference out."""
 
-from prefect import flow
-
+from flows.form_flow import form_flow
 from flows.parameters import FineTuneParams
 from tasks.connect import prepared_store
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
@@ -9,15 +8,13 @@ from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.dispatch import hand_back, run_on_pool
 from tasks.lifeline import cancelled_with_parent
-from tasks.logs import log_for_people
 from tasks.settings import read_settings
 from tasks.training import say_trained, train_model
 
 
-@flow(name="fine-tune")
+@form_flow(FineTuneParams, name="fine-tune")
 def fine_tune(params: FineTuneParams) -> Reference[TrainingSummary]:
     """Fine-tune a base model on prepared tokens; reused where exactly this was done before."""
-    log_for_people()
     with cancelled_with_parent():
         prepared = prepared_store()
         tokens = prepared.reference(params.tokens, TokensSummary)

@@ -4,16 +4,14 @@ check -> load -> validate -> split -> tokenize -> fine-tune -> evaluate -> regis
                                |         base model -^            baseline -^            ^- champion
 """
 
-from prefect import flow
-
 from flows.fine_tune import train
+from flows.form_flow import form_flow
 from flows.parameters import RetrainParams
 from tasks import reports
 from tasks.core.gate import Verdict
 from tasks.core.records import EvaluationSummary, ModelVersion, Record
 from tasks.data import load_reviews, split_reviews, validate_reviews
 from tasks.evaluation import evaluate_baseline, evaluate_model, judge
-from tasks.logs import log_for_people
 from tasks.preflight import check_services
 from tasks.registration import find_champion, promote, register_model
 from tasks.tokens import prepare_base_model, tokenize_reviews
@@ -36,10 +34,9 @@ class Retrained(Record):
 _DEFAULTS = RetrainParams()
 
 
-@flow(name="retrain")
+@form_flow(RetrainParams, name="retrain")
 def retrain(params: RetrainParams = _DEFAULTS) -> Retrained:
     """Retrain a review classifier, register it in MLflow, and promote it to champion if the gate lets it."""
-    log_for_people()
     check_services(params.training.device, trains=True)
     base = prepare_base_model(params.training, params.tokenization)
     loaded = load_reviews(params.data.source)

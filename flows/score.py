@@ -5,14 +5,12 @@ check -> pin version -> freeze what there is to score -> score the shards -> joi
 
 import time
 
-from prefect import flow
-
+from flows.form_flow import form_flow
 from flows.parameters import ScoreParams
 from flows.score_shards import score_together
 from tasks.core.errors import DataError
 from tasks.core.score_results import ScoreSummary
 from tasks.core.scoring_plan import Columns
-from tasks.logs import log_for_people
 from tasks.preflight import check_services
 from tasks.registration import pin_version
 from tasks.score_finishing import finish_scoring
@@ -21,10 +19,9 @@ from tasks.score_planning import draft_run, plan_scoring
 _DEFAULTS = ScoreParams()
 
 
-@flow(name="score")
+@form_flow(ScoreParams, name="score")
 def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
     """Score every review below a prefix with a pinned model version; one output object for each input object."""
-    log_for_people()
     started = time.time()
     check_services(params.engine.device, also_write_to=params.output)
     draft = draft_run(

@@ -6,13 +6,13 @@ from typing import Any
 
 from prefect import flow
 
+from flows.form_flow import form_flow
 from flows.parameters import ScoreShardsParams
 from tasks.core.errors import SettingsError
 from tasks.core.records import Record
 from tasks.core.scoring import EngineParams
 from tasks.dispatch import hand_back, run_on_pool
 from tasks.lifeline import cancelled_with_parent
-from tasks.logs import log_for_people
 from tasks.pace import Pace
 from tasks.score_planning import RunReference
 from tasks.score_shards import score_shard
@@ -33,10 +33,9 @@ class ShareDone(Record):
     rows: int
 
 
-@flow(name="score-shards")
+@form_flow(ScoreShardsParams, name="score-shards")
 def score_shards(params: ScoreShardsParams) -> ShareDone:
     """Score some shards of a frozen run, one after the other."""
-    log_for_people()
     with cancelled_with_parent():
         done = [score_shard(params.place, number, params.engine) for number in params.shards]
         share = ShareDone(shards=len(done), rows=sum(d.rows for d in done))

@@ -1,17 +1,14 @@
 """verify: is a scoring run complete? Proven from the store alone."""
 
-from prefect import flow
-
+from flows.form_flow import form_flow
 from flows.parameters import VerifyParams
 from tasks.core.errors import DataError
-from tasks.logs import log_for_people
 from tasks.score_proof import Proof, verify_run
 
 
-@flow(name="verify")
+@form_flow(VerifyParams, name="verify")
 def verify(params: VerifyParams) -> Proof:
     """Look at every output that a scoring run should have written; fails when one is not as it should be."""
-    log_for_people()
     proof = verify_run(params.run)
     if not proof.complete:
         raise DataError(

@@ -16,7 +16,7 @@ _CHATTY = (
     "huggingface_hub",
     "urllib3",
 )
-_SPEAKING = ("prefect.flow_runs", "prefect.task_runs")
+_SPEAKING = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
 class _Sentences(logging.Filter):

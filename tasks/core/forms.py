@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 def _number_fields(schema: dict[str, Any]) -> None:
@@ -25,4 +25,12 @@ class Form(BaseModel):
         validate_default=True,
         json_schema_extra=_number_fields,
         model_title_generator=_title,
+    )
+
+
+def problems_of(error: ValidationError, before: str = "") -> str:
+    """All that is wrong with what was given, field by field."""
+    return "; ".join(
+        f"{'.'.join(map(str, [*filter(None, [before]), *e['loc']]))}: {e['msg']}, not {e['input']!r}"
+        for e in error.errors()
     )

@@ -205,8 +205,10 @@ def test_without_validation_the_run_fails_and_says_why(ui: Ui, service: Service)
     assert "scheduled to start now" in form.submit()
     ui.page.get_by_text("View run").click()
     run = urlparse(ui.page.url).path.rsplit("/", 1)[1]
-    refused(service, run, r"params\.registration\.model_name: .*should match pattern")
-    ui.open(f"runs/flow-run/{run}", "Failed", "Validation of flow parameters failed")
+    refused(
+        service, run, r"params\.registration\.model_name: .*should match pattern.*, not 'my model'"
+    )
+    ui.open(f"runs/flow-run/{run}", "Failed", "not 'my model'")
     ui.picture("run-refused")
 
 
@@ -215,11 +217,11 @@ def test_without_validation_the_run_fails_and_says_why(ui: Ui, service: Service)
     [
         (
             {"training": {"epochs": 0}},
-            r"params\.training\.epochs: .*greater than or equal to 1",
+            r"params\.training\.epochs: .*greater than or equal to 1, not 0",
         ),
         (
             {"training": {"device": "gpu"}},
-            r"params\.training\.device: .*'auto', 'cpu' or 'cuda'",
+            r"params\.training\.device: .*'auto', 'cpu' or 'cuda', not 'gpu'",
         ),
         ({"trainin": {"epochs": 1}}, r"params\.trainin: Extra inputs are not permitted"),
     ],
@@ -238,6 +240,9 @@ def refused(service: Service, run: str, message: str) -> None:
     assert service.until(run) == "FAILED"
     said = service.run(run)["state"]["message"]
     assert re.search(message, said) and "status code" not in said
+    assert not any("Traceback" in line for line in service.log(run)), (
+        "a sentence, not a stack trace"
+    )
     wait_for(lambda: re.search(message, "\n".join(service.log(run))), 30, "the reason in the log")
 
 
