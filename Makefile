@@ -79,7 +79,7 @@ faults: $(READY) ## two hundred SIGKILLs and more, a broken network, a killed st
 
 clean: ## remove the environment and what tools left; data and models in .nightshift stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
-	find flows tasks tests -name __pycache__ -type d -exec rm -rf {} +
+	find deployments flows tasks tests -name __pycache__ -type d -exec rm -rf {} +
 
 env: $(READY)
 

@@ -83,7 +83,7 @@ def apply(pool_type: str = "process", file: Path = DEPLOYMENTS) -> list[str]:
 
     Raises:
         ServiceError: a pool of another type is there, or Prefect refuses.
-        SettingsError: the file or the notification block does not exist; then nothing is changed.
+        SettingsError: the file does not exist; then nothing is changed.
     """
     with get_client(sync_client=True) as client:
         applied, ids = _Applied(), _Ids(client, read_settings().notification_block)
@@ -109,6 +109,11 @@ class _Applied:
         """Whether a definition is new or another than last time; it is noted as applied."""
         self.now[name] = digest_of({"definition": definition})
         return self._before.get(name) != self.now[name]
+
+    def keep(self, name: str) -> None:
+        """Leave as it is what cannot be compared now."""
+        if name in self._before:
+            self.now[name] = self._before[name]
 
     def gone(self, kind: str) -> list[str]:
         """Names that were applied once and have no definition any more."""
@@ -166,11 +171,14 @@ def _apply_deployments(
         slugs[full_name] = {schedule["slug"] for schedule in entry.get("schedules", ())}
         if differs or before is None:
             changed[full_name] = before
-    if changed:
-        _deploy(list(changed), file)
+    try:
+        if changed:
+            _deploy(list(changed), file)
+    finally:  # also when it stopped half-way: what people have set in the UI must not be lost
+        for full_name, before in changed.items():
+            if before:
+                _mend(client, full_name, before, slugs[full_name])
     for full_name, before in changed.items():
-        if before:
-            _mend(client, full_name, before, slugs[full_name])
         yield f"{'updated' if before else 'registered'} the deployment {full_name}"
     for full_name in applied.gone("deployment:"):
         if left := _deployment(client, full_name):
@@ -255,6 +263,10 @@ def _apply_automations(client: SyncPrefectClient, applied: _Applied, ids: "_Ids"
         name = definition["name"]
         resolved = ids.resolve(definition)
         if resolved is None:
+            if not ids.unwanted:
+                applied.keep(f"automation:{name}")
+            if ids.missing:
+                yield f"WARNING: {name!r} is not set up: {ids.missing}"
             continue
         differs = applied.differs(f"automation:{name}", resolved)
         wanted = AutomationCore.model_validate(resolved)
@@ -270,19 +282,21 @@ def _apply_automations(client: SyncPrefectClient, applied: _Applied, ids: "_Ids"
     for name in applied.gone("automation:"):
         for left in client.read_automations_by_name(name):
             client.delete_automation(left.id)
-            yield f"deleted the automation {name!r}: nothing defines it, or no block is configured for it"
+            yield f"deleted the automation {name!r}, which is wanted no more"
 
 
 class _Ids:
     """Puts the ids of this server in the places of names.
 
-    Raises:
-        SettingsError: there is no such notification block.
+    Without a notification block, automations that need one stay as they are; `none` says that they are unwanted.
     """
 
     def __init__(self, client: SyncPrefectClient, notification_block: str) -> None:
         self._client = client
-        self._block_id = self._look_up(notification_block) if notification_block else ""
+        self.unwanted = notification_block == "none"
+        self.missing = self._block_id = ""
+        if notification_block and not self.unwanted:
+            self._block_id = self._look_up(notification_block)
 
     def resolve(self, definition: Any) -> Any:
         """The definition with ids; None where it needs a block and none is configured."""
@@ -300,12 +314,13 @@ class _Ids:
         kind, _, name = block.partition("/")
         try:
             return str(self._client.read_block_document_by_name(name, kind).id)
-        except ObjectNotFound as error:
-            raise SettingsError(
-                f"There is no block {block!r}",
-                "NIGHTSHIFT_NOTIFICATION_BLOCK",
-                "create it in the UI (Blocks), and give its type's slug and its name: slack-webhook/on-call",
-            ) from error
+        except ObjectNotFound:
+            self.missing = (
+                f"there is no block {block!r} (NIGHTSHIFT_NOTIFICATION_BLOCK) -> create it in the UI (Blocks; its "
+                "type's slug and its name, such as slack-webhook/on-call), and register again: "
+                "python -m deployments.apply"
+            )
+            return ""
 
 
 if __name__ == "__main__":

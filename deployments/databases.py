@@ -86,7 +86,7 @@ class Postgres:
         return ""
 
     def make_role(self, name: str, password: str, databases: Sequence[str]) -> None:
-        """A role that owns its databases and may enter no other. One that is there gets the password anew."""
+        """A role that owns its databases, which no other may enter. One that is there gets the password anew."""
         from psycopg2.extensions import encrypt_password
         from psycopg2.sql import SQL, Identifier, Literal
 

@@ -35,13 +35,14 @@ from deployments.starting import (
     register_deployments,
     run_command,
     run_to_end,
+    start_the_rest,
     starting,
     step,
     wait_until,
 )
 from deployments.supervision import Supervisor
 from tasks.connectors.local_stack import record_of, running_stack
-from tasks.core.errors import SettingsError
+from tasks.core.errors import ServiceError, SettingsError
 from tasks.settings import Settings, read_settings
 
 
@@ -66,6 +67,7 @@ def up(console: Console, arguments: list[str]) -> int:
     home, settings = home_folder(), read_settings()
     if running_stack(home):
         console.print("It is up already.")
+        start_the_rest(console, Supervisor(home / "stack", str(home)))
         return status(console, arguments)
     require_installed()
     _require_nothing_configured(settings)
@@ -109,7 +111,7 @@ def _start(console: Console, supervisor: Supervisor, services: Services) -> None
     with step(console, "accounts"):
         services.make_accounts()
     with step(console, "deployments"):
-        register_deployments(services.client_environment)
+        register_deployments(console, services.client_environment)
     with environment_of(services.client_environment):
         _start_and_wait(console, supervisor, services, services.worker_programs)
 
@@ -134,11 +136,12 @@ def down(console: Console, arguments: list[str]) -> int:
         workers = [name for name in names if name.endswith("-worker")]
         for name in workers:
             supervisor.stop_program(name)
-        given = client_environment(home, stack, read_passwords(home / "secrets.json"))
-        # A server that does not answer any more must not keep the rest from being stopped.
-        with environment_of(given), contextlib.suppress(OSError):
-            for name in prefect_api.end_runs("The services were stopped (make down-ha)"):
-                console.print(f"  ended the run {name}")
+        # Neither a lost file of passwords nor a server that does not answer may keep the rest from being stopped.
+        with contextlib.suppress(OSError, ServiceError):
+            given = client_environment(home, stack, read_passwords(home / "secrets.json"))
+            with environment_of(given):
+                for name in prefect_api.end_runs("The services were stopped (make down-ha)"):
+                    console.print(f"  ended the run {name}")
     for name in reversed([n for n in Services.order if n in names]):
         supervisor.stop_program(name)
     supervisor.shutdown()

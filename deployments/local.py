@@ -9,6 +9,7 @@ is used instead of being started. Data stays in `.nightshift/`.
     python -m deployments.local run COMMAND ...                     a command that finds the services
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from deployments.starting import (
     environment_of,
     register_deployments,
     run_command,
+    start_the_rest,
     starting,
     step,
     wait_until,
@@ -55,6 +57,7 @@ def up(console: Console, arguments: list[str]) -> int:
     home = home_folder()
     if running_stack(home):
         console.print("Nightshift is up already.")
+        start_the_rest(console, Supervisor(home / "stack", str(home)))
     else:
         with starting(console, home, lambda: Services(home, read_settings())) as started:
             _start(console, *started)
@@ -72,7 +75,7 @@ def _start(console: Console, supervisor: Supervisor, services: Services) -> None
         with environment_of(services.client_environment):
             ObjectStore(services.s3_url).make_bucket(services.bucket)
     with step(console, "deployments"):
-        register_deployments(services.client_environment)
+        register_deployments(console, services.client_environment)
     for worker in services.workers:
         supervisor.start_program(worker.name)
     for worker in services.workers:
@@ -92,7 +95,8 @@ def down(console: Console, arguments: list[str]) -> int:
             if state.name.endswith("-worker"):
                 supervisor.stop_program(state.name)
         if stack.prefect_url:
-            with environment_of(stack.environment(home)):
+            # A server that does not answer any more must not keep the rest from being stopped.
+            with environment_of(stack.environment(home)), contextlib.suppress(OSError):
                 for name in prefect_api.end_runs("The services were stopped (make down)"):
                     console.print(f"  ended the run {name}")
     supervisor.shutdown()

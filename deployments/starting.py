@@ -2,14 +2,16 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 
 from deployments.supervision import Program, Supervisor
 from tasks.connectors.local_servers import require_free_port
@@ -45,6 +47,7 @@ def run_command(
     if command not in commands:
         console.print(description.strip(), markup=False)
         return 0 if command == "help" else 2
+    signal.signal(signal.SIGTERM, _interrupted)  # what was begun is undone, as after Ctrl+C
     try:
         return commands[command](console, rest)
     except NightshiftError as error:
@@ -54,6 +57,10 @@ def run_command(
     except KeyboardInterrupt:
         errors.print("interrupted")
         return 130
+
+
+def _interrupted(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -117,10 +124,24 @@ def _not_running(supervisor: Supervisor, name: str) -> str:
     return "" if state == "RUNNING" else f"it is {state.lower()}"
 
 
+def start_the_rest(console: Console, supervisor: Supervisor) -> None:
+    """Start what of a running stack does not run: it gave up, or its `up` was killed half-way.
+
+    Raises:
+        ServiceError: it does not stay up.
+    """
+    left = [state.name for state in supervisor.states() if state.state != "RUNNING"]
+    for name in left:
+        supervisor.start_program(name)
+    for name in left:
+        with step(console, name):
+            wait_until(lambda: "", supervisor, name)
+
+
 def run_to_end(
     what: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path | None = None
-) -> None:
-    """Run a command that ends by itself.
+) -> str:
+    """Run a command that ends by itself; returns what it said.
 
     Raises:
         ServiceError: it ends with an error; with what it said last.
@@ -131,9 +152,10 @@ def run_to_end(
     if done.returncode:
         said = (done.stderr or done.stdout).strip()[-1500:]
         raise ServiceError(f"{what} failed: {said}", command[0])
+    return done.stdout
 
 
-def register_deployments(environment: Mapping[str, str]) -> None:
+def register_deployments(console: Console, environment: Mapping[str, str]) -> None:
     """Deployments, pools, limits and automations, as the files say. In a process of its own: Prefect reads its settings
     when it is first imported.
 
@@ -141,7 +163,10 @@ def register_deployments(environment: Mapping[str, str]) -> None:
         ServiceError: the server refuses.
     """
     command = [sys.executable, "-m", "deployments.apply"]
-    run_to_end("Registering the deployments", command, environment)
+    said = run_to_end("Registering the deployments", command, environment)
+    for line in said.splitlines():
+        if line.startswith("WARNING"):
+            console.print(f"  [yellow]{escape(line)}[/]", soft_wrap=True)
 
 
 @contextlib.contextmanager

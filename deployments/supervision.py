@@ -4,9 +4,12 @@ Supervisor starts a program again when it dies, turns its log over, and stops it
 supervisor leaves running is found by a mark in the environment that every program inherits.
 """
 
+import contextlib
 import hashlib
+import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,7 @@ from typing import Any
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
+from deployments.passwords import write_privately
 from tasks.connectors.processes import this_process
 from tasks.core.errors import ServiceError
 from tasks.core.records import Record
@@ -47,7 +51,10 @@ class ProgramState(Record):
 
 
 class Supervisor:
-    """One supervisord for one folder; its configuration (which holds keys) is readable by its owner alone.
+    """One supervisord for one folder.
+
+    Commands and environments, which hold keys, are handed over in files that their owner alone can read, and not in
+    supervisord's configuration: its syntax cannot hold every value. They are gone after `shutdown`.
 
     Args:
         folder: for its configuration, its log and those of the programs.
@@ -70,9 +77,13 @@ class Supervisor:
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         self._rooms.mkdir(mode=0o700, exist_ok=True)
+        self._require_ours()
         path = self.folder / "supervisord.conf"
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            stream.write(self._configuration(programs))
+        write_privately(path, self._configuration(programs))
+        for program in programs:
+            given = program.environment | {_MARK: self._mark}
+            content = json.dumps({"command": program.command, "environment": given})
+            write_privately(self._launched(program.name), content)
         kept = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "TMPDIR") if k in os.environ}
         done = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
@@ -90,6 +101,19 @@ class Supervisor:
                 )
             time.sleep(0.05)
         return this_process(process)
+
+    def _require_ours(self) -> None:
+        """On a shared machine somebody else could have made the folder of the socket first."""
+        found = self._rooms.stat()
+        if found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise ServiceError(
+                "The folder of supervisord's socket is somebody else's, or open to others",
+                str(self._rooms),
+                "remove it",
+            )
+
+    def _launched(self, name: str) -> Path:
+        return self.folder / "programs" / f"{name}.json"
 
     def start_program(self, name: str) -> None:
         """Start one program; whether it is healthy is another question."""
@@ -147,15 +171,18 @@ class Supervisor:
         if process:
             psutil.wait_procs([process], timeout_seconds)
         self.sweep()
+        shutil.rmtree(self.folder / "programs", ignore_errors=True)
         for left in (self._socket, self._rooms / "supervisord.pid"):
             left.unlink(missing_ok=True)
 
     def sweep(self) -> list[str]:
         """Kill what a killed supervisord or program has left behind; returns what it was."""
         left = [p for p in psutil.process_iter() if self._is_marked(p)]
-        names = [p.name() for p in left]
+        names: list[str] = []
         for process in left:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
+                names.append(process.name())
+                process.kill()
         psutil.wait_procs(left, 10)
         return names
 
@@ -187,23 +214,21 @@ class Supervisor:
     def _configuration(self, programs: Sequence[Program]) -> str:
         lines = [
             "[unix_http_server]",
-            f"file={self._socket}",
+            f"file={_escaped(str(self._socket))}",
             "chmod=0700",
             "[supervisord]",
-            f"logfile={self.folder / 'supervisord.log'}",
-            f"pidfile={self._rooms / 'supervisord.pid'}",
+            f"logfile={_escaped(str(self.folder / 'supervisord.log'))}",
+            f"pidfile={_escaped(str(self._rooms / 'supervisord.pid'))}",
             "identifier=nightshift",
             "[rpcinterface:supervisor]",
             "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
         ]
         for program in programs:
-            given = program.environment | {_MARK: self._mark}
-            variables = ",".join(f'{key}="{_quoted(value)}"' for key, value in given.items())
+            launch = [sys.executable, "-m", "deployments.launch", str(self._launched(program.name))]
             lines += [
                 f"[program:{program.name}]",
-                f"command={_escaped(shlex.join(program.command))}",
+                f"command={_escaped(shlex.join(launch))}",
                 f"directory={_escaped(str(Path.cwd()))}",
-                f"environment={variables}",
                 "autostart=false",
                 "autorestart=true",
                 "startsecs=3",
@@ -213,7 +238,8 @@ class Supervisor:
                 "stopasgroup=true",
                 "killasgroup=true",
                 "redirect_stderr=true",
-                f"stdout_logfile={_escaped(str(self.log(program.name)))}",
+                # supervisor expands this one twice
+                f"stdout_logfile={_escaped(_escaped(str(self.log(program.name))))}",
                 "stdout_logfile_maxbytes=10MB",
                 "stdout_logfile_backups=3",
             ]
@@ -222,7 +248,3 @@ class Supervisor:
 
 def _escaped(text: str) -> str:
     return text.replace("%", "%%")
-
-
-def _quoted(text: str) -> str:
-    return _escaped(text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " "))

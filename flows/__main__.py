@@ -26,6 +26,9 @@ flows:
 
 `python -m flows FLOW --help` lists its fields; `--training.epochs 2` sets one."""
 
+# The standard library has a module `trace`, which one of ours would hide: Prefect puts a flow's folder on sys.path.
+_MODULES = {"trace": "flows.trace_prediction"}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the flow that the arguments name; returns the exit status."""
@@ -39,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     set_client_defaults()
     try:
         params = _parse(name, rest)
-        with local_services(prepare=lambda: importlib.import_module(f"flows.{name}")):
+        with local_services(
+            prepare=lambda: importlib.import_module(_MODULES.get(name, f"flows.{name}"))
+        ):
             _run(name, params, console, started)
     except NightshiftError as error:
         errors.print(f"[bold red]error[/]: {type(error).__name__}", end=": ")
@@ -83,7 +88,7 @@ def _run(name: str, params: Any, console: Console, started: float) -> None:
 
         summaries.show_proof(console, verify(params))
     else:
-        from flows.trace import trace
+        from flows.trace_prediction import trace
 
         summaries.show_provenance(console, trace(params))
 

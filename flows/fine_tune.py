@@ -2,23 +2,20 @@
 
 from flows.form_flow import form_flow
 from flows.parameters import FineTuneParams
-from tasks.connect import prepared_store
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.dispatch import hand_back, run_on_pool
 from tasks.lifeline import cancelled_with_parent
 from tasks.settings import read_settings
-from tasks.training import say_trained, train_model
+from tasks.training import find_prepared, say_trained, train_model
 
 
 @form_flow(FineTuneParams, name="fine-tune")
 def fine_tune(params: FineTuneParams) -> Reference[TrainingSummary]:
     """Fine-tune a base model on prepared tokens; reused where exactly this was done before."""
     with cancelled_with_parent():
-        prepared = prepared_store()
-        tokens = prepared.reference(params.tokens, TokensSummary)
-        base = prepared.reference(params.base_model, BaseModelSummary)
+        tokens, base = find_prepared(params.tokens, params.base_model)
         model = train_model(tokens, base, params.tokenization, params.training)
         hand_back(model)
         return model

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from tasks.core.errors import SettingsError
 from tasks.core.forms import Form, problems_of
 from tasks.logs import log_for_people
+from tasks.preflight import require_passwords
+from tasks.settings import read_settings
 
 FormT = TypeVar("FormT", bound=Form)
 R = TypeVar("R")
@@ -31,6 +33,7 @@ def form_flow(form: type[FormT], name: str) -> Callable[[Callable[[FormT], R]], 
         @functools.wraps(function)
         def checked(params: Any) -> R:
             log_for_people()
+            require_passwords(read_settings())
             try:
                 given = form.model_validate(params)
             except ValidationError as error:

@@ -20,9 +20,16 @@ from prefect.states import Cancelling
 from prefect.utilities.urls import url_for
 
 from tasks.connect import object_store
-from tasks.core.errors import PoolError, RunDiedError, ServiceError
+from tasks.core.errors import (
+    PoolError,
+    RegistryError,
+    RunDiedError,
+    ServiceError,
+    StoreAwayError,
+)
 from tasks.core.records import Record
 from tasks.settings import read_settings
+from tasks.steps import step
 from tasks.tidying import close_dead_runs
 
 logger = logging.getLogger(__name__)
@@ -35,7 +42,7 @@ _DIED: list[float] = [5, 30, 120]  # seconds before another try
 
 def _died(_task: Any, _run: Any, state: State[Any]) -> bool:
     error: Any = state.result(raise_on_failure=False)
-    return isinstance(error, RunDiedError)
+    return isinstance(error, RunDiedError | StoreAwayError | httpx.TransportError)
 
 
 @task(
@@ -62,14 +69,15 @@ def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
         logger.info("%s is queued on the pool %r: %s", run.name, pool, url_for(run) or run.id)
         try:
             state = _Waiting(client, run, pool).until_over()
-        except (
-            BaseException
-        ):  # this run is cancelled, or fails: the other must not go on for nobody
+        except BaseException:  # this run is cancelled or fails: the other must not go on for nobody
             _cancel(client, run)
             raise
     if state.is_completed():
         return taken_back(str(run.id))
-    close_dead_runs()
+    try:
+        close_dead_runs()
+    except RegistryError as error:  # tidying can wait; a training that died cannot
+        logger.warning("MLflow runs of dead processes were not closed: %s", error)
     where = url_for(run) or str(run.id)
     if state.is_crashed():
         raise RunDiedError(f"{run.name} on the pool {pool!r} died: {_said(state)}", where)
@@ -131,7 +139,11 @@ class _Waiting:
     def _say_why_not(self, state: State[Any]) -> None:
         if state.is_pending() or time.monotonic() - self._spoken < _SAY_AGAIN_SECONDS:
             return
-        workers = self._client.read_workers_for_work_pool(self._pool)
+        try:
+            workers = self._client.read_workers_for_work_pool(self._pool)
+        except (httpx.HTTPError, PrefectException) as error:
+            self._say(f"The Prefect server does not say who works: {type(error).__name__}")
+            return
         online = sum(worker.status == WorkerStatus.ONLINE for worker in workers)
         if online:
             self._say(f"Waiting for a turn: {online} of the pool {self._pool!r} are online, busy")
@@ -161,6 +173,7 @@ def _said(state: State[Any]) -> str:
     return said.removeprefix("Task run encountered an exception: ")[:500]
 
 
+@step
 def hand_back(result: Record) -> None:
     """Leave the result of the flow run under way where the run that started it finds it."""
     if current_run.id:

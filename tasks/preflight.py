@@ -14,6 +14,7 @@ from tasks.core import modeling
 from tasks.core.errors import SettingsError
 from tasks.core.modeling import Device
 from tasks.settings import Settings, read_settings
+from tasks.steps import is_outage
 from tasks.tidying import close_dead_runs, remove_dead_folders
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,12 @@ _PROOFS = {
 }
 
 
-@task(cache_policy=NO_CACHE)
+@task(
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[5, 30],  # a restart, not an outage: a typo should be told soon
+    retry_condition_fn=is_outage,
+)
 def check_services(
     device: Device = "auto", also_write_to: str | None = None, trains: bool = False
 ) -> None:

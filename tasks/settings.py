@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     training_deployment: str = Field(default="", pattern=r"^([^/]+/[^/]+)?$")
     checkpoint_seconds: float = Field(default=300.0, ge=0)
     gpu_worker_on_cpu: bool = False
-    notification_block: str = Field(default="", pattern=r"^([^/]+/[^/]+)?$")
+    notification_block: str = Field(default="", pattern=r"^(none|[^/]+/[^/]+)?$")
     scoring_deployment: str = Field(default="", pattern=r"^([^/]+/[^/]+)?$")
     task_runner: Literal["none", "ray", "dask"] = "none"
     task_runner_address: str = ""

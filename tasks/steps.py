@@ -86,12 +86,13 @@ def step(function: Callable[P, R]) -> Task[P, R]:
         cache_policy=NO_CACHE,
         retries=len(_OUTAGE),
         retry_delay_seconds=_OUTAGE,
-        retry_condition_fn=_is_outage,
+        retry_condition_fn=is_outage,
     )
     return patient(function)
 
 
-def _is_outage(_task: Any, _run: Any, state: State[Any]) -> bool:
+def is_outage(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """True when a task failed because the object store or the registry does not answer."""
     error: Any = state.result(raise_on_failure=False)
     return isinstance(error, StoreAwayError | RegistryAwayError)
 

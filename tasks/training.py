@@ -37,6 +37,18 @@ BEGUN = "Training is under way: step"
 
 
 @step
+def find_prepared(
+    tokens: str, base_model: str
+) -> tuple[Reference[TokensSummary], Reference[BaseModelSummary]]:
+    """What a training needs, by where it lies. Raises MissingDataError where it is gone."""
+    prepared = prepared_store()
+    return (
+        prepared.reference(tokens, TokensSummary),
+        prepared.reference(base_model, BaseModelSummary),
+    )
+
+
+@step
 def train_model(
     tokens: Reference[TokensSummary],
     base: Reference[BaseModelSummary],

@@ -127,6 +127,9 @@ class CheckpointStore:
         self._worker.shutdown(wait=True)
         for manifest in self._complete():
             self._prepared.remove(manifest)
+        store = self._prepared.store
+        for left in list(store.scan(f"{self._prepared.uri(self._kind, '')}")):
+            store.delete(left.uri)  # of an upload whose process was killed
 
     def _upload(self, copy: Path, summary: CheckpointSummary) -> None:
         started = time.monotonic()

@@ -121,7 +121,7 @@ class ModelRegistry:
             if run is None:
                 made = self._client.create_run(self._experiment_id, run_name=name, tags=owned)
                 run = Run(self._client, made.info.run_id)
-        status = "FAILED"
+        status = "KILLED"  # by Ctrl+C, a cancellation, a worker that was told to end
         try:
             with self._saying("logging a run"):
                 listed = [Param(key, value) for key, value in _cut(params, _LONGEST_PARAM).items()]
@@ -129,8 +129,8 @@ class ModelRegistry:
                 yield run
                 run.flush()
             status = "FINISHED"
-        except (KeyboardInterrupt, SystemExit):
-            status = "KILLED"
+        except Exception:
+            status = "FAILED"
             raise
         finally:
             if status != "FINISHED":

@@ -1,14 +1,27 @@
 """Who owns something that a killed process leaves behind, and whether that process still lives."""
 
 import socket
+from pathlib import Path
 
 import psutil
 
+_PROC = Path("/proc")
+
 
 def this_process(process: psutil.Process | None = None) -> str:
-    """This process (or another) as host:pid:start time; the start time tells it from a later one of that number."""
+    """This process (or another) as host:pid:start; the start tells it from a later one of that number."""
     process = process or psutil.Process()
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
+    return f"{socket.gethostname()}:{process.pid}:{_started(process)}"
+
+
+def _started(process: psutil.Process) -> str:
+    """When it started: ticks since which boot, which setting the clock does not change. Elsewhere, by the clock."""
+    try:
+        fields = (_PROC / str(process.pid) / "stat").read_text().rpartition(")")[2].split()
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text()[:8]
+        return f"{fields[19]}.{boot}"
+    except FileNotFoundError:
+        return f"{process.create_time():.0f}"
 
 
 def is_gone(owner: str) -> bool:
@@ -18,6 +31,6 @@ def is_gone(owner: str) -> bool:
     if host != socket.gethostname() or not pid.isdigit():
         return False
     try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" != started
+        return _started(psutil.Process(int(pid))) != started
     except psutil.NoSuchProcess:
         return True

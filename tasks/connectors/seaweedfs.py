@@ -1,5 +1,6 @@
 """How SeaweedFS is run, the embedded S3 server: whoever runs it, the child of a flow or a supervisor. Loopback only."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -39,7 +40,9 @@ class SeaweedFS:
         self.endpoint_url = f"http://{HOST}:{port}"
         self._ports = free_ports(9)
         # A socket's path may have a hundred characters at most, and `folder` may be longer.
-        self._sockets = tempfile.mkdtemp(prefix="weed-")
+        name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
+        self._sockets = f"{tempfile.gettempdir()}/weed-{os.getuid()}-{name}"
+        Path(self._sockets).mkdir(mode=0o700, exist_ok=True)
         flags = _seaweedfs_flags(folder, self._sockets, port, self._ports)
         self.command = [program, "mini", *flags]
         self.environment = {

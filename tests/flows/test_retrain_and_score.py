@@ -10,7 +10,7 @@ import pytest
 from flows.parameters import RetrainParams, ScoreParams, TraceParams, VerifyParams
 from flows.retrain import Retrained, retrain
 from flows.score import score
-from flows.trace import trace
+from flows.trace_prediction import trace
 from flows.verify import verify
 from tasks.connect import model_registry
 from tasks.connectors.object_store import ObjectStore

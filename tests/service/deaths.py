@@ -204,8 +204,7 @@ def kill_training(scene: Scene) -> Death:
         "the dead child says Crashed": scene.service.state(child["id"]) == "CRASHED",
         "weights equal to the byte": scene.equals_undisturbed(successor["id"], params),
         "no MLflow run left RUNNING": scene.none_left_running(),
-        "no checkpoint left": not scene.prepared.store.read_bytes("s3://nightshift/x")
-        and not _checkpoints(scene),
+        "no checkpoint left": not _checkpoints(scene),
     }
     return death
 
@@ -402,6 +401,7 @@ def store_away(scene: Scene) -> Death:
     death.checks = {
         "the run completes": death.end == "COMPLETED",
         "weights equal to the byte": scene.equals_undisturbed(children[-1]["id"], params),
+        "no MLflow run left RUNNING": scene.none_left_running(),
     }
     return death
 
@@ -419,7 +419,11 @@ def no_worker(scene: Scene) -> Death:
     scene.service.until(child, "RUNNING", "COMPLETED", seconds=120)
     death.seconds = time.monotonic() - back
     death.end = scene.service.until(parent, seconds=300)
-    death.checks = {"the run completes": death.end == "COMPLETED", "it said so": bool(death.seen)}
+    death.checks = {
+        "the run completes": death.end == "COMPLETED",
+        "it said so": bool(death.seen),
+        "no MLflow run left RUNNING": scene.none_left_running(),
+    }
     return death
 
 
@@ -450,7 +454,7 @@ def disk_full(scene: Scene) -> Death:
         worker = subprocess.Popen(command, env=given, stdout=log, stderr=log)
         try:
             parent = scene.press_run(params)
-            child = scene.training_under_way(parent)
+            scene.training_under_way(parent)
             _fill(small)
             died = time.monotonic()
             death.end = scene.service.until(parent, seconds=200)
@@ -468,7 +472,6 @@ def disk_full(scene: Scene) -> Death:
         "the next run goes on from the checkpoint": bool(scene.said(successor, "goes on from")),
         "and completes": end == "COMPLETED",
         "weights equal to the byte": scene.equals_undisturbed(successor, params),
-        "the training had begun": bool(child),
         "no MLflow run left RUNNING": scene.none_left_running(),
     }
     return death

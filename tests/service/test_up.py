@@ -97,7 +97,11 @@ def test_secrets_stay_where_they_belong(service: Service) -> None:
         assert secret not in log.read_text(errors="replace"), log
     told = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
     assert not [line for line in told if secret in line]
-    assert (service.home / "stack" / "supervisord.conf").stat().st_mode & 0o777 == 0o600
+    holding = [
+        p for p in (service.home / "stack").rglob("*") if p.is_file() and secret in p.read_text()
+    ]
+    assert {p.parent.name for p in holding} == {"programs"}
+    assert {p.stat().st_mode & 0o777 for p in holding} == {0o600}
 
 
 def test_data_survive_and_a_killed_supervisor_leaves_nothing(service: Service) -> None:

@@ -1,0 +1,17 @@
+"""Become the program that a file describes: `python -m deployments.launch FILE`. Its keys are in no command line."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Replace this process."""
+    program = json.loads(Path(sys.argv[1]).read_text())
+    command = program["command"]
+    os.execvpe(command[0], command, program["environment"])
+
+
+if __name__ == "__main__":
+    main()
