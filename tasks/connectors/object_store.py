@@ -13,6 +13,7 @@ from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from tasks.core.errors import (
     MissingDataError,
@@ -213,7 +214,7 @@ class ObjectStore:
             if isinstance(cause, ClientError):
                 raise _from_client_error(cause, doing, uri) from error
             server = self.endpoint_url or "AWS"
-            away = isinstance(error, HTTPClientError | ConnectionError)
+            away = isinstance(error, HTTPClientError | NoConnectionError | ConnectionError)
             raise (StoreAwayError if away else StoreError)(
                 f"{doing.capitalize()} failed: {type(error).__name__}: {error}",
                 uri,
