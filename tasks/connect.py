@@ -1,5 +1,7 @@
 """Connectors, built from the settings."""
 
+import functools
+
 from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.model_registry import ModelRegistry
 from tasks.connectors.object_store import ObjectStore
@@ -17,7 +19,13 @@ def object_store() -> ObjectStore:
         raise SettingsError(
             "No object store is configured", "", _HOW.format(variable="AWS_ENDPOINT_URL_S3")
         )
-    return ObjectStore(settings.s3_endpoint_url)
+    return _client(settings.s3_endpoint_url, settings.aws_variables)
+
+
+@functools.lru_cache(maxsize=4)
+def _client(endpoint_url: str | None, _configured: tuple[tuple[str, str], ...]) -> ObjectStore:
+    """One for each configuration: making a client takes boto3 a tenth of a second, and a run asks hundreds of times."""
+    return ObjectStore(endpoint_url)
 
 
 def exact_objects() -> ExactObjects:

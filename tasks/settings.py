@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
 
     @property
+    def aws_variables(self) -> tuple[tuple[str, str], ...]:
+        """What boto3 reads of the environment, by which two configurations are told apart. Holds keys."""
+        return tuple(sorted(i for i in os.environ.items() if i[0].startswith("AWS_")))
+
+    @property
     def embeds_object_store(self) -> bool:
         """True when no S3 of the user's is configured."""
         if self.object_store != "auto":

@@ -4,11 +4,23 @@ import os
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import (
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
 
 from tasks.connectors.local_servers import LocalObjectStore
 from tasks.connectors.object_store import ObjectStore, parse_uri
 from tasks.connectors.prepared import PreparedStore
-from tasks.core.errors import MissingDataError, OverwrittenError, SettingsError, StoreError
+from tasks.core.errors import (
+    MissingDataError,
+    OverwrittenError,
+    SettingsError,
+    StoreAwayError,
+    StoreError,
+)
 from tasks.core.records import BaseModelSummary
 
 SUMMARY = BaseModelSummary(name="n", revision="r", architecture="bert", parameters=1)
@@ -71,9 +83,26 @@ def test_no_credentials(s3: LocalObjectStore, monkeypatch: pytest.MonkeyPatch) -
         ObjectStore(s3.endpoint_url).list("s3://nightshift/x")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointConnectionError(endpoint_url="http://127.0.0.1:9"),
+        ConnectTimeoutError(endpoint_url="http://127.0.0.1:9"),
+        ReadTimeoutError(endpoint_url="http://127.0.0.1:9"),
+        ConnectionClosedError(endpoint_url="http://127.0.0.1:9"),
+        ConnectionResetError(104, "Connection reset by peer"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_store_that_does_not_answer_is_away(store: ObjectStore, error: Exception) -> None:
+    """And what is away is tried again."""
+    with pytest.raises(StoreAwayError, match="is reachable"), store.saying("reading", "s3://b/x"):
+        raise error
+
+
 @pytest.mark.slow  # eight attempts with pauses
 def test_nobody_there() -> None:
-    with pytest.raises(StoreError, match=r"check that http://127.0.0.1:9 is reachable"):
+    with pytest.raises(StoreAwayError, match=r"check that http://127.0.0.1:9 is reachable"):
         ObjectStore("http://127.0.0.1:9", "a", "b").list("s3://nightshift/x")
 
 

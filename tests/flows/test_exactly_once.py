@@ -198,6 +198,7 @@ def test_a_store_that_knows_no_conditions(
             setattr(self.client, name, _without(getattr(self.client, name), name, answer))
 
     monkeypatch.setattr(ObjectStore, "__init__", without_conditions)
+    monkeypatch.setenv("AWS_NIGHTSHIFT_TEST", answer)  # another configuration: another client
     run_to_end(night.draft("first"))
     night.check()
     night.deliver("01.csv", 9)
