@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
 
     @property
+    def visible_gpus(self) -> str:
+        """Which GPUs this process may see, in the order in which CUDA numbers them; '' for all."""
+        return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+    @property
     def aws_variables(self) -> tuple[tuple[str, str], ...]:
         """What boto3 reads of the environment, by which two configurations are told apart. Holds keys."""
         return tuple(sorted(i for i in os.environ.items() if i[0].startswith("AWS_")))

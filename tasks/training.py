@@ -19,6 +19,7 @@ from tasks.core.errors import DiskFullError
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
+from tasks.gpu_turns import turn_on
 from tasks.provenance import flow_run_id
 from tasks.reports import Progress
 from tasks.settings import read_settings
@@ -93,7 +94,8 @@ def train_model(
             died = before.mlflow_run_id if before else None
             with model_registry().run(name, settings, tags, go_on_with=died) as run:
                 keeper.mlflow_run_id = run.id
-                return _train(folder, tokens, base, tokenization, params, run, keeper)
+                with turn_on(device):
+                    return _train(folder, tokens, base, tokenization, params, run, keeper)
 
     reference = reuse_or_make("model", inputs, TrainingSummary, make)
     with work_folder("checkpoints") as unused, _checkpoints(digest, unused) as keeper:

@@ -1,0 +1,46 @@
+"""One training a GPU at a time; played with files, as the lock knows no GPU."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from tasks import gpu_turns
+from tasks.gpu_turns import turn_on
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_turns.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(gpu_turns, "_SAY_SECONDS", 0.05)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def other_gets_in(device: torch.device) -> bool:
+    """Whether another training could begin within a moment."""
+    inside = threading.Event()
+
+    def train() -> None:
+        with turn_on(device):
+            inside.set()
+
+    threading.Thread(target=train, daemon=True).start()
+    return inside.wait(0.5)
+
+
+def test_the_second_waits_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with turn_on(GPU):
+        assert not other_gets_in(GPU)
+    assert "another training of this machine has it" in caplog.text
+    assert other_gets_in(GPU)
+
+
+def test_other_gpus_and_the_cpu_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with turn_on(GPU):
+        assert other_gets_in(torch.device("cuda", 1))
+        assert other_gets_in(torch.device("cpu"))
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # whose first is another card
+        assert other_gets_in(GPU)
