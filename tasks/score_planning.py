@@ -163,9 +163,9 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
             entries.append(Entry(key, item.size, item.etag))
     if not entries and not run.allow_empty:
         raise MissingDataError(
-            "No object is there but hidden ones (names that begin with _ or .)",
+            "No object there, or hidden ones only (names that begin with _ or .)",
             run.input,
-            "check the prefix",
+            "check the prefix; where a night without reviews is none, set allow_empty",
         )
     return entries
 

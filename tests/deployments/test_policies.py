@@ -83,7 +83,7 @@ def test_each_worker_can_do_its_work_and_nothing_else(
     scored = score(
         ScoreParams(input=f"{ROOT}/incoming/", output=f"{ROOT}/predictions/", model_name="policies")
     )
-    assert done.promoted and scored.rows_out == 1
+    assert done.promoted and scored.counts.rows_out == 1
     store = ObjectStore(server.endpoint_url, *cpu)
     for key in ("labelled/train.jsonl", "incoming/x.jsonl"):
         with pytest.raises(StoreError, match="refused"):

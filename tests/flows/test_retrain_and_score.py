@@ -384,7 +384,7 @@ def test_scoring_refuses_what_cannot_work(services: ObjectStore, prefix: str, be
     services.write_bytes(b"\x1f\x8b\x08truncated", f"{inbox}/truncated.csv.gz")
     services.write_bytes(b"words", f"{inbox}/notes.txt")
     services.write_bytes(b"", f"{inbox}/deep/_SUCCESS")  # not read
-    for given in ({"output": f"{inbox}/out"}, {"output": inbox, "input": f"{inbox}/good.jsonl"}):
+    for given in ({"output": f"{inbox}/out"}, {"output": inbox}):
         with pytest.raises(SettingsError, match="could replace a review"):
             run(**given)
     with pytest.raises(ModelError, match="no '99'"):
