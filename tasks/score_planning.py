@@ -13,10 +13,8 @@ from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import (
     DataError,
     MissingDataError,
-    OverwrittenError,
     SettingsError,
     StoreError,
-    UnreadableDataError,
 )
 from tasks.core.overlap import in_order
 from tasks.core.records import ModelVersion, Record
@@ -36,7 +34,6 @@ from tasks.steps import step
 logger = logging.getLogger(__name__)
 
 _REQUESTS = 32  # at once
-_SAMPLED = 3
 _SAMPLE_ROWS = 100
 
 
@@ -171,15 +168,18 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
 
 
 def _look_at_samples(objects: ExactObjects, run: ScoringRun, entries: list[Entry]) -> None:
-    """See that the columns are there before anything is spent. One odd object is reported when it is scored."""
-    problems: list[DataError] = []
-    for index in sorted({0, len(entries) // 2, len(entries) - 1})[:_SAMPLED]:
+    """Stop before anything is spent where all samples lack a column. One odd object is reported when it is scored."""
+    problem: MissingDataError | None = None
+    for index in sorted({0, len(entries) // 2, len(entries) - 1}):
         try:
             _look_at(objects, run, entries[index])
             return
-        except (UnreadableDataError, MissingDataError, OverwrittenError) as error:
-            problems.append(error)
-    raise problems[0]
+        except MissingDataError as error:
+            problem = problem or error
+        except DataError:  # unreadable: that says nothing of the others
+            return
+    if problem:
+        raise problem
 
 
 def _look_at(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
