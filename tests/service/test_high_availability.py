@@ -28,8 +28,9 @@ from deployments.passwords import read_passwords
 from flows.parameters import RetrainParams, ScoreParams
 from tasks.connectors.model_registry import ModelRegistry
 from tasks.connectors.object_store import ObjectStore
-from tasks.core.errors import MissingDataError, ServiceError
+from tasks.core.errors import ServiceError
 from tasks.core.records import Record
+from tasks.core.score_results import ScoreSummary
 from tests.flows.test_retrain_and_score import FAST
 from tests.reviews import jsonl, reviews
 from tests.service.stack import ROOT, Service, wait_for
@@ -203,10 +204,8 @@ def night(
 
 
 def _outputs(store: ObjectStore, prefix: str = "s3://nightshift/predictions/") -> int:
-    try:
-        return sum(item.key.endswith(".jsonl") for item in store.list(prefix))
-    except MissingDataError:
-        return 0
+    """Finished predictions; what a run keeps for itself begins with an underscore."""
+    return sum(o.key.endswith(".jsonl") and "/_" not in o.key for o in store.scan(prefix))
 
 
 def _command_lines() -> str:
@@ -257,9 +256,10 @@ def test_a_nightly_run_does_not_notice_that_an_api_server_dies(
     service: HighlyAvailable, night: Night
 ) -> None:
     store = service.store()
-    manifest = json.loads(store.read_bytes("s3://nightshift/predictions/_manifest.json") or b"")
-    assert manifest["rows_in"] == manifest["rows_out"] == 40 * _OBJECTS
-    assert (manifest["failed"], manifest["version"]) == (0, night.version)
+    root = f"s3://nightshift/predictions/model={MODEL}/version={night.version}"
+    summary = ScoreSummary.model_validate_json(store.read_bytes(f"{root}/_SUCCESS") or b"")
+    assert summary.counts.rows_in == summary.counts.rows_out == 40 * _OBJECTS
+    assert (summary.failed, summary.version) == (0, night.version)
     assert _outputs(store) == _OBJECTS
     # Its training was a run of its own on the other pool.
     assert [run["state_type"] for run in service.children(night.retrain)] == ["COMPLETED"]

@@ -16,6 +16,7 @@ from tests.service.stack import ROOT, Service, wait_for
 pytestmark = [pytest.mark.slow, pytest.mark.prefect]
 
 LABELLED = "s3://nightshift/labelled"
+PREDICTIONS = "s3://nightshift/predictions/model=up/version=1/x.jsonl"
 
 
 def params(base: Path, **training: Any) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def test_a_night_from_reviews_to_predictions(service: Service, tmp_path: Path) -
     )
     night = service.press_run("score/score", {"model_name": "up"})
     assert service.until(night) == "COMPLETED", service.log(night)[-5:]
-    assert b"NEGATIVE" in (service.store().read_bytes("s3://nightshift/predictions/x.jsonl") or b"")
+    assert b"NEGATIVE" in (service.store().read_bytes(PREDICTIONS) or b"")
     back = service.press_run(
         "promote/promote", {"model_name": "up", "version": "1", "reason": "a test"}
     )
@@ -60,7 +61,7 @@ def test_a_night_from_reviews_to_predictions(service: Service, tmp_path: Path) -
 
 
 def test_the_command_line_uses_the_running_service(service: Service) -> None:
-    command = [sys.executable, "-m", "flows", "score", "--model-name", "up"]
+    command = [sys.executable, "-m", "flows", "score", "--model-name", "up", "--scope", "rescore"]
     done = subprocess.run(
         command, cwd=ROOT, env=service._environment, capture_output=True, text=True, check=False
     )
@@ -111,5 +112,5 @@ def test_data_survive_and_a_killed_supervisor_leaves_nothing(service: Service) -
     assert service.left_processes(), "its programs live on"
     assert "Removed what an earlier stack left running" in service.up()
     assert service.registry().resolve("up", "champion")
-    assert service.store().read_bytes("s3://nightshift/predictions/x.jsonl")
+    assert service.store().read_bytes(PREDICTIONS)
     assert service.api("deployments/name/retrain/retrain")["name"] == "retrain"
