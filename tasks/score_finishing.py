@@ -152,6 +152,7 @@ def _joined(
     if bad or error:
         state: Any = bad.state if bad else "failed"
         said = bad.error if bad else str(error)
+        _remove_parts(objects, run, [part for part, _ in parts])  # no run will ask for them
         return ObjectResult(key=entry.key, etag=entry.etag, state=state, error=said)
     mark = mark_of(run, entry, counts)
     before = objects.head(run.output_uri(entry.key))

@@ -1,8 +1,8 @@
 """Objects that several may write at once, some of whom die: what is read is one version, what is written is whole.
 
 S3 has conditions for that (If-Match, If-None-Match). They are asked for, and nothing rests on them alone: old Ceph
-ignores them silently, Swift answers 501. What an object is stands in its own metadata, so that a writer whose reply was
-lost, or who comes second, finds out by looking.
+ignores some and refuses others that hold, Swift answers 501. What an object is stands in its own metadata, so that a
+writer whose reply was lost, or who comes second, finds out by looking.
 """
 
 import contextlib
@@ -21,7 +21,8 @@ FINGERPRINT = "fingerprint"  # metadata: what the content is made from
 _CHUNK_BYTES = 8 << 20
 _ONE_REQUEST_BYTES = 64 << 20  # beyond that in parts, each tried again by itself
 _TRIES = 5  # of what botocore does not try again: a body that ends early
-_CONDITION_FAILED = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_CONDITION_FAILED = {"412", "PreconditionFailed"}
+_CONFLICT = {"409", "ConditionalRequestConflict"}  # somebody writes at this moment: ask again
 _NOT_IMPLEMENTED = {"501", "NotImplemented"}
 _OUT_OF_RANGE = {"416", "InvalidRange"}
 _GONE = {"404", "NoSuchKey"}  # If-Match on what somebody has deleted
@@ -45,7 +46,7 @@ class ExactObjects:
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self._takes_conditions = True
+        self._conditional_reads = self._conditional_writes = True
 
     def head(self, uri: str) -> Head | None:
         """None where there is no such object."""
@@ -85,7 +86,7 @@ class ExactObjects:
         if (start, end) != (0, item.size):
             asked["Range"] = f"bytes={start}-{end - 1}"
         for attempt in range(_TRIES):
-            given = {"IfMatch": f'"{item.etag}"'} if self._takes_conditions else {}
+            given = {"IfMatch": f'"{item.etag}"'} if self._conditional_reads else {}
             condition: dict[str, Any] = given
             try:
                 with self.store.saying("reading", item.uri):
@@ -98,7 +99,7 @@ class ExactObjects:
                 if codes & (_CONDITION_FAILED | _OUT_OF_RANGE):
                     raise _overwritten(item) from error
                 if codes & _NOT_IMPLEMENTED and condition:
-                    self._takes_conditions = False
+                    self._conditional_reads = False
                 elif attempt + 1 == _TRIES or not isinstance(error, StoreAwayError):
                     raise
                 continue
@@ -124,18 +125,27 @@ class ExactObjects:
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         if isinstance(content, Path) and size > _ONE_REQUEST_BYTES:
             return self._write_in_parts(content, uri, metadata, before)
-        if self._takes_conditions:
-            condition = {"IfMatch": f'"{before.etag}"'} if before else {"IfNoneMatch": "*"}
+        condition = {"IfMatch": f'"{before.etag}"'} if before else {"IfNoneMatch": "*"}
+        for _ in range(_TRIES):
+            if not self._conditional_writes:
+                break
             try:
                 self._put(content, uri, metadata, condition)
                 return True
             except StoreError as error:
                 codes = _codes(error)
-                if codes & (_CONDITION_FAILED | _GONE):
-                    return self._is_ours(uri, metadata)  # a reply may have been lost
-                if not codes & _NOT_IMPLEMENTED:
+                if codes & _NOT_IMPLEMENTED:
+                    self._conditional_writes = False
+                elif not codes & (_CONDITION_FAILED | _CONFLICT | _GONE):
                     raise
-                self._takes_conditions = False
+                elif self._is_ours(uri, metadata):  # the reply was lost, or somebody wrote the same
+                    return True
+                elif not self._is_as_before(uri, before):
+                    return False
+                elif (
+                    not codes & _CONFLICT
+                ):  # it holds, and is refused: Ceph 16 compares the quotes too
+                    self._conditional_writes = False
         if not self._is_as_before(uri, before):
             return self._is_ours(uri, metadata)
         self._put(content, uri, metadata, {})

@@ -1,5 +1,6 @@
 """The commit protocol of scoring on a real store: once and only once, whatever was there and whoever comes too."""
 
+import contextlib
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -13,10 +14,12 @@ from tasks.connectors.object_store import ObjectStore
 from tasks.core.errors import MissingDataError, SettingsError, StoreError
 from tasks.score_planning import plan_scoring
 from tasks.score_shards import score_shard
+from tests import stores
 from tests.faults import worker
 from tests.faults.checker import Rows, check
 from tests.faults.parts import encoded, some_rows
 from tests.faults.worker import ENGINE, draft, run_to_end
+from tests.stores import OtherStore
 
 
 class Night:
@@ -52,26 +55,63 @@ class Night:
         return {o.uri.removeprefix(self.root + "/"): o.etag for o in found if "/_" not in o.uri}
 
 
-@pytest.fixture(params=["seaweedfs", "moto"])
+_SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ceph", "swift")]
+
+
+@pytest.fixture(scope="session")
+def other_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], OtherStore]]:
+    """Servers of Debian's packages, started when they are first asked for."""
+    started: dict[str, OtherStore] = {}
+
+    def server(name: str) -> OtherStore:
+        if packages := stores.missing(name):
+            pytest.skip(f"apt-get install --no-install-recommends {packages}")
+        if name not in started:
+            started[name] = stores.start(name, tmp_path_factory.mktemp(name))
+        return started[name]
+
+    yield server
+    for one in started.values():
+        one.stop()
+
+
+@pytest.fixture(params=["seaweedfs", "moto", *_SLOW])
 def object_store(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    other_stores: Callable[[str], OtherStore],
 ) -> Iterator[ObjectStore]:
-    """The same promises on two servers, of which one keeps all in memory and knows every condition."""
+    """The same promises on four servers; moto keeps all in memory, and conditions it keeps to the letter."""
     if request.param == "seaweedfs":
         yield request.getfixturevalue("configured")
-        return
+    elif request.param == "moto":
+        with _moto() as endpoint_url:
+            yield _configured(monkeypatch, endpoint_url, "any", "any")
+    else:
+        server = other_stores(request.param)
+        yield _configured(monkeypatch, server.endpoint_url, server.access_key, server.secret_key)
+
+
+@contextlib.contextmanager
+def _moto() -> Iterator[str]:
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-    store = ObjectStore(f"http://{host}:{port}")
-    store.make_bucket("nightshift")
-    yield store
+    yield f"http://{host}:{port}"
     server.stop()
+
+
+def _configured(
+    monkeypatch: pytest.MonkeyPatch, endpoint_url: str, access_key: str, secret_key: str
+) -> ObjectStore:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
+    store = ObjectStore(endpoint_url, access_key, secret_key)
+    store.make_bucket("nightshift")
+    return store
 
 
 @pytest.fixture
