@@ -15,7 +15,6 @@ import logging
 import multiprocessing
 import os
 import random
-import resource
 import statistics
 import tempfile
 import time
@@ -23,6 +22,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
@@ -68,21 +68,28 @@ def _scored(result: Any) -> None:
     """Score everything in a process of its own; say seconds, rows and peak memory."""
     logging.disable(logging.CRITICAL)
     worker.use_text_model()
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    base = psutil.Process().memory_info().rss
     started = time.perf_counter()
     summary = worker.run_to_end(worker.draft("bench", _INPUT, _OUTPUT))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result.put((time.perf_counter() - started, summary.counts.rows_in, base / 1024, peak / 1024))
+    result.put((time.perf_counter() - started, summary.counts.rows_in, base / 1e6))
 
 
 def in_a_process(target: Any, *arguments: Any) -> Any:
-    """What a function puts into its queue, from a fresh process."""
+    """What a function puts into its queue, from a fresh process, and that one's peak of resident memory in MB.
+
+    Looked at every 10 ms from here: getrusage would count what this process had when it started the other.
+    """
     result = _SPAWN.Queue()
     process = _SPAWN.Process(target=target, args=(result, *arguments))
     process.start()
-    found = result.get()
+    seen, peak = psutil.Process(process.pid), 0
+    with contextlib.suppress(psutil.Error):
+        while result.empty() and process.is_alive():
+            peak = max(peak, seen.memory_info().rss)
+            time.sleep(0.01)
+    found = result.get(timeout=10)
     process.join()
-    return found
+    return *found, peak / 1e6
 
 
 def memory(console: Console, largest: int) -> None:
@@ -137,12 +144,10 @@ def _planned(result: Any, objects: int) -> None:
 
     ObjectStore.scan = scan
     worker.score_planning.__dict__["_look_at_samples"] = lambda *_: None
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = psutil.Process().memory_info().rss
     started = time.perf_counter()
     planned = worker.plan_scoring.fn(worker.draft("bench", _INPUT, _OUTPUT))
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result.put((seconds, planned.shards, before / 1024, peak / 1024))
+    result.put((time.perf_counter() - started, planned.shards, before / 1e6))
 
 
 def planning(console: Console, objects: int) -> None:

@@ -183,11 +183,11 @@ def _name_hash(name: str) -> int:
 
 
 def bundles(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Neighbours that are small together, and each larger one by itself."""
+    """Neighbours that are small together, a shard's at most, and each larger one by itself."""
     held: list[Entry] = []
     size = 0
     for entry in entries:
-        if held and size + entry.bytes > BUNDLE_BYTES:
+        if held and (size + entry.bytes > BUNDLE_BYTES or len(held) == SHARD_OBJECTS):
             yield held
             held, size = [], 0
         held.append(entry)

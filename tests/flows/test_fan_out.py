@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
 @pytest.fixture
 def inbox(services: ObjectStore, prefix: str, bert: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Reviews in several shards, and a champion."""
+    """Reviews in four shards, and a champion."""
     monkeypatch.setattr(scoring_plan, "SHARD_OBJECTS", 3)
     retrain(params(bert, deliver(services, prefix), "shared"))
     for number in range(12):
@@ -39,6 +39,7 @@ def test_the_same_outputs_as_alone(
         pytest.skip(f"needs the extra {runner}")
     given = ScoreParams(input=inbox, output=f"{prefix}/alone", model_name="shared")
     alone = score(given)
+    assert len(list(services.scan(f"{alone.place}/results/"))) == 4
     monkeypatch.setenv("NIGHTSHIFT_TASK_RUNNER", runner)
     changed = {"output": f"{prefix}/shared", "workers": 2}
     shared = score(given.model_copy(update=changed))
