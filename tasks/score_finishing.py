@@ -182,12 +182,17 @@ def _join(
     uris = [run.part_uri(entry, kind) for entry in entries]
     with ExitStack() as stack, path.open("wb") as stream:
         streams = [
-            stack.enter_context(objects.open(ObjectInfo(*parse_uri(uri), head.size, head.etag)))
+            stack.enter_context(objects.open(part, small_at_once=False))
             for uri in uris
-            if (head := objects.head(uri))
+            if (part := _info(objects, uri))
         ]
         formats.join(name, streams, stream)
     return path
+
+
+def _info(objects: ExactObjects, uri: str) -> ObjectInfo | None:
+    head = objects.head(uri)
+    return ObjectInfo(*parse_uri(uri), head.size, head.etag) if head else None
 
 
 def _remove_parts(objects: ExactObjects, run: ScoringRun, entries: list[Entry]) -> None:

@@ -25,6 +25,7 @@ from tasks.core.scoring_plan import (
     Names,
     OutputFormat,
     ScoringRun,
+    Shard,
     shards,
 )
 from tasks.provenance import code_version, flow_run_id
@@ -34,6 +35,7 @@ from tasks.steps import step
 logger = logging.getLogger(__name__)
 
 _REQUESTS = 32  # at once
+_WRITES = 4
 _SAMPLE_ROWS = 100
 
 
@@ -68,10 +70,14 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
     if found:
         _look_at_samples(objects, draft, found)
     left = found if draft.rescore else list(_not_yet_scored(objects, draft, found))
-    planned = 0
-    for shard in shards(_cut(objects, draft, left)):
+
+    def write(shard: Shard) -> None:
         objects.store.write_bytes(shard.to_json(), shard_uri(draft.place, shard.number))
-        planned = shard.number + 1
+
+    with ThreadPoolExecutor(_WRITES) as pool:
+        planned = sum(
+            1 for _ in in_order(pool, write, shards(_cut(objects, draft, left)), 2 * _WRITES)
+        )
     counts = {
         "objects": len(left),
         "bytes": sum(entry.size for entry in left),
@@ -225,13 +231,14 @@ def _not_yet_scored(
     there = Names(item.uri for item in objects.store.scan(run.root))
 
     def is_scored(entry: Entry) -> bool:
-        uri = run.output_uri(entry.key)
-        head = objects.head(uri) if uri in there else None
+        head = objects.head(run.output_uri(entry.key))
         return head is not None and head.metadata.get(FINGERPRINT) == run.fingerprint(entry)
 
+    asked = [entry for entry in entries if len(there) and run.output_uri(entry.key) in there]
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        scored = in_order(pool, is_scored, entries, 4 * _REQUESTS)
-        yield from (entry for entry, done in zip(entries, scored, strict=True) if not done)
+        answers = in_order(pool, is_scored, asked, 4 * _REQUESTS)
+        scored = {entry.key for entry, done in zip(asked, answers, strict=True) if done}
+    yield from (entry for entry in entries if entry.key not in scored)
 
 
 def _cut(objects: ExactObjects, run: ScoringRun, entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -19,6 +19,7 @@ from tasks.core.errors import MissingDataError, OverwrittenError, StoreAwayError
 
 FINGERPRINT = "fingerprint"  # metadata: what the content is made from
 _CHUNK_BYTES = 8 << 20
+_BUFFER_BYTES = 64 << 10
 _ONE_REQUEST_BYTES = 64 << 20  # beyond that in parts, each tried again by itself
 _TRIES = 5  # of what botocore does not try again: a body that ends early
 _CONDITION_FAILED = {"412", "PreconditionFailed"}
@@ -58,11 +59,22 @@ class ExactObjects:
             return None
         return Head(found["ETag"].strip('"'), found["ContentLength"], found.get("Metadata", {}))
 
-    def open(self, item: ObjectInfo, start: int = 0, end: int | None = None) -> IO[bytes]:
+    def open(
+        self,
+        item: ObjectInfo,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        small_at_once: bool = True,
+    ) -> IO[bytes]:
         """The bytes [start, end) of the version that was listed, as a seekable stream.
 
         A small object is read at once, a large one as the stream is read, so that memory and disk stay flat.
 
+        Args:
+            item: the object, as listed.
+            start, end: in bytes; to the object's end where none is given.
+            small_at_once: False where many are open at a time: nothing is held before it is read, or after.
         Raises:
             OverwrittenError: another version is there now, or none; by reading from the stream as well.
         """
@@ -70,9 +82,9 @@ class ExactObjects:
         if start >= end:  # nothing to read, and so nothing that would tell
             self.require_unchanged(item)
             return io.BytesIO()
-        if end - start <= _CHUNK_BYTES:
+        if small_at_once and end - start <= _CHUNK_BYTES:
             return io.BytesIO(self.range(item, start, end))
-        return io.BufferedReader(_Ranges(self, item, start, end), _CHUNK_BYTES)
+        return io.BufferedReader(_Ranges(self, item, start, end), _BUFFER_BYTES)
 
     def require_unchanged(self, item: ObjectInfo) -> None:
         """Raises OverwrittenError when an object is not the version that was listed any more."""
@@ -190,11 +202,12 @@ class ExactObjects:
 
 
 class _Ranges(io.RawIOBase):
-    """A range of one version of an object, read piece by piece."""
+    """A range of one version of an object, read chunk by chunk; a chunk is let go when it has been read to its end."""
 
     def __init__(self, objects: ExactObjects, item: ObjectInfo, start: int, end: int) -> None:
         self._objects, self._item, self._start, self._end = objects, item, start, end
-        self._at = start
+        self._at = self._held_from = start
+        self._held = b""
 
     def readable(self) -> bool:
         return True
@@ -211,12 +224,22 @@ class _Ranges(io.RawIOBase):
         return self.tell()
 
     def readinto(self, buffer: Any) -> int:
-        end = min(self._at + len(buffer), self._end)
-        if end <= self._at:
+        wanted = min(len(buffer), self._end - self._at)
+        if wanted <= 0:
             return 0
-        content = self._objects.range(self._item, self._at, end)
+        if wanted >= _CHUNK_BYTES:
+            content = self._objects.range(self._item, self._at, self._at + wanted)
+        else:
+            begin = self._at - self._held_from
+            if not 0 <= begin < len(self._held):
+                self._held_from, begin = self._at, 0
+                end = min(self._at + _CHUNK_BYTES, self._end)
+                self._held = self._objects.range(self._item, self._at, end)
+            content = self._held[begin : begin + wanted]
+            if begin + wanted >= len(self._held):
+                self._held = b""
         buffer[: len(content)] = content
-        self._at = end
+        self._at += len(content)
         return len(content)
 
 
