@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 _SECONDS = "NIGHTSHIFT_BENCH_SECONDS_A_REVIEW"
@@ -28,13 +28,14 @@ class _Finder(MetaPathFinder):
         spec = PathFinder.find_spec(fullname, path)
         if spec and spec.loader:
             loader: Any = spec.loader
-            original = loader.exec_module
+            original, seconds = loader.exec_module, float(os.environ[_SECONDS])
 
             def exec_module(module: ModuleType) -> None:
                 original(module)
-                from tests.faults.worker import use_text_model
+                from tests.faults.parts import CharacterEncoder, TextEngine
 
-                use_text_model(float(os.environ[_SECONDS]))
+                loaded = SimpleNamespace(encoder=CharacterEncoder()), TextEngine(seconds)
+                module.__dict__["_loaded"] = lambda *_: loaded
 
             loader.exec_module = exec_module
         return spec
