@@ -99,7 +99,7 @@ class Tally:
             counts=self._counts,
             seconds=round(seconds, 2),
             reviews_per_second=round(self._counts.rows_out / max(seconds, 1e-9), 2),
-            errors=[f"{run.input_uri(r.key)}: {r.error}" for r in self._bad][:_ERRORS],
+            errors=[_said(run.input_uri(r.key), r.error) for r in self._bad[:_ERRORS]],
         )
 
     def table(self) -> list[dict[str, Any]]:
@@ -115,6 +115,11 @@ class Tally:
             }
             for r in (self._bad + self._good)[:_SHOWN]
         ]
+
+
+def _said(uri: str, error: str) -> str:
+    """An object's error, with its name once."""
+    return error if uri in error else f"{uri}: {error}"
 
 
 def _whole(objects: ExactObjects, run: ScoringRun) -> Iterator[ObjectResult]:

@@ -12,6 +12,7 @@ from tasks.core import formats
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import (
     DataError,
+    ForbiddenDataError,
     MissingDataError,
     SettingsError,
     StoreError,
@@ -174,13 +175,16 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
 
 
 def _look_at_samples(objects: ExactObjects, run: ScoringRun, entries: list[Entry]) -> None:
-    """Stop before anything is spent where all samples lack a column. One odd object is reported when it is scored."""
-    problem: MissingDataError | None = None
+    """Stop before anything is spent where all samples lack a column, or none may be read.
+
+    One odd object is reported when it is scored.
+    """
+    problem: DataError | None = None
     for index in sorted({0, len(entries) // 2, len(entries) - 1}):
         try:
             _look_at(objects, run, entries[index])
             return
-        except MissingDataError as error:
+        except (MissingDataError, ForbiddenDataError) as error:
             problem = problem or error
         except DataError:  # unreadable: that says nothing of the others
             return
@@ -234,10 +238,17 @@ def _not_yet_scored(
         head = objects.head(run.output_uri(entry.key))
         return head is not None and head.metadata.get(FINGERPRINT) == run.fingerprint(entry)
 
+    def remove_old_rejects(entry: Entry) -> None:
+        objects.remove_unless(run.rejected_uri(entry.key), run.fingerprint(entry))
+
     asked = [entry for entry in entries if len(there) and run.output_uri(entry.key) in there]
     with ThreadPoolExecutor(_REQUESTS) as pool:
         answers = in_order(pool, is_scored, asked, 4 * _REQUESTS)
         scored = {entry.key for entry, done in zip(asked, answers, strict=True) if done}
+        # A run that died between rejects and predictions, before its input was overwritten, leaves rejects of old.
+        with_rejects = [e for e in entries if len(there) and run.rejected_uri(e.key) in there]
+        for _ in in_order(pool, remove_old_rejects, with_rejects, 4 * _REQUESTS):
+            pass
     yield from (entry for entry in entries if entry.key not in scored)
 
 

@@ -31,7 +31,6 @@ from tasks.steps import step, work_folder
 logger = logging.getLogger(__name__)
 
 _REQUESTS = 8  # readers, and as many writers
-_BUNDLES_AHEAD = 3
 _WRITES_WAITING = 32
 
 
@@ -121,8 +120,9 @@ class ShardWork:
         )
         results = {e: found for e in entries if (found := self._found(e, heads[e]))}
         left = [b for b in shard.bundles if any(entry not in results for entry in b)]
-        fetched = in_order(self._pool, self._fetch, left, _BUNDLES_AHEAD)
-        items = (self._items(bundle) for bundle in fetched)
+        wanted = (entry for bundle in left for entry in bundle)
+        streams = in_order(self._pool, self._opened, wanted, _REQUESTS)
+        items = (self._items(bundle, streams) for bundle in left)
         pace = Pace("reviews", sum(entry.bytes for entry in entries))
         scored = pace.each(scoring.score(items, encoder, engine, window_reviews))
         writes: dict[Entry, Future[ObjectResult]] = {}
@@ -149,18 +149,21 @@ class ShardWork:
             return None
         return _result(entry, "found", Counts.from_metadata(head.metadata))
 
-    def _fetch(self, bundle: list[Entry]) -> list[tuple[Entry, IO[bytes] | DataError]]:
-        return [(entry, self._opened(entry)) for entry in bundle]
-
     def _opened(self, entry: Entry) -> IO[bytes] | DataError:
+        if too_long := self._run.name_too_long(entry.key):
+            return too_long
         try:
             return self._objects.open(info(self._run, entry), *_range_of(entry))
         except DataError as error:
             return error
 
-    def _items(self, bundle: list[tuple[Entry, IO[bytes] | DataError]]) -> Iterator[Review | End]:
+    def _items(
+        self, bundle: list[Entry], streams: Iterator[IO[bytes] | DataError]
+    ) -> Iterator[Review | End]:
         """Reviews of each object, then its end."""
-        for entry, stream in bundle:
+        for entry, stream in zip(
+            bundle, streams, strict=False
+        ):  # the streams of later bundles follow
             if isinstance(stream, DataError):
                 yield End(stream)
                 continue
@@ -194,17 +197,20 @@ class ShardWork:
         rejected = (
             run.part_uri(entry, "rejected") if entry.parts > 1 else run.rejected_uri(entry.key)
         )
-        self._write_rejected(output, rejected, mark)
+        if output.counts.rows_rejected:
+            self._write_rejected(output, rejected, mark)
         ours = self._objects.write(output.path, self._target(entry), mark, before)
+        if ours and output.counts.rows_rejected:
+            self._write_rejected(output, rejected, mark)  # an overlapping run may have removed them
+        elif ours and before:
+            self._objects.remove_unless(rejected, mark[FINGERPRINT])  # of what was there before
         output.discard()
         return _result(entry, "scored" if ours else "outdated", output.counts)
 
     def _write_rejected(self, output: "Output", uri: str, mark: dict[str, str]) -> None:
         there = self._objects.head(uri)
-        if output.counts.rows_rejected:
+        if there is None or there.metadata.get(FINGERPRINT) != mark[FINGERPRINT]:
             self._objects.write(output.rejected_path, uri, mark, there)
-        elif there and there.metadata.get(FINGERPRINT) != mark[FINGERPRINT]:
-            self._objects.store.delete(uri)  # of another version of the input
 
 
 def _range_of(entry: Entry) -> tuple[int, int | None]:

@@ -15,7 +15,13 @@ from typing import IO, Any
 from boto3.s3.transfer import TransferConfig
 
 from tasks.connectors.object_store import ObjectInfo, ObjectStore, parse_uri
-from tasks.core.errors import MissingDataError, OverwrittenError, StoreAwayError, StoreError
+from tasks.core.errors import (
+    ForbiddenDataError,
+    MissingDataError,
+    OverwrittenError,
+    StoreAwayError,
+    StoreError,
+)
 
 FINGERPRINT = "fingerprint"  # metadata: what the content is made from
 _CHUNK_BYTES = 8 << 20
@@ -26,6 +32,8 @@ _CONDITION_FAILED = {"412", "PreconditionFailed"}
 _CONFLICT = {"409", "ConditionalRequestConflict"}  # somebody writes at this moment: ask again
 _NOT_IMPLEMENTED = {"501", "NotImplemented"}
 _OUT_OF_RANGE = {"416", "InvalidRange"}
+# in reading: rights, encryption with a key of the uploader's own, an archive
+_THIS_OBJECT_ONLY = {"AccessDenied", "InvalidRequest", "InvalidObjectState"}
 _GONE = {"404", "NoSuchKey"}  # If-Match on what somebody has deleted
 
 
@@ -77,6 +85,7 @@ class ExactObjects:
             small_at_once: False where many are open at a time: nothing is held before it is read, or after.
         Raises:
             OverwrittenError: another version is there now, or none; by reading from the stream as well.
+            ForbiddenDataError: the store does not give it.
         """
         end = item.size if end is None else min(end, item.size)
         if start >= end:  # nothing to read, and so nothing that would tell
@@ -110,6 +119,8 @@ class ExactObjects:
                 codes = _codes(error)
                 if codes & (_CONDITION_FAILED | _OUT_OF_RANGE):
                     raise _overwritten(item) from error
+                if codes & _THIS_OBJECT_ONLY:
+                    raise ForbiddenDataError(error.what, error.where, error.fix) from error
                 if codes & _NOT_IMPLEMENTED and condition:
                     self._conditional_reads = False
                 elif attempt + 1 == _TRIES or not isinstance(error, StoreAwayError):
@@ -162,6 +173,12 @@ class ExactObjects:
             return self._is_ours(uri, metadata)
         self._put(content, uri, metadata, {})
         return True
+
+    def remove_unless(self, uri: str, fingerprint: str) -> None:
+        """Remove an object, if there is one, that is made from something else."""
+        there = self.head(uri)
+        if there and there.metadata.get(FINGERPRINT) != fingerprint:
+            self.store.delete(uri)
 
     def _write_in_parts(
         self, path: Path, uri: str, metadata: Mapping[str, str], before: Head | None

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -15,9 +15,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnectionError
 
+from tasks.connectors.store_errors import from_client_error
 from tasks.core.errors import (
     MissingDataError,
-    NightshiftError,
     OverwrittenError,
     SettingsError,
     StoreAwayError,
@@ -28,17 +28,6 @@ from tasks.core.errors import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-_CREDENTIAL_CODES = {
-    "AccessDenied",
-    "403",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "InvalidToken",
-}
-_BUSY_CODES = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException"}
-_MISSING_CODES = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 
 
 @dataclass(slots=True, frozen=True, order=True)
@@ -206,13 +195,13 @@ class ObjectStore:
         try:
             yield
         except ClientError as error:
-            raise _from_client_error(error, doing, uri) from error
+            raise from_client_error(error, doing, uri) from error
         except (BotoCoreError, Boto3Error, OSError) as error:
             if is_disk_full(error):
                 raise disk_full(f"{doing} {uri}") from error
             cause = error.__cause__ or error.__context__
             if isinstance(cause, ClientError):
-                raise _from_client_error(cause, doing, uri) from error
+                raise from_client_error(cause, doing, uri) from error
             server = self.endpoint_url or "AWS"
             away = isinstance(error, HTTPClientError | NoConnectionError | ConnectionError)
             raise (StoreAwayError if away else StoreError)(
@@ -226,25 +215,3 @@ class ObjectStore:
 def _is_below(key: str, prefix: str) -> bool:
     """True when `prefix` names the key itself or a folder above it: `reviews` does not take in `reviews-old/`."""
     return not prefix or prefix.endswith("/") or key == prefix or key.startswith(prefix + "/")
-
-
-def _from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftError:
-    details: Any = error.response.get("Error", {})
-    code, message = str(details.get("Code", "")), str(details.get("Message", "")) or "no message"
-    if code == "NoSuchBucket" or (code in _MISSING_CODES and not parse_uri(uri)[1]):
-        fix = f"create the bucket {parse_uri(uri)[0]!r}, or name another (NIGHTSHIFT_BUCKET)"
-        return MissingDataError("No such bucket", uri, fix)
-    if code in _MISSING_CODES:
-        return MissingDataError("No such object", uri, "check bucket and key")
-    if code in _CREDENTIAL_CODES:
-        return StoreError(
-            f"{doing.capitalize()} is refused ({code}: {message})",
-            uri,
-            "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they may do this; to use the embedded store "
-            "though credentials are configured, set NIGHTSHIFT_OBJECT_STORE=embedded",
-        )
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    away = status >= 500 or code in _BUSY_CODES
-    return (StoreAwayError if away else StoreError)(
-        f"{doing.capitalize()} failed ({code}: {message})", uri, "see the store's own log"
-    )

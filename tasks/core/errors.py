@@ -7,6 +7,7 @@
     |   |-- UnreadableDataError    the bytes are not what they claim to be
     |   |-- UnwritableDataError    values that the output's format cannot hold
     |   |-- OverwrittenError       another version of it is there now
+    |   |-- ForbiddenDataError     the store does not give this object, though it gives others
     |   `-- ValidationError        readable, but not fit to train or score on
     |-- ModelError             a base model or a registered model that cannot be used
     |-- StoreError             the object store refuses
@@ -66,6 +67,10 @@ class UnwritableDataError(DataError):
 
 class OverwrittenError(DataError):
     """Another version of an object is there now than the one that was listed, or none."""
+
+
+class ForbiddenDataError(DataError):
+    """The store does not give this object (its rights, its encryption, an archive), though it may give others."""
 
 
 class ValidationError(DataError):

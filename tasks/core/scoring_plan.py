@@ -22,12 +22,14 @@ from pydantic import Field
 
 from tasks.core import formats
 from tasks.core.digests import canonical_json, digest_of
+from tasks.core.errors import UnwritableDataError
 from tasks.core.formats import Span
 from tasks.core.records import ModelVersion, Record
 
 SCORING_VERSION = 1  # of the content of outputs: raised when the same inputs give other bytes
 SHARD_BYTES = 64 << 20
 SHARD_OBJECTS = 1_000
+LONGEST_KEY_BYTES = 1_024  # of S3
 BUNDLE_BYTES = 1 << 20  # small objects are read together until a window of reviews is full
 OutputFormat = Literal["same", "jsonl", "csv", "tsv", "parquet"]
 
@@ -138,6 +140,18 @@ class ScoringRun(Record):
     def rejected_uri(self, key: str) -> str:
         """Where its rows go that could not be scored."""
         return f"{self.root}/_rejected/{self._name(key)}.jsonl"
+
+    def name_too_long(self, key: str) -> UnwritableDataError | None:
+        """What is wrong with an input whose predictions or rejects would have a longer name than S3 allows."""
+        names = (self.output_uri(key), self.rejected_uri(key))
+        longest = max(len(uri.split("/", 3)[3].encode()) for uri in names)
+        if longest <= LONGEST_KEY_BYTES:
+            return None
+        return UnwritableDataError(
+            f"Its predictions or rejects would have a key of {longest:,} bytes; S3 allows {LONGEST_KEY_BYTES:,}",
+            self.input_uri(key),
+            "shorten its name, or the output prefix",
+        )
 
     def part_uri(self, entry: Entry, kind: str = "output") -> str:
         """Where a part's predictions or rejects wait for the other parts."""

@@ -1,0 +1,49 @@
+"""What an S3 server's refusals mean, and what to do about each."""
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from tasks.core.errors import MissingDataError, NightshiftError, StoreAwayError, StoreError
+
+_BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException"}
+_MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+_KEYS = (
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they may do this; to use the embedded store though "
+    "credentials are configured, set NIGHTSHIFT_OBJECT_STORE=embedded"
+)
+_EXPIRED = "get new credentials, or let the worker have a role, which renews them by itself"
+_CLOCK = "set this machine's clock (NTP); requests are signed with the time, and the server allows 15 minutes"
+_ADVICE = {
+    **dict.fromkeys(("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"), _KEYS),
+    **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "InvalidToken"), _EXPIRED),
+    "RequestTimeTooSkewed": _CLOCK,
+    "KeyTooLongError": "shorten the key or the output prefix: a key may have 1,024 bytes",
+    "InvalidObjectState": "it is archived: restore it, or move it out of the input",
+    "QuotaExceeded": "ask for more room in the store, or remove what is not needed",
+}
+
+
+def from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftError:
+    """A server's answer as one of our errors.
+
+    Args:
+        error: boto3's.
+        doing: what was asked for, such as "reading".
+        uri: of the object, prefix or bucket.
+    """
+    details: Any = error.response.get("Error", {})
+    code, message = str(details.get("Code", "")), str(details.get("Message", "")) or "no message"
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    if code == "NoSuchBucket" or (code in _MISSING and not key):
+        fix = f"create the bucket {bucket!r}, or name another (NIGHTSHIFT_BUCKET)"
+        return MissingDataError("No such bucket", uri, fix)
+    if code in _MISSING:
+        return MissingDataError("No such object", uri, "check bucket and key")
+    if advice := _ADVICE.get(code):
+        return StoreError(f"{doing.capitalize()} is refused ({code}: {message})", uri, advice)
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    away = status >= 500 or code in _BUSY
+    return (StoreAwayError if away else StoreError)(
+        f"{doing.capitalize()} failed ({code}: {message})", uri, "see the store's own log"
+    )

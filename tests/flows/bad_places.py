@@ -1,0 +1,315 @@
+"""Odd keys, and stores that refuse: what becomes of a scoring run. The table that test_bad_places.py checks.
+
+`python -m tests.flows.bad_places` prints it as Markdown. The server is a real one, with a real identity of few rights;
+answers that no server here can be brought to give (expired keys, an archive, overload, a web page) are played.
+"""
+
+import contextlib
+import datetime
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import boto3
+import botocore.auth
+from botocore.exceptions import ClientError
+
+from tasks import score_shards
+from tasks.connectors.child_process import ChildProcess
+from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.seaweedfs import SeaweedFS, free_ports
+from tasks.core.errors import NightshiftError
+from tasks.core.scoring_plan import ScoringRun
+from tasks.score_outputs import Output
+from tests.faults import worker
+from tests.service.stack import wait_for
+
+REVIEW = b'{"id": 1, "text": "lovely"}\n'
+_POLICY = """{"Version": "2012-10-17", "Statement": [
+    {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": ["arn:aws:s3:::nightshift"]},
+    {"Effect": "Allow", "Action": ["s3:GetObject"],
+     "Resource": ["arn:aws:s3:::nightshift/*/in/*", "arn:aws:s3:::nightshift/*/out/*",
+                  "arn:aws:s3:::nightshift/*/read/*"]},
+    {"Effect": "Allow", "Action": ["s3:PutObject", "s3:DeleteObject"], "Resource": ["arn:aws:s3:::nightshift/*/out/*"]}
+]}"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of a run."""
+
+    outcome: str
+    message: str = ""
+
+
+class Scene:
+    """A run that is about to go wrong.
+
+    Args:
+        server: an S3 server.
+        limited: access key and secret key of an identity that reads `in/` and writes `out/`, and nothing else.
+        name: of the case, for a place of its own.
+    """
+
+    def __init__(self, server: SeaweedFS, limited: tuple[str, str], name: str) -> None:
+        self.store, self.limited, self.undo = server.store(), limited, contextlib.ExitStack()
+        self.input, self.output = f"s3://nightshift/{name}/in/", f"s3://nightshift/{name}/out"
+        self.environment = {
+            "AWS_ENDPOINT_URL_S3": server.endpoint_url,
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        }
+
+    def deliver(self, *keys: str) -> None:
+        """One review in each."""
+        for key in keys:
+            self.store.write_bytes(REVIEW, f"{self.input}{key}")
+
+    @property
+    def draft(self) -> ScoringRun:
+        """The run."""
+        return worker.draft("night", self.input, self.output)
+
+    def played(self, status: int, code: str, message: str) -> None:
+        """A server that gives one answer to everything."""
+        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            do_GET = do_PUT = do_HEAD = do_DELETE = answer
+
+            def log_message(self, *_: Any) -> None: ...
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.undo.callback(server.server_close)
+        self.undo.callback(server.shutdown)
+        self.environment["AWS_ENDPOINT_URL_S3"] = f"http://127.0.0.1:{server.server_port}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a run goes wrong, and what should become of it."""
+
+    title: str
+    prepare: Callable[[Scene], object]
+    outcome: str
+    message: str = ""  # pattern
+
+
+def _forbidden_input(scene: Scene) -> None:
+    scene.input = scene.input.replace("/in/", "/other/")
+    scene.deliver("a.jsonl", "b.jsonl", "c.jsonl")
+    _limited(scene)
+
+
+def _limited(scene: Scene) -> None:
+    scene.environment["AWS_ACCESS_KEY_ID"], scene.environment["AWS_SECRET_ACCESS_KEY"] = (
+        scene.limited
+    )
+
+
+def _one_forbidden(scene: Scene) -> None:
+    """Below the prefix, but in a folder that the identity may not read."""
+    scene.input = scene.input.replace("/in/", "/")
+    scene.output = scene.output.replace("/out", "-x/out")
+    scene.deliver("in/a.jsonl", "in/b.jsonl", "other/secret.jsonl")
+    _limited(scene)
+
+
+def _forbidden_output(scene: Scene) -> None:
+    scene.deliver("a.jsonl")
+    scene.output = scene.output.replace("/out", "/read")
+    _limited(scene)
+
+
+def _clock(hours: int) -> Callable[[Scene], None]:
+    def prepare(scene: Scene) -> None:
+        scene.deliver("a.jsonl")
+        wrong = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(
+            hours=hours
+        )
+        scene.undo.enter_context(
+            mock.patch.object(botocore.auth, "get_current_datetime", return_value=wrong)
+        )
+
+    return prepare
+
+
+def _full_disk(scene: Scene) -> None:
+    scene.deliver("a.jsonl")
+    folder = scene.undo.enter_context(tempfile.TemporaryDirectory())
+    full = Path(folder) / "full"
+    full.symlink_to("/dev/full")
+
+    def output(run: Any, entry: Any, _path: Path, label_names: list[str]) -> Output:
+        return Output(run, entry, full, label_names)
+
+    scene.undo.enter_context(mock.patch.object(score_shards, "Output", output))
+
+
+def _environment(**changed: str) -> Callable[[Scene], None]:
+    def prepare(scene: Scene) -> None:
+        scene.deliver("a.jsonl")
+        scene.environment |= changed
+
+    return prepare
+
+
+def _keys(*keys: str) -> Callable[[Scene], None]:
+    return lambda scene: scene.deliver(*keys)
+
+
+def _played(status: int, code: str, message: str = "as told") -> Callable[[Scene], None]:
+    return lambda scene: scene.played(status, code, message)
+
+
+def _archived(scene: Scene) -> None:
+    """Reading of one object is refused; listing is not."""
+    scene.deliver("a.jsonl", "archived.jsonl", "b.jsonl")
+    original = ObjectStore.__init__
+
+    def with_archive(self: ObjectStore, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        get = self.client.get_object
+
+        def get_object(**given: Any) -> Any:
+            if "archived" in given["Key"]:
+                said: Any = {
+                    "Error": {"Code": "InvalidObjectState", "Message": "GLACIER"},
+                    "ResponseMetadata": {"HTTPStatusCode": 403},
+                }
+                raise ClientError(said, "GetObject")
+            return get(**given)
+
+        self.client.get_object = get_object
+
+    scene.undo.enter_context(mock.patch.object(ObjectStore, "__init__", with_archive))
+    scene.environment["AWS_NIGHTSHIFT_TEST"] = "archive"  # another configuration: another client
+
+
+def _gone(scene: Scene) -> None:
+    scene.deliver("a.jsonl", "b.jsonl", "c.jsonl")
+    worker.plan_scoring.fn(scene.draft)
+    scene.store.delete(f"{scene.input}b.jsonl")
+
+
+_LONG = "/".join(["n" * 149] * 6)  # 899 bytes
+CASES = [
+    Case("key with spaces, +, %, #, ?, &", _keys("a b+c%20d#e?f&g=h.jsonl"), "1 of 1 scored"),
+    Case("key in other scripts, and emoji", _keys("größe/評論/отзыв 🎬.jsonl"), "1 of 1 scored"),
+    Case("two spellings of one letter (NFC, NFD)", _keys("caf\u00e9.jsonl", "cafe\u0301.jsonl"), "2 of 2 scored"),
+    Case("keys that differ in case", _keys("A.jsonl", "a.jsonl"), "2 of 2 scored"),
+    Case("quotes, backslash, brackets", _keys("it's \"so\" [1] \\ {x}.jsonl"), "1 of 1 scored"),
+    Case("a key of 906 bytes", _keys(f"{_LONG}/a.jsonl"), "1 of 1 scored"),
+    Case("a key whose predictions would have one of over 1,024 bytes",
+         lambda s: s.deliver("b.jsonl", f"{_LONG}/{'m' * 90}.jsonl"), "1 of 2 scored",
+         r"key of 1,0\d\d bytes; S3 allows 1,024.*shorten its name, or the output prefix"),
+    Case("hidden names and folder markers", _keys("_SUCCESS", ".keep", "day/_temporary/0.jsonl", "a.jsonl"),
+         "1 of 1 scored"),
+    Case("`a` and `a.jsonl`, whose predictions would share a name", _keys("a", "a.jsonl"), "stops",
+         r"would have their predictions in one object.*rename one"),
+    Case("an empty prefix", lambda s: None, "stops", r"No object there.*check the prefix"),
+    Case("output among the input", lambda s: (s.deliver("a.jsonl"), setattr(s, "output", f"{s.input}out")), "stops",
+         r"would lie among the input.*choose a prefix beside"),
+    Case("an object removed after it was listed", _gone, "2 of 3 scored", "overwritten or removed"),
+    Case("no such bucket", lambda s: setattr(s, "input", "s3://no-such-bucket/in/"), "stops",
+         r"No such bucket.*create the bucket 'no-such-bucket'"),
+    Case("not an s3:// URI", lambda s: setattr(s, "input", "incoming/"), "stops", "not of the form s3://bucket/prefix"),
+    Case("unknown access key", _environment(AWS_ACCESS_KEY_ID="unknown"), "stops", r"refused.*check AWS_ACCESS_KEY_ID"),
+    Case("wrong secret key", _environment(AWS_SECRET_ACCESS_KEY="wrong"), "stops",
+         r"refused \(SignatureDoesNotMatch.*check AWS_ACCESS_KEY_ID"),
+    Case("expired credentials", _played(400, "ExpiredToken"), "stops", r"refused \(ExpiredToken.*get new credentials"),
+    Case("clock two hours slow", _clock(-2), "stops", r"RequestTimeTooSkewed.*set this machine's clock"),
+    Case("clock two hours fast", _clock(2), "stops", r"RequestTimeTooSkewed.*set this machine's clock"),
+    Case("reading forbidden", _forbidden_input, "stops", r"Reading is refused \(AccessDenied.*check AWS_ACCESS_KEY_ID"),
+    Case("one folder forbidden", _one_forbidden, "2 of 3 scored", r"Reading is refused \(AccessDenied.*secret.jsonl"),
+    Case("writing forbidden", _forbidden_output, "stops",
+         r"Writing is refused \(AccessDenied.*check AWS_ACCESS_KEY_ID"),
+    Case("an archived object (Glacier)", _archived, "2 of 3 scored", r"InvalidObjectState.*archived: restore it"),
+    Case("a store that stays overloaded", _played(503, "SlowDown"), "stops", r"failed \(SlowDown"),
+    Case("something else than S3 at the endpoint", _played(200, "Html"), "stops", r"\[s3://.*-> "),
+    Case("nobody at the endpoint", _environment(AWS_ENDPOINT_URL_S3="http://127.0.0.1:9"), "stops",
+         r"check that http://127.0.0.1:9 is reachable"),
+    Case("the disk of the worker is full", _full_disk, "stops", r"disk became full.*TMPDIR to a larger disk"),
+]  # fmt: skip
+
+
+@contextlib.contextmanager
+def a_server(folder: Path) -> Generator[tuple[SeaweedFS, tuple[str, str]]]:
+    """An S3 server, and the keys of an identity of few rights."""
+    program = SeaweedFS(folder, free_ports(1)[0])
+    command = [*program.command, "-s3.iam.readOnly=false"]
+    child = ChildProcess("SeaweedFS", command, program.environment, folder / "log", True)
+    try:
+        wait_for(lambda: not program.problem(), 60, "the server")
+        store = program.store()
+        store.make_bucket("nightshift")
+        keys = {
+            "aws_access_key_id": program.access_key,
+            "aws_secret_access_key": program.secret_key,
+        }
+        iam: Any = boto3.client(
+            "iam", endpoint_url=program.endpoint_url, region_name="us-east-1", **keys
+        )
+        iam.create_user(UserName="limited")
+        made = iam.create_access_key(UserName="limited")["AccessKey"]
+        limited = made["AccessKeyId"], made["SecretAccessKey"]
+        iam.put_user_policy(UserName="limited", PolicyName="limited", PolicyDocument=_POLICY)
+        store.write_bytes(REVIEW, "s3://nightshift/x/in/a.jsonl")
+        mine = ObjectStore(program.endpoint_url, *limited)
+        wait_for(lambda: _can_read(mine), 30, "the policy to hold")
+        yield program, limited
+    finally:
+        child.stop()
+        program.clean_up()
+
+
+def _can_read(store: ObjectStore) -> bool:
+    try:
+        return store.read_bytes("s3://nightshift/x/in/a.jsonl") == REVIEW
+    except NightshiftError:
+        return False
+
+
+def outcome(case: Case, number: int, server: SeaweedFS, limited: tuple[str, str]) -> Found:
+    """What becomes of a run."""
+    scene = Scene(server, limited, f"case-{number}")
+    worker.use_text_model()
+    with scene.undo:
+        try:
+            with mock.patch.dict(os.environ, scene.environment):
+                case.prepare(scene)
+            with mock.patch.dict(os.environ, scene.environment):
+                summary = worker.run_to_end(scene.draft)
+        except NightshiftError as error:
+            return Found("stops", f"{type(error).__name__}: {error}")
+    return Found(f"{summary.scored} of {summary.objects} scored", "; ".join(summary.errors))
+
+
+def main() -> None:
+    """Print the table as Markdown."""
+    print("| What is odd | Outcome | Message |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder, a_server(Path(folder)) as (server, limited):
+        for number, case in enumerate(CASES):
+            found = outcome(case, number, server, limited)
+            print(
+                f"| {case.title} | {found.outcome} | {found.message.replace('|', chr(92) + '|')} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
