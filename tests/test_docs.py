@@ -12,6 +12,8 @@ import tasks.settings
 from flows import __main__ as command
 from flows.command_line import parse
 from tasks.settings import Settings
+from tests.core import bad_inputs as files
+from tests.flows import bad_places as places
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,6 +44,12 @@ def table(text: str | None) -> list[str]:
 @pytest.mark.parametrize("module", [tasks.settings, tasks.core.validation])
 def test_the_tables_are_those_of_the_code(module: object) -> None:
     assert "\n".join(table(module.__doc__)) in README
+
+
+def test_every_odd_input_is_in_its_table() -> None:
+    page = (ROOT / "docs" / "bad-inputs.md").read_text(encoding="utf-8")
+    for case in [*files.CASES, *places.CASES]:
+        assert f"| {case.title} | " in page, f"{case.title}: make the page again"
 
 
 def test_every_setting_is_documented() -> None:
