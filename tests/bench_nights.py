@@ -160,7 +160,7 @@ def planning(console: Console, objects: int) -> None:
     )
 
 
-def speed(console: Console, reviews: Path, rows: int, rounds: int) -> None:
+def speed(console: Console, reviews: Path, rows: int, objects: int, rounds: int) -> None:
     """From S3 to S3, and the engine alone on the same reviews, in turns."""
     from tasks import score_shards
     from tasks.connectors.hub import PACKAGED, base_model_folder
@@ -173,7 +173,7 @@ def speed(console: Console, reviews: Path, rows: int, rounds: int) -> None:
     texts: list[str] = pq.read_table(reviews, columns=["text"])["text"].to_pylist()
     texts = random.Random(0).sample(texts, rows)
     params = EngineParams()
-    folder = base_model_folder(PACKAGED)
+    folder, _ = base_model_folder(PACKAGED, None)
     classifier = modeling.load_for_training(
         folder, ["NEGATIVE", "POSITIVE"], TokenizationParams(), 0.0
     )
@@ -187,14 +187,14 @@ def speed(console: Console, reviews: Path, rows: int, rounds: int) -> None:
             pass
 
     with a_store() as store:
-        for number in range(10):
-            part = texts[number::10]
+        for number in range(objects):
+            part = texts[number::objects]
             lines = [json.dumps({"id": n, "text": t}) for n, t in enumerate(part)]
             store.write_bytes("\n".join(lines).encode(), f"{_INPUT}{number}.jsonl")
         ratios: list[float] = []
         for number in range(rounds):
             started = time.perf_counter()
-            worker.run_to_end(worker.draft(f"r{number}", _INPUT, f"{_OUTPUT}-{number}"))
+            worker.run_to_end(worker.draft(f"r{number}", _INPUT, f"{_OUTPUT}-{number}"), params)
             through_s3 = time.perf_counter() - started
             started = time.perf_counter()
             alone()
@@ -213,7 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench_nights")
     parser.add_argument("what", choices=("memory", "planning", "speed"))
     parser.add_argument("--largest", type=int, default=1_000_000, help="reviews (memory)")
-    parser.add_argument("--objects", type=int, default=1_000_000, help="objects (planning)")
+    parser.add_argument("--objects", type=int, help="(planning: a million; speed: ten)")
     parser.add_argument("--reviews", type=Path, help="Parquet file with a column text (speed)")
     parser.add_argument("--rows", type=int, default=1_000, help="reviews (speed)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (speed)")
@@ -222,9 +222,9 @@ def main() -> None:
     if given.what == "memory":
         memory(console, given.largest)
     elif given.what == "planning":
-        planning(console, given.objects)
+        planning(console, given.objects or 1_000_000)
     else:
-        speed(console, given.reviews, given.rows, given.rounds)
+        speed(console, given.reviews, given.rows, given.objects or 10, given.rounds)
 
 
 if __name__ == "__main__":

@@ -60,11 +60,11 @@ def draft(run: str, source: str, output: str, **changed: Any) -> ScoringRun:
     return ScoringRun.model_validate(given | changed)
 
 
-def run_to_end(run: ScoringRun) -> Any:
+def run_to_end(run: ScoringRun, params: EngineParams = ENGINE) -> Any:
     """Plan, score and finish, as the flow does; returns the summary."""
     planned = plan_scoring.fn(run)
     for number in range(planned.shards):
-        score_shard.fn(planned.place, number, ENGINE)
+        score_shard.fn(planned.place, number, params)
     return finish_scoring.fn(planned.place, 0.0)
 
 
