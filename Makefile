@@ -12,7 +12,7 @@ EXTRAS := $(VENV)/.ready-extras-$(TORCH)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status up-ha down-ha status-ha imdb test test-all check lint format types bench deaths \
-	overhead faults clean env
+	overhead faults bench-nights clean env
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,14 @@ deaths: $(READY) ## eleven deaths, each for real: what the user sees, and how lo
 
 overhead: $(READY) ## from Run to the first training step, and the service beside the bare training call
 	$(BIN)/python -m tests.service.overhead
+
+bench-nights: $(EXTRAS) ## scoring nights: planning a million objects, memory, S3 to S3 beside the engine alone, sharing (an hour)
+	$(BIN)/python -m tests.bench_nights planning
+	$(BIN)/python -m tests.bench_nights memory
+	$(BIN)/python -m tests.bench_nights speed $(NIGHT_FLAGS)
+	$(BIN)/python -m tests.bench_fan_out
+
+NIGHT_FLAGS = $(if $(wildcard $(IMDB)/test-*.parquet),--reviews $(firstword $(wildcard $(IMDB)/test-*.parquet)) --rows 1500)
 
 faults: $(READY) ## two hundred SIGKILLs and more, a broken network, a killed store: rows lost, doubled, mixed
 	$(BIN)/python -m tests.faults.run

@@ -22,9 +22,8 @@ from rich.table import Table
 
 from tasks.connectors.child_process import ChildProcess
 from tasks.connectors.local_servers import LocalObjectStore, LocalPrefectServer
-from tests.bench_nights import some_reviews
+from tests.bench_nights import ROOT, some_reviews
 
-ROOT = Path(__file__).parents[1]
 _OBJECTS, _REVIEWS = 64, 125  # of which eight make a shard
 _WORKERS = (1, 2, 4)
 _INPUT = "s3://nightshift/in/"

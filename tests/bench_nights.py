@@ -31,6 +31,7 @@ from tasks.connectors.local_servers import LocalObjectStore
 from tasks.connectors.object_store import ObjectInfo, ObjectStore
 from tests.faults import worker
 
+ROOT = Path(__file__).parents[1]
 _SPAWN: Any = multiprocessing.get_context("spawn")
 _INPUT, _OUTPUT = "s3://nightshift/in/", "s3://nightshift/out"
 
@@ -92,7 +93,7 @@ def in_a_process(target: Any, *arguments: Any) -> Any:
     return *found, peak / 1e6
 
 
-def memory(console: Console, largest: int) -> None:
+def memory(console: Console, largest: int, only: str) -> None:
     """Peak resident memory of a scoring run at several sizes."""
     nights: dict[str, Any] = {
         f"{rows:,} reviews, 10,000 an object": (rows, 10_000)
@@ -102,7 +103,7 @@ def memory(console: Console, largest: int) -> None:
     nights["one object of 1 GB"] = (largest * 10, largest * 10)
     nights["20,000 objects of one review"] = (20_000, 1)
     table = Table("night", "rows", "MB", "s", "MB before", "peak MB")
-    for name, (rows, a_file) in nights.items():
+    for name, (rows, a_file) in ((k, v) for k, v in nights.items() if only in k):
         with a_store() as store:
             size = deliver(store, rows, a_file)
             seconds, scored, before, peak = in_a_process(_scored)
@@ -160,7 +161,15 @@ def planning(console: Console, objects: int) -> None:
     )
 
 
-def speed(console: Console, reviews: Path, rows: int, objects: int, rounds: int) -> None:
+def _texts(reviews: Path | None) -> list[str]:
+    """Of a Parquet file, or the sample's."""
+    if reviews is None:
+        lines = (ROOT / "tasks" / "sample" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line)["text"] for line in lines]
+    return pq.read_table(reviews, columns=["text"])["text"].to_pylist()
+
+
+def speed(console: Console, reviews: Path | None, rows: int, objects: int, rounds: int) -> None:
     """From S3 to S3, and the engine alone on the same reviews, in turns."""
     from tasks import score_shards
     from tasks.connectors.hub import PACKAGED, base_model_folder
@@ -170,8 +179,7 @@ def speed(console: Console, reviews: Path, rows: int, objects: int, rounds: int)
     from tasks.core.tokenization import TokenizationParams
 
     logging.disable(logging.CRITICAL)
-    texts: list[str] = pq.read_table(reviews, columns=["text"])["text"].to_pylist()
-    texts = random.Random(0).sample(texts, rows)
+    texts = random.Random(0).choices(_texts(reviews), k=rows)
     params = EngineParams()
     folder, _ = base_model_folder(PACKAGED, None)
     classifier = modeling.load_for_training(
@@ -213,14 +221,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench_nights")
     parser.add_argument("what", choices=("memory", "planning", "speed"))
     parser.add_argument("--largest", type=int, default=1_000_000, help="reviews (memory)")
+    parser.add_argument("--only", default="", help="nights whose name holds this (memory)")
     parser.add_argument("--objects", type=int, help="(planning: a million; speed: ten)")
-    parser.add_argument("--reviews", type=Path, help="Parquet file with a column text (speed)")
+    parser.add_argument(
+        "--reviews", type=Path, help="Parquet file with a column text; else the sample (speed)"
+    )
     parser.add_argument("--rows", type=int, default=1_000, help="reviews (speed)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (speed)")
     given = parser.parse_args()
     console = Console()
     if given.what == "memory":
-        memory(console, given.largest)
+        memory(console, given.largest, given.only)
     elif given.what == "planning":
         planning(console, given.objects or 1_000_000)
     else:
