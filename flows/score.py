@@ -9,6 +9,7 @@ from flows.form_flow import form_flow
 from flows.parameters import ScoreParams
 from flows.score_shards import score_together
 from tasks.core.errors import DataError
+from tasks.core.modeling import resolve_device, resolve_precision
 from tasks.core.score_results import ScoreSummary
 from tasks.core.scoring_plan import Columns
 from tasks.preflight import check_services
@@ -24,13 +25,14 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
     """Score every review below a prefix with a pinned model version; one output object for each input object."""
     started = time.time()
     check_services(params.engine.device, also_write_to=params.output)
+    device = resolve_device(params.engine.device)
     draft = draft_run(
         model=pin_version(params.model_name, params.model_version),
         source=params.input,
         output=params.output,
         columns=Columns(text=params.text_column, id=params.id_column, keep=params.keep_columns),
         output_format=params.output_format,
-        precision=params.engine.precision,
+        precision=resolve_precision(params.engine.precision, device),
         max_rejected_share=params.max_rejected_share,
         rescore=params.scope == "rescore",
         allow_empty=params.allow_empty,

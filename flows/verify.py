@@ -11,9 +11,9 @@ def verify(params: VerifyParams) -> Proof:
     """Look at every output that a scoring run should have written; fails when one is not as it should be."""
     proof = verify_run(params.run)
     if not proof.complete:
+        wrong = proof.objects - proof.proven - proof.changed
         raise DataError(
-            f"{proof.objects - proof.proven} of {proof.objects} objects are not as they should be; the first: "
-            f"{proof.problems[0]}",
+            f"{wrong} of {proof.objects} objects are not as they should be; the first: {proof.problems[0]}",
             params.run,
             "run score again; what is there is not scored again",
         )

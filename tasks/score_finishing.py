@@ -5,26 +5,42 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import IO, Any, get_args
 
 from pydantic import ValidationError as PydanticError
 
 from tasks import reports
 from tasks.connect import exact_objects
-from tasks.connectors.exact_objects import ExactObjects
+from tasks.connectors.exact_objects import FINGERPRINT, ExactObjects, Head
 from tasks.connectors.object_store import ObjectInfo, parse_uri
 from tasks.core import formats
 from tasks.core.digests import canonical_json
-from tasks.core.errors import StoreError
+from tasks.core.errors import DataError, OverwrittenError, StoreError, UnreadableDataError
 from tasks.core.score_results import Counts, ObjectResult, ScoreSummary, State
 from tasks.core.scoring_plan import Entry, Names, ScoringRun
-from tasks.score_outputs import is_scored, mark_of, too_many_rejects
-from tasks.score_store import read_result, read_shard, require_run, result_uri
+from tasks.score_outputs import (
+    RUN,
+    contested,
+    foreign,
+    is_made_of,
+    is_of_another_version,
+    mark_of,
+    newer,
+    too_many_rejects,
+)
+from tasks.score_store import (
+    INCOMPLETE,
+    SUCCESS,
+    info,
+    read_result,
+    read_shard,
+    require_run,
+    result_uri,
+)
 from tasks.steps import step, work_folder
 
 logger = logging.getLogger(__name__)
 
-SUCCESS, INCOMPLETE = "_SUCCESS", "_INCOMPLETE"
 _SHOWN = 1_000
 _ERRORS = 20
 
@@ -37,51 +53,88 @@ def finish_scoring(place: str, started: float) -> ScoreSummary:
         place: of the frozen run.
         started: `time.time()` when scoring began.
     Raises:
-        StoreError: a shard has no result, or an output is not there.
+        StoreError: a shard has no result, or the lists do not hold what the manifest says.
     """
     objects = exact_objects()
     run = require_run(objects, place)
-    tally = Tally(run, Names(item.uri for item in objects.store.scan(run.root)))
-    for result in _whole(objects, run):
-        tally.add(result)
+    tally = Tally(run, objects)
+    joined: list[Entry] = []
+    for number in range(run.shards):
+        for result in _wholes(objects, run, number, joined):
+            if not tally.add(result):  # it was there: whoever tries again scores it again
+                objects.store.delete(result_uri(run, number))
+    if tally.objects != run.objects:
+        raise StoreError(
+            f"The lists of the frozen run hold {tally.objects:,} objects, its manifest says {run.objects:,}",
+            run.place,
+            "start a new run; what is scored stays scored",
+        )
     summary = tally.summary(time.time() - started)
     _publish(objects, run, summary, tally.table())
+    for entry in joined:
+        _remove_parts(objects, run, entry)
     return summary
 
 
 class Tally:
-    """Adds up what became of each object. A million of them cost no more memory than a thousand.
+    """Adds up what became of each object, and looks whether the store still has it.
+
+    A million objects cost 16 MB: of each listed output the hash of its name and ETag is kept.
 
     Args:
         run: the frozen run.
-        there: objects that the store lists below its root.
+        objects: the store.
     """
 
-    def __init__(self, run: ScoringRun, there: Names) -> None:
-        self._run, self._there, self._counts = run, there, Counts()
+    def __init__(self, run: ScoringRun, objects: ExactObjects) -> None:
+        self._run, self._objects = run, objects
+        self._there = Names(_listed(objects, run))
+        self._counts, self.objects = Counts(), 0
         self._states = dict.fromkeys(get_args(State), 0)
         self._bad: list[ObjectResult] = []
         self._good: list[ObjectResult] = []
 
-    def add(self, result: ObjectResult) -> None:
-        """Count one object.
-
-        Raises:
-            StoreError: it is said to be scored, and its output is not in the store.
-        """
-        uri = self._run.output_uri(result.key)
+    def add(self, result: ObjectResult) -> bool:
+        """Count one object; False when it is said to be scored and the store does not have it."""
+        claimed = result.state in ("scored", "found")
+        if claimed:
+            result = self._looked_up(result)
         good = result.state in ("scored", "found")
-        if good and result.parts == 1 and uri not in self._there:  # one of parts was just joined
-            raise StoreError(
-                "An output is not in the store, though it was written",
-                uri,
-                "run again; what is there is not scored again",
-            )
+        self.objects += 1
         self._counts = self._counts.plus(result.counts)
         self._states[result.state] += 1
         kept = self._good if good else self._bad
         if len(kept) < _SHOWN:
             kept.append(result)
+        return good or not claimed
+
+    def _looked_up(self, result: ObjectResult) -> ObjectResult:
+        """The same result, or what is the matter with its output."""
+        run, entry = self._run, Entry(result.key, result.size, result.etag)
+        uri = run.output_uri(result.key)
+        rejected = run.rejected_uri(result.key, run.fingerprint(entry))
+        problem: DataError | StoreError | None = None
+        if f"{uri}|{result.output_etag}" not in self._there:
+            head = self._objects.head(uri)
+            if head is None:
+                problem = StoreError(
+                    "An output is not in the store, though it was written", uri, "run again"
+                )
+            elif is_of_another_version(run, entry, head):
+                problem = newer(run, entry)
+            elif not is_made_of(run, entry, head):
+                problem = contested(run, entry)
+        missing = result.counts.rows_rejected and rejected not in self._there
+        if problem is None and missing and self._objects.head(rejected) is None:  # joined just now
+            problem = StoreError(
+                "The rejected rows are not in the store, though they were written",
+                rejected,
+                "run again",
+            )
+        if problem is None:
+            return result
+        state = "overwritten" if isinstance(problem, OverwrittenError) else "failed"
+        return result.model_copy(update={"state": state, "error": str(problem), "counts": Counts()})
 
     def summary(self, seconds: float) -> ScoreSummary:
         """All of it."""
@@ -95,7 +148,7 @@ class Tally:
             scored_before=run.scored_before,
             scored=states["scored"] + states["found"],
             failed=states["failed"],
-            overwritten=states["overwritten"] + states["outdated"],
+            overwritten=states["overwritten"],
             counts=self._counts,
             seconds=round(seconds, 2),
             reviews_per_second=round(self._counts.rows_out / max(seconds, 1e-9), 2),
@@ -122,88 +175,157 @@ def _said(uri: str, error: str) -> str:
     return error if uri in error else f"{uri}: {error}"
 
 
-def _whole(objects: ExactObjects, run: ScoringRun) -> Iterator[ObjectResult]:
-    """Results of whole objects, in the order of the plan; parts are joined on the way."""
-    waiting: list[tuple[Entry, ObjectResult]] = []
-    for number in range(run.shards):
-        done = read_result(objects, run.place, number)
-        if done is None:
-            raise StoreError(
-                "A shard has no result",
-                result_uri(run.place, number),
-                "run again; it goes on there",
-            )
-        entries = [e for bundle in read_shard(objects, run.place, number).bundles for e in bundle]
-        for entry, result in zip(entries, done.objects, strict=True):
-            if entry.parts == 1:
-                yield result
-                continue
-            waiting.append((entry, result))
-            if len(waiting) == entry.parts:
-                yield _joined(objects, run, waiting)
-                waiting = []
+def _listed(objects: ExactObjects, run: ScoringRun) -> Iterator[str]:
+    """Name and ETag of each output that the store lists; of rejects the name, which tells what they are made of."""
+    rejected, own = f"{run.root}/_rejected/", f"{run.root}/_runs/"
+    for item in objects.store.scan(run.root):
+        if item.uri.startswith(rejected):
+            yield item.uri
+        elif not item.uri.startswith(own):
+            yield f"{item.uri}|{item.etag}"
+
+
+def _wholes(
+    objects: ExactObjects, run: ScoringRun, number: int, joined: list[Entry]
+) -> Iterator[ObjectResult]:
+    """Results of the objects that end in a shard; the parts of a large one are joined on the way."""
+    for entry, result in _results(objects, run, number):
+        if entry.parts == 1:
+            yield result.model_copy(update={"size": entry.size})
+        elif entry.part == entry.parts - 1:
+            parts = _parts_of(objects, run, number, entry)
+            whole = _joined(objects, run, parts)
+            if whole.state in ("scored", "found"):
+                joined.append(entry)
+            yield whole.model_copy(update={"size": entry.size})
+
+
+def _results(
+    objects: ExactObjects, run: ScoringRun, number: int
+) -> list[tuple[Entry, ObjectResult]]:
+    done = read_result(objects, run, number)
+    if done is None:
+        raise StoreError(
+            "A shard has no result", result_uri(run, number), "run again; it goes on there"
+        )
+    entries = [e for bundle in read_shard(objects, run, number).bundles for e in bundle]
+    return list(zip(entries, done.objects, strict=True))
+
+
+def _parts_of(
+    objects: ExactObjects, run: ScoringRun, number: int, last: Entry
+) -> list[tuple[Entry, ObjectResult]]:
+    """All parts of an object, in their order: they stand in the shards up to that of its last one."""
+    found: list[tuple[Entry, ObjectResult]] = []
+    while len(found) < last.parts and number >= 0:
+        here = [(e, r) for e, r in _results(objects, run, number) if e.key == last.key]
+        found, number = here + found, number - 1
+    return found
 
 
 def _joined(
     objects: ExactObjects, run: ScoringRun, parts: list[tuple[Entry, ObjectResult]]
 ) -> ObjectResult:
     """One object of its parts, unless one of them is missing or too much was rejected."""
-    entry = parts[0][0]
-    bad = next((r for _, r in parts if r.state not in ("scored", "found")), None)
+    entry, uri = parts[0][0], run.output_uri(parts[0][0].key)
     counts = Counts()
     for _, result in parts:
         counts = counts.plus(result.counts)
-    error = None if bad else too_many_rejects(run, entry.key, counts)
-    if bad or error:
-        state: Any = bad.state if bad else "failed"
-        said = bad.error if bad else str(error)
-        _remove_parts(objects, run, [part for part, _ in parts])  # no run will ask for them
-        return ObjectResult(key=entry.key, etag=entry.etag, state=state, error=said)
+    bad = next((r for _, r in parts if r.state not in ("scored", "found")), None)
+    if bad:
+        return ObjectResult(key=entry.key, etag=entry.etag, state=bad.state, error=bad.error)
+    before = objects.head(uri)
     mark = mark_of(run, entry, counts)
-    before = objects.head(run.output_uri(entry.key))
-    state = "scored"
-    if not is_scored(run, entry, before):
-        entries = [part for part, _ in parts]
-        with work_folder("joined") as folder:
-            if counts.rows_rejected:
-                rejected = _join(objects, run, entries, "rejected", folder / "rejected")
-                uri = run.rejected_uri(entry.key)
-                objects.write(rejected, uri, mark, objects.head(uri))
-            whole = _join(objects, run, entries, "output", folder / "output")
-            ours = objects.write(whole, run.output_uri(entry.key), mark, before)
-        state = "scored" if ours else "outdated"
-    if objects.head(run.output_uri(entry.key)) is None:
-        raise StoreError("What was joined is not in the store", run.output_uri(entry.key))
-    _remove_parts(objects, run, [part for part, _ in parts])
+    rejected = run.rejected_uri(entry.key, mark[FINGERPRINT])
+    try:
+        if error := too_many_rejects(run, entry.key, counts) or foreign(run, entry, before):
+            raise error
+        if before is None or not is_made_of(run, entry, before):
+            objects.require_unchanged(
+                info(run, entry)
+            )  # else newer predictions may be there, or come
+            etag = _write_joined(objects, run, parts, rejected, mark, before)
+        elif (
+            run.rescore and before.metadata.get(RUN) != run.run and _all_there(objects, run, parts)
+        ):
+            etag = _write_joined(objects, run, parts, rejected, mark, before)
+        else:  # joined before this run died; or by another, which gives the same
+            etag = before.etag
+    except DataError as error:
+        state: Any = "overwritten" if isinstance(error, OverwrittenError) else "failed"
+        return ObjectResult(key=entry.key, etag=entry.etag, state=state, error=str(error))
+    if etag is None:
+        return ObjectResult(
+            key=entry.key, etag=entry.etag, state="overwritten", error=str(newer(run, entry))
+        )
+    if before and (old := before.metadata.get(FINGERPRINT, "")) != mark[FINGERPRINT]:
+        objects.store.delete(run.rejected_uri(entry.key, old))  # of what was replaced
     return ObjectResult(
-        key=entry.key, etag=entry.etag, parts=entry.parts, state=state, counts=counts
+        key=entry.key, etag=entry.etag, state="scored", counts=counts, output_etag=etag
     )
 
 
+def _write_joined(
+    objects: ExactObjects,
+    run: ScoringRun,
+    parts: list[tuple[Entry, ObjectResult]],
+    rejected: str,
+    mark: dict[str, str],
+    before: Head | None,
+) -> str | None:
+    with work_folder("joined") as folder:
+        if (
+            any(result.counts.rows_rejected for _, result in parts)
+            and objects.head(rejected) is None
+        ):
+            whole = _join(objects, run, parts, "rejected", folder / "rejected")
+            objects.write(whole, rejected, mark, None)  # its name tells its content
+        whole = _join(objects, run, parts, "output", folder / "output")
+        return objects.write(whole, run.output_uri(parts[0][0].key), mark, before)
+
+
+def _all_there(
+    objects: ExactObjects, run: ScoringRun, parts: list[tuple[Entry, ObjectResult]]
+) -> bool:
+    return all(objects.head(run.part_uri(entry)) for entry, _ in parts)
+
+
 def _join(
-    objects: ExactObjects, run: ScoringRun, entries: list[Entry], kind: str, path: Path
+    objects: ExactObjects,
+    run: ScoringRun,
+    parts: list[tuple[Entry, ObjectResult]],
+    kind: str,
+    path: Path,
 ) -> Path:
-    name = run.output_uri(entries[0].key) if kind == "output" else "rejected.jsonl"
-    uris = [run.part_uri(entry, kind) for entry in entries]
+    """All parts as one file. Raises UnreadableDataError when one of them is gone, or is not what was written."""
+    name = run.output_uri(parts[0][0].key) if kind == "output" else "rejected.jsonl"
     with ExitStack() as stack, path.open("wb") as stream:
-        streams = [
-            stack.enter_context(objects.open(part, small_at_once=False))
-            for uri in uris
-            if (part := _info(objects, uri))
-        ]
+        streams: list[IO[bytes]] = []
+        for entry, result in parts:
+            if kind == "rejected" and not result.counts.rows_rejected:
+                continue
+            uri = run.part_uri(entry, kind)
+            head = objects.head(uri)
+            if head is None or Counts.from_metadata(head.metadata) != _kept(result.counts):
+                raise UnreadableDataError(
+                    "A part of its predictions is gone, or is not what was written",
+                    uri,
+                    "run again",
+                )
+            item = ObjectInfo(*parse_uri(uri), head.size, head.etag)
+            streams.append(stack.enter_context(objects.open(item, small_at_once=False)))
         formats.join(name, streams, stream)
     return path
 
 
-def _info(objects: ExactObjects, uri: str) -> ObjectInfo | None:
-    head = objects.head(uri)
-    return ObjectInfo(*parse_uri(uri), head.size, head.etag) if head else None
+def _kept(counts: Counts) -> Counts:
+    """As metadata keep them."""
+    return Counts.from_metadata(counts.to_metadata())
 
 
-def _remove_parts(objects: ExactObjects, run: ScoringRun, entries: list[Entry]) -> None:
-    for entry in entries:
-        for kind in ("output", "rejected"):
-            objects.store.delete(run.part_uri(entry, kind))
+def _remove_parts(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
+    for item in list(objects.store.scan(run.part_uri(entry).rpartition("/")[0] + "/")):
+        objects.store.delete(item.uri)
 
 
 def _publish(
@@ -216,16 +338,22 @@ def _publish(
     for folder in (run.place, run.root):
         objects.store.delete(f"{folder}/{other}")
         objects.store.write_bytes(content, f"{folder}/{name}")
+    if summary.counts.rows_out:
+        objects.store.write_bytes(content, _last_uri(run))
     reports.publish_table("scored", table, _headline(summary))
     reports.publish_text("summary", summary_text(summary, last), _headline(summary))
 
 
+def _last_uri(run: ScoringRun) -> str:
+    """Of the last summary of any version of the model in which there was something to score."""
+    return f"{run.root.rpartition('/')[0]}/_last.json"
+
+
 def _last_summary(objects: ExactObjects, run: ScoringRun) -> ScoreSummary | None:
     """What the run before came to, where there was one and this version can read it."""
-    for name in (SUCCESS, INCOMPLETE):
-        if content := objects.store.read_bytes(f"{run.root}/{name}"):
-            with suppress(PydanticError):
-                return ScoreSummary.model_validate_json(content)
+    content = objects.store.read_bytes(_last_uri(run))
+    with suppress(PydanticError):
+        return ScoreSummary.model_validate_json(content) if content else None
     return None
 
 

@@ -19,6 +19,7 @@ from tasks.core.errors import (
 )
 from tasks.core.overlap import in_order
 from tasks.core.records import ModelVersion, Record
+from tasks.core.score_results import Counts
 from tasks.core.scoring_plan import (
     SHARD_BYTES,
     Columns,
@@ -30,7 +31,8 @@ from tasks.core.scoring_plan import (
     shards,
 )
 from tasks.provenance import code_version, flow_run_id
-from tasks.score_store import MANIFEST, info, read_run, shard_uri
+from tasks.score_outputs import is_made_of
+from tasks.score_store import MANIFEST, info, mark_incomplete, read_run, shard_uri
 from tasks.steps import step
 
 logger = logging.getLogger(__name__)
@@ -72,8 +74,10 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         _look_at_samples(objects, draft, found)
     left = found if draft.rescore else list(_not_yet_scored(objects, draft, found))
 
+    draft = draft.model_copy(update={"plan": secrets.token_hex(4)})
+
     def write(shard: Shard) -> None:
-        objects.store.write_bytes(shard.to_json(), shard_uri(draft.place, shard.number))
+        objects.store.write_bytes(shard.to_json(), shard_uri(draft, shard.number))
 
     with ThreadPoolExecutor(_WRITES) as pool:
         planned = sum(
@@ -85,7 +89,10 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         "shards": planned,
         "scored_before": len(found) - len(left),
     }
-    return _reference(_freeze(objects, draft.model_copy(update=counts)))
+    frozen = _freeze(objects, draft.model_copy(update=counts))
+    if frozen.objects:  # what lies there is not complete any more, until this run is
+        mark_incomplete(objects, frozen)
+    return _reference(frozen)
 
 
 def draft_run(
@@ -152,6 +159,7 @@ def _freeze(objects: ExactObjects, run: ScoringRun) -> ScoringRun:
 
 def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
     prefix = parse_uri(run.input, "input")[1]
+    folder = parse_uri(run.input_prefix)[1]
     parse_uri(run.output, "output")
     if (run.root + "/").startswith(run.input_prefix) or run.input_prefix.startswith(run.root + "/"):
         raise SettingsError(
@@ -162,7 +170,7 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
         )
     entries: list[Entry] = []
     for item in sorted(objects.store.scan(run.input)):
-        key = item.key.removeprefix(prefix).lstrip("/")
+        key = "" if item.key == prefix else item.key.removeprefix(folder)
         if not formats.is_hidden(key):
             entries.append(Entry(key, item.size, item.etag))
     if not entries and not run.allow_empty:
@@ -187,7 +195,7 @@ def _look_at_samples(objects: ExactObjects, run: ScoringRun, entries: list[Entry
         except (MissingDataError, ForbiddenDataError) as error:
             problem = problem or error
         except DataError:  # unreadable: that says nothing of the others
-            return
+            continue
     if problem:
         raise problem
 
@@ -236,19 +244,15 @@ def _not_yet_scored(
 
     def is_scored(entry: Entry) -> bool:
         head = objects.head(run.output_uri(entry.key))
-        return head is not None and head.metadata.get(FINGERPRINT) == run.fingerprint(entry)
-
-    def remove_old_rejects(entry: Entry) -> None:
-        objects.remove_unless(run.rejected_uri(entry.key), run.fingerprint(entry))
+        if head is None or not is_made_of(run, entry, head):
+            return False
+        rejects = Counts.from_metadata(head.metadata).rows_rejected
+        return not rejects or run.rejected_uri(entry.key, run.fingerprint(entry)) in there
 
     asked = [entry for entry in entries if len(there) and run.output_uri(entry.key) in there]
     with ThreadPoolExecutor(_REQUESTS) as pool:
         answers = in_order(pool, is_scored, asked, 4 * _REQUESTS)
         scored = {entry.key for entry, done in zip(asked, answers, strict=True) if done}
-        # A run that died between rejects and predictions, before its input was overwritten, leaves rejects of old.
-        with_rejects = [e for e in entries if len(there) and run.rejected_uri(e.key) in there]
-        for _ in in_order(pool, remove_old_rejects, with_rejects, 4 * _REQUESTS):
-            pass
     yield from (entry for entry in entries if entry.key not in scored)
 
 

@@ -5,25 +5,26 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from pydantic import Field
+
 from tasks import reports
 from tasks.connect import exact_objects, model_registry
-from tasks.connectors.exact_objects import FINGERPRINT, ExactObjects
+from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.object_store import ObjectInfo, parse_uri
 from tasks.core import formats
-from tasks.core.errors import MissingDataError
+from tasks.core.errors import MissingDataError, OverwrittenError
 from tasks.core.overlap import in_order
 from tasks.core.records import Record
-from tasks.core.score_results import Counts, ObjectResult
+from tasks.core.score_results import Counts
 from tasks.core.scoring_plan import Entry, ScoringRun
-from tasks.score_outputs import RUN
-from tasks.score_store import read_result, read_shard, require_run
+from tasks.score_outputs import RUN, is_made_of, is_of_another_version
+from tasks.score_store import info, read_shard, require_run
 from tasks.steps import step
 
 logger = logging.getLogger(__name__)
 
 _REQUESTS = 32
 _SHOWN = 100
-_GOOD = ("scored", "found")
 
 
 class Proof(Record):
@@ -34,6 +35,9 @@ class Proof(Record):
     version: str
     objects: int
     proven: int
+    changed: int = Field(
+        description="Inputs that were overwritten or removed since; other runs score them."
+    )
     rows: int
     complete: bool
     problems: list[str]
@@ -56,12 +60,13 @@ def verify_run(place: str) -> Proof:
     """
     objects = exact_objects()
     run = require_run(objects, place)
-    proven = rows = 0
+    proven = rows = changed = 0
     problems: list[str] = []
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        wholes = ((run, objects, entry, result) for entry, result in _wholes(objects, run))
-        for counts, problem in in_order(pool, _look, wholes, 4 * _REQUESTS):
-            proven, rows = proven + (not problem), rows + counts.rows_in
+        wholes = ((run, objects, entry) for entry in _wholes(objects, run))
+        for counts, problem, is_changed in in_order(pool, _look, wholes, 4 * _REQUESTS):
+            proven += not problem and not is_changed
+            changed, rows = changed + is_changed, rows + counts.rows_in
             if problem and len(problems) < _SHOWN:
                 problems.append(problem)
     proof = Proof(
@@ -70,10 +75,15 @@ def verify_run(place: str) -> Proof:
         version=run.model.version,
         objects=run.objects,
         proven=proven,
+        changed=changed,
         rows=rows,
-        complete=proven == run.objects,
+        complete=proven + changed == run.objects,
         problems=problems,
     )
+    if not proof.complete and not problems:
+        problems.append(
+            f"{run.place}: its lists hold {proven + changed} objects, its manifest says {run.objects}"
+        )
     said = "complete" if proof.complete else "NOT COMPLETE"
     logger.info("%s: %s, %s of %s objects, %s rows", place, said, proven, run.objects, f"{rows:,}")
     reports.publish_table(
@@ -82,35 +92,33 @@ def verify_run(place: str) -> Proof:
     return proof
 
 
-def _wholes(objects: ExactObjects, run: ScoringRun) -> Iterator[tuple[Entry, ObjectResult | None]]:
-    """Every object of the frozen run, a large one once, with what is written down of it."""
+def _wholes(objects: ExactObjects, run: ScoringRun) -> Iterator[Entry]:
+    """Every object of the frozen run, a large one once."""
     for number in range(run.shards):
-        entries = [e for bundle in read_shard(objects, run.place, number).bundles for e in bundle]
-        done = read_result(objects, run.place, number)
-        results: list[ObjectResult | None] = list(done.objects) if done else [None] * len(entries)
-        for entry, result in zip(entries, results, strict=True):
-            if entry.part == 0:
-                yield entry, result
+        for bundle in read_shard(objects, run, number).bundles:
+            yield from (entry for entry in bundle if entry.part == 0)
 
 
-def _look(given: tuple[ScoringRun, ExactObjects, Entry, ObjectResult | None]) -> tuple[Counts, str]:
-    """Rows of an object, and what is wrong with it."""
-    run, objects, entry, result = given
+def _look(given: tuple[ScoringRun, ExactObjects, Entry]) -> tuple[Counts, str, bool]:
+    """Rows of an object, what is wrong with it, and whether it is the next run's: its input has changed."""
+    run, objects, entry = given
     uri = run.output_uri(entry.key)
     head = objects.head(uri)
-    if result and result.state not in _GOOD:
-        return Counts(), f"{run.input_uri(entry.key)}: {result.state} {result.error}".strip()
+    if head and is_made_of(run, entry, head):
+        counts = Counts.from_metadata(head.metadata)
+        rejected = run.rejected_uri(entry.key, run.fingerprint(entry))
+        if counts.rows_rejected and objects.head(rejected) is None:
+            return Counts(), f"{rejected}: the rejected rows are not there", False
+        return counts, "", False
+    if head and is_of_another_version(run, entry, head):
+        return Counts(), "", True
+    try:
+        objects.require_unchanged(info(run, entry))
+    except OverwrittenError:
+        return Counts(), "", True
     if head is None:
-        return Counts(), f"{uri}: there is no output"
-    if head.metadata.get(FINGERPRINT) != run.fingerprint(entry):
-        return (
-            Counts(),
-            f"{uri}: made from another version of the input, or by another configuration",
-        )
-    counts = Counts.from_metadata(head.metadata)
-    if counts.rows_rejected and objects.head(run.rejected_uri(entry.key)) is None:
-        return Counts(), f"{run.rejected_uri(entry.key)}: the rejected rows are not there"
-    return counts, ""
+        return Counts(), f"{uri}: there is no output", False
+    return Counts(), f"{uri}: made by another configuration, or of another input", False
 
 
 @step

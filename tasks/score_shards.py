@@ -24,7 +24,15 @@ from tasks.core.scoring import End, EngineParams, Review
 from tasks.core.scoring_plan import Entry, ScoringRun
 from tasks.core.tokenization import Encoder
 from tasks.pace import Pace
-from tasks.score_outputs import Output, is_scored, mark_of
+from tasks.score_outputs import (
+    Output,
+    contested,
+    foreign,
+    is_of_another_version,
+    is_scored,
+    mark_of,
+    newer,
+)
 from tasks.score_store import info, read_result, read_shard, require_run, result_uri
 from tasks.steps import step, work_folder
 
@@ -48,7 +56,9 @@ def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
     """Score what is left of a shard, and write down what became of each object."""
     objects = exact_objects()
     run = require_run(objects, place)
-    if (done := read_result(objects, place, number)) is None:
+    done = read_result(objects, run, number)
+    if done is None or any(o.state == "failed" for o in done.objects):  # what failed is tried again
+        params = params.model_copy(update={"precision": run.precision})
         started = time.perf_counter()
         classifier, engine = _loaded(run.model, params)  # pyright: ignore[reportArgumentType] - frozen, so hashable
         with work_folder("scored") as folder, ThreadPoolExecutor(2 * _REQUESTS) as pool:
@@ -58,8 +68,8 @@ def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
             number=number, objects=results, seconds=round(time.perf_counter() - started, 2)
         )
         content = canonical_json(done.model_dump()).encode()
-        objects.store.write_bytes(content, result_uri(place, number))
-    size = sum(e.bytes for bundle in read_shard(objects, place, number).bundles for e in bundle)
+        objects.store.write_bytes(content, result_uri(run, number))
+    size = sum(e.bytes for bundle in read_shard(objects, run, number).bundles for e in bundle)
     return _told(done, run.shards, size)
 
 
@@ -113,12 +123,12 @@ class ShardWork:
             engine: gives the logits.
             window_reviews: reviews planned together.
         """
-        shard = read_shard(self._objects, self._run.place, number)
+        shard = read_shard(self._objects, self._run, number)
         entries = [entry for bundle in shard.bundles for entry in bundle]
         heads = dict(
             zip(entries, in_order(self._pool, self._head, entries, 4 * _REQUESTS), strict=True)
         )
-        results = {e: found for e in entries if (found := self._found(e, heads[e]))}
+        results = {e: known for e in entries if (known := self._known(e, heads[e]))}
         left = [b for b in shard.bundles if any(entry not in results for entry in b)]
         wanted = (entry for bundle in left for entry in bundle)
         streams = in_order(self._pool, self._opened, wanted, _REQUESTS)
@@ -143,11 +153,17 @@ class ShardWork:
     def _head(self, entry: Entry) -> Head | None:
         return self._objects.head(self._target(entry))
 
-    def _found(self, entry: Entry, head: Head | None) -> ObjectResult | None:
-        """What is scored already: in the state the input is in, by this version and configuration."""
+    def _known(self, entry: Entry, head: Head | None) -> ObjectResult | None:
+        """Of what needs no scoring: it is scored already, with its rejects; or its place is taken."""
+        if error := foreign(self._run, entry, head):
+            logger.warning("%s was not scored: %s", self._run.input_uri(entry.key), error)
+            return _result(entry, "failed", Counts(), str(error))
         if head is None or not is_scored(self._run, entry, head):
             return None
-        return _result(entry, "found", Counts.from_metadata(head.metadata))
+        counts = Counts.from_metadata(head.metadata)
+        if counts.rows_rejected and self._objects.head(self._rejected(entry)) is None:
+            return None
+        return _result(entry, "found", counts, output_etag=head.etag)
 
     def _opened(self, entry: Entry) -> IO[bytes] | DataError:
         if too_long := self._run.name_too_long(entry.key):
@@ -175,7 +191,7 @@ class ShardWork:
         columns = self._run.columns
         try:
             rows = formats.decode(uri, stream, entry.span)
-            wanted = [columns.text, *(columns.keep if entry.part == 0 else ())]
+            wanted = [columns.text, *columns.keep] if entry.part == 0 else []
             for row in formats.with_columns(rows, wanted, uri):
                 yield scoring.to_review(row, columns)
         except DataError as error:
@@ -192,25 +208,33 @@ class ShardWork:
             logger.warning("%s was not scored: %s", self._run.input_uri(entry.key), error)
             output.discard()
             return _result(entry, state, Counts(), str(error))
-        run = self._run
-        mark = mark_of(run, entry, output.counts)
-        rejected = (
-            run.part_uri(entry, "rejected") if entry.parts > 1 else run.rejected_uri(entry.key)
-        )
-        if output.counts.rows_rejected:
-            self._write_rejected(output, rejected, mark)
-        ours = self._objects.write(output.path, self._target(entry), mark, before)
-        if ours and output.counts.rows_rejected:
-            self._write_rejected(output, rejected, mark)  # an overlapping run may have removed them
-        elif ours and before:
-            self._objects.remove_unless(rejected, mark[FINGERPRINT])  # of what was there before
+        mark = mark_of(self._run, entry, output.counts)
+        rejected = self._rejected(entry)
+        if output.counts.rows_rejected and self._objects.head(rejected) is None:
+            self._objects.write(
+                output.rejected_path, rejected, mark, None
+            )  # its name tells its content
+        etag = self._objects.write(output.path, self._target(entry), mark, before)
         output.discard()
-        return _result(entry, "scored" if ours else "outdated", output.counts)
+        if etag is None:
+            return self._lost_to_another(entry)
+        if before and (old := before.metadata.get(FINGERPRINT, "")) != mark[FINGERPRINT]:
+            self._objects.store.delete(
+                self._run.rejected_uri(entry.key, old)
+            )  # of what was replaced
+        return _result(entry, "scored", output.counts, output_etag=etag)
 
-    def _write_rejected(self, output: "Output", uri: str, mark: dict[str, str]) -> None:
-        there = self._objects.head(uri)
-        if there is None or there.metadata.get(FINGERPRINT) != mark[FINGERPRINT]:
-            self._objects.write(output.rejected_path, uri, mark, there)
+    def _rejected(self, entry: Entry) -> str:
+        if entry.parts > 1:
+            return self._run.part_uri(entry, "rejected")
+        return self._run.rejected_uri(entry.key, self._run.fingerprint(entry))
+
+    def _lost_to_another(self, entry: Entry) -> ObjectResult:
+        """Somebody else has written there since this shard began."""
+        head = self._objects.head(self._target(entry))
+        if head and is_of_another_version(self._run, entry, head):
+            return _result(entry, "overwritten", Counts(), str(newer(self._run, entry)))
+        return _result(entry, "failed", Counts(), str(contested(self._run, entry)))
 
 
 def _range_of(entry: Entry) -> tuple[int, int | None]:
@@ -218,7 +242,9 @@ def _range_of(entry: Entry) -> tuple[int, int | None]:
     return byte_range or (0, None)
 
 
-def _result(entry: Entry, state: Any, counts: Counts, error: str = "") -> ObjectResult:
+def _result(
+    entry: Entry, state: Any, counts: Counts, error: str = "", output_etag: str = ""
+) -> ObjectResult:
     return ObjectResult(
         key=entry.key,
         etag=entry.etag,
@@ -227,4 +253,5 @@ def _result(entry: Entry, state: Any, counts: Counts, error: str = "") -> Object
         state=state,
         counts=counts,
         error=error,
+        output_etag=output_etag,
     )

@@ -4,11 +4,12 @@ from pydantic import ValidationError as PydanticError
 
 from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.object_store import ObjectInfo, parse_uri
+from tasks.core.digests import canonical_json
 from tasks.core.errors import MissingDataError, StoreError
 from tasks.core.score_results import ShardResult
 from tasks.core.scoring_plan import Entry, ScoringRun, Shard
 
-MANIFEST = "manifest.json"
+MANIFEST, SUCCESS, INCOMPLETE = "manifest.json", "_SUCCESS", "_INCOMPLETE"
 
 
 def read_run(objects: ExactObjects, place: str) -> ScoringRun | None:
@@ -36,27 +37,41 @@ def require_run(objects: ExactObjects, place: str) -> ScoringRun:
     return run
 
 
-def shard_uri(place: str, number: int) -> str:
+def shard_uri(run: ScoringRun, number: int) -> str:
     """Where a shard's list lies."""
-    return f"{place}/shards/{number:06}.json"
+    return f"{run.place}/plans/{run.plan}/shards/{number:06}.json"
 
 
-def read_shard(objects: ExactObjects, place: str, number: int) -> Shard:
+def read_shard(objects: ExactObjects, run: ScoringRun, number: int) -> Shard:
     """A shard of a frozen run. Raises StoreError when it is gone."""
-    content = objects.store.read_bytes(shard_uri(place, number))
+    content = objects.store.read_bytes(shard_uri(run, number))
     if content is None:
-        raise StoreError("A part of a frozen run is gone", shard_uri(place, number))
+        raise StoreError(
+            "A part of a frozen run is gone", shard_uri(run, number), "start a new run"
+        )
     return Shard.from_json(content)
 
 
-def result_uri(place: str, number: int) -> str:
+def mark_incomplete(objects: ExactObjects, run: ScoringRun) -> None:
+    """Say beside the predictions that a run is under way."""
+    said = canonical_json({"under way": run.place}).encode()
+    objects.store.write_bytes(said, f"{run.root}/{INCOMPLETE}")
+    objects.store.delete(f"{run.root}/{SUCCESS}")
+
+
+def results_prefix(run: ScoringRun) -> str:
+    """Below it is a result for each shard that is done."""
+    return f"{run.place}/plans/{run.plan}/results/"
+
+
+def result_uri(run: ScoringRun, number: int) -> str:
     """Where the result of a shard lies."""
-    return f"{place}/results/{number:06}.json"
+    return f"{results_prefix(run)}{number:06}.json"
 
 
-def read_result(objects: ExactObjects, place: str, number: int) -> ShardResult | None:
+def read_result(objects: ExactObjects, run: ScoringRun, number: int) -> ShardResult | None:
     """What became of a shard; None while that is not known."""
-    content = objects.store.read_bytes(result_uri(place, number))
+    content = objects.store.read_bytes(result_uri(run, number))
     return None if content is None else ShardResult.model_validate_json(content)
 
 

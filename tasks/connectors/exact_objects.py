@@ -7,17 +7,18 @@ writer whose reply was lost, or who comes second, finds out by looking.
 
 import contextlib
 import io
+import secrets
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from boto3.s3.transfer import TransferConfig
-
 from tasks.connectors.object_store import ObjectInfo, ObjectStore, parse_uri
 from tasks.core.errors import (
     ForbiddenDataError,
     MissingDataError,
+    NightshiftError,
     OverwrittenError,
     StoreAwayError,
     StoreError,
@@ -25,6 +26,7 @@ from tasks.core.errors import (
 
 FINGERPRINT = "fingerprint"  # metadata: what the content is made from
 _CHUNK_BYTES = 8 << 20
+_PART_BYTES = 16 << 20
 _BUFFER_BYTES = 64 << 10
 _ONE_REQUEST_BYTES = 64 << 20  # beyond that in parts, each tried again by itself
 _TRIES = 5  # of what botocore does not try again: a body that ends early
@@ -55,7 +57,9 @@ class ExactObjects:
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self._conditional_reads = self._conditional_writes = True
+        self._conditional_reads = True
+        self._conditional_writes: bool | None = None  # not known before it is tried
+        self._trying = threading.Lock()
 
     def head(self, uri: str) -> Head | None:
         """None where there is no such object."""
@@ -114,11 +118,15 @@ class ExactObjects:
                     answer = self.store.client.get_object(**asked, **condition)
                     content = answer["Body"].read()
             except MissingDataError as error:
+                if "NoSuchBucket" in _codes(error):
+                    raise
                 raise _overwritten(item) from error
             except StoreError as error:
                 codes = _codes(error)
                 if codes & (_CONDITION_FAILED | _OUT_OF_RANGE):
-                    raise _overwritten(item) from error
+                    self.require_unchanged(item)
+                    self._conditional_reads = False  # it is as it was, and the condition holds
+                    continue
                 if codes & _THIS_OBJECT_ONLY:
                     raise ForbiddenDataError(error.what, error.where, error.fix) from error
                 if codes & _NOT_IMPLEMENTED and condition:
@@ -127,14 +135,15 @@ class ExactObjects:
                     raise
                 continue
             if answer["ETag"].strip('"') != item.etag:
-                raise _overwritten(item)
+                self.require_unchanged(item)
+                continue
             if len(content) == end - start:
                 return content
         raise StoreAwayError("Fewer bytes come than were asked for, again and again", item.uri)
 
     def write(
         self, content: bytes | Path, uri: str, metadata: Mapping[str, str], before: Head | None
-    ) -> bool:
+    ) -> str | None:
         """Write an object in the place of the one that was there before; it appears whole or not at all.
 
         Args:
@@ -143,79 +152,120 @@ class ExactObjects:
             metadata: with `FINGERPRINT`, by which a writer knows again what it wrote.
             before: what was there; None: nothing.
         Returns:
-            False when somebody else has written there something made from something else meanwhile.
+            Its ETag; None when somebody else has written there something made from something else meanwhile.
         """
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        if isinstance(content, Path) and size > _ONE_REQUEST_BYTES:
-            return self._write_in_parts(content, uri, metadata, before)
         condition = {"IfMatch": f'"{before.etag}"'} if before else {"IfNoneMatch": "*"}
-        for _ in range(_TRIES):
-            if not self._conditional_writes:
-                break
+        if isinstance(content, Path) and size > _ONE_REQUEST_BYTES:
+            return self._write_in_parts(content, uri, metadata, before, condition)
+        for _ in range(_TRIES if self._keeps_conditions(uri) else 0):
             try:
-                self._put(content, uri, metadata, condition)
-                return True
+                return self._put(content, uri, metadata, condition)
             except StoreError as error:
                 codes = _codes(error)
-                if codes & _NOT_IMPLEMENTED:
-                    self._conditional_writes = False
-                elif not codes & (_CONDITION_FAILED | _CONFLICT | _GONE):
+                if not codes & (_CONDITION_FAILED | _CONFLICT | _GONE):
                     raise
-                elif self._is_ours(uri, metadata):  # the reply was lost, or somebody wrote the same
-                    return True
-                elif not self._is_as_before(uri, before):
-                    return False
-                elif (
-                    not codes & _CONFLICT
-                ):  # it holds, and is refused: Ceph 16 compares the quotes too
-                    self._conditional_writes = False
+                if (ours := self._ours(uri, metadata)) or not self._is_as_before(uri, before):
+                    return ours  # the reply was lost, or somebody was here
         if not self._is_as_before(uri, before):
-            return self._is_ours(uri, metadata)
+            return self._ours(uri, metadata)
         self._put(content, uri, metadata, {})
-        return True
+        return self._ours(uri, metadata)
 
-    def remove_unless(self, uri: str, fingerprint: str) -> None:
-        """Remove an object, if there is one, that is made from something else."""
-        there = self.head(uri)
-        if there and there.metadata.get(FINGERPRINT) != fingerprint:
-            self.store.delete(uri)
+    def _keeps_conditions(self, uri: str) -> bool:
+        """Whether this store keeps conditions of writes; tried once, on an object of its own.
+
+        Swift says 501; old Ceph ignores some, and refuses every If-Match because it compares the quotes too.
+        """
+        if self._conditional_writes is None:
+            with self._trying:
+                if self._conditional_writes is None:
+                    self._conditional_writes = self._try_conditions(uri)
+        return self._conditional_writes
+
+    def _try_conditions(self, uri: str) -> bool:
+        place = f"{uri.rpartition('/')[0]}/.nightshift-probe-{secrets.token_hex(8)}"
+
+        def takes(**condition: str) -> bool:
+            try:
+                self._put(b"probe", place, {}, condition)
+            except StoreError as error:
+                if not _codes(error) & (_CONDITION_FAILED | _GONE | _NOT_IMPLEMENTED):
+                    raise
+                return False
+            return True
+
+        etag = self._put(b"probe", place, {}, {})
+        try:
+            return (
+                not takes(IfNoneMatch="*")
+                and not takes(IfMatch='"0"')
+                and takes(IfMatch=f'"{etag}"')
+            )
+        finally:
+            self.store.delete(place)
 
     def _write_in_parts(
-        self, path: Path, uri: str, metadata: Mapping[str, str], before: Head | None
-    ) -> bool:
-        """boto3 uploads parts at once and tries each again, and knows no condition: look before."""
-        if not self._is_as_before(uri, before):
-            return self._is_ours(uri, metadata)
+        self,
+        path: Path,
+        uri: str,
+        metadata: Mapping[str, str],
+        before: Head | None,
+        condition: dict[str, Any],
+    ) -> str | None:
+        """Each part is tried again by itself. Ceph ignores conditions here: look right before the parts are joined."""
         bucket, key = parse_uri(uri)
-        with self.store.saying("writing", uri):
-            self.store.client.upload_file(
-                str(path),
-                bucket,
-                key,
-                ExtraArgs={"Metadata": dict(metadata)},
-                Config=TransferConfig(multipart_chunksize=_CHUNK_BYTES, max_concurrency=4),
-            )
-        return True
+        where: dict[str, Any] = {"Bucket": bucket, "Key": key}
+        client = self.store.client
+        try:
+            with self.store.saying("writing", uri), contextlib.ExitStack() as undo:
+                given = client.create_multipart_upload(**where, Metadata=dict(metadata))
+                where["UploadId"] = given["UploadId"]
+                undo.callback(_abort, client, dict(where))
+                parts: list[Any] = []
+                with path.open("rb") as stream:
+                    while part := stream.read(_PART_BYTES):
+                        number = len(parts) + 1
+                        sent = client.upload_part(**where, PartNumber=number, Body=part)
+                        parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+                if not self._is_as_before(uri, before):
+                    return self._ours(uri, metadata)
+                if self._keeps_conditions(uri):
+                    where |= condition
+                client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+                undo.pop_all()
+        except StoreError as error:
+            if not _codes(error) & (_CONDITION_FAILED | _CONFLICT | _GONE):
+                raise
+        return self._ours(uri, metadata)
 
     def _put(
         self, content: bytes | Path, uri: str, metadata: Mapping[str, str], more: dict[str, Any]
-    ) -> None:
+    ) -> str:
         bucket, key = parse_uri(uri)
         with contextlib.ExitStack() as stack, self.store.saying("writing", uri):
             body: Any = (
                 content if isinstance(content, bytes) else stack.enter_context(content.open("rb"))
             )
-            self.store.client.put_object(
+            answer = self.store.client.put_object(
                 Bucket=bucket, Key=key, Body=body, Metadata=dict(metadata), **more
             )
+            return answer["ETag"].strip('"')
 
     def _is_as_before(self, uri: str, before: Head | None) -> bool:
         now = self.head(uri)
         return (now.etag if now else None) == (before.etag if before else None)
 
-    def _is_ours(self, uri: str, metadata: Mapping[str, str]) -> bool:
+    def _ours(self, uri: str, metadata: Mapping[str, str]) -> str | None:
+        """The ETag of what is there, when it is made from the same."""
         now = self.head(uri)
-        return now is not None and now.metadata.get(FINGERPRINT) == metadata[FINGERPRINT]
+        return now.etag if now and now.metadata.get(FINGERPRINT) == metadata[FINGERPRINT] else None
+
+
+def _abort(client: Any, where: dict[str, Any]) -> None:
+    """Parts of an upload that nobody finishes cost money. What is left of it is no reason to fail."""
+    with contextlib.suppress(Exception):
+        client.abort_multipart_upload(**where)
 
 
 class _Ranges(io.RawIOBase):
@@ -268,7 +318,7 @@ def _overwritten(item: ObjectInfo) -> OverwrittenError:
     )
 
 
-def _codes(error: StoreError) -> set[str]:
+def _codes(error: NightshiftError) -> set[str]:
     """What the server said: its code, and the status of its answer."""
     cause: Any = error.__cause__
     response: Any = getattr(cause, "response", None) or {}

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from tasks.core.records import Record
 
-State = Literal["scored", "found", "overwritten", "outdated", "failed"]
+State = Literal["scored", "found", "overwritten", "failed"]
 _LONGEST_VALUE = 256  # bytes of metadata that every store keeps
 
 
@@ -61,17 +61,21 @@ class ObjectResult(Record):
     """What became of one input object, or of a part of one.
 
     scored: by this run. found: by an earlier one, or by this run before it died. overwritten: another version of the
-    input is there now, which the next run scores. outdated: somebody else wrote predictions of another version of it
-    meanwhile. failed: `error` says why; nothing was written.
+    input is there now, or predictions of another version; the next run scores what needs it. failed: `error` says why;
+    nothing was written.
     """
 
     key: str
     etag: str
+    size: int = Field(default=0, description="Of the input, in bytes.")
     part: int = 0
     parts: int = 1
     state: State
     counts: Counts = Counts()
     error: str = ""
+    output_etag: str = Field(
+        default="", description="Of the output, by which a listing shows that it is still there."
+    )
 
 
 class ShardResult(Record):

@@ -22,6 +22,7 @@ from tasks.core.texts import is_blank
 from tasks.core.tokenization import Encoder
 
 _WINDOWS_AHEAD = 2
+_WINDOW_CHARACTERS = 8 << 20  # a window of few long reviews is full as well
 
 
 class EngineParams(Form):
@@ -83,7 +84,13 @@ class _Window:
     """Items in order, and the tokens of those reviews that can be scored."""
 
     items: list[Review | End] = field(default_factory=list)
+    characters: int = 0
     input_ids: Sequence[Sequence[int]] = ()
+
+    def add(self, item: Review | End) -> None:
+        self.items.append(item)
+        if isinstance(item, Review):
+            self.characters += len(item.text) + len(item.raw)
 
 
 def to_review(row: Row, columns: Columns) -> Review:
@@ -141,8 +148,8 @@ def _windows(
     for bundle in bundles:
         window = _Window()
         for item in bundle:
-            window.items.append(item)
-            if len(window.items) >= window_reviews:
+            window.add(item)
+            if len(window.items) >= window_reviews or window.characters >= _WINDOW_CHARACTERS:
                 yield _encoded(window, encoder)
                 window = _Window()
         if window.items:

@@ -1,11 +1,11 @@
 """What a scoring run is to do, frozen before it begins: which objects, in which shards, and where everything goes.
 
     <output>/model=<name>/version=<n>/<key below the input>          predictions; the object is its own commit record
-    <output>/model=<name>/version=<n>/_rejected/<key>.jsonl          rows that were not scored, written before it
-    <output>/model=<name>/version=<n>/_runs/<run>/shards/<i>.json    what shard i is to score
-    <output>/model=<name>/version=<n>/_runs/<run>/manifest.json      the run, written after its shards, once
-    <output>/model=<name>/version=<n>/_runs/<run>/results/<i>.json   what became of shard i
-    <output>/model=<name>/version=<n>/_runs/<run>/_SUCCESS           last, and only if nothing failed; else _INCOMPLETE
+    .../_rejected/<key>.<fingerprint>.jsonl       its rows that were not scored, written before it
+    .../_runs/<run>/plans/<plan>/shards/<i>.json  what shard i is to score
+    .../_runs/<run>/manifest.json                 the run, and which plan counts; written after its shards, once
+    .../_runs/<run>/plans/<plan>/results/<i>.json what became of shard i
+    .../_runs/<run>/_SUCCESS                      last, and only if nothing failed; else _INCOMPLETE
 
 The same key always goes to the same place, whoever scores it, so that a run that comes again finds what is done.
 """
@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -107,6 +108,10 @@ class ScoringRun(Record):
     rescore: bool = Field(description="Score again what is scored; what this run has done counts.")
     code: str
     flow_run: str
+    plan: str = Field(
+        default="",
+        description="Of several that a run made when it began twice, the one that counts.",
+    )
 
     @property
     def root(self) -> str:
@@ -137,13 +142,13 @@ class ScoringRun(Record):
         kind = formats.Kind(said or "jsonl", compression)
         return f"{self.root}/{formats.output_name(name, kind, self.output_format)}"
 
-    def rejected_uri(self, key: str) -> str:
-        """Where its rows go that could not be scored."""
-        return f"{self.root}/_rejected/{self._name(key)}.jsonl"
+    def rejected_uri(self, key: str, fingerprint: str) -> str:
+        """Where its rows go that could not be scored; each content has a name of its own, and replaces no other."""
+        return f"{self.root}/_rejected/{self._name(key)}.{fingerprint[:12]}.jsonl"
 
     def name_too_long(self, key: str) -> UnwritableDataError | None:
         """What is wrong with an input whose predictions or rejects would have a longer name than S3 allows."""
-        names = (self.output_uri(key), self.rejected_uri(key))
+        names = (self.output_uri(key), self.rejected_uri(key, "0" * 12))
         longest = max(len(uri.split("/", 3)[3].encode()) for uri in names)
         if longest <= LONGEST_KEY_BYTES:
             return None
@@ -161,17 +166,26 @@ class ScoringRun(Record):
         )
         return f"{self.place}/parts/{name}/{entry.part:05}-{end}"
 
-    def fingerprint(self, entry: Entry) -> str:
-        """Of an object's output: everything that its content depends on."""
+    @cached_property
+    def configuration(self) -> str:
+        """Digest of everything that predictions depend on beside the input."""
         made_from = {
             "scoring": SCORING_VERSION,
-            "input": [self.input_uri(entry.key), entry.size, entry.etag],
             "model": [self.model.name, self.model.version, self.model.model_digest],
             "columns": self.columns.model_dump(),
             "format": self.output_format,
             "precision": self.precision,
         }
         return digest_of(made_from)
+
+    def source(self, key: str) -> str:
+        """Digest of an input's name: two inputs may not have their predictions in one place."""
+        return digest_of({"input": self.input_uri(key)})
+
+    def fingerprint(self, entry: Entry) -> str:
+        """Of an object's output: everything that its content depends on."""
+        version = [self.input_uri(entry.key), entry.size, entry.etag]
+        return digest_of({"configuration": self.configuration, "input": version})
 
 
 class Names:

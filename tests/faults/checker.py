@@ -44,11 +44,12 @@ def check(
     verdict = Verdict()
     for name, versions_of_it in versions.items():
         output = _read(client, bucket, f"{root}/{name}")
-        rejected = _read(client, bucket, f"{root}/_rejected/{name}.jsonl") or []
         if output is None:
             if done:
                 verdict.against("lost", name, len(versions_of_it[-1]))
             continue
+        made_of = client.head_object(Bucket=bucket, Key=f"{root}/{name}")["Metadata"]["fingerprint"]
+        rejected = _read(client, bucket, f"{root}/_rejected/{name}.{made_of[:12]}.jsonl") or []
         verdict.objects += 1
         wanted = versions_of_it[-1:] if done else versions_of_it
         problems = [_compare(name, rows, output, rejected) for rows in wanted]

@@ -1,9 +1,7 @@
 """The commit protocol of scoring on a real store: once and only once, whatever was there and whoever comes too."""
 
-import contextlib
 import json
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,125 +9,12 @@ from botocore.exceptions import ClientError
 
 from tasks.connect import exact_objects
 from tasks.connectors.object_store import ObjectStore
-from tasks.core.errors import MissingDataError, SettingsError, StoreError
+from tasks.core.errors import MissingDataError, SettingsError
 from tasks.score_planning import plan_scoring
 from tasks.score_shards import score_shard
-from tests import stores
 from tests.faults import worker
-from tests.faults.checker import Rows, check
-from tests.faults.parts import encoded, some_rows
-from tests.faults.worker import ENGINE, draft, run_to_end
-from tests.stores import OtherStore
-
-
-class Night:
-    """Inputs, and what is known of them."""
-
-    def __init__(self, store: ObjectStore, prefix: str) -> None:
-        self.store, self.prefix = store, prefix
-        self.input, self.output = f"{prefix}/in/", f"{prefix}/out"
-        self.versions: dict[str, list[Rows]] = {}
-        self._rng = random.Random(5)
-
-    def deliver(self, name: str, count: int) -> None:
-        """A new object, or a new version of one."""
-        rows = some_rows(self._rng, count)
-        self.versions.setdefault(name, []).append(rows)
-        self.store.write_bytes(encoded(name, rows), f"{self.input}{name}")
-
-    def draft(self, run: str, **changed: Any) -> Any:
-        return draft(run, self.input, self.output, **changed)
-
-    @property
-    def root(self) -> str:
-        return self.draft("any").root
-
-    def check(self, done: bool = True) -> None:
-        """Nothing lost, doubled or mixed, by code of its own."""
-        bucket, _, root = self.root.removeprefix("s3://").partition("/")
-        verdict = check(self.store.client, bucket, root, self.versions, done)
-        assert not verdict.counts, verdict.first
-
-    def etags(self) -> dict[str, str]:
-        found = self.store.scan(self.root)
-        return {o.uri.removeprefix(self.root + "/"): o.etag for o in found if "/_" not in o.uri}
-
-
-_SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ceph", "swift")]
-
-
-@pytest.fixture(scope="session")
-def other_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], OtherStore]]:
-    """Servers of Debian's packages, started when they are first asked for."""
-    started: dict[str, OtherStore] = {}
-
-    def server(name: str) -> OtherStore:
-        if packages := stores.missing(name):
-            pytest.skip(f"apt-get install --no-install-recommends {packages}")
-        if name not in started:
-            started[name] = stores.start(name, tmp_path_factory.mktemp(name))
-        return started[name]
-
-    yield server
-    for one in started.values():
-        one.stop()
-
-
-@pytest.fixture(params=["seaweedfs", "moto", *_SLOW])
-def object_store(
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    other_stores: Callable[[str], OtherStore],
-) -> Iterator[ObjectStore]:
-    """The same promises on four servers; moto keeps all in memory, and conditions it keeps to the letter."""
-    if request.param == "seaweedfs":
-        yield request.getfixturevalue("configured")
-    elif request.param == "moto":
-        with _moto() as endpoint_url:
-            yield _configured(monkeypatch, endpoint_url, "any", "any")
-    else:
-        server = other_stores(request.param)
-        yield _configured(monkeypatch, server.endpoint_url, server.access_key, server.secret_key)
-
-
-@contextlib.contextmanager
-def _moto() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-def _configured(
-    monkeypatch: pytest.MonkeyPatch, endpoint_url: str, access_key: str, secret_key: str
-) -> ObjectStore:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint_url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
-    store = ObjectStore(endpoint_url, access_key, secret_key)
-    store.make_bucket("nightshift")
-    return store
-
-
-@pytest.fixture
-def night(object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Night:
-    for module, names in ((worker.scoring_plan, ("SHARD_BYTES", "SHARD_OBJECTS", "BUNDLE_BYTES")),):
-        for name in names:
-            monkeypatch.setattr(module, name, getattr(module, name))
-    monkeypatch.setattr(worker.score_planning, "SHARD_BYTES", 0)
-    monkeypatch.setattr(worker.score_shards, "_loaded", None)
-    worker.small_shards()
-    worker.use_text_model()
-    made = Night(object_store, prefix)
-    for number in range(9):
-        made.deliver(f"{number:02}.{('jsonl', 'csv', 'parquet')[number % 3]}", 20)
-    made.deliver("large.jsonl", 400)
-    made.deliver("large.csv", 400)
-    made.deliver("large.parquet", 4000)
-    return made
+from tests.faults.worker import ENGINE, run_to_end
+from tests.flows.conftest import Night
 
 
 def test_every_row_once_and_large_objects_in_parts(night: Night) -> None:
@@ -143,10 +28,9 @@ def test_every_row_once_and_large_objects_in_parts(night: Night) -> None:
     assert not [o for o in night.store.scan(f"{summary.place}/parts/")], (
         "parts are gone once joined"
     )
-    for line in (
-        night.store.read_bytes(f"{night.root}/_rejected/large.jsonl.jsonl") or b""
-    ).splitlines():
-        rejected = json.loads(line)
+    rejects = night.rejects("large.jsonl")
+    assert rejects
+    for rejected in rejects:
         content = night.store.read_bytes(rejected["input"]) or b""
         raw = content[rejected["offset"] :].splitlines()[0]
         assert raw.decode() == rejected["raw"] and rejected["reason"] == "empty text"
@@ -290,8 +174,11 @@ def test_an_output_that_vanished_is_noticed(night: Night) -> None:
     for number in range(planned.shards):
         score_shard.fn(planned.place, number, ENGINE)
     night.store.delete(f"{night.root}/00.jsonl")
-    with pytest.raises(StoreError, match=r"not in the store.*run again"):
-        run_to_end(night.draft("first"))
+    summary = run_to_end(night.draft("first"))
+    assert (summary.failed, summary.scored) == (1, 11) and not summary.complete
+    assert "not in the store, though it was written" in summary.errors[0]
+    assert run_to_end(night.draft("first")).complete, "the same run, tried again"
+    night.check()
 
 
 def test_kept_columns_and_another_format(night: Night) -> None:

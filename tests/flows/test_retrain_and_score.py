@@ -117,7 +117,8 @@ def test_from_labelled_reviews_to_predictions(
             assert sum(shares) == pytest.approx(1, abs=1e-5) and float(row["score"]) == max(shares)
             assert (row["model"], row["model_version"]) == ("whole", champion.version)
         assert {row["input"] for row in rows} == {f"{prefix}/inbox/{name}"}
-        (rejected,) = read(services, f"{out}/_rejected/{name}.jsonl")
+        (found,) = services.list(f"{out}/_rejected/{name.rpartition('/')[0]}")
+        (rejected,) = read(services, found.uri)
         assert (rejected["id"], rejected["row"], rejected["reason"]) == ("b", 2, "empty text")
         assert rejected["input"] == f"{prefix}/inbox/{name}" and rejected["raw"]
     assert verify(VerifyParams(run=done.place)).complete

@@ -1,5 +1,6 @@
 """Columns of rows, nested ones included: `review.body.text`, `reviews.0.text`."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from tasks.core.formats.base import Row
 
 _ROWS_TO_SEE_ALL_COLUMNS = 1000
 _MISSING = object()
+_LIKE_A_NAME = re.compile(r"[\w.\[\]-]{1,40}")
 
 
 def lookup(values: Any, path: str, default: Any = None) -> Any:
@@ -89,14 +91,18 @@ def _names(values: Mapping[str, Any], missing: Collection[str]) -> set[str]:
     return names
 
 
+def names_for_people(names: Sequence[str]) -> str:
+    """Columns by name where that looks like one: in a file without a header its first review stands in their place."""
+    shown = [name for name in names if _LIKE_A_NAME.fullmatch(name)][:20]
+    hidden = len(names) - len(shown)
+    more = [f"{hidden} more whose names are not shown (is there a header?)"] if hidden else []
+    return ", ".join([*shown, *more]) or "none"
+
+
 def _refuse(missing: Sequence[str], there: Collection[str], where: str) -> None:
     if missing:
-        # cut short: where a file has no header, its first review stands here
-        names = [
-            name if len(name) <= 40 else f"{name[:12]}... (a header?)" for name in sorted(there)
-        ]
         raise MissingDataError(
-            f"No column {missing[0]!r}; the columns are: {', '.join(names[:20])}",
+            f"No column {missing[0]!r}; the columns are: {names_for_people(sorted(there))}",
             where,
             "name the right column",
         )

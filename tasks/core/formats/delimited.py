@@ -134,9 +134,9 @@ def _names(fields: list[str]) -> tuple[str, ...]:
     for position, field in enumerate(fields, start=1):
         name = field or f"column_{position}"
         if name in names:
-            shown = name if len(name) <= 40 else f"{name[:12]}..."
             raise UnfitError(
-                f"two columns of the header are called {shown!r}", "rename one of them"
+                f"columns {names.index(name) + 1} and {position} of the header have the same name",
+                "rename one of them; or is there no header?",
             )
         names.append(name)
     return tuple(names)
