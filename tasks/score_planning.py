@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 _REQUESTS = 32  # at once
 _WRITES = 4
-_SAMPLE_ROWS = 100
+_SAMPLES, _SAMPLE_ROWS = 4, 100
 
 
 class RunReference(Record):
@@ -188,7 +188,8 @@ def _look_at_samples(objects: ExactObjects, run: ScoringRun, entries: list[Entry
     One odd object is reported when it is scored.
     """
     problem: DataError | None = None
-    for index in sorted({0, len(entries) // 2, len(entries) - 1}):
+    last = len(entries) - 1
+    for index in sorted({last * step // _SAMPLES for step in range(_SAMPLES + 1)}):
         try:
             _look_at(objects, run, entries[index])
             return

@@ -173,5 +173,5 @@ def test_two_columns_of_one_name_in_parquet() -> None:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, ["text", "text"]), buffer)
     buffer.seek(0)
-    with pytest.raises(UnreadableDataError, match="have the same name"):
+    with pytest.raises(UnreadableDataError, match="two columns are called 'text'"):
         list(formats.decode("r.parquet", buffer))

@@ -86,7 +86,8 @@ def test_names(names: set[str], other: str) -> None:
 def test_where_outputs_go(key: str, wanted: str, output: str) -> None:
     planned = run(output_format=wanted)
     assert planned.output_uri(key) == f"s3://b/out/model=m/version=3/{output}"
-    assert planned.rejected_uri(key) == f"s3://b/out/model=m/version=3/_rejected/{key}.jsonl"
+    rejected = planned.rejected_uri(key, "0123456789abcdef")
+    assert rejected == f"s3://b/out/model=m/version=3/_rejected/{key}.0123456789ab.jsonl"
     assert planned.input_uri(key) == f"s3://b/in/{key}"
 
 

@@ -293,8 +293,8 @@ def _can_read(store: ObjectStore) -> bool:
 def outcome(case: Case, number: int, server: SeaweedFS, limited: tuple[str, str]) -> Found:
     """What becomes of a run."""
     scene = Scene(server, limited, f"case-{number}")
-    worker.use_text_model()
-    with scene.undo:
+    with scene.undo, mock.patch.object(score_shards, "_loaded"):
+        worker.use_text_model()
         try:
             with mock.patch.dict(os.environ, scene.environment):
                 case.prepare(scene)

@@ -126,7 +126,7 @@ def _configured(
 
 
 @pytest.fixture
-def night(object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Night:
+def empty_night(object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Night:
     for module, names in ((worker.scoring_plan, ("SHARD_BYTES", "SHARD_OBJECTS", "BUNDLE_BYTES")),):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))
@@ -134,7 +134,13 @@ def night(object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(worker.score_shards, "_loaded", None)
     worker.small_shards()
     worker.use_text_model()
-    made = Night(object_store, prefix)
+    return Night(object_store, prefix)
+
+
+@pytest.fixture
+def night(empty_night: Night) -> Night:
+    """Small objects and large ones, of all formats."""
+    made = empty_night
     for number in range(9):
         made.deliver(f"{number:02}.{('jsonl', 'csv', 'parquet')[number % 3]}", 20)
     made.deliver("large.jsonl", 400)
