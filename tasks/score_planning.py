@@ -189,7 +189,7 @@ def _look_at_samples(objects: ExactObjects, run: ScoringRun, entries: list[Entry
     """
     problem: DataError | None = None
     last = len(entries) - 1
-    for index in sorted({last * step // _SAMPLES for step in range(_SAMPLES + 1)}):
+    for index in sorted({last * quarter // _SAMPLES for quarter in range(_SAMPLES + 1)}):
         try:
             _look_at(objects, run, entries[index])
             return

@@ -117,8 +117,8 @@ def test_from_labelled_reviews_to_predictions(
             assert sum(shares) == pytest.approx(1, abs=1e-5) and float(row["score"]) == max(shares)
             assert (row["model"], row["model_version"]) == ("whole", champion.version)
         assert {row["input"] for row in rows} == {f"{prefix}/inbox/{name}"}
-        (found,) = services.list(f"{out}/_rejected/{name.rpartition('/')[0]}")
-        (rejected,) = read(services, found.uri)
+        (found,) = [o.uri for o in services.scan(f"{out}/_rejected/") if f"/{name}." in o.uri]
+        (rejected,) = read(services, found)
         assert (rejected["id"], rejected["row"], rejected["reason"]) == ("b", 2, "empty text")
         assert rejected["input"] == f"{prefix}/inbox/{name}" and rejected["raw"]
     assert verify(VerifyParams(run=done.place)).complete
@@ -397,6 +397,6 @@ def test_scoring_refuses_what_cannot_work(services: ObjectStore, prefix: str, be
     assert len(read(services, f"{root}/good.jsonl")) == 1  # the good one is scored all the same
     assert services.read_bytes(f"{root}/_SUCCESS") is None
     summary = json.loads(services.read_bytes(f"{root}/_INCOMPLETE") or b"")
-    errors = {e.split(": ")[0].rsplit("/", 1)[1]: e for e in summary["errors"]}
+    errors = {e.rpartition("]")[0].rpartition("/")[2]: e for e in summary["errors"]}
     assert "No column 'text'; the columns are: review" in errors["column.jsonl"]
     assert "truncated.csv.gz" in errors and "notes.txt" in errors
