@@ -1,5 +1,6 @@
 """A scoring run in a process that may be killed: the same steps as the flow, with a model that costs nothing."""
 
+import itertools
 import os
 import signal
 from typing import Any
@@ -70,15 +71,15 @@ def run_to_end(run: ScoringRun, params: EngineParams = ENGINE) -> Any:
 
 def die_at(call: int, before: bool) -> None:
     """SIGKILL this process at its n-th write, before the request is sent or after it was answered."""
-    left = [call]
+    calls = itertools.count(1)  # by several threads, and one within another
 
     def deadly(method: Any) -> Any:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            left[0] -= 1
-            if left[0] == 0 and before:
+            mine = next(calls)
+            if mine == call and before:
                 os.kill(os.getpid(), signal.SIGKILL)
             result = method(*args, **kwargs)
-            if left[0] == 0:
+            if mine == call:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
