@@ -274,12 +274,11 @@ def _write_joined(
     before: Head | None,
 ) -> str | None:
     with work_folder("joined") as folder:
-        if (
-            any(result.counts.rows_rejected for _, result in parts)
-            and objects.head(rejected) is None
-        ):
+        there = objects.head(rejected)
+        made = there is not None and there.metadata.get(FINGERPRINT) == mark[FINGERPRINT]
+        if not made and any(result.counts.rows_rejected for _, result in parts):
             whole = _join(objects, run, parts, "rejected", folder / "rejected")
-            objects.write(whole, rejected, mark, None)  # its name tells its content
+            objects.write(whole, rejected, mark, there)
         whole = _join(objects, run, parts, "output", folder / "output")
         return objects.write(whole, run.output_uri(parts[0][0].key), mark, before)
 
@@ -306,7 +305,11 @@ def _join(
                 continue
             uri = run.part_uri(entry, kind)
             head = objects.head(uri)
-            if head is None or Counts.from_metadata(head.metadata) != _kept(result.counts):
+            if (
+                head is None
+                or not head.whole
+                or Counts.from_metadata(head.metadata) != _kept(result.counts)
+            ):
                 raise UnreadableDataError(
                     "A part of its predictions is gone, or is not what was written",
                     uri,

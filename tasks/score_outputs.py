@@ -44,7 +44,8 @@ def is_scored(run: ScoringRun, entry: Entry, head: Head | None) -> bool:
 def is_of_another_version(run: ScoringRun, entry: Entry, head: Head) -> bool:
     """True of predictions of another version of the same input, made in the same way."""
     same = head.metadata.get(SOURCE), head.metadata.get(CONFIGURATION)
-    return same == (run.source(entry.key), run.configuration) and not is_made_of(run, entry, head)
+    ours = run.source(entry.key), run.configuration
+    return head.whole and same == ours and not is_made_of(run, entry, head)
 
 
 def foreign(run: ScoringRun, entry: Entry, head: Head | None) -> DataError | None:

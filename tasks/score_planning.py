@@ -150,7 +150,9 @@ def _freeze(objects: ExactObjects, run: ScoringRun) -> ScoringRun:
     """Write the manifest unless there is one, and return the one that is there."""
     content = canonical_json(run.model_dump()).encode()
     mark = {FINGERPRINT: digest_of(run.model_dump())}
-    objects.write(content, f"{run.place}/{MANIFEST}", mark, before=None)
+    there = objects.head(f"{run.place}/{MANIFEST}")
+    torn = there if there and not there.whole else None
+    objects.write(content, f"{run.place}/{MANIFEST}", mark, before=torn)
     frozen = read_run(objects, run.place)
     if frozen is None:
         raise StoreError("The store does not give back what was written to it", run.place)

@@ -107,7 +107,7 @@ def _look(given: tuple[ScoringRun, ExactObjects, Entry]) -> tuple[Counts, str, b
     if head and is_made_of(run, entry, head):
         counts = Counts.from_metadata(head.metadata)
         rejected = run.rejected_uri(entry.key, run.fingerprint(entry))
-        if counts.rows_rejected and objects.head(rejected) is None:
+        if counts.rows_rejected and not objects.is_made_of(rejected, run.fingerprint(entry)):
             return Counts(), f"{rejected}: the rejected rows are not there", False
         return counts, "", False
     if head and is_of_another_version(run, entry, head):

@@ -161,7 +161,8 @@ class ShardWork:
         if head is None or not is_scored(self._run, entry, head):
             return None
         counts = Counts.from_metadata(head.metadata)
-        if counts.rows_rejected and self._objects.head(self._rejected(entry)) is None:
+        made_of = self._run.fingerprint(entry)
+        if counts.rows_rejected and not self._objects.is_made_of(self._rejected(entry), made_of):
             return None
         return _result(entry, "found", counts, output_etag=head.etag)
 
@@ -210,10 +211,10 @@ class ShardWork:
             return _result(entry, state, Counts(), str(error))
         mark = mark_of(self._run, entry, output.counts)
         rejected = self._rejected(entry)
-        if output.counts.rows_rejected and self._objects.head(rejected) is None:
-            self._objects.write(
-                output.rejected_path, rejected, mark, None
-            )  # its name tells its content
+        if output.counts.rows_rejected:
+            there = self._objects.head(rejected)
+            if there is None or there.metadata.get(FINGERPRINT) != mark[FINGERPRINT]:
+                self._objects.write(output.rejected_path, rejected, mark, there)
         etag = self._objects.write(output.path, self._target(entry), mark, before)
         output.discard()
         if etag is None:

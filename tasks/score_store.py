@@ -15,7 +15,7 @@ MANIFEST, SUCCESS, INCOMPLETE = "manifest.json", "_SUCCESS", "_INCOMPLETE"
 def read_run(objects: ExactObjects, place: str) -> ScoringRun | None:
     """The frozen run at a place; None where there is none. Raises StoreError when it is of another version."""
     content = objects.store.read_bytes(f"{place}/{MANIFEST}")
-    if content is None:
+    if not content:  # or empty: whoever wrote it died
         return None
     try:
         return ScoringRun.model_validate_json(content)
@@ -72,7 +72,7 @@ def result_uri(run: ScoringRun, number: int) -> str:
 def read_result(objects: ExactObjects, run: ScoringRun, number: int) -> ShardResult | None:
     """What became of a shard; None while that is not known."""
     content = objects.store.read_bytes(result_uri(run, number))
-    return None if content is None else ShardResult.model_validate_json(content)
+    return ShardResult.model_validate_json(content) if content else None
 
 
 def info(run: ScoringRun, entry: Entry) -> ObjectInfo:

@@ -25,6 +25,7 @@ from tasks.core.errors import (
 )
 
 FINGERPRINT = "fingerprint"  # metadata: what the content is made from
+_LENGTH = "length"  # metadata: bytes that were sent
 _CHUNK_BYTES = 8 << 20
 _PART_BYTES = 16 << 20
 _BUFFER_BYTES = 64 << 10
@@ -46,6 +47,7 @@ class Head:
     etag: str
     size: int
     metadata: Mapping[str, str]
+    whole: bool = True  # False: a server has kept the begin of an upload whose client died; it has no fingerprint
 
 
 class ExactObjects:
@@ -69,7 +71,15 @@ class ExactObjects:
                 found = self.store.client.head_object(Bucket=bucket, Key=key)
         except MissingDataError:
             return None
-        return Head(found["ETag"].strip('"'), found["ContentLength"], found.get("Metadata", {}))
+        etag, size, kept = found["ETag"].strip('"'), found["ContentLength"], found["Metadata"]
+        if kept.get(_LENGTH, str(size)) == str(size):
+            return Head(etag, size, kept)
+        return Head(etag, size, {k: v for k, v in kept.items() if k != FINGERPRINT}, whole=False)
+
+    def is_made_of(self, uri: str, fingerprint: str) -> bool:
+        """Whether an object is there, whole, and made from this."""
+        head = self.head(uri)
+        return head is not None and head.metadata.get(FINGERPRINT) == fingerprint
 
     def open(
         self,
@@ -155,6 +165,7 @@ class ExactObjects:
             Its ETag; None when somebody else has written there something made from something else meanwhile.
         """
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        metadata = {**metadata, _LENGTH: str(size)}
         condition = {"IfMatch": f'"{before.etag}"'} if before else {"IfNoneMatch": "*"}
         if isinstance(content, Path) and size > _ONE_REQUEST_BYTES:
             return self._write_in_parts(content, uri, metadata, before, condition)

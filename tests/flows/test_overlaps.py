@@ -273,3 +273,18 @@ def test_a_large_upload_replaces_only_what_was_there(
     assert objects.write(tmp_path / "large", uri, {"fingerprint": "1"}, None) == first
     assert objects.write(tmp_path / "large", uri, {"fingerprint": "3"}, head)
     assert not place.store.client.list_multipart_uploads(Bucket="nightshift").get("Uploads")
+
+
+def test_an_upload_whose_client_died(place: Night) -> None:
+    """Some servers keep what had come: it is known by its length, and made again."""
+    put(place, "a.jsonl", rows("A", 20, bad_every=5))
+    run_to_end(place.draft("1"))
+    bucket, _, root = place.root.removeprefix("s3://").partition("/")
+    for item in [o for o in place.store.scan(place.root) if "/_r" in o.uri or "a.jsonl" in o.uri]:
+        if "/_runs/" in item.uri:
+            continue
+        kept = place.store.client.head_object(Bucket=bucket, Key=item.key)["Metadata"]
+        place.store.client.put_object(Bucket=bucket, Key=item.key, Body=b"", Metadata=kept)
+    assert root and not place.verified("1")
+    assert run_to_end(place.draft("2")).scored == 1
+    assert tags(place, "a.jsonl") == ("A", 16, 4) and place.verified("1")
