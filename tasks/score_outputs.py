@@ -1,80 +1,15 @@
-"""The output of one input object: predictions and rejects, and the marks by which it is known again."""
+"""The output of one input object, predictions and rejects, as files."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tasks.connectors.exact_objects import FINGERPRINT, Head
 from tasks.core import formats
-from tasks.core.errors import DataError, OverwrittenError, UnwritableDataError, ValidationError
+from tasks.core.errors import DataError, UnwritableDataError, ValidationError
 from tasks.core.score_results import Counts
 from tasks.core.scoring import End, Prediction, Review
 from tasks.core.scoring_plan import Entry, ScoringRun
-
-RUN = "run"  # metadata: which run wrote an output
-CONFIGURATION = "configuration"  # what its content depends on beside the input
-SOURCE = "source"  # digest of the input's name
-
-
-def mark_of(run: ScoringRun, entry: Entry, counts: Counts) -> dict[str, str]:
-    """Metadata of an output, by which it is its own commit record."""
-    mark = {
-        FINGERPRINT: run.fingerprint(entry),
-        CONFIGURATION: run.configuration,
-        SOURCE: run.source(entry.key),
-        RUN: run.run,
-        "input-etag": entry.etag,
-    }
-    return mark | counts.to_metadata()
-
-
-def is_made_of(run: ScoringRun, entry: Entry, head: Head | None) -> bool:
-    """True when an output is of the input as it was listed, by this version and configuration."""
-    return head is not None and head.metadata.get(FINGERPRINT) == run.fingerprint(entry)
-
-
-def is_scored(run: ScoringRun, entry: Entry, head: Head | None) -> bool:
-    """The same, and when all is to be scored again, by this run."""
-    if head is None or not is_made_of(run, entry, head):
-        return False
-    return not run.rescore or head.metadata.get(RUN) == run.run
-
-
-def is_of_another_version(run: ScoringRun, entry: Entry, head: Head) -> bool:
-    """True of predictions of another version of the same input, made in the same way."""
-    same = head.metadata.get(SOURCE), head.metadata.get(CONFIGURATION)
-    ours = run.source(entry.key), run.configuration
-    return head.whole and same == ours and not is_made_of(run, entry, head)
-
-
-def foreign(run: ScoringRun, entry: Entry, head: Head | None) -> DataError | None:
-    """What is wrong where another input has its predictions in this one's place."""
-    if head is None or head.metadata.get(SOURCE) == run.source(entry.key):
-        return None
-    return UnwritableDataError(
-        "Something else lies where its predictions go: those of another input, or no predictions at all",
-        run.output_uri(entry.key),
-        f"choose another output prefix for {run.input}, or remove that object",
-    )
-
-
-def newer(run: ScoringRun, entry: Entry) -> OverwrittenError:
-    """Said where predictions of another version of the input were written meanwhile."""
-    return OverwrittenError(
-        "Predictions of another version of it were written meanwhile",
-        run.input_uri(entry.key),
-        "nothing; the next run scores what needs it",
-    )
-
-
-def contested(run: ScoringRun, entry: Entry) -> DataError:
-    """Said where a run with other settings writes to the same places at the same time."""
-    return UnwritableDataError(
-        "Another run, with other columns, format or precision, writes to the same place",
-        run.output_uri(entry.key),
-        "give each of the two an output prefix of its own, and run again",
-    )
 
 
 class Output:
@@ -159,9 +94,8 @@ def too_many_rejects(run: ScoringRun, key: str, counts: Counts) -> ValidationErr
     """What is wrong with an object of which a larger share cannot be scored than the form allows."""
     if counts.rows_rejected <= run.max_rejected_share * counts.rows_in:
         return None
-    known = max(
-        counts.reasons.items(), key=lambda item: item[1], default=None
-    )  # metadata are short
+    # of a part that was scored before, the reasons may have been too long for its metadata
+    known = max(counts.reasons.items(), key=lambda item: item[1], default=None)
     most = f"; the most frequent reason ({known[1]:,}): {known[0]}" if known else ""
     return ValidationError(
         f"{counts.rows_rejected:,} of {counts.rows_in:,} rows cannot be scored, more than max_rejected_share allows"

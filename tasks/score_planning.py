@@ -19,7 +19,6 @@ from tasks.core.errors import (
 )
 from tasks.core.overlap import in_order
 from tasks.core.records import ModelVersion, Record
-from tasks.core.score_results import Counts
 from tasks.core.scoring_plan import (
     SHARD_BYTES,
     Columns,
@@ -31,7 +30,7 @@ from tasks.core.scoring_plan import (
     shards,
 )
 from tasks.provenance import code_version, flow_run_id
-from tasks.score_outputs import is_made_of
+from tasks.score_commit import is_committed
 from tasks.score_store import MANIFEST, info, mark_incomplete, read_run, shard_uri
 from tasks.steps import step
 
@@ -66,7 +65,7 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
     objects = exact_objects()
     if frozen := read_run(objects, draft.place):
         logger.info("This run was begun before, and goes on: %s", draft.place)
-        return _reference(frozen)
+        return _begun(objects, frozen)
     found = _inputs(objects, draft)
     _refuse_reserved(draft.columns)
     _refuse_shared_outputs(draft, found)
@@ -89,10 +88,7 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         "shards": planned,
         "scored_before": len(found) - len(left),
     }
-    frozen = _freeze(objects, draft.model_copy(update=counts))
-    if frozen.objects:  # what lies there is not complete any more, until this run is
-        mark_incomplete(objects, frozen)
-    return _reference(frozen)
+    return _begun(objects, _freeze(objects, draft.model_copy(update=counts)))
 
 
 def draft_run(
@@ -128,7 +124,9 @@ def draft_run(
     )
 
 
-def _reference(run: ScoringRun) -> RunReference:
+def _begun(objects: ExactObjects, run: ScoringRun) -> RunReference:
+    if run.objects:  # what lies there is not complete any more, until this run is
+        mark_incomplete(objects, run)
     logger.info(
         "%s objects, %.1f MB, in %s shards; %s are scored already -> %s",
         f"{run.objects:,}",
@@ -246,11 +244,7 @@ def _not_yet_scored(
     there = Names(item.uri for item in objects.store.scan(run.root))
 
     def is_scored(entry: Entry) -> bool:
-        head = objects.head(run.output_uri(entry.key))
-        if head is None or not is_made_of(run, entry, head):
-            return False
-        rejects = Counts.from_metadata(head.metadata).rows_rejected
-        return not rejects or run.rejected_uri(entry.key, run.fingerprint(entry)) in there
+        return is_committed(objects, run, entry, objects.head(run.output_uri(entry.key)))
 
     asked = [entry for entry in entries if len(there) and run.output_uri(entry.key) in there]
     with ThreadPoolExecutor(_REQUESTS) as pool:

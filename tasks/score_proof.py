@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -17,7 +18,13 @@ from tasks.core.overlap import in_order
 from tasks.core.records import Record
 from tasks.core.score_results import Counts
 from tasks.core.scoring_plan import Entry, ScoringRun
-from tasks.score_outputs import RUN, is_made_of, is_of_another_version
+from tasks.score_commit import (
+    RUN,
+    is_committed,
+    is_made_of,
+    is_of_another_version,
+    rejected_uri,
+)
 from tasks.score_store import info, read_shard, require_run
 from tasks.steps import step
 
@@ -104,12 +111,11 @@ def _look(given: tuple[ScoringRun, ExactObjects, Entry]) -> tuple[Counts, str, b
     run, objects, entry = given
     uri = run.output_uri(entry.key)
     head = objects.head(uri)
+    whole = replace(entry, part=0, parts=1)
+    if head and is_committed(objects, run, whole, head):
+        return Counts.from_metadata(head.metadata), "", False
     if head and is_made_of(run, entry, head):
-        counts = Counts.from_metadata(head.metadata)
-        rejected = run.rejected_uri(entry.key, run.fingerprint(entry))
-        if counts.rows_rejected and not objects.is_made_of(rejected, run.fingerprint(entry)):
-            return Counts(), f"{rejected}: the rejected rows are not there", False
-        return counts, "", False
+        return Counts(), f"{rejected_uri(run, whole)}: the rejected rows are not there", False
     if head and is_of_another_version(run, entry, head):
         return Counts(), "", True
     try:

@@ -6,17 +6,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from tasks.connect import exact_objects, model_registry
-from tasks.connectors.exact_objects import FINGERPRINT, ExactObjects, Head
+from tasks.connectors.exact_objects import ExactObjects, Head
 from tasks.core import formats, modeling, scoring
 from tasks.core.digests import canonical_json
 from tasks.core.engine import Engine, TorchEngine
-from tasks.core.errors import (
-    DataError,
-    OverwrittenError,
-)
+from tasks.core.errors import DataError
 from tasks.core.overlap import in_order
 from tasks.core.records import ModelVersion, Record
 from tasks.core.score_results import Counts, ObjectResult, ShardResult
@@ -24,15 +21,16 @@ from tasks.core.scoring import End, EngineParams, Review
 from tasks.core.scoring_plan import Entry, ScoringRun
 from tasks.core.tokenization import Encoder
 from tasks.pace import Pace
-from tasks.score_outputs import (
-    Output,
-    contested,
+from tasks.score_commit import (
+    RUN,
+    commit,
+    failure,
     foreign,
-    is_of_another_version,
-    is_scored,
-    mark_of,
-    newer,
+    is_committed,
+    result_of,
+    target_uri,
 )
+from tasks.score_outputs import Output
 from tasks.score_store import info, read_result, read_shard, require_run, result_uri
 from tasks.steps import step, work_folder
 
@@ -138,7 +136,10 @@ class ShardWork:
         writes: dict[Entry, Future[ObjectResult]] = {}
         for index, entry in enumerate(entry for bundle in left for entry in bundle):
             output = Output(self._run, entry, self._folder / f"{index:06}", engine.label_names)
-            output.encode(scored)
+            output.encode(scored)  # also what is known: the reviews of a bundle share batches
+            if entry in results:
+                output.discard()
+                continue
             writes[entry] = self._pool.submit(self._commit, output, heads[entry])
             pace.add(-1, entry.bytes)  # the end of an input was counted as well
             if len(writes) >= _WRITES_WAITING:
@@ -147,24 +148,19 @@ class ShardWork:
         results |= {entry: write.result() for entry, write in writes.items()}
         return [results[entry] for entry in entries]
 
-    def _target(self, entry: Entry) -> str:
-        return self._run.part_uri(entry) if entry.parts > 1 else self._run.output_uri(entry.key)
-
     def _head(self, entry: Entry) -> Head | None:
-        return self._objects.head(self._target(entry))
+        return self._objects.head(target_uri(self._run, entry))
 
     def _known(self, entry: Entry, head: Head | None) -> ObjectResult | None:
         """Of what needs no scoring: it is scored already, with its rejects; or its place is taken."""
-        if error := foreign(self._run, entry, head):
-            logger.warning("%s was not scored: %s", self._run.input_uri(entry.key), error)
-            return _result(entry, "failed", Counts(), str(error))
-        if head is None or not is_scored(self._run, entry, head):
+        run = self._run
+        if error := foreign(run, entry, head):
+            logger.warning("%s was not scored: %s", run.input_uri(entry.key), error)
+            return failure(entry, error)
+        by_others = run.rescore and head is not None and head.metadata.get(RUN) != run.run
+        if head is None or by_others or not is_committed(self._objects, run, entry, head):
             return None
-        counts = Counts.from_metadata(head.metadata)
-        made_of = self._run.fingerprint(entry)
-        if counts.rows_rejected and not self._objects.is_made_of(self._rejected(entry), made_of):
-            return None
-        return _result(entry, "found", counts, output_etag=head.etag)
+        return result_of(entry, "found", Counts.from_metadata(head.metadata), etag=head.etag)
 
     def _opened(self, entry: Entry) -> IO[bytes] | DataError:
         if too_long := self._run.name_too_long(entry.key):
@@ -200,59 +196,27 @@ class ShardWork:
         else:
             yield End()
 
-    def _commit(self, output: "Output", before: Head | None) -> ObjectResult:
+    def _commit(self, output: Output, before: Head | None) -> ObjectResult:
         """Write an object's rejects, and then its predictions: they are the sign that all of it is there."""
         entry = output.entry
         error = output.error or output.too_many_rejects()
         if error is not None:
-            state = "overwritten" if isinstance(error, OverwrittenError) else "failed"
             logger.warning("%s was not scored: %s", self._run.input_uri(entry.key), error)
             output.discard()
-            return _result(entry, state, Counts(), str(error))
-        mark = mark_of(self._run, entry, output.counts)
-        rejected = self._rejected(entry)
-        if output.counts.rows_rejected:
-            there = self._objects.head(rejected)
-            if there is None or there.metadata.get(FINGERPRINT) != mark[FINGERPRINT]:
-                self._objects.write(output.rejected_path, rejected, mark, there)
-        etag = self._objects.write(output.path, self._target(entry), mark, before)
+            return failure(entry, error)
+        done = commit(
+            self._objects,
+            self._run,
+            entry,
+            output.counts,
+            output.path,
+            output.rejected_path,
+            before,
+        )
         output.discard()
-        if etag is None:
-            return self._lost_to_another(entry)
-        if before and (old := before.metadata.get(FINGERPRINT, "")) != mark[FINGERPRINT]:
-            self._objects.store.delete(
-                self._run.rejected_uri(entry.key, old)
-            )  # of what was replaced
-        return _result(entry, "scored", output.counts, output_etag=etag)
-
-    def _rejected(self, entry: Entry) -> str:
-        if entry.parts > 1:
-            return self._run.part_uri(entry, "rejected")
-        return self._run.rejected_uri(entry.key, self._run.fingerprint(entry))
-
-    def _lost_to_another(self, entry: Entry) -> ObjectResult:
-        """Somebody else has written there since this shard began."""
-        head = self._objects.head(self._target(entry))
-        if head and is_of_another_version(self._run, entry, head):
-            return _result(entry, "overwritten", Counts(), str(newer(self._run, entry)))
-        return _result(entry, "failed", Counts(), str(contested(self._run, entry)))
+        return done
 
 
 def _range_of(entry: Entry) -> tuple[int, int | None]:
     byte_range = entry.span.byte_range if entry.span else None
     return byte_range or (0, None)
-
-
-def _result(
-    entry: Entry, state: Any, counts: Counts, error: str = "", output_etag: str = ""
-) -> ObjectResult:
-    return ObjectResult(
-        key=entry.key,
-        etag=entry.etag,
-        part=entry.part,
-        parts=entry.parts,
-        state=state,
-        counts=counts,
-        error=error,
-        output_etag=output_etag,
-    )

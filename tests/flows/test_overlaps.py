@@ -87,6 +87,15 @@ def test_rejects_that_vanished_are_made_again(place: Night) -> None:
     assert run_to_end(place.draft("2")).scored == 1 and tags(place, "a.jsonl") == ("A", 16, 4)
 
 
+def test_rejects_of_a_large_object_that_vanished(place: Night) -> None:
+    put(place, "large.jsonl", rows("A", 2000, bad_every=10))
+    run_to_end(place.draft("1"))
+    (rejects,) = place.store.list(f"{place.root}/_rejected/")
+    place.store.delete(rejects.uri)
+    assert run_to_end(place.draft("2")).complete
+    assert tags(place, "large.jsonl") == ("A", 1800, 200)
+
+
 def test_a_late_run_spoils_nothing_of_a_newer_one(
     place: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +131,7 @@ def test_a_death_between_joining_and_the_summary(
     again = [begun(place, run, rescore=True) for run in ("one", "other")]
     with monkeypatch.context() as patch:
         patch.setattr(
-            score_finishing, "_publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+            score_finishing, "publish_summary", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
             score_finishing.finish_scoring.fn(again[0].place, 0.0)
@@ -145,13 +154,14 @@ def test_a_part_that_is_gone(place: Night) -> None:
 def test_two_inputs_with_one_output_prefix(place: Night) -> None:
     for day in "12":
         put(place, f"day{day}/part-0.jsonl", rows(day, 5))
+    put(place, "day2/more.jsonl", rows("2", 5))  # in the same bundle as that whose place is taken
     first, second = (draft(day, f"{place.input}day{day}/", place.output) for day in "12")
     assert run_to_end(first).complete
     summary = run_to_end(second)
     assert (
         summary.failed == 1 and "Something else lies where its predictions go" in summary.errors[0]
     )
-    assert tags(place, "part-0.jsonl") == ("1", 5, 0)
+    assert tags(place, "part-0.jsonl") == ("1", 5, 0) and tags(place, "more.jsonl") == ("2", 5, 0)
 
 
 def test_two_configurations_with_one_output_prefix(place: Night) -> None:
