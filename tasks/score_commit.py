@@ -7,7 +7,8 @@ an output says in its metadata what it is made of, and a writer who finds someth
 from pathlib import Path
 from typing import Any
 
-from tasks.connectors.exact_objects import FINGERPRINT, ExactObjects, Head
+from tasks.connectors.exact_objects import ExactObjects
+from tasks.connectors.exact_reads import FINGERPRINT, Head
 from tasks.core.errors import DataError, OverwrittenError, UnwritableDataError
 from tasks.core.score_results import Counts, ObjectResult
 from tasks.core.scoring_plan import Entry, ScoringRun

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from tasks.connect import exact_objects
-from tasks.connectors.exact_objects import FINGERPRINT, ExactObjects
+from tasks.connectors.exact_objects import ExactObjects
+from tasks.connectors.exact_reads import FINGERPRINT
 from tasks.connectors.object_store import parse_uri
 from tasks.core import formats
 from tasks.core.digests import canonical_json, digest_of

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import IO
 
 from tasks.connect import exact_objects, model_registry
-from tasks.connectors.exact_objects import ExactObjects, Head
+from tasks.connectors.exact_objects import ExactObjects
+from tasks.connectors.exact_reads import Head
 from tasks.core import formats, modeling, scoring
 from tasks.core.digests import canonical_json
 from tasks.core.engine import Engine, TorchEngine

@@ -5,6 +5,7 @@ conditional write. Each is several processes on free loopback ports, with data i
 configuration is touched.
 """
 
+import contextlib
 import os
 import subprocess
 import time
@@ -47,13 +48,11 @@ def missing(name: str) -> str:
 
 def start(name: str, folder: Path) -> OtherStore:
     """Start a server, and return once it takes a write."""
-    server = CephRGW(folder) if name == "ceph" else Swift(folder)
-    try:
+    with contextlib.ExitStack() as undo:
+        server = CephRGW(folder, undo) if name == "ceph" else Swift(folder, undo)
         _until_it_answers(server)
-    except BaseException:
-        server.stop()
-        raise
-    return server
+        undo.pop_all()
+        return server
 
 
 def _until_it_answers(server: OtherStore) -> None:
@@ -71,9 +70,15 @@ def _until_it_answers(server: OtherStore) -> None:
 
 
 class _Parts:
-    """The processes that make up a server; those that others need come first."""
+    """The processes that make up a server; those that others need come first.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for its data.
+        undo: ends what has been started, should it not come up.
+    """
+
+    def __init__(self, folder: Path, undo: contextlib.ExitStack) -> None:
+        undo.callback(self.stop)
         self.folder = folder
         self.access_key, self.secret_key = _ACCESS_KEY, _SECRET_KEY
         self._children: list[ChildProcess] = []
@@ -104,8 +109,8 @@ class _Parts:
 class CephRGW(_Parts):
     """Ceph's S3 gateway before one monitor and one OSD that keeps its data in memory."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, undo: contextlib.ExitStack) -> None:
+        super().__init__(folder, undo)
         v2, v1, http = free_ports(3)
         self.endpoint_url = f"http://{HOST}:{http}"
         monitor = f"[v2:{HOST}:{v2},v1:{HOST}:{v1}]"
@@ -177,8 +182,8 @@ class Swift(_Parts):
 
     PARTS = ("account", "container", "object", "proxy")
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, undo: contextlib.ExitStack) -> None:
+        super().__init__(folder, undo)
         (folder / "devices" / "d1").mkdir(parents=True)
         (folder / "swift.conf").write_text(
             "[swift-hash]\nswift_hash_path_suffix = x\nswift_hash_path_prefix = y\n"

@@ -6,51 +6,29 @@ writer whose reply was lost, or who comes second, finds out by looking.
 """
 
 import contextlib
-import io
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from tasks.connectors.object_store import ObjectInfo, ObjectStore, parse_uri
-from tasks.core.errors import (
-    ForbiddenDataError,
-    MissingDataError,
-    NightshiftError,
-    OverwrittenError,
-    StoreAwayError,
-    StoreError,
+from tasks.connectors.exact_reads import FINGERPRINT, LENGTH, ExactReads, Head
+from tasks.connectors.object_store import ObjectStore, parse_uri
+from tasks.connectors.store_errors import (
+    CONDITION_FAILED,
+    CONFLICT,
+    GONE,
+    NOT_IMPLEMENTED,
+    codes_of,
 )
+from tasks.core.errors import StoreError
 
-FINGERPRINT = "fingerprint"  # metadata: what the content is made from
-_LENGTH = "length"  # metadata: bytes that were sent
-_CHUNK_BYTES = 8 << 20
 _PART_BYTES = 16 << 20
-_BUFFER_BYTES = 64 << 10
 _ONE_REQUEST_BYTES = 64 << 20  # beyond that in parts, each tried again by itself
-_TRIES = 5  # of what botocore does not try again: a body that ends early
-_CONDITION_FAILED = {"412", "PreconditionFailed"}
-_CONFLICT = {"409", "ConditionalRequestConflict"}  # somebody writes at this moment: ask again
-_NOT_IMPLEMENTED = {"501", "NotImplemented"}
-_OUT_OF_RANGE = {"416", "InvalidRange"}
-# in reading: rights, encryption with a key of the uploader's own, an archive
-_THIS_OBJECT_ONLY = {"AccessDenied", "InvalidRequest", "InvalidObjectState"}
-_GONE = {"404", "NoSuchKey"}  # If-Match on what somebody has deleted
+_TRIES = 5  # while others write at the same moment
 
 
-@dataclass(slots=True, frozen=True)
-class Head:
-    """What is known of an object without reading it."""
-
-    etag: str
-    size: int
-    metadata: Mapping[str, str]
-    whole: bool = True  # False: a server has kept the begin of an upload whose client died; it has no fingerprint
-
-
-class ExactObjects:
+class ExactObjects(ExactReads):
     """Reads one version of an object, and writes objects with what they are in their metadata.
 
     Raises:
@@ -58,98 +36,9 @@ class ExactObjects:
     """
 
     def __init__(self, store: ObjectStore) -> None:
-        self.store = store
-        self._conditional_reads = True
+        super().__init__(store)
         self._conditional_writes: bool | None = None  # not known before it is tried
         self._trying = threading.Lock()
-
-    def head(self, uri: str) -> Head | None:
-        """None where there is no such object."""
-        bucket, key = parse_uri(uri)
-        try:
-            with self.store.saying("looking at", uri):
-                found = self.store.client.head_object(Bucket=bucket, Key=key)
-        except MissingDataError:
-            return None
-        etag, size, kept = found["ETag"].strip('"'), found["ContentLength"], found["Metadata"]
-        if kept.get(_LENGTH, str(size)) == str(size):
-            return Head(etag, size, kept)
-        return Head(etag, size, {k: v for k, v in kept.items() if k != FINGERPRINT}, whole=False)
-
-    def is_made_of(self, uri: str, fingerprint: str) -> bool:
-        """Whether an object is there, whole, and made from this."""
-        head = self.head(uri)
-        return head is not None and head.metadata.get(FINGERPRINT) == fingerprint
-
-    def open(
-        self,
-        item: ObjectInfo,
-        start: int = 0,
-        end: int | None = None,
-        *,
-        small_at_once: bool = True,
-    ) -> IO[bytes]:
-        """The bytes [start, end) of the version that was listed, as a seekable stream.
-
-        A small object is read at once, a large one as the stream is read, so that memory and disk stay flat.
-
-        Args:
-            item: the object, as listed.
-            start, end: in bytes; to the object's end where none is given.
-            small_at_once: False where many are open at a time: nothing is held before it is read, or after.
-        Raises:
-            OverwrittenError: another version is there now, or none; by reading from the stream as well.
-            ForbiddenDataError: the store does not give it.
-        """
-        end = item.size if end is None else min(end, item.size)
-        if start >= end:  # nothing to read, and so nothing that would tell
-            self.require_unchanged(item)
-            return io.BytesIO()
-        if small_at_once and end - start <= _CHUNK_BYTES:
-            return io.BytesIO(self.range(item, start, end))
-        return io.BufferedReader(_Ranges(self, item, start, end), _BUFFER_BYTES)
-
-    def require_unchanged(self, item: ObjectInfo) -> None:
-        """Raises OverwrittenError when an object is not the version that was listed any more."""
-        now = self.head(item.uri)
-        if now is None or now.etag != item.etag:
-            raise _overwritten(item)
-
-    def range(self, item: ObjectInfo, start: int, end: int) -> bytes:
-        """Bytes [start, end); read again where the connection breaks in the middle."""
-        asked: dict[str, Any] = {"Bucket": item.bucket, "Key": item.key}
-        if (start, end) != (0, item.size):
-            asked["Range"] = f"bytes={start}-{end - 1}"
-        for attempt in range(_TRIES):
-            given = {"IfMatch": f'"{item.etag}"'} if self._conditional_reads else {}
-            condition: dict[str, Any] = given
-            try:
-                with self.store.saying("reading", item.uri):
-                    answer = self.store.client.get_object(**asked, **condition)
-                    content = answer["Body"].read()
-            except MissingDataError as error:
-                if "NoSuchBucket" in _codes(error):
-                    raise
-                raise _overwritten(item) from error
-            except StoreError as error:
-                codes = _codes(error)
-                if codes & (_CONDITION_FAILED | _OUT_OF_RANGE):
-                    self.require_unchanged(item)
-                    self._conditional_reads = False  # it is as it was, and the condition holds
-                    continue
-                if codes & _THIS_OBJECT_ONLY:
-                    raise ForbiddenDataError(error.what, error.where, error.fix) from error
-                if codes & _NOT_IMPLEMENTED and condition:
-                    self._conditional_reads = False
-                elif attempt + 1 == _TRIES or not isinstance(error, StoreAwayError):
-                    raise
-                continue
-            if answer["ETag"].strip('"') != item.etag:
-                self.require_unchanged(item)
-                continue
-            if len(content) == end - start:
-                return content
-        raise StoreAwayError("Fewer bytes come than were asked for, again and again", item.uri)
 
     def write(
         self, content: bytes | Path, uri: str, metadata: Mapping[str, str], before: Head | None
@@ -165,7 +54,7 @@ class ExactObjects:
             Its ETag; None when somebody else has written there something made from something else meanwhile.
         """
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        metadata = {**metadata, _LENGTH: str(size)}
+        metadata = {**metadata, LENGTH: str(size)}
         condition = {"IfMatch": f'"{before.etag}"'} if before else {"IfNoneMatch": "*"}
         if isinstance(content, Path) and size > _ONE_REQUEST_BYTES:
             return self._write_in_parts(content, uri, metadata, before, condition)
@@ -173,8 +62,8 @@ class ExactObjects:
             try:
                 return self._put(content, uri, metadata, condition)
             except StoreError as error:
-                codes = _codes(error)
-                if not codes & (_CONDITION_FAILED | _CONFLICT | _GONE):
+                codes = codes_of(error)
+                if not codes & (CONDITION_FAILED | CONFLICT | GONE):
                     raise
                 if (ours := self._ours(uri, metadata)) or not self._is_as_before(uri, before):
                     return ours  # the reply was lost, or somebody was here
@@ -201,7 +90,7 @@ class ExactObjects:
             try:
                 self._put(b"probe", place, {}, condition)
             except StoreError as error:
-                if not _codes(error) & (_CONDITION_FAILED | _GONE | _NOT_IMPLEMENTED):
+                if not codes_of(error) & (CONDITION_FAILED | GONE | NOT_IMPLEMENTED):
                     raise
                 return False
             return True
@@ -246,7 +135,7 @@ class ExactObjects:
                 client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
                 undo.pop_all()
         except StoreError as error:
-            if not _codes(error) & (_CONDITION_FAILED | _CONFLICT | _GONE):
+            if not codes_of(error) & (CONDITION_FAILED | GONE):
                 raise
         return self._ours(uri, metadata)
 
@@ -277,61 +166,3 @@ def _abort(client: Any, where: dict[str, Any]) -> None:
     """Parts of an upload that nobody finishes cost money. What is left of it is no reason to fail."""
     with contextlib.suppress(Exception):
         client.abort_multipart_upload(**where)
-
-
-class _Ranges(io.RawIOBase):
-    """A range of one version of an object, read chunk by chunk; a chunk is let go when it has been read to its end."""
-
-    def __init__(self, objects: ExactObjects, item: ObjectInfo, start: int, end: int) -> None:
-        self._objects, self._item, self._start, self._end = objects, item, start, end
-        self._at = self._held_from = start
-        self._held = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at - self._start
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: self._start, io.SEEK_CUR: self._at, io.SEEK_END: self._end}
-        self._at = max(self._start, origin[whence] + offset)
-        return self.tell()
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._end - self._at)
-        if wanted <= 0:
-            return 0
-        if wanted >= _CHUNK_BYTES:
-            content = self._objects.range(self._item, self._at, self._at + wanted)
-        else:
-            begin = self._at - self._held_from
-            if not 0 <= begin < len(self._held):
-                self._held_from, begin = self._at, 0
-                end = min(self._at + _CHUNK_BYTES, self._end)
-                self._held = self._objects.range(self._item, self._at, end)
-            content = self._held[begin : begin + wanted]
-            if begin + wanted >= len(self._held):
-                self._held = b""
-        buffer[: len(content)] = content
-        self._at += len(content)
-        return len(content)
-
-
-def _overwritten(item: ObjectInfo) -> OverwrittenError:
-    return OverwrittenError(
-        "The object was overwritten or removed after it had been listed",
-        item.uri,
-        "nothing; the next run scores what is there then",
-    )
-
-
-def _codes(error: NightshiftError) -> set[str]:
-    """What the server said: its code, and the status of its answer."""
-    cause: Any = error.__cause__
-    response: Any = getattr(cause, "response", None) or {}
-    code = str(response.get("Error", {}).get("Code", ""))
-    return {code, str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))}

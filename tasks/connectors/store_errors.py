@@ -6,7 +6,21 @@ from botocore.exceptions import ClientError
 
 from tasks.core.errors import MissingDataError, NightshiftError, StoreAwayError, StoreError
 
-_BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException"}
+CONDITION_FAILED = {"412", "PreconditionFailed"}
+CONFLICT = {"409", "ConditionalRequestConflict"}  # somebody writes at this moment: ask again
+GONE = {"404", "NoSuchKey"}  # If-Match on what somebody has deleted
+NOT_IMPLEMENTED = {"501", "NotImplemented"}
+OUT_OF_RANGE = {"416", "InvalidRange"}
+# in reading: rights, encryption with a key of the uploader's own, an archive
+THIS_OBJECT_ONLY = {"AccessDenied", "InvalidRequest", "InvalidObjectState"}
+
+_BUSY = {
+    "ConditionalRequestConflict",
+    "SlowDown",
+    "RequestTimeout",
+    "Throttling",
+    "ThrottlingException",
+}
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _KEYS = (
     "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they may do this; to use the embedded store though "
@@ -47,3 +61,10 @@ def from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftErr
     return (StoreAwayError if away else StoreError)(
         f"{doing.capitalize()} failed ({code}: {message})", uri, "see the store's own log"
     )
+
+
+def codes_of(error: NightshiftError) -> set[str]:
+    """What the server had said to one of our errors: its code, and the status of its answer."""
+    response: Any = getattr(error.__cause__, "response", None) or {}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+    return {str(response.get("Error", {}).get("Code", "")), str(status)}

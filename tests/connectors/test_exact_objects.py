@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tasks.connectors import exact_objects
+from tasks.connectors import exact_reads
 from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.object_store import ObjectInfo, ObjectStore
 from tasks.core.errors import OverwrittenError
@@ -16,8 +16,8 @@ SIZE = 300_000
 @pytest.fixture
 def item(store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch) -> ObjectInfo:
     """An object of several chunks."""
-    monkeypatch.setattr(exact_objects, "_CHUNK_BYTES", 20_000)
-    monkeypatch.setattr(exact_objects, "_BUFFER_BYTES", 4_000)
+    monkeypatch.setattr(exact_reads, "_CHUNK_BYTES", 20_000)
+    monkeypatch.setattr(exact_reads, "_BUFFER_BYTES", 4_000)
     store.write_bytes(random.Random(0).randbytes(SIZE), f"{prefix}/large")
     return store.list(f"{prefix}/large")[0]
 

@@ -3,20 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
 from flows.fine_tune import fine_tune
 from flows.parameters import FineTuneParams, ScoreParams
 from flows.retrain import retrain
 from flows.score import score
-from tasks.connectors.child_process import ChildProcess
 from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.seaweedfs import SeaweedFS, free_ports
+from tasks.connectors.seaweedfs import SeaweedFS
 from tasks.core.errors import StoreError
 from tests.flows.test_retrain_and_score import params
+from tests.identities import Keys, identity, managed_server
 from tests.reviews import jsonl, reviews
-from tests.service.stack import wait_for
 
 pytestmark = pytest.mark.prefect
 
@@ -28,47 +26,21 @@ ROOT = f"s3://{BUCKET}"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     """A server whose identities can be managed, with reviews in it."""
-    folder = tmp_path_factory.mktemp("s3")
-    program = SeaweedFS(folder, free_ports(1)[0])
-    command = [*program.command, "-s3.iam.readOnly=false"]
-    child = ChildProcess("SeaweedFS", command, program.environment, folder / "log", True)
-    wait_for(lambda: not program.problem(), 60, "the server")
-    store = program.store()
-    store.make_bucket(BUCKET)
-    store.write_bytes(jsonl(reviews(200, 0)), f"{ROOT}/labelled/train.jsonl")
-    store.write_bytes(jsonl(reviews(60, 1)), f"{ROOT}/labelled/test.jsonl")
-    store.write_bytes(b'{"id": 1, "text": "The plot was dull."}\n', f"{ROOT}/incoming/x.jsonl")
-    yield program
-    child.stop()
-    program.clean_up()
+    with managed_server(tmp_path_factory.mktemp("s3")) as made:
+        store = made.store()
+        store.write_bytes(jsonl(reviews(200, 0)), f"{ROOT}/labelled/train.jsonl")
+        store.write_bytes(jsonl(reviews(60, 1)), f"{ROOT}/labelled/test.jsonl")
+        store.write_bytes(b'{"id": 1, "text": "The plot was dull."}\n', f"{ROOT}/incoming/x.jsonl")
+        yield made
 
 
-def keys_of(server: SeaweedFS, worker: str) -> tuple[str, str]:
+def keys_of(server: SeaweedFS, worker: str) -> Keys:
     """A new identity that may do what a policy says, and no more."""
-    iam = boto3.client(
-        "iam",
-        endpoint_url=server.endpoint_url,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name="us-east-1",
-    )
-    iam.create_user(UserName=worker)
-    key = iam.create_access_key(UserName=worker)["AccessKey"]
     policy = (POLICIES / f"{worker}.json").read_text().replace("BUCKET", BUCKET)
-    iam.put_user_policy(UserName=worker, PolicyName=worker, PolicyDocument=policy)
-    store = ObjectStore(server.endpoint_url, key["AccessKeyId"], key["SecretAccessKey"])
-
-    def known() -> bool:
-        try:
-            return bool(store.list(f"{ROOT}/labelled"))
-        except StoreError:
-            return False
-
-    wait_for(known, 30, "the policy to hold")
-    return key["AccessKeyId"], key["SecretAccessKey"]
+    return identity(server, worker, policy, lambda store: store.list(f"{ROOT}/labelled"))
 
 
-def become(monkeypatch: pytest.MonkeyPatch, server: SeaweedFS, keys: tuple[str, str]) -> None:
+def become(monkeypatch: pytest.MonkeyPatch, server: SeaweedFS, keys: Keys) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint_url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[1])

@@ -11,10 +11,7 @@ compares outputs with inputs.
 
 import argparse
 import contextlib
-import logging
-import multiprocessing
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -22,9 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -32,107 +27,8 @@ from rich.table import Table
 from tasks.connectors.local_servers import LocalObjectStore
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.seaweedfs import free_ports
-from tests.faults import worker
-from tests.faults.checker import Rows, Verdict, check
-from tests.faults.parts import encoded, some_rows
+from tests.faults.episodes import ATTEMPTS, FORK, Episode, Night, attempt, until_done
 from tests.service.stack import ROOT
-
-_FORK: Any = multiprocessing.get_context("fork")
-_ATTEMPTS = 200
-_SECONDS_A_REVIEW = 0.0005  # so that there is time to die in
-
-
-@dataclass
-class Episode:
-    """What one scenario came to."""
-
-    name: str
-    kills: int = 0
-    attempts: int = 0
-    verdict: Verdict = field(default_factory=Verdict)
-    scored: int = 0  # reviews that went through the model, in all attempts
-    needed: int = 0
-    notes: Counter[str] = field(default_factory=Counter)
-
-
-class Night:
-    """Reviews below a prefix of their own, and the runs that score them."""
-
-    def __init__(self, store: ObjectStore, name: str, seed: int) -> None:
-        self.store, self.rng = store, random.Random(seed)
-        self.input, self.output = (
-            f"s3://nightshift/{name}-{seed}/in/",
-            f"s3://nightshift/{name}-{seed}/out",
-        )
-        self.versions: dict[str, list[Rows]] = {}
-        for number in range(24):
-            self.deliver(f"{number:02}.{('jsonl', 'csv', 'parquet')[number % 3]}", 20)
-        for ending in ("jsonl", "csv"):
-            self.deliver(f"large.{ending}", 400)
-
-    def deliver(self, name: str, count: int) -> None:
-        """A new object, or a new version of one."""
-        rows = some_rows(self.rng, count)
-        self.versions.setdefault(name, []).append(rows)
-        self.store.write_bytes(encoded(name, rows), f"{self.input}{name}")
-
-    def check(self, episode: Episode, done: bool) -> None:
-        """Compare outputs with inputs, by code of its own."""
-        bucket, _, root = (
-            worker.draft("x", self.input, self.output).root.removeprefix("s3://").partition("/")
-        )
-        found = check(self.store.client, bucket, root, self.versions, done)
-        episode.verdict.counts += found.counts
-        episode.verdict.first = episode.verdict.first or found.first
-        episode.verdict.rows += found.rows
-        episode.verdict.objects += found.objects
-
-    @property
-    def rows(self) -> int:
-        """Rows that a model has to see."""
-        return sum(bool(row["text"].strip()) for v in self.versions.values() for row in v[-1])
-
-
-def attempt(night: Night, run: str, scored: Any, die: tuple[int, bool] | None = None) -> Any:
-    """Start a scoring run in a process of its own."""
-
-    def work() -> None:
-        logging.disable(logging.CRITICAL)
-        sys.stderr = sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of its short life
-        worker.small_shards()
-        worker.use_text_model(_SECONDS_A_REVIEW, scored)
-        if die:
-            worker.die_at(*die)
-        summary = worker.run_to_end(worker.draft(run, night.input, night.output))
-        os._exit(0 if summary.complete else 1)
-
-    process = _FORK.Process(target=work)
-    process.start()
-    return process
-
-
-def until_done(
-    night: Night, episode: Episode, runs: list[str], kill_after: float | None, scored: Any
-) -> None:
-    """Start runs again and again until all have completed; kill them at random times."""
-    left = list(runs)
-    for _ in range(_ATTEMPTS):
-        processes = {run: attempt(night, run, scored) for run in left}
-        episode.attempts += len(processes)
-        if kill_after:
-            time.sleep(night.rng.uniform(0.02, kill_after))
-            for process in processes.values():
-                if process.is_alive() and night.rng.random() < 0.9:
-                    process.kill()
-        for process in processes.values():
-            process.join()
-        episode.kills += sum(p.exitcode == -9 for p in processes.values())
-        episode.notes["attempts that failed"] += sum(p.exitcode == 1 for p in processes.values())
-        left = [run for run, process in processes.items() if process.exitcode != 0]
-        if not left:
-            return
-        night.check(episode, done=False)
-    raise RuntimeError(f"{episode.name}: {left} did not complete in {_ATTEMPTS} attempts")
 
 
 def random_kills(store: ObjectStore, seed: int) -> Episode:
@@ -140,7 +36,7 @@ def random_kills(store: ObjectStore, seed: int) -> Episode:
     episode, night, scored = (
         Episode("SIGKILL at random times"),
         Night(store, "random", seed),
-        _FORK.RawValue("i", 0),
+        FORK.RawValue("i", 0),
     )
     until_done(night, episode, ["first"], 1.2, scored)
     night.check(episode, done=True)
@@ -153,9 +49,9 @@ def kills_at_writes(store: ObjectStore, seed: int) -> Episode:
     episode, night, scored = (
         Episode("SIGKILL at the n-th write"),
         Night(store, "writes", seed),
-        _FORK.RawValue("i", 0),
+        FORK.RawValue("i", 0),
     )
-    for call in range(1, _ATTEMPTS):
+    for call in range(1, ATTEMPTS):
         process = attempt(night, "first", scored, ((call + 1) // 2, call % 2 == 1))
         process.join()
         episode.attempts += 1
@@ -173,7 +69,7 @@ def overlapping(store: ObjectStore, seed: int) -> Episode:
     episode, night, scored = (
         Episode("two runs at once, killed"),
         Night(store, "overlap", seed),
-        _FORK.RawValue("i", 0),
+        FORK.RawValue("i", 0),
     )
     until_done(night, episode, ["one", "other"], 1.5, scored)
     night.check(episode, done=True)
@@ -186,7 +82,7 @@ def overwritten(store: ObjectStore, seed: int) -> Episode:
     episode, night, scored = (
         Episode("inputs overwritten, killed"),
         Night(store, "overwrite", seed),
-        _FORK.RawValue("i", 0),
+        FORK.RawValue("i", 0),
     )
     for number in range(6):
         process = attempt(night, "first", scored)
@@ -211,7 +107,7 @@ def broken_network(store: ObjectStore, seed: int) -> Episode:
     episode, night, scored = (
         Episode("broken network, killed"),
         Night(store, "network", seed),
-        _FORK.RawValue("i", 0),
+        FORK.RawValue("i", 0),
     )
     with proxied(str(store.endpoint_url), seed) as (url, did):
         os.environ["AWS_ENDPOINT_URL_S3"] = url
@@ -251,7 +147,7 @@ def killed_store(
     server: LocalObjectStore, folder: Path, port: int, seed: int
 ) -> tuple[Episode, LocalObjectStore]:
     """The store dies in mid-run and comes back."""
-    episode, scored = Episode("the store killed"), _FORK.RawValue("i", 0)
+    episode, scored = Episode("the store killed"), FORK.RawValue("i", 0)
     night = Night(server.store(), "store", seed)
     for _ in range(4):
         process = attempt(night, "first", scored)

@@ -17,20 +17,18 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import boto3
 import botocore.auth
 from botocore.exceptions import ClientError
 
 from tasks import score_shards
 from tasks.connect import exact_objects
-from tasks.connectors.child_process import ChildProcess
 from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.seaweedfs import SeaweedFS, free_ports
+from tasks.connectors.seaweedfs import SeaweedFS
 from tasks.core.errors import NightshiftError
 from tasks.core.scoring_plan import ScoringRun
 from tasks.score_outputs import Output
 from tests.faults import worker
-from tests.service.stack import wait_for
+from tests.identities import Keys, identity, managed_server
 
 REVIEW = b'{"id": 1, "text": "lovely"}\n'
 _POLICY = """{"Version": "2012-10-17", "Statement": [
@@ -59,7 +57,7 @@ class Scene:
         name: of the case, for a place of its own.
     """
 
-    def __init__(self, server: SeaweedFS, limited: tuple[str, str], name: str) -> None:
+    def __init__(self, server: SeaweedFS, limited: Keys, name: str) -> None:
         self.store, self.limited, self.undo = server.store(), limited, contextlib.ExitStack()
         self.input, self.output = f"s3://nightshift/{name}/in/", f"s3://nightshift/{name}/out"
         self.environment = {
@@ -254,43 +252,15 @@ CASES = [
 
 
 @contextlib.contextmanager
-def a_server(folder: Path) -> Generator[tuple[SeaweedFS, tuple[str, str]]]:
+def a_server(folder: Path) -> Generator[tuple[SeaweedFS, Keys]]:
     """An S3 server, and the keys of an identity of few rights."""
-    program = SeaweedFS(folder, free_ports(1)[0])
-    command = [*program.command, "-s3.iam.readOnly=false"]
-    child = ChildProcess("SeaweedFS", command, program.environment, folder / "log", True)
-    try:
-        wait_for(lambda: not program.problem(), 60, "the server")
-        store = program.store()
-        store.make_bucket("nightshift")
-        keys = {
-            "aws_access_key_id": program.access_key,
-            "aws_secret_access_key": program.secret_key,
-        }
-        iam: Any = boto3.client(
-            "iam", endpoint_url=program.endpoint_url, region_name="us-east-1", **keys
-        )
-        iam.create_user(UserName="limited")
-        made = iam.create_access_key(UserName="limited")["AccessKey"]
-        limited = made["AccessKeyId"], made["SecretAccessKey"]
-        iam.put_user_policy(UserName="limited", PolicyName="limited", PolicyDocument=_POLICY)
-        store.write_bytes(REVIEW, "s3://nightshift/x/in/a.jsonl")
-        mine = ObjectStore(program.endpoint_url, *limited)
-        wait_for(lambda: _can_read(mine), 30, "the policy to hold")
-        yield program, limited
-    finally:
-        child.stop()
-        program.clean_up()
+    with managed_server(folder) as server:
+        example = "s3://nightshift/x/in/a.jsonl"
+        server.store().write_bytes(REVIEW, example)
+        yield server, identity(server, "limited", _POLICY, lambda store: store.read_bytes(example))
 
 
-def _can_read(store: ObjectStore) -> bool:
-    try:
-        return store.read_bytes("s3://nightshift/x/in/a.jsonl") == REVIEW
-    except NightshiftError:
-        return False
-
-
-def outcome(case: Case, number: int, server: SeaweedFS, limited: tuple[str, str]) -> Found:
+def outcome(case: Case, number: int, server: SeaweedFS, limited: Keys) -> Found:
     """What becomes of a run."""
     scene = Scene(server, limited, f"case-{number}")
     with scene.undo, mock.patch.object(score_shards, "_loaded"):

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,38 +11,16 @@ from tasks.connectors.object_store import ObjectStore
 from tasks.score_proof import verify_run
 from tests import stores
 from tests.faults import worker
-from tests.faults.checker import Rows, check
-from tests.faults.parts import encoded, some_rows
-from tests.faults.worker import draft
+from tests.faults.delivered import Delivered
 from tests.stores import OtherStore
 
 
-class Night:
-    """Inputs, and what is known of them."""
-
-    def __init__(self, store: ObjectStore, prefix: str) -> None:
-        self.store, self.prefix = store, prefix
-        self.input, self.output = f"{prefix}/in/", f"{prefix}/out"
-        self.versions: dict[str, list[Rows]] = {}
-        self._rng = random.Random(5)
-
-    def deliver(self, name: str, count: int) -> None:
-        """A new object, or a new version of one."""
-        rows = some_rows(self._rng, count)
-        self.versions.setdefault(name, []).append(rows)
-        self.store.write_bytes(encoded(name, rows), f"{self.input}{name}")
-
-    def draft(self, run: str, **changed: Any) -> Any:
-        return draft(run, self.input, self.output, **changed)
-
-    @property
-    def root(self) -> str:
-        return self.draft("any").root
+class Night(Delivered):
+    """Reviews, and questions that tests ask of their predictions."""
 
     def check(self, done: bool = True) -> None:
-        """Nothing lost, doubled or mixed, by code of its own."""
-        bucket, _, root = self.root.removeprefix("s3://").partition("/")
-        verdict = check(self.store.client, bucket, root, self.versions, done)
+        """Nothing lost, doubled or mixed."""
+        verdict = self.verdict(done)
         assert not verdict.counts, verdict.first
 
     def rows(self, name: str) -> list[dict[str, Any]] | None:
@@ -134,7 +111,7 @@ def empty_night(object_store: ObjectStore, prefix: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(worker.score_shards, "_loaded", None)
     worker.small_shards()
     worker.use_text_model()
-    return Night(object_store, prefix)
+    return Night(object_store, prefix, seed=5)
 
 
 @pytest.fixture

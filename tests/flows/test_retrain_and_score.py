@@ -7,21 +7,17 @@ from typing import Any
 
 import pytest
 
-from flows.parameters import RetrainParams, ScoreParams, TraceParams, VerifyParams
-from flows.retrain import Retrained, retrain
+from flows.parameters import RetrainParams, ScoreParams
+from flows.retrain import retrain
 from flows.score import score
-from flows.trace_prediction import trace
-from flows.verify import verify
 from tasks.connect import model_registry
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.sources import SourceParams
 from tasks.core import formats, tables
 from tasks.core.errors import (
-    DataError,
     MissingDataError,
     ModelError,
     NightshiftError,
-    SettingsError,
 )
 from tasks.data import load_reviews
 from tasks.steps import fetched
@@ -57,7 +53,7 @@ def deliver(store: ObjectStore, prefix: str, seed: int = 0) -> str:
     return f"{prefix}/labelled"
 
 
-def test_from_labelled_reviews_to_predictions(
+def test_what_has_not_changed_is_reused(
     services: ObjectStore, prefix: str, bert: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="tasks")
@@ -91,48 +87,6 @@ def test_from_labelled_reviews_to_predictions(
     third = retrain(params(bert, f"{prefix}/labelled", "whole", training__seed=7))
     assert third.steps_reused == [*everything[:5], "evaluation"]  # the baseline's
     assert third.version.version == "2"
-
-    (negative, _), (positive, _) = reviews(2, seed=99)
-    inbox = [
-        {"id": "a", "text": negative},
-        {"id": "b", "text": " "},
-        {"id": "c", "text": positive},
-    ]
-    for name in ("one.jsonl", "two.csv.gz", "deep/three.parquet", "four.tsv.zst"):
-        write(services, f"{prefix}/inbox/{name}", inbox)
-    services.write_bytes(b'{"id": 1, "text": "fine"}\nnot json\n', f"{prefix}/inbox/five.jsonl")
-    done = score(ScoreParams(input=f"{prefix}/inbox/", output=f"{prefix}/out/", model_name="whole"))
-    champion = model_registry().resolve("whole", "champion")
-    assert champion and done.version == champion.version
-    counts = done.counts
-    assert (counts.rows_in, counts.rows_out, counts.rows_rejected) == (14, 9, 5)
-    out = f"{prefix}/out/model=whole/version={champion.version}"
-    assert done.root == out and done.scored == 5
-    for name in ("one.jsonl", "two.csv.gz", "deep/three.parquet", "four.tsv.zst"):
-        rows = read(services, f"{out}/{name}")
-        assert [r["id"] for r in rows] == ["a", "c"] and [int(r["row"]) for r in rows] == [1, 3]
-        assert [r["label"] for r in rows] == ["NEGATIVE", "POSITIVE"]
-        for row in rows:
-            shares = [float(row["probability_NEGATIVE"]), float(row["probability_POSITIVE"])]
-            assert sum(shares) == pytest.approx(1, abs=1e-5) and float(row["score"]) == max(shares)
-            assert (row["model"], row["model_version"]) == ("whole", champion.version)
-        assert {row["input"] for row in rows} == {f"{prefix}/inbox/{name}"}
-        (found,) = [o.uri for o in services.scan(f"{out}/_rejected/") if f"/{name}." in o.uri]
-        (rejected,) = read(services, found)
-        assert (rejected["id"], rejected["row"], rejected["reason"]) == ("b", 2, "empty text")
-        assert rejected["input"] == f"{prefix}/inbox/{name}" and rejected["raw"]
-    assert verify(VerifyParams(run=done.place)).complete
-    facts = trace(TraceParams(prediction=f"{out}/one.jsonl", row=3)).facts
-    assert (facts["id"], facts["label"]) == ("c", "POSITIVE")
-    assert facts["model"] == str(champion) and facts["base model"] == str(bert)
-    assert facts["training data (digest of the split)"] and facts["MLflow run of the training"]
-    with pytest.raises(MissingDataError, match="No prediction of row 2"):
-        trace(TraceParams(prediction=f"{out}/one.jsonl", row=2))
-    services.delete(f"{out}/two.csv.gz")
-    with pytest.raises(DataError, match=r"1 of 5 objects.*two\.csv\.gz: there is no output"):
-        verify(VerifyParams(run=done.place))
-    written = json.loads(services.read_bytes(f"{done.place}/_SUCCESS") or b"")
-    assert written["counts"]["rows_in"] == 14 and written == done.model_dump()
 
 
 def write(store: ObjectStore, uri: str, rows: list[dict[str, str]]) -> None:
@@ -365,38 +319,3 @@ def test_a_new_test_set_renews_what_is_said_of_a_version(
     registry = model_registry()
     tags = registry._client.get_model_version("judged", "1").tags
     assert tags["nightshift.accuracy"] == str(second.evaluation.metrics["accuracy"])
-
-
-def test_scoring_refuses_what_cannot_work(services: ObjectStore, prefix: str, bert: Path) -> None:
-    trained: Retrained = retrain(params(bert, deliver(services, prefix), "refusals"))
-    inbox, out = f"{prefix}/inbox", f"{prefix}/out"
-
-    def run(**given: str) -> None:
-        score(
-            ScoreParams.model_validate(
-                {"input": inbox, "output": out, "model_name": "refusals"} | given
-            )
-        )
-
-    with pytest.raises(MissingDataError, match="No object there"):
-        run()
-    write(services, f"{inbox}/good.jsonl", [{"id": "a", "text": "Dull."}])
-    services.write_bytes(b'{"review": "x"}\n', f"{inbox}/column.jsonl")
-    services.write_bytes(b"\x1f\x8b\x08truncated", f"{inbox}/truncated.csv.gz")
-    services.write_bytes(b"words", f"{inbox}/notes.txt")
-    services.write_bytes(b"", f"{inbox}/deep/_SUCCESS")  # not read
-    for given in ({"output": f"{inbox}/out"}, {"output": inbox}):
-        with pytest.raises(SettingsError, match="could replace a review"):
-            run(**given)
-    with pytest.raises(ModelError, match="no '99'"):
-        run(model_version="99")
-    version = trained.version.version
-    with pytest.raises(DataError, match=r"3 of 4 objects were not scored"):
-        run(model_version=version)
-    root = f"{out}/model=refusals/version={version}"
-    assert len(read(services, f"{root}/good.jsonl")) == 1  # the good one is scored all the same
-    assert services.read_bytes(f"{root}/_SUCCESS") is None
-    summary = json.loads(services.read_bytes(f"{root}/_INCOMPLETE") or b"")
-    errors = {e.rpartition("]")[0].rpartition("/")[2]: e for e in summary["errors"]}
-    assert "No column 'text'; the columns are: review" in errors["column.jsonl"]
-    assert "truncated.csv.gz" in errors and "notes.txt" in errors
