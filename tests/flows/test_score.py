@@ -24,7 +24,7 @@ NAMES = ("one.jsonl", "two.csv.gz", "deep/three.parquet", "four.tsv.zst")
 def test_predictions_in_every_format_and_the_way_back(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:
-    retrain(params(bert, deliver(services, prefix), "every-format"))
+    retrain(params(bert, deliver(services, prefix, seed=20), "every-format"))
     (negative, _), (positive, _) = reviews(2, seed=99)
     inbox = [
         {"id": "a", "text": negative},
@@ -41,7 +41,7 @@ def test_predictions_in_every_format_and_the_way_back(
     assert champion and done.version == champion.version
     counts = done.counts
     assert (counts.rows_in, counts.rows_out, counts.rows_rejected) == (14, 9, 5)
-    out = f"{prefix}/out/model=whole/version={champion.version}"
+    out = f"{prefix}/out/model=every-format/version={champion.version}"
     assert done.root == out and done.scored == 5
     for name in NAMES:
         _check(services, prefix, out, name, champion.version)
@@ -76,7 +76,7 @@ def _check(services: ObjectStore, prefix: str, out: str, name: str, version: str
 
 
 def test_scoring_refuses_what_cannot_work(services: ObjectStore, prefix: str, bert: Path) -> None:
-    trained: Retrained = retrain(params(bert, deliver(services, prefix), "refusals"))
+    trained: Retrained = retrain(params(bert, deliver(services, prefix, seed=30), "refusals"))
     inbox, out = f"{prefix}/inbox", f"{prefix}/out"
 
     def run(**given: str) -> None:
