@@ -12,7 +12,7 @@ from tasks.core.score_results import Counts, ObjectResult, ScoreSummary, State
 from tasks.core.scoring_plan import Entry, Names, ScoringRun
 from tasks.score_commit import failure, is_made_of, rejected_uri, replaced
 from tasks.score_joining import remove_parts, whole_results
-from tasks.score_store import require_run, result_uri
+from tasks.score_store import require_run, result_uri, write_overwritten
 from tasks.score_summary import publish_summary
 from tasks.steps import step
 
@@ -47,6 +47,7 @@ def finish_scoring(place: str, started: float) -> ScoreSummary:
             "start a new run; what is scored stays scored",
         )
     summary = tally.summary(time.time() - started)
+    write_overwritten(objects, run, tally.overwritten)
     publish_summary(objects, run, summary, tally.table())
     for entry in joined:
         remove_parts(objects, run, entry)
@@ -70,6 +71,7 @@ class Tally:
         self._states = dict.fromkeys(get_args(State), 0)
         self._bad: list[ObjectResult] = []
         self._good: list[ObjectResult] = []
+        self.overwritten: list[str] = []  # keys; whoever verifies the run must know which
 
     def add(self, result: ObjectResult) -> bool:
         """Count one object; False when it is said to be scored and the store does not have it."""
@@ -80,6 +82,8 @@ class Tally:
         self.objects += 1
         self._counts = self._counts.plus(result.counts)
         self._states[result.state] += 1
+        if result.state == "overwritten":
+            self.overwritten.append(result.key)
         kept = self._good if good else self._bad
         if len(kept) < _SHOWN:
             kept.append(result)

@@ -25,7 +25,7 @@ from tasks.score_commit import (
     is_of_another_version,
     rejected_uri,
 )
-from tasks.score_store import info, read_shard, require_run
+from tasks.score_store import info, read_overwritten, read_shard, require_run
 from tasks.steps import step
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ class Proof(Record):
     objects: int
     proven: int
     changed: int = Field(
-        description="Inputs that were overwritten or removed since; other runs score them."
+        description="Inputs overwritten or removed before they were scored, and outputs replaced since by those of "
+        "another version of the input."
     )
     rows: int
     complete: bool
@@ -70,7 +71,8 @@ def verify_run(place: str) -> Proof:
     proven = rows = changed = 0
     problems: list[str] = []
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        wholes = ((run, objects, entry) for entry in _wholes(objects, run))
+        overwritten = read_overwritten(objects, run)
+        wholes = ((run, objects, e, e.key in overwritten) for e in _wholes(objects, run))
         for counts, problem, is_changed in in_order(pool, _look, wholes, 4 * _REQUESTS):
             proven += not problem and not is_changed
             changed, rows = changed + is_changed, rows + counts.rows_in
@@ -106,9 +108,9 @@ def _wholes(objects: ExactObjects, run: ScoringRun) -> Iterator[Entry]:
             yield from (entry for entry in bundle if entry.part == 0)
 
 
-def _look(given: tuple[ScoringRun, ExactObjects, Entry]) -> tuple[Counts, str, bool]:
-    """Rows of an object, what is wrong with it, and whether it is the next run's: its input has changed."""
-    run, objects, entry = given
+def _look(given: tuple[ScoringRun, ExactObjects, Entry, bool]) -> tuple[Counts, str, bool]:
+    """Rows of an object, what is wrong with it, and whether it is another run's: its input has changed."""
+    run, objects, entry, was_overwritten = given
     uri = run.output_uri(entry.key)
     head = objects.head(uri)
     whole = replace(entry, part=0, parts=1)
@@ -116,15 +118,21 @@ def _look(given: tuple[ScoringRun, ExactObjects, Entry]) -> tuple[Counts, str, b
         return Counts.from_metadata(head.metadata), "", False
     if head and is_made_of(run, entry, head):
         return Counts(), f"{rejected_uri(run, whole)}: the rejected rows are not there", False
-    if head and is_of_another_version(run, entry, head):
-        return Counts(), "", True
-    try:
-        objects.require_unchanged(info(run, entry))
-    except OverwrittenError:
+    if was_overwritten:  # the run itself found that
         return Counts(), "", True
     if head is None:
         return Counts(), f"{uri}: there is no output", False
+    if is_of_another_version(run, entry, head) and _has_changed(run, objects, entry):
+        return Counts(), "", True
     return Counts(), f"{uri}: made by another configuration, or of another input", False
+
+
+def _has_changed(run: ScoringRun, objects: ExactObjects, entry: Entry) -> bool:
+    try:
+        objects.require_unchanged(info(run, entry))
+    except OverwrittenError:
+        return True
+    return False
 
 
 @step

@@ -1,5 +1,7 @@
 """Where the records of a scoring run lie in the object store, and how they are read."""
 
+import json
+
 from pydantic import ValidationError as PydanticError
 
 from tasks.connectors.exact_objects import ExactObjects
@@ -73,6 +75,20 @@ def read_result(objects: ExactObjects, run: ScoringRun, number: int) -> ShardRes
     """What became of a shard; None while that is not known."""
     content = objects.store.read_bytes(result_uri(run, number))
     return ShardResult.model_validate_json(content) if content else None
+
+
+def write_overwritten(objects: ExactObjects, run: ScoringRun, keys: list[str]) -> None:
+    """Write down which inputs were overwritten or removed before they were scored: the run owes nothing for them."""
+    objects.store.write_bytes(canonical_json(keys).encode(), _overwritten_uri(run))
+
+
+def read_overwritten(objects: ExactObjects, run: ScoringRun) -> set[str]:
+    """What `write_overwritten` wrote; empty while the run has not finished."""
+    return set(json.loads(objects.store.read_bytes(_overwritten_uri(run)) or b"[]"))
+
+
+def _overwritten_uri(run: ScoringRun) -> str:
+    return f"{run.place}/overwritten.json"
 
 
 def info(run: ScoringRun, entry: Entry) -> ObjectInfo:

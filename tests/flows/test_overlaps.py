@@ -14,6 +14,7 @@ from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.object_store import ObjectStore
 from tasks.core.errors import ForbiddenDataError
 from tasks.score_planning import plan_scoring
+from tasks.score_proof import verify_run
 from tasks.score_shards import ShardWork, score_shard
 from tests.faults.worker import ENGINE, draft, run_to_end
 from tests.flows.conftest import Night
@@ -183,6 +184,27 @@ def test_inputs_that_are_removed(place: Night) -> None:
     summary = run_to_end(place.draft("one"))
     assert (summary.scored, summary.overwritten, summary.failed) == (2, 1, 0)
     assert place.verified("one")
+
+
+def test_what_was_scored_and_is_gone_is_not_proven(place: Night) -> None:
+    """Neither when its input was removed as well, nor when older predictions were put back in its place."""
+    for number in range(3):
+        put(place, f"{number}.jsonl", rows("A", 3))
+    run_to_end(place.draft("one"))
+    old = place.rows("0.jsonl")
+    place.store.delete(f"{place.input}1.jsonl")
+    assert place.verified("one"), "an archived input is no loss"
+    place.store.delete(f"{place.root}/1.jsonl")
+    proof = verify_run.fn(place.draft("one").place)
+    assert (proof.complete, proof.proven, proof.changed) == (False, 2, 0)
+    assert proof.problems == [f"{place.root}/1.jsonl: there is no output"]
+    put(place, "0.jsonl", rows("B", 4))
+    run_to_end(place.draft("two"))
+    assert old != place.rows("0.jsonl")
+    put(place, "0.jsonl", rows("A", 3))
+    assert verify_run.fn(place.draft("one").place).proven == 1, (
+        "the input is back, its output is not"
+    )
 
 
 def test_keys_with_two_slashes(place: Night) -> None:
