@@ -140,6 +140,11 @@ class ScoreShardsParams(Form):
         description="Where the records of the run lie, as its log names it.",
     )
     shards: list[int] = Field(min_length=1, description="Numbers of the shards, from 0.")
+    size: int = Field(
+        default=0,
+        ge=0,
+        description="Bytes that they hold, more or less; the progress bar goes by them.",
+    )
     engine: EngineParams = Field(default=EngineParams(), description="How the model is run.")
 
 

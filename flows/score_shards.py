@@ -2,9 +2,11 @@
 
 import importlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow
+from prefect.futures import PrefectFuture
 
 from flows.form_flow import form_flow
 from flows.parameters import ScoreShardsParams
@@ -13,12 +15,16 @@ from tasks.core.records import Record
 from tasks.core.scoring import EngineParams
 from tasks.dispatch import hand_back, run_on_pool
 from tasks.lifeline import cancelled_with_parent
-from tasks.pace import Pace
+from tasks.pace import Pace, paced
 from tasks.score_planning import RunReference
-from tasks.score_shards import score_shard
+from tasks.score_shards import ShardDone, score_shard
+from tasks.score_watch import Watch
 from tasks.settings import read_settings
 
 logger = logging.getLogger(__name__)
+
+_BAR = "scoring-progress"
+_LOOK_SECONDS = 10.0
 
 _TASK_RUNNERS = {
     "ray": ("prefect_ray", "RayTaskRunner"),
@@ -37,16 +43,46 @@ class ShareDone(Record):
 def score_shards(params: ScoreShardsParams) -> ShareDone:
     """Score some shards of a frozen run, one after the other."""
     with cancelled_with_parent():
-        done = [score_shard(params.place, number, params.engine) for number in params.shards]
+        done = _one_by_one(params.place, params.shards, params.engine, params.size)
         share = ShareDone(shards=len(done), rows=sum(d.rows for d in done))
         hand_back(share)
         return share
 
 
+def _one_by_one(place: str, numbers: list[int], engine: EngineParams, size: int) -> list[ShardDone]:
+    done: list[ShardDone] = []
+    with paced(Pace("reviews", size, _BAR if size else "")) as pace:
+        for number in numbers:
+            done.append(score_shard(place, number, engine))
+            logger.info(pace.text())
+    return done
+
+
 @flow(name="score-shards-as-tasks")
 def _score_as_tasks(params: ScoreShardsParams) -> None:
     """Each shard a task of its own, wherever the task runner runs it."""
-    for waiting in [score_shard.submit(params.place, n, params.engine) for n in params.shards]:
+    _watched(
+        params.place,
+        params.size,
+        [score_shard.submit(params.place, n, params.engine) for n in params.shards],
+    )
+
+
+def _watched(place: str, size: int, under_way: Sequence[PrefectFuture[Any]]) -> None:
+    """Wait for all, and show on the run's page how far they are. Raises what the first raises that failed."""
+    pace = Pace("reviews", size, _BAR)
+    watch = Watch(place, pace)
+    for waiting in under_way:
+        over = False
+        while not over:
+            try:
+                waiting.result(timeout=_LOOK_SECONDS, raise_on_failure=False)
+                over = True
+            except TimeoutError:
+                watch.look()
+    watch.look()
+    logger.info(pace.text())
+    for waiting in under_way:
         waiting.result()
 
 
@@ -60,17 +96,15 @@ def score_together(run: RunReference, engine: EngineParams, workers: int) -> Non
     shares = [share for i in range(workers) if (share := numbers[i::workers])]
     settings = read_settings()
     if len(shares) < 2:
-        pace = Pace("reviews", run.bytes, "scoring-progress")
-        for number in numbers:
-            done = score_shard(run.place, number, engine)
-            pace.add(done.rows, done.bytes)
-            logger.info(pace.text())
+        _one_by_one(run.place, numbers, engine, run.bytes)
     elif settings.task_runner != "none":
         runner = _task_runner(settings.task_runner, len(shares))
-        everything = ScoreShardsParams(place=run.place, shards=numbers, engine=engine)
+        everything = ScoreShardsParams(
+            place=run.place, shards=numbers, size=run.bytes, engine=engine
+        )
         _score_as_tasks.with_options(task_runner=runner)(everything)
     elif settings.scoring_deployment:
-        _on_pool(settings.scoring_deployment, run.place, shares, engine)
+        _on_pool(settings.scoring_deployment, run, shares, engine)
     else:
         raise SettingsError(
             f"{workers} workers are asked for, and no setting says which",
@@ -79,11 +113,16 @@ def score_together(run: RunReference, engine: EngineParams, workers: int) -> Non
         )
 
 
-def _on_pool(deployment: str, place: str, shares: list[list[int]], engine: EngineParams) -> None:
-    given = [ScoreShardsParams(place=place, shards=share, engine=engine) for share in shares]
+def _on_pool(
+    deployment: str, run: RunReference, shares: list[list[int]], engine: EngineParams
+) -> None:
+    sizes = [run.bytes * len(share) // run.shards for share in shares]
+    given = [
+        ScoreShardsParams(place=run.place, shards=share, size=size, engine=engine)
+        for share, size in zip(shares, sizes, strict=True)
+    ]
     under_way = [run_on_pool.submit(deployment, params.model_dump()) for params in given]
-    for waiting in under_way:
-        waiting.result()
+    _watched(run.place, run.bytes, under_way)
 
 
 def _task_runner(name: str, workers: int) -> Any:

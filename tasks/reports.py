@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from tasks.core.records import EvaluationSummary, Finding, ModelVersion
 
 logger = logging.getLogger(__name__)
 
-_STEP_PERCENT = 4.0  # how far progress must have moved to be sent again
+_STEP_PERCENT = 4.0  # how far progress must have moved to be sent again,
+_STEP_SECONDS = 30.0  # unless it was sent so long ago
 
 
 def in_a_run() -> bool:
@@ -35,7 +37,7 @@ class Progress:
     """A progress bar on the run's page; sent only when it has moved."""
 
     def __init__(self, key: str, description: str) -> None:
-        self._sent = 0.0
+        self._sent, self._when = 0.0, time.monotonic()
         self._id: UUID | None = None
         if in_a_run():
             made: Any = create_progress_artifact(0.0, key=key, description=description)
@@ -44,8 +46,12 @@ class Progress:
     def at(self, done: float, total: float) -> None:
         """So much of so much is done."""
         percent = 100.0 * done / total if total else 100.0
-        if self._id and (percent - self._sent >= _STEP_PERCENT or percent >= 100.0 > self._sent):
-            self._sent = percent
+        if not self._id or percent <= self._sent:
+            return
+        waited = time.monotonic() - self._when
+        moved = percent - self._sent
+        if moved >= _STEP_PERCENT or percent >= 100.0 or waited >= _STEP_SECONDS:
+            self._sent, self._when = percent, time.monotonic()
             try:
                 update_progress_artifact(self._id, progress=min(percent, 100.0))
             except (httpx.HTTPError, PrefectException) as error:  # no reason to lose a training

@@ -18,10 +18,10 @@ from tasks.core.errors import DataError
 from tasks.core.overlap import in_order
 from tasks.core.records import ModelVersion, Record
 from tasks.core.score_results import Counts, ObjectResult, ShardResult
-from tasks.core.scoring import End, EngineParams, Review
+from tasks.core.scoring import End, EngineParams, Prediction, Review
 from tasks.core.scoring_plan import Entry, ScoringRun
 from tasks.core.tokenization import Encoder
-from tasks.pace import Pace
+from tasks.pace import Gauge, pace_of
 from tasks.score_commit import (
     RUN,
     commit,
@@ -46,7 +46,6 @@ class ShardDone(Record):
 
     number: int
     rows: int
-    bytes: int
     failed: int
 
 
@@ -68,11 +67,12 @@ def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
         )
         content = canonical_json(done.model_dump()).encode()
         objects.store.write_bytes(content, result_uri(run, number))
-    size = sum(e.bytes for bundle in read_shard(objects, run, number).bundles for e in bundle)
-    return _told(done, run.shards, size)
+    else:
+        pace_of("reviews", run.bytes).skip(sum(o.size // o.parts for o in done.objects))
+    return _told(done, run.shards)
 
 
-def _told(done: ShardResult, shards: int, size: int) -> ShardDone:
+def _told(done: ShardResult, shards: int) -> ShardDone:
     rows = sum(o.counts.rows_in for o in done.objects)
     failed = sum(o.state == "failed" for o in done.objects)
     logger.info(
@@ -85,7 +85,7 @@ def _told(done: ShardResult, shards: int, size: int) -> ShardDone:
         rows / max(done.seconds, 1e-9),
         f"; {failed} objects FAILED" if failed else "",
     )
-    return ShardDone(number=done.number, rows=rows, bytes=size, failed=failed)
+    return ShardDone(number=done.number, rows=rows, failed=failed)
 
 
 @functools.lru_cache(maxsize=1)
@@ -131,9 +131,11 @@ class ShardWork:
         left = [b for b in shard.bundles if any(entry not in results for entry in b)]
         wanted = (entry for bundle in left for entry in bundle)
         streams = in_order(self._pool, self._opened, wanted, _REQUESTS)
-        items = (self._items(bundle, streams) for bundle in left)
-        pace = Pace("reviews", sum(entry.bytes for entry in entries))
-        scored = pace.each(scoring.score(items, encoder, engine, window_reviews))
+        pace = pace_of("reviews", sum(entry.bytes for entry in entries))
+        pace.skip(sum(e.bytes for bundle in shard.bundles if bundle not in left for e in bundle))
+        gauge = Gauge(pace)
+        items = (self._items(bundle, streams, gauge) for bundle in left)
+        scored = _gauged(scoring.score(items, encoder, engine, window_reviews), gauge)
         writes: dict[Entry, Future[ObjectResult]] = {}
         for index, entry in enumerate(entry for bundle in left for entry in bundle):
             output = Output(self._run, entry, self._folder / f"{index:06}", engine.label_names)
@@ -142,10 +144,10 @@ class ShardWork:
                 output.discard()
                 continue
             writes[entry] = self._pool.submit(self._commit, output, heads[entry])
-            pace.add(-1, entry.bytes)  # the end of an input was counted as well
             if len(writes) >= _WRITES_WAITING:
                 first = next(iter(writes))
                 results[first] = writes.pop(first).result()
+        gauge.over()
         results |= {entry: write.result() for entry, write in writes.items()}
         return [results[entry] for entry in entries]
 
@@ -172,25 +174,28 @@ class ShardWork:
             return error
 
     def _items(
-        self, bundle: list[Entry], streams: Iterator[IO[bytes] | DataError]
+        self, bundle: list[Entry], streams: Iterator[IO[bytes] | DataError], gauge: Gauge
     ) -> Iterator[Review | End]:
         """Reviews of each object, then its end."""
         for entry, stream in zip(
             bundle, streams, strict=False
         ):  # the streams of later bundles follow
             if isinstance(stream, DataError):
+                gauge.unread(entry.bytes)
                 yield End(stream)
                 continue
             with stream:
-                yield from self._reviews(entry, stream)
+                yield from self._reviews(entry, stream, gauge)
 
-    def _reviews(self, entry: Entry, stream: IO[bytes]) -> Iterator[Review | End]:
+    def _reviews(self, entry: Entry, stream: IO[bytes], gauge: Gauge) -> Iterator[Review | End]:
         uri = self._run.input_uri(entry.key)
         columns = self._run.columns
         try:
             rows = formats.decode(uri, stream, entry.span)
             wanted = [columns.text, *columns.keep] if entry.part == 0 else []
-            for row in formats.with_columns(rows, wanted, uri):
+            checked = formats.with_columns(rows, wanted, uri)
+            share = functools.partial(_share_read, entry, stream)
+            for row in gauge.reading(checked, entry.bytes, share):
                 yield scoring.to_review(row, columns)
         except DataError as error:
             yield End(error)
@@ -216,6 +221,22 @@ class ShardWork:
         )
         output.discard()
         return done
+
+
+def _gauged(
+    items: Iterator[Prediction | Review | End], gauge: Gauge
+) -> Iterator[Prediction | Review | End]:
+    for item in items:
+        if not isinstance(item, End):
+            gauge.passed()
+        yield item
+
+
+def _share_read(entry: Entry, stream: IO[bytes], row: formats.Row) -> float:
+    """What part of an object is read with a row: by rows where their number is known, else by bytes."""
+    if entry.span and entry.span.rows:
+        return (row.number - entry.span.first_row + 1) / entry.span.rows
+    return row.number / row.of if row.of else stream.tell() / entry.size
 
 
 def _range_of(entry: Entry) -> tuple[int, int | None]:

@@ -71,6 +71,11 @@ def result_uri(run: ScoringRun, number: int) -> str:
     return f"{results_prefix(run)}{number:06}.json"
 
 
+def result_number(uri: str) -> int:
+    """Of which shard a result is."""
+    return int(uri.rpartition("/")[2].removesuffix(".json"))
+
+
 def read_result(objects: ExactObjects, run: ScoringRun, number: int) -> ShardResult | None:
     """What became of a shard; None while that is not known."""
     content = objects.store.read_bytes(result_uri(run, number))

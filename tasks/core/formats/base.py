@@ -18,6 +18,7 @@ class Row:
     problem: str = ""
     offset: int = 0  # bytes of the unpacked file before the record; in Parquet, rows before it
     raw: bytes = b""  # as it stands in the file, without its line end; Parquet and too long: none
+    of: int = 0  # records of the whole file, where the format knows
 
 
 @dataclass(slots=True, frozen=True)

@@ -33,7 +33,7 @@ class Parquet:
                 for batch in file.iter_batches(rows, row_groups=[group]):
                     for values, problem in _values(_readable(batch)):
                         number += 1
-                        yield Row(number, values, problem, number - 1)
+                        yield Row(number, values, problem, number - 1, of=file.metadata.num_rows)
 
     def encode(
         self,

@@ -1,0 +1,49 @@
+"""How far a scoring run is whose shards others score: the results that they leave in the store tell."""
+
+import logging
+
+from tasks.connect import exact_objects
+from tasks.core.errors import StoreError
+from tasks.pace import Pace
+from tasks.score_store import read_result, require_run, result_number, results_prefix
+
+logger = logging.getLogger(__name__)
+
+
+class Watch:
+    """Looks for new results, and tells a pace.
+
+    Args:
+        place: of the frozen run.
+        pace: of its bytes.
+    """
+
+    def __init__(self, place: str, pace: Pace) -> None:
+        self._objects = exact_objects()
+        self._run = require_run(self._objects, place)
+        self._pace, self._seen = pace, set[str]()
+        for uri in self._new():  # of a run that was begun before
+            self._count(uri, worked=False)
+
+    def look(self) -> None:
+        """Count what is new. A store that is away stops nobody who only looks on."""
+        try:
+            for uri in self._new():
+                self._count(uri, worked=True)
+        except StoreError as error:
+            logger.warning("Progress is not known: %s", error)
+
+    def _new(self) -> list[str]:
+        found = {item.uri for item in self._objects.store.scan(results_prefix(self._run))}
+        return sorted(found - self._seen)
+
+    def _count(self, uri: str, worked: bool) -> None:
+        self._seen.add(uri)
+        result = read_result(self._objects, self._run, result_number(uri))
+        if result is None:
+            return
+        size = sum(o.size // o.parts for o in result.objects)
+        if worked:
+            self._pace.add(sum(o.counts.rows_in for o in result.objects), size)
+        else:
+            self._pace.skip(size)
