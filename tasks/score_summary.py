@@ -2,15 +2,18 @@
 
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import ValidationError as PydanticError
 
 from tasks import reports
 from tasks.connectors.exact_objects import ExactObjects
+from tasks.connectors.object_store import parse_uri
 from tasks.core.digests import canonical_json
 from tasks.core.score_results import Counts, ScoreSummary
 from tasks.core.scoring_plan import ScoringRun
 from tasks.score_store import INCOMPLETE, SUCCESS
+from tasks.settings import read_settings
 
 
 def publish_summary(
@@ -48,7 +51,9 @@ def summary_text(summary: ScoreSummary, last: ScoreSummary | None) -> str:
     lines = [
         f"# {_headline(summary)}",
         "",
-        f"Predictions: `{summary.root}/`",
+        f"- Predictions: {place_link(summary.root)}",
+        f"- Rejected rows: {place_link(f'{summary.root}/_rejected')}",
+        f"- Records of the run: {place_link(summary.place)}",
         "",
         "| | |",
         "|---|---|",
@@ -71,6 +76,15 @@ def summary_text(summary: ScoreSummary, last: ScoreSummary | None) -> str:
             lines.append(f"| {label} | {share:.1%} | {old} |")
     lines += ["", *(f"- {error}" for error in summary.errors)]
     return "\n".join(lines) + "\n"
+
+
+def place_link(folder: str) -> str:
+    """A folder of the object store as markdown: a link where its pages are known, else its name to copy."""
+    bucket, prefix = parse_uri(f"{folder}/")
+    if not (template := read_settings().store_pages):
+        return f"`{folder}/`"
+    page = template.replace("{bucket}", quote(bucket)).replace("{prefix}", quote(prefix))
+    return f"[{folder}/](<{page}>)"
 
 
 def _headline(summary: ScoreSummary) -> str:

@@ -16,6 +16,7 @@
 | NIGHTSHIFT_SCORING_DEPLOYMENT  |              | deployment whose runs share a scoring run with several workers |
 | NIGHTSHIFT_TASK_RUNNER         | none         | ray or dask: share it there instead (extras of the same names) |
 | NIGHTSHIFT_TASK_RUNNER_ADDRESS |              | of a Ray or Dask cluster; empty: one on this machine |
+| NIGHTSHIFT_STORE_PAGE          |              | page of your store with {bucket} and {prefix} in it; AWS has one |
 | NIGHTSHIFT_TRUSTED_NETWORK     | false        | servers beyond this machine may be used without a password |
 | AWS_ENDPOINT_URL_S3            |              | an S3 server of yours; credentials as boto3 finds them |
 | MLFLOW_TRACKING_URI            |              | an MLflow server of yours |
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     scoring_deployment: str = Field(default="", pattern=r"^([^/]+/[^/]+)?$")
     task_runner: Literal["none", "ray", "dask"] = "none"
     task_runner_address: str = ""
+    store_page: str = Field(default="", pattern=r"^(https?://.*\{bucket\}.*)?$")
     trusted_network: bool = False
     s3_endpoint_url: str | None = Field(
         default=None, validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -80,6 +82,13 @@ class Settings(BaseSettings):
     def aws_variables(self) -> tuple[tuple[str, str], ...]:
         """What boto3 reads of the environment, by which two configurations are told apart. Holds keys."""
         return tuple(sorted(i for i in os.environ.items() if i[0].startswith("AWS_")))
+
+    @property
+    def store_pages(self) -> str:
+        """Template of the page that shows a prefix of the object store; '' where none is known."""
+        if self.store_page or self.s3_endpoint_url or self.embeds_object_store:
+            return self.store_page
+        return "https://s3.console.aws.amazon.com/s3/buckets/{bucket}?prefix={prefix}"
 
     @property
     def embeds_object_store(self) -> bool:

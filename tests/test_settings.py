@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import SettingsError
+from tasks.score_summary import place_link
 from tasks.settings import read_settings
 
 
@@ -35,9 +36,23 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.embeds_object_store and settings.prefect_api_url is None
 
 
+def test_pages_of_the_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A summary links to predictions where somebody can open them, and names them elsewhere."""
+    assert place_link("s3://b/out") == "`s3://b/out/`", "embedded: there is no page"
+    monkeypatch.setenv("AWS_PROFILE", "any")
+    assert "https://s3.console.aws.amazon.com/s3/buckets/b?prefix=a%20b/" in place_link(
+        "s3://b/a b"
+    )
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://localhost:1")
+    assert place_link("s3://b/out") == "`s3://b/out/`"
+    monkeypatch.setenv("NIGHTSHIFT_STORE_PAGE", "https://minio/browser/{bucket}/{prefix}")
+    assert place_link("s3://b/out") == "[s3://b/out/](<https://minio/browser/b/out/>)"
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
+        ("NIGHTSHIFT_STORE_PAGE", "minio"),
         ("NIGHTSHIFT_S3_PORT", "99999"),
         ("NIGHTSHIFT_BUCKET", "My Bucket"),
         ("NIGHTSHIFT_OBJECT_STORE", "s3"),

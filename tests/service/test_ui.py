@@ -25,6 +25,7 @@ pytestmark = [
 ]
 FLOWS = [entry["name"] for entry in definitions()]
 LABELLED = "s3://nightshift/ui/labelled/"
+INBOX = "s3://nightshift/ui/inbox/"
 # The browser part of Prefect's UI asks this host for a configuration before it has read that analytics are off.
 KNOWN_CALLERS = {"sr-client-cfg.amplitude.com"}
 
@@ -183,6 +184,33 @@ def look_at_the_artifacts(ui: Ui, service: Service, run: str) -> None:
     picture = Image.open(io.BytesIO(shown.screenshot()))
     assert len(picture.convert("L").getcolors() or []) > 10 and picture.width > 300
     ui.picture("artifact-confusion")
+
+
+def test_an_analyst_scores_from_the_form(ui: Ui, service: Service) -> None:
+    """After the retraining above: a bar that moves, a summary to read, links to what was written."""
+    for number in range(4):
+        service.store().write_bytes(jsonl(reviews(40, seed=number)), f"{INBOX}{number}.jsonl")
+    service.store().write_bytes(
+        b'{"id": "x", "text": " "}\n' * 2 + jsonl(reviews(98)), f"{INBOX}odd.jsonl"
+    )
+    form = ui.run_form("score")
+    form.fill(INBOX, "Input")
+    form.fill("ui", "Model Name")
+    assert "scheduled to start now" in form.submit()
+    ui.page.get_by_text("View run").click()
+    run = urlparse(ui.page.url).path.rsplit("/", 1)[1]
+    assert service.until(run) == "COMPLETED", service.log(run)[-5:]
+    ui.open(f"runs/flow-run/{run}", "258 rows")
+    ui.picture("run-score")
+    ui.tab("Artifacts")
+    ui.see("reviews done", "256 of 258 reviews in 5 objects scored by ui version 1")
+    ui.picture("run-score-artifacts")
+    question = {"artifacts": {"flow_run_id": {"any_": [run]}}}
+    artifacts: dict[str, Any] = {a["key"]: a for a in service.api("artifacts/filter", question)}
+    assert artifacts["scoring-progress"]["data"] == 100.0
+    ui.open(f"artifacts/artifact/{artifacts['summary']['id']}", "rejected: empty text")
+    ui.see("Predictions", "Rejected rows", "POSITIVE")
+    ui.picture("artifact-score-summary")
 
 
 def test_the_form_refuses_a_number_out_of_bounds(ui: Ui) -> None:
