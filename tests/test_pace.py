@@ -108,7 +108,15 @@ def test_an_input_that_cannot_be_read_counts_as_done():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3540, "59 min"), (12_000, "3 h 20 min"), (3600, "1 h 0 min")]
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (3540, "59 min"),
+        (12_000, "3 h 20 min"),
+        (3600, "1 h 0 min"),
+    ],
 )
 def test_a_duration_is_said_as_people_say_it(seconds, said):
     assert duration(seconds) == said
