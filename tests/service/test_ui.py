@@ -200,10 +200,10 @@ def test_an_analyst_scores_from_the_form(ui: Ui, service: Service) -> None:
     ui.page.get_by_text("View run").click()
     run = urlparse(ui.page.url).path.rsplit("/", 1)[1]
     assert service.until(run) == "COMPLETED", service.log(run)[-5:]
-    ui.open(f"runs/flow-run/{run}", "258 rows")
+    ui.open(f"runs/flow-run/{run}", "260 rows")
     ui.picture("run-score")
     ui.tab("Artifacts")
-    ui.see("reviews done", "256 of 258 reviews in 5 objects scored by ui version 1")
+    ui.see("reviews done", "258 of 260 reviews in 5 objects scored by ui version 1")
     ui.picture("run-score-artifacts")
     question = {"artifacts": {"flow_run_id": {"any_": [run]}}}
     artifacts: dict[str, Any] = {a["key"]: a for a in service.api("artifacts/filter", question)}
