@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,7 +72,8 @@ def _score_as_tasks(params: ScoreShardsParams) -> None:
 def _watched(place: str, size: int, under_way: Sequence[PrefectFuture[Any]]) -> None:
     """Wait for all, and show on the run's page how far they are. Raises what the first raises that failed."""
     pace = Pace("reviews", size, _BAR)
-    watch = Watch(place, pace)
+    watch, looked = Watch(place, pace), time.monotonic()
+    watch.look()
     for waiting in under_way:
         over = False
         while not over:
@@ -79,7 +81,10 @@ def _watched(place: str, size: int, under_way: Sequence[PrefectFuture[Any]]) -> 
                 waiting.result(timeout=_LOOK_SECONDS, raise_on_failure=False)
                 over = True
             except TimeoutError:
+                pass
+            if time.monotonic() - looked >= _LOOK_SECONDS:  # also where many short ones end
                 watch.look()
+                looked = time.monotonic()
     watch.look()
     logger.info(pace.text())
     for waiting in under_way:

@@ -30,7 +30,13 @@ def _client(endpoint_url: str | None, _configured: tuple[tuple[str, str], ...]) 
 
 def exact_objects() -> ExactObjects:
     """The same, for those who may meet others there."""
-    return ExactObjects(object_store())
+    return _exact(object_store())
+
+
+@functools.lru_cache(maxsize=4)
+def _exact(store: ObjectStore) -> ExactObjects:
+    """One for each client: whether a store keeps conditions is tried once."""
+    return ExactObjects(store)
 
 
 def prepared_store() -> PreparedStore:

@@ -92,7 +92,7 @@ def _submitted(client: SyncPrefectClient, deployment: str, params: dict[str, Any
     except ObjectNotFound as error:
         raise ServiceError(
             f"There is no deployment {deployment!r}",
-            "NIGHTSHIFT_TRAINING_DEPLOYMENT",
+            "NIGHTSHIFT_TRAINING_DEPLOYMENT or NIGHTSHIFT_SCORING_DEPLOYMENT",
             "register the deployments: python -m deployments.apply",
         ) from error
 

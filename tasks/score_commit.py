@@ -9,13 +9,21 @@ from typing import Any
 
 from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.exact_reads import FINGERPRINT, Head
-from tasks.core.errors import DataError, OverwrittenError, UnwritableDataError
+from tasks.core.errors import (
+    DataError,
+    NightshiftError,
+    OverwrittenError,
+    StoreError,
+    UnwritableDataError,
+)
 from tasks.core.score_results import Counts, ObjectResult
 from tasks.core.scoring_plan import Entry, ScoringRun
+from tasks.score_store import info
 
 RUN = "run"  # metadata: which run wrote an output
 _CONFIGURATION = "configuration"  # what its content depends on beside the input
 _SOURCE = "source"  # digest of the input's name
+_TRIES = 5  # while runs that are behind write at the same moment
 
 
 def target_uri(run: ScoringRun, entry: Entry) -> str:
@@ -84,8 +92,27 @@ def foreign(run: ScoringRun, entry: Entry, head: Head | None) -> DataError | Non
     )
 
 
-def replaced(run: ScoringRun, entry: Entry, head: Head | None) -> DataError:
+def is_behind(objects: ExactObjects, run: ScoringRun, entry: Entry, head: Head | None) -> bool:
+    """True of predictions of a version of the input that is no longer there, while this run's still is."""
+    if head is None or not is_of_another_version(run, entry, head):
+        return False
+    try:
+        objects.require_unchanged(info(run, entry))
+    except OverwrittenError:
+        return False
+    return True
+
+
+def replaced(
+    objects: ExactObjects, run: ScoringRun, entry: Entry, head: Head | None
+) -> NightshiftError:
     """Says who has written where this run's predictions were, or were to go."""
+    if is_behind(objects, run, entry, head):
+        return StoreError(
+            "A run that began earlier has put predictions of an older version of it in their place",
+            run.output_uri(entry.key),
+            "run again",
+        )
     if head and is_of_another_version(run, entry, head):
         return OverwrittenError(
             "Predictions of another version of it were written meanwhile",
@@ -133,8 +160,16 @@ def commit(
             objects.write(rejected, place, mark, there)
     place = target_uri(run, entry)
     etag = objects.write(output, place, mark, before)
+    for _ in range(_TRIES):
+        if etag is not None or not is_behind(objects, run, entry, there := objects.head(place)):
+            break
+        before = there
+        etag = objects.write(output, place, mark, before)
     if etag is None:
-        return failure(entry, replaced(run, entry, objects.head(place)))
+        there = objects.head(place)
+        if counts.rows_rejected and entry.parts == 1 and not is_made_of(run, entry, there):
+            objects.store.delete(rejected_uri(run, entry))  # no predictions refer to them
+        return failure(entry, replaced(objects, run, entry, there))
     old = before.metadata.get(FINGERPRINT) if before else None
     if old and old != mark[FINGERPRINT]:  # its predictions are gone: nothing refers to its rejects
         objects.store.delete(run.rejected_uri(entry.key, old))

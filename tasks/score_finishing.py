@@ -69,7 +69,8 @@ class Tally:
         self._there = Names(_listed(objects, run))
         self._counts, self.objects = Counts(), 0
         self._states = dict.fromkeys(get_args(State), 0)
-        self._bad: list[ObjectResult] = []
+        self._failed: list[ObjectResult] = []
+        self._changed: list[ObjectResult] = []
         self._good: list[ObjectResult] = []
         self.overwritten: list[str] = []  # keys; whoever verifies the run must know which
 
@@ -84,7 +85,8 @@ class Tally:
         self._states[result.state] += 1
         if result.state == "overwritten":
             self.overwritten.append(result.key)
-        kept = self._good if good else self._bad
+        unfit = self._failed if result.state == "failed" else self._changed
+        kept = self._good if good else unfit
         if len(kept) < _SHOWN:
             kept.append(result)
         return good or not claimed
@@ -100,12 +102,17 @@ class Tally:
                 what = "An output is not in the store, though it was written"
                 return failure(entry, StoreError(what, uri, "run again"))
             if not is_made_of(run, entry, head):
-                return failure(entry, replaced(run, entry, head))
+                return failure(entry, replaced(self._objects, run, entry, head))
         missing = result.counts.rows_rejected and rejected not in self._there
         if missing and self._objects.head(rejected) is None:  # joined just now, it is not listed
             what = "The rejected rows are not in the store, though they were written"
             return failure(entry, StoreError(what, rejected, "run again"))
         return result
+
+    @property
+    def _unfit(self) -> list[ObjectResult]:
+        """Those that failed, before those that the next run scores anyway."""
+        return self._failed + self._changed
 
     def summary(self, seconds: float) -> ScoreSummary:
         """All of it."""
@@ -123,7 +130,7 @@ class Tally:
             counts=self._counts,
             seconds=round(seconds, 2),
             reviews_per_second=round(self._counts.rows_out / max(seconds, 1e-9), 2),
-            errors=[_said(run.input_uri(r.key), r.error) for r in self._bad[:_ERRORS]],
+            errors=[_said(run.input_uri(r.key), r.error) for r in self._unfit[:_ERRORS]],
         )
 
     def table(self) -> list[dict[str, Any]]:
@@ -137,7 +144,7 @@ class Tally:
                 "rejected": r.counts.rows_rejected,
                 "error": r.error,
             }
-            for r in (self._bad + self._good)[:_SHOWN]
+            for r in (self._unfit + self._good)[:_SHOWN]
         ]
 
 

@@ -4,6 +4,7 @@ import logging
 
 from tasks.connect import exact_objects
 from tasks.core.errors import StoreError
+from tasks.core.scoring_plan import ScoringRun
 from tasks.pace import Pace
 from tasks.score_store import read_result, require_run, result_number, results_prefix
 
@@ -19,27 +20,28 @@ class Watch:
     """
 
     def __init__(self, place: str, pace: Pace) -> None:
-        self._objects = exact_objects()
-        self._run = require_run(self._objects, place)
+        self._objects, self._place = exact_objects(), place
+        self._run: ScoringRun | None = None
         self._pace, self._seen = pace, set[str]()
-        for uri in self._new():  # of a run that was begun before
-            self._count(uri, worked=False)
 
     def look(self) -> None:
-        """Count what is new. A store that is away stops nobody who only looks on."""
+        """Count what is new: at first what an earlier run of it has left. A store that is away stops nobody here."""
         try:
-            for uri in self._new():
-                self._count(uri, worked=True)
+            worked = self._run is not None
+            run = self._run or require_run(self._objects, self._place)
+            for uri in self._new(run):
+                self._count(run, uri, worked)
+            self._run = run
         except StoreError as error:
             logger.warning("Progress is not known: %s", error)
 
-    def _new(self) -> list[str]:
-        found = {item.uri for item in self._objects.store.scan(results_prefix(self._run))}
+    def _new(self, run: ScoringRun) -> list[str]:
+        found = {item.uri for item in self._objects.store.scan(results_prefix(run))}
         return sorted(found - self._seen)
 
-    def _count(self, uri: str, worked: bool) -> None:
+    def _count(self, run: ScoringRun, uri: str, worked: bool) -> None:
         self._seen.add(uri)
-        result = read_result(self._objects, self._run, result_number(uri))
+        result = read_result(self._objects, run, result_number(uri))
         if result is None:
             return
         size = sum(o.size // o.parts for o in result.objects)

@@ -114,6 +114,65 @@ def test_a_late_run_spoils_nothing_of_a_newer_one(
     assert run_to_end(place.draft("next")).scored_before == 1
 
 
+def restorer(night: Night, key: str) -> Callable[[], None]:
+    """Takes an output away, and gives what puts it back: as if a slow run had only now written it."""
+    bucket, _, root = night.root.removeprefix("s3://").partition("/")
+    client, name, aside = night.store.client, f"{root}/{key}", f"{root}-aside"
+
+    def copy(source: str, target: str) -> None:
+        client.copy_object(Bucket=bucket, Key=target, CopySource={"Bucket": bucket, "Key": source})
+
+    copy(name, aside)
+    client.delete_object(Bucket=bucket, Key=name)
+    return lambda: copy(aside, name)
+
+
+def test_an_older_version_that_is_written_late_is_written_over(
+    place: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slow run read its input before the newer one listed it, and commits just before that one does."""
+    put(place, "a.jsonl", rows("A", 20, bad_every=5))
+    run_to_end(place.draft("old"))
+    late = restorer(place, "a.jsonl")
+    put(place, "a.jsonl", rows("B", 30, bad_every=3))
+    seen = meanwhile(monkeypatch, "new", late)
+    new = run_to_end(place.draft("new"))
+    assert seen == [None] and new.complete
+    assert (new.scored, new.overwritten) == (1, 0)
+    assert tags(place, "a.jsonl") == ("B", 20, 10) and place.verified("new")
+    rejects = [o.uri for o in place.store.scan(f"{place.root}/_rejected")]
+    assert len(rejects) == 1, "those of the older version belong to no predictions"
+
+
+def test_an_older_version_that_replaces_a_newer_one_is_no_success(place: Night) -> None:
+    put(place, "a.jsonl", rows("A", 20))
+    run_to_end(place.draft("old"))
+    late = restorer(place, "a.jsonl")
+    put(place, "a.jsonl", rows("B", 30))
+    new = begun(place, "new")
+    late()
+    summary = score_finishing.finish_scoring.fn(new.place, 0.0)
+    assert (summary.scored, summary.failed, summary.overwritten) == (0, 1, 0)
+    assert "older version" in summary.errors[0] and not place.verified("new")
+    assert run_to_end(place.draft("new")).complete, "Retry scores it again"
+    assert tags(place, "a.jsonl") == ("B", 30, 0)
+
+
+def test_what_failed_is_named_before_what_was_overwritten(place: Night) -> None:
+    for number in range(25):
+        put(place, f"{number:02}.jsonl", rows("A", 3))
+    put(place, "broken.jsonl.gz", b"\x1f\x8b\x08\x00 not a gzip file")
+
+    planned = plan_scoring.fn(place.draft("night"))
+    for number in range(25):
+        put(place, f"{number:02}.jsonl", rows("B", 4))
+    for number in range(planned.shards):
+        score_shard.fn(planned.place, number, ENGINE)
+    summary = score_finishing.finish_scoring.fn(planned.place, 0.0)
+    assert (summary.failed, summary.overwritten) == (1, 25)
+    assert "broken.jsonl.gz" in summary.errors[0]
+
+
 def test_a_late_join_spoils_nothing_of_a_newer_run(place: Night) -> None:
     put(place, "large.jsonl", rows("A", 2000))
     old = begun(place, "old")
