@@ -12,7 +12,7 @@ from tasks.connectors.object_store import parse_uri
 from tasks.core.digests import canonical_json
 from tasks.core.score_results import Counts, ScoreSummary
 from tasks.core.scoring_plan import ScoringRun
-from tasks.score_store import INCOMPLETE, SUCCESS
+from tasks.score_store import INCOMPLETE, SUCCESS, is_another_under_way
 from tasks.settings import read_settings
 
 
@@ -23,7 +23,8 @@ def publish_summary(
     name, other = (SUCCESS, INCOMPLETE) if summary.complete else (INCOMPLETE, SUCCESS)
     last = _last_summary(objects, run)
     content = canonical_json(summary.model_dump()).encode()
-    for folder in (run.place, run.root):
+    alone = not summary.complete or not is_another_under_way(objects, run)
+    for folder in (run.place, run.root) if alone else (run.place,):
         objects.store.delete(f"{folder}/{other}")
         objects.store.write_bytes(content, f"{folder}/{name}")
     if summary.counts.rows_out:

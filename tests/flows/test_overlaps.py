@@ -173,6 +173,19 @@ def test_what_failed_is_named_before_what_was_overwritten(place: Night) -> None:
     assert "broken.jsonl.gz" in summary.errors[0]
 
 
+def test_the_folder_says_success_only_when_no_run_is_under_way(place: Night) -> None:
+    put(place, "a.jsonl", rows("A", 20))
+    first = begun(place, "first")
+    second = begun(place, "second")
+    put(place, "b.jsonl", rows("A", 20))
+    third = begun(place, "third")
+    for planned, said in ((second, False), (first, False), (third, True)):
+        assert score_finishing.finish_scoring.fn(planned.place, 0.0).complete
+        assert place.store.read_bytes(f"{planned.place}/_SUCCESS") is not None
+        assert (place.store.read_bytes(f"{place.root}/_SUCCESS") is not None) is said
+        assert (place.store.read_bytes(f"{place.root}/_INCOMPLETE") is None) is said
+
+
 def test_a_late_join_spoils_nothing_of_a_newer_run(place: Night) -> None:
     put(place, "large.jsonl", rows("A", 2000))
     old = begun(place, "old")
