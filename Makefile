@@ -74,11 +74,11 @@ deaths: $(READY) ## eleven deaths, each for real: what the user sees, and how lo
 overhead: $(READY) ## from Run to the first training step, and the service beside the bare training call
 	$(BIN)/python -m tests.service.overhead
 
-bench-nights: $(EXTRAS) ## scoring nights: planning a million objects, memory, S3 to S3 beside the engine alone, sharing (an hour)
+bench-nights: $(EXTRAS) ## scoring nights: planning a million objects, memory, S3 to S3 beside the engine alone, sharing (an hour and a half)
 	$(BIN)/python -m tests.bench_nights planning
 	$(BIN)/python -m tests.bench_nights memory
 	$(BIN)/python -m tests.bench_nights speed $(NIGHT_FLAGS)
-	$(BIN)/python -m tests.bench_fan_out
+	$(BIN)/python -m tests.bench_fan_out --seconds 400
 
 NIGHT_FLAGS = $(if $(wildcard $(IMDB)/test-*.parquet),--reviews $(firstword $(wildcard $(IMDB)/test-*.parquet)) --rows 1500)
 

@@ -46,6 +46,16 @@ class Pace:
         self._skipped += done
         self.add(0, done)
 
+    @contextmanager
+    def or_undone(self) -> Generator[None]:
+        """What was added meanwhile is taken back when it ends with an error: it will be done again."""
+        before = self._count, self._done, self._skipped
+        try:
+            yield
+        except BaseException:
+            self._count, self._done, self._skipped = before
+            raise
+
     def text(self) -> str:
         """One line of it."""
         seconds = max(time.monotonic() - self._began, 1e-9)

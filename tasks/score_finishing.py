@@ -155,7 +155,7 @@ def _said(uri: str, error: str) -> str:
 
 def _listed(objects: ExactObjects, run: ScoringRun) -> Iterator[str]:
     """Name and ETag of each output that the store lists; of rejects the name, which tells what they are made of."""
-    rejected, own = f"{run.root}/_rejected/", f"{run.root}/_runs/"
+    rejected, own = f"{run.root}/_rejected/", (f"{run.root}/_runs/", f"{run.root}/_parts/")
     for item in objects.store.scan(run.root):
         if item.uri.startswith(rejected):
             yield item.uri

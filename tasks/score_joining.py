@@ -39,7 +39,8 @@ def whole_results(
         objects: the store.
         run: the frozen run.
         number: of the shard.
-        joined: takes objects whose parts are not needed any more once the run is published.
+        joined: takes objects whose parts are not needed any more once the run is published. Where an object failed
+            its parts stay for whoever tries again, be it another run; shards whose part is gone are scored again then.
     Raises:
         StoreError: a shard has no result.
     """
@@ -47,14 +48,18 @@ def whole_results(
         if entry.parts == 1:
             yield result
         elif entry.part == entry.parts - 1:
-            whole = _joined(objects, run, _parts_of(objects, run, number, entry))
-            if whole.state in ("scored", "found"):
+            parts, first = _parts_of(objects, run, number, entry)
+            whole = _joined(objects, run, parts)
+            if whole.state != "failed":
                 joined.append(entry)
+            elif not all(objects.head(target_uri(run, part)) for part, _ in parts):
+                for shard in range(first, number + 1):
+                    objects.store.delete(result_uri(run, shard))
             yield whole
 
 
 def remove_parts(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
-    """Of an object that was joined."""
+    """Of an object that was joined, or has another content by now."""
     for item in list(objects.store.scan(run.part_uri(entry).rpartition("/")[0] + "/")):
         objects.store.delete(item.uri)
 
@@ -69,13 +74,15 @@ def _results(objects: ExactObjects, run: ScoringRun, number: int) -> list[Part]:
     return list(zip(entries, done.objects, strict=True))
 
 
-def _parts_of(objects: ExactObjects, run: ScoringRun, number: int, last: Entry) -> list[Part]:
-    """All parts of an object, in their order: they stand in the shards up to that of its last one."""
+def _parts_of(
+    objects: ExactObjects, run: ScoringRun, number: int, last: Entry
+) -> tuple[list[Part], int]:
+    """All parts of an object, in their order, and the shard of the first: they end in the shard of its last one."""
     found: list[Part] = []
     while len(found) < last.parts and number >= 0:
         here = [(e, r) for e, r in _results(objects, run, number) if e.key == last.key]
         found, number = here + found, number - 1
-    return found
+    return found, number + 1
 
 
 def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> ObjectResult:
@@ -91,12 +98,10 @@ def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> Ob
     try:
         if error := too_many_rejects(run, entry.key, counts) or foreign(run, entry, before):
             raise error
-        done = is_committed(objects, run, entry, before)
         by_others = run.rescore and before is not None and before.metadata.get(RUN) != run.run
-        gone = not all(objects.head(target_uri(run, part)) for part, _ in parts)
-        if (
-            before and done and (gone or not by_others)
-        ):  # joined before this run died, or by another
+        if by_others and not all(objects.head(target_uri(run, part)) for part, _ in parts):
+            by_others = False  # another run has joined them, which are the same
+        if before and is_committed(objects, run, entry, before) and not by_others:
             return result_of(entry, "scored", counts, etag=before.etag)
         if not is_made_of(run, entry, before):  # else newer predictions may be there, or come
             objects.require_unchanged(info(run, entry))
@@ -110,6 +115,11 @@ def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> Ob
             _join(objects, run.output_uri(entry.key), uris, output)
             return commit(objects, run, entry, counts, output, rejected, before)
     except DataError as error:
+        now = objects.head(target_uri(run, entry))
+        if now and is_committed(
+            objects, run, entry, now
+        ):  # another run was faster, and removes the parts
+            return result_of(entry, "scored", counts, etag=now.etag)
         return failure(entry, error)
 
 

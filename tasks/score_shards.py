@@ -59,7 +59,11 @@ def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
         params = params.model_copy(update={"precision": run.precision})
         started = time.perf_counter()
         classifier, engine = _loaded(run.model, params)  # pyright: ignore[reportArgumentType] - frozen, so hashable
-        with work_folder("scored") as folder, ThreadPoolExecutor(2 * _REQUESTS) as pool:
+        with (
+            pace_of("reviews", run.bytes).or_undone(),  # a step that is tried again counts once
+            work_folder("scored") as folder,
+            ThreadPoolExecutor(2 * _REQUESTS) as pool,
+        ):
             work = ShardWork(objects, run, pool, folder)
             results = work.score(number, classifier.encoder, engine, params.window_reviews)
         done = ShardResult(
@@ -68,7 +72,7 @@ def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
         content = canonical_json(done.model_dump()).encode()
         objects.store.write_bytes(content, result_uri(run, number))
     else:
-        pace_of("reviews", run.bytes).skip(sum(o.size // o.parts for o in done.objects))
+        pace_of("reviews", run.bytes).skip(sum(o.bytes for o in done.objects))
     return _told(done, run.shards)
 
 

@@ -44,7 +44,7 @@ class Watch:
         result = read_result(self._objects, run, result_number(uri))
         if result is None:
             return
-        size = sum(o.size // o.parts for o in result.objects)
+        size = sum(o.bytes for o in result.objects)
         if worked:
             self._pace.add(sum(o.counts.rows_in for o in result.objects), size)
         else:

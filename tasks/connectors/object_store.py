@@ -29,6 +29,9 @@ from tasks.core.errors import (
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 60.0  # without a byte: then the store is taken for away
+
 
 @dataclass(slots=True, frozen=True, order=True)
 class ObjectInfo:
@@ -72,8 +75,8 @@ class ObjectStore:
     ) -> None:
         self.endpoint_url = endpoint_url
         config = Config(
-            connect_timeout=5,
-            read_timeout=60,
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
             retries={"total_max_attempts": 8, "mode": "standard"},
             max_pool_connections=32,
             # servers other than AWS may refuse checksum trailers

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks.core.records import Record
+from tasks.core.scoring_plan import share_of_bytes
 
 State = Literal["scored", "found", "overwritten", "failed"]
 _LONGEST_VALUE = 256  # bytes of metadata that every store keeps
@@ -76,6 +77,11 @@ class ObjectResult(Record):
     output_etag: str = Field(
         default="", description="Of the output, by which a listing shows that it is still there."
     )
+
+    @property
+    def bytes(self) -> int:
+        """Of the input, or of this part of it."""
+        return share_of_bytes(self.size, self.part, self.parts)
 
 
 class ShardResult(Record):

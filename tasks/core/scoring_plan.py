@@ -2,9 +2,11 @@
 
     <output>/model=<name>/version=<n>/<key below the input>          predictions; the object is its own commit record
     .../_rejected/<key>.<fingerprint>.jsonl       its rows that were not scored, written before it
+    .../_parts/<digest>/<i>                       parts of a large object, until they are joined; of whichever run
     .../_runs/<run>/plans/<plan>/shards/<i>.json  what shard i is to score
     .../_runs/<run>/manifest.json                 the run, and which plan counts; written after its shards, once
     .../_runs/<run>/plans/<plan>/results/<i>.json what became of shard i
+    .../_runs/<run>/overwritten.json              inputs that changed before they were scored; the next run's
     .../_runs/<run>/_SUCCESS                      last, and only if nothing failed; else _INCOMPLETE
 
 The same key always goes to the same place, whoever scores it, so that a run that comes again finds what is done.
@@ -43,6 +45,11 @@ class Columns(Record):
     keep: list[str] = Field(default_factory=list)
 
 
+def share_of_bytes(size: int, part: int, parts: int) -> int:
+    """Bytes of one of several equal parts; the first has what does not come out even."""
+    return size // parts + (size % parts if part == 0 else 0)
+
+
 @dataclass(slots=True, frozen=True)
 class Entry:
     """One input object, or a part of a large one. No pydantic model: a run may have a million of them."""
@@ -56,8 +63,8 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        """What there is to do, more or less."""
-        return self.size // self.parts
+        """What there is to do, more or less; those of all parts make up the object."""
+        return share_of_bytes(self.size, self.part, self.parts)
 
 
 @dataclass(slots=True, frozen=True)
@@ -159,12 +166,12 @@ class ScoringRun(Record):
         )
 
     def part_uri(self, entry: Entry, kind: str = "output") -> str:
-        """Where a part's predictions or rejects wait for the other parts."""
-        name = digest_of({"key": entry.key, "etag": entry.etag})
+        """Where a part's predictions or rejects wait for the other parts, whichever run scores them."""
+        name = digest_of({"fingerprint": self.fingerprint(entry), "parts": entry.parts})
         end = (
             PurePosixPath(self.output_uri(entry.key)).name if kind == "output" else "rejected.jsonl"
         )
-        return f"{self.place}/parts/{name}/{entry.part:05}-{end}"
+        return f"{self.root}/_parts/{name}/{entry.part:05}-{end}"
 
     @cached_property
     def configuration(self) -> str:

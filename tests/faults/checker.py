@@ -30,7 +30,12 @@ class Verdict:
 
 
 def check(
-    client: Any, bucket: str, root: str, versions: dict[str, list[Rows]], done: bool
+    client: Any,
+    bucket: str,
+    root: str,
+    versions: dict[str, list[Rows]],
+    done: bool,
+    failed: bool = False,
 ) -> Verdict:
     """Compare outputs with inputs.
 
@@ -40,12 +45,22 @@ def check(
         root: prefix of the outputs of one model version.
         versions: of each input, by its key below the input prefix; the newest last.
         done: whether every input must be there, in its newest version.
+        failed: whether an object failed, so that nothing may say success.
     """
     verdict = Verdict()
+    success, incomplete = (
+        _document(client, bucket, f"{root}/{name}") for name in ("_SUCCESS", "_INCOMPLETE")
+    )
+    if done and (bool(incomplete), bool(success)) != (failed, not failed):
+        verdict.against("success and failure not told apart", root)
+    owed = set(versions) if success else set[str]()  # said too early, it would be a lie
+    if success:
+        place = success["place"].split("/", 3)[3]
+        owed -= set(_document(client, bucket, f"{place}/overwritten.json") or [])
     for name, versions_of_it in versions.items():
         output = _read(client, bucket, f"{root}/{name}")
         if output is None:
-            if done:
+            if done or name in owed:
                 verdict.against("lost", name, len(versions_of_it[-1]))
             continue
         made_of = client.head_object(Bucket=bucket, Key=f"{root}/{name}")["Metadata"]["fingerprint"]
@@ -85,6 +100,13 @@ def _compare(name: str, rows: Rows, output: Rows, rejected: Rows) -> Verdict:
         if int(row["row"]) in good:
             verdict.against("refused", f"{name} row {row['row']}")
     return verdict
+
+
+def _document(client: Any, bucket: str, key: str) -> Any:
+    try:
+        return json.loads(client.get_object(Bucket=bucket, Key=key)["Body"].read())
+    except client.exceptions.NoSuchKey:
+        return None
 
 
 def _read(client: Any, bucket: str, key: str) -> Rows | None:

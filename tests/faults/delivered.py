@@ -39,7 +39,7 @@ class Delivered:
         """Where predictions go."""
         return self.draft("any").root
 
-    def verdict(self, done: bool) -> Verdict:
+    def verdict(self, done: bool, failed: bool = False) -> Verdict:
         """What was lost, doubled or mixed, by code of its own."""
         bucket, _, root = self.root.removeprefix("s3://").partition("/")
-        return check(self.store.client, bucket, root, self.versions, done)
+        return check(self.store.client, bucket, root, self.versions, done, failed)

@@ -63,6 +63,7 @@ def attempt(night: Night, run: str, scored: Any, die: tuple[int, bool] | None = 
         logging.disable(logging.CRITICAL)
         sys.stderr = sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of its short life
         worker.small_shards()
+        worker.be_impatient()
         worker.use_text_model(_SECONDS_A_REVIEW, scored)
         if die:
             worker.die_at(*die)

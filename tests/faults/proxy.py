@@ -3,7 +3,8 @@
     python -m tests.faults.proxy PORT SEED SHARE
 
 For each request one of: passed on; refused with 503; connection reset before or after the server has done it (a lost
-reply); the answer cut short; a stall. It prints its own port, and what it did at its end.
+reply); the answer cut short; a stall longer than a client waits. Now and then a storm: 503 for everybody, for longer
+than most requests are tried again. It prints its own port, and what it did at its end.
 """
 
 import random
@@ -16,7 +17,8 @@ from collections import Counter
 
 _BUSY = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 FAULTS = ("503", "reset before", "lost reply", "cut short", "stall")
-_STALL_SECONDS = 2.0
+_STALL_SECONDS = 3.0  # clients of `make faults` wait one
+_STORM_EVERY_SECONDS, _STORM_SECONDS = 15.0, 4.0
 did: Counter[str] = Counter()
 
 
@@ -38,6 +40,8 @@ def _serve(client: socket.socket, target: int, rng: random.Random, share: float)
         try:
             while request := _message(client, is_request=True):
                 fault = rng.choice(FAULTS) if rng.random() < share else "passed"
+                if time.monotonic() % _STORM_EVERY_SECONDS < _STORM_SECONDS:
+                    fault = "503 of a storm"
                 did[fault] += 1
                 if not _broken(fault, request, client, server, rng):
                     return
@@ -49,7 +53,7 @@ def _broken(
     fault: str, request: bytes, client: socket.socket, server: socket.socket, rng: random.Random
 ) -> bool:
     """Handle a request; False when the connection is over."""
-    if fault == "503":
+    if fault.startswith("503"):
         client.sendall(_BUSY)
         return False
     if fault == "reset before":

@@ -5,9 +5,10 @@ import os
 import signal
 from typing import Any
 
+from botocore.client import BaseClient
+
 from tasks import score_planning, score_shards
-from tasks.connectors.exact_objects import ExactObjects
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors import exact_objects, object_store
 from tasks.core import scoring_plan
 from tasks.core.records import ModelVersion
 from tasks.core.scoring import EngineParams
@@ -19,6 +20,13 @@ from tests.faults.parts import CharacterEncoder, TextEngine
 
 MODEL = ModelVersion(name="text", version="1", model_digest="0" * 32, run_id="")
 ENGINE = EngineParams(window_reviews=64)
+_WRITES = (
+    "PutObject",
+    "DeleteObject",
+    "CreateMultipartUpload",
+    "UploadPart",
+    "CompleteMultipartUpload",
+)
 
 
 def small_shards() -> None:
@@ -26,6 +34,12 @@ def small_shards() -> None:
     score_planning.SHARD_BYTES = scoring_plan.SHARD_BYTES = 20_000
     scoring_plan.SHARD_OBJECTS = 8
     scoring_plan.BUNDLE_BYTES = 4_000
+    exact_objects.__dict__.update(_ONE_REQUEST_BYTES=10_000)  # in parts: of 16 MB, so one
+
+
+def be_impatient() -> None:
+    """Take the store for away after seconds, so that a stall is one."""
+    object_store.READ_SECONDS = 1.0
 
 
 def use_text_model(seconds_a_review: float = 0.0, counter: Any = None) -> None:
@@ -70,21 +84,17 @@ def run_to_end(run: ScoringRun, params: EngineParams = ENGINE) -> Any:
 
 
 def die_at(call: int, before: bool) -> None:
-    """SIGKILL this process at its n-th write, before the request is sent or after it was answered."""
-    calls = itertools.count(1)  # by several threads, and one within another
+    """SIGKILL this process at its n-th request that writes, before it is sent or after it was answered."""
+    calls = itertools.count(1)  # by several threads
+    request = BaseClient.__dict__["_make_api_call"]
 
-    def deadly(method: Any) -> Any:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            mine = next(calls)
-            if mine == call and before:
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = method(*args, **kwargs)
-            if mine == call:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+    def deadly(self: BaseClient, operation: str, given: Any) -> Any:
+        mine = next(calls) if operation in _WRITES else 0
+        if mine == call and before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = request(self, operation, given)
+        if mine == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
 
-        return wrapped
-
-    ExactObjects.write = deadly(ExactObjects.write)
-    ObjectStore.write_bytes = deadly(ObjectStore.write_bytes)
-    ObjectStore.delete = deadly(ObjectStore.delete)
+    setattr(BaseClient, "_make_api_call", deadly)  # noqa: B010 - every request passes here

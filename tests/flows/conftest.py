@@ -18,9 +18,9 @@ from tests.stores import OtherStore
 class Night(Delivered):
     """Reviews, and questions that tests ask of their predictions."""
 
-    def check(self, done: bool = True) -> None:
+    def check(self, done: bool = True, failed: bool = False) -> None:
         """Nothing lost, doubled or mixed."""
-        verdict = self.verdict(done)
+        verdict = self.verdict(done, failed)
         assert not verdict.counts, verdict.first
 
     def rows(self, name: str) -> list[dict[str, Any]] | None:

@@ -25,7 +25,7 @@ def test_every_row_once_and_large_objects_in_parts(night: Night) -> None:
     assert summary.complete and summary.scored == 12 and summary.failed == 0
     assert summary.counts.rows_in == sum(len(v[-1]) for v in night.versions.values())
     assert json.loads(night.store.read_bytes(f"{night.root}/_SUCCESS") or b"")["failed"] == 0
-    assert not [o for o in night.store.scan(f"{summary.place}/parts/")], (
+    assert not [o for o in night.store.scan(f"{summary.root}/_parts/")], (
         "parts are gone once joined"
     )
     rejects = night.rejects("large.jsonl")
@@ -166,7 +166,7 @@ def test_an_object_of_which_too_much_is_refused_fails_alone(night: Night) -> Non
     assert night.store.read_bytes(f"{night.root}/worse.jsonl") is None
     assert night.store.read_bytes(f"{night.root}/_SUCCESS") is None
     assert night.store.read_bytes(f"{night.root}/_INCOMPLETE")
-    night.check()
+    night.check(failed=True)
 
 
 def test_an_output_that_vanished_is_noticed(night: Night) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks import score_finishing, score_planning
+from tasks import score_finishing, score_joining, score_planning
 from tasks.connect import exact_objects
 from tasks.connectors import exact_objects as module
 from tasks.connectors.exact_objects import ExactObjects
@@ -16,6 +16,7 @@ from tasks.core.errors import ForbiddenDataError
 from tasks.score_planning import plan_scoring
 from tasks.score_proof import verify_run
 from tasks.score_shards import ShardWork, score_shard
+from tasks.score_store import read_result, require_run
 from tests.faults.worker import ENGINE, draft, run_to_end
 from tests.flows.conftest import Night
 
@@ -211,17 +212,62 @@ def test_a_death_between_joining_and_the_summary(
     for planned in (again[1], again[0]):
         assert score_finishing.finish_scoring.fn(planned.place, 0.0).complete
         assert tags(place, "large.jsonl") == ("A", 2000, 0)
-    assert not list(place.store.scan(f"{again[0].place}/parts/"))
+    assert not list(place.store.scan(f"{place.root}/_parts/"))
 
 
 def test_a_part_that_is_gone(place: Night) -> None:
     put(place, "large.jsonl", rows("A", 2000))
     planned = begun(place, "one")
-    place.store.delete(place.store.list(f"{planned.place}/parts/")[1].uri)
+    place.store.delete(place.store.list(f"{place.root}/_parts/")[1].uri)
     summary = score_finishing.finish_scoring.fn(planned.place, 0.0)
     assert not summary.complete and "part of its predictions is gone" in summary.errors[0]
     assert place.rows("large.jsonl") is None
-    assert run_to_end(place.draft("two")).complete and tags(place, "large.jsonl") == ("A", 2000, 0)
+    assert run_to_end(place.draft("one")).complete, "Retry scores that part again"
+    assert tags(place, "large.jsonl") == ("A", 2000, 0) and place.verified("one")
+
+
+def test_parts_of_a_dead_run_are_there_for_the_next(place: Night) -> None:
+    put(place, "large.jsonl", rows("A", 2000, bad_every=9))
+    planned = begun(place, "dead")
+    made = {item.uri: item.etag for item in place.store.list(f"{place.root}/_parts/")}
+    assert planned.shards > 1 and len(made) >= planned.shards
+    again = plan_scoring.fn(place.draft("next"))
+    results = [score_shard.fn(again.place, number, ENGINE) for number in range(again.shards)]
+    assert len(results) == planned.shards
+    run = require_run(exact_objects(), again.place)
+    for number in range(again.shards):
+        done = read_result(exact_objects(), run, number)
+        assert done and {o.state for o in done.objects} == {"found"}
+    assert score_finishing.finish_scoring.fn(again.place, 0.0).complete
+    assert tags(place, "large.jsonl") == ("A", 1777, 223)
+    assert not list(place.store.scan(f"{place.root}/_parts/"))
+
+
+def test_parts_of_a_version_that_is_gone_are_removed(place: Night) -> None:
+    put(place, "large.jsonl", rows("A", 2000))
+    planned = begun(place, "one")
+    put(place, "large.jsonl", rows("B", 30))
+    summary = score_finishing.finish_scoring.fn(planned.place, 0.0)
+    assert (summary.overwritten, summary.failed) == (1, 0)
+    assert not list(place.store.scan(f"{place.root}/_parts/"))
+
+
+def test_a_run_whose_parts_another_takes_while_it_joins(
+    place: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(place, "large.jsonl", rows("A", 2000))
+    one, other = (begun(place, run) for run in ("one", "other"))
+    join = score_joining.__dict__["_join"]
+
+    def overtaken(*given: Any) -> None:
+        monkeypatch.setattr(score_joining, "_join", join)
+        assert score_finishing.finish_scoring.fn(other.place, 0.0).complete
+        join(*given)
+
+    monkeypatch.setattr(score_joining, "_join", overtaken)
+    assert score_finishing.finish_scoring.fn(one.place, 0.0).complete
+    assert tags(place, "large.jsonl") == ("A", 2000, 0)
+    assert place.verified("one") and place.verified("other")
 
 
 def test_two_inputs_with_one_output_prefix(place: Night) -> None:

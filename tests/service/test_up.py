@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,24 @@ def test_a_night_from_reviews_to_predictions(service: Service, tmp_path: Path) -
         "promote/promote", {"model_name": "up", "version": "1", "reason": "a test"}
     )
     assert service.until(back) == "COMPLETED"
+    _a_night_shared_by_the_pool(service)
+
+
+def _a_night_shared_by_the_pool(service: Service) -> None:
+    """Shards are scored by runs of their own, and each object once."""
+    store = service.store()
+    with ThreadPoolExecutor(16) as pool:
+        for number in range(1_100):  # more than a shard holds
+            line = b'{"id": %d, "text": "The plot was grand."}\n' % number
+            pool.submit(store.write_bytes, line, f"s3://nightshift/shared/{number:04}.jsonl")
+    given = {"model_name": "up", "input": "s3://nightshift/shared/", "workers": 2}
+    run = service.press_run("score/score", given)
+    assert service.until(run) == "COMPLETED", service.log(run)[-5:]
+    shares = service.children(run)
+    assert len(shares) == 2 and {s["work_pool_name"] for s in shares} == {"cpu"}
+    assert {s["state_type"] for s in shares} == {"COMPLETED"}
+    outputs = [o.key.rpartition("/")[2] for o in store.scan(PREDICTIONS.rpartition("/")[0])]
+    assert sum(name.endswith(".jsonl") and name[:4].isdigit() for name in outputs) == 1_100
 
 
 def test_the_command_line_uses_the_running_service(service: Service) -> None:
