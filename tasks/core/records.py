@@ -142,6 +142,9 @@ class Interval(Record):
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
+Metrics = dict[str, Interval]
+
+
 class EvaluationSummary(Record):
     """How one model does on one test set."""
 
@@ -149,7 +152,12 @@ class EvaluationSummary(Record):
     label_names: list[str]
     test_digest: str
     rows: int
-    metrics: dict[str, Interval]
+    metrics: Metrics
+    per_class: dict[str, Metrics] = Field(description="Precision and recall of each label.")
+    uncalibrated: Metrics = Field(
+        description="Log-loss and calibration error before the temperature; empty where there is none."
+    )
+    temperature: float
     confusion: list[list[int]] = Field(description="Rows are true classes, columns predicted ones.")
     seconds: float
 
@@ -165,3 +173,29 @@ class ModelVersion(Record):
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
+
+
+class Move(Record):
+    """One move of the alias `champion`: kept in the object store, whatever becomes of the versions."""
+
+    number: int = Field(description="From 1, without gaps: no two moves of a model share one.")
+    model: str
+    kind: str = Field(description="gate, approval, overrule, promote, rollback, or by hand.")
+    from_version: str = Field(description="Champion before; empty where there was none.")
+    to_version: str = Field(description="Champion afterwards; empty where there is none.")
+    who: str
+    why: str
+    when: str = Field(description="ISO 8601, UTC.")
+    flow_run: str
+    evidence: str = Field(description="Where the verdict that it rests on lies, if any.")
+
+
+class ScoringMark(Record):
+    """That a version has been used to score: what retention must not break, and lineage follows forward."""
+
+    model: str
+    version: str
+    root: str = Field(description="Folder of the predictions of this version.")
+    place: str = Field(description="Records of the scoring run.")
+    when: str = Field(description="ISO 8601, UTC.")
+    flow_run: str
