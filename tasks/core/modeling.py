@@ -1,15 +1,15 @@
 """Sequence classifiers as plain Hugging Face folders: checked, loaded, saved.
 
 A folder that Nightshift saves holds what any transformers tool reads (config.json, model.safetensors, tokenizer files)
-and `nightshift.json`, which keeps how texts were tokenized, so that scoring cannot do it differently. Pickles are
-neither read nor written, and code from a model's folder is never run.
+and `nightshift.json`, which keeps how texts were tokenized and the temperature, so that scoring cannot do it
+differently. Pickles are neither read nor written, and code from a model's folder is never run.
 """
 
 import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -47,6 +47,7 @@ class Classifier:
     model: PreTrainedModel
     encoder: Encoder
     label_names: list[str]
+    temperature: float = 1.0  # by which the head's weights were divided: see `with_temperature`
 
     @property
     def pad_id(self) -> int:
@@ -243,6 +244,33 @@ def freeze(model: PreTrainedModel, layers: int) -> None:
         parameter.requires_grad_(False)
 
 
+def with_temperature(classifier: Classifier, temperature: float) -> Classifier:
+    """The same classifier, whose logits are divided by a temperature: it is put into the weights of the head.
+
+    So every tool and every engine that runs the model gives calibrated probabilities and knows nothing of it.
+    The model is changed in place.
+
+    Raises:
+        ModelError: its head is not a linear layer.
+    """
+    model: Any = classifier.model
+    body = {id(module) for module in model.base_model.modules()}
+    classes = len(classifier.label_names)
+    heads = [
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear)
+        and module.out_features == classes
+        and id(module) not in body
+    ]
+    if not heads:
+        raise ModelError("The classification head is not a linear layer", type(model).__name__)
+    with torch.no_grad():
+        for parameter in heads[-1].parameters():
+            parameter.div_(temperature)
+    return replace(classifier, temperature=classifier.temperature * temperature)
+
+
 def save(classifier: Classifier, folder: Path) -> None:
     """Write the classifier so that `load` and any transformers tool can read it: safetensors only."""
     classifier.model.save_pretrained(folder)
@@ -250,6 +278,7 @@ def save(classifier: Classifier, folder: Path) -> None:
     card = {
         "tokenization": classifier.encoder.params.model_dump(),
         "label_names": classifier.label_names,
+        "temperature": classifier.temperature,
     }
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
@@ -264,6 +293,7 @@ def load(folder: Path) -> Classifier:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         params = TokenizationParams.model_validate(card["tokenization"])
         label_names = [str(name) for name in card["label_names"]]
+        temperature = float(card.get("temperature", 1.0))
         model = AutoModelForSequenceClassification.from_pretrained(
             folder,
             use_safetensors=True,
@@ -277,7 +307,8 @@ def load(folder: Path) -> Classifier:
             str(folder),
             "register it through the retrain flow",
         ) from error
-    return Classifier(model.eval(), Encoder(load_tokenizer(folder), params), label_names)
+    encoder = Encoder(load_tokenizer(folder), params)
+    return Classifier(model.eval(), encoder, label_names, temperature)
 
 
 def architecture(folder: Path) -> str:

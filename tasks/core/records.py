@@ -127,6 +127,8 @@ class TrainingSummary(Record):
     precision: str
     device: str
     final_train_loss: float
+    temperature: float = Field(description="Fitted on the validation reviews.")
+    validation_rows: int
     validation: dict[str, float] = Field(description="Metrics of the kept checkpoint.")
     mlflow_run_id: str
 

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from tasks.core import modeling
+from tasks.core.calibration import fit_temperature
 from tasks.core.errors import NightshiftError, SettingsError
 from tasks.core.forms import Form
 from tasks.core.modeling import Classifier, Device, Precision
@@ -272,6 +273,7 @@ def _trained(
     kept = state.best_global_step or state.global_step
     best = next(e for e in evaluated_epochs(state.log_history) if e["step"] == kept)
     epochs = float(state.epoch or 0)
+    temperature, validation_rows = _temperature(trainer)
     facts: dict[str, Any] = {
         "steps": state.global_step,
         "epochs_run": round(epochs, 3),
@@ -281,8 +283,19 @@ def _trained(
         "precision": precision,
         "device": trainer.args.device.type,
         "final_train_loss": float(loss),
+        "temperature": temperature,
+        "validation_rows": validation_rows,
     }
     model: Any = classifier.model
     model = model.to(torch.device("cpu")).eval()
     validation = {"loss": float(best["eval_loss"]), "accuracy": float(best["eval_accuracy"])}
-    return Trained(Classifier(model, classifier.encoder, classifier.label_names), facts, validation)
+    kept_model = Classifier(model, classifier.encoder, classifier.label_names)
+    return Trained(modeling.with_temperature(kept_model, temperature), facts, validation)
+
+
+def _temperature(trainer: Trainer) -> tuple[float, int]:
+    """Fitted on the validation reviews with the weights that are kept; and how many they are."""
+    trainer.compute_metrics = None
+    predicted: Any = trainer.predict(trainer.eval_dataset)  # type: ignore[arg-type]
+    labels = np.asarray(predicted.label_ids, dtype=np.int64)
+    return fit_temperature(np.asarray(predicted.predictions), labels), len(labels)
