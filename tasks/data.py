@@ -19,9 +19,9 @@ from tasks.steps import fetched, reuse_or_make, step
 logger = logging.getLogger(__name__)
 
 # Raised when the code of a step changes what it makes, so that nothing made by the old code is reused.
-LOAD_VERSION = 2
-VALIDATE_VERSION = 2
-SPLIT_VERSION = 3
+LOAD_VERSION = 3
+VALIDATE_VERSION = 3
+SPLIT_VERSION = 4
 _EXAMPLES = 5
 
 
@@ -42,7 +42,7 @@ def load_reviews(params: SourceParams) -> Reference[LoadedSummary]:
         "version": LOAD_VERSION,
         "sources": {split: source.identity() for split, source in sources.items()},
         "test_apart": bool(params.test_location),
-        "columns": [params.text_column, params.label_column],
+        "columns": [params.text_column, params.label_column, *params.slice_columns],
     }
     return reuse_or_make(
         "loaded", inputs, LoadedSummary, lambda folder: _load(sources, params, folder)

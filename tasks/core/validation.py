@@ -63,6 +63,7 @@ class RawReview:
     text: str | None
     label: str | None
     where: str  # "file row 17"
+    extras: tuple[str, ...] = ()  # values of data.source.slice_columns
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,6 +73,7 @@ class LabelledReview:
     text: str
     label: int
     where: str
+    extras: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _usable(
         elif row.label not in ids:
             dropped["unknown label"].append(f"{row.label[:40]!r} in {row.where}")
         else:
-            kept.append(LabelledReview(row.text, ids[row.label], row.where))
+            kept.append(LabelledReview(row.text, ids[row.label], row.where, row.extras))
     allowed = params.max_unusable_share * (len(rows) + unreadable)
     findings = [_unusable(split, rule, where, allowed, ids) for rule, where in dropped.items()]
     if unreadable:

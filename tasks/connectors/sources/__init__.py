@@ -43,6 +43,12 @@ class SourceParams(Form):
         description="The classes in order of their ids, as in [NEGATIVE, POSITIVE]. Empty: as the source says, "
         "else the distinct labels in sorted order.",
     )
+    slice_columns: list[str] = Field(
+        default=[],
+        max_length=20,
+        description="Further columns (language, product, shop) by which the test set is cut into slices: a model that "
+        "is worse on one of them is found out.",
+    )
     hub_configuration: str | None = Field(
         default=None, description="Configuration of a hub data set, where it has several."
     )
@@ -59,7 +65,7 @@ def open_source(
 ) -> Source:
     """The source a location names. Raises MissingDataError where nothing is there, StoreError where S3 refuses."""
     location = params.location if which == "location" else params.test_location or ""
-    columns = SourceColumns(params.text_column, params.label_column)
+    columns = SourceColumns(params.text_column, params.label_column, tuple(params.slice_columns))
     if location == SAMPLE:
         return LocalFiles(Path(__file__).parents[2] / "sample", columns, name=SAMPLE)
     if location.startswith("s3://"):

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from tasks.core.validation import RawReview
 
+_LONGEST_EXTRA = 200  # characters; what is longer names no group of reviews
+
 
 @dataclass(frozen=True)
 class SourceColumns:
@@ -13,6 +15,17 @@ class SourceColumns:
 
     text: str
     label: str
+    extras: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> list[str]:
+        """Every column that must be there."""
+        return [self.text, self.label, *self.extras]
+
+
+def extra(value: Any) -> str:
+    """A value by which reviews are told apart, as text; missing ones are empty."""
+    return "" if value is None else str(value)[:_LONGEST_EXTRA]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.sources.base import SourceColumns, Unreadable
+from tasks.connectors.sources.base import SourceColumns, Unreadable, extra
 from tasks.core import formats
 from tasks.core.digests import file_digest
 from tasks.core.errors import MissingDataError, UnreadableDataError
@@ -71,9 +71,8 @@ class _Files(ABC):
         self, file: str, where: str, stream: IO[bytes]
     ) -> Iterator[RawReview | Unreadable]:
         short = PurePosixPath(file).name
-        wanted = [self._columns.text, self._columns.label]
         try:
-            for row in formats.with_columns(formats.decode(file, stream), wanted, where):
+            for row in formats.with_columns(formats.decode(file, stream), self._columns.all, where):
                 if row.values is None:
                     yield Unreadable(f"{short} row {row.number}", row.problem)
                     continue
@@ -82,6 +81,7 @@ class _Files(ABC):
                     text if isinstance(text, str) else None,
                     canonical_label(formats.lookup(row.values, self._columns.label)),
                     f"{short} row {row.number}",
+                    tuple(extra(formats.lookup(row.values, n)) for n in self._columns.extras),
                 )
         except UnreadableDataError as error:
             raise UnreadableDataError(error.what, where, error.fix) from error

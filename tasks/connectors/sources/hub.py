@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from tasks.connectors.sources.base import SourceColumns, Unreadable
+from tasks.connectors.sources.base import SourceColumns, Unreadable, extra
 from tasks.core import formats
 from tasks.core.errors import MissingDataError, UnreadableDataError, disk_full, is_disk_full
 from tasks.core.labels import canonical_label
@@ -89,8 +89,7 @@ class HubDataset:
         self._label_names = names or self._label_names
         if names and self._wanted_names and set(names) != set(self._wanted_names):
             names = None  # the user's names stand for the ids
-        wanted = [self._columns.text, self._columns.label]
-        formats.require_columns(data.column_names, wanted, f"{self.name} {split}")
+        formats.require_columns(data.column_names, self._columns.all, f"{self.name} {split}")
         for number, values in enumerate(data, start=1):
             text, label = values[self._columns.text], values[self._columns.label]
             if names and isinstance(label, int) and 0 <= label < len(names):
@@ -99,6 +98,7 @@ class HubDataset:
                 text if isinstance(text, str) else None,
                 canonical_label(label),
                 f"{split} row {number}",
+                tuple(extra(values[name]) for name in self._columns.extras),
             )
 
 
