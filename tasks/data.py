@@ -11,7 +11,13 @@ from tasks.connectors.sources.base import Unreadable
 from tasks.core import splitting, tables, validation
 from tasks.core.digests import digest_of, file_digest
 from tasks.core.errors import MissingDataError
-from tasks.core.records import LoadedSummary, Reference, SplitSummary, ValidatedSummary
+from tasks.core.records import (
+    HeldOutSummary,
+    LoadedSummary,
+    Reference,
+    SplitSummary,
+    ValidatedSummary,
+)
 from tasks.core.splitting import SplitParams
 from tasks.core.validation import RawReview, ValidationParams
 from tasks.steps import fetched, reuse_or_make, step
@@ -21,7 +27,7 @@ logger = logging.getLogger(__name__)
 # Raised when the code of a step changes what it makes, so that nothing made by the old code is reused.
 LOAD_VERSION = 3
 VALIDATE_VERSION = 3
-SPLIT_VERSION = 4
+SPLIT_VERSION = 5
 _EXAMPLES = 5
 
 
@@ -138,26 +144,37 @@ def validate_reviews(
 
 @step
 def split_reviews(
-    validated: Reference[ValidatedSummary], params: SplitParams
+    validated: Reference[ValidatedSummary],
+    held_out: Reference[HeldOutSummary],
+    slice_columns: list[str],
+    params: SplitParams,
 ) -> Reference[SplitSummary]:
-    """Draw train, validation and test: seeded, shuffled, stratified.
+    """Draw train and validation beside the test set that is held out: seeded, shuffled, stratified.
 
     Raises:
         ValidationError: so few rows that a split lacks a class.
     """
-    inputs = {"version": SPLIT_VERSION, "validated": validated.digest, "split": params.model_dump()}
     names = validated.summary.label_names
+    inputs = {
+        "version": SPLIT_VERSION,
+        "validated": validated.digest,
+        "held_out": held_out.digest,
+        "slice_columns": slice_columns,
+        "split": params.model_dump(exclude={"new_test_set"}),
+    }
 
     def make(folder: Path) -> SplitSummary:
-        with fetched(validated.uri) as source:
+        with fetched(validated.uri) as source, fetched(held_out.uri) as apart:
             splits = {
-                s: tables.read_labelled(source / f"{s}.parquet") for s in validated.summary.rows
+                "train": tables.read_labelled(source / "train.parquet"),
+                "test": tables.read_labelled(apart / "test.parquet"),
             }
         made = splitting.split(splits, validated.summary.source_rows, params)
         for name, rows in made.items():
             tables.write_reviews(folder / f"{name}.parquet", rows)
         return SplitSummary(
             label_names=names,
+            slice_columns=slice_columns,
             rows={name: len(rows) for name, rows in made.items()},
             class_rows=validation.class_rows(made, names),
             train_digest=digest_of(

@@ -79,10 +79,19 @@ class ValidatedSummary(Record):
     findings: list[Finding]
 
 
-class SplitSummary(Record):
-    """train, validation and test, one Parquet file each (columns: text, label, row)."""
+class HeldOutSummary(Record):
+    """The test set of a model and a source, one Parquet file (columns: text, label, row, extras)."""
 
     label_names: list[str]
+    rows: int
+    drawn: bool = Field(description="From the training reviews; else it is the source's own.")
+
+
+class SplitSummary(Record):
+    """train, validation and test, one Parquet file each (columns: text, label, row, extras)."""
+
+    label_names: list[str]
+    slice_columns: list[str] = Field(description="Names of the extras.")
     rows: dict[str, int]
     class_rows: dict[str, dict[str, int]]
     train_digest: str = Field(

@@ -39,7 +39,13 @@ class SplitParams(Form):
         default=0.2,
         ge=0.05,
         le=0.5,
-        description="Share kept apart for the test, where the source has no test split.",
+        description="Share kept apart for the test, where the source has no test split. It is drawn once for a model "
+        "and a source, and stays the test set of every later retraining.",
+    )
+    new_test_set: bool = Field(
+        default=False,
+        description="Draw the test set anew, where the source has none of its own; champion and new model are then "
+        "both judged on it. Off: the one that was drawn first stays.",
     )
     seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Of the shuffle.")
 
@@ -52,17 +58,17 @@ def split(
     """Rows of train, validation and test; disjoint.
 
     Args:
-        splits: "train", and "test" where there is one.
+        splits: "train" and "test"; train rows whose text is also in test are left out.
         source_rows: rows the source has of each class, for each split. Samples are drawn in these proportions, so
             that 1,000 reviews of IMDb are 500 of each class although some of its reviews were duplicates.
         params: sizes and seed.
     Raises:
         ValidationError: so few rows that a split lacks a class.
     """
-    pool, test = list(splits["train"]), list(splits.get("test", ()))
+    test = list(splits["test"])
+    tested = {matching_form(row.text) for row in test}
+    pool = [row for row in splits["train"] if matching_form(row.text) not in tested]
     proportions = {name: np.array(rows, dtype=np.int64) for name, rows in source_rows.items()}
-    if not test:
-        test, pool = _held_out(pool, params.test_fraction, params.seed)
     if params.limit_test_rows and params.limit_test_rows < len(test):
         of_test = proportions.get("test", proportions["train"])
         (test,) = _sampled(test, [params.limit_test_rows], params.seed, of_test)
@@ -87,18 +93,18 @@ def split(
     return made
 
 
-def _held_out(rows: Reviews, fraction: float, seed: int) -> tuple[Reviews, Reviews]:
-    """A stratified share of the rows, and the others.
+def held_out(rows: Sequence[LabelledReview], fraction: float, seed: int) -> Reviews:
+    """A stratified share of the rows, for a test set.
 
-    Rows are chosen by a digest of their text, so that a review that was tested on stays in the test set when the data
-    grows: else a champion would be judged on what it was trained on.
+    Rows are chosen by a digest of their text, so that most of those that were tested on are drawn again from data that
+    has grown: else a champion would be judged on what it was trained on.
     """
     held: set[int] = set()
     for label in {row.label for row in rows}:
         indices = [index for index, row in enumerate(rows) if row.label == label]
         indices.sort(key=lambda i: digest_of({"seed": seed, "text": matching_form(rows[i].text)}))
         held.update(indices[: round(len(indices) * fraction)])
-    return [rows[i] for i in sorted(held)], [r for i, r in enumerate(rows) if i not in held]
+    return [rows[i] for i in sorted(held)]
 
 
 def _sampled(

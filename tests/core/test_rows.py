@@ -9,7 +9,7 @@ from tasks.core import batching
 from tasks.core.errors import ValidationError
 from tasks.core.labels import canonical_label, discover_names, label_ids
 from tasks.core.sampling import quotas, stratified_split
-from tasks.core.splitting import SplitParams, split
+from tasks.core.splitting import SplitParams, held_out, split
 from tasks.core.texts import is_blank, matching_form, without_markup
 from tasks.core.validation import LabelledReview
 
@@ -113,25 +113,33 @@ def test_a_thousand_of_a_sorted_set_hold_five_hundred_of_each() -> None:
 
 def test_a_test_set_is_split_off_where_there_is_none() -> None:
     rows = [LabelledReview(str(i), i % 2, "") for i in range(100)]
-    made = split({"train": rows}, {"train": [50, 50]}, SplitParams())
+    test = held_out(rows, 0.2, 42)
+    made = split({"train": rows, "test": test}, {"train": [50, 50]}, SplitParams())
     assert {name: len(r) for name, r in made.items()} == {"train": 72, "validation": 8, "test": 20}
     assert len({r.text for part in made.values() for r in part}) == 100
 
 
 def test_a_test_review_stays_one_when_the_data_grows() -> None:
     rows = [LabelledReview(f"review {i}", i % 2, "") for i in range(2000)]
-    small = split({"train": rows[:1000]}, {"train": [500, 500]}, SplitParams())
-    large = split({"train": rows}, {"train": [1000, 1000]}, SplitParams())
-    tested = {r.text for r in small["test"]}
-    assert len(tested) == 200 and len(large["test"]) == 400
-    trained = {r.text for r in large["train"] + large["validation"]}
-    assert len(tested & trained) < 20  # only those near the edge; a new draw would take 160
+    tested = {r.text for r in held_out(rows[:1000], 0.2, 42)}
+    later = {r.text for r in held_out(rows, 0.2, 42)}
+    assert len(tested) == 200 and len(later) == 400
+    assert len(tested - later) < 20  # only those near the edge; a new draw would lose 160
+
+
+def test_a_test_set_that_is_kept_is_not_trained_on() -> None:
+    rows = [LabelledReview(f"review {i}", i % 2, "") for i in range(500)]
+    kept = [LabelledReview(f"Review  {i}<br />", i % 2, "") for i in range(100)]
+    made = split({"train": rows, "test": kept}, {"train": [250, 250]}, SplitParams())
+    assert made["test"] == kept
+    trained = {r.text for r in made["train"] + made["validation"]}
+    assert trained == {f"review {i}" for i in range(100, 500)}
 
 
 def test_a_split_without_a_class_is_refused() -> None:
     rows = [LabelledReview(str(i), 0, "") for i in range(50)] + [LabelledReview("x", 1, "")]
     with pytest.raises(ValidationError, match=r"rows of 1 classes, of 2"):
-        split({"train": rows}, {"train": [50, 1]}, SplitParams())
+        split({"train": rows, "test": held_out(rows, 0.2, 1)}, {"train": [50, 1]}, SplitParams())
 
 
 @given(st.lists(st.integers(0, 600), max_size=300), st.integers(1, 4096), st.integers(1, 64))

@@ -1,0 +1,52 @@
+"""What a training needs, from the source to tokens: the first half of `retrain` and of `tune`.
+
+check -> base model -> load -> validate -> hold out the test set -> split -> inspect -> tokenize
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from flows.parameters import RetrainParams
+from tasks.core.records import (
+    BaseModelSummary,
+    HeldOutSummary,
+    LoadedSummary,
+    Reference,
+    SplitSummary,
+    TokensSummary,
+    ValidatedSummary,
+)
+from tasks.data import load_reviews, split_reviews, validate_reviews
+from tasks.held_out import hold_out_test
+from tasks.preflight import check_services
+from tasks.tokens import prepare_base_model, tokenize_reviews
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """References to what was prepared, in the order in which it was."""
+
+    base: Reference[BaseModelSummary]
+    loaded: Reference[LoadedSummary]
+    validated: Reference[ValidatedSummary]
+    held_out: Reference[HeldOutSummary]
+    split: Reference[SplitSummary]
+    tokens: Reference[TokensSummary]
+
+    @property
+    def steps(self) -> list[Reference[Any]]:
+        """All of them."""
+        return [self.base, self.loaded, self.validated, self.held_out, self.split, self.tokens]
+
+
+def prepare(params: RetrainParams) -> Prepared:
+    """Check that the services answer, then prepare what is not there yet."""
+    check_services(params.training.device, trains=True)
+    source, rules = params.data.source, params.data
+    base = prepare_base_model(params.training, params.tokenization)
+    loaded = load_reviews(source)
+    validated = validate_reviews(loaded, source.label_names, rules.validation)
+    held_out = hold_out_test(validated, source, rules.split, params.registration.model_name)
+    split = split_reviews(validated, held_out, source.slice_columns, rules.split)
+    tokens = tokenize_reviews(split, base, params.tokenization)
+    return Prepared(base, loaded, validated, held_out, split, tokens)

@@ -1,0 +1,101 @@
+"""The test set, frozen: one for each model and source, so that champion and candidate are judged on the same reviews.
+
+A source with a test split of its own brings it. From any other a share is drawn once, by the first retraining of a
+model, and kept: s3://<bucket>/registry/<model>/test-sets/<source>.json names it. What arrives later is trained on.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError as PydanticError
+
+from tasks.connect import object_store, prepared_store
+from tasks.connectors.sources import SourceParams
+from tasks.core import splitting, tables
+from tasks.core.digests import digest_of
+from tasks.core.errors import MissingDataError, StoreError
+from tasks.core.records import HeldOutSummary, Record, Reference, ValidatedSummary
+from tasks.core.splitting import SplitParams
+from tasks.settings import read_settings
+from tasks.steps import fetched, reuse_or_make, step
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT_VERSION = 1
+
+
+class _Frozen(Record):
+    """Which test set a model and a source have."""
+
+    source: str
+    uri: str
+
+
+@step
+def hold_out_test(
+    validated: Reference[ValidatedSummary],
+    source: SourceParams,
+    params: SplitParams,
+    model_name: str,
+) -> Reference[HeldOutSummary]:
+    """The test set of this model and source: the source's own, the one that was drawn first, or one drawn now."""
+    if "test" in validated.summary.rows:
+        return _made(validated, params, drawn=False)
+    pointer = _pointer(source, model_name)
+    frozen = None if params.new_test_set else _frozen(pointer)
+    if frozen and frozen.summary.label_names == validated.summary.label_names:
+        logger.info(
+            "test-set: %s reviews that were drawn by an earlier run <- %s",
+            f"{frozen.summary.rows:,}",
+            frozen.uri,
+        )
+        return frozen
+    if frozen:
+        logger.warning("test-set: drawn anew, because the labels are other ones")
+    made = _made(validated, params, drawn=True)
+    record = _Frozen(source=source.location, uri=made.uri)
+    object_store().write_bytes(record.model_dump_json().encode(), pointer)
+    return made
+
+
+def _pointer(source: SourceParams, model_name: str) -> str:
+    """Where it is written down; the columns by which it is cut belong to it."""
+    identity = source.model_dump(include={"location", "text_column", "label_column"})
+    name = digest_of(identity | {"slice_columns": source.slice_columns})
+    return f"s3://{read_settings().bucket}/registry/{model_name}/test-sets/{name}.json"
+
+
+def _frozen(pointer: str) -> Reference[HeldOutSummary] | None:
+    content = object_store().read_bytes(pointer)
+    if content is None:
+        return None
+    try:
+        uri = _Frozen.model_validate_json(content).uri
+        return prepared_store().reference(uri, HeldOutSummary)
+    except (PydanticError, MissingDataError, StoreError) as error:
+        logger.warning(
+            "test-set: the one that was drawn first cannot be read, and another is drawn: %s", error
+        )
+        return None
+
+
+def _made(
+    validated: Reference[ValidatedSummary], params: SplitParams, drawn: bool
+) -> Reference[HeldOutSummary]:
+    inputs: dict[str, Any] = {"version": HELD_OUT_VERSION, "validated": validated.digest}
+    if drawn:
+        inputs |= params.model_dump(include={"test_fraction", "seed"})
+
+    def make(folder: Path) -> HeldOutSummary:
+        name = "train" if drawn else "test"
+        with fetched(validated.uri, f"{name}.parquet") as rows:
+            reviews = tables.read_labelled(rows / f"{name}.parquet")
+        if drawn:
+            reviews = splitting.held_out(reviews, params.test_fraction, params.seed)
+        tables.write_reviews(folder / "test.parquet", reviews)
+        return HeldOutSummary(
+            label_names=validated.summary.label_names, rows=len(reviews), drawn=drawn
+        )
+
+    return reuse_or_make("test-set", inputs, HeldOutSummary, make)
