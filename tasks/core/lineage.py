@@ -170,7 +170,7 @@ def tree(graph: Graph, start: str, direction: Direction, most: int = 5) -> list[
 
 
 def table(graph: Graph, start: str, most: int = 200) -> list[dict[str, str]]:
-    """Both sides of a node as rows of a table, for a page: the farthest upstream first, the farthest downstream last."""
+    """Both sides of a node as rows of a table, for a page: from the farthest upstream to the farthest downstream."""
     before, after = list(graph.upstream(start))[::-1], list(graph.downstream(start))
     sides = (("upstream", before[-most:]), ("start", [start]), ("downstream", after[:most]))
     return [

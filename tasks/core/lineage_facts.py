@@ -1,0 +1,208 @@
+"""What a prepared folder's manifest tells of it, in words, for every kind of folder and every age of record.
+
+Only what is named here is taken from a manifest: summaries of some kinds hold texts of reviews, which must not reach a
+page or a log. Of kinds unknown here, numbers are shown and nothing else.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tasks.core.records import Manifest
+
+Facts = dict[str, str]
+_OBJECTS = 3  # of a source that are named
+_SHORT = 12
+
+
+def facts_of(manifest: Manifest) -> tuple[str, Facts]:
+    """The facts that matter most as one phrase, and all of them by name; what an old record lacks is left out."""
+    try:
+        told = _TOLD.get(manifest.kind, _numbers)(manifest.inputs, manifest.summary)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        # Written by a version of the code whose fields had other forms: the folder is there all the same.
+        told = {"record": "of another form than this version reads"}
+    facts = {name: text for name, text in told.items() if text}
+    brief = ", ".join(facts[name] for name in _BRIEF.get(manifest.kind, ()) if name in facts)
+    return brief or "; ".join(f"{k} {v}" for k, v in list(facts.items())[:4]), facts
+
+
+def names_of(manifest: Manifest) -> list[str]:
+    """Other names it is known by: the run that trained it."""
+    return [run] if (run := str(manifest.summary.get("mlflow_run_id", ""))) else []
+
+
+def inputs_of(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every text among a manifest's inputs, with the name it stands under."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from inputs_of(inner, str(key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from inputs_of(inner, name)
+
+
+def objects_of(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Files or objects of the source of a loaded folder, and the digest or ETag of each."""
+    found: dict[str, str] = {}
+    for identity in dict(inputs.get("sources") or {}).values():
+        for name, version in dict(identity.get("objects") or {}).items():
+            found[name] = f"ETag {version[1]}"
+        for name, digest in dict(identity.get("files") or {}).items():
+            found[name] = f"sha256 {digest}"
+        if "hub" in identity:
+            found[str(identity["hub"])] = f"commit {identity.get('commit', '')}"
+    return found
+
+
+def figures(metrics: Any) -> Facts:
+    """Figures with their intervals, by name."""
+    return {str(k): _figure(v) for k, v in dict(metrics or {}).items() if _figure(v)}
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, Mapping) and {"value", "low", "high"} <= value.keys():
+        return f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _rows(rows: Any) -> str:
+    return ", ".join(f"{split} {count:,} rows" for split, count in dict(rows or {}).items())
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _loaded(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    objects = objects_of(inputs)
+    named = [f"{name} ({version})" for name, version in list(objects.items())[:_OBJECTS]]
+    more = [f"and {len(objects) - _OBJECTS:,} more"] if len(objects) > _OBJECTS else []
+    return {
+        "source": _text(summary.get("source")),
+        "rows": _rows(summary.get("rows")),
+        "rows that could not be decoded": _rows(summary.get("unreadable")),
+        "made of": ", ".join(named + more),
+    }
+
+
+def _validated(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    found = [f"{f.get('rule')} in {f.get('split')} ({f.get('count')})" for f in _findings(summary)]
+    return {
+        "rows": _rows(summary.get("rows")),
+        "labels": ", ".join(map(str, summary.get("label_names") or [])),
+        "findings": ", ".join(found) or "none",
+    }
+
+
+def _findings(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(summary.get("findings") or [])
+
+
+def _split(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    return {
+        "rows": _rows(summary.get("rows")),
+        "seed": _text(dict(inputs.get("split") or {}).get("seed")),
+        "train digest": _text(summary.get("train_digest")),
+        "test digest": _text(summary.get("test_digest")),
+    }
+
+
+def _tokens(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    counted = dict(summary.get("tokens") or {})
+    return {
+        "rows": _rows(summary.get("rows")),
+        "tokens": ", ".join(f"{split} {count:,} tokens" for split, count in counted.items()),
+        "reviews cut": _rows(summary.get("truncated_rows")),
+        "longest": f"{summary.get('max_length_tokens')} tokens",
+        "tokenizers": _text(inputs.get("tokenizers")),
+    }
+
+
+def _base_model(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    parameters = summary.get("parameters")
+    return {
+        "name": _text(summary.get("name")),
+        "revision": _text(summary.get("revision")),
+        "architecture": _text(summary.get("architecture")),
+        "parameters": f"{parameters:,} parameters" if isinstance(parameters, int) else "",
+    }
+
+
+def _model(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    training = dict(inputs.get("training") or {})
+    chosen = {key: value for key, value in training.items() if key not in ("seed", "base_model")}
+    rows = summary.get("train_rows")
+    return {
+        "base model": _text(summary.get("base_model")),
+        "rows": f"trained on {rows:,} rows" if isinstance(rows, int) else "",
+        "seed": f"seed {training['seed']}" if "seed" in training else "",
+        "training parameters": ", ".join(f"{k} {v}" for k, v in chosen.items()),
+        "steps": _text(summary.get("steps")),
+        "best epoch": _text(summary.get("best_epoch")),
+        "trained on": ", ".join(map(str, filter(None, _where(inputs, summary)))),
+        "temperature": _figure(summary.get("temperature")),
+        "validation": ", ".join(f"{k} {v}" for k, v in figures(summary.get("validation")).items()),
+        "MLflow run": _text(summary.get("mlflow_run_id")),
+    }
+
+
+def _where(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Any]:
+    libraries = [f"{name} {inputs[name]}" for name in ("torch", "transformers") if name in inputs]
+    return [summary.get("device"), summary.get("precision"), *libraries]
+
+
+def _evaluation(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    rows = summary.get("rows")
+    return {
+        "of": _text(summary.get("model")),
+        "test rows": f"{rows:,} test rows" if isinstance(rows, int) else "",
+        "test digest": _text(summary.get("test_digest")),
+        **figures(summary.get("metrics")),
+        "temperature": _figure(summary.get("temperature")),
+    }
+
+
+def _verdict(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    clauses = clauses_of(summary)
+    failed = [name for name, text in clauses.items() if text.startswith("FAILED")]
+    promotes = bool(summary.get("promote"))
+    said = "promote" if promotes else f"do not promote ({', '.join(failed) or 'see its clauses'})"
+    return {"verdict": said, "clauses": f"{len(clauses)} clauses", **clauses}
+
+
+def clauses_of(verdict: Mapping[str, Any]) -> Facts:
+    """Each clause of a verdict: 'passed' or 'FAILED', and its figures."""
+    return {
+        f"clause {c.get('name')}": f"{'passed' if c.get('passed') else 'FAILED'}: {c.get('text', '')}"
+        for c in list(verdict.get("clauses") or [])
+    }
+
+
+def _numbers(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    return figures(summary)
+
+
+_TOLD: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Facts]] = {
+    "loaded": _loaded,
+    "validated": _validated,
+    "split": _split,
+    "tokens": _tokens,
+    "base-model": _base_model,
+    "model": _model,
+    "evaluation": _evaluation,
+    "verdict": _verdict,
+}
+_BRIEF = {
+    "loaded": ("rows",),
+    "validated": ("rows",),
+    "split": ("rows",),
+    "tokens": ("tokens",),
+    "base-model": ("name", "parameters"),
+    "model": ("base model", "rows", "seed"),
+    "evaluation": ("of", "test rows", "accuracy"),
+    "verdict": ("verdict",),
+}
