@@ -1,0 +1,233 @@
+"""Studies: what sweeps have tried and found, in a database that the trainings of a sweep report to, on any machine.
+
+It is Optuna's storage over SQLAlchemy: SQLite on one machine, PostgreSQL or MySQL for several. Two processes that make
+the tables of an empty SQLite file at once spoil it, so they take turns. The URL may hold a password and is never shown.
+"""
+
+import contextlib
+import logging
+import re
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import optuna
+from filelock import FileLock
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import DuplicatedStudyError, OptunaError, UpdateFinishedTrialError
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from tasks.core.errors import ServiceError, SettingsError
+
+logger = logging.getLogger(__name__)
+
+_VARIABLE = "NIGHTSHIFT_STUDY_DATABASE"
+_FACTS = "nightshift.sweep"
+_BUSY_SECONDS = 60  # for which a writer of SQLite waits for another
+
+
+class Study:
+    """One sweep in the database. All methods raise ServiceError where the database does not answer."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+
+    @property
+    def name(self) -> str:
+        """Of the study."""
+        return self._study.study_name
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was kept with it when it was made, as JSON."""
+        with _saying("reading a study"):
+            return dict(self._study.user_attrs[_FACTS])
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, by number, as they are now."""
+        with _saying("reading trials"):
+            return self._study.get_trials(deepcopy=True)
+
+    def queue(self, params: Mapping[str, Any]) -> None:
+        """Let one of the next trials have these parameters; what is missing among them is sampled."""
+        with _saying("queueing a trial"):
+            self._study.enqueue_trial(dict(params))
+
+    def ask(
+        self,
+        space: Mapping[str, BaseDistribution],
+        sampler: BaseSampler,
+        attributes: Mapping[str, str],
+    ) -> FrozenTrial:
+        """Begin a trial: one that was queued, or one that the sampler chooses. It is RUNNING until it is told.
+
+        Args:
+            space: of the parameters.
+            sampler: chooses them.
+            attributes: kept with the trial, such as whose it is.
+        """
+        with _saying("beginning a trial"):
+            self._study.sampler = sampler
+            trial = self._study.ask(dict(space))
+            for key, value in attributes.items():
+                trial.set_user_attr(key, value)
+            return self._frozen(trial.number)
+
+    def tell(
+        self,
+        number: int,
+        state: TrialState,
+        value: float | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> bool:
+        """End a RUNNING trial: COMPLETE with its value, PRUNED, or FAIL. Returns False where it had ended already."""
+        with _saying("ending a trial"):
+            try:
+                trial = self._trial(number)
+                for key, given in (attributes or {}).items():
+                    trial.set_user_attr(key, given)
+                self._study.tell(number, value, state)
+            except (UpdateFinishedTrialError, ValueError) as error:
+                if self._frozen(number).state.is_finished():
+                    return False
+                raise error
+            return True
+
+    def report(self, number: int, values: Sequence[float], pruner: BasePruner) -> bool:
+        """Say how a RUNNING trial has done; returns True when it should be stopped.
+
+        Args:
+            number: of the trial.
+            values: of the metric after each epoch so far; those reported before are passed over.
+            pruner: decides.
+        """
+        with _saying("reporting on a trial"):
+            self._study.pruner = pruner
+            trial = self._trial(number)
+            known = self._frozen(number).intermediate_values
+            for epoch, value in enumerate(values, start=1):
+                if epoch not in known:
+                    trial.report(value, epoch)
+            return trial.should_prune()
+
+    def _trial(self, number: int) -> Trial:
+        return Trial(self._study, self._frozen(number)._trial_id)  # pyright: ignore[reportPrivateUsage]
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return next(t for t in self._study.get_trials(deepcopy=False) if t.number == number)
+
+
+class StudyStore:
+    """Makes and finds studies. A context: leaving it closes the connections.
+
+    Args:
+        url: SQLAlchemy's, such as sqlite:////data/studies.db or postgresql://user:password@host/studies.
+    Raises:
+        SettingsError: the URL is none, or its driver is not installed.
+        ServiceError: the database does not answer.
+    """
+
+    def __init__(self, url: str) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        file = _file_of(url)
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if file:
+            options["connect_args"] = {"timeout": _BUSY_SECONDS}
+        lock = FileLock(f"{file}.lock") if file else contextlib.nullcontext()
+        with _saying("connecting"), lock:
+            # Optuna takes the URL for a template: braces of a password are doubled
+            escaped = url.replace("{", "{{").replace("}", "}}")
+            self._storage = RDBStorage(escaped, engine_kwargs=options)
+
+    def __enter__(self) -> "StudyStore":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    def open(
+        self, name: str, direction: Literal["maximize", "minimize"], facts: Mapping[str, Any]
+    ) -> Study:
+        """The study of a name, made where there is none yet.
+
+        Args:
+            name: of the study; whoever gives the same name means the same.
+            direction: in which its metric is better.
+            facts: kept with it, as JSON, for the trainings that report to it.
+        """
+        with _saying("opening a study"):
+            with contextlib.suppress(DuplicatedStudyError):
+                optuna.create_study(storage=self._storage, study_name=name, direction=direction)
+            study = optuna.load_study(study_name=name, storage=self._storage)
+            if _FACTS not in study.user_attrs:
+                study.set_user_attr(_FACTS, dict(facts))
+            return Study(study)
+
+    def find(self, name: str) -> Study | None:
+        """The study of a name, or None."""
+        with _saying("looking for a study"):
+            try:
+                return Study(optuna.load_study(study_name=name, storage=self._storage))
+            except KeyError:
+                return None
+
+
+def _file_of(url: str) -> Path | None:
+    """The file of an SQLite database; None of any other."""
+    try:
+        parts = make_url(url)
+    except (ArgumentError, ValueError):
+        raise SettingsError(
+            "Not the URL of a database",
+            _VARIABLE,
+            "write sqlite:////folder/studies.db, or postgresql://user:password@host/name",
+        ) from None  # the error itself holds the URL
+    if parts.get_backend_name() != "sqlite" or not parts.database:
+        return None
+    return Path(parts.database)
+
+
+@contextlib.contextmanager
+def _saying(doing: str) -> Generator[None]:
+    """Turn what Optuna and SQLAlchemy raise into ours."""
+    try:
+        yield
+    except (ImportError, NoSuchModuleError) as error:
+        raise SettingsError(
+            f"The driver of this database is not installed: {_first_line(error.__cause__ or error)}",
+            _VARIABLE,
+            "install it (psycopg2-binary for postgresql://)",
+        ) from error
+    except UpdateFinishedTrialError:
+        raise
+    except (
+        SQLAlchemyError,
+        OptunaError,
+        OSError,
+        RuntimeError,
+    ) as error:  # the last: its tables are of another version
+        cause = error.__cause__ or error
+        raise ServiceError(
+            f"The database of the sweeps: {doing} failed: {_first_line(cause)}",
+            _VARIABLE,
+            "see that it is reachable and that you may write to it; a sweep goes on where it was",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return re.sub(r"://[^/@\s]+@", "://", line)
