@@ -1,0 +1,55 @@
+"""What a model did on behavioural checks: small records that are kept with its evaluation."""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tasks.core.records import Record
+
+
+class SkippedCheck(Record):
+    """A check that could not be applied, and why."""
+
+    name: str
+    kind: str
+    reason: str
+
+
+class CheckResult(Record):
+    """How one model does on one check."""
+
+    name: str
+    kind: str
+    description: str
+    cases: int
+    failed_cases: list[int] = Field(description="Which cases failed, from 0, in order.")
+
+    @property
+    def failures(self) -> int:
+        """How many cases failed."""
+        return len(self.failed_cases)
+
+    @property
+    def share(self) -> float:
+        """Failures a case."""
+        return self.failures / self.cases
+
+    @property
+    def failed(self) -> NDArray[np.bool_]:
+        """Which cases failed, shape (cases,)."""
+        mask = np.zeros(self.cases, dtype=np.bool_)
+        mask[self.failed_cases] = True
+        return mask
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: {self.failures} of {self.cases} failed ({self.share:.1%})"
+
+
+class BehaviourResult(Record):
+    """How one model does on all checks; `model_dump_json` and `model_validate_json` write and read it."""
+
+    cases_digest: str = Field(
+        description="Two results can be compared case by case only if theirs is the same."
+    )
+    checks: list[CheckResult]
+    skipped: list[SkippedCheck]
