@@ -1,8 +1,14 @@
 """fine-tune: one training, as the GPU pool runs it. References in, a reference out."""
 
+from typing import Any, TypeAlias
+
+from pydantic import TypeAdapter
+
 from flows.form_flow import form_flow
 from flows.parameters import FineTuneParams
+from tasks.core.errors import PoolError
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
+from tasks.core.sweep import PrunedTraining, TrialParams
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.dispatch import hand_back, run_on_pool
@@ -10,13 +16,15 @@ from tasks.lifeline import cancelled_with_parent
 from tasks.settings import read_settings
 from tasks.training import find_prepared, say_trained, train_model
 
+Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining
+
 
 @form_flow(FineTuneParams, name="fine-tune")
-def fine_tune(params: FineTuneParams) -> Reference[TrainingSummary]:
+def fine_tune(params: FineTuneParams) -> Outcome:
     """Fine-tune a base model on prepared tokens; reused where exactly this was done before."""
     with cancelled_with_parent():
         tokens, base = find_prepared(params.tokens, params.base_model)
-        model = train_model(tokens, base, params.tokenization, params.training)
+        model = train_model(tokens, base, params.tokenization, params.training, params.trial)
         hand_back(model)
         return model
 
@@ -28,12 +36,32 @@ def train(
     training: TrainingParams,
 ) -> Reference[TrainingSummary]:
     """Run `fine-tune` where NIGHTSHIFT_TRAINING_DEPLOYMENT says: on the pool of that deployment, or in this process."""
+    outcome = train_trial(tokens, base, tokenization, training, None)
+    if isinstance(outcome, PrunedTraining):
+        raise PoolError("A training that belongs to no sweep was stopped as if it did")
+    return outcome
+
+
+def train_trial(
+    tokens: Reference[TokensSummary],
+    base: Reference[BaseModelSummary],
+    tokenization: TokenizationParams,
+    training: TrainingParams,
+    trial: TrialParams | None,
+) -> Outcome:
+    """The same for a trial of a sweep, which may stop it early."""
     params = FineTuneParams(
-        tokens=tokens.uri, base_model=base.uri, tokenization=tokenization, training=training
+        tokens=tokens.uri,
+        base_model=base.uri,
+        tokenization=tokenization,
+        training=training,
+        trial=trial,
     )
     deployment = read_settings().training_deployment
     if not deployment:
         return fine_tune(params)
-    model = Reference[TrainingSummary].model_validate(run_on_pool(deployment, params.model_dump()))
-    say_trained(model.summary)
-    return model
+    kinds: TypeAdapter[Any] = TypeAdapter(Outcome)
+    outcome: Outcome = kinds.validate_python(run_on_pool(deployment, params.model_dump()))
+    if not isinstance(outcome, PrunedTraining):
+        say_trained(outcome.summary)
+    return outcome

@@ -1,8 +1,8 @@
 """The forms of the flows, composed of the parameters of their steps. No Prefect here, so that `--help` is quick."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.connectors.sources import SourceParams
 from tasks.core.forms import Form
@@ -11,6 +11,7 @@ from tasks.core.metrics import EvaluationParams
 from tasks.core.scoring import EngineParams
 from tasks.core.scoring_plan import OutputFormat
 from tasks.core.splitting import SplitParams
+from tasks.core.sweep import SweepParams, TrialParams, require_agreement
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.core.validation import ValidationParams
@@ -55,6 +56,9 @@ class FineTuneParams(Form):
     training: TrainingParams = Field(
         default=TrainingParams(), description="What is fine-tuned, and how."
     )
+    trial: TrialParams | None = Field(
+        default=None, description="Which trial of a sweep it is; a hopeless one is stopped early."
+    )
 
 
 class RetrainParams(Form):
@@ -74,6 +78,17 @@ class RetrainParams(Form):
     registration: RegistrationParams = Field(
         default=RegistrationParams(), description="Under which name it is registered."
     )
+
+
+class TuneParams(RetrainParams):
+    """Try settings of a training, and do with the best model what a retraining does."""
+
+    sweep: SweepParams = Field(default=SweepParams(), description="What is tried, and how often.")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        require_agreement(self.training, self.sweep.space)
+        return self
 
 
 class PromoteParams(Form):

@@ -14,6 +14,7 @@
 | NIGHTSHIFT_GPU_WORKER_ON_CPU   | false        | a worker of the gpu pool may start on a machine without a GPU |
 | NIGHTSHIFT_NOTIFICATION_BLOCK  |              | Prefect block told of failures, such as slack-webhook/on-call |
 | NIGHTSHIFT_SCORING_DEPLOYMENT  |              | deployment whose runs share a scoring run with several workers |
+| NIGHTSHIFT_STUDY_DATABASE      |              | SQLAlchemy URL of the sweeps; empty: a file in NIGHTSHIFT_HOME |
 | NIGHTSHIFT_TASK_RUNNER         | none         | ray or dask: share it there instead (extras of the same names) |
 | NIGHTSHIFT_TASK_RUNNER_ADDRESS |              | of a Ray or Dask cluster; empty: one on this machine |
 | NIGHTSHIFT_STORE_PAGE          |              | page of your store with {bucket} and {prefix} in it; AWS has one |
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
     gpu_worker_on_cpu: bool = False
     notification_block: str = Field(default="", pattern=r"^(none|[^/]+/[^/]+)?$")
     scoring_deployment: str = Field(default="", pattern=r"^([^/]+/[^/]+)?$")
+    study_database: str = ""
     task_runner: Literal["none", "ray", "dask"] = "none"
     task_runner_address: str = ""
     store_page: str = Field(default="", pattern=r"^(https?://.*\{bucket\}.*)?$")
@@ -72,6 +74,11 @@ class Settings(BaseSettings):
     )
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
+
+    @property
+    def study_database_url(self) -> str:
+        """Where sweeps are kept, for SQLAlchemy. It may hold a password."""
+        return self.study_database or f"sqlite:///{self.home.absolute() / 'studies.db'}"
 
     @property
     def visible_gpus(self) -> str:

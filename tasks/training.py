@@ -17,10 +17,13 @@ from tasks.core import modeling, training
 from tasks.core.digests import digest_of
 from tasks.core.errors import DiskFullError
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
+from tasks.core.sweep import PrunedTraining, TrialParams
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
+from tasks.core.training_hooks import EpochJudge, TrainingPruned
 from tasks.gpu_turns import turn_on
 from tasks.provenance import flow_run_id
+from tasks.pruning import judge_of
 from tasks.reports import Progress
 from tasks.settings import read_settings
 from tasks.steps import fetched, reuse_or_make, step, work_folder
@@ -55,9 +58,16 @@ def train_model(
     base: Reference[BaseModelSummary],
     tokenization: TokenizationParams,
     params: TrainingParams,
-) -> Reference[TrainingSummary]:
+    trial: TrialParams | None = None,
+) -> Reference[TrainingSummary] | PrunedTraining:
     """Fine-tune, unless exactly this has been done before.
 
+    Args:
+        tokens: what it is trained on.
+        base: what it starts from.
+        tokenization: how the tokens were made.
+        params: the settings.
+        trial: of a sweep, which may stop it early; then there is no model.
     Raises:
         DiskFullError: less room than checkpoints need, found before training begins.
         ModelError, SettingsError: the model or the device will not do.
@@ -89,19 +99,42 @@ def train_model(
         rows = tokens.summary.rows["train"]
         name = f"{base.summary.name.rsplit('/', 1)[-1]}-{rows}-reviews"
         tags = {"nightshift.step": "train", FLOW_RUN_TAG: flow_run_id()}
+        if trial:
+            tags["nightshift.trial"] = f"{trial.study}/{trial.number}"
+        pruned: PrunedTraining | None = None
         with work_folder("checkpoints") as copies, _checkpoints(digest, copies) as keeper:
             before = keeper.newest()
             died = before.mlflow_run_id if before else None
             with model_registry().run(name, settings, tags, go_on_with=died) as run:
                 keeper.mlflow_run_id = run.id
-                with turn_on(device):
-                    return _train(folder, tokens, base, tokenization, params, run, keeper)
+                try:
+                    with turn_on(device), judge_of(trial) as judge:
+                        return _train(
+                            folder, tokens, base, tokenization, params, run, keeper, judge
+                        )
+                except TrainingPruned as stopped:  # its run in MLflow did not fail
+                    pruned = PrunedTraining(mlflow_run_id=run.id, **vars(stopped))
+        raise _LeavesNoModelError(pruned)
 
-    reference = reuse_or_make("model", inputs, TrainingSummary, make)
+    try:
+        result = reuse_or_make("model", inputs, TrainingSummary, make)
+    except _LeavesNoModelError as nothing:
+        result = nothing.pruned
     with work_folder("checkpoints") as unused, _checkpoints(digest, unused) as keeper:
         keeper.remove_all()
-    say_trained(reference.summary)
-    return reference
+    if isinstance(result, PrunedTraining):
+        logger.info("Stopped after epoch %s: %s", result.epochs, result.validation)
+    else:
+        say_trained(result.summary)
+    return result
+
+
+class _LeavesNoModelError(Exception):
+    """Passes a pruned training by the step that would commit its model."""
+
+    def __init__(self, pruned: PrunedTraining) -> None:
+        super().__init__(pruned)
+        self.pruned = pruned
 
 
 def say_trained(summary: TrainingSummary) -> None:
@@ -131,6 +164,7 @@ def _train(
     params: TrainingParams,
     run: Run,
     keeper: CheckpointStore,
+    judge: EpochJudge | None,
 ) -> TrainingSummary:
     with fetched(base.uri) as model, fetched(tokens.uri) as data:
         sets = [
@@ -150,6 +184,7 @@ def _train(
             _Listener(run),
             keeper,
             show_progress=sys.stderr.isatty(),
+            judge=judge,
         )
     modeling.save(trained.classifier, folder)
     return TrainingSummary(

@@ -110,7 +110,10 @@ class Study:
         with _saying("reporting on a trial"):
             self._study.pruner = pruner
             trial = self._trial(number)
-            known = self._frozen(number).intermediate_values
+            frozen = self._frozen(number)
+            known = frozen.intermediate_values
+            if frozen.state.is_finished():  # it was given up with the run that had begun it
+                return False
             for epoch, value in enumerate(values, start=1):
                 if epoch not in known:
                     trial.report(value, epoch)
@@ -120,7 +123,10 @@ class Study:
         return Trial(self._study, self._frozen(number)._trial_id)  # pyright: ignore[reportPrivateUsage]
 
     def _frozen(self, number: int) -> FrozenTrial:
-        return next(t for t in self._study.get_trials(deepcopy=False) if t.number == number)
+        trials = self._study.get_trials(deepcopy=False)
+        if number >= len(trials):
+            raise ServiceError(f"The sweep has no trial {number}", self._study.study_name)
+        return trials[number]
 
 
 class StudyStore:

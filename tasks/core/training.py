@@ -36,9 +36,11 @@ from tasks.core.training_hooks import (
     Checkpointing,
     CheckpointKeeper,
     EarlyStopping,
+    EpochJudge,
     EpochSampler,
     Merit,
     NoCheckpoints,
+    Pruning,
     Telling,
     TrainingClock,
     TrainingListener,
@@ -147,6 +149,7 @@ def fine_tune(
     listener: TrainingListener,
     keeper: CheckpointKeeper | None = None,
     show_progress: bool = False,
+    judge: EpochJudge | None = None,
 ) -> Trained:
     """Fine-tune a base model; the weights of the best epoch are kept.
 
@@ -163,7 +166,9 @@ def fine_tune(
         listener: hears of steps and metrics.
         keeper: keeps checkpoints beyond this process; training goes on from its newest.
         show_progress: a progress bar on the terminal.
+        judge: may stop it after an epoch.
     Raises:
+        TrainingPruned: the judge stopped it.
         ModelError: the base model cannot be used.
         SettingsError: the device is not there or too small, or lengths do not fit the model.
         NightshiftError: the loss is no number; training diverged. A full disk raises whatever the library that meets
@@ -191,6 +196,8 @@ def fine_tune(
     callbacks: list[TrainerCallback] = [Telling(listener), clock, Checkpointing(keeper)]
     if params.early_stopping_patience and params.best_epoch_by != "last":
         callbacks.append(EarlyStopping(params.early_stopping_patience))
+    if judge:
+        callbacks.append(Pruning(judge))
     trainer = _Trainer(
         lengths=list(train["length"]),
         model=classifier.model,

@@ -66,6 +66,32 @@ class CheckpointKeeper(Protocol):
         ...
 
 
+class EpochJudge(Protocol):
+    """Says after each epoch whether a training is worth going on with."""
+
+    def stops(self, epochs: Sequence[dict[str, float]]) -> bool:
+        """True when it is not.
+
+        Args:
+            epochs: validation loss and accuracy of each epoch so far, those before a checkpoint included.
+        """
+        ...
+
+
+class TrainingPruned(Exception):
+    """A training was stopped because its judge found it not worth going on with.
+
+    Args:
+        epochs: that it had.
+        steps: that it had.
+        validation: loss and accuracy after the last of them.
+    """
+
+    def __init__(self, epochs: int, steps: int, validation: dict[str, float]) -> None:
+        super().__init__(epochs, steps, validation)
+        self.epochs, self.steps, self.validation = epochs, steps, validation
+
+
 class NoCheckpoints:
     """Keeps none: a training that dies begins again."""
 
@@ -154,6 +180,31 @@ class EarlyStopping(TrainerCallback):
         latest_better = max(losses.index(min(losses)), accuracies.index(max(accuracies)))
         if len(epochs) - 1 - latest_better >= self._patience:
             control.should_training_stop = True
+
+
+class Pruning(TrainerCallback):
+    """Stops a training when its judge says so, and one whose loss is no number: it has nothing to be judged by.
+
+    Nothing is stopped after its last epoch. It must stand behind `EarlyStopping`, which says which that is.
+    """
+
+    def __init__(self, judge: EpochJudge) -> None:
+        self._judge = judge
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        epochs = [
+            {"loss": float(e["eval_loss"]), "accuracy": float(e["eval_accuracy"])}
+            for e in evaluated_epochs(state.log_history)
+        ]
+        if not math.isfinite(epochs[-1]["loss"]):
+            control.should_training_stop = True
+            return
+        stops = self._judge.stops(epochs)
+        over = control.should_training_stop or state.global_step >= state.max_steps
+        if stops and not over:
+            raise TrainingPruned(len(epochs), state.global_step, epochs[-1])
 
 
 class Checkpointing(TrainerCallback):
