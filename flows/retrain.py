@@ -1,7 +1,7 @@
 """retrain: from labelled reviews to a registered model, and to the champion if it deserves it.
 
-prepare (load -> validate -> hold out -> split -> tokenize) -> fine-tune on the GPU pool -> conclude (evaluate -> judge ->
-register -> promote)
+prepare (load -> validate -> hold out -> split -> tokenize) -> fine-tune on the GPU pool ->
+conclude (evaluate -> judge -> register -> promote)
 """
 
 from flows.concluding import Retrained, conclude

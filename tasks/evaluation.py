@@ -1,8 +1,13 @@
-"""Evaluation steps: the fine-tuned model, the baseline and the champion, all on the same test rows."""
+"""Evaluation steps: the fine-tuned model, the baseline and the champion, all on the same frozen test rows.
+
+What a model says of a test set depends on both alone and is kept under their digests: a champion is scored once for
+each test set, and a new test set makes everybody be scored again.
+"""
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,26 +16,19 @@ import pyarrow.parquet as pq
 import sklearn
 from numpy.typing import NDArray
 
-from tasks.connect import model_registry
-from tasks.core import baseline, gate, metrics, modeling, plots, tables
+from tasks.core import baseline, metrics, plots, tables
 from tasks.core.engine import TorchEngine, softmax
-from tasks.core.errors import ModelError
-from tasks.core.gate import GateParams, Verdict
 from tasks.core.metrics import EvaluationParams
-from tasks.core.records import (
-    EvaluationSummary,
-    ModelVersion,
-    Reference,
-    SplitSummary,
-    TrainingSummary,
-)
+from tasks.core.modeling import Classifier
+from tasks.core.records import EvaluationSummary, Reference, SplitSummary
 from tasks.core.validation import LabelledReview
+from tasks.judged_models import JudgedModel, digest_of_model, name_of, opened
 from tasks.reports import Progress
-from tasks.steps import fetched, reuse_or_make, step, work_folder
+from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 BASELINE_VERSION = 1
 _WINDOW = 512
 
@@ -38,77 +36,84 @@ Evaluation = Reference[EvaluationSummary]
 Probabilities = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of the test rows, in their order.
+
+    Attributes:
+        labels: true class ids, shape (rows,).
+        probabilities: as scoring gives them, shape (rows, classes).
+        uncalibrated: the same before the temperature; None for a model without one.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: Probabilities
+    uncalibrated: Probabilities | None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Of a model, before it is known what was right."""
+
+    probabilities: Probabilities
+    uncalibrated: Probabilities | None = None
+    temperature: float = 1.0
+
+
 @step
 def evaluate_model(
-    model: Reference[TrainingSummary], split: Reference[SplitSummary], params: EvaluationParams
+    model: JudgedModel, split: Reference[SplitSummary], params: EvaluationParams
 ) -> Evaluation:
-    """Judge a fine-tuned model on the test set; reused where the same model met the same rows before."""
-
-    def predict(reviews: list[LabelledReview]) -> Probabilities:
-        with fetched(model.uri) as folder:
-            return _predict(folder, reviews, split.summary.label_names)
-
-    return _evaluate(model.summary.base_model, {"model": model.digest}, split, params, predict)
-
-
-@step
-def evaluate_champion(
-    champion: ModelVersion, split: Reference[SplitSummary], params: EvaluationParams
-) -> Evaluation:
-    """Judge a registered version on the test set, as `evaluate_model` does.
+    """Judge a trained model or a registered version on the test set; reused where it met the same rows before.
 
     Raises:
         ModelError: it has other labels, or cannot be loaded.
     """
 
-    def predict(reviews: list[LabelledReview]) -> Probabilities:
-        with work_folder("champion") as folder:
-            return _predict(
-                model_registry().download(champion, folder), reviews, split.summary.label_names
-            )
+    def answer(reviews: list[LabelledReview]) -> _Answer:
+        with opened(model, split.summary.label_names) as classifier:
+            logits = logits_of(classifier, [r.text for r in reviews], "Test reviews scored")
+        temperature = classifier.temperature
+        return _Answer(softmax(logits), softmax(logits * temperature), temperature)
 
-    identity = {"model": champion.model_digest or str(champion)}
-    return _evaluate(str(champion), identity, split, params, predict)
+    return _evaluate(name_of(model), {"model": digest_of_model(model)}, split, params, answer)
 
 
 @step
 def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) -> Evaluation:
     """Train and judge TF-IDF + logistic regression on the same rows."""
 
-    def predict(reviews: list[LabelledReview]) -> Probabilities:
+    def answer(reviews: list[LabelledReview]) -> _Answer:
         with fetched(split.uri, "train.parquet") as folder:
             train = tables.read_labelled(folder / "train.parquet")
-        return baseline.predict(
+        probabilities = baseline.predict(
             [r.text for r in train],
             np.array([r.label for r in train], dtype=np.int64),
             [r.text for r in reviews],
             len(split.summary.label_names),
         )
+        return _Answer(probabilities)
 
     identity = {
         "baseline": BASELINE_VERSION,
         "train": split.summary.train_digest,
         "scikit-learn": sklearn.__version__,
     }
-    return _evaluate(baseline.NAME, identity, split, params, predict)
+    return _evaluate(baseline.NAME, identity, split, params, answer)
 
 
-def _predict(folder: Path, reviews: list[LabelledReview], label_names: list[str]) -> Probabilities:
-    classifier = modeling.load(folder)
-    if classifier.label_names != label_names:
-        raise ModelError(
-            f"The model's labels are {', '.join(classifier.label_names)}, and the test set's are "
-            f"{', '.join(label_names)}",
-            "",
-            "register under another registration.model_name, or set data.source.label_names",
-        )
+def logits_of(
+    classifier: Classifier, texts: Sequence[str], progress: str = ""
+) -> NDArray[np.float32]:
+    """Logits of texts, shape (rows, classes), as scoring computes them; with a bar on the run's page if that is named."""
     engine = TorchEngine(classifier)
-    progress = Progress("evaluation-progress", "Test reviews scored")
-    parts: list[Probabilities] = []
-    for start in range(0, len(reviews), _WINDOW):
-        texts = [r.text for r in reviews[start : start + _WINDOW]]
-        parts.append(softmax(engine.logits(classifier.encoder.encode(texts).input_ids)))
-        progress.at(start + len(texts), len(reviews))
+    bar = Progress(progress.lower().replace(" ", "-"), progress) if progress else None
+    parts = [np.empty((0, len(classifier.label_names)), dtype=np.float32)]
+    for start in range(0, len(texts), _WINDOW):
+        window = texts[start : start + _WINDOW]
+        parts.append(engine.logits(classifier.encoder.encode(window).input_ids))
+        if bar:
+            bar.at(start + len(window), len(texts))
     return np.concatenate(parts)
 
 
@@ -117,7 +122,7 @@ def _evaluate(
     identity: Mapping[str, object],
     split: Reference[SplitSummary],
     params: EvaluationParams,
-    predict: Callable[[list[LabelledReview]], Probabilities],
+    answer: Callable[[list[LabelledReview]], _Answer],
 ) -> Evaluation:
     inputs = {
         "version": EVALUATION_VERSION,
@@ -131,22 +136,22 @@ def _evaluate(
         with fetched(split.uri, "test.parquet") as source:
             reviews = tables.read_labelled(source / "test.parquet")
         started = time.perf_counter()
-        probabilities = predict(reviews)
+        given = answer(reviews)
         seconds = time.perf_counter() - started
         labels = np.array([r.label for r in reviews], dtype=np.int64)
+        said = Predictions(labels, given.probabilities, given.uncalibrated)
+        _write(folder / "predictions.parquet", said)
         names = split.summary.label_names
-        _write_predictions(folder / "predictions.parquet", labels, probabilities)
-        plots.draw_all(folder, labels, probabilities, names, name, params.calibration_bins)
-        confusion = metrics.confusion_matrix(labels, probabilities.argmax(axis=1), len(names))
-        return EvaluationSummary(
-            model=name,
-            label_names=names,
-            test_digest=split.summary.test_digest,
-            rows=len(reviews),
-            metrics=metrics.evaluate(labels, probabilities, params),
-            confusion=confusion.tolist(),
-            seconds=round(seconds, 2),
+        plots.draw_all(
+            folder,
+            labels,
+            said.probabilities,
+            names,
+            name,
+            params.calibration_bins,
+            said.uncalibrated,
         )
+        return _summary(name, split.summary, said, params, given.temperature, seconds)
 
     reference = reuse_or_make("evaluation", inputs, EvaluationSummary, make)
     measured = ", ".join(f"{key} {value}" for key, value in reference.summary.metrics.items())
@@ -154,47 +159,50 @@ def _evaluate(
     return reference
 
 
-def _write_predictions(path: Path, labels: NDArray[np.int64], probabilities: Probabilities) -> None:
-    table = pa.table(
-        {"label": labels, "probabilities": pa.array(probabilities.tolist(), pa.list_(pa.float64()))}
+def _summary(
+    name: str,
+    split: SplitSummary,
+    said: Predictions,
+    params: EvaluationParams,
+    temperature: float,
+    seconds: float,
+) -> EvaluationSummary:
+    names = split.label_names
+    measured = metrics.evaluate(said.labels, said.probabilities, params)
+    before = said.uncalibrated
+    predicted = said.probabilities.argmax(axis=1)
+    return EvaluationSummary(
+        model=name,
+        label_names=names,
+        test_digest=split.test_digest,
+        rows=len(said.labels),
+        metrics=measured.overall,
+        per_class=dict(zip(names, measured.per_class, strict=True)),
+        uncalibrated={} if before is None else metrics.uncalibrated(said.labels, before, params),
+        temperature=temperature,
+        confusion=metrics.confusion_matrix(said.labels, predicted, len(names)).tolist(),
+        seconds=round(seconds, 2),
     )
-    pq.write_table(table, path, compression="zstd")
 
 
-def right_answers(evaluation: Evaluation) -> NDArray[np.bool_]:
-    """Which test rows a model got right, shape (rows,)."""
+def _write(path: Path, said: Predictions) -> None:
+    columns = {"probabilities": said.probabilities, "uncalibrated": said.uncalibrated}
+    lists = {
+        name: pa.array(values.tolist(), pa.list_(pa.float64()))
+        for name, values in columns.items()
+        if values is not None
+    }
+    pq.write_table(pa.table({"label": said.labels, **lists}), path, compression="zstd")
+
+
+def read_predictions(evaluation: Evaluation) -> Predictions:
+    """What a model said of each test row."""
     with fetched(evaluation.uri, "predictions.parquet") as folder:
         table = pq.read_table(folder / "predictions.parquet")
-    probabilities = np.array(table["probabilities"].to_pylist())
-    return np.asarray(probabilities.argmax(axis=1) == table["label"].to_numpy())
-
-
-@step
-def judge(
-    candidate: Evaluation,
-    baseline_evaluation: Evaluation,
-    champion: ModelVersion | None,
-    split: Reference[SplitSummary],
-    params: GateParams,
-    evaluation: EvaluationParams,
-) -> Verdict:
-    """Apply the gate: against the baseline, and against the champion on the same rows."""
-    champion_right: NDArray[np.bool_] | None = None
-    incomparable = ""
-    if champion is not None:
-        try:
-            champion_right = right_answers(evaluate_champion.fn(champion, split, evaluation))
-        except ModelError as error:
-            incomparable = f"{champion} cannot be compared: {error}"
-    verdict = gate.decide(
-        right_answers(candidate),
-        right_answers(baseline_evaluation),
-        champion_right,
-        params,
-        evaluation,
-        str(champion or ""),
-        incomparable,
-    )
-    log = logger.info if verdict.promote else logger.warning
-    log("Gate: %s", verdict)
-    return verdict
+    lists = {
+        name: np.array(table[name].to_pylist())
+        for name in ("probabilities", "uncalibrated")
+        if name in table.column_names
+    }
+    labels = table["label"].to_numpy()
+    return Predictions(labels, lists["probabilities"], lists.get("uncalibrated"))

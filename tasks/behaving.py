@@ -1,0 +1,102 @@
+"""Behavioural checks as steps: the cases, made of checks and test reviews, and what a model does on them."""
+
+import logging
+from pathlib import Path
+
+from tasks.connect import object_store
+from tasks.core import behaviour, tables
+from tasks.core.behaviour import BehaviourParams, BehaviourResult, Cases
+from tasks.core.engine import softmax
+from tasks.core.errors import SettingsError
+from tasks.core.records import Reference, SplitSummary
+from tasks.evaluation import logits_of
+from tasks.judged_models import JudgedModel, digest_of_model, name_of, opened
+from tasks.steps import fetched, reuse_or_make, step
+
+logger = logging.getLogger(__name__)
+
+Behaviour = Reference[BehaviourResult]
+
+
+@step
+def require_checks(params: BehaviourParams) -> int:
+    """Read all checks before anything is spent on a training; returns how many there are.
+
+    Raises:
+        SettingsError: the file of the user's checks is not there, or one of them is wrong.
+    """
+    return len(behaviour.all_checks(params, read_checks(params)))
+
+
+def read_checks(params: BehaviourParams) -> bytes | None:
+    """The file of the user's own checks; None where none is named. Raises SettingsError where it is not there."""
+    if not params.checks:
+        return None
+    content: bytes | None = None
+    why = "there is no such object"
+    if params.checks.startswith("s3://"):
+        content = object_store().read_bytes(params.checks)
+    else:
+        try:
+            content = Path(params.checks).expanduser().read_bytes()
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+    if content is None:
+        raise SettingsError(
+            f"The file of behavioural checks cannot be read: {why}",
+            params.checks,
+            "correct behaviour.checks, or leave it empty",
+        )
+    return content
+
+
+def cases_of(split: Reference[SplitSummary], params: BehaviourParams) -> Cases:
+    """The cases that every model of this test set is put to."""
+    with fetched(split.uri, "test.parquet") as folder:
+        texts = [r.text for r in tables.read_labelled(folder / "test.parquet")]
+    checks = behaviour.all_checks(params, read_checks(params))
+    return behaviour.make_cases(checks, texts, split.summary.label_names, params)
+
+
+@step
+def check_behaviour(
+    model: JudgedModel, split: Reference[SplitSummary], params: BehaviourParams
+) -> Behaviour:
+    """Put a model to the checks; reused where it met the same cases before.
+
+    Raises:
+        ModelError: it has other labels than the test set, or cannot be loaded.
+        SettingsError: the user's checks cannot be read.
+    """
+    cases = cases_of(split, params)
+    inputs = {
+        "model": digest_of_model(model),
+        "test": split.summary.test_digest,
+        "cases": cases.digest(),
+    }
+
+    def make(folder: Path) -> BehaviourResult:
+        with opened(model, split.summary.label_names) as classifier:
+            probabilities = softmax(logits_of(classifier, cases.texts, "Behavioural cases scored"))
+        result = behaviour.judge_cases(cases, probabilities)
+        (folder / "behaviour.json").write_text(result.model_dump_json(indent=2), encoding="utf-8")
+        return result
+
+    reference = reuse_or_make("behaviour", inputs, BehaviourResult, make)
+    _say(name_of(model), reference.summary)
+    return reference
+
+
+def _say(name: str, result: BehaviourResult) -> None:
+    cases = sum(check.cases for check in result.checks)
+    failures = sum(check.failures for check in result.checks)
+    worst = max(result.checks, key=lambda check: check.share, default=None)
+    logger.info(
+        "%s: %s of %s behavioural cases failed in %s checks%s%s",
+        name,
+        f"{failures:,}",
+        f"{cases:,}",
+        len(result.checks),
+        f"; most in {worst}" if worst and worst.failures else "",
+        f"; {len(result.skipped)} checks do not apply" if result.skipped else "",
+    )
