@@ -16,6 +16,28 @@ from tasks.core.texts import without_markup
 NAME = "TF-IDF (1-2 grams) + logistic regression"
 
 
+def vectorizer(least_documents: int = 1, most_features: int | None = None) -> TfidfVectorizer:
+    """Reviews to sparse TF-IDF features, shape (rows, features); it learns from texts alone, not from labels.
+
+    Args:
+        least_documents: features that fewer reviews have are left out.
+        most_features: the most frequent ones are kept; None for all.
+    """
+    return TfidfVectorizer(
+        preprocessor=lambda text: without_markup(text).lower(),
+        token_pattern=r"(?u)\b\w+\b",
+        ngram_range=(1, 2),
+        sublinear_tf=True,
+        min_df=least_documents,
+        max_features=most_features,
+    )
+
+
+def classifier() -> LogisticRegression:
+    """What is fitted on these features. Deterministic."""
+    return LogisticRegression(C=10.0, max_iter=1000)
+
+
 def predict(
     train_texts: Sequence[str],
     train_labels: NDArray[np.int64],
@@ -30,15 +52,7 @@ def predict(
         test_texts: what both are judged on.
         classes: how many there are; one that training lacks gets probability 0.
     """
-    model = make_pipeline(
-        TfidfVectorizer(
-            preprocessor=lambda text: without_markup(text).lower(),
-            token_pattern=r"(?u)\b\w+\b",
-            ngram_range=(1, 2),
-            sublinear_tf=True,
-        ),
-        LogisticRegression(C=10.0, max_iter=1000),
-    )
+    model = make_pipeline(vectorizer(), classifier())
     model.fit(list(train_texts), train_labels)
     probabilities = np.zeros((len(test_texts), classes))
     probabilities[:, model.classes_] = model.predict_proba(list(test_texts))
