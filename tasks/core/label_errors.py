@@ -120,9 +120,8 @@ def _sampled(
         )
         (chosen,) = stratified_split(labels[rows], [max_rows], seed)
         rows = rows[np.sort(chosen)]
-    return _Sample(
-        split, rows, np.searchsorted(usable, labels[rows]), [reviews[row].text for row in rows]
-    )
+    texts = [reviews[row].text for row in rows.tolist()]
+    return _Sample(split, rows, np.searchsorted(usable, labels[rows]), texts)
 
 
 def _out_of_fold(

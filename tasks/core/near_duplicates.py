@@ -215,7 +215,11 @@ def _pairings(
     """Which rows make pairs with which, for every two splits; `second` None: those of `first` among themselves."""
     for split, other in keys:
         if second is None:
-            yield (split, other), first.get(split, []), None if split == other else first.get(other, [])
+            yield (
+                (split, other),
+                first.get(split, []),
+                None if split == other else first.get(other, []),
+            )
             continue
         yield (split, other), first.get(split, []), second.get(other, [])
         if split != other:

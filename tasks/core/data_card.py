@@ -1,0 +1,184 @@
+"""The data card: what a model was trained and tested on, in the form of Hugging Face's dataset cards.
+
+No review text enters it, so it may be shown wherever the figures may.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+
+from tasks.core.inspection import InspectionParams, InspectionSummary, Splits
+from tasks.core.near_duplicates import words_of
+from tasks.core.records import Finding, Record, SplitSummary
+
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")]
+
+
+class Origin(Record):
+    """Where the reviews came from, and how they were split."""
+
+    source: str
+    loaded_digest: str
+    columns: list[str]
+    split_params: dict[str, Any]
+    digest: str  # of the split
+
+
+def data_card(
+    origin: Origin,
+    split: SplitSummary,
+    findings: Sequence[Finding],
+    splits: Splits,
+    found: InspectionSummary,
+    params: InspectionParams,
+) -> str:
+    """Markdown with YAML front matter.
+
+    Args:
+        origin: where the reviews came from.
+        split: counts and digests.
+        findings: of validation.
+        splits: the reviews, for their lengths.
+        found: what the inspection counted.
+        params: of the inspection.
+    """
+    sections = {
+        "Source": _source(origin, params),
+        "Splits": _classes(split) + _how_split(origin, split),
+        "Lengths": _lengths(splits),
+        "Near-duplicates": _near_duplicates(found),
+        "Likely label errors": _label_errors(found),
+        "Validation": _findings(findings),
+        "Known limits": _limits(found),
+        "Personal data": _PERSONAL,
+    }
+    body = "\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    return f"---\n{_front_matter(split, params)}---\n\n# Reviews of {origin.source}\n\n{body}"
+
+
+_PERSONAL = (
+    "Reviews are written by people and may name people, places and occasions; nothing was looked for or removed. "
+    "Whoever has rights to the object store can read them there. This card holds counts only.\n"
+)
+
+
+def _front_matter(split: SplitSummary, params: InspectionParams) -> str:
+    total = sum(split.rows.values())
+    size = next((name for limit, name in _SIZES if total < limit), "n>1M")
+    names = {str(index): name for index, name in enumerate(split.label_names)}
+    features = [
+        {"name": "text", "dtype": "string"},
+        {"name": "label", "dtype": {"class_label": {"names": names}}},
+        {"name": "row", "dtype": "string"},
+    ]
+    known: dict[str, Any] = {"language": params.language.split(",")} if params.language else {}
+    known |= {
+        "task_categories": ["text-classification"],
+        "size_categories": [size],
+        "dataset_info": {
+            "features": features,
+            "splits": [{"name": n, "num_examples": rows} for n, rows in split.rows.items()],
+        },
+    }
+    return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
+
+
+def _source(origin: Origin, params: InspectionParams) -> str:
+    languages = params.language.replace(",", ", ") or "unknown; nobody has said"
+    return (
+        f"- Source: `{origin.source}`\n"
+        f"- Digest of what was read: `{origin.loaded_digest}`; of these splits: `{origin.digest}`\n"
+        f"- Columns of the source: {', '.join(f'`{c}`' for c in origin.columns)}; here `text`, `label` (class id) and "
+        "`row` (where in the source)\n"
+        f"- Languages: {languages}\n"
+    )
+
+
+def _classes(split: SplitSummary) -> str:
+    rows = [[name, *counts.values(), split.rows[name]] for name, counts in split.class_rows.items()]
+    return _table(["split", *split.label_names, "reviews"], rows)
+
+
+def _how_split(origin: Origin, split: SplitSummary) -> str:
+    given = origin.split_params
+    settings = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+    return (
+        f"\nDrawn at random, stratified by class ({settings}). Validation chooses the epoch and is taken from the "
+        "source's train. The test set is the source's own, or else held out by a digest of each text, so that a "
+        "review that was tested on stays there when the data grows.\n\n"
+        f"- Digest of train and validation: `{split.train_digest}`\n"
+        f"- Digest of the test set, by which evaluations are comparable: `{split.test_digest}`\n"
+    )
+
+
+def _lengths(splits: Splits) -> str:
+    rows: list[list[object]] = []
+    for name, reviews in splits.items():
+        words = np.array([len(words_of(review.text)) for review in reviews] or [0])
+        quantiles = np.quantile(words, _QUANTILES, method="lower")
+        rows.append([name, *map(int, quantiles), f"{words.mean():.1f}"])
+    marks = ["least", *(f"{q:.0%}" for q in _QUANTILES[1:-1]), "most"]
+    return "Words a review, quantiles.\n\n" + _table(["split", *marks, "mean"], rows)
+
+
+def _near_duplicates(found: InspectionSummary) -> str:
+    if not found.enabled:
+        return "Not looked for.\n"
+    rows = [
+        [f"within {o.split}" if o.split == o.other_split else f"{o.split} and {o.other_split}",
+         o.pairs, o.identical, o.other_label]
+        for o in found.near_duplicates
+    ]  # fmt: skip
+    return (
+        f"Two reviews are near-duplicates when they share at least {found.similarity:.0%} of their word triples "
+        "(Jaccard). The same text, but for case, markup and white space, was dropped from train by validation.\n\n"
+        + _table(["where", "pairs", "of the same words", "with different labels"], rows)
+        + f"\n{found.test_rows_near_train:,} test reviews have a near-duplicate in train or validation. "
+        "They are kept; `near-duplicates.csv` lists them.\n"
+    )
+
+
+def _label_errors(found: InspectionSummary) -> str:
+    if not found.rows_judged:
+        return "Not looked for.\n"
+    rows = [
+        [split, judged, found.likely_label_errors[split],
+         f"{found.likely_label_errors[split] / judged:.1%}"]
+        for split, judged in found.rows_judged.items()
+    ]  # fmt: skip
+    return (
+        "Reviews whose label confident learning doubts, by models (TF-IDF + logistic regression) that never saw them. "
+        "Some are errors, some are irony or rare opinions; all are kept, and `label-errors.csv` lists them.\n\n"
+        + _table(["split", "judged", "likely wrong", "share"], rows)
+    )
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    if not findings:
+        return "Nothing was found.\n"
+    rows = [[f.severity, f.split, f.rule, f.message] for f in findings]
+    return _table(["severity", "split", "rule", "what"], rows)
+
+
+def _limits(found: InspectionSummary) -> str:
+    known = [
+        *found.notes,
+        "A short review that differs in one word from another shares few word triples with it, and is not a "
+        "near-duplicate here.",
+        "The same opinion in other words, or a translation, is not found.",
+        "Who wrote a review is not known: one author's reviews may be in both train and test.",
+    ]
+    return "".join(f"- {limit}\n" for limit in known)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return " ".join(text.replace("|", "\\|").split())
