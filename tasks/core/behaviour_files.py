@@ -12,6 +12,7 @@ Every problem of a file is told at once, each with its check and field and what 
 who write such files.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -173,7 +174,7 @@ def _problem(kind: str, message: str, given: Any, model: type[Form]) -> str:
                 "has a sign that it may not have; use letters, digits, spaces and , . ' ( ) / + -"
             )
         case _:
-            said = message.removeprefix("Input ").removeprefix("should ")
+            said = re.sub(r"^\w+ should ", "", message).removesuffix(" after validation, not 0")
             return f"must {said}" + (f", not {given!r}" if number else "")
 
 
