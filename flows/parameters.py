@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from tasks.connectors.sources import SourceParams
 from tasks.core.forms import Form
@@ -92,7 +92,7 @@ class TuneParams(RetrainParams):
 
 
 class PromoteParams(Form):
-    """Make a registered version the champion, forward or back. The next scoring run uses it."""
+    """Make a registered version the champion. The next scoring run uses it; one under way stays on its own."""
 
     model_name: str = Field(
         default="reviews", min_length=1, description="Name in the MLflow model registry."
@@ -102,10 +102,79 @@ class PromoteParams(Form):
         min_length=1,
         description="Number of the version, or an alias that points to it.",
     )
+    who: str = Field(
+        min_length=2,
+        max_length=100,
+        description="Your name, for the history; taken as you say it, nobody checks it.",
+    )
     reason: str = Field(
         min_length=3,
         max_length=500,
-        description="Why, for those who look at it later; kept with the version.",
+        description="Why, for those who look at it later; kept in the history.",
+    )
+    overrule: bool = Field(
+        default=False,
+        description="Promote although the gate has refused it; the history says so.",
+    )
+
+
+class RollbackParams(Form):
+    """Make the champion before the present one champion again. Done a second time, it takes itself back."""
+
+    model_name: str = Field(
+        default="reviews", min_length=1, description="Name in the MLflow model registry."
+    )
+    who: str = Field(
+        min_length=2,
+        max_length=100,
+        description="Your name, for the history; taken as you say it, nobody checks it.",
+    )
+    reason: str = Field(
+        min_length=3,
+        max_length=500,
+        description="Why, for those who look at it later; kept in the history.",
+    )
+    to_version: str = Field(
+        default="",
+        max_length=100,
+        description="Number of the version to go back to; empty: the champion before the present one.",
+    )
+
+
+class HistoryParams(Form):
+    """Show every move of a model's champion: when, by whom, why; also those of versions that are deleted."""
+
+    model_name: str = Field(
+        default="reviews", min_length=1, description="Name in the MLflow model registry."
+    )
+    last: int = Field(default=50, ge=1, le=10_000, description="How many, the newest first.")
+
+
+class RetentionParams(Form):
+    """Delete old versions of a model, but none with an alias, none of the last moves, none that predictions name."""
+
+    model_name: str = Field(
+        default="reviews", min_length=1, description="Name in the MLflow model registry."
+    )
+    who: str = Field(
+        min_length=2,
+        max_length=100,
+        description="Your name, kept with what is deleted; taken as you say it, nobody checks it.",
+    )
+    keep_last: int = Field(
+        default=10, ge=1, le=1_000, description="The newest so many versions are kept."
+    )
+    min_age_days: int = Field(
+        default=30, ge=0, le=3_650, description="Versions younger than so many days are kept."
+    )
+    predictions: list[str] = Field(
+        default=["s3://nightshift/predictions/"],
+        max_length=50,
+        description="Prefixes where predictions lie. Scoring itself notes where it writes; what it wrote before it did "
+        "is found below these, in model=<name>/version=<n>/.",
+    )
+    dry_run: bool = Field(
+        default=True, description="Only show what would be deleted. Off: delete it."
     )
 
 
@@ -133,17 +202,28 @@ class VerifyParams(Form):
 
 
 class TraceParams(Form):
-    """Follow a prediction back to the model, its training data and the code."""
+    """Follow anything to both ends: back to the reviews that a model learned from, and on to its predictions."""
 
-    prediction: str = Field(
-        pattern=r"^s3://[^/]+/.+/model=[^/]+/version=[^/]+/.+",
-        description="The object with the predictions.",
+    start: str = Field(
+        min_length=1,
+        max_length=1_200,
+        validation_alias=AliasChoices("start", "prediction"),
+        description="What to follow: an object with predictions or a scoring run (s3://...), a version (reviews/3 or "
+        "reviews/champion), prepared data (s3://.../prepared/...), a digest, the id of a run, or the location of "
+        "labelled reviews as retrain was given it.",
     )
     row: int = Field(
         default=0,
         ge=0,
         le=10**12,
-        description="Number of the row in the input; 0: only the object.",
+        description="Of predictions: number of the row in the input; 0: only the object.",
+    )
+    source_row: str = Field(
+        default="",
+        max_length=500,
+        pattern=r"^(.* row \d+)?$",
+        description="Was this labelled review in the training data? Its name as the checks of the data give it, such "
+        "as: train.jsonl row 17.",
     )
 
 

@@ -1,16 +1,25 @@
-"""promote: make a registered version the champion, forward or back."""
+"""promote: make a registered version the champion, because a person says so."""
 
 from flows.form_flow import form_flow
 from flows.parameters import PromoteParams
-from tasks.core.records import ModelVersion
+from tasks.core.records import Move
 from tasks.preflight import check_services
-from tasks.registration import move_champion, pin_version
+from tasks.promotion import (
+    find_champion,
+    move_champion,
+    moved_by_this_run,
+    pin_version,
+    require_passed,
+)
 
 
 @form_flow(PromoteParams, name="promote")
-def promote(params: PromoteParams) -> ModelVersion:
-    """Point the alias champion to a version; the next scoring run uses it. Going back is the same with an older one."""
+def promote(params: PromoteParams) -> Move:
+    """Point the alias champion to a version; the next scoring run uses it. What the gate refused must be overruled."""
     check_services()
+    if made := moved_by_this_run(params.model_name):
+        return made
+    champion = find_champion(params.model_name)
     version = pin_version(params.model_name, params.version)
-    move_champion(version, params.reason)
-    return version
+    kind = require_passed(version, params.overrule)
+    return move_champion(version, kind, params.who, params.reason, champion)

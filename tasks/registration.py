@@ -1,14 +1,13 @@
-"""Registration steps: a trained model becomes a version, and a version the champion."""
+"""Registration: a trained model becomes a version, and the challenger."""
 
 import logging
 from typing import Any
 
 from tasks import reports
 from tasks.connect import model_registry
+from tasks.connectors.champion import CHALLENGER
 from tasks.connectors.model_registry import DIGEST_TAG
 from tasks.core.digests import canonical_json
-from tasks.core.errors import ModelError
-from tasks.core.gate import Verdict
 from tasks.core.records import (
     EvaluationSummary,
     ModelVersion,
@@ -16,19 +15,13 @@ from tasks.core.records import (
     SplitSummary,
     TrainingSummary,
 )
+from tasks.promotion import find_champion as find_champion  # where flows look for them
+from tasks.promotion import pin_version as pin_version
+from tasks.promotion import promote as promote
 from tasks.provenance import code_version, flow_run_id
 from tasks.steps import fetched, step
 
 logger = logging.getLogger(__name__)
-
-CHAMPION = "champion"
-CHALLENGER = "challenger"
-
-
-@step
-def find_champion(model_name: str) -> ModelVersion | None:
-    """The version that is champion now, pinned; None where there is none."""
-    return model_registry().resolve(model_name, CHAMPION)
 
 
 @step
@@ -114,59 +107,3 @@ def _description(
         f"reviews; {baseline.model}: {theirs}."
     )
     return f"WARNING: does not beat the baseline, which costs seconds. {text}" if loses else text
-
-
-@step
-def promote(version: ModelVersion, verdict: Verdict, champion: ModelVersion | None) -> bool:
-    """Make a version the champion if the gate lets it; the verdict is kept with the version either way."""
-    registry = model_registry()
-    registry.describe_version(version, {"nightshift.verdict": str(verdict)})
-    if not verdict.promote:
-        logger.warning(
-            "promote: %s stays challenger; the champion is %s", version, champion or "nobody"
-        )
-        return False
-    if champion and champion.version == version.version:
-        logger.info("promote: %s is the champion already", version)
-        return True
-    registry.set_alias(version, CHAMPION)
-    logger.info("promote: %s is the champion now; before it: %s", version, champion or "nobody")
-    return True
-
-
-@step
-def move_champion(version: ModelVersion, reason: str) -> ModelVersion | None:
-    """Make a version the champion because a person says so; returns the one before it."""
-    registry = model_registry()
-    before = registry.resolve(version.name, CHAMPION)
-    if before and before.version == version.version:
-        logger.info("promote: %s is the champion already", version)
-        return before
-    told = {"nightshift.promoted_because": reason, "nightshift.promoted_by_run": flow_run_id()}
-    registry.describe_version(version, told)
-    registry.set_alias(version, CHAMPION)
-    logger.info(
-        "promote: %s is the champion now; before it: %s; reason: %s",
-        version,
-        before or "nobody",
-        reason,
-    )
-    return before
-
-
-@step
-def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
-    """Resolve an alias once, so that a whole run uses one version.
-
-    Raises:
-        ModelError: there is no such model, alias or version.
-    """
-    version = model_registry().resolve(model_name, alias_or_version)
-    if version is None:
-        raise ModelError(
-            f"The registry has no {alias_or_version!r} of model {model_name!r}",
-            "model_version",
-            "run retrain first (a model that fails its gate is no champion), or name another model, alias or version",
-        )
-    logger.info("Pinned %s (%s)", version, alias_or_version)
-    return version

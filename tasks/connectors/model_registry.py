@@ -1,212 +1,44 @@
-"""The model registry and experiment tracker: MLflow, local or a server.
+"""The model registry: MLflow, local or a server. Versions, and the aliases that point to them.
 
 Models are logged as plain Hugging Face folders (an MLflow LoggedModel without a flavour), so that any transformers tool
 can load what `download` gives. Aliases are resolved once and pinned: a scoring run names a version, never an alias.
+MLflow never gives a version's number to another, and drops the aliases of a version that is deleted without a word.
 """
 
 import contextlib
-import logging
-import re
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from tasks.connectors.processes import is_gone, this_process
-from tasks.core.errors import NightshiftError, RegistryAwayError, RegistryError
+from tasks.connectors.tracked_runs import TrackedRuns, cut
+from tasks.core.errors import RegistryError
 from tasks.core.records import ModelVersion
 
-logger = logging.getLogger(__name__)
-
 DIGEST_TAG = "nightshift.model_digest"
-_OWNER_TAG = "nightshift.process"
-_AWAY_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # a refused connection is the first
-_LONGEST_PARAM = 6000
-_LONGEST_TAG = 5000
+DELETING_TAG = "nightshift.deleting"  # of a version that retention has begun to delete
+_GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
-class Run:
-    """One MLflow run under way. Metrics are kept and sent in batches: one by one they cost 36 ms each."""
+@dataclass(slots=True, frozen=True)
+class Registered:
+    """A version with what is said of it, as deleting it needs it."""
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self.id = run_id
-        self._client = client
-        self._metrics: list[Metric] = []
-
-    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Note metrics; sent when there are a hundred, and by `send`."""
-        now = int(time.time() * 1000)
-        self._metrics += [Metric(name, value, now, step) for name, value in metrics.items()]
-        if len(self._metrics) >= 100:
-            self.send()
-
-    def send(self) -> None:
-        """Send what is kept. An MLflow that is away for a while does not stop a training: it is tried again later."""
-        try:
-            self.flush()
-        except MlflowException as error:
-            logger.warning("Metrics could not be sent yet: %s", _first_line(error))
-
-    def flush(self) -> None:
-        """Send what is kept, and keep what could not be sent."""
-        while self._metrics:
-            self._client.log_batch(self.id, metrics=self._metrics[:1000])
-            del self._metrics[:1000]
+    version: ModelVersion
+    created: float  # seconds since 1970
+    tags: Mapping[str, str]
+    source: str  # where its files lie
+    model_id: str  # of the logged model; '' where people registered files of their own
 
 
-class ModelRegistry:
-    """Runs, registered versions and aliases.
+class ModelRegistry(TrackedRuns):
+    """Registered versions and aliases, beside the runs that they come from.
 
-    Args:
-        tracking_uri: sqlite:///... or http(s)://...
-        experiment: name; created when it is not there.
     Raises:
         RegistryError: from every method, when MLflow refuses or is not there.
     """
-
-    def __init__(self, tracking_uri: str, experiment: str) -> None:
-        self._uri = tracking_uri
-        self._experiment = experiment
-        with self._saying("connecting"), self._one_at_a_time():
-            self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-            found = self._client.get_experiment_by_name(experiment)
-            self._experiment_id = (
-                found.experiment_id
-                if found
-                else self._client.create_experiment(experiment, self._artifact_folder())
-            )
-
-    def _local_folder(self) -> Path | None:
-        return (
-            Path(self._uri.removeprefix("sqlite:///")).absolute().parent
-            if self._uri.startswith("sqlite:///")
-            else None
-        )
-
-    def _artifact_folder(self) -> str | None:
-        folder = self._local_folder()
-        return (folder / "artifacts").as_uri() if folder else None  # a server knows its own place
-
-    @contextlib.contextmanager
-    def _one_at_a_time(self) -> Generator[None]:
-        """Two processes that migrate an empty SQLite file at once spoil it."""
-        folder = self._local_folder()
-        with FileLock(folder / "migration.lock") if folder else contextlib.nullcontext():
-            yield
-
-    @contextlib.contextmanager
-    def run(
-        self,
-        name: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
-        go_on_with: str | None = None,
-    ) -> Generator[Run]:
-        """A run that ends FINISHED, FAILED (an error) or KILLED (interrupted), as was the case.
-
-        Args:
-            name: what people see.
-            params: the settings.
-            tags: name to text.
-            go_on_with: id of a run whose process died, to be taken up again.
-        """
-        owned = _cut(tags, _LONGEST_TAG) | {_OWNER_TAG: this_process()}
-        with self._saying("starting a run"):
-            run = self._reopened(go_on_with, owned) if go_on_with else None
-            if run is None:
-                made = self._client.create_run(self._experiment_id, run_name=name, tags=owned)
-                run = Run(self._client, made.info.run_id)
-        status = "KILLED"  # by Ctrl+C, a cancellation, a worker that was told to end
-        try:
-            with self._saying("logging a run"):
-                listed = [Param(key, value) for key, value in _cut(params, _LONGEST_PARAM).items()]
-                self._client.log_batch(run.id, params=listed)
-                yield run
-                run.flush()
-            status = "FINISHED"
-        except Exception:
-            status = "FAILED"
-            raise
-        finally:
-            if status != "FINISHED":
-                with contextlib.suppress(MlflowException):  # the error itself matters more
-                    self._client.set_terminated(run.id, status)
-        with self._saying("ending a run"):
-            self._client.set_terminated(run.id, "FINISHED")
-
-    def _reopened(self, run_id: str, tags: Mapping[str, str]) -> Run | None:
-        try:
-            if self._client.get_run(run_id).info.status == "FINISHED":
-                return None
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-        self._client.update_run(run_id, "RUNNING")
-        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        return Run(self._client, run_id)
-
-    def close_dead_runs(
-        self, is_over: Callable[[Mapping[str, str]], bool] = lambda _: False
-    ) -> list[str]:
-        """Mark RUNNING runs as KILLED whose process is gone (it had no time to say so); returns their ids.
-
-        Args:
-            is_over: asked with a run's tags where its process was another machine's.
-        """
-        closed: list[str] = []
-        with self._saying("looking for dead runs"):
-            for run in self._client.search_runs(
-                [self._experiment_id], "attributes.status = 'RUNNING'"
-            ):
-                tags = dict(run.data.tags)
-                if is_gone(tags.get(_OWNER_TAG, "")) or is_over(tags):
-                    self._client.set_terminated(run.info.run_id, "KILLED")
-                    closed.append(run.info.run_id)
-        return closed
-
-    def add_to_run(
-        self,
-        run_id: str,
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str],
-        files: Mapping[str, Sequence[Path]],
-    ) -> str:
-        """Add to a finished run (a new one where the registry has lost it); returns its id.
-
-        Args:
-            run_id: the run.
-            metrics: name to value.
-            tags: name to text.
-            files: artifact folder to files.
-        """
-        with self._saying("adding to a run"):
-            run_id = self._existing(run_id)
-            now = int(time.time() * 1000)
-            self._client.log_batch(
-                run_id,
-                metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-                tags=[RunTag(key, value) for key, value in _cut(tags, _LONGEST_TAG).items()],
-            )
-            for folder, paths in files.items():
-                for path in paths:
-                    self._client.log_artifact(run_id, str(path), folder)
-        return run_id
-
-    def _existing(self, run_id: str) -> str:
-        try:
-            return str(self._client.get_run(run_id).info.run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-        created = self._client.create_run(self._experiment_id, run_name="reused model")
-        self._client.set_terminated(created.info.run_id, "FINISHED")
-        return str(created.info.run_id)
 
     def find_version(self, name: str, model_digest: str) -> ModelVersion | None:
         """The version of a model that was registered from exactly this training, or None."""
@@ -222,7 +54,7 @@ class ModelRegistry:
     ) -> ModelVersion:
         """Log a model folder whole and make it a new version; nothing is registered when a part fails."""
         with self._saying(f"registering {name!r}"):
-            texts = _cut(tags, _LONGEST_TAG)
+            texts = cut(tags)
             logged = self._client.create_logged_model(
                 self._experiment_id,
                 name=name,
@@ -257,9 +89,32 @@ class ModelRegistry:
                     return _pinned(self._client.get_model_version(name, alias_or_version))
                 return _pinned(self._client.get_model_version_by_alias(name, alias_or_version))
             except MlflowException as error:
-                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                if error.error_code in _GONE:
                     return None
                 raise
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Every alias of a model and the number of the version it points to now; none of a model that is not there."""
+        with self._saying(f"looking up {name!r}"):
+            try:
+                found: Any = self._client.get_registered_model(name).aliases
+            except MlflowException as error:
+                if error.error_code in _GONE:
+                    return {}
+                raise
+        return {str(alias): str(version) for alias, version in dict(found or {}).items()}
+
+    def versions(self, name: str) -> list[Registered]:
+        """All versions of a model, the oldest first."""
+        found: list[Registered] = []
+        token: str | None = None
+        with self._saying(f"listing the versions of {name!r}"):
+            while True:
+                page = self._client.search_model_versions(f"name = '{name}'", page_token=token)
+                found += map(_registered, page)
+                token = page.token
+                if not token:
+                    return sorted(found, key=lambda r: int(r.version.version))
 
     def tags_of(self, version: ModelVersion) -> dict[str, str]:
         """What registration and promotion have written on a version."""
@@ -272,6 +127,47 @@ class ModelRegistry:
         with self._saying(f"setting {alias!r}"):
             self._client.set_registered_model_alias(version.name, alias, version.version)
 
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take an alias away; nothing happens where it is not there."""
+        with self._saying(f"removing {alias!r}"):
+            self._client.delete_registered_model_alias(name, alias)
+
+    def remove_tag(self, version: ModelVersion, tag: str) -> None:
+        """Take a tag of a version away."""
+        with self._saying("describing a version"):
+            self._client.delete_model_version_tag(version.name, version.version, tag)
+
+    def delete(self, found: Registered, with_files: bool) -> None:
+        """Delete a version; half-way through it is still there, so that doing it again ends it.
+
+        Args:
+            found: the version.
+            with_files: delete the model's files too. Not where another version has the same ones.
+        """
+        with self._saying(f"deleting {found.version}"):
+            if with_files and found.model_id:
+                self._delete_logged_model(found.model_id)
+            self._client.delete_model_version(found.version.name, found.version.version)
+
+    def _delete_logged_model(self, model_id: str) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        try:
+            place = self._client.get_logged_model(model_id).artifact_location
+        except MlflowException as error:
+            if error.error_code not in _GONE:
+                raise
+            return
+        try:
+            get_artifact_repository(place, tracking_uri=self._uri).delete_artifacts()
+        except OSError as error:  # of requests, of the disk
+            raise RegistryError(
+                f"The files of a model could not be deleted: {type(error).__name__}",
+                place,
+                "delete them by hand, or give this account the right to, and run again",
+            ) from error
+        self._client.delete_logged_model(model_id)
+
     def describe_version(
         self, version: ModelVersion, tags: Mapping[str, str], description: str | None = None
     ) -> None:
@@ -279,7 +175,7 @@ class ModelRegistry:
         with self._saying("describing a version"):
             if description is not None:
                 self._client.update_model_version(version.name, version.version, description)
-            for key, value in _cut(tags, _LONGEST_TAG).items():
+            for key, value in cut(tags).items():
                 self._client.set_model_version_tag(version.name, version.version, key, value)
 
     def download(self, version: ModelVersion, into: Path) -> Path:
@@ -292,20 +188,15 @@ class ModelRegistry:
                 mlflow.artifacts.download_artifacts(uri, dst_path=str(into), tracking_uri=self._uri)
             )
 
-    @contextlib.contextmanager
-    def _saying(self, doing: str) -> Generator[None]:
-        """Turn MLflow's errors into ours."""
-        try:
-            yield
-        except NightshiftError:
-            raise
-        except MlflowException as error:
-            away = error.error_code in _AWAY_CODES
-            raise (RegistryAwayError if away else RegistryError)(
-                f"{doing.capitalize()} failed: {_first_line(error)}",
-                _without_password(self._uri),
-                "check that the MLflow server is reachable (MLFLOW_TRACKING_URI) and that you may do this",
-            ) from error
+
+def _registered(found: Any) -> Registered:
+    return Registered(
+        version=_pinned(found),
+        created=float(found.creation_timestamp) / 1000,
+        tags=dict(found.tags or {}),
+        source=str(found.source or ""),
+        model_id=str(found.model_id or ""),
+    )
 
 
 def _pinned(version: Any) -> ModelVersion:
@@ -316,23 +207,3 @@ def _pinned(version: Any) -> ModelVersion:
         model_digest=digest,
         run_id=str(version.run_id or ""),
     )
-
-
-def _cut(values: Mapping[str, Any], longest: int) -> dict[str, str]:
-    """As text, cut with a mark: MLflow cuts silently."""
-    texts = {key: str(value) for key, value in values.items()}
-    return {
-        key: text if len(text) <= longest else text[: longest - 1] + "…"
-        for key, text in texts.items()
-    }
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    line = line.partition(" with exception ")[0][:300]  # behind it: the repr of urllib3's pool
-    return re.sub(r"://[^/@\s]+@", "://", line)  # a tracking URI may hold a password
-
-
-def _without_password(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

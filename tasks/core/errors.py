@@ -13,7 +13,8 @@
     |-- StoreError             the object store refuses
     |   `-- StoreAwayError         it does not answer: trying later may help
     |-- RegistryError          the model registry refuses
-    |   `-- RegistryAwayError      it does not answer: trying later may help
+    |   |-- RegistryAwayError      it does not answer: trying later may help
+    |   `-- ConflictError          somebody else has moved the champion meanwhile
     |-- ServiceError           a server does not come up, or stays away
     |-- PoolError              a run on another work pool failed
     |   `-- RunDiedError           it died, and may be tried again
@@ -95,6 +96,10 @@ class RegistryError(NightshiftError):
 
 class RegistryAwayError(RegistryError):
     """The model registry does not answer; trying later may help."""
+
+
+class ConflictError(RegistryError):
+    """Somebody else has moved the champion meanwhile: what was judged against the one before must be judged again."""
 
 
 class ServiceError(NightshiftError):

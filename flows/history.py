@@ -1,0 +1,13 @@
+"""history: every move of a model's champion."""
+
+from flows.form_flow import form_flow
+from flows.parameters import HistoryParams
+from tasks.promotion import History, read_history
+
+_DEFAULTS = HistoryParams()
+
+
+@form_flow(HistoryParams, name="history")
+def history(params: HistoryParams = _DEFAULTS) -> History:
+    """Who made which version champion, when and why; kept in the object store, whatever becomes of the versions."""
+    return read_history(params.model_name, params.last)

@@ -1,0 +1,22 @@
+"""rollback: the champion before the present one becomes it again."""
+
+from flows.form_flow import form_flow
+from flows.parameters import RollbackParams
+from tasks.connectors.champion import PREVIOUS
+from tasks.core.records import Move
+from tasks.preflight import check_services
+from tasks.promotion import find_champion, move_champion, moved_by_this_run, pin_version
+
+
+@form_flow(RollbackParams, name="rollback")
+def rollback(params: RollbackParams) -> Move:
+    """Go back to the previous champion, or to a version that is named; the next scoring run uses it.
+
+    `previous` is then the version rolled back from, so that a second rollback takes the first one back.
+    """
+    check_services()
+    if made := moved_by_this_run(params.model_name):
+        return made
+    champion = find_champion(params.model_name)
+    version = pin_version(params.model_name, params.to_version or PREVIOUS)
+    return move_champion(version, "rollback", params.who, params.reason, champion)

@@ -1,0 +1,238 @@
+"""The experiment tracker: MLflow, local or a server. Runs whose status is true, whatever became of their process."""
+
+import contextlib
+import logging
+import re
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from tasks.connectors.processes import is_gone, this_process
+from tasks.core.errors import NightshiftError, RegistryAwayError, RegistryError
+
+logger = logging.getLogger(__name__)
+
+LONGEST_TAG = 5000
+_OWNER_TAG = "nightshift.process"
+_AWAY_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # a refused connection is the first
+_LONGEST_PARAM = 6000
+
+
+class Run:
+    """One MLflow run under way. Metrics are kept and sent in batches: one by one they cost 36 ms each."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.id = run_id
+        self._client = client
+        self._metrics: list[Metric] = []
+
+    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Note metrics; sent when there are a hundred, and by `send`."""
+        now = int(time.time() * 1000)
+        self._metrics += [Metric(name, value, now, step) for name, value in metrics.items()]
+        if len(self._metrics) >= 100:
+            self.send()
+
+    def send(self) -> None:
+        """Send what is kept. An MLflow that is away for a while does not stop a training: it is tried again later."""
+        try:
+            self.flush()
+        except MlflowException as error:
+            logger.warning("Metrics could not be sent yet: %s", _first_line(error))
+
+    def flush(self) -> None:
+        """Send what is kept, and keep what could not be sent."""
+        while self._metrics:
+            self._client.log_batch(self.id, metrics=self._metrics[:1000])
+            del self._metrics[:1000]
+
+
+class TrackedRuns:
+    """An MLflow, and the runs of one experiment in it.
+
+    Args:
+        tracking_uri: sqlite:///... or http(s)://...
+        experiment: name; created when it is not there.
+    Raises:
+        RegistryError: from every method, when MLflow refuses or is not there.
+    """
+
+    def __init__(self, tracking_uri: str, experiment: str) -> None:
+        self._uri = tracking_uri
+        self._experiment = experiment
+        with self._saying("connecting"), self._one_at_a_time():
+            self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            found = self._client.get_experiment_by_name(experiment)
+            self._experiment_id = (
+                found.experiment_id
+                if found
+                else self._client.create_experiment(experiment, self._artifact_folder())
+            )
+
+    def _local_folder(self) -> Path | None:
+        return (
+            Path(self._uri.removeprefix("sqlite:///")).absolute().parent
+            if self._uri.startswith("sqlite:///")
+            else None
+        )
+
+    def _artifact_folder(self) -> str | None:
+        folder = self._local_folder()
+        return (folder / "artifacts").as_uri() if folder else None  # a server knows its own place
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self) -> Generator[None]:
+        """Two processes that migrate an empty SQLite file at once spoil it."""
+        folder = self._local_folder()
+        with FileLock(folder / "migration.lock") if folder else contextlib.nullcontext():
+            yield
+
+    @contextlib.contextmanager
+    def run(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        go_on_with: str | None = None,
+    ) -> Generator[Run]:
+        """A run that ends FINISHED, FAILED (an error) or KILLED (interrupted), as was the case.
+
+        Args:
+            name: what people see.
+            params: the settings.
+            tags: name to text.
+            go_on_with: id of a run whose process died, to be taken up again.
+        """
+        owned = cut(tags) | {_OWNER_TAG: this_process()}
+        with self._saying("starting a run"):
+            run = self._reopened(go_on_with, owned) if go_on_with else None
+            if run is None:
+                made = self._client.create_run(self._experiment_id, run_name=name, tags=owned)
+                run = Run(self._client, made.info.run_id)
+        status = "KILLED"  # by Ctrl+C, a cancellation, a worker that was told to end
+        try:
+            with self._saying("logging a run"):
+                listed = [Param(key, value) for key, value in cut(params, _LONGEST_PARAM).items()]
+                self._client.log_batch(run.id, params=listed)
+                yield run
+                run.flush()
+            status = "FINISHED"
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            if status != "FINISHED":
+                with contextlib.suppress(MlflowException):  # the error itself matters more
+                    self._client.set_terminated(run.id, status)
+        with self._saying("ending a run"):
+            self._client.set_terminated(run.id, "FINISHED")
+
+    def _reopened(self, run_id: str, tags: Mapping[str, str]) -> Run | None:
+        try:
+            if self._client.get_run(run_id).info.status == "FINISHED":
+                return None
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        self._client.update_run(run_id, "RUNNING")
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        return Run(self._client, run_id)
+
+    def close_dead_runs(
+        self, is_over: Callable[[Mapping[str, str]], bool] = lambda _: False
+    ) -> list[str]:
+        """Mark RUNNING runs as KILLED whose process is gone (it had no time to say so); returns their ids.
+
+        Args:
+            is_over: asked with a run's tags where its process was another machine's.
+        """
+        closed: list[str] = []
+        with self._saying("looking for dead runs"):
+            for run in self._client.search_runs(
+                [self._experiment_id], "attributes.status = 'RUNNING'"
+            ):
+                tags = dict(run.data.tags)
+                if is_gone(tags.get(_OWNER_TAG, "")) or is_over(tags):
+                    self._client.set_terminated(run.info.run_id, "KILLED")
+                    closed.append(run.info.run_id)
+        return closed
+
+    def add_to_run(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        files: Mapping[str, Sequence[Path]],
+    ) -> str:
+        """Add to a finished run (a new one where the registry has lost it); returns its id.
+
+        Args:
+            run_id: the run.
+            metrics: name to value.
+            tags: name to text.
+            files: artifact folder to files.
+        """
+        with self._saying("adding to a run"):
+            run_id = self._existing(run_id)
+            now = int(time.time() * 1000)
+            self._client.log_batch(
+                run_id,
+                metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+                tags=[RunTag(key, value) for key, value in cut(tags).items()],
+            )
+            for folder, paths in files.items():
+                for path in paths:
+                    self._client.log_artifact(run_id, str(path), folder)
+        return run_id
+
+    def _existing(self, run_id: str) -> str:
+        try:
+            return str(self._client.get_run(run_id).info.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        created = self._client.create_run(self._experiment_id, run_name="reused model")
+        self._client.set_terminated(created.info.run_id, "FINISHED")
+        return str(created.info.run_id)
+
+    @contextlib.contextmanager
+    def _saying(self, doing: str) -> Generator[None]:
+        """Turn MLflow's errors into ours."""
+        try:
+            yield
+        except NightshiftError:
+            raise
+        except MlflowException as error:
+            away = error.error_code in _AWAY_CODES
+            raise (RegistryAwayError if away else RegistryError)(
+                f"{doing.capitalize()} failed: {_first_line(error)}",
+                _without_password(self._uri),
+                "check that the MLflow server is reachable (MLFLOW_TRACKING_URI) and that you may do this",
+            ) from error
+
+
+def cut(values: Mapping[str, Any], longest: int = LONGEST_TAG) -> dict[str, str]:
+    """As text, cut with a mark: MLflow cuts silently."""
+    texts = {key: str(value) for key, value in values.items()}
+    return {
+        key: text if len(text) <= longest else text[: longest - 1] + "…"
+        for key, text in texts.items()
+    }
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = line.partition(" with exception ")[0][:300]  # behind it: the repr of urllib3's pool
+    return re.sub(r"://[^/@\s]+@", "://", line)  # a tracking URI may hold a password
+
+
+def _without_password(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

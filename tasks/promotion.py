@@ -1,0 +1,226 @@
+"""Promotion steps: who is the champion, how a version becomes it, how it goes back, and what there was before."""
+
+import logging
+import re
+
+from pydantic import Field
+
+from tasks import reports
+from tasks.connect import exact_objects, model_registry
+from tasks.connectors.champion import CHAMPION, PREVIOUS, Champions, Mover, Standing
+from tasks.connectors.model_registry import DELETING_TAG
+from tasks.connectors.move_log import MoveLog
+from tasks.core.errors import ModelError, RegistryAwayError
+from tasks.core.gate import Verdict
+from tasks.core.records import ModelVersion, Move, Record
+from tasks.provenance import flow_run_id
+from tasks.settings import read_settings
+from tasks.steps import step
+
+logger = logging.getLogger(__name__)
+
+GATE_TAG, VERDICT_TAG = "nightshift.gate", "nightshift.verdict"
+REFUSED = "refused"  # in GATE_TAG
+_FAILED = re.compile(r"FAILED .*?(?=; (?:passed|FAILED) |\)?$)")
+
+
+class History(Record):
+    """Every move of a model's champion, the oldest first."""
+
+    model: str
+    moves: list[Move]
+    versions: list[str] | None = Field(
+        description="Numbers of those that still exist; None where MLflow did not answer."
+    )
+
+
+def move_log() -> MoveLog:
+    """The log in the configured object store."""
+    return MoveLog(exact_objects(), read_settings().bucket)
+
+
+def champions() -> Champions:
+    """Champions in the configured registry and log."""
+    return Champions(model_registry(), move_log())
+
+
+@step
+def find_champion(model_name: str) -> ModelVersion | None:
+    """The version that is champion now, pinned; None where there is none, also where somebody deleted it."""
+    return champions().settle(model_name).champion
+
+
+@step
+def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
+    """Resolve an alias once, so that a whole run uses one version.
+
+    Raises:
+        ModelError: there is no such model, alias or version, or it is being deleted.
+    """
+    if alias_or_version in (CHAMPION, PREVIOUS):
+        standing = champions().settle(model_name)
+        wanted = standing.previous
+        version = standing.champion
+        if alias_or_version == PREVIOUS:
+            version = model_registry().resolve(model_name, wanted) if wanted else None
+    else:
+        standing = None
+        version = model_registry().resolve(model_name, alias_or_version)
+    if version is None:
+        raise _missing(model_name, alias_or_version, standing)
+    if DELETING_TAG in model_registry().tags_of(version):
+        raise ModelError(
+            f"Retention has begun to delete {version}", "model_version", "name another version"
+        )
+    logger.info("Pinned %s (%s)", version, alias_or_version)
+    return version
+
+
+def _missing(model_name: str, wanted: str, standing: Standing | None) -> ModelError:
+    if wanted == PREVIOUS and standing and standing.champion:
+        return ModelError(
+            f"{standing.champion} has no version before it that still exists",
+            "to_version",
+            "name the version to go back to; `history` shows which there were",
+        )
+    if standing and standing.last and not standing.champion:
+        last, back = standing.last, standing.previous
+        again = f"run rollback to go back to version {back}, or " if back else ""
+        return ModelError(
+            f"The model {model_name!r} has no champion any more: {last.why} (version {last.from_version} was it)",
+            "model_version",
+            f"{again}promote a version; `history` shows which there were",
+        )
+    return ModelError(
+        f"The registry has no {wanted!r} of model {model_name!r}",
+        "model_version",
+        "run retrain first (a model that fails its gate is no champion), or name another model, alias or version",
+    )
+
+
+@step
+def promote(version: ModelVersion, verdict: Verdict, champion: ModelVersion | None) -> bool:
+    """Make a version the champion if the gate lets it; the verdict is kept with the version either way.
+
+    Raises:
+        ConflictError: the champion is not the one any more that the gate has compared it with.
+    """
+    model_registry().describe_version(version, {VERDICT_TAG: str(verdict)})
+    if not verdict.promote:
+        logger.warning(
+            "promote: %s stays challenger; the champion is %s", version, champion or "nobody"
+        )
+        return False
+    champions().move(version, champion, Mover("gate", "retrain", str(verdict), flow_run_id()))
+    return True
+
+
+@step
+def move_champion(
+    to: ModelVersion,
+    kind: str,
+    who: str,
+    why: str,
+    expected: ModelVersion | None,
+    evidence: str = "",
+) -> Move:
+    """Make a version the champion, if the champion is still the one that was expected.
+
+    Tried again after an outage, it finds what it has begun, and ends it.
+
+    Args:
+        to: the version.
+        kind: of the move: gate, approval, overrule, promote or rollback.
+        who, why: for the history; taken as they are said.
+        expected: the champion when it was decided.
+        evidence: where the verdict lies that it rests on.
+    Returns:
+        The move; where the version is champion already, the one that made it so.
+    Raises:
+        ConflictError: somebody else has moved the champion meanwhile.
+        ModelError: the version was deleted meanwhile.
+    """
+    mover = Mover(kind, who, why, flow_run_id(), evidence)
+    return champions().move(to, expected, mover)
+
+
+@step
+def moved_by_this_run(model_name: str) -> Move | None:
+    """The move that this flow run has made before it was tried again; a second rollback would undo the first."""
+    mine = flow_run_id()
+    champions().settle(model_name)
+    made = [m for m in move_log().moves(model_name) if mine and m.flow_run == mine]
+    if made:
+        logger.info("This run has moved the champion already: move %s", made[-1].number)
+    return made[-1] if made else None
+
+
+@step
+def require_passed(version: ModelVersion, overrule: bool) -> str:
+    """The kind of move that a promotion by a person is: `promote`, or `overrule` where the gate has refused it.
+
+    Raises:
+        ModelError: the gate has refused the version, and it is not to be overruled; names the clauses that failed.
+    """
+    tags = model_registry().tags_of(version)
+    if tags.get(GATE_TAG) != REFUSED:
+        return "promote"
+    verdict = tags.get(VERDICT_TAG, "no verdict is kept")
+    failed = "; ".join(_FAILED.findall(verdict)) or verdict
+    if overrule:
+        logger.warning("%s is promoted although the gate has refused it: %s", version, failed)
+        return "overrule"
+    raise ModelError(
+        f"The gate has refused {version}: {failed}",
+        "overrule",
+        "promote another version; to promote it all the same set overrule, which is recorded with your name",
+    )
+
+
+@step
+def read_history(model_name: str, last: int) -> History:
+    """The newest moves of a model's champion, from the object store; with MLflow away, as far as it is known there."""
+    try:
+        champions().settle(model_name)
+        versions = [r.version.version for r in model_registry().versions(model_name)]
+    except RegistryAwayError as error:
+        logger.warning("Moves by hand since the last one are not known: %s", error)
+        versions = None
+    moves = move_log().moves(model_name)
+    history = History(model=model_name, moves=moves[-last:], versions=versions)
+    said = f"Moves of the champion of {model_name}: {len(moves)}, the newest first"
+    reports.publish_table("moves", rows_of(history) or [{"move": "none"}], said)
+    return history
+
+
+def rows_of(history: History) -> list[dict[str, str]]:
+    """A history as a table, the newest move first."""
+
+    def named(version: str) -> str:
+        gone = version and history.versions is not None and version not in history.versions
+        return f"{version} (deleted)" if gone else version or "nobody"
+
+    return [
+        {
+            "move": str(m.number),
+            "when": m.when,
+            "kind": m.kind,
+            "from": named(m.from_version),
+            "to": named(m.to_version),
+            "who": m.who,
+            "why": m.why,
+        }
+        for m in reversed(history.moves)
+    ]
+
+
+@step
+def settle_all() -> int:
+    """End moves whose mover died, and write down moves by hand, of every model with a history; returns how many."""
+    settled = 0
+    for name in move_log().models():
+        before = move_log().last(name)
+        undone = before is not None and not move_log().is_done(before)
+        last = champions().settle(name).last
+        settled += undone or last != before
+    return settled
