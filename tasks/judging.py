@@ -1,0 +1,219 @@
+"""The gate as a step: what is known of the candidate, the baseline and the champion becomes a verdict that is kept."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.behaving import Behaviour, check_behaviour
+from tasks.core import gate, slices, tables
+from tasks.core.behaviour import BehaviourParams
+from tasks.core.engine import TorchEngine
+from tasks.core.errors import ModelError
+from tasks.core.gate import Evidence, GateParams, Verdict
+from tasks.core.inspection import InspectionSummary
+from tasks.core.metrics import EvaluationParams
+from tasks.core.modeling import Classifier
+from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary
+from tasks.core.slices import Slice
+from tasks.core.validation import LabelledReview
+from tasks.evaluation import Evaluation, evaluate_model, read_predictions
+from tasks.judged_models import JudgedModel, opened
+from tasks.steps import fetched, reuse_or_make, step
+
+logger = logging.getLogger(__name__)
+
+VERDICT_VERSION = 1
+_SPEED_REVIEWS = 64
+_SPEED_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model and what is known of it."""
+
+    model: Reference[TrainingSummary]
+    evaluation: Evaluation
+    behaviour: Behaviour
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The present champion on the same rows and cases, or why it cannot be compared."""
+
+    version: ModelVersion
+    evaluation: Evaluation | None = None
+    behaviour: Behaviour | None = None
+    incomparable: str = ""
+
+
+@step
+def face_champion(
+    version: ModelVersion | None,
+    split: Reference[SplitSummary],
+    evaluation: EvaluationParams,
+    behaviour: BehaviourParams,
+) -> Champion | None:
+    """The champion on the candidate's test rows and cases, scored now unless that was done before."""
+    if version is None:
+        return None
+    try:
+        return Champion(
+            version,
+            evaluate_model.fn(version, split, evaluation),
+            check_behaviour.fn(version, split, behaviour),
+        )
+    except ModelError as error:
+        return Champion(version, incomparable=f"{version} cannot be compared: {error}")
+
+
+@step
+def judge(
+    candidate: Candidate,
+    baseline: Evaluation,
+    champion: Champion | None,
+    split: Reference[SplitSummary],
+    inspection: Reference[InspectionSummary],
+    params: GateParams,
+    evaluation: EvaluationParams,
+) -> Reference[Verdict]:
+    """Apply the gate; the verdict is kept under the digest of all it rests on."""
+    inputs = {
+        "version": VERDICT_VERSION,
+        "evaluation": candidate.evaluation.digest,
+        "behaviour": candidate.behaviour.digest,
+        "baseline": baseline.digest,
+        "champion": _identity(champion),
+        "split": split.digest,
+        "inspection": inspection.digest,
+        "gate": params.model_dump(),
+        "intervals": evaluation.model_dump(),
+    }
+
+    def make(folder: Path) -> Verdict:
+        evidence = _evidence(candidate, baseline, champion, split, inspection, params)
+        verdict = gate.decide(evidence, params, evaluation)
+        (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
+        return verdict
+
+    reference = reuse_or_make("verdict", inputs, Verdict, make)
+    verdict = reference.summary
+    log = logger.info if verdict.promote else logger.warning
+    log("Gate: %s", "the model may become champion" if verdict.promote else "REFUSED")
+    for clause in verdict.clauses:
+        (logger.info if clause.passed else logger.warning)(
+            "  %s %s: %s", "passed" if clause.passed else "FAILED", clause.name, clause.text
+        )
+    for warning in verdict.warnings:
+        logger.warning("  %s", warning)
+    return reference
+
+
+def _identity(champion: Champion | None) -> list[str] | None:
+    if champion is None:
+        return None
+    known = [champion.evaluation, champion.behaviour]
+    return [str(champion.version), champion.incomparable, *(r.digest for r in known if r)]
+
+
+def _evidence(
+    candidate: Candidate,
+    baseline: Evaluation,
+    champion: Champion | None,
+    split: Reference[SplitSummary],
+    inspection: Reference[InspectionSummary],
+    params: GateParams,
+) -> Evidence:
+    own = read_predictions(candidate.evaluation)
+    theirs = champion and champion.evaluation and read_predictions(champion.evaluation)
+    training = candidate.model.summary
+    speeds = _speeds(candidate.model, champion, split, params)
+    names = split.summary.label_names
+    return Evidence(
+        labels=own.labels,
+        candidate=own.probabilities,
+        baseline=read_predictions(baseline).probabilities,
+        champion=theirs.probabilities if theirs else None,
+        champion_name=str(champion.version) if champion else "",
+        incomparable=champion.incomparable if champion else "",
+        slices=slices_of(split, params),
+        behaviour=_behaviour(candidate, champion),
+        parameters=_parameters(candidate.model, names),
+        champion_parameters=_parameters(champion.version, names) if champion and theirs else None,
+        reviews_per_second=speeds[0],
+        champion_reviews_per_second=speeds[1],
+        validation_right=round(training.validation["accuracy"] * training.validation_rows),
+        validation_rows=training.validation_rows,
+        overlap=inspection.summary.test_rows_near_train or 0,
+    )
+
+
+def slices_of(split: Reference[SplitSummary], params: GateParams) -> list[Slice]:
+    """The slices of the test set: by length, label, source, and the columns the user named."""
+    reviews = reviews_of_test(split)
+    columns = {"source": [r.where.rpartition(" row ")[0] or r.where for r in reviews]}
+    for place, name in enumerate(split.summary.slice_columns):
+        columns[name] = [r.extras[place] for r in reviews]
+    return slices.make_slices(
+        np.array([len(r.text.split()) for r in reviews], dtype=np.int64),
+        np.array([r.label for r in reviews], dtype=np.int64),
+        split.summary.label_names,
+        columns,
+        params.slices.min_rows,
+        params.slices.max_values,
+    )
+
+
+def reviews_of_test(split: Reference[SplitSummary]) -> list[LabelledReview]:
+    """The frozen test rows."""
+    with fetched(split.uri, "test.parquet") as folder:
+        return tables.read_labelled(folder / "test.parquet")
+
+
+def _behaviour(
+    candidate: Candidate, champion: Champion | None
+) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_] | None]]:
+    own = candidate.behaviour.summary
+    theirs = champion.behaviour.summary if champion and champion.behaviour else None
+    comparable = theirs is not None and theirs.cases_digest == own.cases_digest
+    others = {c.name: c.failed for c in theirs.checks} if theirs and comparable else {}
+    return {check.name: (check.failed, others.get(check.name)) for check in own.checks}
+
+
+def _parameters(model: JudgedModel, label_names: list[str]) -> int:
+    with opened(model, label_names) as classifier:
+        return sum(parameter.numel() for parameter in classifier.model.parameters())
+
+
+def _speeds(
+    model: JudgedModel,
+    champion: Champion | None,
+    split: Reference[SplitSummary],
+    params: GateParams,
+) -> tuple[float | None, float | None]:
+    """Reviews a second of candidate and champion, in turns on this machine; only where the rule asks for it."""
+    if params.budget.max_slowdown is None and params.budget.min_reviews_per_second is None:
+        return None, None
+    texts = [r.text for r in reviews_of_test(split)[:_SPEED_REVIEWS]]
+    names = split.summary.label_names
+    with opened(model, names) as own:
+        if champion is None or champion.incomparable:
+            return _in_turns([own], texts)[0], None
+        with opened(champion.version, names) as theirs:
+            first, second = _in_turns([own, theirs], texts)
+            return first, second
+
+
+def _in_turns(classifiers: list[Classifier], texts: list[str]) -> list[float]:
+    """Medians of some rounds; the first round, which warms up, does not count."""
+    runners = [(TorchEngine(c), c.encoder) for c in classifiers]
+    seconds: list[list[float]] = [[] for _ in runners]
+    for _ in range(_SPEED_ROUNDS + 1):
+        for taken, (engine, encoder) in zip(seconds, runners, strict=True):
+            started = time.perf_counter()
+            engine.logits(encoder.encode(texts).input_ids)
+            taken.append(time.perf_counter() - started)
+    return [len(texts) / float(np.median(taken[1:])) for taken in seconds]
