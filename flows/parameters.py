@@ -5,9 +5,13 @@ from typing import Literal, Self
 from pydantic import AliasChoices, Field, model_validator
 
 from tasks.connectors.sources import SourceParams
+from tasks.core.approval import ApprovalParams
+from tasks.core.behaviour import BehaviourParams
 from tasks.core.forms import Form
 from tasks.core.gate import GateParams
+from tasks.core.inspection import InspectionParams
 from tasks.core.metrics import EvaluationParams
+from tasks.core.report_params import ReportParams
 from tasks.core.scoring import EngineParams
 from tasks.core.scoring_plan import OutputFormat
 from tasks.core.splitting import SplitParams
@@ -26,6 +30,9 @@ class DataParams(Form):
     )
     split: SplitParams = Field(
         default=SplitParams(), description="How many are used, and for what."
+    )
+    inspection: InspectionParams = Field(
+        default=InspectionParams(), description="What is looked for in them, for people to see."
     )
 
 
@@ -74,7 +81,16 @@ class RetrainParams(Form):
     evaluation: EvaluationParams = Field(
         default=EvaluationParams(), description="How the model is judged."
     )
+    behaviour: BehaviourParams = Field(
+        default=BehaviourParams(), description="Sentences that leave no doubt, put to the model."
+    )
     gate: GateParams = Field(default=GateParams(), description="When it may become champion.")
+    approval: ApprovalParams = Field(
+        default=ApprovalParams(), description="Whether a person has the last word."
+    )
+    report: ReportParams = Field(
+        default=ReportParams(), description="The report that people read of a version."
+    )
     registration: RegistrationParams = Field(
         default=RegistrationParams(), description="Under which name it is registered."
     )

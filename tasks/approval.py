@@ -18,8 +18,8 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from tasks.core.approval import ApprovalParams
 from tasks.core.errors import SettingsError
-from tasks.core.forms import Form
 from tasks.core.records import Record
 
 logger = logging.getLogger(__name__)
@@ -27,22 +27,6 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 2
 _SPARE_SECONDS = 3600  # the server itself must not call the pause expired
 NOBODY = "nobody (time-out)"
-
-
-class ApprovalParams(Form):
-    """Whether a person has the last word on a model that has passed the gate."""
-
-    required: bool = Field(
-        default=False,
-        description="Pause and wait for a person, who sees the evidence and approves or rejects, before the model "
-        "becomes champion.",
-    )
-    timeout_hours: float = Field(
-        default=72.0,
-        gt=0,
-        le=24 * 30,
-        description="How long to wait. Time-out means reject: the model stays challenger.",
-    )
 
 
 class Decision(Record):

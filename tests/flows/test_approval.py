@@ -11,7 +11,8 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.flow_runs import resume_flow_run
 
-from tasks.approval import NOBODY, ApprovalParams, Decision, ask_for_approval
+from tasks.approval import NOBODY, Decision, ask_for_approval
+from tasks.core.approval import ApprovalParams
 from tasks.core.errors import SettingsError
 
 pytestmark = pytest.mark.prefect
