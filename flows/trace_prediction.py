@@ -1,11 +1,11 @@
-"""trace: where does a prediction come from? Back to the model, its training data and the code."""
+"""trace: from any one thing to what it was made from, and to what was made of it; from a prediction to the source."""
 
 from flows.form_flow import form_flow
 from flows.parameters import TraceParams
-from tasks.score_proof import Provenance, trace_prediction
+from tasks.lineage import Provenance, trace_lineage
 
 
 @form_flow(TraceParams, name="trace")
 def trace(params: TraceParams) -> Provenance:
-    """The way from a prediction back to model, training data and code."""
-    return trace_prediction(params.prediction, params.row)
+    """Both ways: back to the source of the training data, and on to the predictions."""
+    return trace_lineage(params.start, params.row, params.source_row)

@@ -1,25 +1,21 @@
-"""From the store alone: is a scoring run complete, and where does a prediction come from?"""
+"""From the store alone: is a scoring run complete?"""
 
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 from pydantic import Field
 
 from tasks import reports
-from tasks.connect import exact_objects, model_registry
+from tasks.connect import exact_objects
 from tasks.connectors.exact_objects import ExactObjects
-from tasks.connectors.object_store import ObjectInfo, parse_uri
-from tasks.core import formats
-from tasks.core.errors import MissingDataError, OverwrittenError
+from tasks.core.errors import OverwrittenError
 from tasks.core.overlap import in_order
 from tasks.core.records import Record
 from tasks.core.score_results import Counts
 from tasks.core.scoring_plan import Entry, ScoringRun
 from tasks.score_commit import (
-    RUN,
     is_committed,
     is_made_of,
     is_of_another_version,
@@ -49,12 +45,6 @@ class Proof(Record):
     rows: int
     complete: bool
     problems: list[str]
-
-
-class Provenance(Record):
-    """Where a prediction comes from, each fact by its name, in the order of the way back."""
-
-    facts: dict[str, str]
 
 
 @step
@@ -133,71 +123,3 @@ def _has_changed(run: ScoringRun, objects: ExactObjects, entry: Entry) -> bool:
     except OverwrittenError:
         return True
     return False
-
-
-@step
-def trace_prediction(uri: str, row: int) -> Provenance:
-    """The way from a prediction back to the model, its training data and the code.
-
-    Args:
-        uri: of an object with predictions.
-        row: number of a row in the input; 0: of the object as a whole.
-    Raises:
-        MissingDataError: no such object, no such row, or nothing that scoring has written.
-    """
-    objects = exact_objects()
-    head = objects.head(uri)
-    before, found, behind = uri.partition("/version=")
-    if head is None or RUN not in head.metadata or not found:
-        raise MissingDataError(
-            "Not an object with predictions",
-            uri,
-            "name one below .../model=<name>/version=<number>/",
-        )
-    root = before + found + behind.partition("/")[0]
-    run = require_run(objects, f"{root}/_runs/{head.metadata[RUN]}")
-    facts = {"prediction": uri}
-    if row:
-        facts |= _row(objects, ObjectInfo(*parse_uri(uri), head.size, head.etag), row)
-    counts = Counts.from_metadata(head.metadata)
-    facts |= {
-        "rows in, scored, rejected": f"{counts.rows_in}, {counts.rows_out}, {counts.rows_rejected}",
-        "input version (ETag)": head.metadata.get("input-etag", ""),
-        "scoring run": run.place,
-        "Prefect run": run.flow_run or "none",
-        "scoring code": run.code,
-        "columns": f"text {run.columns.text!r}, id {run.columns.id!r}",
-        "model": str(run.model),
-        "model digest": run.model.model_digest,
-        "MLflow run of the training": run.model.run_id,
-    }
-    provenance = Provenance(facts=facts | _of_model(run))
-    rows: list[dict[str, Any]] = [{"what": k, "is": v} for k, v in provenance.facts.items()]
-    reports.publish_table("provenance", rows, f"Where {uri} comes from")
-    return provenance
-
-
-def _row(objects: ExactObjects, item: ObjectInfo, row: int) -> dict[str, str]:
-    with objects.open(item) as stream:
-        for found in formats.decode(item.uri, stream):
-            if found.values and int(found.values["row"]) == row:
-                shown = ("input", "row", "id", "label", "score")
-                return {name: str(found.values[name]) for name in shown}
-    raise MissingDataError(
-        f"No prediction of row {row}", item.uri, "rows that were not scored are in _rejected/"
-    )
-
-
-def _of_model(run: ScoringRun) -> dict[str, str]:
-    tags = model_registry().tags_of(run.model)
-    names = {
-        "nightshift.base_model": "base model",
-        "nightshift.base_revision": "revision of it",
-        "nightshift.data_digest": "training data (digest of the split)",
-        "nightshift.test_digest": "test set (digest)",
-        "nightshift.accuracy": "accuracy on it",
-        "nightshift.code": "training code",
-        "nightshift.flow_run": "Prefect run of the training",
-        "nightshift.params": "parameters of the training",
-    }
-    return {said: tags[name] for name, said in names.items() if tags.get(name)}

@@ -108,7 +108,7 @@ class Graph:
 
     def find(self, name: str) -> list[Node]:
         """Nodes of this name, place, digest or run; a digest may be cut to its first eight digits or more."""
-        exact = [n for n in self if name in (n.id, n.name, n.uri, *n.also)]
+        exact = [n for n in self if name and name in (n.id, n.name, n.uri, *n.also)]
         if exact or len(name) < 8 or not all(c in "0123456789abcdef" for c in name):
             return exact
         return [n for n in self if any(known.startswith(name) for known in (n.name, *n.also))]

@@ -10,6 +10,9 @@ from typing import Any
 from tasks.core.records import Manifest
 
 Facts = dict[str, str]
+# Under this name a verdict keeps the champion of then. A model is not made from the one that it was compared with, and
+# nobody who asks what became of that one's training data means it.
+COMPARED = "champion"
 _OBJECTS = 3  # of a source that are named
 _SHORT = 12
 
@@ -46,14 +49,19 @@ def inputs_of(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 def objects_of(inputs: Mapping[str, Any]) -> dict[str, str]:
     """Files or objects of the source of a loaded folder, and the digest or ETag of each."""
     found: dict[str, str] = {}
-    for identity in dict(inputs.get("sources") or {}).values():
-        for name, version in dict(identity.get("objects") or {}).items():
-            found[name] = f"ETag {version[1]}"
-        for name, digest in dict(identity.get("files") or {}).items():
+    for identity in _mapping(_mapping(inputs).get("sources")).values():
+        kept = _mapping(identity)
+        for name, version in _mapping(kept.get("objects")).items():
+            found[name] = f"ETag {version[1]}" if isinstance(version, list) else ""
+        for name, digest in _mapping(kept.get("files")).items():
             found[name] = f"sha256 {digest}"
-        if "hub" in identity:
-            found[str(identity["hub"])] = f"commit {identity.get('commit', '')}"
+        if "hub" in kept:
+            found[str(kept["hub"])] = f"commit {kept.get('commit', '')}"
     return found
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def figures(metrics: Any) -> Facts:
@@ -111,6 +119,11 @@ def _split(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     }
 
 
+def _test_set(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    drawn = "drawn from the training reviews" if summary.get("drawn") else "the source's own"
+    return {"rows": f"{summary.get('rows')} rows", "origin": drawn}
+
+
 def _tokens(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     counted = dict(summary.get("tokens") or {})
     return {
@@ -166,12 +179,14 @@ def _evaluation(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     }
 
 
-def _verdict(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+def _verdict(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     clauses = clauses_of(summary)
     failed = [name for name, text in clauses.items() if text.startswith("FAILED")]
     promotes = bool(summary.get("promote"))
     said = "promote" if promotes else f"do not promote ({', '.join(failed) or 'see its clauses'})"
-    return {"verdict": said, "clauses": f"{len(clauses)} clauses", **clauses}
+    compared = inputs.get(COMPARED)
+    champion = str(compared[0]) if isinstance(compared, list) and compared else "nobody"
+    return {"verdict": said, "compared with": champion, **clauses}
 
 
 def clauses_of(verdict: Mapping[str, Any]) -> Facts:
@@ -189,6 +204,7 @@ def _numbers(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
 _TOLD: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Facts]] = {
     "loaded": _loaded,
     "validated": _validated,
+    "test-set": _test_set,
     "split": _split,
     "tokens": _tokens,
     "base-model": _base_model,
@@ -199,6 +215,7 @@ _TOLD: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Facts]] = {
 _BRIEF = {
     "loaded": ("rows",),
     "validated": ("rows",),
+    "test-set": ("rows", "origin"),
     "split": ("rows",),
     "tokens": ("tokens",),
     "base-model": ("name", "parameters"),

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.core.lineage import Graph, Node
-from tasks.core.lineage_facts import facts_of, inputs_of, names_of
+from tasks.core.lineage_facts import COMPARED, facts_of, inputs_of, names_of, objects_of
 from tasks.core.records import Manifest, Move
 
 LINEAGE_TAG = "nightshift.lineage"
@@ -28,6 +28,7 @@ _PREPARED = re.compile(r"(s3://[^/]+/prepared)/([^/]+)/([0-9a-f]{32})(?:/.*)?")
 _NAMED = {
     "loaded": "loaded",
     "validated": "validated",
+    "held_out": "test-set",
     "tokens": "tokens",
     "base_model": "base-model",
     "model": "model",
@@ -35,7 +36,8 @@ _NAMED = {
 # What the lineage tag names, and from which of these each is made.
 _STEPS: dict[str, tuple[str, ...]] = {
     "validated": ("loaded",),
-    "split": ("validated",),
+    "test-set": ("validated",),
+    "split": ("validated", "test-set"),
     "tokens": ("split", "base-model"),
     "model": ("tokens", "base-model"),
     "evaluation": ("model", "split"),
@@ -144,6 +146,7 @@ class LineageRecords:
         self.graph = Graph()
         self.moves = list(moves)
         self.versions = {version_id(v.name, v.version): v for v in versions}
+        self.manifests = {f"{m.kind} {m.digest}": m for _, m in manifests}
         self._known: dict[str, str] = {}  # what manifests name among their inputs -> id of a node
         for uri, manifest in manifests:
             self._add_folder(uri, manifest)
@@ -191,6 +194,8 @@ class LineageRecords:
     def _link_inputs(self, manifest: Manifest) -> None:
         child = f"{manifest.kind} {manifest.digest}"
         for name, value in inputs_of(manifest.inputs):
+            if name == COMPARED:
+                continue
             parent = self._known.get(value)
             if parent is None and _DIGEST.fullmatch(value):
                 parent = self._missed(manifest.kind, name, value)
@@ -311,14 +316,23 @@ class LineageRecords:
         """The move in force when a run was planned, whichever version it made champion."""
         return in_force((m for m in self.moves if m.model == run.model), run.when)
 
-
-def gate_facts(graph: Graph, version: RegisteredVersion) -> dict[str, str]:
-    """The gate's verdict on a version, clause by clause, from its folder or else from the version's tag."""
-    node = version_id(version.name, version.version)
-    for verdict in (graph[c] for c in graph.children(node) if graph[c].kind == "verdict"):
-        if verdict.missing:
-            return {"verdict of the gate": f"MISSING, {verdict.missing} {verdict.uri}".strip()}
-        clauses = {k: v for k, v in verdict.facts.items() if k.startswith("clause ")}
-        said = verdict.facts.get("verdict", verdict.brief)
-        return {"verdict of the gate": " ".join(filter(None, (said, verdict.uri))), **clauses}
-    return {"verdict of the gate": "none was written down"}
+    def named(self, name: str) -> list[str]:
+        """Ids of the nodes that people may mean: a version or an alias of one, a place, a digest, a run, a source."""
+        model, _, which = name.rpartition("/")
+        for version in self.versions.values():
+            if version.name == model and which in (version.version, *version.aliases):
+                return [version_id(version.name, version.version)]
+        if version_id(model, which) in self.graph:  # deleted, and remembered by its moves
+            return [version_id(model, which)]
+        if folder := folder_of(name):
+            found = f"{folder[1]} {folder[2]}"
+            return [found] if found in self.graph else []
+        if found := [node.id for node in self.graph.find(name.rstrip("/"))]:
+            return found
+        below = name.rstrip("/") + "/"
+        return [
+            node
+            for node, manifest in self.manifests.items()
+            if manifest.kind == "loaded"
+            and any(o == name or o.startswith(below) for o in objects_of(manifest.inputs))
+        ]

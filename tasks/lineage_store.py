@@ -1,0 +1,264 @@
+"""Reads what lineage rests on: manifests, versions, moves, scoring runs. Records only, no rows and no models.
+
+What cannot be read is part of the answer: a record of another version of the code is named as such where it stands.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow.parquet as pq
+from pydantic import ValidationError as PydanticError
+
+from tasks.connect import exact_objects, prepared_store
+from tasks.connectors.exact_objects import ExactObjects
+from tasks.connectors.move_log import MoveLog
+from tasks.connectors.object_store import ObjectInfo, parse_uri
+from tasks.connectors.prepared import MANIFEST
+from tasks.connectors.registered_models import RegisteredModels
+from tasks.core.errors import MissingDataError, SettingsError, StoreAwayError, StoreError
+from tasks.core.lineage_records import LineageRecords, RegisteredVersion, ScoredRun
+from tasks.core.records import Manifest, Move, ScoringMark
+from tasks.core.scoring_plan import ScoringRun
+from tasks.score_store import MANIFEST as RUN_MANIFEST
+from tasks.score_store import read_run, read_shard
+from tasks.settings import read_settings
+
+logger = logging.getLogger(__name__)
+
+_REQUESTS = 32  # at once
+_DETAILED = (
+    20  # scoring runs of a version whose records are read, the newest; of others their marks
+)
+_NAMED = 3  # objects with predictions that are named of each
+_PLACE = re.compile(r"s3://.+/model=([^/]+)/version=([^/]+)/_runs/[^/]+")
+_RIGHT_PLACE = "name the folder that the log of the run names"
+_CHECKPOINTS = "checkpoint-"  # of trainings under way
+
+
+def read_records() -> LineageRecords:
+    """Everything but scoring runs, of which there is one a night.
+
+    Raises:
+        SettingsError: no object store or registry is configured.
+        StoreError, RegistryError: they refuse or do not answer.
+    """
+    manifests, unreadable = _manifests()
+    return LineageRecords(manifests, unreadable, list(_versions()), list(_moves()))
+
+
+def _manifests() -> tuple[list[tuple[str, Manifest]], dict[str, str]]:
+    prepared = prepared_store()
+    root = f"s3://{read_settings().bucket}/prepared/"
+    found = (i.uri.removesuffix(f"/{MANIFEST}") for i in prepared.store.scan(root) if _is_one(i))
+    folders = sorted(f for f in found if not f.removeprefix(root).startswith(_CHECKPOINTS))
+
+    def read(folder: str) -> tuple[str, Manifest | None, str]:
+        try:
+            return folder, prepared.read(folder), ""
+        except StoreAwayError:
+            raise
+        except StoreError as error:
+            return folder, None, error.what
+
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        answers = list(pool.map(read, folders))
+    return [(f, m) for f, m, _ in answers if m], {
+        f: problem for f, _, problem in answers if problem
+    }
+
+
+def _is_one(item: ObjectInfo) -> bool:
+    return item.key.endswith(f"/{MANIFEST}")
+
+
+def _versions() -> Iterator[RegisteredVersion]:
+    settings = read_settings()
+    if not settings.mlflow_tracking_uri:
+        raise SettingsError("No MLflow is configured", "", "set MLFLOW_TRACKING_URI")
+    registry = RegisteredModels(settings.mlflow_tracking_uri, settings.experiment)
+    for found, aliases in registry.everything():
+        of = found.version
+        yield RegisteredVersion(
+            of.name, of.version, of.model_digest, of.run_id, found.tags, aliases
+        )
+
+
+def _moves() -> Iterator[Move]:
+    log = MoveLog(exact_objects(), read_settings().bucket)
+    for model in log.models():
+        try:
+            yield from log.moves(model)
+        except StoreAwayError:
+            raise
+        except StoreError as error:  # one is of another version of the code: the others count
+            logger.warning("A move of %s cannot be read: %s", model, error)
+            yield from _moves_one_by_one(log, model)
+
+
+def _moves_one_by_one(log: MoveLog, model: str) -> Iterator[Move]:
+    number = 0
+    while True:
+        number += 1
+        try:
+            move = log.read(model, number)
+        except StoreAwayError:
+            raise
+        except StoreError:
+            continue
+        if move is None:
+            return
+        yield move
+
+
+def add_runs(records: LineageRecords, model: str, version: str) -> None:
+    """Put the scoring runs of a version in the graph, the newest first."""
+    marks = sorted(_marks(model, version), key=lambda mark: mark.when, reverse=True)
+    objects = exact_objects()
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        detailed = list(pool.map(lambda m: scored_run(objects, m.place, m), marks[:_DETAILED]))
+    for run in [*detailed, *(_of_mark(mark) for mark in marks[_DETAILED:])]:
+        records.add_run(run)
+
+
+def add_deleted_versions(records: LineageRecords) -> None:
+    """Put versions in the graph that the registry has lost and that have scored: a run of each tells its model."""
+    root = f"s3://{read_settings().bucket}/registry/"
+    objects = exact_objects()
+    first: dict[tuple[str, str], str] = {}
+    for item in objects.store.scan(root):
+        model, kind, *rest = f"{item.uri.removeprefix(root)}//".split("/")
+        if kind == "scored" and f"version {model}/{rest[0]}" not in records.versions:
+            first.setdefault((model, rest[0]), item.uri)
+    for uri in first.values():
+        if mark := _mark(objects, uri):
+            records.add_run(scored_run(objects, mark.place, mark))
+
+
+def _marks(model: str, version: str) -> list[ScoringMark]:
+    objects = exact_objects()
+    root = f"s3://{read_settings().bucket}/registry/{model}/scored/{version}/"
+    uris = [item.uri for item in objects.store.scan(root)]
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        return [mark for mark in pool.map(lambda uri: _mark(objects, uri), uris) if mark]
+
+
+def _mark(objects: ExactObjects, uri: str) -> ScoringMark | None:
+    content = objects.store.read_bytes(uri)
+    try:
+        return ScoringMark.model_validate_json(content) if content else None
+    except PydanticError:
+        logger.warning("%s is not a mark of this version of the code, and left out", uri)
+        return None
+
+
+def _of_mark(mark: ScoringMark) -> ScoredRun:
+    return ScoredRun(mark.model, mark.version, "", mark.place, mark.when, mark.flow_run)
+
+
+def run_at(place: str, required: bool = False) -> ScoredRun:
+    """The scoring run of a place, with the time of its mark.
+
+    Raises:
+        MissingDataError: the place is not one of a scoring run; or, where it is required, nothing tells of the run.
+    """
+    named = _PLACE.fullmatch(place)
+    marks = _marks(named[1], named[2]) if named else []
+    mark = next((mark for mark in marks if mark.place == place), None)
+    run = scored_run(exact_objects(), place, mark)
+    if run.missing and required and mark is None:
+        raise MissingDataError("There is no scoring run", place, _RIGHT_PLACE)
+    return run
+
+
+def scored_run(objects: ExactObjects, place: str, mark: ScoringMark | None) -> ScoredRun:
+    """A scoring run from its records, from its mark where they are gone, and from the name of its place at last.
+
+    Raises:
+        MissingDataError: the place is not one of a scoring run.
+    """
+    named = _PLACE.fullmatch(place)
+    if not named:
+        raise MissingDataError("There is no scoring run", place, _RIGHT_PLACE)
+    run, problem = None, "its records are gone"
+    try:
+        run = read_run(objects, place)
+    except StoreAwayError:
+        raise
+    except StoreError as error:
+        problem = error.what
+    if run is None:
+        when, flow_run = (mark.when, mark.flow_run) if mark else ("", "")
+        return ScoredRun(named[1], named[2], "", place, when, flow_run, missing=problem)
+    when = mark.when if mark else _written(objects, place)
+    return ScoredRun(
+        model=run.model.name,
+        version=run.model.version,
+        model_digest=run.model.model_digest,
+        place=place,
+        when=when,
+        flow_run=run.flow_run,
+        brief=f"{run.objects:,} objects of {run.input}",
+        facts=_facts(run, when, bool(mark)),
+        predictions=_predictions(objects, run),
+    )
+
+
+def _facts(run: ScoringRun, when: str, is_marked: bool) -> dict[str, str]:
+    by = "" if is_marked else " (when its manifest was written, by the store's clock)"
+    return {
+        "planned": f"{when}{by}" if when else "not known",
+        "Prefect run": run.flow_run or "none",
+        "scoring code": run.code,
+        "input": run.input,
+        "objects": f"{run.objects:,}; {run.scored_before:,} were scored before",
+        "columns": f"text {run.columns.text!r}, id {run.columns.id!r}",
+        "model": str(run.model),
+        "model digest": run.model.model_digest,
+        "MLflow run of the training": run.model.run_id,
+    }
+
+
+def _written(objects: ExactObjects, place: str) -> str:
+    """When a run's manifest was written: it is written once, before anything is scored."""
+    bucket, key = parse_uri(f"{place}/{RUN_MANIFEST}")
+    with objects.store.saying("looking at", place):
+        head: Any = objects.store.client.head_object(Bucket=bucket, Key=key)
+    return head["LastModified"].isoformat()
+
+
+def _predictions(objects: ExactObjects, run: ScoringRun) -> list[str]:
+    """The first objects with predictions that a run was to write, of its first shard."""
+    if not run.shards:
+        return []
+    try:
+        shard = read_shard(objects, run, 0)
+    except StoreAwayError:
+        raise
+    except StoreError:
+        return []
+    keys = dict.fromkeys(entry.key for bundle in shard.bundles for entry in bundle)
+    return [run.output_uri(key) for key in list(keys)[:_NAMED]]
+
+
+def rows_named(uri: str, manifest: Manifest, row: str) -> dict[str, int] | None:
+    """How many rows of each file of a prepared folder have a name such as 'train.jsonl row 17'; None where one is gone.
+
+    Of the files, one column is read.
+    """
+    objects = exact_objects()
+    found: dict[str, int] = {}
+    for name in ("train", "validation", "test"):
+        if f"{name}.parquet" not in manifest.files:
+            continue
+        place = f"{uri}/{manifest.attempt}/{name}.parquet"
+        head = objects.head(place)
+        if head is None:
+            return None
+        item = ObjectInfo(*parse_uri(place), head.size, head.etag)
+        with objects.open(item) as stream:
+            batches = pq.ParquetFile(stream).iter_batches(columns=["row"])
+            found[name] = sum(batch["row"].to_pylist().count(row) for batch in batches)
+    return found
