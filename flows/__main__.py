@@ -18,23 +18,38 @@ from tasks.services import local_services, set_client_defaults
 _USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
 
 flows:
-  demo      everything at once, on the sample reviews
-  retrain   labelled reviews -> a registered model (and the champion, if it deserves it)
-  score     reviews below an s3:// prefix -> predictions
-  verify    is a scoring run complete? proven from the object store alone
-  trace     a prediction -> the model, its training data, the code
+  demo       everything at once, on the sample reviews
+  retrain    labelled reviews -> a registered model, and the champion if it deserves it
+  score      reviews below an s3:// prefix -> predictions
+  verify     is a scoring run complete? proven from the object store alone
+  trace      a prediction -> the model, its training data, the code
+  promote    a registered version -> the champion, because you say so
+  rollback   the champion before this one -> the champion
+  history    who made which version champion, when and why
+  retention  old versions that nothing needs -> deleted
 
 `python -m flows FLOW --help` lists its fields; `--training.epochs 2` sets one."""
 
-# The standard library has a module `trace`, which one of ours would hide: Prefect puts a flow's folder on sys.path.
-_MODULES = {"trace": "flows.trace_prediction"}
+# Each flow: its module, and what of `flows.summaries` shows what it came to. The standard library has a module `trace`,
+# which one of ours would hide: Prefect puts a flow's folder on sys.path.
+_FLOWS = {
+    "demo": ("flows.demo", "show_demo"),
+    "retrain": ("flows.retrain", "show_retrained"),
+    "score": ("flows.score", "show_scored"),
+    "verify": ("flows.verify", "show_proof"),
+    "trace": ("flows.trace_prediction", "show_provenance"),
+    "promote": ("flows.promote", "show_move"),
+    "rollback": ("flows.rollback", "show_move"),
+    "history": ("flows.history", "show_history"),
+    "retention": ("flows.retention", "show_retained"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the flow that the arguments name; returns the exit status."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    if name not in ("demo", "retrain", "score", "verify", "trace"):
+    if name not in _FLOWS:
         (console if name in ("-h", "--help") else errors).print(_USAGE, markup=False)
         return 0 if name in ("-h", "--help") else 2
     signal.signal(signal.SIGTERM, _interrupted)
@@ -42,9 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     set_client_defaults()
     try:
         params = _parse(name, rest)
-        with local_services(
-            prepare=lambda: importlib.import_module(_MODULES.get(name, f"flows.{name}"))
-        ):
+        with local_services(prepare=lambda: importlib.import_module(_FLOWS[name][0])):
             _run(name, params, console, started)
     except NightshiftError as error:
         errors.print(f"[bold red]error[/]: {type(error).__name__}", end=": ")
@@ -71,26 +84,13 @@ def _run(name: str, params: Any, console: Console, started: float) -> None:
     # Prefect reads its settings when it is first imported: only now do they stand.
     from flows import summaries
 
+    module, show = _FLOWS[name]
+    found = importlib.import_module(module)
+    flow: Any = getattr(found, name)
     if name == "demo":
-        from flows.demo import demo, demo_parameters
-
-        summaries.show_demo(console, demo(*demo_parameters()), time.perf_counter() - started)
-    elif name == "retrain":
-        from flows.retrain import retrain
-
-        summaries.show_retrained(console, retrain(params))
-    elif name == "score":
-        from flows.score import score
-
-        summaries.show_scored(console, score(params))
-    elif name == "verify":
-        from flows.verify import verify
-
-        summaries.show_proof(console, verify(params))
+        summaries.show_demo(console, flow(*found.demo_parameters()), time.perf_counter() - started)
     else:
-        from flows.trace_prediction import trace
-
-        summaries.show_provenance(console, trace(params))
+        getattr(summaries, show)(console, flow(params))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,16 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as CliError
 
-from flows.parameters import RetrainParams, ScoreParams, TraceParams, VerifyParams
+from flows.parameters import (
+    HistoryParams,
+    PromoteParams,
+    RetentionParams,
+    RetrainParams,
+    RollbackParams,
+    ScoreParams,
+    TraceParams,
+    VerifyParams,
+)
 from tasks.core.errors import SettingsError
 from tasks.core.forms import problems_of
 
@@ -29,6 +38,10 @@ _MODELS: dict[str, type[BaseModel]] = {
     "score": ScoreParams,
     "verify": VerifyParams,
     "trace": TraceParams,
+    "promote": PromoteParams,
+    "rollback": RollbackParams,
+    "history": HistoryParams,
+    "retention": RetentionParams,
 }
 
 
@@ -36,7 +49,7 @@ def parse(flow: str, arguments: list[str]) -> Any:
     """The parameters of a flow.
 
     Args:
-        flow: demo, retrain, score, verify or trace.
+        flow: its name, such as retrain.
         arguments: such as ["--training.epochs", "2"]; hyphens and underscores in names are the same.
     Raises:
         SettingsError: naming each field that does not exist or does not fit, and what was given.

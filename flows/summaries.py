@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tasks.reports import METRIC_NAMES
 from tasks.settings import read_settings
@@ -12,7 +13,10 @@ from tasks.settings import read_settings
 if TYPE_CHECKING:
     from flows.demo import Demonstrated
     from flows.retrain import Retrained
+    from tasks.core.records import Move
     from tasks.core.score_results import ScoreSummary
+    from tasks.promotion import History
+    from tasks.retention import Retained
     from tasks.score_proof import Proof, Provenance
 
 
@@ -75,6 +79,46 @@ def show_provenance(console: Console, result: "Provenance") -> None:
     width = max(map(len, result.facts))
     for name, value in result.facts.items():
         console.print(f"{name:<{width}}  {value}", markup=False, soft_wrap=True)
+
+
+def show_move(console: Console, result: "Move") -> None:
+    """Who is champion now, and what the history says of it."""
+    console.print(
+        f"{result.model} version {result.to_version} is the champion; before it: {result.from_version or 'nobody'}.",
+        markup=False,
+    )
+    console.print(
+        f"  move {result.number} ({result.kind}), {result.when}, {result.who}: {result.why}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def show_history(console: Console, result: "History") -> None:
+    """Every move, the newest first."""
+    from tasks.promotion import rows_of
+
+    _show_rows(console, f"Moves of the champion of {result.model}", rows_of(result))
+
+
+def show_retained(console: Console, result: "Retained") -> None:
+    """What became of every version, and why."""
+    from tasks.retention import rows_of
+
+    dry = ", a dry run: nothing is deleted" if result.dry_run else ""
+    _show_rows(console, f"Versions of {result.rule.model}{dry}", rows_of(result))
+
+
+def _show_rows(console: Console, title: str, rows: list[dict[str, str]]) -> None:
+    if not rows:
+        console.print(f"{title}: none.", markup=False)
+        return
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row.values()))  # as it is: people write brackets too
+    console.print(table)
 
 
 def show_demo(console: Console, result: "Demonstrated", seconds: float) -> None:

@@ -32,6 +32,7 @@ from tasks.core.scoring_plan import (
 )
 from tasks.provenance import code_version, flow_run_id
 from tasks.score_commit import is_committed
+from tasks.score_marks import mark_scoring
 from tasks.score_store import MANIFEST, info, mark_incomplete, read_run, shard_uri
 from tasks.steps import step
 
@@ -64,6 +65,7 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         StoreError: what the store keeps is not what was written.
     """
     objects = exact_objects()
+    mark_scoring(draft)  # of an older run that goes on, too
     if frozen := read_run(objects, draft.place):
         logger.info("This run was begun before, and goes on: %s", draft.place)
         return _begun(objects, frozen)

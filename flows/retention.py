@@ -1,0 +1,24 @@
+"""retention: delete old versions of a model that nothing needs any more."""
+
+from flows.form_flow import form_flow
+from flows.parameters import RetentionParams
+from tasks.preflight import check_services
+from tasks.retention import Retained, Rule, delete_versions, publish_retained, weigh_versions
+
+
+@form_flow(RetentionParams, name="retention")
+def retention(params: RetentionParams) -> Retained:
+    """Say what becomes of every version of a model, and why; unless it is a dry run, delete what nothing needs."""
+    check_services()
+    rule = Rule(
+        model=params.model_name,
+        keep_last=params.keep_last,
+        min_age_days=params.min_age_days,
+        predictions=params.predictions,
+    )
+    fates = weigh_versions(rule)
+    if not params.dry_run:
+        fates = delete_versions(rule, fates, params.who)
+    retained = Retained(rule=rule, fates=fates, dry_run=params.dry_run)
+    publish_retained(retained)
+    return retained
