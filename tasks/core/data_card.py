@@ -73,6 +73,7 @@ def _front_matter(split: SplitSummary, params: InspectionParams) -> str:
         {"name": "text", "dtype": "string"},
         {"name": "label", "dtype": {"class_label": {"names": names}}},
         {"name": "row", "dtype": "string"},
+        {"name": "extras", "list": "string"},
     ]
     known: dict[str, Any] = {"language": params.language.split(",")} if params.language else {}
     known |= {
@@ -91,8 +92,8 @@ def _source(origin: Origin, params: InspectionParams) -> str:
     return (
         f"- Source: `{origin.source}`\n"
         f"- Digest of what was read: `{origin.loaded_digest}`; of these splits: `{origin.digest}`\n"
-        f"- Columns of the source: {', '.join(f'`{c}`' for c in origin.columns)}; here `text`, `label` (class id) and "
-        "`row` (where in the source)\n"
+        f"- Columns of the source: {', '.join(f'`{c}`' for c in origin.columns)}; here `text`, `label` (class id), "
+        "`row` (where in the source) and `extras` (the other columns that were asked for)\n"
         f"- Languages: {languages}\n"
     )
 
@@ -107,8 +108,8 @@ def _how_split(origin: Origin, split: SplitSummary) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
     return (
         f"\nDrawn at random, stratified by class ({settings}). Validation chooses the epoch and is taken from the "
-        "source's train. The test set is the source's own, or else held out by a digest of each text, so that a "
-        "review that was tested on stays there when the data grows.\n\n"
+        "source's train. The test set is the source's own; where it has none, one was held out once and stays the "
+        "test set of later retrainings.\n\n"
         f"- Digest of train and validation: `{split.train_digest}`\n"
         f"- Digest of the test set, by which evaluations are comparable: `{split.test_digest}`\n"
     )

@@ -252,6 +252,8 @@ def _add(
         count.identical += pairs if identical else 0
         count.other_label += pairs - same
         for row, other_row in islice(drawn, max(0, MOST_LISTED - len(listed))):
+            if split == other and row > other_row:
+                row, other_row = other_row, row
             same_label = splits[split][row].label == splits[other][other_row].label
             listed.append(
                 NearDuplicate(split, row, other, other_row, round(similarity, 4), same_label)
