@@ -1,5 +1,6 @@
 """Behavioural checks: what files may say, what cases are made of them, and which of them a model fails."""
 
+import contextlib
 import itertools
 import random
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -232,6 +234,33 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         "label: is missing",
     ):
         assert part in str(caught.value)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.dates() | st.text(max_size=5)
+FIELDS = sorted({"kind", *(f for m in KINDS.values() for f in m.model_fields)})
+VALUES = st.sampled_from(["MFT", "inv", "DIR", ["{t}"], ["typos"], {"t": ["a", "b"]}, "fall", 0.1])
+ANYTHING = VALUES | st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3)
+)
+ANY_CHECK = ANYTHING | st.dictionaries(st.sampled_from(FIELDS), ANYTHING)
+
+
+@given(st.text(max_size=40) | st.binary(max_size=40))
+def test_whatever_a_file_holds_it_is_read_or_refused(content: str | bytes) -> None:
+    with contextlib.suppress(SettingsError):
+        load_checks(content, "my.yaml")
+
+
+@given(st.lists(ANY_CHECK, max_size=3), ANYTHING)
+def test_whatever_checks_hold_they_are_read_or_refused(
+    checks: list[object], lexicons: object
+) -> None:
+    content = yaml.safe_dump({"checks": checks, "lexicons": lexicons}, allow_unicode=True)
+    try:
+        made = load_checks(content, "my.yaml")
+    except SettingsError:
+        return
+    assert len(make_cases(made, TEXTS, NAMES, PARAMS).label_names) == 2
 
 
 def test_messages_hold_no_texts_of_the_file() -> None:
