@@ -142,13 +142,10 @@ class StudyStore:
     def __init__(self, url: str) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         file = _file_of(url)
-        if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {"pool_pre_ping": True}
         if file:
             options["connect_args"] = {"timeout": _BUSY_SECONDS}
-        lock = FileLock(f"{file}.lock") if file else contextlib.nullcontext()
-        with _saying("connecting"), lock:
+        with _saying("connecting"), _turn(file):
             # Optuna takes the URL for a template: braces of a password are doubled
             escaped = url.replace("{", "{{").replace("}", "}}")
             self._storage = RDBStorage(escaped, engine_kwargs=options)
@@ -205,6 +202,17 @@ def _file_of(url: str) -> Path | None:
     if parts.get_backend_name() != "sqlite" or not parts.database:
         return None
     return Path(parts.database)
+
+
+@contextlib.contextmanager
+def _turn(file: Path | None) -> Generator[None]:
+    """Alone with the file of an SQLite database, whose folder is made."""
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        yield
 
 
 @contextlib.contextmanager

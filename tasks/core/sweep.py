@@ -1,10 +1,8 @@
-"""A sweep: which settings of a training are tried, how the next ones are chosen, and what a sweep has found.
+"""A sweep: which settings of a training are tried, how the next ones are chosen, and when one is stopped.
 
-A sweep is an Optuna study. Its trials are Optuna's own `FrozenTrial`s; what Optuna does not know of them (why one
-failed, whose it is, where its model lies) is in their user attributes, under the names below.
+Every setting that may be tried is a setting of a training, by its name and within its bounds.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, TypeAlias
 
@@ -17,7 +15,6 @@ from optuna.distributions import (
 )
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, ValidationError, model_validator
 
 from tasks.core.forms import Form, problems_of
@@ -26,16 +23,8 @@ from tasks.core.training import TrainingParams
 
 Metric: TypeAlias = Literal["accuracy", "loss"]
 
-# User attributes of a trial.
-PROCESS = "nightshift.process"  # host:pid:start of the process that asked for it,
-FLOW_RUN = "nightshift.flow_run"  # and its flow run
-REASON = "nightshift.reason"  # why it failed
-DIED = "nightshift.died"  # it failed with the run that had asked for it, and is begun again
-MODEL = "nightshift.model"  # where its model lies
-
 _ON_A_LOGARITHMIC_SCALE = ("learning_rate",)
-_DIGITS = 4  # of a sampled number: enough, and short enough to be typed into a form
-_TIMES_DEAD = 4  # a trial that has died so often is not begun again
+DIGITS = 4  # of a sampled number: enough, and short enough to be typed into a form
 
 
 class TrialParams(Form):
@@ -243,7 +232,7 @@ def training_of(
 def _rounded(value: Any, ends: Sequence[float]) -> Any:
     if not isinstance(value, float):
         return value
-    return min(max(float(f"{value:.{_DIGITS}g}"), min(ends)), max(ends))
+    return min(max(float(f"{value:.{DIGITS}g}"), min(ends)), max(ends))
 
 
 def first_values(training: TrainingParams, space: SpaceParams) -> dict[str, Any]:
@@ -288,86 +277,3 @@ def pruner(params: PruningParams) -> BasePruner:
 def direction(metric: Metric) -> Literal["maximize", "minimize"]:
     """In which direction a metric is better."""
     return "maximize" if metric == "accuracy" else "minimize"
-
-
-def died(trial: FrozenTrial) -> bool:
-    """True of a trial that went down with the run that had asked for it: it counts as none."""
-    return DIED in trial.user_attrs
-
-
-def settled(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Those that are over and count. Where not one came to a result, failed ones count for nothing: all begins anew."""
-    over = [t for t in trials if t.state.is_finished() and not died(t)]
-    return over if any(t.state == TrialState.COMPLETE for t in over) else _not_failed(over)
-
-
-def _not_failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    return [t for t in trials if t.state != TrialState.FAIL]
-
-
-def best(trials: Sequence[FrozenTrial], metric: Metric) -> FrozenTrial | None:
-    """The best of those that ran to their end, the earliest of equals; None where there is none."""
-    sign = -1.0 if metric == "accuracy" else 1.0
-    over = [t for t in trials if t.state == TrialState.COMPLETE]
-    return min(over, key=lambda t: (sign * value_of(t), t.number)) if over else None
-
-
-def value_of(trial: FrozenTrial) -> float:
-    """The metric of a trial; not a number where it has none."""
-    return trial.values[0] if trial.values else math.nan
-
-
-def is_hopeless(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
-    """True of a trial that died, as every one with its settings did before: it is likely what kills the process."""
-    same = [t for t in trials if died(t) and t.params == trial.params]
-    return len(same) >= _TIMES_DEAD
-
-
-def state_of(trial: FrozenTrial) -> str:
-    """In a word."""
-    if died(trial):
-        return "died"
-    names = {TrialState.COMPLETE: "done", TrialState.FAIL: "failed"}
-    return names.get(trial.state, trial.state.name.lower())
-
-
-def settings_text(values: Mapping[str, Any]) -> str:
-    """Settings on one line."""
-    return ", ".join(
-        f"{name} {value:.{_DIGITS}g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in values.items()
-    )
-
-
-def rows(
-    trials: Sequence[FrozenTrial], metric: Metric, training: TrainingParams, space: SpaceParams
-) -> list[dict[str, Any]]:
-    """The table that people see, the best first, those without a figure last."""
-    sign = -1.0 if metric == "accuracy" else 1.0
-    order = sorted(
-        trials,
-        key=lambda t: (
-            t.state != TrialState.COMPLETE,
-            math.isnan(value_of(t)),
-            sign * (0.0 if math.isnan(value_of(t)) else value_of(t)),
-            t.number,
-        ),
-    )
-    return [_row(trial, metric, training, space) for trial in order]
-
-
-def _row(
-    trial: FrozenTrial, metric: Metric, training: TrainingParams, space: SpaceParams
-) -> dict[str, Any]:
-    tried = training_of(training, space, trial.params)
-    value = value_of(trial)
-    duration = trial.duration
-    return {
-        "trial": trial.number,
-        "state": state_of(trial),
-        metric: "" if math.isnan(value) else round(value, 4),
-        "epochs": trial.last_step or "",
-        "minutes": round(duration.total_seconds() / 60, 1) if duration else "",
-        **{name: getattr(tried, name) for name in distributions(space)},
-        "reason": str(trial.user_attrs.get(REASON) or trial.user_attrs.get(DIED) or ""),
-    }

@@ -12,7 +12,8 @@ from optuna.distributions import FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from tasks.core.sweep import Metric, direction, value_of
+from tasks.core.sweep import Metric, direction
+from tasks.core.trial_facts import value_of
 
 _INK = "#1f4e79"
 _OTHER = "#b5651d"

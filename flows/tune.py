@@ -1,0 +1,40 @@
+"""tune: try settings of a training, then do with the best model what a retraining does.
+
+prepare -> trials of fine-tune on the GPU pool, one after the other or several at once -> conclude
+"""
+
+from flows.concluding import Retrained, conclude
+from flows.fine_tune import Outcome, train_trial
+from flows.form_flow import form_flow
+from flows.parameters import RetrainParams, TuneParams
+from flows.preparing import prepare
+from tasks.core.records import Record
+from tasks.core.sweep import TrialParams, most_demanding
+from tasks.core.training import TrainingParams
+from tasks.sweeping import SweepSummary, check_study_database, run_sweep
+
+
+class Tuned(Record):
+    """What a sweep found, and what became of its best model."""
+
+    sweep: SweepSummary
+    retrained: Retrained
+
+
+_DEFAULTS = TuneParams()
+
+
+@form_flow(TuneParams, name="tune")
+def tune(params: TuneParams = _DEFAULTS) -> Tuned:
+    """Search the settings of a training; the best model is evaluated, registered and promoted as a retrained one is."""
+    check_study_database()
+    hardest = most_demanding(params.training, params.sweep.space)
+    prepared = prepare(params.model_copy(update={"training": hardest}))
+
+    def train(training: TrainingParams, trial: TrialParams | None) -> Outcome:
+        return train_trial(prepared.tokens, prepared.base, params.tokenization, training, trial)
+
+    swept = run_sweep(prepared.tokens, prepared.base, params.training, params.sweep, train)
+    given = {name: getattr(params, name) for name in RetrainParams.model_fields}
+    best = RetrainParams.model_validate(given | {"training": swept.training})
+    return Tuned(sweep=swept.summary, retrained=conclude(best, prepared, swept.model))
