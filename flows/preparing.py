@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.parameters import RetrainParams
+from tasks.behaving import require_checks
+from tasks.core.inspection import InspectionSummary
 from tasks.core.records import (
     BaseModelSummary,
     HeldOutSummary,
@@ -18,6 +20,7 @@ from tasks.core.records import (
 )
 from tasks.data import load_reviews, split_reviews, validate_reviews
 from tasks.held_out import hold_out_test
+from tasks.inspection import inspect_reviews
 from tasks.preflight import check_services
 from tasks.tokens import prepare_base_model, tokenize_reviews
 
@@ -31,22 +34,26 @@ class Prepared:
     validated: Reference[ValidatedSummary]
     held_out: Reference[HeldOutSummary]
     split: Reference[SplitSummary]
+    inspection: Reference[InspectionSummary]
     tokens: Reference[TokensSummary]
 
     @property
     def steps(self) -> list[Reference[Any]]:
         """All of them."""
-        return [self.base, self.loaded, self.validated, self.held_out, self.split, self.tokens]
+        data = [self.loaded, self.validated, self.held_out, self.split, self.inspection]
+        return [self.base, *data, self.tokens]
 
 
 def prepare(params: RetrainParams) -> Prepared:
     """Check that the services answer, then prepare what is not there yet."""
     check_services(params.training.device, trains=True)
+    require_checks(params.behaviour)
     source, rules = params.data.source, params.data
     base = prepare_base_model(params.training, params.tokenization)
     loaded = load_reviews(source)
     validated = validate_reviews(loaded, source.label_names, rules.validation)
     held_out = hold_out_test(validated, source, rules.split, params.registration.model_name)
     split = split_reviews(validated, held_out, source.slice_columns, rules.split)
+    inspection = inspect_reviews(split, validated, rules.inspection)
     tokens = tokenize_reviews(split, base, params.tokenization)
-    return Prepared(base, loaded, validated, held_out, split, tokens)
+    return Prepared(base, loaded, validated, held_out, split, inspection, tokens)

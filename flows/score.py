@@ -13,7 +13,7 @@ from tasks.core.modeling import resolve_device, resolve_precision
 from tasks.core.score_results import ScoreSummary
 from tasks.core.scoring_plan import Columns
 from tasks.preflight import check_services
-from tasks.registration import pin_version
+from tasks.promotion import pin_version
 from tasks.score_finishing import finish_scoring
 from tasks.score_planning import draft_run, plan_scoring
 

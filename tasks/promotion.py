@@ -11,7 +11,6 @@ from tasks.connectors.champion import CHAMPION, PREVIOUS, Champions, Mover, Stan
 from tasks.connectors.model_registry import DELETING_TAG
 from tasks.connectors.move_log import MoveLog
 from tasks.core.errors import ModelError, RegistryAwayError
-from tasks.core.gate import Verdict
 from tasks.core.records import ModelVersion, Move, Record
 from tasks.provenance import flow_run_id
 from tasks.settings import read_settings
@@ -20,7 +19,8 @@ from tasks.steps import step
 logger = logging.getLogger(__name__)
 
 GATE_TAG, VERDICT_TAG = "nightshift.gate", "nightshift.verdict"
-REFUSED = "refused"  # in GATE_TAG
+DECISION_TAG = "nightshift.decision"
+PASSED, REFUSED = "passed", "refused"  # in GATE_TAG
 _FAILED = re.compile(r"FAILED .*?(?=; (?:passed|FAILED) |\)?$)")
 
 
@@ -99,20 +99,12 @@ def _missing(model_name: str, wanted: str, standing: Standing | None) -> ModelEr
 
 
 @step
-def promote(version: ModelVersion, verdict: Verdict, champion: ModelVersion | None) -> bool:
-    """Make a version the champion if the gate lets it; the verdict is kept with the version either way.
-
-    Raises:
-        ConflictError: the champion is not the one any more that the gate has compared it with.
-    """
-    model_registry().describe_version(version, {VERDICT_TAG: str(verdict)})
-    if not verdict.promote:
-        logger.warning(
-            "promote: %s stays challenger; the champion is %s", version, champion or "nobody"
-        )
-        return False
-    champions().move(version, champion, Mover("gate", "retrain", str(verdict), flow_run_id()))
-    return True
+def keep_challenger(version: ModelVersion, champion: ModelVersion | None, why: str) -> None:
+    """Leave the champion as it is, and write down with the version why."""
+    model_registry().describe_version(version, {DECISION_TAG: f"stays challenger: {why}"})
+    logger.warning(
+        "promote: %s stays challenger, %s; the champion is %s", version, why, champion or "nobody"
+    )
 
 
 @step

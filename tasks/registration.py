@@ -8,6 +8,8 @@ from tasks.connect import model_registry
 from tasks.connectors.champion import CHALLENGER
 from tasks.connectors.model_registry import DIGEST_TAG
 from tasks.core.digests import canonical_json
+from tasks.core.gate import Verdict
+from tasks.core.lineage_records import LINEAGE_TAG
 from tasks.core.records import (
     EvaluationSummary,
     ModelVersion,
@@ -15,9 +17,9 @@ from tasks.core.records import (
     SplitSummary,
     TrainingSummary,
 )
-from tasks.promotion import find_champion as find_champion  # where flows look for them
-from tasks.promotion import pin_version as pin_version
-from tasks.promotion import promote as promote
+from tasks.evaluation import Evaluation
+from tasks.judging import Candidate
+from tasks.promotion import GATE_TAG, PASSED, REFUSED, VERDICT_TAG
 from tasks.provenance import code_version, flow_run_id
 from tasks.steps import fetched, step
 
@@ -26,19 +28,30 @@ logger = logging.getLogger(__name__)
 
 @step
 def register_model(
-    model: Reference[TrainingSummary],
+    candidate: Candidate,
     split: Reference[SplitSummary],
-    evaluation: Reference[EvaluationSummary],
-    baseline: Reference[EvaluationSummary],
+    baseline: Evaluation,
+    verdict: Reference[Verdict],
     params: dict[str, Any],
+    lineage: dict[str, str],
     model_name: str,
 ) -> ModelVersion:
-    """Make the model a version and give it the alias `challenger`.
+    """Make the model a version, with all that is known of it, and give it the alias `challenger`.
 
-    A model that is registered already stays the version it is, and its evaluation is brought up to date: the test set
-    may be another one. Plots and test metrics go to the training's own MLflow run.
+    A model that is registered already stays the version it is, and what is said of it is brought up to date: the test
+    set or the champion may be others. Plots and test metrics go to the training's own MLflow run.
+
+    Args:
+        candidate: the model, its evaluation and its behaviour.
+        split: what it was trained and tested on.
+        baseline: the linear model on the same rows.
+        verdict: of the gate.
+        params: of the flow.
+        lineage: step to the URI of what it made.
+        model_name: in the registry.
     """
     registry = model_registry()
+    model, evaluation = candidate.model, candidate.evaluation
     run_id = _log_evaluation(model, evaluation, baseline)
     loses = (
         evaluation.summary.metrics["accuracy"].value <= baseline.summary.metrics["accuracy"].value
@@ -48,6 +61,9 @@ def register_model(
         "nightshift.test_digest": split.summary.test_digest,
         "nightshift.accuracy": str(evaluation.summary.metrics["accuracy"]),
         "nightshift.beats_baseline": str(not loses).lower(),
+        GATE_TAG: PASSED if verdict.summary.promote else REFUSED,
+        VERDICT_TAG: str(verdict.summary),
+        LINEAGE_TAG: canonical_json(lineage),
     }
     version = registry.find_version(model_name, model.digest)
     if version:
@@ -75,8 +91,8 @@ def register_model(
 
 def _log_evaluation(
     model: Reference[TrainingSummary],
-    evaluation: Reference[EvaluationSummary],
-    baseline: Reference[EvaluationSummary],
+    evaluation: Evaluation,
+    baseline: Evaluation,
 ) -> str:
     figures: dict[str, float] = {}
     for prefix, summary in (("test", evaluation.summary), ("baseline", baseline.summary)):

@@ -46,8 +46,9 @@ class ModelRegistry(TrackedRuns):
             found = self._client.search_model_versions(
                 f"name = '{name}' and tags.`{DIGEST_TAG}` = '{model_digest}'"
             )
-        ready = sorted((v for v in found if v.status == "READY"), key=lambda v: int(v.version))
-        return _pinned(ready[-1]) if ready else None
+        ready = (v for v in found if v.status == "READY" and DELETING_TAG not in (v.tags or {}))
+        newest = max(ready, key=lambda v: int(v.version), default=None)
+        return _pinned(newest) if newest else None
 
     def register(
         self, name: str, folder: Path, run_id: str, tags: Mapping[str, str], description: str

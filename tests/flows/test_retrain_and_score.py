@@ -66,6 +66,7 @@ def test_what_has_not_changed_is_reused(
         "macro_f1",
         "log_loss",
         "roc_auc",
+        "pr_auc",
         "calibration_error",
     }
     assert sum(map(sum, first.evaluation.confusion)) == 60
@@ -75,17 +76,21 @@ def test_what_has_not_changed_is_reused(
         "base-model",
         "loaded",
         "validated",
+        "test-set",
         "split",
+        "inspection",
         "tokens",
         "model",
         "evaluation",
+        "behaviour",
         "evaluation",
     ]
-    assert second.steps_reused == everything and second.version.version == first.version.version
+    assert second.steps_reused == everything  # but for the verdict: now there is a champion
+    assert second.version.version == first.version.version
     assert "model: reused, nothing it depends on has changed" in caplog.text
 
     third = retrain(params(bert, f"{prefix}/labelled", "whole", training__seed=7))
-    assert third.steps_reused == [*everything[:5], "evaluation"]  # the baseline's
+    assert third.steps_reused == [*everything[:7], "evaluation"]  # the baseline's
     assert third.version.version == "2"
 
 
