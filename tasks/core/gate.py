@@ -1,107 +1,189 @@
-"""Whether a new model may become champion: a rule that can be read, and a verdict that names every clause."""
+"""Whether a new model may become champion: a verdict that names every clause of the rule, with its number.
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
+The rule and its risks stand in gate_rule.py; docs/gate.md explains it, and `make gate-simulation` measures it.
+"""
 
-from tasks.core.forms import Form
-from tasks.core.metrics import EvaluationParams, paired_difference
-from tasks.core.records import Record
+from tasks.core import metrics
+from tasks.core.comparison import Pair, difference_of_shares
+from tasks.core.gate_champion import NONE_YET, against_champion, behaviour, slices
+from tasks.core.gate_evidence import Clause, Evidence, Verdict
+from tasks.core.gate_rule import GateParams
+from tasks.core.metrics import EvaluationParams
 
-
-class GateParams(Form):
-    """The rule for promotion to champion."""
-
-    promote: bool = Field(
-        default=True,
-        description="Let the new model become champion when it passes. Off: challenger only.",
-    )
-    must_beat_baseline: bool = Field(
-        default=True,
-        description="Require more right answers than TF-IDF + logistic regression on the same test rows.",
-    )
-    champion_margin: float = Field(
-        default=0.005,
-        ge=0.0,
-        le=0.2,
-        description="How much lower than the present champion's the accuracy may be on the same test rows.",
-    )
-    minimum_accuracy: float = Field(
-        default=0.0, ge=0.0, le=1.0, description="Never promote below this accuracy."
-    )
+__all__ = ["Clause", "Evidence", "GateParams", "Verdict", "decide"]
 
 
-class Clause(Record):
-    """One condition of the rule, with its number."""
-
-    name: str
-    passed: bool
-    text: str
-
-
-class Verdict(Record):
-    """What the gate decided, and why."""
-
-    promote: bool
-    clauses: list[Clause]
-
-    def __str__(self) -> str:
-        marks = "; ".join(
-            f"{'passed' if c.passed else 'FAILED'} {c.name}: {c.text}" for c in self.clauses
-        )
-        return f"{'promote' if self.promote else 'do not promote'} ({marks})"
-
-
-Correct = NDArray[np.bool_]
-
-
-def decide(
-    candidate: Correct,
-    baseline: Correct,
-    champion: Correct | None,
-    params: GateParams,
-    evaluation: EvaluationParams,
-    champion_name: str = "",
-    incomparable: str = "",
-) -> Verdict:
+def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams) -> Verdict:
     """Apply the rule.
 
+    A clause that is switched off, or has nothing to look at, is left out of the verdict; for the first champion those
+    that compare with it pass, and say so.
+
     Args:
-        candidate: which test rows the new model gets right, shape (rows,).
-        baseline: the same of the baseline, same rows.
-        champion: the same of the present champion, or None where there is none.
+        evidence: of the candidate, the baseline and the present champion.
         params: the rule.
-        evaluation: how intervals are drawn.
-        champion_name: for the text.
-        incomparable: why candidate and champion cannot be compared (other labels), if so.
+        evaluation: how intervals are drawn, and the bins of the calibration error.
+    Raises:
+        ValueError: arrays of the evidence do not have the same rows.
     """
-    clauses: list[Clause] = []
-    accuracy = float(candidate.mean())
-    if params.minimum_accuracy > 0:
-        text = f"{accuracy:.4f} against a floor of {params.minimum_accuracy:.4f}"
-        clauses.append(
-            Clause(name="minimum accuracy", passed=accuracy >= params.minimum_accuracy, text=text)
-        )
-    if params.must_beat_baseline:
-        gap = paired_difference(candidate, baseline, evaluation)
-        text = f"{accuracy:.4f} against {baseline.mean():.4f}, difference {gap}"
-        clauses.append(Clause(name="beats the baseline", passed=gap.value > 0, text=text))
-    if incomparable:
-        clauses.append(Clause(name="comparable with the champion", passed=False, text=incomparable))
-    elif champion is None:
-        clauses.append(
-            Clause(name="not worse than the champion", passed=True, text="there is none yet")
-        )
-    else:
-        gap = paired_difference(candidate, champion, evaluation)
-        passed = gap.value >= -params.champion_margin - 1e-12
-        text = (
-            f"{accuracy:.4f} against {champion.mean():.4f} of {champion_name}, difference {gap}, "
-            f"margin {params.champion_margin}"
-        )
-        clauses.append(Clause(name="not worse than the champion", passed=passed, text=text))
-    if not params.promote:
-        clauses.append(
-            Clause(name="promotion wanted", passed=False, text="switched off in the form")
-        )
-    return Verdict(promote=all(c.passed for c in clauses), clauses=clauses)
+    warnings: list[str] = []
+    found = [
+        _accuracy(evidence, params),
+        _macro_f1(evidence, params),
+        _baseline(evidence, params, evaluation),
+        against_champion(evidence, params, evaluation, warnings),
+        slices(evidence, params),
+        behaviour(evidence, params),
+        _failing_checks(evidence, params),
+        _calibration(evidence, params, evaluation),
+        _size(evidence, params),
+        _slowdown(evidence, params),
+        _speed(evidence, params),
+        _unseen(evidence, params),
+        _overlap(evidence, params),
+        _wanted(params),
+    ]
+    clauses = [clause for clause in found if clause]
+    return Verdict(promote=all(c.passed for c in clauses), clauses=clauses, warnings=warnings)
+
+
+def _accuracy(evidence: Evidence, params: GateParams) -> Clause | None:
+    floor = params.limits.minimum_accuracy
+    return _at_least("minimum accuracy", evidence.accuracy, floor) if floor else None
+
+
+def _macro_f1(evidence: Evidence, params: GateParams) -> Clause | None:
+    floor = params.limits.minimum_macro_f1
+    if not floor:
+        return None
+    predicted = evidence.candidate.argmax(axis=1)
+    value = metrics.macro_f1(evidence.labels, predicted, evidence.candidate.shape[1])
+    return _at_least("minimum macro-F1", value, floor)
+
+
+def _at_least(name: str, value: float, floor: float) -> Clause:
+    text = f"{value:.4f} against a floor of {floor:.4f}"
+    return Clause(name=name, passed=value >= floor, text=text, value=value, limit=floor)
+
+
+def _baseline(
+    evidence: Evidence, params: GateParams, evaluation: EvaluationParams
+) -> Clause | None:
+    if not params.must_beat_baseline:
+        return None
+    other = evidence.right(evidence.baseline)
+    gap = Pair.of(evidence.candidate_right, other).interval(evaluation)
+    return Clause(
+        name="beats the baseline",
+        passed=gap.value > 0,
+        text=f"{evidence.accuracy:.4f} against {other.mean():.4f}, difference {gap}",
+        value=gap.value,
+        limit=0.0,
+    )
+
+
+def _failing_checks(evidence: Evidence, params: GateParams) -> Clause | None:
+    ceiling = params.behaviour.max_failure_share
+    if ceiling >= 1 or not evidence.behaviour:
+        return None
+    shares = {check: float(failed.mean()) for check, (failed, _) in evidence.behaviour.items()}
+    worst = max(shares, key=lambda check: shares[check])
+    share = shares[worst]
+    text = (
+        f"{worst} fails in {share:.4f} of its cases, the most of {len(shares)}; limit {ceiling:.4f}"
+    )
+    return Clause(
+        name="behavioural checks", passed=share <= ceiling, text=text, value=share, limit=ceiling
+    )
+
+
+def _calibration(
+    evidence: Evidence, params: GateParams, evaluation: EvaluationParams
+) -> Clause | None:
+    limit, bins = params.limits.maximum_calibration_error, evaluation.calibration_bins
+    if limit >= 1:
+        return None
+    error = metrics.calibration_error(evidence.labels, evidence.candidate, bins)
+    noise = metrics.calibration_noise(evidence.candidate, bins, params.clause_risk)
+    return Clause(
+        name="calibration error",
+        passed=error <= limit + noise,
+        text=f"{error:.4f} against a limit of {limit:.4f} and {noise:.4f} that so few reviews show by chance",
+        value=error,
+        limit=limit + noise,
+    )
+
+
+def _size(evidence: Evidence, params: GateParams) -> Clause | None:
+    limit = params.budget.max_parameters
+    if limit is None:
+        return None
+    size = evidence.parameters / 1e6
+    text = f"{size:.1f} million parameters against a limit of {limit:.1f} million"
+    if evidence.champion_parameters is not None:
+        text += f"; {evidence.champion_name} has {evidence.champion_parameters / 1e6:.1f} million"
+    return Clause(name="size", passed=size <= limit, text=text, value=size, limit=limit)
+
+
+def _slowdown(evidence: Evidence, params: GateParams) -> Clause | None:
+    name, limit = "not slower than the champion", params.budget.max_slowdown
+    if limit is None or evidence.incomparable:
+        return None
+    if evidence.first:
+        return Clause(name=name, passed=True, text=NONE_YET)
+    speed, other = evidence.reviews_per_second, evidence.champion_reviews_per_second
+    if not speed or not other:
+        return Clause(name=name, passed=False, text="the speed was not measured", limit=limit)
+    times = other / speed
+    text = f"{speed:.1f} reviews a second against {other:.1f}: {times:.2f} times as long, limit {limit:.2f}"
+    return Clause(name=name, passed=times <= limit, text=text, value=times, limit=limit)
+
+
+def _speed(evidence: Evidence, params: GateParams) -> Clause | None:
+    name, limit = "speed", params.budget.min_reviews_per_second
+    if limit is None:
+        return None
+    speed = evidence.reviews_per_second
+    if not speed:
+        return Clause(name=name, passed=False, text="it was not measured", limit=limit)
+    text = f"{speed:.1f} reviews a second against a floor of {limit:.1f}"
+    return Clause(name=name, passed=speed >= limit, text=text, value=speed, limit=limit)
+
+
+def _unseen(evidence: Evidence, params: GateParams) -> Clause | None:
+    """A model that has seen the test reviews does better on them than on those held back from its training."""
+    limit = params.plausibility.max_gain_over_validation
+    if limit >= 1 or not evidence.validation_rows:
+        return None
+    right, rows = int(evidence.candidate_right.sum()), len(evidence.labels)
+    held_right, held_rows = evidence.validation_right, evidence.validation_rows
+    least = difference_of_shares(right, rows, held_right, held_rows, params.clause_risk)
+    held = held_right / held_rows
+    text = (
+        f"{evidence.accuracy:.4f} on {rows:,} test reviews against {held:.4f} on {held_rows:,} of validation, "
+        f"difference {evidence.accuracy - held:+.4f}, at least {least:+.4f} but for chance; limit {limit:+.4f}"
+    )
+    return Clause(
+        name="test reviews unseen in training",
+        passed=least <= limit,
+        text=text,
+        value=least,
+        limit=limit,
+    )
+
+
+def _overlap(evidence: Evidence, params: GateParams) -> Clause | None:
+    limit = params.plausibility.max_overlap_share
+    if limit >= 1:
+        return None
+    share = evidence.overlap / len(evidence.labels)
+    text = f"{evidence.overlap:,} test reviews ({share:.4f}) have a near-duplicate in training, limit {limit:.4f}"
+    return Clause(
+        name="overlap with training", passed=share <= limit, text=text, value=share, limit=limit
+    )
+
+
+def _wanted(params: GateParams) -> Clause | None:
+    if params.promote:
+        return None
+    return Clause(name="promotion wanted", passed=False, text="switched off in the form")

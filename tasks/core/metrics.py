@@ -1,22 +1,28 @@
-"""Test-set metrics with bootstrap intervals, computed for all resamples at once.
+"""Test-set metrics with bootstrap intervals, computed for many resamples at once.
 
 A bootstrap resample of n rows is a vector of n counts (how often each row was drawn), so every metric is written as a
-function of a weight matrix of shape (resamples, rows); weights of one give the point estimate. Percentile intervals:
-Efron and Tibshirani, 1993, "An Introduction to the Bootstrap", chapter 13.
+function of a weight matrix of shape (resamples, rows); weights of one give the point estimate. Most are sums over rows,
+hence one matrix product; the two areas need the rows in the order of their score, which resampling leaves as it is, so
+they are sorted once. Nothing is approximated. Percentile intervals: Efron and Tibshirani, 1993, "An Introduction to the
+Bootstrap", chapter 13.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import stats
 
 from tasks.core.forms import Form
 from tasks.core.records import Interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-_CHUNK_CELLS = 8_000_000  # weights held at a time: 64 MB
+_CHUNK_CELLS = (
+    400_000  # weights held at a time: a few megabytes, so that they stay in the processor's cache
+)
 _EPSILON = 1e-12
 
 
@@ -24,7 +30,7 @@ class EvaluationParams(Form):
     """How a model is judged on the test set."""
 
     resamples: int = Field(
-        default=1000, ge=100, le=20_000, description="Bootstrap resamples behind each interval."
+        default=2000, ge=100, le=20_000, description="Bootstrap resamples behind each interval."
     )
     confidence: float = Field(
         default=0.95, ge=0.5, le=0.999, description="Coverage of the intervals."
@@ -38,16 +44,63 @@ class EvaluationParams(Form):
     seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Of the resampling.")
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The metrics of one set of predictions: over all rows, and by class id."""
+
+    overall: dict[str, Interval]
+    per_class: list[dict[str, Interval]]
+
+
 def confusion_matrix(labels: Ints, predicted: Ints, classes: int) -> Ints:
     """Counts, shape (true class, predicted class)."""
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
-def evaluate(labels: Ints, probabilities: Floats, params: EvaluationParams) -> dict[str, Interval]:
-    """Accuracy, macro-F1, log-loss, ROC-AUC and expected calibration error, each with its interval.
+def macro_f1(labels: Ints, predicted: Ints, classes: int) -> float:
+    """Mean of the classes' F1; a class that is neither meant nor named does not count."""
+    cells = confusion_matrix(labels, predicted, classes).astype(np.float64)
+    return float(_macro_f1(np.diagonal(cells), cells.sum(axis=1), cells.sum(axis=0)))
 
-    ROC-AUC is of the last class against the other when there are two, else the mean over classes, one against the
-    rest; it is left out where a class does not occur. Log-loss is in nats.
+
+def calibration_error(labels: Ints, probabilities: Floats, bins: int) -> float:
+    """Expected calibration error over bins of equal width.
+
+    Guo et al., 2017, "On Calibration of Modern Neural Networks".
+    """
+    gaps = np.bincount(
+        _bins_of(probabilities, bins), _right(labels, probabilities) - probabilities.max(axis=1)
+    )
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def calibration_noise(probabilities: Floats, bins: int, risk: float) -> float:
+    """How large the calibration error of a perfectly calibrated model is by chance, exceeded with a chance of `risk`.
+
+    The error of few rows is measured too large: it adds up the size of each bin's deviation, whatever its sign. Were
+    the model perfect, a bin would deviate about normally, with variance sum p (1 - p) / n^2 over its rows, and the
+    size of that is half-normal; their sum is taken as a gamma distribution of the same mean and variance, whose tail
+    is a little heavier. (Broecker and Smith, 2007, "Increasing the Reliability of Reliability Diagrams", resample.) A
+    model whose true error is e is measured above e plus this no more often, about.
+    """
+    confidence = probabilities.max(axis=1)
+    variances = np.bincount(_bins_of(probabilities, bins), confidence * (1 - confidence))
+    mean = np.sqrt(variances).sum() * np.sqrt(2 / np.pi)
+    variance = (1 - 2 / np.pi) * variances.sum()
+    if not variance:
+        return 0.0
+    quantile = stats.gamma.isf(risk, mean**2 / variance, scale=variance / mean)
+    return float(quantile / len(probabilities))
+
+
+def evaluate(labels: Ints, probabilities: Floats, params: EvaluationParams) -> Measured:
+    """All metrics, each with its interval.
+
+    Overall: accuracy, macro_f1, log_loss (nats), roc_auc, pr_auc (average precision, as scikit-learn defines it) and
+    calibration_error. The two areas are of the last class against the other when there are two, else the mean over
+    classes, one against the rest; they are left out where a class does not occur. By class: precision and recall, left
+    out where they are not defined (a class that is never named, or never meant). A resample in which a figure is not
+    defined does not count for its interval.
 
     Args:
         labels: true class ids, shape (rows,).
@@ -56,109 +109,189 @@ def evaluate(labels: Ints, probabilities: Floats, params: EvaluationParams) -> d
     Raises:
         ValueError: no rows, or shapes that do not match.
     """
-    if len(labels) == 0 or probabilities.ndim != 2 or len(labels) != len(probabilities):
-        raise ValueError(
-            f"labels {labels.shape} and probabilities {probabilities.shape} do not match"
-        )
-    measures = _Measures(labels, probabilities, params.calibration_bins)
-    point = measures.at(np.ones((1, len(labels))))
-    chunks = [measures.at(w) for w in resample_counts(len(labels), params.resamples, params.seed)]
-    tail = (1 - params.confidence) / 2
-    intervals: dict[str, Interval] = {}
-    for name, value in point.items():
-        drawn = np.concatenate([chunk[name] for chunk in chunks])
-        low, high = np.nanquantile(drawn, [tail, 1 - tail])
-        intervals[name] = Interval(value=float(value[0]), low=float(low), high=float(high))
-    return intervals
+    _check(labels, probabilities)
+    areas = _Areas(labels, probabilities)  # sorts the rows, and everything below takes them so
+    labels, probabilities = labels[areas.order], probabilities[areas.order]
+    sums = _Sums(labels, probabilities, params.calibration_bins)
+
+    def at(weights: Ints) -> dict[_Key, Floats]:
+        return sums.at(weights) | areas.at(weights)
+
+    found = _intervals(at, len(labels), params)
+    return Measured(
+        overall={name: interval for (name, owner), interval in found.items() if owner is None},
+        per_class=[
+            {name: interval for (name, owner), interval in found.items() if owner == class_id}
+            for class_id in range(probabilities.shape[1])
+        ],
+    )
 
 
-def resample_counts(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
+def uncalibrated(
+    labels: Ints, probabilities: Floats, params: EvaluationParams
+) -> dict[str, Interval]:
+    """log_loss and calibration_error alone, as `evaluate` has them: what a temperature changes.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
+    _check(labels, probabilities)
+    sums = _Sums(labels, probabilities, params.calibration_bins)
+    found = _intervals(sums.at, len(labels), params)
+    return {name: found[name, None] for name in ("log_loss", "calibration_error")}
+
+
+def resample_counts(rows: int, resamples: int, seed: int) -> Iterator[Ints]:
     """Bootstrap weights, shape (some resamples, rows) at a time: how often each row was drawn."""
     generator = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_CELLS // rows)
     for start in range(0, resamples, chunk):
         count = min(chunk, resamples - start)
         drawn = generator.integers(0, rows, (count, rows))
-        flat = (drawn + np.arange(count)[:, None] * rows).ravel()
-        yield np.bincount(flat, minlength=count * rows).reshape(count, rows).astype(np.float64)
+        yield np.stack([np.bincount(row, minlength=rows) for row in drawn])
 
 
-class _Measures:
-    """All metrics of one set of predictions, for any weights."""
+_Key = tuple[str, int | None]  # name of the metric, and the class id where it is a class's
+
+
+def _check(labels: Ints, probabilities: Floats) -> None:
+    if len(labels) == 0 or probabilities.ndim != 2 or len(labels) != len(probabilities):
+        raise ValueError(
+            f"labels {labels.shape} and probabilities {probabilities.shape} do not match"
+        )
+
+
+def _intervals(
+    at: Callable[[Ints], dict[_Key, Floats]], rows: int, params: EvaluationParams
+) -> dict[_Key, Interval]:
+    """Each metric with its percentile interval; what is nowhere defined is left out."""
+    point = at(np.ones((1, rows), dtype=np.int64))
+    drawn = [at(weights) for weights in resample_counts(rows, params.resamples, params.seed)]
+    tail = (1 - params.confidence) / 2
+    found: dict[_Key, Interval] = {}
+    for key, (value,) in point.items():
+        values = np.concatenate([chunk[key] for chunk in drawn])
+        if np.isnan(value) or np.isnan(values).all():
+            continue
+        low, high = np.nanquantile(values, [tail, 1 - tail])
+        found[key] = Interval(value=float(value), low=float(low), high=float(high))
+    return found
+
+
+class _Sums:
+    """The metrics that are made of sums over rows, for any weights."""
 
     def __init__(self, labels: Ints, probabilities: Floats, bins: int) -> None:
-        rows, self._classes = probabilities.shape
-        predicted = probabilities.argmax(axis=1)
-        confidence = probabilities.max(axis=1)
-        self._correct = (predicted == labels).astype(np.float64)
-        true_probability = probabilities[np.arange(rows), labels]
-        self._loss = -np.log(np.clip(true_probability, _EPSILON, 1.0))
-        self._cells = _one_hot(labels * self._classes + predicted, self._classes**2)
-        in_bin = _one_hot(np.minimum((confidence * bins).astype(np.int64), bins - 1), bins)
-        self._bin_gaps = in_bin * (self._correct - confidence)[:, None]
-        scored = [self._classes - 1] if self._classes == 2 else list(range(self._classes))
-        self._ranked = [_Ranking(labels == c, probabilities[:, c]) for c in scored]
-
-    def at(self, weights: Floats) -> dict[str, Floats]:
-        """Metric name to values, one a row of `weights`."""
-        total = weights.sum(axis=1)
-        measured = {
-            "accuracy": weights @ self._correct / total,
-            "macro_f1": self._macro_f1(weights),
-            "log_loss": weights @ self._loss / total,
-            "calibration_error": np.abs(weights @ self._bin_gaps).sum(axis=1) / total,
+        self._classes = classes = probabilities.shape[1]
+        right = _right(labels, probabilities)
+        gaps = right - probabilities.max(axis=1)
+        true_probability = np.take_along_axis(probabilities, labels[:, None], axis=1)
+        named = _one_hot(probabilities.argmax(axis=1), classes)
+        parts = {
+            "hits": named * right[:, None],
+            "named": named,
+            "meant": _one_hot(labels, classes),
+            "gaps": _one_hot(_bins_of(probabilities, bins), bins) * gaps[:, None],
+            "loss": -np.log(np.clip(true_probability, _EPSILON, 1.0)),
         }
-        if all(ranking.defined for ranking in self._ranked):
-            measured["roc_auc"] = np.mean(
-                [ranking.area(weights) for ranking in self._ranked], axis=0
-            )
-        return measured
+        self._table = np.hstack(list(parts.values()))
+        self._names = list(parts)
+        self._cuts = np.cumsum([part.shape[1] for part in parts.values()])[:-1]
 
-    def _macro_f1(self, weights: Floats) -> Floats:
-        cells = (weights @ self._cells).reshape(-1, self._classes, self._classes)
-        hits = np.diagonal(cells, axis1=1, axis2=2)
-        involved = cells.sum(axis=1) + cells.sum(axis=2)
-        f1 = np.divide(2 * hits, involved, out=np.zeros_like(hits), where=involved > 0)
-        present = np.maximum(
-            (involved > 0).sum(axis=1), 1
-        )  # a class nobody named or meant does not count
-        return f1.sum(axis=1) / present
+    def at(self, weights: Ints) -> dict[_Key, Floats]:
+        """Metric to values, one a row of `weights`; nan where it is not defined."""
+        total = weights.sum(axis=1)
+        columns = np.split(weights.astype(np.float64) @ self._table, self._cuts, axis=1)
+        sums = dict(zip(self._names, columns, strict=True))
+        hits = sums["hits"]
+        found: dict[_Key, Floats] = {
+            ("accuracy", None): hits.sum(axis=1) / total,
+            ("macro_f1", None): _macro_f1(hits, sums["meant"], sums["named"]),
+            ("log_loss", None): sums["loss"][:, 0] / total,
+            ("calibration_error", None): np.abs(sums["gaps"]).sum(axis=1) / total,
+        }
+        for name, of in (("precision", sums["named"]), ("recall", sums["meant"])):
+            share = _ratio(hits, of, np.nan)
+            found |= {(name, class_id): share[:, class_id] for class_id in range(self._classes)}
+        return found
+
+
+class _Areas:
+    """The metrics that rank rows, for weights in the order of `order`; none where a class does not occur."""
+
+    def __init__(self, labels: Ints, probabilities: Floats) -> None:
+        classes = probabilities.shape[1]
+        scored = [classes - 1] if classes == 2 else list(range(classes))
+        self.order = np.argsort(probabilities[:, scored[0]], kind="stable")
+        labels, probabilities = labels[self.order], probabilities[self.order]
+        rankings = [_Ranking(labels == c, probabilities[:, c]) for c in scored]
+        self._rankings = rankings if all(ranking.defined for ranking in rankings) else []
+
+    def at(self, weights: Ints) -> dict[_Key, Floats]:
+        if not self._rankings:
+            return {}
+        areas = np.array([ranking.areas(weights) for ranking in self._rankings])
+        defined = ~np.isnan(areas)
+        mean = _ratio(np.where(defined, areas, 0.0).sum(axis=0), defined.sum(axis=0), np.nan)
+        return {("roc_auc", None): mean[0], ("pr_auc", None): mean[1]}
 
 
 class _Ranking:
-    """ROC-AUC as the chance that a positive row is ranked above a negative one, ties counting half."""
+    """Areas under the ROC and the precision-recall curve of one class, one sweep from the lowest score to the highest.
+
+    ROC-AUC is the chance that a positive row is ranked above a negative one, ties counting half; average precision the
+    mean over positive rows of the precision at their score. Only scores that a positive row has matter to either.
+    """
 
     def __init__(self, positive: NDArray[np.bool_], scores: Floats) -> None:
-        self._order = np.argsort(scores, kind="stable")
-        ordered = scores[self._order]
-        self._starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        self._positive = positive[self._order]
-        self.defined = bool(positive.any() and not positive.all())
+        order = np.argsort(scores, kind="stable")
+        self._order = None if (np.diff(order) == 1).all() else order
+        ordered = scores[order]
+        self._positive = np.flatnonzero(positive[order])
+        score, self._starts = np.unique(ordered[self._positive], return_index=True)
+        self._below = np.searchsorted(ordered, score, side="left")
+        self._through = np.searchsorted(ordered, score, side="right")
+        self.defined = bool(0 < len(self._positive) < len(scores))
 
-    def area(self, weights: Floats) -> Floats:
-        ordered = weights[:, self._order]
-        positives = np.add.reduceat(ordered * self._positive, self._starts, axis=1)
-        negatives = np.add.reduceat(ordered * ~self._positive, self._starts, axis=1)
-        below = negatives.cumsum(axis=1) - negatives / 2
-        pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-        wins = (positives * below).sum(axis=1)
-        return np.divide(wins, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    def areas(self, weights: Ints) -> tuple[Floats, Floats]:
+        """ROC-AUC and average precision, each of shape (len(weights),); nan where a resample lacks a side."""
+        ordered = weights if self._order is None else weights[:, self._order]
+        counted = np.zeros((len(weights), weights.shape[1] + 1), dtype=np.int64)
+        np.cumsum(ordered, axis=1, out=counted[:, 1:])
+        below = counted[:, self._below]
+        tied = counted[:, self._through] - below
+        hits = np.add.reduceat(ordered[:, self._positive], self._starts, axis=1)
+        hits_below = hits.cumsum(axis=1) - hits
+        positives, total = hits.sum(axis=1), counted[:, -1]
+        wins = (hits * (below - hits_below + (tied - hits) / 2)).sum(axis=1)
+        # Where nothing was drawn at or above a score there are no hits either, whatever the divisor.
+        above = np.maximum(total[:, None] - below, 1)
+        precision_sum = (hits * (positives[:, None] - hits_below) / above).sum(axis=1)
+        pairs = positives * (total - positives)
+        both_sides = np.where(pairs > 0, positives, 0)
+        return _ratio(wins, pairs, np.nan), _ratio(precision_sum, both_sides, np.nan)
+
+
+def _macro_f1(hits: Floats, meant: Floats, named: Floats) -> Floats:
+    """From counts by class, shape (..., classes)."""
+    present = np.maximum((meant + named > 0).sum(axis=-1), 1)
+    return _ratio(2 * hits, meant + named, 0.0).sum(axis=-1) / present
+
+
+def _ratio(counts: Floats | Ints, of: Floats | Ints, otherwise: float) -> Floats:
+    return np.divide(counts, of, out=np.full(np.shape(counts), otherwise), where=of > 0)
+
+
+def _right(labels: Ints, probabilities: Floats) -> Floats:
+    return (probabilities.argmax(axis=1) == labels).astype(np.float64)
+
+
+def _bins_of(probabilities: Floats, bins: int) -> Ints:
+    """The calibration bin of each row, by the probability of its predicted class."""
+    return np.minimum((probabilities.max(axis=1) * bins).astype(np.int64), bins - 1)
 
 
 def _one_hot(ids: Ints, classes: int) -> Floats:
     table = np.zeros((len(ids), classes))
     table[np.arange(len(ids)), ids] = 1.0
     return table
-
-
-def paired_difference(
-    correct: NDArray[np.bool_], other_correct: NDArray[np.bool_], params: EvaluationParams
-) -> Interval:
-    """Difference in accuracy of two models on the same rows, with its paired bootstrap interval."""
-    gap = correct.astype(np.float64) - other_correct.astype(np.float64)
-    drawn = np.concatenate(
-        [w @ gap / len(gap) for w in resample_counts(len(gap), params.resamples, params.seed)]
-    )
-    tail = (1 - params.confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Interval(value=float(gap.mean()), low=float(low), high=float(high))

@@ -1,0 +1,87 @@
+"""What the gate goes by, and what it says: evidence of a candidate, and a verdict with a clause for each condition."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from pydantic import Field
+
+from tasks.core.comparison import Bools
+from tasks.core.metrics import Floats, Ints
+from tasks.core.records import Record
+from tasks.core.slices import Slice
+
+
+class Clause(Record):
+    """One condition of the rule. It is met while `value` keeps to `limit`, where it has numbers."""
+
+    name: str
+    passed: bool
+    text: str
+    value: float | None = None
+    limit: float | None = None
+
+
+class Verdict(Record):
+    """What the gate decided, and why."""
+
+    promote: bool
+    clauses: list[Clause]
+    warnings: list[str] = Field(
+        default=[], description="What people should know although it refuses nothing."
+    )
+
+    def __str__(self) -> str:
+        marks = "; ".join(
+            f"{'passed' if c.passed else 'FAILED'} {c.name}: {c.text}" for c in self.clauses
+        )
+        return f"{'promote' if self.promote else 'do not promote'} ({marks})"
+
+    @property
+    def failed(self) -> list[Clause]:
+        return [clause for clause in self.clauses if not clause.passed]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a candidate. Probabilities are calibrated, shape (rows, classes), of the same test rows."""
+
+    labels: Ints
+    candidate: Floats
+    baseline: Floats
+    champion: Floats | None  # None: there is none yet, or it cannot be compared
+    champion_name: str
+    incomparable: str  # why candidate and champion cannot be compared (other labels), if so
+    slices: Sequence[Slice]
+    # By check: which of its cases the candidate fails, and which of the same the champion.
+    behaviour: Mapping[str, tuple[Bools, Bools | None]]
+    parameters: int
+    champion_parameters: int | None
+    reviews_per_second: (
+        float | None
+    )  # this and the next in turns on one machine; None: not measured
+    champion_reviews_per_second: float | None
+    validation_right: int  # of the candidate, on its own validation set
+    validation_rows: int
+    overlap: int  # test reviews that have a near-duplicate in training
+
+    def right(self, probabilities: Floats) -> Bools:
+        return np.asarray(probabilities.argmax(axis=1) == self.labels)
+
+    @cached_property
+    def candidate_right(self) -> Bools:
+        return self.right(self.candidate)
+
+    @cached_property
+    def champion_right(self) -> Bools | None:
+        return None if self.champion is None else self.right(self.champion)
+
+    @cached_property
+    def accuracy(self) -> float:
+        return float(self.candidate_right.mean())
+
+    @property
+    def first(self) -> bool:
+        """Whether there is no champion yet."""
+        return self.champion is None and not self.incomparable
