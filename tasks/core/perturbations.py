@@ -9,6 +9,8 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
+from tasks.core.texts import is_blank
+
 Perturbation = Callable[[str, random.Random], str]
 
 _WORD = re.compile(r"[^\W\d_]{4,}")
@@ -85,7 +87,7 @@ def white_space(text: str, generator: random.Random) -> str:
 def punctuation(text: str, generator: random.Random) -> str:
     """The last full stop or exclamation marks go; where there are none, a full stop comes."""
     bare = _LAST_PUNCTUATION.sub("", text)
-    return bare if bare.strip() and bare != text else f"{text.rstrip()}."
+    return bare if bare != text and not is_blank(bare) else f"{text.rstrip()}."
 
 
 def url(text: str, generator: random.Random) -> str:

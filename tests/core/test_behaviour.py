@@ -237,12 +237,32 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.dates() | st.text(max_size=5)
-FIELDS = sorted({"kind", *(f for m in KINDS.values() for f in m.model_fields)})
-VALUES = st.sampled_from(["MFT", "inv", "DIR", ["{t}"], ["typos"], {"t": ["a", "b"]}, "fall", 0.1])
-ANYTHING = VALUES | st.recursive(
+ANYTHING = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3)
 )
-ANY_CHECK = ANYTHING | st.dictionaries(st.sampled_from(FIELDS), ANYTHING)
+RIGHT = {
+    "name": st.sampled_from("abcdefgh"),
+    "kind": st.sampled_from(["MFT", "inv", "DIR"]),
+    "label": st.sampled_from(["positive", "NEGATIVE", "x"]),
+    "templates": st.lists(st.sampled_from(["{t}", "{{{t} {u}", "a b"]), unique=True),
+    "append": st.just(["c {u}", "d"]),
+    "must_not": st.sampled_from(["fall", "rise"]),
+    "tolerance": st.floats(0, 0.5),
+    "perturbations": st.lists(st.sampled_from(list(PERTURBATIONS)), min_size=1),
+    "swap": st.just(["t"]),
+    "max_words": st.integers(3, 50),
+}
+OF_KIND = {kind: RIGHT.keys() & {"kind", *model.model_fields} for kind, model in KINDS.items()}
+
+
+@st.composite
+def almost_checks(draw: st.DrawFn) -> object:
+    """A check as it should be, in which at most one thing is anything."""
+    check = {field: draw(values) for field, values in RIGHT.items()}
+    check = {field: check[field] for field in OF_KIND[check["kind"].upper()]}
+    if draw(st.booleans()):
+        check[draw(st.sampled_from([*RIGHT, "lexicons", "other"]))] = draw(ANYTHING)
+    return check
 
 
 @given(st.text(max_size=40) | st.binary(max_size=40))
@@ -251,16 +271,17 @@ def test_whatever_a_file_holds_it_is_read_or_refused(content: str | bytes) -> No
         load_checks(content, "my.yaml")
 
 
-@given(st.lists(ANY_CHECK, max_size=3), ANYTHING)
-def test_whatever_checks_hold_they_are_read_or_refused(
-    checks: list[object], lexicons: object
-) -> None:
-    content = yaml.safe_dump({"checks": checks, "lexicons": lexicons}, allow_unicode=True)
+@given(almost_checks() | ANYTHING, st.just({"t": ["a", "b"], "u": ["c"]}) | ANYTHING)
+def test_whatever_a_check_holds_it_is_read_or_refused(check: object, lexicons: object) -> None:
+    content = yaml.safe_dump({"checks": [check], "lexicons": lexicons}, allow_unicode=True)
     try:
-        made = load_checks(content, "my.yaml")
+        checks = load_checks(content, "my.yaml")
     except SettingsError:
         return
-    assert len(make_cases(made, TEXTS, NAMES, PARAMS).label_names) == 2
+    cases = make_cases(checks, TEXTS, NAMES, PARAMS)
+    assert len(cases.checks) + len(cases.skipped) == 1
+    result = judge_cases(cases, np.full((len(cases.texts), 2), 0.5))
+    assert all(0 < c.cases <= PARAMS.max_cases and c.failures <= c.cases for c in result.checks)
 
 
 def test_messages_hold_no_texts_of_the_file() -> None:
