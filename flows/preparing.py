@@ -8,6 +8,7 @@ from typing import Any
 
 from flows.parameters import RetrainParams
 from tasks.behaving import require_checks
+from tasks.core.behaviour import label_roles
 from tasks.core.inspection import InspectionSummary
 from tasks.core.records import (
     BaseModelSummary,
@@ -52,6 +53,7 @@ def prepare(params: RetrainParams) -> Prepared:
     base = prepare_base_model(params.training, params.tokenization)
     loaded = load_reviews(source)
     validated = validate_reviews(loaded, source.label_names, rules.validation)
+    label_roles(validated.summary.label_names, params.behaviour)  # that the labels it names exist
     held_out = hold_out_test(validated, source, rules.split, params.registration.model_name)
     split = split_reviews(validated, held_out, source.slice_columns, rules.split)
     inspection = inspect_reviews(split, validated, rules.inspection)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tasks.connect import object_store
 from tasks.core import behaviour, tables
-from tasks.core.behaviour import BehaviourParams, BehaviourResult, Cases
+from tasks.core.behaviour import BehaviourParams, Cases
+from tasks.core.behaviour_results import BehaviourResult
 from tasks.core.engine import softmax
 from tasks.core.errors import SettingsError
 from tasks.core.records import Reference, SplitSummary
