@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from flows.retrain import Retrained
     from tasks.core.records import Move
     from tasks.core.score_results import ScoreSummary
+    from tasks.lineage import Provenance
     from tasks.promotion import History
     from tasks.retention import Retained
-    from tasks.score_proof import Proof, Provenance
+    from tasks.score_proof import Proof
 
 
 def show_retrained(console: Console, result: "Retrained") -> None:
@@ -75,10 +76,9 @@ def show_proof(console: Console, result: "Proof") -> None:
 
 
 def show_provenance(console: Console, result: "Provenance") -> None:
-    """Each fact on a line."""
-    width = max(map(len, result.facts))
-    for name, value in result.facts.items():
-        console.print(f"{name:<{width}}  {value}", markup=False, soft_wrap=True)
+    """Each fact on a line, then what it was made from and what was made of it."""
+    for line in result.lines():
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def show_move(console: Console, result: "Move") -> None:

@@ -1,0 +1,244 @@
+"""promote, rollback and history on real servers, and a scoring run that keeps its version while the champion moves."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.history import history
+from flows.parameters import HistoryParams, PromoteParams, RollbackParams, ScoreParams
+from flows.promote import promote
+from flows.rollback import rollback
+from flows.score import score
+from tasks import promotion
+from tasks.connectors import champion
+from tasks.connectors.model_registry import ModelRegistry
+from tasks.connectors.object_store import ObjectStore
+from tasks.core.errors import ConflictError, ModelError, RegistryAwayError
+from tasks.core.records import Move
+from tasks.promotion import (
+    GATE_TAG,
+    VERDICT_TAG,
+    find_champion,
+    move_champion,
+    pin_version,
+    rows_of,
+    settle_all,
+)
+from tasks.score_shards import ShardWork
+from tests.connectors.test_move_log import Parts, away_once
+from tests.faults import worker
+
+pytestmark = pytest.mark.prefect
+
+
+@pytest.fixture
+def parts(
+    services: ObjectStore,
+    registry: ModelRegistry,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Parts:
+    """A model of three versions, without a champion."""
+    monkeypatch.setattr(champion, "_LATE_SECONDS", 0.05)
+    made = Parts(services, registry, request.node.name.replace("[", "-").rstrip("]"))
+    made.add(3)
+    return made
+
+
+def promoted(parts: Parts, version: str, who: str = "Ada", **given: Any) -> Move:
+    said = {"model_name": parts.name, "version": version, "who": who, "reason": "a test"}
+    return promote(PromoteParams.model_validate(said | given))
+
+
+def rolled_back(parts: Parts, who: str = "Grace", **given: Any) -> Move:
+    said = {"model_name": parts.name, "who": who, "reason": "it was worse"}
+    return rollback(RollbackParams.model_validate(said | given))
+
+
+def test_forward_back_and_forward_again(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    published: list[list[dict[str, str]]] = []
+    monkeypatch.setattr(
+        promotion.reports, "publish_table", lambda _, rows, __: published.append(rows)
+    )
+    parts.registry.set_alias(parts.version[1], "challenger")
+    first = promoted(parts, "challenger")
+    assert (first.kind, first.from_version, first.to_version) == ("promote", "", "1")
+    assert (first.who, first.why) == ("Ada", "a test") and first.flow_run
+    promoted(parts, "3")
+    promoted(parts, "2")
+    assert rolled_back(parts).to_version == "3" and parts.aliases() == ("3", "2")
+    assert rolled_back(parts).to_version == "2", "a second one takes the first one back"
+    assert rolled_back(parts, to_version="1").kind == "rollback"
+    assert parts.aliases() == ("1", "2")
+
+    parts.client.delete_model_version(parts.name, "3")
+    told = history(HistoryParams(model_name=parts.name, last=4))
+    assert [m.number for m in told.moves] == [3, 4, 5, 6]
+    assert [(row["from"], row["to"], row["who"]) for row in rows_of(told)] == [
+        ("2", "1", "Grace"),
+        ("3 (deleted)", "2", "Grace"),
+        ("2", "3 (deleted)", "Grace"),
+        ("3 (deleted)", "2", "Ada"),
+    ]
+    assert published == [rows_of(told)] and "not by Nightshift" not in caplog.text
+
+
+def test_what_the_gate_has_refused_must_be_overruled(parts: Parts) -> None:
+    verdict = (
+        "do not promote (passed beats the baseline: 0.9 against 0.8 (paired); FAILED slices: long reviews "
+        "0.51, margin 0.02; FAILED calibration: 0.2 (limit 0.1))"
+    )
+    parts.registry.describe_version(parts.version[1], {GATE_TAG: "passed", VERDICT_TAG: "promote"})
+    parts.registry.describe_version(parts.version[2], {GATE_TAG: "refused", VERDICT_TAG: verdict})
+    assert promoted(parts, "1").kind == "promote"
+    with pytest.raises(ModelError) as caught:
+        promoted(parts, "2")
+    said = str(caught.value)
+    assert f"The gate has refused {parts.version[2]}" in said and "set overrule" in said
+    assert "FAILED slices: long reviews 0.51, margin 0.02; FAILED calibration: 0.2" in said
+    assert "beats the baseline" not in said and parts.aliases() == ("1", "")
+    overruled = promoted(parts, "2", overrule=True)
+    assert (overruled.kind, overruled.who) == ("overrule", "Ada") and parts.aliases() == ("2", "1")
+    assert promoted(parts, "3").kind == "promote", "a version that never met a gate"
+
+
+def test_a_run_that_is_tried_again_moves_once(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retry in the UI, after a rollback whose run died at its very end, must not undo it."""
+    promoted(parts, "1")
+    promoted(parts, "2")
+    monkeypatch.setattr(promotion, "flow_run_id", lambda: "the same run")
+    first = rolled_back(parts)
+    assert rolled_back(parts) == first and promoted(parts, "3") == first
+    assert parts.aliases() == ("1", "2") and len(parts.moves()) == 3
+
+
+def test_a_step_that_met_an_outage_ends_its_move(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "flows.promote.move_champion", move_champion.with_options(retry_delay_seconds=0)
+    )
+    promoted(parts, "1")
+    away_once(monkeypatch, "set_alias")
+    assert promoted(parts, "2").number == 2
+    assert parts.moves()[1:] == [(2, "promote", "1", "2")] and parts.aliases() == ("2", "1")
+
+
+def test_two_retrainings_that_end_at_once(parts: Parts) -> None:
+    """Both have compared their model with version 1; the second one must compare again."""
+    promoted(parts, "1")
+    seen = find_champion.fn(parts.name)
+    move_champion.fn(parts.version[2], "gate", "retrain", "passed", seen, "s3://evidence")
+    with pytest.raises(ConflictError, match="is 2 now, and not 1"):
+        move_champion.fn(parts.version[3], "gate", "retrain", "passed", seen, "s3://evidence")
+    again = find_champion.fn(parts.name)
+    move = move_champion.fn(parts.version[3], "gate", "retrain", "passed", again, "s3://evidence")
+    assert (move.from_version, move.evidence) == ("2", "s3://evidence")
+
+
+def test_a_deleted_champion_stops_scoring_with_a_way_out(parts: Parts) -> None:
+    with pytest.raises(ModelError, match=r"no 'champion' of model .*run retrain first"):
+        pin_version.fn(parts.name, "champion")
+    promoted(parts, "1")
+    with pytest.raises(ModelError, match="no version before it that still exists"):
+        rolled_back(parts)
+    promoted(parts, "2")
+    parts.client.delete_model_version(parts.name, "2")
+    said = r"no champion any more: version 2 was deleted in MLflow.*run rollback to go back to version 1"
+    with pytest.raises(ModelError, match=said):
+        pin_version.fn(parts.name, "champion")
+    assert find_champion.fn(parts.name) is None, "and a retraining goes on"
+    with pytest.raises(ModelError, match="no '2' of model"):
+        promoted(parts, "2")
+    assert rolled_back(parts).to_version == "1" and parts.aliases() == ("1", "")
+    assert pin_version.fn(parts.name, "champion") == parts.version[1]
+
+
+def test_tidying_ends_what_the_dead_left(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    promoted(parts, "1")
+    settle_all.fn()
+    assert settle_all.fn() == 0
+    away_once(monkeypatch, "set_alias")
+    with pytest.raises(RegistryAwayError):
+        parts.move(2, 1)
+    assert settle_all.fn() == 1 and parts.aliases() == ("2", "1")
+    parts.client.set_registered_model_alias(parts.name, "champion", "3")
+    assert settle_all.fn() == 1 and parts.moves()[-1] == (3, "by hand", "2", "3")
+    assert settle_all.fn() == 0
+
+
+def test_the_history_is_there_while_mlflow_is_away(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    promoted(parts, "1")
+
+    def away(*_: Any) -> Any:
+        raise RegistryAwayError("Looking up failed: refused", "http://mlflow", "wait")
+
+    monkeypatch.setattr(ModelRegistry, "aliases", away)
+    told = history(HistoryParams(model_name=parts.name))
+    assert told.versions is None and rows_of(told)[0]["to"] == "1"
+    assert "Moves by hand since the last one are not known" in caplog.text
+
+
+@pytest.fixture
+def inbox(services: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Reviews, and a model that costs nothing, whichever version is asked for."""
+    monkeypatch.setattr(worker.score_shards, "_loaded", None)
+    worker.use_text_model()
+    for name in ("a", "b", "c"):
+        lines = [json.dumps({"id": f"{name}{n}", "text": f"review {n}"}) for n in range(20)]
+        services.write_bytes("\n".join(lines).encode(), f"{prefix}/in/{name}.jsonl")
+    return f"{prefix}/in/"
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Any]) -> list[Any]:
+    """Something happens once, in another run, right before the first object is committed."""
+    original, done = ShardWork._commit, list[Any]()
+
+    def commit(self: ShardWork, *given: Any) -> Any:
+        if not done:
+            done.append(None)
+            other = threading.Thread(target=lambda: done.append(happens()))
+            other.start()
+            other.join()
+        return original(self, *given)
+
+    monkeypatch.setattr(ShardWork, "_commit", commit)
+    return done
+
+
+def test_a_rollback_while_a_scoring_run_is_under_way(
+    parts: Parts, inbox: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run stays on the version that it has pinned; the next one is on the new champion."""
+    promoted(parts, "1")
+    promoted(parts, "2")
+    done = meanwhile(monkeypatch, lambda: rolled_back(parts))
+    given = ScoreParams(input=inbox, output=f"{prefix}/out", model_name=parts.name)
+    night = score(given)
+    assert done[1].to_version == "1" and parts.aliases() == ("1", "2")
+    assert night.version == "2" and versions_below(parts.store, night.root) == {"2"}
+    next_night = score(given)
+    assert next_night.version == "1" and next_night.counts.rows_out == 60
+    assert versions_below(parts.store, next_night.root) == {"1"}
+    assert versions_below(parts.store, night.root) == {"2"}, "and what was scored stays"
+
+
+def versions_below(store: ObjectStore, root: str) -> set[str]:
+    """Which versions the predictions name, row by row."""
+    names = [
+        i.uri for i in store.scan(root) if Path(i.key).suffix == ".jsonl" and "/_" not in i.key
+    ]
+    assert len(names) == 3
+    lines = [line for name in names for line in (store.read_bytes(name) or b"").splitlines()]
+    assert len(lines) == 60
+    return {json.loads(line)["model_version"] for line in lines}
