@@ -6,6 +6,7 @@ MLflow never gives a version's number to another, and drops the aliases of a ver
 """
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tasks.core.records import ModelVersion
 
 DIGEST_TAG = "nightshift.model_digest"
 DELETING_TAG = "nightshift.deleting"  # of a version that retention has begun to delete
+_LOGGED_MODEL = re.compile(r"/(m-[0-9a-f]+)/artifacts/?$")  # where MLflow puts a logged model
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -30,7 +32,6 @@ class Registered:
     created: float  # seconds since 1970
     tags: Mapping[str, str]
     source: str  # where its files lie
-    model_id: str  # of the logged model; '' where people registered files of their own
 
 
 class ModelRegistry(TrackedRuns):
@@ -143,21 +144,28 @@ class ModelRegistry(TrackedRuns):
 
         Args:
             found: the version.
-            with_files: delete the model's files too. Not where another version has the same ones.
+            with_files: delete the model's files too, if it was logged as a model; what people registered from places
+                of their own is left there. Not where another version has the same ones.
         """
         with self._saying(f"deleting {found.version}"):
-            if with_files and found.model_id:
-                self._delete_logged_model(found.model_id)
+            if with_files:
+                self._delete_logged_model(found.source)
             self._client.delete_model_version(found.version.name, found.version.version)
 
-    def _delete_logged_model(self, model_id: str) -> None:
+    def _delete_logged_model(self, source: str) -> None:
+        """Delete the logged model whose files lie there; MLflow does not keep with a version which that is."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+        named = _LOGGED_MODEL.search(source)
+        if named is None:
+            return
         try:
-            place = self._client.get_logged_model(model_id).artifact_location
+            place = self._client.get_logged_model(named[1]).artifact_location
         except MlflowException as error:
             if error.error_code not in _GONE:
                 raise
+            return
+        if place.rstrip("/") != source.rstrip("/"):
             return
         try:
             get_artifact_repository(place, tracking_uri=self._uri).delete_artifacts()
@@ -167,7 +175,7 @@ class ModelRegistry(TrackedRuns):
                 place,
                 "delete them by hand, or give this account the right to, and run again",
             ) from error
-        self._client.delete_logged_model(model_id)
+        self._client.delete_logged_model(named[1])
 
     def describe_version(
         self, version: ModelVersion, tags: Mapping[str, str], description: str | None = None
@@ -196,7 +204,6 @@ def _registered(found: Any) -> Registered:
         created=float(found.creation_timestamp) / 1000,
         tags=dict(found.tags or {}),
         source=str(found.source or ""),
-        model_id=str(found.model_id or ""),
     )
 
 
