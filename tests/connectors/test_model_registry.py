@@ -43,6 +43,55 @@ def test_aliases(registry: ModelRegistry, tmp_path: Path) -> None:
     registry.set_alias(version, "champion")
     assert registry.resolve("aliases", "champion") == version == registry.resolve("aliases", "1")
     assert registry.resolve("aliases", "7") is None
+    assert registry.aliases("aliases") == {"champion": "1"} and registry.aliases("no-model") == {}
+    registry.remove_alias("aliases", "champion")
+    registry.remove_alias("aliases", "champion")
+    assert registry.aliases("aliases") == {}
+
+
+def test_a_deleted_version_takes_its_aliases_and_files_and_not_its_number(
+    registry: ModelRegistry, tmp_path: Path
+) -> None:
+    """What the history of moves and retention rest on."""
+    with registry.run("r", {}, {}) as run:
+        pass
+    files = folder(tmp_path)
+    first, second = (registry.register("deleted", files, run.id, {}, "") for _ in range(2))
+    registry.set_alias(second, "champion")
+    found = registry.versions("deleted")
+    assert [f.version for f in found] == [first, second]
+    place = Path(found[1].source.removeprefix("file://"))
+    assert (place / "model.safetensors").exists()
+    registry.delete(found[1], with_files=True)
+    assert registry.aliases("deleted") == {} and registry.resolve("deleted", "2") is None
+    assert not place.exists() and [f.version for f in registry.versions("deleted")] == [first]
+    assert registry.register("deleted", files, run.id, {}, "").version == "3"
+    registry.delete(found[0], with_files=False)
+    assert (Path(found[0].source.removeprefix("file://")) / "config.json").exists()
+
+
+def test_files_that_people_registered_from_elsewhere_stay(
+    registry: ModelRegistry, tmp_path: Path
+) -> None:
+    files = folder(tmp_path)
+    registry._client.create_registered_model("elsewhere")
+    registry._client.create_model_version("elsewhere", files.as_uri())
+    (found,) = registry.versions("elsewhere")
+    registry.delete(found, with_files=True)
+    assert registry.versions("elsewhere") == [] and (files / "model.safetensors").exists()
+
+
+def test_versions_come_in_pages(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry._client.create_registered_model("pages")
+    for _ in range(5):
+        registry._client.create_model_version("pages", "file:///nowhere")
+    original = MlflowClient.search_model_versions
+
+    def small_pages(self: MlflowClient, asked: str, page_token: str | None = None) -> object:
+        return original(self, asked, max_results=2, page_token=page_token)
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", small_pages)
+    assert [f.version.version for f in registry.versions("pages")] == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize(
