@@ -178,11 +178,16 @@ class NonInferiority:
         """The margin that is applied: the wanted one, or what can be resolved, but never more than the widest."""
         return np.clip(self.resolvable(rows, differing), self.margin, max(self.margin, self.widest))
 
-    def passes(self, rows: ArrayLike, better: ArrayLike, worse: ArrayLike) -> Bools:
-        """Whether each outcome passes; where no row differs it does, however few rows there are."""
+    def passes(
+        self, rows: ArrayLike, better: ArrayLike, worse: ArrayLike, margin: ArrayLike | None = None
+    ) -> Bools:
+        """Whether each outcome passes; where no row differs it does, however few rows there are.
+
+        `margin` is what `applied` says of the same rows, where that is known already.
+        """
         differing = np.add(better, worse)
-        margin = self.applied(rows, differing)
-        statistic = score(rows, better, worse, -margin)
+        margin = self.applied(rows, differing) if margin is None else margin
+        statistic = score(rows, better, worse, np.negative(margin))
         within = statistic >= stats.norm.isf(self.false_promotion_risk) - _ROUNDING
         return np.asarray(within | (differing == 0))
 
@@ -199,15 +204,18 @@ def chance_to_pass(
         difference: true difference in accuracy, at most `disagreement` in size.
     """
     few, many = stats.binom.interval(1 - 1e-10, rows, disagreement)
+    share = (1 - difference / disagreement) / 2
     counts = np.arange(int(few), int(many) + 1)
-    differing = np.repeat(counts, counts + 1)
-    worse = np.concatenate([np.arange(count + 1) for count in counts])
-    chance = stats.binom.pmf(differing, rows, disagreement) * stats.binom.pmf(
-        worse, differing, (1 - difference / disagreement) / 2
-    )
-    likely = chance > 1e-13
-    differing, worse, chance = differing[likely], worse[likely], chance[likely]
-    return float(chance[rule.passes(rows, differing - worse, worse)].sum())
+    margins = rule.applied(rows, counts)
+    passed = 0.0
+    for differing, margin in zip(counts, margins, strict=True):
+        low, high = stats.binom.interval(1 - 1e-10, differing, share) if differing else (0, 0)
+        worse = np.arange(int(low), int(high) + 1)
+        chance = stats.binom.pmf(worse, differing, share) * stats.binom.pmf(
+            differing, rows, disagreement
+        )
+        passed += float(chance[rule.passes(rows, differing - worse, worse, margin)].sum())
+    return passed
 
 
 def difference_of_shares(

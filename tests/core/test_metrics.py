@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
@@ -58,6 +58,7 @@ def test_point_estimates_are_scikit_learns(rows: int, classes: int, seed: int) -
     ).all()
 
 
+@settings(max_examples=4)  # four hundred resamples, each by scikit-learn
 @given(st.integers(2, 3), st.integers(0, 999))
 def test_a_resample_is_the_metric_of_the_rows_that_were_drawn(classes: int, seed: int) -> None:
     """Percentiles of all resamples, against scikit-learn on repeated rows."""
