@@ -262,13 +262,15 @@ def test_clean_labels_raise_next_to_no_doubt() -> None:
 
 
 def test_a_large_split_is_sampled_by_class_and_said_so() -> None:
-    train, wrong = flipped(genres(1500, 3, 1), 0.06, 3, 1)
+    by_class = sorted(genres(1500, 3, 1), key=lambda review: review.label)  # as IMDb is
+    train, wrong = flipped(by_class, 0.06, 3, 1)
     found = find_label_errors({"train": train}, 3, max_rows=600, seed=4)
     assert found.rows == {"train": 600}
     assert found.notes == [
         "Labels of train were judged on 600 of 1,500 reviews, a stratified sample."
     ]
     listed = {issue.row for issue in found.issues["train"]}
+    assert all(any(row // 500 == part for row in listed) for part in range(3))  # of every class
     assert len(listed & wrong) >= 0.25 * len(wrong) and len(listed & wrong) >= 0.8 * len(listed)
     again = find_label_errors({"train": train}, 3, max_rows=600, seed=4)
     assert again.issues == found.issues
