@@ -70,9 +70,12 @@ def trace_lineage(start: str, row: int = 0, source_row: str = "") -> Provenance:
     records = read_records()
     add_deleted_versions(records)
     nodes, facts = _found(records, start.rstrip("/"), row)
-    for node in nodes:
-        for version in _versions(records, node):
-            add_runs(records, *version.name.rsplit("/", 1))
+    versions = {v.name: v for node in nodes for v in _versions(records, node)}
+    unmarked = [name for name in versions if not add_runs(records, *name.rsplit("/", 1))]
+    if unmarked:
+        facts["no scoring run is known of"] = (
+            f"{', '.join(unmarked)} (what scored before marks were kept is found from its own end only)"
+        )
     if source_row:
         facts |= _of_review(records, nodes, source_row)
     provenance = Provenance(

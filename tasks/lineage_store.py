@@ -7,6 +7,8 @@ import logging
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -19,7 +21,7 @@ from tasks.connectors.object_store import ObjectInfo, parse_uri
 from tasks.connectors.prepared import MANIFEST
 from tasks.connectors.registered_models import RegisteredModels
 from tasks.core.errors import MissingDataError, SettingsError, StoreAwayError, StoreError
-from tasks.core.lineage_records import LineageRecords, RegisteredVersion, ScoredRun
+from tasks.core.lineage_records import LineageRecords, RegisteredVersion, ScoredRun, moment
 from tasks.core.records import Manifest, Move, ScoringMark
 from tasks.core.scoring_plan import ScoringRun
 from tasks.score_store import MANIFEST as RUN_MANIFEST
@@ -34,6 +36,7 @@ _DETAILED = (
 )
 _NAMED = 3  # objects with predictions that are named of each
 _PLACE = re.compile(r"s3://.+/model=([^/]+)/version=([^/]+)/_runs/[^/]+")
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _RIGHT_PLACE = "name the folder that the log of the run names"
 _CHECKPOINTS = "checkpoint-"  # of trainings under way
 
@@ -113,14 +116,34 @@ def _moves_one_by_one(log: MoveLog, model: str) -> Iterator[Move]:
         yield move
 
 
-def add_runs(records: LineageRecords, model: str, version: str) -> None:
-    """Put the scoring runs of a version in the graph, the newest first."""
-    marks = sorted(_marks(model, version), key=lambda mark: mark.when, reverse=True)
+def add_runs(records: LineageRecords, model: str, version: str) -> int:
+    """Put the scoring runs of a version in the graph, the newest first; returns how many there are.
+
+    A mark says below which root a version has scored; the runs lie there. Predictions that were written before marks
+    were kept are not found from this end.
+    """
     objects = exact_objects()
+    places: dict[str, ScoringMark | None] = {}
+    for mark in _marks(model, version):
+        places |= dict.fromkeys(_runs_below(objects, mark.root)) | {mark.place: mark}
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        detailed = list(pool.map(lambda m: scored_run(objects, m.place, m), marks[:_DETAILED]))
-    for run in [*detailed, *(_of_mark(mark) for mark in marks[_DETAILED:])]:
+        found = list(pool.map(lambda place: scored_run(objects, place, places[place]), places))
+        found.sort(key=lambda run: moment(run.when) or _LONG_AGO, reverse=True)
+        newest = list(pool.map(lambda run: _with_predictions(objects, run), found[:_DETAILED]))
+    for run in [*newest, *found[_DETAILED:]]:
         records.add_run(run)
+    return len(found)
+
+
+def _runs_below(objects: ExactObjects, root: str) -> list[str]:
+    """Places of the runs below a root, by their folders: what each holds is not listed."""
+    bucket, prefix = parse_uri(f"{root}/_runs/")
+    with objects.store.saying("listing", root):
+        pages: Any = objects.store.client.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=prefix, Delimiter="/"
+        )
+        folders = [f["Prefix"] for page in pages for f in page.get("CommonPrefixes", ())]
+    return [f"s3://{bucket}/{folder.rstrip('/')}" for folder in folders]
 
 
 def add_deleted_versions(records: LineageRecords) -> None:
@@ -152,10 +175,6 @@ def _mark(objects: ExactObjects, uri: str) -> ScoringMark | None:
     except PydanticError:
         logger.warning("%s is not a mark of this version of the code, and left out", uri)
         return None
-
-
-def _of_mark(mark: ScoringMark) -> ScoredRun:
-    return ScoredRun(mark.model, mark.version, "", mark.place, mark.when, mark.flow_run)
 
 
 def run_at(place: str, required: bool = False) -> ScoredRun:
@@ -202,7 +221,6 @@ def scored_run(objects: ExactObjects, place: str, mark: ScoringMark | None) -> S
         flow_run=run.flow_run,
         brief=f"{run.objects:,} objects of {run.input}",
         facts=_facts(run, when, bool(mark)),
-        predictions=_predictions(objects, run),
     )
 
 
@@ -212,8 +230,8 @@ def _facts(run: ScoringRun, when: str, is_marked: bool) -> dict[str, str]:
         "planned": f"{when}{by}" if when else "not known",
         "Prefect run": run.flow_run or "none",
         "scoring code": run.code,
-        "input": run.input,
-        "objects": f"{run.objects:,}; {run.scored_before:,} were scored before",
+        "input of the run": run.input,
+        "objects of the run": f"{run.objects:,}; {run.scored_before:,} were scored before",
         "columns": f"text {run.columns.text!r}, id {run.columns.id!r}",
         "model": str(run.model),
         "model digest": run.model.model_digest,
@@ -229,18 +247,19 @@ def _written(objects: ExactObjects, place: str) -> str:
     return head["LastModified"].isoformat()
 
 
-def _predictions(objects: ExactObjects, run: ScoringRun) -> list[str]:
-    """The first objects with predictions that a run was to write, of its first shard."""
-    if not run.shards:
-        return []
+def _with_predictions(objects: ExactObjects, found: ScoredRun) -> ScoredRun:
+    """The same, with the first objects that it was to write, of its first shard."""
     try:
-        shard = read_shard(objects, run, 0)
+        run = None if found.missing else read_run(objects, found.place)
+        shard = read_shard(objects, run, 0) if run and run.shards else None
     except StoreAwayError:
         raise
     except StoreError:
-        return []
+        return found
+    if run is None or shard is None:
+        return found
     keys = dict.fromkeys(entry.key for bundle in shard.bundles for entry in bundle)
-    return [run.output_uri(key) for key in list(keys)[:_NAMED]]
+    return replace(found, predictions=[run.output_uri(key) for key in list(keys)[:_NAMED]])
 
 
 def rows_named(uri: str, manifest: Manifest, row: str) -> dict[str, int] | None:

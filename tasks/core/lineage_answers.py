@@ -36,7 +36,8 @@ def way_back(records: LineageRecords, run: ScoredRun) -> Facts:
         facts |= {said: version.tags[n] for n, said in _OF_TAGS.items() if version.tags.get(n)}
     facts |= evaluation_facts(records.graph, node, version)
     for found in training_chain(records.graph, node, version):
-        facts |= facts_of_node(found, {"base model"} & facts.keys())
+        # `model` is the registered one already
+        facts |= _prefixed("trained model" if found.kind == "model" else found.kind, found)
     return facts
 
 
@@ -56,7 +57,8 @@ def _then(records: LineageRecords, run: ScoredRun) -> str:
     if move.to_version == run.version:
         return f"yes, since {said_of_move(move)}"
     other = f"version {move.to_version}" if move.to_version else "nobody"
-    return f"no, {other} was, since {said_of_move(move)}; the run asked for this version"
+    asked = "the run asked for this version, or had pinned it before that move"
+    return f"no, {other} was, since {said_of_move(move)}; {asked}"
 
 
 def said_of_move(move: Move) -> str:
@@ -121,16 +123,15 @@ def _line(graph: Graph, node: str, kinds: tuple[str, ...]) -> Iterator[Node]:
         yield graph[node]
 
 
-def facts_of_node(node: Node, without: set[str] | None = None) -> Facts:
+def facts_of_node(node: Node) -> Facts:
     """A node's place and facts, each under the name of its kind."""
-    return _prefixed(node.kind, node, without or set())
+    return _prefixed(node.kind, node)
 
 
-def _prefixed(name: str, node: Node, without: set[str] | None = None) -> Facts:
+def _prefixed(name: str, node: Node) -> Facts:
     place = node.uri or node.name
     said = f"MISSING, {node.missing}: {place}" if node.missing else place
-    facts = {f"{name}: {k}": v for k, v in node.facts.items() if k not in (without or ())}
-    return {name: said, **facts}
+    return {name: said, **{f"{name}: {fact}": text for fact, text in node.facts.items()}}
 
 
 def trained_on(graph: Graph, split: str) -> list[str]:

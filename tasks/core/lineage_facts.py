@@ -14,7 +14,7 @@ Facts = dict[str, str]
 # nobody who asks what became of that one's training data means it.
 COMPARED = "champion"
 _OBJECTS = 3  # of a source that are named
-_SHORT = 12
+_PARTS = ("train", "validation", "test")  # in the order in which people name them
 
 
 def facts_of(manifest: Manifest) -> tuple[str, Facts]:
@@ -77,8 +77,10 @@ def _figure(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _rows(rows: Any) -> str:
-    return ", ".join(f"{split} {count:,} rows" for split, count in dict(rows or {}).items())
+def _rows(rows: Any, unit: str = "rows") -> str:
+    counted = dict(rows or {})
+    named = [s for s in _PARTS if s in counted] + [s for s in counted if s not in _PARTS]
+    return ", ".join(f"{split} {counted[split]:,} {unit}" for split in named)
 
 
 def _text(value: Any) -> str:
@@ -125,10 +127,9 @@ def _test_set(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
 
 
 def _tokens(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
-    counted = dict(summary.get("tokens") or {})
     return {
         "rows": _rows(summary.get("rows")),
-        "tokens": ", ".join(f"{split} {count:,} tokens" for split, count in counted.items()),
+        "tokens": _rows(summary.get("tokens"), "tokens"),
         "reviews cut": _rows(summary.get("truncated_rows")),
         "longest": f"{summary.get('max_length_tokens')} tokens",
         "tokenizers": _text(inputs.get("tokenizers")),
@@ -179,6 +180,21 @@ def _evaluation(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     }
 
 
+def _behaviour(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    checks: list[Mapping[str, Any]] = list(summary.get("checks") or [])
+    failed = sum(len(check.get("failed_cases") or []) for check in checks)
+    cases = sum(int(check.get("cases") or 0) for check in checks)
+    return {"checks": f"{len(checks)} checks", "failed": f"{failed:,} of {cases:,} cases failed"}
+
+
+def _inspection(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    near = summary.get("test_rows_near_train")
+    return {
+        "near-duplicates": "" if near is None else f"{near:,} test rows have one in training",
+        "likely label errors": _rows(summary.get("likely_label_errors")),
+    }
+
+
 def _verdict(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     clauses = clauses_of(summary)
     failed = [name for name, text in clauses.items() if text.startswith("FAILED")]
@@ -210,6 +226,8 @@ _TOLD: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Facts]] = {
     "base-model": _base_model,
     "model": _model,
     "evaluation": _evaluation,
+    "behaviour": _behaviour,
+    "inspection": _inspection,
     "verdict": _verdict,
 }
 _BRIEF = {
@@ -221,5 +239,7 @@ _BRIEF = {
     "base-model": ("name", "parameters"),
     "model": ("base model", "rows", "seed"),
     "evaluation": ("of", "test rows", "accuracy"),
+    "behaviour": ("failed", "checks"),
+    "inspection": ("near-duplicates", "likely label errors"),
     "verdict": ("verdict",),
 }

@@ -187,8 +187,12 @@ def test_the_way_back_tells_when_why_and_with_what() -> None:
     )
     assert facts["evaluation: accuracy"] == "0.8000 [0.7000, 0.9000]"
     assert facts["evaluation: test digest"] == TEST
-    assert facts["model: seed"] == "seed 3" and facts["model: training parameters"] == "epochs 2"
-    assert facts["model: MLflow run"] == "run1"
+    assert facts["trained model"] == URIS["model"] and "model" not in facts
+    assert (
+        facts["trained model: seed"] == "seed 3"
+        and facts["trained model: training parameters"] == "epochs 2"
+    )
+    assert facts["trained model: MLflow run"] == "run1"
     assert facts["split"] == URIS["split"] and facts["split: rows"] == "train 90 rows, test 30 rows"
     assert facts["loaded: made of"] == "s3://in/labelled/a.jsonl (ETag etag1)"
     assert facts["source"] == "s3://in/labelled"
