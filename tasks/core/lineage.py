@@ -79,7 +79,7 @@ class Graph:
         """
         if parent not in self._nodes or child not in self._nodes:
             raise KeyError(parent if parent not in self._nodes else child)
-        if parent == child or child in self.upstream(parent):
+        if parent == child or self._leads(child, parent):
             return False
         self._parents.setdefault(child, {})[parent] = None
         self._children.setdefault(parent, {})[child] = None
@@ -94,12 +94,17 @@ class Graph:
         return list(self._children.get(node_id, ()))
 
     def upstream(self, node_id: str) -> dict[str, None]:
-        """Everything it was made from, the nearest first."""
-        return _walk(node_id, self.parents)
+        """Everything it was made from, the nearest first; a dictionary, because it keeps order and answers `in`."""
+        return dict.fromkeys(_walk(node_id, self.parents))
 
     def downstream(self, node_id: str) -> dict[str, None]:
         """Everything that was made of it, the nearest first."""
-        return _walk(node_id, self.children)
+        return dict.fromkeys(_walk(node_id, self.children))
+
+    def _leads(self, start: str, end: str) -> bool:
+        """Whether something was made of it, from both ends at once: where one is short, so is the search."""
+        after, before = _walk(start, self.children), _walk(end, self.parents)
+        return any(end == one or start == other for one, other in zip(after, before, strict=False))
 
     def nearest(self, node_id: str, kind: str, direction: Direction = "upstream") -> list[Node]:
         """Nodes of a kind on one side, the nearest first."""
@@ -114,16 +119,16 @@ class Graph:
         return [n for n in self if any(known.startswith(name) for known in (n.name, *n.also))]
 
 
-def _walk(start: str, neighbours: Callable[[str], Iterable[str]]) -> dict[str, None]:
-    """Breadth first; a dictionary, because it keeps order and answers `in`."""
-    found: dict[str, None] = {}
+def _walk(start: str, neighbours: Callable[[str], Iterable[str]]) -> Iterator[str]:
+    """Everything that is reached, breadth first, each once."""
+    found = {start}
     waiting = deque([start])
     while waiting:
         for neighbour in neighbours(waiting.popleft()):
-            if neighbour not in found and neighbour != start:
-                found[neighbour] = None
+            if neighbour not in found:
+                found.add(neighbour)
                 waiting.append(neighbour)
-    return found
+                yield neighbour
 
 
 def counts(nodes: Iterable[Node]) -> str:

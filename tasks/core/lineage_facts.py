@@ -131,7 +131,7 @@ def _tokens(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
         "rows": _rows(summary.get("rows")),
         "tokens": _rows(summary.get("tokens"), "tokens"),
         "reviews cut": _rows(summary.get("truncated_rows")),
-        "longest": f"{summary.get('max_length_tokens')} tokens",
+        "longest": _text(summary.get("max_length_tokens")),
         "tokenizers": _text(inputs.get("tokenizers")),
     }
 

@@ -8,6 +8,7 @@ Edges come from the lineage tag of each version, which names the folder of every
 manifests name among their inputs; the second alone where a version is older than the tag, or deleted.
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,6 +101,7 @@ def tagged(version: RegisteredVersion) -> dict[str, str]:
     return {str(k): v.rstrip("/") for k, v in items if isinstance(v, str) and v}
 
 
+@functools.lru_cache(maxsize=20_000)
 def moment(when: str) -> datetime | None:
     """A point in time as records keep it; None where it is none."""
     try:
