@@ -20,7 +20,8 @@ from tasks.core.metrics import EvaluationParams, Floats
 from tasks.core.records import Interval
 
 Bools = NDArray[np.bool_]
-_HALVINGS = 50  # of an interval of length 2: bounds are exact to 2e-15
+_HALVINGS = 42  # of an interval of length 2: bounds are exact to 5e-13
+_CLOSE = 5e-4  # to the margin, where rows are counted for it
 _ROUNDING = 1e-9  # a bound that equals its limit counts as within it
 
 
@@ -141,15 +142,13 @@ def rows_needed(
     """About how many test rows resolve a margin, where two classifiers differ on a share `disagreement` of them."""
     z = stats.norm.isf(false_promotion_risk) + stats.norm.isf(false_refusal_risk)
     rows = disagreement * (z / margin) ** 2
-    for _ in range(8):  # margins shrink about as one over the root of the rows
-        rows *= (
-            float(
-                resolvable_margin(
-                    rows, rows * disagreement, false_promotion_risk, false_refusal_risk
-                )
-            )
-            / margin
-        ) ** 2
+    for _ in range(20):  # margins shrink about as one over the root of the rows
+        resolvable = resolvable_margin(
+            rows, rows * disagreement, false_promotion_risk, false_refusal_risk
+        )
+        rows *= (float(resolvable) / margin) ** 2
+        if abs(resolvable / margin - 1) < _CLOSE:
+            break
     return int(np.ceil(rows))
 
 

@@ -44,10 +44,11 @@ def _compared(
 ) -> Clause:
     rule, name, p_value = params.comparison, evidence.champion_name, pair.mcnemar()
     bound = pair.lower(rule.false_promotion_risk)
-    passed = bool(rule.passes(pair.rows, pair.better, pair.worse))
-    # One within the wanted margin needs no wider one.
-    enough = bound >= -rule.margin
-    margin = rule.margin if enough else float(rule.applied(pair.rows, pair.differing))
+    margin = float(rule.applied(pair.rows, pair.differing))
+    passed = bool(rule.passes(pair.rows, pair.better, pair.worse, margin))
+    too_small = not passed and margin < rule.resolvable(pair.rows, pair.differing)
+    if bound >= -rule.margin:
+        margin = rule.margin  # one within the wanted margin needs no wider one
     text = (
         f"{evidence.accuracy:.4f} against {evidence.accuracy - pair.difference:.4f} of {name} on the same "
         f"{pair.rows:,} reviews ({pair.better:,} better, {pair.worse:,} worse), difference "
@@ -60,7 +61,7 @@ def _compared(
             f"A test set of {pair.rows:,} reviews cannot resolve a margin of {rule.margin:.4f}, so one of {margin:.4f} "
             f"was applied; {_rows_for(rule.margin, pair, params)}"
         )
-    if not passed and margin < rule.resolvable(pair.rows, pair.differing):
+    if too_small:
         text += f"; the test set is too small to tell: {_rows_for(margin, pair, params)}"
     if pair.difference < 0 and p_value < 1 - evaluation.confidence:
         text += ", significantly worse"
@@ -122,8 +123,10 @@ def slices(evidence: Evidence, params: GateParams) -> Clause | None:
         return Clause(name=name, passed=True, text=NONE_YET)
     if evidence.champion_right is None or not evidence.slices:
         return None
+    better = evidence.candidate_right & ~evidence.champion_right
+    worse = evidence.champion_right & ~evidence.candidate_right
     pairs = {
-        str(s): Pair.of(evidence.candidate_right[s.rows], evidence.champion_right[s.rows])
+        str(s): Pair(s.count, int((better & s.rows).sum()), int((worse & s.rows).sum()))
         for s in evidence.slices
     }
     return _Harm.among(pairs, params.slices.margin, params.clause_risk).clause(name, "slices")
