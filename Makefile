@@ -12,7 +12,7 @@ EXTRAS := $(VENV)/.ready-extras-$(TORCH)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status up-ha down-ha status-ha imdb test test-all check lint format types bench deaths \
-	overhead faults bench-nights clean env
+	overhead faults bench-nights gate-simulation clean env
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -84,6 +84,9 @@ NIGHT_FLAGS = $(if $(wildcard $(IMDB)/test-*.parquet),--reviews $(firstword $(wi
 
 faults: $(READY) ## two hundred SIGKILLs and more, a broken network, a killed store: rows lost, doubled, mixed
 	$(BIN)/python -m tests.faults.run
+
+gate-simulation: $(READY) ## pairs of models of known quality through the gate: how often it lets each through (ten minutes)
+	$(BIN)/python -m tests.gate_simulation
 
 clean: ## remove the environment and what tools left; data and models in .nightshift stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
