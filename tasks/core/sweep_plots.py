@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from optuna.distributions import FloatDistribution
+from matplotlib.ticker import MaxNLocator, NullFormatter
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
@@ -85,9 +86,10 @@ def _history(trials: Sequence[FrozenTrial], done: Sequence[FrozenTrial], metric:
             marker="v",
             label="stopped early",
         )
-    for trial in trials:
-        if trial.state == TrialState.FAIL:
-            axes.axvline(trial.number, color="0.8", linestyle=":", zorder=0)
+    failed = [t.number for t in trials if t.state == TrialState.FAIL]
+    for index, number in enumerate(failed):
+        label = None if index else "failed or died"
+        axes.axvline(number, color="0.7", linestyle=":", zorder=0, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return figure
@@ -111,12 +113,22 @@ def _settings(trials: Sequence[FrozenTrial], done: Sequence[FrozenTrial], metric
             )
         axes.set_title(name, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
-        kind = done[0].distributions[name]
-        if isinstance(kind, FloatDistribution) and kind.log:
-            axes.set_xscale("log")
+        _mark(axes, done[0].distributions[name])
     for line in grid:
         line[0].set_ylabel(f"validation {metric}")
     return figure
+
+
+def _mark(axes: Axes, kind: BaseDistribution) -> None:
+    """Ticks of the values' own."""
+    if isinstance(kind, CategoricalDistribution):
+        choices = [float(str(choice)) for choice in kind.choices]
+        axes.set_xticks(choices, [f"{choice:g}" for choice in choices])
+    elif isinstance(kind, FloatDistribution) and kind.log:
+        axes.set_xscale("log")
+        ends = [kind.low, math.sqrt(kind.low * kind.high), kind.high]
+        axes.set_xticks(ends, [f"{end:.1e}" for end in ends])
+        axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _importance(shares: dict[str, float]) -> Figure:

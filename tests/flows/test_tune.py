@@ -10,21 +10,23 @@ from contextvars import copy_context
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from prefect import flow
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW, temporary_settings
-from prefect.states import Running
+from prefect.states import Completed, Running
 
-from flows.parameters import TuneParams
+from flows.fine_tune import Outcome, train_trial
+from flows.parameters import FineTuneParams, TuneParams
 from flows.preparing import Prepared, prepare
 from flows.tune import tune
 from tasks import training as training_step
 from tasks import trials as running
-from tasks.connect import model_registry, prepared_store
+from tasks.connect import model_registry, object_store, prepared_store
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.processes import this_process
 from tasks.core import trial_facts
@@ -32,10 +34,14 @@ from tasks.core.errors import NightshiftError, SettingsError, StoreAwayError
 from tasks.core.records import Reference, TrainingSummary
 from tasks.core.sweep import PrunedTraining, TrialParams
 from tasks.core.training import TrainingParams
+from tasks.dispatch import _place
 from tasks.provenance import flow_run_id
 from tasks.pruning import judge_of, study_store
 from tasks.sweeping import Swept, run_sweep
+from tests.flows.test_dispatch import Worker, deployment
 from tests.reviews import jsonl, reviews
+
+__all__ = ["deployment"]  # a fixture
 
 pytestmark = pytest.mark.prefect
 
@@ -429,3 +435,46 @@ def test_in_one_process_trainings_come_one_after_the_other(
     trainer = Played(made)
     trainer.sweep(given, at_once=2)
     assert trainer.most_at_once == 1 and "One training at a time" in caplog.text
+
+
+def test_trials_on_a_pool_run_at_once_and_say_which_they_are(
+    given: TuneParams,
+    made: dict[str, Any],
+    deployment: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pool is played: it hands back a model, and for the last trial what is left of one that was stopped."""
+    monkeypatch.setenv("NIGHTSHIFT_TRAINING_DEPLOYMENT", deployment)
+    prepared, model = made["prepared"], made["model"]
+    stopped = PrunedTraining(
+        epochs=1, steps=4, validation={"loss": 0.7, "accuracy": 0.5}, mlflow_run_id="x"
+    )
+    asked: list[dict[str, Any]] = []
+    running_now: list[UUID] = []
+
+    def trains(client: SyncPrefectClient, run: UUID, number: int) -> None:
+        asked.append(client.read_flow_run(run).parameters["params"])
+        client.set_flow_run_state(run, Running(), force=True)
+        running_now.append(run)
+        if len(running_now) == 2:  # both are under way before either is over
+            for one, params in zip(running_now, asked[-2:], strict=True):
+                result = stopped if params["trial"]["number"] == 3 else model
+                object_store().write_bytes(result.model_dump_json().encode(), _place(str(one)))
+                client.set_flow_run_state(one, Completed(), force=True)
+            running_now.clear()
+
+    @flow(name="sweeps-on-a-pool")
+    def sweeps() -> Swept:
+        def train(training: TrainingParams, trial: TrialParams | None) -> Outcome:
+            return train_trial(prepared.tokens, prepared.base, given.tokenization, training, trial)
+
+        sweep = given.sweep.model_copy(update={"trials": 4, "at_once": 2})
+        return run_sweep(prepared.tokens, prepared.base, given.training, sweep, train)
+
+    with Worker(trains):
+        swept = sweeps()
+    assert (swept.summary.done, swept.summary.pruned) == (3, 1)
+    named = {(params["trial"]["study"], params["trial"]["number"]) for params in asked}
+    assert named == {(swept.summary.study, number) for number in range(4)}
+    assert all(FineTuneParams.model_validate(params).trial for params in asked)
+    assert len({params["training"]["learning_rate"] for params in asked}) == 4
