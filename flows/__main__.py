@@ -22,7 +22,7 @@ flows:
   retrain    labelled reviews -> a registered model, and the champion if it deserves it
   score      reviews below an s3:// prefix -> predictions
   verify     is a scoring run complete? proven from the object store alone
-  trace      a prediction -> the model, its training data, the code
+  trace      predictions, a version, data or a digest -> all it was made from, and all that was made of it
   promote    a registered version -> the champion, because you say so
   rollback   the champion before this one -> the champion
   history    who made which version champion, when and why
