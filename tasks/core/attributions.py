@@ -89,7 +89,7 @@ def attribute(
     model: Any = classifier.model
     if any(p.dtype != torch.float32 for p in model.parameters()):
         model = copy.deepcopy(model).float()  # an engine may have turned it into bf16
-    grid = _Grid(steps, most_steps, batch_steps)
+    grid = _Grid(steps, max(steps, most_steps), batch_steps)
     was_training = model.training
     model.eval()
     try:
@@ -128,17 +128,18 @@ def _attribute(
 def _integrated(
     log_odds: _LogOdds, inputs: torch.Tensor, baseline: torch.Tensor, moved: float, grid: _Grid
 ) -> NDArray[np.float64]:
-    """Scores of the tokens, shape (tokens,), whose sum comes near `moved`."""
+    """Scores of the tokens, shape (tokens,), whose sum comes near `moved`: the nearest of what was tried."""
     method, steps = IntegratedGradients(log_odds), grid.steps
-    while True:
+    best, missed = np.zeros(inputs.shape[1]), np.inf
+    while missed > _TOLERANCE * max(1.0, abs(moved)) and steps <= grid.most_steps:
         per_value: torch.Tensor = method.attribute(
             inputs, baseline, n_steps=steps, internal_batch_size=grid.batch_steps
         )
         scores = per_value[0].double().sum(dim=-1).cpu().numpy()
-        close = abs(scores.sum() - moved) <= _TOLERANCE * max(1.0, abs(moved))
-        if close or steps * 2 > grid.most_steps:
-            return scores
+        if abs(scores.sum() - moved) < missed:
+            best, missed = scores, abs(scores.sum() - moved)
         steps *= 2
+    return best
 
 
 def _log_odds_of(model: Any, ids: torch.Tensor, target: int) -> _LogOdds:
