@@ -21,9 +21,10 @@ from tasks.core.records import (
     TrainingSummary,
 )
 from tasks.evaluation import Evaluation, evaluate_baseline, evaluate_model
-from tasks.judging import Candidate, Champion, face_champion, judge
+from tasks.judging import Candidate, face_champion, judge
 from tasks.promotion import find_champion, keep_challenger, move_champion
 from tasks.registration import register_model
+from tasks.version_report import Judged, explain_errors, report_version
 
 logger = logging.getLogger(__name__)
 
@@ -99,38 +100,50 @@ def _judged(
         candidate, baseline, champion, split, prepared.inspection, params.gate, params.evaluation
     )
     made = [*prepared.steps, candidate.model, candidate.evaluation, candidate.behaviour, verdict]
-    lineage = {step.kind: step.uri for step in made} | {"baseline": baseline.uri}
-    version = register_model(
-        candidate, split, baseline, verdict, params.model_dump(), lineage, name
+    judged = Judged(
+        model_name=name,
+        candidate=candidate,
+        baseline=baseline,
+        champion=champion,
+        verdict=verdict,
+        split=split,
+        inspection=prepared.inspection,
+        source=params.data.source.location,
+        lineage={step.kind: step.uri for step in made} | {"baseline": baseline.uri},
+        params=params.model_dump(),
+        gate=params.gate,
+        evaluation=params.evaluation,
+        behaviour=params.behaviour,
     )
+    version = register_model(judged)
     text = reports.evaluation_text(
         candidate.evaluation.summary, baseline.summary, verdict.summary, version
     )
     reports.publish_text("evaluation", text, f"How {version} does, and what the gate says of it")
-    return version, verdict, _promoted(params, version, verdict, champion, text)
+    return version, verdict, _promoted(params, version, judged, text)
 
 
-def _promoted(
-    params: RetrainParams,
-    version: ModelVersion,
-    verdict: Reference[Verdict],
-    champion: Champion | None,
-    evidence: str,
-) -> bool:
-    """Whether the version is the champion now."""
-    present = champion.version if champion else None
-    if not verdict.summary.promote:
+def _promoted(params: RetrainParams, version: ModelVersion, judged: Judged, text: str) -> bool:
+    """Whether the version is the champion now. The report is written first, and again when a person has decided."""
+    present = judged.champion.version if judged.champion else None
+    is_champion = present is not None and present.version == version.version
+    passed = judged.verdict.summary.promote
+    waits = passed and params.approval.required and not is_champion
+    errors = explain_errors(judged.candidate, judged.split, params.report)
+    url = report_version(version, judged, errors, params.report, None, waits)
+    if not passed:
         keep_challenger(version, present, "the gate has refused it")
         return False
-    if present and present.version == version.version:
+    if is_champion:
         logger.info("promote: %s is the champion already", version)
         return True
     kind, who, why = "gate", "retrain", "It passed every clause of the gate."
-    if params.approval.required:
-        decision = ask_for_approval(evidence, params.approval)
-        if not decision.approved:
+    if waits:
+        decision = ask_for_approval(f"{text}\nReport: {url}\n", params.approval)
+        report_version(version, judged, errors, params.report, decision)
+        if decision.kind == "rejected":
             keep_challenger(version, present, f"rejected by {decision.who}: {decision.why}")
             return False
         kind, who, why = "approval", decision.who, decision.why
-    move_champion(version, kind, who, why, present, verdict.uri)
+    move_champion(version, kind, who, why, present, judged.verdict.uri)
     return True

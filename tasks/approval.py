@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
@@ -20,21 +21,13 @@ from pydantic import Field
 
 from tasks.core.approval import ApprovalParams
 from tasks.core.errors import SettingsError
-from tasks.core.records import Record
+from tasks.core.report_parts import Decision
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 2
 _SPARE_SECONDS = 3600  # the server itself must not call the pause expired
 NOBODY = "nobody (time-out)"
-
-
-class Decision(Record):
-    """What a person decided."""
-
-    approved: bool
-    who: str = Field(description="As they named themselves; the open-source server knows no users.")
-    why: str
 
 
 class ApprovalForm(RunInput):
@@ -56,7 +49,7 @@ class ApprovalForm(RunInput):
 
 
 def ask_for_approval(evidence: str, params: ApprovalParams) -> Decision:
-    """Pause the flow run until somebody has decided, or the time is over.
+    """Pause the flow run until somebody has decided, or the time is over. Who decided is taken as they say it.
 
     Args:
         evidence: markdown, shown above the form.
@@ -79,10 +72,12 @@ def ask_for_approval(evidence: str, params: ApprovalParams) -> Decision:
             wait_for_input=form, timeout=seconds + _SPARE_SECONDS, poll_interval=_POLL_SECONDS
         )
     decision = Decision(
-        approved=answer.decision == "Approve", who=answer.name.strip(), why=answer.comment.strip()
+        kind="approved" if answer.decision == "Approve" else "rejected",
+        who=answer.name.strip(),
+        why=answer.comment.strip(),
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    said = "approved" if decision.approved else "rejected"
-    logger.info("%s by %s: %s", said.capitalize(), decision.who, decision.why)
+    logger.info("%s by %s: %s", decision.kind.capitalize(), decision.who, decision.why)
     return decision
 
 

@@ -1,87 +1,68 @@
 """Registration: a trained model becomes a version, and the challenger."""
 
 import logging
-from typing import Any
 
 from tasks import reports
 from tasks.connect import model_registry
 from tasks.connectors.champion import CHALLENGER
 from tasks.connectors.model_registry import DIGEST_TAG
 from tasks.core.digests import canonical_json
-from tasks.core.gate import Verdict
 from tasks.core.lineage_records import LINEAGE_TAG
 from tasks.core.records import (
     EvaluationSummary,
     ModelVersion,
     Reference,
-    SplitSummary,
     TrainingSummary,
 )
 from tasks.evaluation import Evaluation
-from tasks.judging import Candidate
 from tasks.promotion import GATE_TAG, PASSED, REFUSED, VERDICT_TAG
 from tasks.provenance import code_version, flow_run_id
 from tasks.steps import fetched, step
+from tasks.version_report import Judged
 
 logger = logging.getLogger(__name__)
 
 
 @step
-def register_model(
-    candidate: Candidate,
-    split: Reference[SplitSummary],
-    baseline: Evaluation,
-    verdict: Reference[Verdict],
-    params: dict[str, Any],
-    lineage: dict[str, str],
-    model_name: str,
-) -> ModelVersion:
-    """Make the model a version, with all that is known of it, and give it the alias `challenger`.
+def register_model(judged: Judged) -> ModelVersion:
+    """Make the model a version, with its card and all that is known of it, and give it the alias `challenger`.
 
     A model that is registered already stays the version it is, and what is said of it is brought up to date: the test
     set or the champion may be others. Plots and test metrics go to the training's own MLflow run.
-
-    Args:
-        candidate: the model, its evaluation and its behaviour.
-        split: what it was trained and tested on.
-        baseline: the linear model on the same rows.
-        verdict: of the gate.
-        params: of the flow.
-        lineage: step to the URI of what it made.
-        model_name: in the registry.
     """
     registry = model_registry()
-    model, evaluation = candidate.model, candidate.evaluation
+    model, evaluation = judged.candidate.model, judged.candidate.evaluation
+    baseline, verdict = judged.baseline, judged.verdict.summary
     run_id = _log_evaluation(model, evaluation, baseline)
     loses = (
         evaluation.summary.metrics["accuracy"].value <= baseline.summary.metrics["accuracy"].value
     )
     description = _description(model.summary, evaluation.summary, baseline.summary, loses)
-    judged = {
-        "nightshift.test_digest": split.summary.test_digest,
+    said = {
+        "nightshift.test_digest": judged.split.summary.test_digest,
         "nightshift.accuracy": str(evaluation.summary.metrics["accuracy"]),
         "nightshift.beats_baseline": str(not loses).lower(),
-        GATE_TAG: PASSED if verdict.summary.promote else REFUSED,
-        VERDICT_TAG: str(verdict.summary),
-        LINEAGE_TAG: canonical_json(lineage),
+        GATE_TAG: PASSED if verdict.promote else REFUSED,
+        VERDICT_TAG: str(verdict),
+        LINEAGE_TAG: canonical_json(judged.lineage),
     }
-    version = registry.find_version(model_name, model.digest)
+    version = registry.find_version(judged.model_name, model.digest)
     if version:
         version = version.model_copy(update={"reused": True})
-        registry.describe_version(version, judged, description)
+        registry.describe_version(version, said, description)
         logger.info("register: reused, %s was registered from this very training", version)
     else:
         made = {
             DIGEST_TAG: model.digest,
-            "nightshift.data_digest": split.digest,
+            "nightshift.data_digest": judged.split.digest,
             "nightshift.base_model": model.summary.base_model,
             "nightshift.base_revision": model.summary.base_revision,
-            "nightshift.params": canonical_json(params),
+            "nightshift.params": canonical_json(judged.params),
             "nightshift.code": code_version(),
             "nightshift.flow_run": flow_run_id(),
         }
         with fetched(model.uri) as folder:
-            version = registry.register(model_name, folder, run_id, made | judged, description)
+            version = registry.register(judged.model_name, folder, run_id, made | said, description)
         logger.info("register: %s", version)
     if loses:
         logger.warning(description)

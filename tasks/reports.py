@@ -11,6 +11,7 @@ from uuid import UUID
 import httpx
 from prefect.artifacts import (
     create_image_artifact,
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -18,9 +19,11 @@ from prefect.artifacts import (
 )
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run
 
 from tasks.core.gate import Verdict
 from tasks.core.records import EvaluationSummary, Finding, ModelVersion
+from tasks.core.report_parts import METRIC_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,21 @@ def publish_text(key: str, markdown: str, description: str) -> None:
         create_markdown_artifact(markdown, key=key, description=description)
 
 
+def publish_link(key: str, url: str, description: str) -> None:
+    """A link. Browsers follow none to a file, so that a path is shown as text."""
+    if not in_a_run():
+        return
+    if url.startswith(("http://", "https://")):
+        create_link_artifact(link=url, link_text=url, key=key, description=description)
+    else:
+        create_markdown_artifact(f"`{url}`\n", key=key, description=description)
+
+
+def this_runs_url() -> str:
+    """The page of the flow run under way; empty outside of one."""
+    return flow_run.ui_url or "" if flow_run.id else ""
+
+
 def publish_picture(path: Path, description: str) -> None:
     """A PNG, carried in the artifact itself, so that it shows wherever the UI is opened."""
     if in_a_run():
@@ -92,15 +110,6 @@ def publish_findings(
         {"severity": "ok", "rule": "all", "split": "all", "count": 0, "message": "nothing found"}
     ]
     publish_table("validation", rows or nothing, f"Reviews left after validation - {counts}")
-
-
-METRIC_NAMES = {
-    "accuracy": "Accuracy",
-    "macro_f1": "Macro-F1",
-    "roc_auc": "ROC-AUC",
-    "log_loss": "Log-loss (nats)",
-    "calibration_error": "Calibration error",
-}
 
 
 def evaluation_text(

@@ -75,6 +75,15 @@ class TrackedRuns:
                 else self._client.create_experiment(experiment, self._artifact_folder())
             )
 
+    def artifact_url(self, run_id: str, path: str) -> str:
+        """Where people open a file of a run: MLflow's page of it, or the file itself where there is no server."""
+        with self._saying("looking up a run"):
+            info = self._client.get_run(run_id).info
+        if self._uri.startswith("http"):
+            place = f"experiments/{info.experiment_id}/runs/{run_id}/artifacts/{path}"
+            return f"{_without_password(self._uri).rstrip('/')}/#/{place}"
+        return f"{str(info.artifact_uri).rstrip('/')}/{path}"
+
     def _local_folder(self) -> Path | None:
         return (
             Path(self._uri.removeprefix("sqlite:///")).absolute().parent
