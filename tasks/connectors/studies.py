@@ -7,6 +7,7 @@ the tables of an empty SQLite file at once spoil it, so they take turns. The URL
 import contextlib
 import logging
 import re
+import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,13 @@ from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from tasks.core.errors import ServiceError, SettingsError
 
@@ -30,6 +37,10 @@ logger = logging.getLogger(__name__)
 _VARIABLE = "NIGHTSHIFT_STUDY_DATABASE"
 _FACTS = "nightshift.sweep"
 _BUSY_SECONDS = 60  # for which a writer of SQLite waits for another
+_TIMES, _SOON_SECONDS = (
+    5,
+    0.5,
+)  # for which one waits that finds another making the tables of a server
 
 
 class Study:
@@ -148,7 +159,7 @@ class StudyStore:
         with _saying("connecting"), _turn(file):
             # Optuna takes the URL for a template: braces of a password are doubled
             escaped = url.replace("{", "{{").replace("}", "}}")
-            self._storage = RDBStorage(escaped, engine_kwargs=options)
+            self._storage = _connected(escaped, options)
 
     def __enter__(self) -> "StudyStore":
         return self
@@ -202,6 +213,16 @@ def _file_of(url: str) -> Path | None:
     if parts.get_backend_name() != "sqlite" or not parts.database:
         return None
     return Path(parts.database)
+
+
+def _connected(url: str, options: dict[str, Any]) -> RDBStorage:
+    """Optuna's storage, its tables made. On a server another process may be making them: then they are there soon."""
+    for _ in range(_TIMES):
+        try:
+            return RDBStorage(url, engine_kwargs=dict(options))
+        except (IntegrityError, ProgrammingError):
+            time.sleep(_SOON_SECONDS)
+    return RDBStorage(url, engine_kwargs=dict(options))
 
 
 @contextlib.contextmanager
