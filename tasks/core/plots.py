@@ -105,7 +105,7 @@ def draw_slices(path: Path, rows: Sequence[SliceRow], title: str = "") -> Path:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     if with_champion:
-        figure.legend(frameon=False, ncols=2, loc="outside upper right", fontsize=9)
+        figure.legend(frameon=False, ncols=2, loc="outside lower right", fontsize=9)
     return save(figure, path, title)
 
 

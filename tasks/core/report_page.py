@@ -20,7 +20,7 @@ from tasks.core.report_parts import LOWER_IS_BETTER, METRIC_NAMES, Comparison, R
 
 _MINUS = "\N{MINUS SIGN}"
 _LEVELS = 4  # strengths of tint
-_FAINTEST = 0.08  # share of a review's largest score below which a word is left plain
+_FAINTEST = 0.12  # share of a review's largest score below which a word is left plain
 _MOST_WORDS = 600  # shown of a review: the first quarter and the last three
 _MOST_CHARACTERS = 4_000  # of a text without attributions
 _PICTURE_ORDER = ("confusion", "roc", "precision_recall", "scores")
@@ -44,6 +44,7 @@ def render(report: Report, show_texts: bool = True) -> str:
         "number": _number,
         "signed": lambda value: f"{value:+.4f}".replace("-", _MINUS),
         "share": lambda value: f"{value:.1%}",
+        "coverage": lambda value: f"{100 * value:g}%",
         "count": lambda value: f"{value:,}",
         "p_value": lambda value: f"= {value:.4f}" if value >= 1e-4 else "< 0.0001",
         "data_uri": _data_uri,
@@ -69,7 +70,9 @@ def render(report: Report, show_texts: bool = True) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}".replace("-", _MINUS)
+    if value is None:
+        return ""
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}").replace("-", _MINUS)
 
 
 def _data_uri(png: bytes) -> str:
