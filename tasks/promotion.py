@@ -195,7 +195,7 @@ def rows_of(history: History) -> list[dict[str, str]]:
     return [
         {
             "move": str(m.number),
-            "when": m.when,
+            "when (UTC)": m.when[:16].replace("T", " "),
             "kind": m.kind,
             "from": named(m.from_version),
             "to": named(m.to_version),
