@@ -20,6 +20,7 @@ _USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
 flows:
   demo       everything at once, on the sample reviews
   retrain    labelled reviews -> a registered model, and the champion if it deserves it
+  tune       many trainings with other settings -> the best of them, as a retrain ends
   score      reviews below an s3:// prefix -> predictions
   verify     is a scoring run complete? proven from the object store alone
   trace      predictions, a version, data or a digest -> all it was made from, and all that was made of it
@@ -35,6 +36,7 @@ flows:
 _FLOWS = {
     "demo": ("flows.demo", "show_demo"),
     "retrain": ("flows.retrain", "show_retrained"),
+    "tune": ("flows.tune", "show_tuned"),
     "score": ("flows.score", "show_scored"),
     "verify": ("flows.verify", "show_proof"),
     "trace": ("flows.trace_prediction", "show_provenance"),

@@ -22,6 +22,7 @@ from flows.parameters import (
     RollbackParams,
     ScoreParams,
     TraceParams,
+    TuneParams,
     VerifyParams,
 )
 from tasks.core.errors import SettingsError
@@ -35,6 +36,7 @@ class _Nothing(BaseModel):
 _MODELS: dict[str, type[BaseModel]] = {
     "demo": _Nothing,
     "retrain": RetrainParams,
+    "tune": TuneParams,
     "score": ScoreParams,
     "verify": VerifyParams,
     "trace": TraceParams,

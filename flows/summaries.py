@@ -13,6 +13,7 @@ from tasks.settings import read_settings
 if TYPE_CHECKING:
     from flows.demo import Demonstrated
     from flows.retrain import Retrained
+    from flows.tune import Tuned
     from tasks.core.records import Move
     from tasks.core.score_results import ScoreSummary
     from tasks.lineage import Provenance
@@ -47,6 +48,20 @@ def show_retrained(console: Console, result: "Retrained") -> None:
         console.print(
             f"Reused, because nothing they depend on has changed: {', '.join(result.steps_reused)}."
         )
+
+
+def show_tuned(console: Console, result: "Tuned") -> None:
+    """The sweep on two lines, then its best model as a retrained one."""
+    found = result.sweep
+    settings = ", ".join(f"{name} {value:g}" for name, value in found.settings.items())
+    console.print(
+        f"{found.done} trials to the end, {found.pruned} stopped early, {found.failed} failed ({found.trained_now} "
+        f"trained now). Best: trial {found.best_trial}, validation {found.metric} {found.best_value:.4f}",
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(f"  {settings}", markup=False, soft_wrap=True)
+    show_retrained(console, result.retrained)
 
 
 def show_scored(console: Console, result: "ScoreSummary") -> None:

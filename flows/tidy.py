@@ -2,6 +2,7 @@
 
 from flows.form_flow import form_flow
 from flows.parameters import TidyParams
+from tasks.promotion import settle_all
 from tasks.tidying import close_dead_runs, remove_dead_folders
 
 _DEFAULTS = TidyParams()
@@ -9,5 +10,5 @@ _DEFAULTS = TidyParams()
 
 @form_flow(TidyParams, name="tidy")
 def tidy(params: TidyParams = _DEFAULTS) -> int:
-    """Mark MLflow runs of dead processes as KILLED and remove their work folders; returns how many of both."""
-    return close_dead_runs() + remove_dead_folders()
+    """Close MLflow runs of dead processes, remove their folders, end moves of champions that they began; how many."""
+    return close_dead_runs() + remove_dead_folders() + settle_all()

@@ -105,7 +105,7 @@ def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) 
 def logits_of(
     classifier: Classifier, texts: Sequence[str], progress: str = ""
 ) -> NDArray[np.float32]:
-    """Logits of texts, shape (rows, classes), as scoring computes them; with a bar on the run's page if that is named."""
+    """Logits of texts, shape (rows, classes), as scoring computes them; with a bar on the run's page if named."""
     engine = TorchEngine(classifier)
     bar = Progress(progress.lower().replace(" ", "-"), progress) if progress else None
     parts = [np.empty((0, len(classifier.label_names)), dtype=np.float32)]

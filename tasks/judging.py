@@ -147,7 +147,7 @@ def _evidence(
         champion_reviews_per_second=speeds[1],
         validation_right=round(training.validation["accuracy"] * training.validation_rows),
         validation_rows=training.validation_rows,
-        overlap=inspection.summary.test_rows_near_train or 0,
+        overlap=inspection.summary.test_rows_near_train,
     )
 
 

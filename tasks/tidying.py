@@ -19,7 +19,7 @@ FLOW_RUN_TAG = "nightshift.flow_run"
 
 def close_dead_runs() -> int:
     """Mark MLflow runs as KILLED whose process, or whose flow run, is over; returns how many."""
-    ask = functools.lru_cache(maxsize=None)(_flow_run_is_over)
+    ask = functools.lru_cache(maxsize=None)(flow_run_is_over)
 
     def is_over(tags: Mapping[str, str]) -> bool:
         return bool(tags.get(FLOW_RUN_TAG)) and ask(tags[FLOW_RUN_TAG])
@@ -38,7 +38,8 @@ def remove_dead_folders() -> int:
     return len(left)
 
 
-def _flow_run_is_over(run_id: str) -> bool:
+def flow_run_is_over(run_id: str) -> bool:
+    """True of a flow run in a final state, or that the server does not know; false where it cannot be asked."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(UUID(run_id)).state

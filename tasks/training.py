@@ -11,8 +11,8 @@ from datasets import Dataset
 
 from tasks.connect import model_registry, prepared_store
 from tasks.connectors.checkpoints import CheckpointStore
-from tasks.connectors.tracked_runs import Run
 from tasks.connectors.prepared import free_bytes
+from tasks.connectors.tracked_runs import Run
 from tasks.core import modeling, training
 from tasks.core.digests import digest_of
 from tasks.core.errors import DiskFullError

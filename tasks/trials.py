@@ -248,8 +248,4 @@ def _is_dead(trial: FrozenTrial) -> bool:
         return datetime.now() - begun > timedelta(seconds=_NOBODYS_SECONDS)
     if is_gone(process) or (run and run == flow_run_id() and process != this_process()):
         return True  # the second: this very run, tried again on another machine
-    return bool(run) and run != flow_run_id() and _flow_run_is_over(run)
-
-
-def _flow_run_is_over(run: str) -> bool:
-    return tidying._flow_run_is_over(run)  # pyright: ignore[reportPrivateUsage]
+    return bool(run) and run != flow_run_id() and tidying.flow_run_is_over(run)

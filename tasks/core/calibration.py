@@ -1,9 +1,9 @@
 """Temperature scaling: one number, fitted on validation reviews, that makes confidence mean what it says.
 
 Guo et al., 2017, "On Calibration of Modern Neural Networks". Dividing all logits by a temperature above 1 makes answers
-less confident and changes none of them; `modeling.with_temperature` puts it into the head. Fitted by maximum a posteriori
-with a weak prior around 1: where validation reviews are few, or all answered right, likelihood alone would call for
-certainty.
+less confident and changes none of them; `modeling.with_temperature` puts it into the head. Fitted by maximum a
+posteriori with a weak prior around 1: where validation reviews are few, or all answered right, likelihood alone would
+call for certainty.
 """
 
 import numpy as np

@@ -30,7 +30,9 @@ class Form(BaseModel):
 
 def problems_of(error: ValidationError, before: str = "") -> str:
     """All that is wrong with what was given, field by field."""
-    return "; ".join(
-        f"{'.'.join(map(str, [*filter(None, [before]), *e['loc']]))}: {e['msg']}, not {e['input']!r}"
-        for e in error.errors()
-    )
+    said: list[str] = []
+    for e in error.errors():
+        place = ".".join(map(str, [*filter(None, [before]), *e["loc"]]))
+        given = "" if e["type"] == "value_error" else f", not {e['input']!r}"
+        said.append(f"{place}: " * bool(place) + e["msg"].removeprefix("Value error, ") + given)
+    return "; ".join(said)

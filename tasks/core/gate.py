@@ -174,7 +174,7 @@ def _unseen(evidence: Evidence, params: GateParams) -> Clause | None:
 
 def _overlap(evidence: Evidence, params: GateParams) -> Clause | None:
     limit = params.plausibility.max_overlap_share
-    if limit >= 1:
+    if limit >= 1 or evidence.overlap is None:
         return None
     share = evidence.overlap / len(evidence.labels)
     text = f"{evidence.overlap:,} test reviews ({share:.4f}) have a near-duplicate in training, limit {limit:.4f}"

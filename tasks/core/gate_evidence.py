@@ -64,7 +64,7 @@ class Evidence:
     champion_reviews_per_second: float | None
     validation_right: int  # of the candidate, on its own validation set
     validation_rows: int
-    overlap: int  # test reviews that have a near-duplicate in training
+    overlap: int | None  # test reviews that have a near-duplicate in training; None: not looked for
 
     def right(self, probabilities: Floats) -> Bools:
         return np.asarray(probabilities.argmax(axis=1) == self.labels)

@@ -83,7 +83,7 @@ class SlicesParams(Form):
     )
 
 
-class BehaviourParams(Form):
+class ChecksParams(Form):
     """Behavioural checks: negation, names, typos and the like."""
 
     margin: float = Field(
@@ -113,7 +113,7 @@ class BudgetParams(Form):
         description="Times as long as the champion takes for a review, both measured in turns. Empty: no limit.",
     )
     min_reviews_per_second: float | None = Field(
-        default=None, gt=0.0, description="On the machine that evaluates. Empty: no limit."
+        default=None, gt=0.0, le=1e9, description="On the machine that evaluates. Empty: no limit."
     )
 
 
@@ -149,8 +149,8 @@ class GateParams(Form):
         default=ChampionParams(), description="Not worse than the champion."
     )
     slices: SlicesParams = Field(default=SlicesParams(), description="Not broken on a part.")
-    behaviour: BehaviourParams = Field(
-        default=BehaviourParams(), description="Checks of behaviour not worse."
+    behaviour: ChecksParams = Field(
+        default=ChecksParams(), description="Checks of behaviour not worse."
     )
     limits: LimitsParams = Field(default=LimitsParams(), description="Floors and calibration.")
     budget: BudgetParams = Field(default=BudgetParams(), description="Size and speed.")

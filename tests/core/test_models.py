@@ -384,7 +384,13 @@ def test_pictures_are_drawn_and_do_not_change(tmp_path: Path) -> None:
     labels = np.array([0, 1, 1, 0])
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
     drawn = plots.draw_all(tmp_path, labels, p, LABELS, "model", 15)
-    assert [d.name for d in drawn] == ["confusion.png", "roc.png", "reliability.png", "scores.png"]
+    assert [d.stem for d in drawn] == [
+        "confusion",
+        "roc",
+        "precision_recall",
+        "reliability",
+        "scores",
+    ]
     contents = [d.read_bytes() for d in drawn]
     assert contents == [
         d.read_bytes() for d in plots.draw_all(tmp_path, labels, p, LABELS, "model", 15)

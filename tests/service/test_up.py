@@ -56,7 +56,7 @@ def test_a_night_from_reviews_to_predictions(service: Service, tmp_path: Path) -
     assert service.until(night) == "COMPLETED", service.log(night)[-5:]
     assert b"NEGATIVE" in (service.store().read_bytes(PREDICTIONS) or b"")
     back = service.press_run(
-        "promote/promote", {"model_name": "up", "version": "1", "reason": "a test"}
+        "promote/promote", {"model_name": "up", "version": "1", "who": "a test", "reason": "a test"}
     )
     assert service.until(back) == "COMPLETED"
     _a_night_shared_by_the_pool(service)
