@@ -1,6 +1,7 @@
 """Registration: a trained model becomes a version, and the challenger."""
 
 import logging
+from importlib.metadata import version as installed
 
 from tasks import reports
 from tasks.connect import model_registry
@@ -8,6 +9,7 @@ from tasks.connectors.champion import CHALLENGER
 from tasks.connectors.model_registry import DIGEST_TAG
 from tasks.core.digests import canonical_json
 from tasks.core.lineage_records import LINEAGE_TAG
+from tasks.core.model_card import CardDetails, model_card
 from tasks.core.records import (
     EvaluationSummary,
     ModelVersion,
@@ -18,7 +20,7 @@ from tasks.evaluation import Evaluation
 from tasks.promotion import GATE_TAG, PASSED, REFUSED, VERDICT_TAG
 from tasks.provenance import code_version, flow_run_id
 from tasks.steps import fetched, step
-from tasks.version_report import Judged
+from tasks.version_report import Judged, assemble
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +64,28 @@ def register_model(judged: Judged) -> ModelVersion:
             "nightshift.flow_run": flow_run_id(),
         }
         with fetched(model.uri) as folder:
+            (folder / "README.md").write_text(_card(judged), encoding="utf-8")
             version = registry.register(judged.model_name, folder, run_id, made | said, description)
         logger.info("register: %s", version)
     if loses:
         logger.warning(description)
     registry.set_alias(version, CHALLENGER)
     return version
+
+
+def _card(judged: Judged) -> str:
+    """The model card, in the form that the Hugging Face hub reads; it goes where the model goes."""
+    tokenization, training = judged.params["tokenization"], judged.params["training"]
+    base = str(training["base_model"])
+    of_a_hub = base.count("/") == 1 and not base.startswith((".", "/", "~"))
+    details = CardDetails(
+        max_length_tokens=int(tokenization["max_length_tokens"]),
+        truncation=str(tokenization["truncation"]),
+        base_hub_id=base if of_a_hub else "",
+        languages=[c for c in str(judged.params["data"]["inspection"]["language"]).split(",") if c],
+        versions={name: installed(name) for name in ("torch", "transformers", "tokenizers")},
+    )
+    return model_card(assemble(judged), details)
 
 
 def _log_evaluation(

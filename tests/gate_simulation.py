@@ -262,7 +262,7 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     rule = RULES["widen"].comparison
     for colour, rows in enumerate(ROWS):
-        differences = np.linspace(-0.09, 0.02, 80)
+        differences = np.linspace(-0.105, 0.02, 120)
         # As in the pairs: a worse model differs on more reviews.
         chances = [chance_to_pass(rule, rows, disagreement + abs(d), float(d)) for d in differences]
         axes.plot(100 * differences, chances, color=f"C{colour}", label=f"{rows:,} test reviews")
