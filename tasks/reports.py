@@ -117,7 +117,7 @@ def evaluation_text(
 ) -> str:
     """The evaluation as markdown: both models side by side, then the gate's clauses."""
     lines = [
-        f"# {version}: {'promoted to champion' if verdict.promote else 'not promoted'}",
+        f"# {version}: {'passed the gate' if verdict.promote else 'refused by the gate'}",
         "",
         f"Test set: {model.rows:,} reviews. Intervals are bootstrap percentiles.",
         "",

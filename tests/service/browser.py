@@ -105,12 +105,22 @@ class Ui:
         self.page.locator("form fieldset label").first.wait_for()
         return RunForm(self.page)
 
+    def resume_form(self, run: str) -> "RunForm":
+        """Go to a paused run as people do, and open the form in which it waits for an answer."""
+        self.open(f"runs/flow-run/{run}", "Paused")
+        self.page.get_by_role("button", name="Open menu").first.click()
+        self.page.get_by_role("menuitem", name="Resume").click()
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_text("Provide input to resume").wait_for()
+        dialog.locator("fieldset label, label").first.wait_for()
+        return RunForm(self.page, dialog)
+
 
 class RunForm:
-    """The form of a custom run of a deployment."""
+    """The form of a custom run of a deployment, or of a run that waits for an answer."""
 
-    def __init__(self, page: "Page") -> None:
-        self._page, self._form = page, page.locator("form")
+    def __init__(self, page: "Page", form: "Locator | None" = None) -> None:
+        self._page, self._form = page, form or page.locator("form")
 
     def read(self) -> list[Field]:
         """Its fields and groups, from top to bottom."""

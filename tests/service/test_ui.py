@@ -11,7 +11,17 @@ import pytest
 from PIL import Image
 
 from deployments.apply import definitions
-from flows.parameters import PromoteParams, RetrainParams, ScoreParams, WatchParams
+from flows.parameters import (
+    HistoryParams,
+    PromoteParams,
+    RetentionParams,
+    RetrainParams,
+    RollbackParams,
+    ScoreParams,
+    TraceParams,
+    TuneParams,
+    WatchParams,
+)
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
 from tests.service.browser import CHROMIUM, Field, Ui, chromium, described, pictures_folder
@@ -83,7 +93,12 @@ def test_automations_say_what_they_are_for(ui: Ui, service: Service) -> None:
 FORMS = {
     "retrain": RetrainParams,
     "score": ScoreParams,
+    "tune": TuneParams,
     "promote": PromoteParams,
+    "rollback": RollbackParams,
+    "retention": RetentionParams,
+    "history": HistoryParams,
+    "trace": TraceParams,
     "watch": WatchParams,
 }
 
@@ -164,16 +179,20 @@ def look_at_the_run(ui: Ui, run: str) -> None:
 def look_at_the_artifacts(ui: Ui, service: Service, run: str) -> None:
     """The validation table, the evaluation as text, the pictures as pictures."""
     ui.tab("Artifacts")
-    ui.see("Reviews left after validation", "How ui version 1 does, and why it was promoted or not")
+    ui.see("Reviews left after validation", "How ui version 1 does, and what the gate says of it")
     ui.picture("run-artifacts")
     question = {"artifacts": {"flow_run_id": {"any_": [run]}}}
     artifacts: dict[str, Any] = {a["key"]: a for a in service.api("artifacts/filter", question)}
-    assert {"validation", "evaluation", "confusion", "roc", "reliability", "scores"} <= set(
-        artifacts
-    )
-    ui.open(
-        f"artifacts/artifact/{artifacts['evaluation']['id']}", "ui version 1: promoted to champion"
-    )
+    assert {
+        "validation",
+        "evaluation",
+        "report",
+        "confusion",
+        "roc",
+        "reliability",
+        "scores",
+    } <= set(artifacts)
+    ui.open(f"artifacts/artifact/{artifacts['evaluation']['id']}", "ui version 1: passed the gate")
     assert ui.page.get_by_role("cell", name="Accuracy").is_visible()
     ui.picture("artifact-evaluation")
     ui.open(f"artifacts/artifact/{artifacts['validation']['id']}", "severity")
