@@ -35,8 +35,9 @@ _POLICY = """{"Version": "2012-10-17", "Statement": [
     {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": ["arn:aws:s3:::nightshift"]},
     {"Effect": "Allow", "Action": ["s3:GetObject"],
      "Resource": ["arn:aws:s3:::nightshift/*/in/*", "arn:aws:s3:::nightshift/*/out/*",
-                  "arn:aws:s3:::nightshift/*/read/*"]},
-    {"Effect": "Allow", "Action": ["s3:PutObject", "s3:DeleteObject"], "Resource": ["arn:aws:s3:::nightshift/*/out/*"]}
+                  "arn:aws:s3:::nightshift/*/read/*", "arn:aws:s3:::nightshift/registry/*"]},
+    {"Effect": "Allow", "Action": ["s3:PutObject", "s3:DeleteObject"],
+     "Resource": ["arn:aws:s3:::nightshift/*/out/*", "arn:aws:s3:::nightshift/registry/*"]}
 ]}"""
 
 
