@@ -161,15 +161,15 @@ class RunForm:
         """Turn off the switch that has the server look at the values."""
         self._page.get_by_role("switch", name="Enforce Parameter Schema").click()
 
-    def submit(self) -> str:
-        """Press the button; returns what the UI then says, as far as it says something.
+    def submit(self, button: str = "Submit") -> str:
+        """Press the button of that name; returns what the UI then says, as far as it says something.
 
         Where SQLite was locked the UI says "Unknown error", and one presses again.
         """
         said = "Unknown error"
         for _ in range(5):
             if "Unknown error" in said:
-                self._page.get_by_role("button", name="Submit").click()
+                self._page.get_by_role("button", name=button, exact=True).click()
                 self._page.wait_for_timeout(3000)
                 said = " ".join(self._page.locator("[data-sonner-toast]").all_inner_texts())
         return re.sub(r"\s+", " ", said)

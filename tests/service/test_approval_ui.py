@@ -57,10 +57,16 @@ def test_a_person_decides(ui: Ui, service: Service, base: Path, decision: str) -
     form.fill("Ann Example", "Name")
     form.fill("I have read the report.", "Comment")
     ui.picture(f"approval-filled-{decision.lower()}")
-    ui.page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    said = form.submit("Resume")
+    ui.picture(f"approval-sent-{decision.lower()}")
+    assert "Flow run resumed" in said
     assert service.until(run) == "COMPLETED", service.log(run)[-5:]
 
-    ui.open(f"runs/flow-run/{run}", "by Ann Example: I have read the report.")
+    words = {"Approve": "Approved", "Reject": "Rejected"}[decision]
+    assert any(
+        f"{words} by Ann Example: I have read the report." in line for line in service.log(run)
+    )
+    ui.open(f"runs/flow-run/{run}", "Completed")
     ui.picture(f"approval-done-{decision.lower()}")
     champion = service.registry().resolve(name, "champion")
     history = service.press_run("history/history", {"model_name": name})
