@@ -10,7 +10,7 @@ from tasks.connect import exact_objects, model_registry
 from tasks.connectors.champion import CHAMPION, PREVIOUS, Champions, Mover, Standing
 from tasks.connectors.model_registry import DELETING_TAG
 from tasks.connectors.move_log import MoveLog
-from tasks.core.errors import ModelError, RegistryAwayError
+from tasks.core.errors import ModelError, RegistryAwayError, StoreAwayError, StoreError
 from tasks.core.records import ModelVersion, Move, Record
 from tasks.provenance import flow_run_id
 from tasks.settings import read_settings
@@ -211,8 +211,14 @@ def settle_all() -> int:
     """End moves whose mover died, and write down moves by hand, of every model with a history; returns how many."""
     settled = 0
     for name in move_log().models():
-        before = move_log().last(name)
-        undone = before is not None and not move_log().is_done(before)
-        last = champions().settle(name).last
+        try:
+            before = move_log().last(name)
+            undone = before is not None and not move_log().is_done(before)
+            last = champions().settle(name).last
+        except StoreAwayError:
+            raise
+        except StoreError as error:  # one model's record is no reason to leave the others
+            logger.warning("The moves of %s are left as they are: %s", name, error)
+            continue
         settled += undone or last != before
     return settled

@@ -29,6 +29,8 @@ FAST: dict[str, Any] = {
     "tokenization": {"max_length_tokens": 48},
     "training": {"epochs": 4, "learning_rate": 5e-3, "device": "cpu"},
     "evaluation": {"resamples": 100},
+    "behaviour": {"max_cases": 10},
+    "report": {"worst_errors": 2, "attribution_steps": 4},
     "gate": {"must_beat_baseline": False},  # random weights against TF-IDF on easy reviews
 }
 
@@ -57,7 +59,7 @@ def test_what_has_not_changed_is_reused(
     services: ObjectStore, prefix: str, bert: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="tasks")
-    given = params(bert, deliver(services, prefix), "whole")
+    given = params(bert, deliver(services, prefix, seed=9), "whole")
     first = retrain(given)
     assert (first.promoted and first.steps_reused == []) or first.steps_reused == ["base-model"]
     assert first.evaluation.metrics["accuracy"].value > 0.8

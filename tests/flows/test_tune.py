@@ -17,6 +17,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW, temporary_settings
 from prefect.states import Completed, Running
 
@@ -108,7 +109,10 @@ def test_a_sweep_finds_the_best_and_the_same_form_again_trains_nothing(
     )
     assert "Trial 0 begins: learning_rate 0.005" in caplog.text and "(3 of 3; best " in caplog.text
     with get_client(sync_client=True) as client:
-        shown = {artifact.key for artifact in client.read_artifacts()}
+        wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["trials", "sweep-history"]))
+        shown = {artifact.key for artifact in client.read_artifacts(artifact_filter=wanted)}
+        wanted = ArtifactFilter(key=ArtifactFilterKey(like_="sweep-"))
+        shown |= {artifact.key for artifact in client.read_artifacts(artifact_filter=wanted)}
     assert {"trials", "sweep-progress", "sweep-history", "sweep-settings"} <= shown
 
     second = tune(params)
