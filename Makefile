@@ -12,7 +12,7 @@ EXTRAS := $(VENV)/.ready-extras-$(TORCH)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status up-ha down-ha status-ha imdb test test-all check lint format types bench deaths \
-	overhead faults bench-nights gate-simulation clean env
+	overhead faults bench-nights gate-simulation gate-imdb clean env
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -87,6 +87,9 @@ faults: $(READY) ## two hundred SIGKILLs and more, a broken network, a killed st
 
 gate-simulation: $(READY) ## pairs of models of known quality through the gate: how often it lets each through (ten minutes)
 	$(BIN)/python -m tests.gate_simulation
+
+gate-imdb: $(READY) ## two real models and four bad ones on IMDb through the gate (IMDB=folder with its Parquet files; an hour)
+	$(BIN)/python -m tests.gate_on_imdb --imdb $(IMDB)
 
 clean: ## remove the environment and what tools left; data and models in .nightshift stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -204,7 +204,7 @@ def assemble(judged: Judged) -> Report:
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         code=code_version(),
         verdict=judged.verdict.summary,
-        candidate=Scored("candidate", summary.metrics),
+        candidate=Scored(summary.model.rstrip("/").rpartition("/")[2], summary.metrics),
         test_rows=summary.rows,
         data=_data(judged),
         label_names=summary.label_names,
