@@ -52,9 +52,8 @@ class MLflowAccounts:
         self._grant(name, "registered_model", model)
 
     def _grant(self, name: str, kind: str, resource: str) -> None:
-        """MANAGE: retention deletes versions, which EDIT does not allow."""
         given = {"username": name, "resource_type": kind, "resource_id": resource}
-        self._ask("POST", "3.0/mlflow/users/permissions/grant", **given, permission="MANAGE")
+        self._ask("POST", "3.0/mlflow/users/permissions/grant", **given, permission="EDIT")
 
     def _experiment(self, name: str) -> str:
         found = self._ask("GET", "2.0/mlflow/experiments/get-by-name", experiment_name=name)

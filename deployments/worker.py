@@ -13,8 +13,9 @@ from tasks.services import set_client_defaults
 from tasks.settings import Settings, read_settings
 
 POOLS = ("cpu", "gpu")
-# Runs at once a worker: a GPU has one training; on the CPU pool a retrain run mostly waits for that.
-_LIMITS = {"cpu": 4, "gpu": 1}
+# Runs at once a worker: a GPU has one training; on the CPU pool a retrain run mostly waits, for that or for a person,
+# and must not keep the nightly scoring or a rollback from their turn.
+_LIMITS = {"cpu": 12, "gpu": 1}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from tasks.approval import ask_for_approval
 from tasks.behaving import check_behaviour
 from tasks.core.errors import ConflictError
 from tasks.core.gate import Verdict
+from tasks.core.markdown import cell
 from tasks.core.records import (
     EvaluationSummary,
     ModelVersion,
@@ -22,7 +23,7 @@ from tasks.core.records import (
 )
 from tasks.evaluation import Evaluation, evaluate_baseline, evaluate_model
 from tasks.judging import Candidate, face_champion, judge
-from tasks.promotion import find_champion, keep_challenger, move_champion
+from tasks.promotion import find_opponent, keep_challenger, move_champion, what_people_said
 from tasks.registration import register_model
 from tasks.version_report import Judged, explain_errors, report_version
 
@@ -53,7 +54,7 @@ def conclude(
     candidate = Candidate(
         model,
         evaluate_model(model, split, params.evaluation),
-        check_behaviour(model, split, params.behaviour),
+        check_behaviour(model, split, prepared.checks, params.behaviour),
     )
     baseline = evaluate_baseline(split, params.evaluation)
     version, verdict, promoted = _settled(params, prepared, candidate, baseline)
@@ -95,7 +96,15 @@ def _judged(
         ConflictError: the champion is another one by the time the model would follow it.
     """
     name, split = params.registration.model_name, prepared.split
-    champion = face_champion(find_champion(name), split, params.evaluation, params.behaviour)
+    opponent = find_opponent(name)
+    champion = face_champion(
+        opponent.to_beat,
+        split,
+        prepared.checks,
+        params.evaluation,
+        params.behaviour,
+        params.gate,
+    )
     verdict = judge(
         candidate, baseline, champion, split, prepared.inspection, params.gate, params.evaluation
     )
@@ -114,19 +123,25 @@ def _judged(
         gate=params.gate,
         evaluation=params.evaluation,
         behaviour=params.behaviour,
+        checks=prepared.checks,
     )
     version = register_model(judged)
     text = reports.evaluation_text(
         candidate.evaluation.summary, baseline.summary, verdict.summary, version
     )
     reports.publish_text("evaluation", text, f"How {version} does, and what the gate says of it")
-    return version, verdict, _promoted(params, version, judged, text)
+    return version, verdict, _promoted(params, version, judged, opponent.champion, text)
 
 
-def _promoted(params: RetrainParams, version: ModelVersion, judged: Judged, text: str) -> bool:
-    """Whether the version is the champion now. The report is written first, and again when a person has decided."""
-    present = judged.champion.version if judged.champion else None
-    is_champion = present is not None and present.version == version.version
+def _promoted(
+    params: RetrainParams,
+    version: ModelVersion,
+    judged: Judged,
+    present: ModelVersion | None,
+    text: str,
+) -> bool:
+    """Whether the version is the champion now. What was decided takes effect before anything is written about it."""
+    is_champion = present is not None and _same(present, version)
     passed = judged.verdict.summary.promote
     waits = passed and params.approval.required and not is_champion
     errors = explain_errors(judged.candidate, judged.split, params.report)
@@ -135,15 +150,30 @@ def _promoted(params: RetrainParams, version: ModelVersion, judged: Judged, text
         keep_challenger(version, present, "the gate has refused it")
         return False
     if is_champion:
-        logger.info("promote: %s is the champion already", version)
+        logger.info("promote: %s is the champion already", present)
         return True
+    objection = what_people_said(version)
+    if objection and not waits:
+        keep_challenger(version, present, objection)
+        return False
     kind, who, why = "gate", "retrain", "It passed every clause of the gate."
+    decision = None
     if waits:
-        decision = ask_for_approval(f"{text}\nReport: {url}\n", params.approval)
-        report_version(version, judged, errors, params.report, decision)
-        if decision.kind == "rejected":
-            keep_challenger(version, present, f"rejected by {decision.who}: {decision.why}")
-            return False
+        before = f"\n**Before now: {cell(objection)}**\n" if objection else ""
+        evidence = f"{text}{before}\nReport: {url}\n"
+        decision = ask_for_approval(evidence, params.approval, judged.verdict.digest[:12])
         kind, who, why = "approval", decision.who, decision.why
-    move_champion(version, kind, who, why, present, judged.verdict.uri)
-    return True
+    promoted = decision is None or decision.kind == "approved"
+    if promoted:
+        move_champion(version, kind, who, why, present, judged.verdict.uri)
+    else:
+        keep_challenger(version, present, f"rejected by {who}: {why}")
+    if decision:
+        report_version(version, judged, errors, params.report, decision)
+    return promoted
+
+
+def _same(one: ModelVersion, other: ModelVersion) -> bool:
+    """Whether two versions are one model: two retrainings at once may register the same training twice."""
+    digests = one.model_digest, other.model_digest
+    return one.version == other.version or (digests[0] == digests[1] and bool(digests[0]))

@@ -121,11 +121,13 @@ class PromoteParams(Form):
     who: str = Field(
         min_length=2,
         max_length=100,
+        pattern=r"\S.*\S",
         description="Your name, for the history; taken as you say it, nobody checks it.",
     )
     reason: str = Field(
         min_length=3,
         max_length=500,
+        pattern=r"\S.*\S",
         description="Why, for those who look at it later; kept in the history.",
     )
     overrule: bool = Field(
@@ -143,11 +145,13 @@ class RollbackParams(Form):
     who: str = Field(
         min_length=2,
         max_length=100,
+        pattern=r"\S.*\S",
         description="Your name, for the history; taken as you say it, nobody checks it.",
     )
     reason: str = Field(
         min_length=3,
         max_length=500,
+        pattern=r"\S.*\S",
         description="Why, for those who look at it later; kept in the history.",
     )
     to_version: str = Field(
@@ -175,6 +179,7 @@ class RetentionParams(Form):
     who: str = Field(
         min_length=2,
         max_length=100,
+        pattern=r"\S.*\S",
         description="Your name, kept with what is deleted; taken as you say it, nobody checks it.",
     )
     keep_last: int = Field(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.parameters import RetrainParams
-from tasks.behaving import require_checks
+from tasks.behaving import Checks, keep_checks
 from tasks.core.behaviour import label_roles
 from tasks.core.inspection import InspectionSummary
 from tasks.core.records import (
@@ -30,6 +30,7 @@ from tasks.tokens import prepare_base_model, tokenize_reviews
 class Prepared:
     """References to what was prepared, in the order in which it was."""
 
+    checks: Checks
     base: Reference[BaseModelSummary]
     loaded: Reference[LoadedSummary]
     validated: Reference[ValidatedSummary]
@@ -42,13 +43,13 @@ class Prepared:
     def steps(self) -> list[Reference[Any]]:
         """All of them."""
         data = [self.loaded, self.validated, self.held_out, self.split, self.inspection]
-        return [self.base, *data, self.tokens]
+        return [self.checks, self.base, *data, self.tokens]
 
 
 def prepare(params: RetrainParams) -> Prepared:
     """Check that the services answer, then prepare what is not there yet."""
     check_services(params.training.device, trains=True)
-    require_checks(params.behaviour)
+    checks = keep_checks(params.behaviour)
     source, rules = params.data.source, params.data
     base = prepare_base_model(params.training, params.tokenization)
     loaded = load_reviews(source)
@@ -58,4 +59,4 @@ def prepare(params: RetrainParams) -> Prepared:
     split = split_reviews(validated, held_out, source.slice_columns, rules.split)
     inspection = inspect_reviews(split, validated, rules.inspection)
     tokens = tokenize_reviews(split, base, params.tokenization)
-    return Prepared(base, loaded, validated, held_out, split, inspection, tokens)
+    return Prepared(checks, base, loaded, validated, held_out, split, inspection, tokens)

@@ -5,12 +5,18 @@ from flows.parameters import RollbackParams
 from tasks.connectors.champion import PREVIOUS
 from tasks.core.records import Move
 from tasks.preflight import check_services
-from tasks.promotion import find_champion, move_champion, moved_by_this_run, pin_version
+from tasks.promotion import (
+    find_champion,
+    move_champion,
+    moved_by_this_run,
+    pin_version,
+    require_former,
+)
 
 
 @form_flow(RollbackParams, name="rollback")
 def rollback(params: RollbackParams) -> Move:
-    """Go back to the previous champion, or to a version that is named; the next scoring run uses it.
+    """Go back to the previous champion, or to one that is named; the next scoring run uses it.
 
     `previous` is then the version rolled back from, so that a second rollback takes the first one back.
     """
@@ -19,4 +25,5 @@ def rollback(params: RollbackParams) -> Move:
         return made
     champion = find_champion(params.model_name)
     version = pin_version(params.model_name, params.to_version or PREVIOUS)
+    require_former(version, named=bool(params.to_version))
     return move_champion(version, "rollback", params.who, params.reason, champion)

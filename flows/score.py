@@ -13,7 +13,7 @@ from tasks.core.modeling import resolve_device, resolve_precision
 from tasks.core.score_results import ScoreSummary
 from tasks.core.scoring_plan import Columns
 from tasks.preflight import check_services
-from tasks.promotion import pin_version
+from tasks.promotion import pin_version, require_still_there
 from tasks.score_finishing import finish_scoring
 from tasks.score_planning import draft_run, plan_scoring
 
@@ -38,6 +38,7 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
         allow_empty=params.allow_empty,
     )
     run = plan_scoring(draft)
+    require_still_there(draft.model)
     score_together(run, params.engine, params.workers)
     summary = finish_scoring(run.place, started)
     if summary.failed:

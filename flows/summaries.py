@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tasks.core.report_parts import METRIC_NAMES
+from tasks.core.metrics import METRIC_NAMES
 from tasks.settings import read_settings
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from pydantic import Field
 from tasks.core.approval import ApprovalParams
 from tasks.core.errors import SettingsError
 from tasks.core.report_parts import Decision
+from tasks.promotion import NOBODY
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 2
 _SPARE_SECONDS = 3600  # the server itself must not call the pause expired
-NOBODY = "nobody (time-out)"
 
 
 class ApprovalForm(RunInput):
@@ -38,22 +38,28 @@ class ApprovalForm(RunInput):
         json_schema_extra={"position": 0},
     )
     name: str = Field(
-        min_length=2, max_length=100, description="Your name.", json_schema_extra={"position": 1}
+        min_length=2,
+        max_length=100,
+        pattern=r"\S.*\S",
+        description="Your name.",
+        json_schema_extra={"position": 1},
     )
     comment: str = Field(
         min_length=3,
         max_length=500,
+        pattern=r"\S.*\S",
         description="Why, for those who look at it later.",
         json_schema_extra={"position": 2},
     )
 
 
-def ask_for_approval(evidence: str, params: ApprovalParams) -> Decision:
+def ask_for_approval(evidence: str, params: ApprovalParams, about: str = "") -> Decision:
     """Pause the flow run until somebody has decided, or the time is over. Who decided is taken as they say it.
 
     Args:
         evidence: markdown, shown above the form.
         params: how long to wait.
+        about: tells one question of a run from another, so that a run that is retried, or judges again, asks again.
     Raises:
         SettingsError: not inside a flow run that a server knows.
     """
@@ -69,7 +75,10 @@ def ask_for_approval(evidence: str, params: ApprovalParams) -> Decision:
     form = ApprovalForm.with_initial_data(description=evidence)
     with _rejected_after(max(1, seconds), UUID(flow_run.id)):
         answer = pause_flow_run(
-            wait_for_input=form, timeout=seconds + _SPARE_SECONDS, poll_interval=_POLL_SECONDS
+            wait_for_input=form,
+            timeout=seconds + _SPARE_SECONDS,
+            poll_interval=_POLL_SECONDS,
+            key=f"approval-{flow_run.run_count}-{about}",
         )
     decision = Decision(
         kind="approved" if answer.decision == "Approve" else "rejected",

@@ -1,7 +1,10 @@
 """Behavioural checks as steps: the cases, made of checks and test reviews, and what a model does on them."""
 
+import hashlib
 import logging
 from pathlib import Path
+
+from pydantic import Field
 
 from tasks.connect import object_store
 from tasks.core import behaviour, tables
@@ -9,24 +12,49 @@ from tasks.core.behaviour import BehaviourParams, Cases
 from tasks.core.behaviour_results import BehaviourResult
 from tasks.core.engine import softmax
 from tasks.core.errors import SettingsError
-from tasks.core.records import Reference, SplitSummary
+from tasks.core.records import Record, Reference, SplitSummary
 from tasks.evaluation import logits_of
 from tasks.judged_models import JudgedModel, digest_of_model, name_of, opened
 from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
+_OWN = "checks.yaml"
 Behaviour = Reference[BehaviourResult]
 
 
+class ChecksSummary(Record):
+    """The user's own checks as they were when the run began, in checks.yaml; no file where there are none."""
+
+    checks: int = Field(description="With those that are built in.")
+    own: bool
+
+
+Checks = Reference[ChecksSummary]
+
+
 @step
-def require_checks(params: BehaviourParams) -> int:
-    """Read all checks before anything is spent on a training; returns how many there are.
+def keep_checks(params: BehaviourParams) -> Checks:
+    """Read all checks before anything is spent on a training, and keep them: candidate and champion meet the same.
 
     Raises:
         SettingsError: the file of the user's checks is not there, or one of them is wrong.
     """
-    return len(behaviour.all_checks(params, read_checks(params)))
+    content = read_checks(params)
+    inputs = {
+        "built_in": params.built_in,
+        "name": params.checks,
+        "content": None if content is None else hashlib.sha256(content).hexdigest(),
+        "cases": behaviour.CASES_VERSION,
+    }
+    count = len(behaviour.all_checks(params, content))
+
+    def make(folder: Path) -> ChecksSummary:
+        if content is not None:
+            (folder / _OWN).write_bytes(content)
+        return ChecksSummary(checks=count, own=content is not None)
+
+    return reuse_or_make("checks", inputs, ChecksSummary, make)
 
 
 def read_checks(params: BehaviourParams) -> bytes | None:
@@ -51,25 +79,28 @@ def read_checks(params: BehaviourParams) -> bytes | None:
     return content
 
 
-def cases_of(split: Reference[SplitSummary], params: BehaviourParams) -> Cases:
+def cases_of(split: Reference[SplitSummary], checks: Checks, params: BehaviourParams) -> Cases:
     """The cases that every model of this test set is put to."""
     with fetched(split.uri, "test.parquet") as folder:
         texts = [r.text for r in tables.read_labelled(folder / "test.parquet")]
-    checks = behaviour.all_checks(params, read_checks(params))
-    return behaviour.make_cases(checks, texts, split.summary.label_names, params)
+    content: bytes | None = None
+    if checks.summary.own:
+        with fetched(checks.uri, _OWN) as folder:
+            content = (folder / _OWN).read_bytes()
+    known = behaviour.all_checks(params, content)
+    return behaviour.make_cases(known, texts, split.summary.label_names, params)
 
 
 @step
 def check_behaviour(
-    model: JudgedModel, split: Reference[SplitSummary], params: BehaviourParams
+    model: JudgedModel, split: Reference[SplitSummary], checks: Checks, params: BehaviourParams
 ) -> Behaviour:
     """Put a model to the checks; reused where it met the same cases before.
 
     Raises:
         ModelError: it has other labels than the test set, or cannot be loaded.
-        SettingsError: the user's checks cannot be read.
     """
-    cases = cases_of(split, params)
+    cases = cases_of(split, checks, params)
     inputs = {
         "model": digest_of_model(model),
         "test": split.summary.test_digest,

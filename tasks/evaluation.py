@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tasks.core import baseline, metrics, plots, tables
 from tasks.core.engine import TorchEngine, softmax
 from tasks.core.metrics import EvaluationParams
-from tasks.core.modeling import Classifier
+from tasks.core.modeling import Classifier, resolve_device, resolve_precision
 from tasks.core.records import EvaluationSummary, Reference, SplitSummary
 from tasks.core.validation import LabelledReview
 from tasks.judged_models import JudgedModel, digest_of_model, name_of, opened
@@ -76,7 +76,12 @@ def evaluate_model(
         temperature = classifier.temperature
         return _Answer(softmax(logits), softmax(logits * temperature), temperature)
 
-    return _evaluate(name_of(model), {"model": digest_of_model(model)}, split, params, answer)
+    device = resolve_device("auto")
+    identity = {
+        "model": digest_of_model(model),
+        "run_as": [device.type, resolve_precision("auto", device)],
+    }
+    return _evaluate(name_of(model), identity, split, params, answer)
 
 
 @step

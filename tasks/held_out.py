@@ -61,23 +61,31 @@ def hold_out_test(
 
 def _pointer(source: SourceParams, model_name: str) -> str:
     """Where it is written down; the columns by which it is cut belong to it."""
-    identity = source.model_dump(include={"location", "text_column", "label_column"})
-    name = digest_of(identity | {"slice_columns": source.slice_columns})
+    identity = source.model_dump(
+        include={"text_column", "label_column", "hub_configuration", "slice_columns"}
+    )
+    name = digest_of(identity | {"location": source.location.rstrip("/")})
     return f"s3://{read_settings().bucket}/registry/{model_name}/test-sets/{name}.json"
 
 
 def _frozen(pointer: str) -> Reference[HeldOutSummary] | None:
+    """The one that was drawn first; a store that is away, or a record that is odd, is no reason to draw another.
+
+    Raises:
+        StoreError: it cannot be read; another one is drawn only where people ask for it.
+    """
     content = object_store().read_bytes(pointer)
     if content is None:
         return None
+    otherwise = "restore it, or set data.split.new_test_set to draw another"
     try:
         uri = _Frozen.model_validate_json(content).uri
+    except PydanticError as error:
+        raise StoreError("Not a record of a test set", pointer, otherwise) from error
+    try:
         return prepared_store().reference(uri, HeldOutSummary)
-    except (PydanticError, MissingDataError, StoreError) as error:
-        logger.warning(
-            "test-set: the one that was drawn first cannot be read, and another is drawn: %s", error
-        )
-        return None
+    except MissingDataError as error:
+        raise StoreError("The frozen test set is gone", uri, otherwise) from error
 
 
 def _made(

@@ -22,7 +22,7 @@ def name_of(model: JudgedModel) -> str:
 def digest_of_model(model: JudgedModel) -> str:
     """The digest of its training, by which what is said of it is found again; a version without one is its own."""
     if isinstance(model, ModelVersion):
-        return model.model_digest or str(model)
+        return model.model_digest or f"{model}, MLflow run {model.run_id}"
     return model.digest
 
 

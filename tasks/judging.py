@@ -1,5 +1,6 @@
 """The gate as a step: what is known of the candidate, the baseline and the champion becomes a verdict that is kept."""
 
+import json
 import logging
 import time
 from dataclasses import dataclass
@@ -8,17 +9,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.behaving import Behaviour, check_behaviour
+from tasks.behaving import Behaviour, Checks, check_behaviour
+from tasks.connect import model_registry, prepared_store
 from tasks.core import gate, slices, tables
 from tasks.core.behaviour import BehaviourParams
 from tasks.core.engine import TorchEngine
-from tasks.core.errors import ModelError
+from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
 from tasks.core.gate import Evidence, GateParams, Verdict
 from tasks.core.inspection import InspectionSummary
+from tasks.core.lineage_records import LINEAGE_TAG
 from tasks.core.metrics import EvaluationParams
 from tasks.core.modeling import Classifier
 from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary
 from tasks.core.slices import Slice
+from tasks.core.texts import matching_form
 from tasks.core.validation import LabelledReview
 from tasks.evaluation import Evaluation, evaluate_model, read_predictions
 from tasks.judged_models import JudgedModel, opened
@@ -54,20 +58,49 @@ class Champion:
 def face_champion(
     version: ModelVersion | None,
     split: Reference[SplitSummary],
+    checks: Checks,
     evaluation: EvaluationParams,
     behaviour: BehaviourParams,
+    gate: GateParams,
 ) -> Champion | None:
     """The champion on the candidate's test rows and cases, scored now unless that was done before."""
     if version is None:
         return None
+    if known := trained_on(version, split):
+        share = known / len(reviews_of_test(split))
+        logger.warning(
+            "%s was trained on %s reviews of this test set (%.1f%%)", version, known, 100 * share
+        )
+        if share > gate.plausibility.max_overlap_share:
+            return Champion(
+                version,
+                incomparable=f"{version} cannot be compared: {known:,} of the test reviews ({share:.1%}) are among "
+                "those that it was trained on; keep the test set that was frozen, or overrule",
+            )
     try:
         return Champion(
             version,
             evaluate_model.fn(version, split, evaluation),
-            check_behaviour.fn(version, split, behaviour),
+            check_behaviour.fn(version, split, checks, behaviour),
         )
-    except ModelError as error:
+    except RegistryAwayError:
+        raise
+    except (ModelError, RegistryError) as error:  # other labels; files that are gone
         return Champion(version, incomparable=f"{version} cannot be compared: {error}")
+
+
+def trained_on(version: ModelVersion, split: Reference[SplitSummary]) -> int:
+    """How many reviews of a test set a version was trained on or chosen by; 0 where its split is not known any more."""
+    lineage = json.loads(model_registry().tags_of(version).get(LINEAGE_TAG, "{}"))
+    uri = str(lineage.get("split", ""))
+    manifest = prepared_store().read(uri) if uri else None
+    if manifest is None or manifest.summary.get("test_digest") == split.summary.test_digest:
+        return 0
+    names = [f"{name}.parquet" for name in ("train", "validation")]
+    with fetched(uri, *names) as folder:
+        rows = [row for name in names for row in tables.read_labelled(folder / name)]
+    seen = {matching_form(row.text) for row in rows}
+    return sum(matching_form(row.text) in seen for row in reviews_of_test(split))
 
 
 @step
@@ -96,6 +129,9 @@ def judge(
     def make(folder: Path) -> Verdict:
         evidence = _evidence(candidate, baseline, champion, split, inspection, params)
         verdict = gate.decide(evidence, params, evaluation)
+        verdict = verdict.model_copy(
+            update={"warnings": [*verdict.warnings, *_unjudged(split, params)]}
+        )
         (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
         return verdict
 
@@ -110,6 +146,14 @@ def judge(
     for warning in verdict.warnings:
         logger.warning("  %s", warning)
     return reference
+
+
+def _unjudged(split: Reference[SplitSummary], params: GateParams) -> list[str]:
+    _, too_small = slices_of(split, params)
+    if not too_small:
+        return []
+    named = ", ".join(f"{name} ({rows})" for name, rows in list(too_small.items())[:20])
+    return [f"Slices of too few reviews to be judged, under {params.slices.min_rows}: {named}."]
 
 
 def _identity(champion: Champion | None) -> list[str] | None:
@@ -132,6 +176,7 @@ def _evidence(
     training = candidate.model.summary
     speeds = _speeds(candidate.model, champion, split, params)
     names = split.summary.label_names
+    sized = params.budget.max_parameters is not None
     return Evidence(
         labels=own.labels,
         candidate=own.probabilities,
@@ -139,25 +184,40 @@ def _evidence(
         champion=theirs.probabilities if theirs else None,
         champion_name=str(champion.version) if champion else "",
         incomparable=champion.incomparable if champion else "",
-        slices=slices_of(split, params),
+        slices=slices_of(split, params)[0],
         behaviour=_behaviour(candidate, champion),
-        parameters=_parameters(candidate.model, names),
-        champion_parameters=_parameters(champion.version, names) if champion and theirs else None,
+        parameters=_parameters(candidate.model, names) if sized else 0,
+        champion_parameters=_parameters(champion.version, names)
+        if sized and champion and theirs
+        else None,
         reviews_per_second=speeds[0],
         champion_reviews_per_second=speeds[1],
         validation_right=round(training.validation["accuracy"] * training.validation_rows),
         validation_rows=training.validation_rows,
-        overlap=inspection.summary.test_rows_near_train,
+        overlap=_overlap(inspection.summary),
     )
 
 
-def slices_of(split: Reference[SplitSummary], params: GateParams) -> list[Slice]:
-    """The slices of the test set: by length, label, source, and the columns the user named."""
+def _overlap(found: InspectionSummary) -> int | None:
+    """Test reviews with a near-duplicate in training; of a sample, what there are in all by the shares looked at."""
+    if found.test_rows_near_train is None:
+        return None
+    scale = 1.0
+    for name in ("train", "test"):
+        scale *= found.rows[name] / max(1, found.rows_compared.get(name, found.rows[name]))
+    return min(found.rows["test"], round(found.test_rows_near_train * scale))
+
+
+def slices_of(
+    split: Reference[SplitSummary], params: GateParams
+) -> tuple[list[Slice], dict[str, int]]:
+    """The slices of the test set, by length, label, source, and the columns the user named; and those too small."""
     reviews = reviews_of_test(split)
     columns = {"source": [r.where.rpartition(" row ")[0] or r.where for r in reviews]}
     for place, name in enumerate(split.summary.slice_columns):
-        columns[name] = [r.extras[place] for r in reviews]
-    return slices.make_slices(
+        of_users = f"column {name}" if name in columns else name
+        columns[of_users] = [r.extras[place] for r in reviews]
+    given = (
         np.array([len(r.text.split()) for r in reviews], dtype=np.int64),
         np.array([r.label for r in reviews], dtype=np.int64),
         split.summary.label_names,
@@ -165,6 +225,7 @@ def slices_of(split: Reference[SplitSummary], params: GateParams) -> list[Slice]
         params.slices.min_rows,
         params.slices.max_values,
     )
+    return slices.make_slices(*given), slices.left_out(*given)
 
 
 def reviews_of_test(split: Reference[SplitSummary]) -> list[LabelledReview]:

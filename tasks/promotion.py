@@ -2,6 +2,7 @@
 
 import logging
 import re
+from datetime import UTC, datetime
 
 from pydantic import Field
 
@@ -20,8 +21,19 @@ logger = logging.getLogger(__name__)
 
 GATE_TAG, VERDICT_TAG = "nightshift.gate", "nightshift.verdict"
 DECISION_TAG = "nightshift.decision"
+NOBODY = "nobody (time-out)"
+_REJECTED = "rejected by"
+_BY_PEOPLE = ("rollback", "promote", "overrule", "by hand")
+_JUST_NOW_SECONDS = 600
 PASSED, REFUSED = "passed", "refused"  # in GATE_TAG
 _FAILED = re.compile(r"FAILED .*?(?=; (?:passed|FAILED) |\)?$)")
+
+
+class Opponent(Record):
+    """Who is champion, and whom a new model is compared with."""
+
+    champion: ModelVersion | None
+    to_beat: ModelVersion | None
 
 
 class History(Record):
@@ -51,6 +63,59 @@ def find_champion(model_name: str) -> ModelVersion | None:
 
 
 @step
+def find_opponent(model_name: str) -> Opponent:
+    """Whom a new model has to beat, and who is champion now; they differ where the champion was deleted by hand."""
+    standing = champions().settle(model_name)
+    if standing.champion or not standing.previous:
+        return Opponent(champion=standing.champion, to_beat=standing.champion)
+    before = model_registry().resolve(model_name, standing.previous)
+    if before:
+        logger.warning("There is no champion any more; the model is compared with %s", before)
+    return Opponent(champion=None, to_beat=before)
+
+
+@step
+def what_people_said(version: ModelVersion) -> str:
+    """Why a gate alone must not promote a version: people have taken it back, or rejected it; empty where neither."""
+    concerned = [m for m in move_log().moves(version.name) if _concerns(m, version.version)]
+    if concerned:
+        last = concerned[-1]
+        if last.from_version == version.version and last.kind in _BY_PEOPLE:
+            return f"move {last.number} ({last.kind} by {last.who}) took it back: {last.why}"
+    decided = model_registry().tags_of(version).get(DECISION_TAG, "")
+    return decided if _REJECTED in decided and NOBODY not in decided else ""
+
+
+def _concerns(move: Move, version: str) -> bool:
+    return version in (move.from_version, move.to_version)
+
+
+@step
+def require_former(version: ModelVersion, named: bool) -> None:
+    """That one may roll back to a version: it has been champion before, and nobody has just done the same.
+
+    Raises:
+        ModelError: it never was, or the last move is a rollback of some minutes ago and no version was named.
+    """
+    moves = move_log().moves(version.name)
+    if version.version not in {m.to_version for m in moves}:
+        raise ModelError(
+            f"{version} has never been champion, so there is nothing to go back to",
+            "to_version",
+            "use promote, which asks the gate, or name a version that `history` shows",
+        )
+    last = moves[-1]
+    age = (datetime.now(UTC) - datetime.fromisoformat(last.when)).total_seconds()
+    if not named and last.kind == "rollback" and age < _JUST_NOW_SECONDS:
+        raise ModelError(
+            f"{last.who} has rolled back from version {last.from_version} to {last.to_version} {age / 60:.0f} minutes "
+            f"ago ({last.why}); a second rollback would take that back",
+            "to_version",
+            "if that is what you want, name the version",
+        )
+
+
+@step
 def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
     """Resolve an alias once, so that a whole run uses one version.
 
@@ -68,12 +133,23 @@ def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
         version = model_registry().resolve(model_name, alias_or_version)
     if version is None:
         raise _missing(model_name, alias_or_version, standing)
+    require_not_deleted(version)
+    logger.info("Pinned %s (%s)", version, alias_or_version)
+    return version
+
+
+@step
+def require_still_there(version: ModelVersion) -> None:
+    """Asked once the mark of scoring is written: retention that had not seen it has left its own mark by now."""
+    require_not_deleted(version)
+
+
+def require_not_deleted(version: ModelVersion) -> None:
+    """Raises ModelError where retention has begun to delete a version."""
     if DELETING_TAG in model_registry().tags_of(version):
         raise ModelError(
             f"Retention has begun to delete {version}", "model_version", "name another version"
         )
-    logger.info("Pinned %s (%s)", version, alias_or_version)
-    return version
 
 
 def _missing(model_name: str, wanted: str, standing: Standing | None) -> ModelError:
@@ -133,7 +209,9 @@ def move_champion(
         ModelError: the version was deleted meanwhile.
     """
     mover = Mover(kind, who, why, flow_run_id(), evidence)
-    return champions().move(to, expected, mover)
+    move = champions().move(to, expected, mover)
+    model_registry().describe_version(to, {DECISION_TAG: f"champion, {kind} by {who}: {why}"})
+    return move
 
 
 @step
@@ -155,6 +233,15 @@ def require_passed(version: ModelVersion, overrule: bool) -> str:
         ModelError: the gate has refused the version, and it is not to be overruled; names the clauses that failed.
     """
     tags = model_registry().tags_of(version)
+    if said := what_people_said.fn(version):
+        if overrule:
+            logger.warning("%s is promoted although %s", version, said)
+            return "overrule"
+        raise ModelError(
+            f"People have decided against {version}: {said}",
+            "overrule",
+            "to promote it all the same set overrule, which is recorded with your name",
+        )
     if tags.get(GATE_TAG) != REFUSED:
         return "promote"
     verdict = tags.get(VERDICT_TAG, "no verdict is kept")

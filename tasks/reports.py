@@ -22,8 +22,9 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
 from tasks.core.gate import Verdict
+from tasks.core.markdown import cell
+from tasks.core.metrics import METRIC_NAMES
 from tasks.core.records import EvaluationSummary, Finding, ModelVersion
-from tasks.core.report_parts import METRIC_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def evaluation_text(
             lines.append(f"| {name} | {model.metrics[key]} | {baseline.metrics[key]} |")
     lines += ["", "| gate clause | outcome | figures |", "|---|---|---|"]
     lines += [
-        f"| {c.name} | {'passed' if c.passed else '**FAILED**'} | {c.text} |"
+        f"| {c.name} | {'passed' if c.passed else '**FAILED**'} | {cell(c.text)} |"
         for c in verdict.clauses
     ]
     return "\n".join(lines) + "\n"

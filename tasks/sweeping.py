@@ -12,7 +12,7 @@ from tasks.connect import prepared_store
 from tasks.connectors.studies import Study
 from tasks.core import sweep, trial_facts
 from tasks.core.digests import digest_of
-from tasks.core.errors import MissingDataError, NightshiftError
+from tasks.core.errors import MissingDataError, NightshiftError, StoreAwayError, StoreError
 from tasks.core.records import (
     BaseModelSummary,
     Record,
@@ -66,7 +66,9 @@ def find_model(uri: str) -> Reference[TrainingSummary] | None:
     """The model of a trial, or None where it is gone, or was made by another version."""
     try:
         return prepared_store().reference(uri, TrainingSummary)
-    except MissingDataError:
+    except StoreAwayError:
+        raise
+    except (MissingDataError, StoreError):
         return None
 
 

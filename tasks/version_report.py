@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from tasks import reports
-from tasks.behaving import cases_of
+from tasks.behaving import Checks, cases_of
 from tasks.connect import model_registry
 from tasks.core import plots, report_facts
 from tasks.core.attributions import Attribution, attribute
 from tasks.core.behaviour import BehaviourParams
 from tasks.core.comparison import Bools
-from tasks.core.errors import ModelError
+from tasks.core.errors import ModelError, NightshiftError
 from tasks.core.gate import GateParams, Verdict
 from tasks.core.inspection import InspectionSummary
 from tasks.core.metrics import EvaluationParams
@@ -78,6 +78,7 @@ class Judged:
     gate: GateParams
     evaluation: EvaluationParams
     behaviour: BehaviourParams
+    checks: Checks
 
 
 @step
@@ -145,6 +146,8 @@ def report_version(
 ) -> str:
     """Write the page to MLflow beside the training, and link it from the run's page; returns where it is.
 
+    A page that cannot be written is a warning: what gate and people decide does not hang on it.
+
     Args:
         version: that it is about.
         judged: what it is made of.
@@ -153,6 +156,21 @@ def report_version(
         decision: of a person, once there is one.
         waits: for that person.
     """
+    try:
+        return _write_report(version, judged, errors, params, decision, waits)
+    except NightshiftError as error:
+        logger.warning("The report of %s could not be written: %s", version, error)
+        return "none was written; the log says why"
+
+
+def _write_report(
+    version: ModelVersion,
+    judged: Judged,
+    errors: Reference[ErrorsSummary],
+    params: ReportParams,
+    decision: Decision | None,
+    waits: bool,
+) -> str:
     report = dataclasses.replace(
         assemble(judged),
         version=version.version,
@@ -192,9 +210,9 @@ def assemble(judged: Judged) -> Report:
     other = _right(theirs) if theirs else None
     name = str(champion.version) if champion else ""
     rows = report_facts.slice_rows(
-        slices_of(split, judged.gate), right, other, judged.gate, judged.evaluation
+        slices_of(split, judged.gate)[0], right, other, judged.gate, judged.evaluation
     )
-    cases = cases_of(split, judged.behaviour)
+    cases = cases_of(split, judged.checks, judged.behaviour)
     behaviour = champion.behaviour.summary if champion and champion.behaviour else None
     measured = champion.evaluation.summary.metrics if champion and champion.evaluation else None
     return Report(
@@ -213,7 +231,7 @@ def assemble(judged: Judged) -> Report:
         champion=Scored(name, measured) if measured else None,
         comparison=None
         if other is None
-        else report_facts.comparison(name, right, other, judged.gate, judged.evaluation),
+        else report_facts.comparison(name, right, other, judged.verdict.summary, judged.evaluation),
         no_comparison=(champion.incomparable if champion else "") or "There is no champion yet.",
         classes=report_facts.class_rows(own.labels, summary.per_class),
         calibration=Calibration(summary.temperature, summary.uncalibrated, summary.metrics),

@@ -203,7 +203,10 @@ def _frame(classifier: Classifier) -> tuple[int, int]:
     plain: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
     framed = classifier.encoder.encode(["a"]).input_ids[0]
     extra = len(framed) - len(plain)
-    before = next(n for n in range(extra + 1) if framed[n : n + len(plain)] == plain)
+    places = [n for n in range(extra + 1) if framed[n : n + len(plain)] == plain]
+    if not places:
+        raise ModelError("Cannot tell which special tokens the tokenizer puts around a text")
+    before = places[0]
     return before, extra - before
 
 

@@ -118,7 +118,10 @@ class Cases:
 
     def examples(self, result: CheckResult, most: int = 5) -> list[tuple[str, str]]:
         """Texts before and after of the first failed cases of a check; for reports, never for logs."""
-        group = next(g for g in self.checks if g.check.name == result.name)
+        found = [g for g in self.checks if g.check.name == result.name]
+        if not found:
+            return []
+        group = found[0]
         return [
             (self.texts[group.before[case]], self.texts[group.after[case]])
             for case in result.failed_cases[:most]

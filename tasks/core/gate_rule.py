@@ -42,13 +42,13 @@ class ChampionParams(Form):
         default=0.01,
         ge=0.0005,
         le=0.2,
-        description="How much lower than the champion's the true accuracy may be.",
+        description="How much lower than the champion's the true accuracy may be, where the test set can tell.",
     )
     false_promotion_risk: float = Field(
         default=0.05,
         ge=0.001,
         le=0.4,
-        description="How often a model that is worse by the margin may be let through.",
+        description="How often a model that is worse by the margin applied may be let through.",
     )
     false_refusal_risk: float = Field(
         default=0.2,

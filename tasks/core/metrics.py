@@ -18,6 +18,16 @@ from scipy import stats
 from tasks.core.forms import Form
 from tasks.core.records import Interval
 
+METRIC_NAMES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+    "log_loss": "Log-loss (nats)",
+    "calibration_error": "Calibration error",
+}
+LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _CHUNK_CELLS = (

@@ -13,13 +13,14 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tasks.core.report_parts import METRIC_NAMES, Report
+from tasks.core.markdown import cell
+from tasks.core.metrics import METRIC_NAMES
+from tasks.core.report_parts import Report
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _METRIC_TYPES = {"macro_f1": "f1", "calibration_error": "expected_calibration_error"}
 _MOST_LABELS = 20
 _FAILS_OFTEN = 0.1  # share of failed cases from which a check is named as a limitation
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~$])")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def model_card(report: Report, details: CardDetails) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": _cell, "code": _code}
+    environment.filters |= {"cell": cell, "code": _code}
     models = [m for m in (report.candidate, report.champion, report.baseline) if m is not None]
     often = [c for c in report.checks if c.cases and c.failures / c.cases >= _FAILS_OFTEN]
     text = environment.get_template("model_card.md.j2").render(
@@ -111,14 +112,9 @@ def _metric_names(report: Report) -> list[tuple[str, str]]:
 
 
 def _labels(names: Sequence[str]) -> str:
-    shown = ", ".join(_cell(name) for name in names[:_MOST_LABELS])
+    shown = ", ".join(cell(name) for name in names[:_MOST_LABELS])
     more = len(names) - _MOST_LABELS
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _cell(value: object) -> str:
-    """Text on one line in which nothing is Markdown or HTML."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(str(value).split()))
 
 
 def _code(value: object) -> str:

@@ -9,7 +9,8 @@ from scipy import stats
 from tasks.core.behaviour import Cases
 from tasks.core.behaviour_results import BehaviourResult
 from tasks.core.comparison import Bools, Pair
-from tasks.core.gate import GateParams
+from tasks.core.gate import GateParams, Verdict
+from tasks.core.gate_champion import NOT_WORSE
 from tasks.core.metrics import EvaluationParams, Floats, Ints
 from tasks.core.plots import SliceRow
 from tasks.core.records import Interval, Metrics
@@ -71,9 +72,10 @@ def class_rows(labels: Ints, per_class: Mapping[str, Metrics]) -> list[ClassRow]
 
 
 def comparison(
-    name: str, candidate: Bools, champion: Bools, gate: GateParams, evaluation: EvaluationParams
+    name: str, candidate: Bools, champion: Bools, verdict: Verdict, evaluation: EvaluationParams
 ) -> Comparison:
-    """The paired difference in accuracy, and the margin that the gate applied."""
+    """The paired difference in accuracy, and the margin that the gate has applied."""
+    limits = [c.limit for c in verdict.clauses if c.name == NOT_WORSE and c.limit is not None]
     pair = Pair.of(candidate, champion)
     return Comparison(
         champion=name,
@@ -82,7 +84,7 @@ def comparison(
         worse=pair.worse,
         rows=pair.rows,
         p_value=pair.mcnemar(),
-        margin=float(gate.comparison.applied(pair.rows, pair.differing)),
+        margin=-limits[0] if limits else None,
     )
 
 

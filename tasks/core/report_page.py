@@ -15,8 +15,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tasks.core.attributions import GAP
+from tasks.core.metrics import LOWER_IS_BETTER, METRIC_NAMES
 from tasks.core.records import Interval
-from tasks.core.report_parts import LOWER_IS_BETTER, METRIC_NAMES, Comparison, Report, WorstError
+from tasks.core.report_parts import Comparison, Report, WorstError
 
 _MINUS = "\N{MINUS SIGN}"
 _LEVELS = 4  # strengths of tint

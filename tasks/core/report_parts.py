@@ -12,16 +12,6 @@ from tasks.core.gate_evidence import Verdict
 from tasks.core.plots import SliceRow
 from tasks.core.records import Interval, Metrics
 
-METRIC_NAMES = {
-    "accuracy": "Accuracy",
-    "macro_f1": "Macro-F1",
-    "roc_auc": "ROC-AUC",
-    "pr_auc": "PR-AUC",
-    "log_loss": "Log-loss (nats)",
-    "calibration_error": "Calibration error",
-}
-LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
-
 
 @dataclass(frozen=True)
 class Decision:
@@ -167,8 +157,8 @@ class Report:
 
     @property
     def title(self) -> str:
-        """Such as: reviews version 7."""
-        return f"{self.model_name} version {self.version}"
+        """Such as: reviews version 7; the name alone before it has a number."""
+        return f"{self.model_name} version {self.version}" if self.version else self.model_name
 
     @property
     def becomes_champion(self) -> bool:

@@ -93,5 +93,11 @@ def _candidates(
             raise ValueError(f"column {column} has {len(values)} rows, and there are {len(labels)}")
         frequent = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
         held = np.array(values, dtype=object)
-        for value, _ in frequent[:max_values]:
-            yield Slice(column, value[:_LONGEST_NAME] or "(empty)", held == value)
+        named: set[str] = set()
+        for number, (value, _) in enumerate(frequent[:max_values], 1):
+            name = value[:_LONGEST_NAME] or "(empty)"
+            name = f"{name} ({number})" if name in named else name  # cut, two may be the same
+            named.add(name)
+            yield Slice(
+                f"column {column}" if column in (LENGTH, LABEL) else column, name, held == value
+            )

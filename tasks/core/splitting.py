@@ -44,8 +44,8 @@ class SplitParams(Form):
     )
     new_test_set: bool = Field(
         default=False,
-        description="Draw the test set anew, where the source has none of its own; champion and new model are then "
-        "both judged on it. Off: the one that was drawn first stays.",
+        description="Draw the test set anew, where the source has none of its own, by `seed` and the data there is "
+        "now. A champion that was trained on more than a few of its reviews cannot be compared on it.",
     )
     seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Of the shuffle.")
 
@@ -70,7 +70,8 @@ def split(
     pool = [row for row in splits["train"] if matching_form(row.text) not in tested]
     proportions = {name: np.array(rows, dtype=np.int64) for name, rows in source_rows.items()}
     if params.limit_test_rows and params.limit_test_rows < len(test):
-        of_test = proportions.get("test", proportions["train"])
+        drawn = np.bincount([r.label for r in test], minlength=len(proportions["train"]))
+        of_test = proportions.get("test", drawn)  # drawn ones stay as they are while data grows
         (test,) = _sampled(test, [params.limit_test_rows], params.seed, of_test)
     fraction = params.validation_fraction
     wanted = min(params.limit_train_rows or len(pool), len(pool))

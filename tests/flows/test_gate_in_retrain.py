@@ -1,6 +1,7 @@
 """The gate within the flow, on real servers: one frozen test set, slices, people, and others who promote meanwhile."""
 
 import itertools
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from prefect import flow
 
 from flows import concluding
 from flows.fine_tune import train
-from flows.parameters import RetrainParams
+from flows.parameters import PromoteParams, RetrainParams, RollbackParams
+from flows.promote import promote
 from flows.retrain import prepare, retrain
+from flows.rollback import rollback
 from tasks.connect import model_registry
 from tasks.connectors.model_registry import ModelRegistry
 from tasks.connectors.object_store import ObjectStore
-from tasks.core.errors import RegistryAwayError, SettingsError
+from tasks.core.errors import ModelError, RegistryAwayError, SettingsError
 from tasks.promotion import champions, find_champion, move_champion, move_log
+from tasks.steps import fetched
 from tests.flows.test_approval import answer
 from tests.flows.test_retrain_and_score import deliver, params
 from tests.reviews import jsonl, reviews
@@ -91,8 +95,6 @@ def test_a_champion_is_scored_once_for_each_test_set(
 def test_a_user_s_column_finds_what_the_average_hides(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:
-    import json
-
     def rows(count: int, seed: int, spoilt: bool) -> bytes:
         lines: list[str] = []
         for index, (text, label) in enumerate(reviews(count, seed)):
@@ -252,3 +254,98 @@ def test_a_wrong_file_of_checks_is_found_before_anything_is_spent(
     (tmp_path / "bad.yaml").write_text("checks: [{name: a, kind: unheard}]")
     with pytest.raises(SettingsError, match=r"bad.yaml"):
         retrain(params(bert, "nowhere", "checks", behaviour__checks=str(tmp_path / "bad.yaml")))
+
+
+def test_what_people_took_back_does_not_come_back_by_itself(
+    services: ObjectStore, prefix: str, bert: Path
+) -> None:
+    location = deliver(services, prefix, seed=31)
+    first = retrain(params(bert, location, "back", **LENIENT))
+    given = params(bert, location, "back", **LENIENT, training__seed=3)
+    second = retrain(given)
+    assert first.promoted and second.promoted
+    rollback(RollbackParams(model_name="back", who="Ann", reason="complaints"))
+    again = retrain(given)  # as the schedule does, with nothing new
+    assert again.version.version == second.version.version and not again.promoted
+    kept = tags("back", second.version.version)["nightshift.decision"]
+    assert kept == "stays challenger: move 3 (rollback by Ann) took it back: complaints"
+    with pytest.raises(ModelError, match=r"People have decided against back version 2.*overrule"):
+        promote(PromoteParams(model_name="back", version="2", who="Bob", reason="I want it"))
+    moved = promote(
+        PromoteParams(model_name="back", version="2", who="Bob", reason="mended", overrule=True)
+    )
+    assert moved.kind == "overrule"
+    assert tags("back", "2")["nightshift.decision"] == "champion, overrule by Bob: mended"
+    assert retrain(given).promoted  # it is the champion
+
+
+def test_one_rolls_back_to_what_was_champion_and_only_once(
+    services: ObjectStore, prefix: str, bert: Path
+) -> None:
+    location = deliver(services, prefix, seed=32)
+    retrain(params(bert, location, "once-back", **LENIENT))
+    retrain(params(bert, location, "once-back", **LENIENT, training__seed=3))
+    never = params(bert, location, "once-back", **LENIENT, training__seed=4, gate__promote=False)
+    assert not retrain(never).promoted
+    with pytest.raises(ModelError, match=r"version 3 has never been champion.*use promote"):
+        rollback(RollbackParams(model_name="once-back", who="Ann", reason="to try", to_version="3"))
+    rollback(RollbackParams(model_name="once-back", who="Ann", reason="complaints"))
+    with pytest.raises(ModelError, match=r"Ann has rolled back from version 2 to 1.*name the ver"):
+        rollback(RollbackParams(model_name="once-back", who="Bob", reason="complaints too"))
+    back = rollback(
+        RollbackParams(model_name="once-back", who="Bob", reason="no, it is", to_version="2")
+    )
+    assert (back.from_version, back.to_version) == ("1", "2")
+
+
+def test_a_champion_that_knows_the_test_set_is_not_compared_on_it(
+    services: ObjectStore, prefix: str, bert: Path
+) -> None:
+    services.write_bytes(jsonl(reviews(400, 33)), f"{prefix}/labelled/one.jsonl")
+    place = f"{prefix}/labelled"
+    assert retrain(params(bert, place, "knows", **LENIENT)).promoted
+    lenient = LENIENT | {"gate__plausibility": {"max_overlap_share": 0.05}}
+    again = params(
+        bert, place, "knows", **lenient, data__split__new_test_set=True, data__split__seed=7
+    )
+    second = retrain(again)
+    (clause,) = [c for c in second.verdict.failed if c.name == "comparable with the champion"]
+    assert "are among those that it was trained on" in clause.text and not second.promoted
+
+
+def test_after_the_champion_is_deleted_the_one_before_it_is_to_be_beaten(
+    services: ObjectStore, prefix: str, bert: Path
+) -> None:
+    location = deliver(services, prefix, seed=34)
+    retrain(params(bert, location, "lost", **LENIENT))
+    second = retrain(params(bert, location, "lost", **LENIENT, training__seed=3))
+    assert second.promoted
+    model_registry()._client.delete_model_version("lost", "2")
+    third = retrain(params(bert, location, "lost", **LENIENT, training__seed=4))
+    (clause,) = [c for c in third.verdict.clauses if c.name == "not worse than the champion"]
+    assert "lost version 1" in clause.text and third.promoted
+
+
+def test_checks_are_those_of_the_beginning_of_the_run(
+    services: ObjectStore, prefix: str, bert: Path
+) -> None:
+    own = """
+checks:
+  - name: own sentence
+    kind: MFT
+    description: One sentence.
+    templates: ["The plot was superb."]
+    label: positive
+"""
+    place = f"{prefix}/checks.yaml"
+    services.write_bytes(own.encode(), place)
+    given = params(
+        bert, deliver(services, prefix), "own-checks", behaviour__checks=place, **LENIENT
+    )
+    done = retrain(given)
+    services.delete(place)  # while a person thinks it over, say
+    lineage = json.loads(tags("own-checks", done.version.version)["nightshift.lineage"])
+    with fetched(lineage["checks"], "checks.yaml") as folder:
+        assert (folder / "checks.yaml").read_text() == own
+    with fetched(lineage["behaviour"], "behaviour.json") as folder:
+        assert "own sentence" in (folder / "behaviour.json").read_text()
