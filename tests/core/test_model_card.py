@@ -108,7 +108,7 @@ def test_a_failed_clause_is_a_limitation() -> None:
     clause = Clause(name="no slice worse", passed=False, text="long reviews -0.0800")
     content = model_card(whole(verdict=Verdict(promote=False, clauses=[clause])), DETAILS)
     assert "- Not met: no slice worse (long reviews -0.0800)." in content
-    assert "stays challenger" in content
+    assert "it did not meet 1 of" in content
 
 
 def test_no_review_text_and_no_markup_get_in() -> None:
