@@ -125,9 +125,15 @@ class ModelRegistry(TrackedRuns):
         return dict(found.tags or {})
 
     def set_alias(self, version: ModelVersion, alias: str) -> None:
-        """Point an alias to a version."""
+        """Point an alias to a version. Where two set a new alias at once, MLflow's database refuses one: tried again."""
         with self._saying(f"setting {alias!r}"):
-            self._client.set_registered_model_alias(version.name, alias, version.version)
+            for left in reversed(range(_ALIAS_TRIES)):
+                try:
+                    self._client.set_registered_model_alias(version.name, alias, version.version)
+                    return
+                except MlflowException as error:
+                    if not left or not any(words in str(error) for words in _SET_AT_ONCE):
+                        raise
 
     def remove_alias(self, name: str, alias: str) -> None:
         """Take an alias away; nothing happens where it is not there."""
