@@ -18,6 +18,8 @@ from tasks.connectors.tracked_runs import TrackedRuns, cut
 from tasks.core.errors import RegistryError
 from tasks.core.records import ModelVersion
 
+_ALIAS_TRIES = 4
+_SET_AT_ONCE = ("UNIQUE constraint failed", "duplicate key value")  # SQLite, PostgreSQL
 DIGEST_TAG = "nightshift.model_digest"
 DELETING_TAG = "nightshift.deleting"  # of a version that retention has begun to delete
 _LOGGED_MODEL = re.compile(r"/(m-[0-9a-f]+)/artifacts/?$")  # where MLflow puts a logged model
@@ -125,7 +127,7 @@ class ModelRegistry(TrackedRuns):
         return dict(found.tags or {})
 
     def set_alias(self, version: ModelVersion, alias: str) -> None:
-        """Point an alias to a version. Where two set a new alias at once, MLflow's database refuses one: tried again."""
+        """Point an alias to a version. Where two set a new one at once, MLflow's database refuses one: tried again."""
         with self._saying(f"setting {alias!r}"):
             for left in reversed(range(_ALIAS_TRIES)):
                 try:
