@@ -99,8 +99,12 @@ class Champions:
             if not self._log.append(move) or self._log.read(to.name, move.number) != move:
                 continue  # somebody else has this number: look again
             self._finish(move, move.from_version)
-            self.settle(to.name)
+            last = self.settle(to.name).last
             self._require_usable(to)
+            if last and last.kind == BY_HAND and last.number == move.number + 1:
+                raise ConflictError(
+                    f"The move to {to} did not hold: {last.why}", to.name, "look at `history`"
+                )
             return move
         raise ConflictError(
             "The champion is moved by others again and again", to.name, "try again in a minute"
