@@ -30,7 +30,7 @@ from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-VERDICT_VERSION = 1
+VERDICT_VERSION = 2
 _SPEED_REVIEWS = 64
 _SPEED_ROUNDS = 5
 

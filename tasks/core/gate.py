@@ -33,7 +33,7 @@ def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams)
         _baseline(evidence, params, evaluation),
         against_champion(evidence, params, evaluation, warnings),
         slices(evidence, params),
-        behaviour(evidence, params),
+        behaviour(evidence, params, warnings),
         _failing_checks(evidence, params),
         _calibration(evidence, params, evaluation),
         _size(evidence, params),

@@ -1,19 +1,22 @@
-"""The clauses that compare with the champion: over all test reviews, on each slice, and on each behavioural check.
+"""The clauses that compare with the champion: over all test reviews, on each slice, and on behavioural checks.
 
 The first passes only where harm of more than a margin is excluded. The other two look in many places, so they fail only
-where harm is shown: bounds hold for all places at once, so that chance refuses no equal.
+where harm is shown: on a slice by bounds that hold for all slices at once, in checks on average.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from tasks.core.comparison import Pair, lower_bound, rows_needed
 from tasks.core.gate_evidence import Clause, Evidence
 from tasks.core.gate_rule import GateParams
 from tasks.core.metrics import EvaluationParams
 
+NO_CHECK_WORSE = "behavioural checks not worse than the champion's"
+_FEW_CHECKS = 5  # with fewer, cases are what there is to count
 NOT_WORSE = "not worse than the champion"
 NONE_YET = "there is none yet"
 
@@ -132,10 +135,15 @@ def slices(evidence: Evidence, params: GateParams) -> Clause | None:
     return _Harm.among(pairs, params.slices.margin, params.clause_risk).clause(name, "slices")
 
 
-def behaviour(evidence: Evidence, params: GateParams) -> Clause | None:
-    name = "no behavioural check worse than the champion's"
+def behaviour(evidence: Evidence, params: GateParams, warnings: list[str]) -> Clause | None:
+    """All checks together; a single one that got worse is told of in `warnings`.
+
+    The cases of a check are made of a few templates and share one phenomenon, so that they fail together: two good
+    models of IMDb differed by 36 of 100 cases of one check. So the check, not the case, is what is counted: the mean
+    rise of the failure shares, and a one-sided t bound over checks.
+    """
     if evidence.first and evidence.behaviour:
-        return Clause(name=name, passed=True, text=NONE_YET)
+        return Clause(name=NO_CHECK_WORSE, passed=True, text=NONE_YET)
     pairs = {
         check: Pair.of(~failed, ~champion_failed)
         for check, (failed, champion_failed) in evidence.behaviour.items()
@@ -143,4 +151,25 @@ def behaviour(evidence: Evidence, params: GateParams) -> Clause | None:
     }
     if not pairs:
         return None
-    return _Harm.among(pairs, params.behaviour.margin, params.clause_risk).clause(name, "checks")
+    harm = _Harm.among(pairs, params.behaviour.margin, params.clause_risk)
+    if len(pairs) < _FEW_CHECKS:
+        return harm.clause(NO_CHECK_WORSE, "checks")
+    single = harm.clause(NO_CHECK_WORSE, "checks")
+    if not single.passed:
+        warnings.append(f"Behaviour: {single.text}")
+    return _behaviour_in_all(pairs, params)
+
+
+def _behaviour_in_all(pairs: dict[str, Pair], params: GateParams) -> Clause:
+    rises = np.array([-pair.difference for pair in pairs.values()])
+    mean, error = float(rises.mean()), float(rises.std(ddof=1) / np.sqrt(len(rises)))
+    least = mean - error * float(stats.t.isf(params.clause_risk, len(rises) - 1))
+    worst = list(pairs)[int(rises.argmax())]
+    limit, most = params.behaviour.margin, params.behaviour.max_single_rise
+    broken = most < 1 and float(rises.max()) > most
+    text = (
+        f"failure shares of {len(pairs)} checks rise by {mean:+.4f} on average, at least {least:+.4f} but for chance, "
+        f"limit {limit:+.4f}; most in {worst}: {rises.max():+.4f}, limit {most:+.4f}"
+    )
+    passed = least <= limit and not broken
+    return Clause(name=NO_CHECK_WORSE, passed=passed, text=text, value=least, limit=limit)

@@ -4,7 +4,7 @@ Two risks are stated, and kept by all clauses together. `false_promotion_risk`: 
 by the margin applied is let through at most so often. `false_refusal_risk`: a model as good as the champion is refused
 by chance at most so often, where the test set is large enough. Three quarters of the latter go to the comparison with
 the champion; the last quarter is shared by the four clauses that could refuse an equal by chance (slices, behaviour,
-calibration, plausibility), and within slices and checks again by their number (Bonferroni).
+calibration, plausibility), and within slices again by their number (Bonferroni).
 """
 
 from typing import Literal
@@ -90,7 +90,15 @@ class ChecksParams(Form):
         default=0.02,
         ge=0.0,
         le=1.0,
-        description="A check shown to fail more often than the champion's by more than this refuses the model. 1: off.",
+        description="Checks shown to fail more often than the champion's by more than this, on average, refuse the "
+        "model. 1: off.",
+    )
+    max_single_rise: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="How much the failure share of a single check may rise, so that nothing the champion can do is "
+        "lost. Two good models may well differ by 0.3. 1: no limit.",
     )
     max_failure_share: float = Field(
         default=1.0,

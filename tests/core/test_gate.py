@@ -16,7 +16,7 @@ from tests import gate_simulation
 EVALUATION = EvaluationParams(resamples=200)
 NOT_WORSE = "not worse than the champion"
 SLICES = "no slice worse than the champion's"
-CHECKS = "no behavioural check worse than the champion's"
+CHECKS = "behavioural checks not worse than the champion's"
 
 
 def said(labels: np.ndarray, right: np.ndarray, confidence: float = 0.9) -> np.ndarray:
@@ -240,6 +240,37 @@ def test_behaviour_may_not_get_worse() -> None:
     assert "worst: negation (60) -0.4500" in clause(verdict, CHECKS).text
     assert judged(evidence(behaviour={"negation": (fine, fails)})).promote
     assert judged(evidence(behaviour={"negation": (fails, fails)})).promote
+
+
+def checks(rises: list[float], cases: int = 100) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Checks in which the candidate fails so much more than a champion that fails half of the cases."""
+    made: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for number, rise in enumerate(rises):
+        failing_cases = np.arange(cases) < round((0.5 + rise) * cases)
+        made[f"check {number}"] = (failing_cases, np.arange(cases) < cases // 2)
+    return made
+
+
+def test_one_check_that_swings_is_told_and_refuses_nothing() -> None:
+    rises = [0.36, -0.2, 0.05, -0.1, 0.0, 0.1, -0.05, 0.0, -0.12, 0.03]
+    verdict = judged(evidence(behaviour=checks(rises)))
+    assert verdict.promote
+    assert any("check 0 (100)" in warning for warning in verdict.warnings)
+
+
+def test_checks_that_get_worse_on_average_refuse() -> None:
+    verdict = judged(evidence(behaviour=checks([0.1 + 0.01 * (n % 3) for n in range(12)])))
+    assert failing(verdict) == [CHECKS]
+    clause = next(c for c in verdict.clauses if c.name == CHECKS)
+    assert clause.value is not None and 0.08 < clause.value < 0.11
+    assert judged(evidence(behaviour=checks([0.1] * 12)), behaviour={"margin": 0.2}).promote
+
+
+def test_what_the_champion_could_do_must_not_be_lost() -> None:
+    rises = [0.5, *[-0.05] * 11]
+    assert judged(evidence(behaviour=checks(rises))).promote
+    found = evidence(behaviour=checks(rises))
+    assert failing(judged(found, behaviour={"max_single_rise": 0.4})) == [CHECKS]
 
 
 def test_behaviour_may_have_a_limit_of_its_own() -> None:
