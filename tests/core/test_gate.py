@@ -359,4 +359,4 @@ def test_the_promises_hold_in_a_small_simulation() -> None:
     assert all(cell.kept for cell in found)
     equals = [c for c in found if c.truth == "equal" and c.small_test_set == "widen"]
     assert all(c.through > 0.6 for c in equals)
-    assert all(c.through < 0.05 for c in found if c.truth == "worse by twice the margin")
+    assert all(c.through < 0.12 for c in found if c.truth == "worse by twice the margin")
