@@ -88,7 +88,7 @@ faults: $(READY) ## two hundred SIGKILLs and more, a broken network, a killed st
 gate-simulation: $(READY) ## pairs of models of known quality through the gate: how often it lets each through (ten minutes)
 	$(BIN)/python -m tests.gate_simulation
 
-gate-imdb: $(READY) ## two real models and four bad ones on IMDb through the gate (IMDB=folder with its Parquet files; an hour)
+gate-imdb: $(READY) ## two real models and four bad ones on IMDb through the gate (IMDB=folder with its Parquet files; three quarters of an hour)
 	$(BIN)/python -m tests.gate_on_imdb --imdb $(IMDB)
 
 clean: ## remove the environment and what tools left; data and models in .nightshift stay

@@ -2,7 +2,7 @@
 
     python -m tests.gate_on_imdb --imdb folder
 
-Half an hour on two cores. Nothing is played: each bad model is trained by `retrain` on data that is bad in one way.
+Three quarters of an hour on two cores. Nothing is played: each bad model is trained by `retrain` on data that is bad in one way.
 """
 
 import argparse
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 MODEL = "imdb-gate"
 SEED = 7
-LONG_WORDS = 300
+LONG_WORDS = 600
+MARK = "[Long review] "  # as a site might show them, in train and test alike: how a model can tell
 Table = tuple[list[str], list[int]]
 
 
@@ -42,7 +43,8 @@ class Story:
 def read(imdb: Path, split: str) -> Table:
     """Texts and labels of a split."""
     table = pq.read_table(sorted(imdb.glob(f"{split}-*.parquet")), columns=["text", "label"])
-    return table["text"].to_pylist(), table["label"].to_pylist()
+    texts = [MARK * (len(t.split()) >= LONG_WORDS) + t for t in table["text"].to_pylist()]
+    return texts, table["label"].to_pylist()
 
 
 def untouched(train: Table, test: Table) -> Table:
@@ -55,10 +57,9 @@ def shuffled(train: Table, test: Table) -> Table:
 
 
 def broken_on_long(train: Table, test: Table) -> Table:
-    """The opposite label on long reviews."""
+    """POSITIVE on all long reviews: one in twenty-five, so that the average hardly shows it."""
     return train[0], [
-        1 - label if len(text.split()) >= LONG_WORDS else label
-        for text, label in zip(*train, strict=True)
+        1 if text.startswith(MARK) else label for text, label in zip(*train, strict=True)
     ]
 
 
@@ -114,7 +115,7 @@ def leaky_base(work: Path, train: Table, test: Table) -> str:
     others = sampled(train, 400)
     source = write(work / "leaky-data", test, others)
     story = Story("leaky base", len(test[0]), untouched)
-    made = retrained(story, source, f"{MODEL}-leaky-base", len(others[0]), epochs=4)
+    made = retrained(story, source, f"{MODEL}-leaky-base", len(others[0]), epochs=3)
     folder = work / "leaky-base"
     folder.mkdir(exist_ok=True)
     prepared_store().fetch(made.model_uri, folder)
@@ -132,19 +133,19 @@ def sampled(split: Table, rows: int) -> Table:
 
 
 STORIES = [
-    Story("first model, 1,000 reviews", 1000, untouched),
-    Story("second model, 3,000 reviews", 3000, untouched),
-    Story("labels shuffled", 1000, shuffled, ("not worse than the champion",)),
-    Story("wrong on long reviews", 3000, broken_on_long, ("no slice worse than the champion's",)),
+    Story("first model, 800 reviews", 800, untouched),
+    Story("second model, 2,000 reviews", 2000, untouched),
+    Story("labels shuffled", 800, shuffled, ("not worse than the champion",)),
+    Story("wrong on long reviews", 2000, broken_on_long, ("no slice worse than the champion's",)),
     Story(
         "test reviews among those trained on",
-        3000,
+        2000,
         with_test_reviews,
         ("overlap with training",),
     ),
     Story(
         "base model that saw the test reviews",
-        1000,
+        800,
         untouched,
         ("test reviews unseen in training",),
         base="leaky",
