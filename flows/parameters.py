@@ -137,7 +137,7 @@ class PromoteParams(Form):
 
 
 class RollbackParams(Form):
-    """Make the champion before the present one champion again. Done a second time, it takes itself back."""
+    """Make the champion before the present one champion again; to undo that soon after, name the version."""
 
     model_name: str = Field(
         default="reviews", min_length=1, description="Name in the MLflow model registry."

@@ -61,7 +61,7 @@ def test_what_has_not_changed_is_reused(
     caplog.set_level(logging.INFO, logger="tasks")
     given = params(bert, deliver(services, prefix, seed=9), "whole")
     first = retrain(given)
-    assert (first.promoted and first.steps_reused == []) or first.steps_reused == ["base-model"]
+    assert first.promoted and set(first.steps_reused) <= {"checks", "base-model"}  # of other tests
     assert first.evaluation.metrics["accuracy"].value > 0.8
     assert set(first.evaluation.metrics) == {
         "accuracy",
@@ -75,6 +75,7 @@ def test_what_has_not_changed_is_reused(
 
     second = retrain(given)
     everything = [
+        "checks",
         "base-model",
         "loaded",
         "validated",
@@ -92,7 +93,7 @@ def test_what_has_not_changed_is_reused(
     assert "model: reused, nothing it depends on has changed" in caplog.text
 
     third = retrain(params(bert, f"{prefix}/labelled", "whole", training__seed=7))
-    assert third.steps_reused == [*everything[:7], "evaluation"]  # the baseline's
+    assert third.steps_reused == [*everything[:8], "evaluation"]  # the baseline's
     assert third.version.version == "2"
 
 
