@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running
 
@@ -61,17 +62,27 @@ class Worker:
     def _work(self) -> None:
         with get_client(sync_client=True) as client:
             deployment = client.read_deployment_by_name("elsewhere/far")
-            chosen = FlowRunFilterDeploymentId(any_=[deployment.id])
-            done = {r.id for r in client.read_flow_runs(flow_run_filter=FlowRunFilter())}
+            chosen = FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id])
+            )  # without it, and the newest first, a page of the server would not hold all of earlier tests
+            newest = FlowRunSort.EXPECTED_START_TIME_DESC
+            done = {r.id for r in client.read_flow_runs(flow_run_filter=chosen, sort=newest)}
             while not self._over.is_set():
-                found = client.read_flow_runs(flow_run_filter=FlowRunFilter(deployment_id=chosen))
-                for run in found:
+                found = client.read_flow_runs(flow_run_filter=chosen, sort=newest)
+                for run in reversed(found):
                     if run.id not in done:
                         done.add(run.id)
                         self.runs.append(run.id)
-                        number = len(self.runs) - 1
-                        self._plays[min(number, len(self._plays) - 1)](client, run.id, number)
+                        self._play(client, run.id, len(self.runs) - 1)
                 time.sleep(0.1)
+
+    def _play(self, client: SyncPrefectClient, run: UUID, number: int) -> None:
+        try:
+            self._plays[min(number, len(self._plays) - 1)](client, run, number)
+        except Exception as error:  # or whoever waits for the run would wait for ever
+            client.set_flow_run_state(
+                run, Failed(message=f"the test's worker: {error!r}"), force=True
+            )
 
 
 def completes(client: SyncPrefectClient, run: UUID, number: int) -> None:
