@@ -13,7 +13,8 @@ from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.exact_reads import Head
 from tasks.core import formats, modeling, scoring
 from tasks.core.digests import canonical_json
-from tasks.core.engine import Engine, TorchEngine
+from tasks.core.engine import Engine
+from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import DataError
 from tasks.core.overlap import in_order
 from tasks.core.records import ModelVersion, Record

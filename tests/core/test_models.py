@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from tasks.core import baseline, modeling, plots
-from tasks.core.engine import TorchEngine, softmax
+from tasks.core.engine import softmax
+from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, NightshiftError, SettingsError
 from tasks.core.formats import Row
 from tasks.core.scoring import Prediction, Review, score, to_review
