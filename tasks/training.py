@@ -31,7 +31,7 @@ from tasks.tidying import FLOW_RUN_TAG
 
 logger = logging.getLogger(__name__)
 
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 # On disk: the base model's copy and the result; and three checkpoints (the best, the last, and the one being written
 # before another is deleted), each of weights and AdamW's two moments.
 _BYTES_A_PARAMETER = 8

@@ -15,29 +15,26 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset
-from pydantic import Field
 from transformers import (
     DataCollatorWithPadding,
     PrinterCallback,
     ProgressCallback,
     Trainer,
     TrainerCallback,
-    TrainingArguments,
 )
 
 from tasks.core import modeling
 from tasks.core.calibration import fit_temperature
 from tasks.core.errors import NightshiftError, SettingsError
-from tasks.core.forms import Form
-from tasks.core.modeling import Classifier, Device, Precision
+from tasks.core.modeling import Classifier
 from tasks.core.tokenization import TokenizationParams
+from tasks.core.trainer import ClassifierTrainer, arguments_of
+from tasks.core.training_batches import PAD_TO, TrainingBatches
 from tasks.core.training_hooks import (
-    BestBy,
     Checkpointing,
     CheckpointKeeper,
     EarlyStopping,
     EpochJudge,
-    EpochSampler,
     Merit,
     NoCheckpoints,
     Pruning,
@@ -47,84 +44,9 @@ from tasks.core.training_hooks import (
     adopt,
     evaluated_epochs,
 )
+from tasks.core.training_params import TrainingParams
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingParams(Form):
-    """What is fine-tuned, and how."""
-
-    base_model: str = Field(
-        default="minilm",
-        min_length=1,
-        description="What to start from: 'minilm' (the pretrained BERT that comes with Nightshift), a hub id such as "
-        "google-bert/bert-base-uncased or openai-community/gpt2, or a local folder.",
-    )
-    base_model_revision: str | None = Field(
-        default=None,
-        description="Branch, tag or commit of a hub model. Empty takes the newest and records which it was.",
-    )
-    epochs: int = Field(
-        default=3, ge=1, le=50, description="Passes over the training reviews at most."
-    )
-    batch_size: int = Field(default=16, ge=1, le=1024, description="Reviews a step and device.")
-    gradient_accumulation_steps: int = Field(
-        default=1,
-        ge=1,
-        le=256,
-        description="Batches summed up before a step, where memory is short.",
-    )
-    learning_rate: float = Field(
-        default=1e-4,
-        gt=0,
-        le=1e-2,
-        description="Peak; it warms up and falls linearly. 2e-5 to 5e-5 suits larger models.",
-    )
-    warmup_share: float = Field(
-        default=0.1, ge=0, le=0.5, description="Share of the steps in which the rate rises."
-    )
-    weight_decay: float = Field(
-        default=0.01, ge=0, le=1, description="AdamW's decoupled weight decay."
-    )
-    attention_dropout: float = Field(
-        default=0.0,
-        ge=0,
-        le=0.5,
-        description="Above 0 attention leaves its fused kernel and training is far slower.",
-    )
-    frozen_layers: int = Field(
-        default=0,
-        ge=0,
-        le=200,
-        description="Lowest layers that are not trained, the embeddings with them. Half of the layers frozen saves a "
-        "third of the time.",
-    )
-    early_stopping_patience: int = Field(
-        default=2,
-        ge=0,
-        le=50,
-        description="Epochs in which neither validation accuracy nor validation loss became better, before training "
-        "stops; 0 never stops.",
-    )
-    best_epoch_by: BestBy = Field(
-        default="accuracy",
-        description="Which epoch's weights are kept. accuracy: the latest that is at most one standard error less "
-        "accurate on the validation reviews than the best; loss: that of the lowest validation loss; last: the last, "
-        "and training stops at no other, which is wiser where validation reviews number less than a hundred.",
-    )
-    device: Device = Field(
-        default="auto", description="Where to train; auto takes a GPU where there is one."
-    )
-    precision: Precision = Field(
-        default="auto",
-        description="auto uses bf16 where the processor or GPU multiplies in it, else fp32.",
-    )
-    seed: int = Field(
-        default=42,
-        ge=0,
-        le=2**31 - 1,
-        description="Of the new head's weights and the order of batches.",
-    )
 
 
 class Trained:
@@ -179,11 +101,16 @@ def fine_tune(
     precision = modeling.resolve_precision(params.precision, device)
     transformers.set_seed(params.seed)
     classifier = modeling.load_for_training(
-        base_folder, label_names, tokenization, params.attention_dropout
+        base_folder, label_names, tokenization, params.attention_dropout, params.hidden_dropout
     )
     modeling.freeze(classifier.model, params.frozen_layers)
-    arguments = _arguments(
-        params, len(train), str(work_folder), device.type == "cpu", precision == "bf16"
+    batches = TrainingBatches(train["length"], params)
+    arguments = arguments_of(
+        params,
+        str(work_folder),
+        device.type == "cpu",
+        precision == "bf16",
+        batches.steps_an_epoch,
     )
     keeper = keeper or NoCheckpoints()
     clock = TrainingClock()
@@ -198,15 +125,18 @@ def fine_tune(
         callbacks.append(EarlyStopping(params.early_stopping_patience))
     if judge:
         callbacks.append(Pruning(judge))
-    trainer = _Trainer(
-        lengths=list(train["length"]),
+    trainer = ClassifierTrainer(
+        batches,
+        params.layer_decay,
         model=classifier.model,
         args=arguments,
         train_dataset=train,
         # by length, so that little is padded; the metrics do not depend on the order
         eval_dataset=validation.select(np.argsort(validation["length"])[::-1]),
         processing_class=classifier.encoder.tokenizer,
-        data_collator=DataCollatorWithPadding(classifier.encoder.tokenizer, pad_to_multiple_of=8),
+        data_collator=DataCollatorWithPadding(
+            classifier.encoder.tokenizer, pad_to_multiple_of=PAD_TO
+        ),
         compute_metrics=Merit(params.best_epoch_by, earlier, len(validation)),
         callbacks=callbacks,
     )
@@ -229,48 +159,6 @@ def fine_tune(
             "lower training.learning_rate",
         )
     return _trained(classifier, trainer, output.training_loss, clock.seconds, len(train), precision)
-
-
-class _Trainer(Trainer):
-    """Trainer whose order of batches can be taken up in the middle of an epoch."""
-
-    def __init__(self, lengths: list[int], **given: Any) -> None:
-        super().__init__(**given)
-        self._lengths = lengths
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
-        together = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return EpochSampler(together, self._lengths, self.args.seed)
-
-
-def _arguments(
-    params: TrainingParams, rows: int, folder: str, use_cpu: bool, bf16: bool
-) -> TrainingArguments:
-    steps_an_epoch = math.ceil(rows / (params.batch_size * params.gradient_accumulation_steps))
-    return TrainingArguments(
-        output_dir=folder,
-        num_train_epochs=params.epochs,
-        per_device_train_batch_size=params.batch_size,
-        per_device_eval_batch_size=64,
-        gradient_accumulation_steps=params.gradient_accumulation_steps,
-        learning_rate=params.learning_rate,
-        warmup_steps=round(params.warmup_share * steps_an_epoch * params.epochs),
-        weight_decay=params.weight_decay,
-        optim="adamw_torch_fused",
-        bf16=bf16,
-        use_cpu=use_cpu,
-        dataloader_pin_memory=not use_cpu,
-        eval_strategy="epoch",
-        save_strategy="no" if params.best_epoch_by == "last" else "epoch",
-        save_total_limit=1,
-        load_best_model_at_end=params.best_epoch_by != "last",
-        metric_for_best_model="eval_merit",
-        greater_is_better=True,
-        logging_steps=10,
-        logging_nan_inf_filter=False,  # or a loss that is no number would look like one
-        seed=params.seed,
-        report_to="none",  # Hugging Face's MLflow callback opens runs of its own and leaves them RUNNING
-    )
 
 
 def _trained(

@@ -7,9 +7,9 @@ that was never interrupted.
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -20,9 +20,9 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
-BestBy: TypeAlias = Literal["accuracy", "loss", "last"]
+from tasks.core.training_params import BestBy
+
 _STATE = "trainer_state.json"
 
 
@@ -102,27 +102,6 @@ class NoCheckpoints:
         return False
 
     def keep(self, checkpoint: Path, best: Path | None) -> None: ...
-
-
-class EpochSampler(LengthGroupedSampler):
-    """Batches of similar length, in an order that the seed and the number of the epoch decide.
-
-    transformers' own draws from the global generator, whose state in the middle of an epoch is not that of its
-    beginning: a training that goes on there would see some reviews twice and others never.
-    """
-
-    def __init__(self, reviews_a_step: int, lengths: list[int], seed: int) -> None:
-        super().__init__(reviews_a_step, lengths=lengths)
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Trainer when an epoch begins."""
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        self.generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        return super().__iter__()
 
 
 class Merit:

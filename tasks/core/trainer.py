@@ -1,0 +1,112 @@
+"""transformers' `Trainer`, with batches, a loss and rates of our own; and what it is told."""
+
+from typing import Any
+
+import torch
+from accelerate.data_loader import prepare_data_loader
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+
+from tasks.core.optimizers import parameter_groups
+from tasks.core.training_batches import TrainingBatches
+from tasks.core.training_params import TrainingParams
+
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+class ClassifierTrainer(Trainer):
+    """Trainer that goes on in the middle of an epoch with the batches that are left, and to which each review counts.
+
+    Args:
+        batches: what this process trains on.
+        layer_decay: see `parameter_groups`.
+        given: what Trainer takes.
+    """
+
+    def __init__(self, batches: TrainingBatches, layer_decay: float, **given: Any) -> None:
+        self._batches, self._layer_decay = batches, layer_decay
+        super().__init__(compute_loss_func=self._loss, **given)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches as they are planned: they are shared out among processes already, so Accelerate must not."""
+        rows: Any = self._remove_unused_columns(self.train_dataset, "training")  # type: ignore[arg-type]
+        loader: DataLoader[Any] = DataLoader(
+            rows,
+            batch_sampler=self._batches,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW with a rate of its own for each layer."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            groups = parameter_groups(
+                model,
+                self.get_decay_parameter_names(model),
+                self.args.learning_rate,
+                self.args.weight_decay,
+                self._layer_decay,
+            )
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = kind(groups, **options)
+        return self.optimizer
+
+    def _loss(self, outputs: Any, labels: Any, **_: Any) -> torch.Tensor:
+        """In training the sum over reviews by their mean number a step: see `TrainingBatches.reviews_a_step`."""
+        logits = outputs["logits"].float()
+        model: Any = self.model
+        if not model.training:
+            return cross_entropy(logits, labels)
+        summed = cross_entropy(logits, labels, reduction="sum")
+        # gradients are averaged over the processes
+        return summed * (self.args.world_size / self._batches.reviews_a_step)
+
+
+def arguments_of(
+    params: TrainingParams, folder: str, use_cpu: bool, bf16: bool, steps_an_epoch: int
+) -> TrainingArguments:
+    """Trainer's settings from ours.
+
+    Args:
+        params: the settings.
+        folder: for checkpoints.
+        use_cpu: also where there is a GPU.
+        bf16: train in it.
+        steps_an_epoch: of the optimizer.
+    """
+    keeps_epochs = params.best_epoch_by != "last"
+    arguments = TrainingArguments(
+        output_dir=folder,
+        num_train_epochs=params.epochs,
+        per_device_train_batch_size=params.batch_size,
+        per_device_eval_batch_size=64,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
+        average_tokens_across_devices=False,  # the loss is scaled by what is planned, not by what is counted
+        learning_rate=params.learning_rate,
+        lr_scheduler_type=_SCHEDULES[params.schedule],
+        warmup_steps=round(params.warmup_share * steps_an_epoch * params.epochs),
+        weight_decay=params.weight_decay,
+        optim="adamw_torch_fused",
+        bf16=bf16,
+        use_cpu=use_cpu,
+        dataloader_pin_memory=not use_cpu,
+        ddp_broadcast_buffers=False,
+        eval_strategy="epoch",
+        save_strategy="epoch" if keeps_epochs else "no",
+        save_total_limit=1,
+        load_best_model_at_end=keeps_epochs,
+        metric_for_best_model="eval_merit",
+        greater_is_better=True,
+        logging_steps=10,
+        logging_nan_inf_filter=False,  # or a loss that is no number would look like one
+        seed=params.seed,
+        report_to="none",  # Hugging Face's MLflow callback opens runs of its own and leaves them RUNNING
+    )
+    # or Trainer would spread batches over all GPUs in threads of one process
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]
+    return arguments
