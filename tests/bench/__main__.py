@@ -1,4 +1,4 @@
-"""The command: `python -m tests.bench scoring price-list ... --write-docs`; without a name, all but accuracy and gpu."""
+"""The command: `python -m tests.bench scoring price-list ... --write-docs`; without a name, the usual ones."""
 
 import argparse
 import importlib
@@ -32,7 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
             setattr(given, name, value)
     given.out = given.out or (results.QUICK if given.quick else results.FOLDER)
     if unknown := set(given.parts) - set(_MODULES):
-        raise SystemExit(f"No such measurement: {', '.join(unknown)}; there are {', '.join(_MODULES)}")
+        raise SystemExit(
+            f"No such measurement: {', '.join(unknown)}; there are {', '.join(_MODULES)}"
+        )
     if given.imdb and not any(given.imdb.glob("test-*.parquet")):
         print(f"No IMDb in {given.imdb}: the sample reviews are taken", file=sys.stderr)
         given.imdb = None
@@ -45,7 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(tables.markdown(found))
         print(f"-> {path}", file=sys.stderr)
     if given.write_docs:
-        tables.write_docs(results.read(given.out), given.page)
+        summary = tables.SUMMARY if given.page == tables.PAGE else None
+        tables.write_docs(results.read(given.out), given.page, summary)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,9 +66,25 @@ def _parser() -> argparse.ArgumentParser:
     add("--train-sizes", type=int, nargs="+", default=[4000], help="reviews (accuracy)")
     add("--seeds", type=int, default=3, help="trainings of each recipe (accuracy)")
     add("--epochs", type=int, default=2, help="passes over the reviews (accuracy)")
-    add("--also", type=_named_path, action="append", default=[], help="NAME=settings.json (accuracy)")
-    add("--model", type=Path, help="a folder that was saved by Nightshift, in place of the one made here")
-    add("--model-of", type=_named_model, action="append", default=[], help="NAME=folder[:engine] (price-list)")
+    add(
+        "--also",
+        type=_named_path,
+        action="append",
+        default=[],
+        help="NAME=settings.json (accuracy)",
+    )
+    add(
+        "--model",
+        type=Path,
+        help="a folder that was saved by Nightshift, in place of the one made here",
+    )
+    add(
+        "--model-of",
+        type=_named_model,
+        action="append",
+        default=[],
+        help="NAME=folder[:engine] (price-list)",
+    )
     add("--engines", nargs="+", help="engines (price-list, cold-start)")
     add("--only-peers", nargs="+", default=[], help="kinds of peers, such as pipeline ctranslate2")
     add("--base", default="minilm", help="base model of trainings")
@@ -76,7 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--home", type=Path, default=subject.HOME, help="where models are kept")
     add("--out", type=Path, help="where results go (docs/bench)")
     add("--page", type=Path, default=tables.PAGE, help="the page with the tables")
-    add("--write-docs", action="store_true", help="make tables and plots of the page from the results")
+    add(
+        "--write-docs",
+        action="store_true",
+        help="make tables and plots of the page from the results",
+    )
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The reviews of a measurement: IMDb's Parquet files where they are at hand, else the sample that comes with Nightshift."""
+"""The reviews of a measurement: IMDb's Parquet files where they are at hand, else the bundled sample."""
 
 import json
 import random

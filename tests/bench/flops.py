@@ -23,8 +23,12 @@ def needed(config: Any, lengths: Sequence[int], last_layer_whole: bool = False) 
     hidden, layers = int(text.hidden_size), int(text.num_hidden_layers)
     heads = int(text.num_attention_heads)
     kv_heads = int(getattr(text, "num_key_value_heads", None) or heads)
-    inner = int(getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * hidden)
-    gated = 3 if getattr(text, "hidden_act", "") in ("silu", "swish") else 2  # Llama's has a third matrix
+    inner = int(
+        getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * hidden
+    )
+    gated = (
+        3 if getattr(text, "hidden_act", "") in ("silu", "swish") else 2
+    )  # Llama's has a third matrix
     queries = 2 * 2 * hidden * hidden + 2 * gated * hidden * inner  # query, output, feed-forward
     keys = 2 * 2 * hidden * hidden * kv_heads / heads
     attention = 4 * hidden * tokens  # of one token: scores, and the values they weigh

@@ -3,10 +3,10 @@
     python -m tests.bench.gpu --shape bert-base --rows 8192
     python -m tests.bench.gpu --quick                        on any machine: that it runs
 
-It needs torch, transformers and pydantic; training also datasets, accelerate and scipy, and without them it says so. Scoring: reviews/s beside
-`transformers.pipeline` on the same card, the share of the bf16 rate that a large matrix product reaches there, and the
-largest memory. Training: the textbook's `Trainer` and Nightshift's defaults, one epoch. Weights may be random (`--shape`), as speed does not depend on
-them; answers are compared with fp32's all the same.
+It needs torch, transformers and pydantic; training also datasets, accelerate and scipy, and without them it says so.
+Scoring: reviews/s beside `transformers.pipeline` on the same card, the share of the rate that a large matrix product
+reaches there, and the largest memory. Training: one epoch of the textbook's `Trainer` and of Nightshift's defaults.
+Weights may be random (`--shape`): speed does not depend on them, and answers are compared with fp32's all the same.
 """
 
 import argparse
@@ -216,7 +216,7 @@ def _train(
     from tests.bench import trainings
 
     longest = min(512, modeling.longest_input(base) or 512)
-    wanted = (trainings.TEXTBOOK, "+ lengths grouped", "Nightshift, defaults")
+    wanted = (trainings.TEXTBOOK, "+ lengths grouped", trainings.DEFAULTS)
     ladder = [recipe for recipe in trainings.recipes(longest) if recipe.name in wanted]
     ready = {r.name: trainings.prepared(r, base, reviews, reviews.first(8)) for r in ladder}
     sides: dict[str, Callable[[], Any]] = {

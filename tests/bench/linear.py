@@ -60,5 +60,3 @@ class NbSvm:
         blended = ((1 - model._strength) * mean + model._strength * weights) * ratio
         words, offset = model._words, float(svm.intercept_[0])
         return lambda texts: (words.transform(list(texts)) @ blended + offset > 0).astype(np.int64)
-
-

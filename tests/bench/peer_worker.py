@@ -109,14 +109,20 @@ def by_ctranslate2(model: str, threads: int, tokens: int = 4096, **_: Any) -> Sc
     """CTranslate2's encoder in int8; the head, which it leaves out, in numpy."""
     import ctranslate2
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     network = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32)
     weight = network.classifier.weight.detach().numpy()
     bias = network.classifier.bias.detach().numpy()
     folder = tempfile.mkdtemp(prefix="peers-", dir=os.environ["NIGHTSHIFT_PEERS_FOLDER"])
-    ctranslate2.converters.TransformersConverter(model).convert(folder, force=True)
-    encoder = ctranslate2.Encoder(folder, compute_type="int8", intra_threads=threads)
+    network.config.position_embedding_type = (
+        "absolute"  # it asks for what transformers 5 no longer writes
+    )
+    network.save_pretrained(f"{folder}/model")
+    AutoTokenizer.from_pretrained(model).save_pretrained(f"{folder}/model")
+    converter = ctranslate2.converters.TransformersConverter(f"{folder}/model")
+    converter.convert(f"{folder}/converted")
+    encoder = ctranslate2.Encoder(f"{folder}/converted", compute_type="int8", intra_threads=threads)
 
     def forward(ids: Any, mask: Any) -> Any:
         rows = [row[: int(m.sum())].tolist() for row, m in zip(ids, mask, strict=True)]
@@ -234,7 +240,9 @@ def main() -> None:
     for line in sys.stdin:
         try:
             answer = worker.do(json.loads(line))
-        except Exception as error:  # whatever a peer dies of is a row of the table, not the end of it
+        except (
+            Exception
+        ) as error:  # whatever a peer dies of is a row of the table, not the end of it
             said = str(error).strip().splitlines()
             answer = {"error": f"{type(error).__name__}: {said[0] if said else ''}"[:300]}
         answers.write(json.dumps(answer) + "\n")

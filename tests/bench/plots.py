@@ -29,7 +29,9 @@ def _bars(result: dict[str, Any]) -> tuple[Figure, str]:
     axes = figure.subplots()
     ours = [row["name"].startswith("Nightshift") for row in rows]
     speeds = [row["reviews_per_second"] for row in rows]
-    bars = axes.barh([row["name"] for row in rows], speeds, color=[INK if o else QUIET for o in ours])
+    bars = axes.barh(
+        [row["name"] for row in rows], speeds, color=[INK if o else QUIET for o in ours]
+    )
     told = [f"{row['ratio']:.1f}x, {row['agreement']:.2%}" for row in rows]
     axes.bar_label(bars, labels=told, padding=3, fontsize=8)
     axes.set_xlim(0, max(speeds) * 1.3)

@@ -1,4 +1,4 @@
-"""Models of known shapes with random weights, where speed alone is looked at: a matrix product does not mind its numbers.
+"""Models of known shapes with random weights, where speed alone counts: a matrix product does not mind its numbers.
 
 They need torch, transformers and its tokenizers: no hub, no package with weights.
 """
@@ -60,9 +60,7 @@ def _tokenizer(texts: Sequence[str], framed: bool) -> PreTrainedTokenizerFast:
     raw = Tokenizer(WordPiece(unk_token="[UNK]"))
     raw.normalizer = BertNormalizer(lowercase=True)
     raw.pre_tokenizer = BertPreTokenizer()
-    trainer = WordPieceTrainer(
-        vocab_size=2_000, special_tokens=list(_SPECIAL), show_progress=False
-    )
+    trainer = WordPieceTrainer(vocab_size=2_000, special_tokens=list(_SPECIAL), show_progress=False)
     raw.train_from_iterator(texts, trainer)
     if framed:
         raw.post_processor = TemplateProcessing(
@@ -70,5 +68,3 @@ def _tokenizer(texts: Sequence[str], framed: bool) -> PreTrainedTokenizerFast:
         )
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), _SPECIAL, strict=False))
     return PreTrainedTokenizerFast(tokenizer_object=raw, **names)
-
-

@@ -1,4 +1,4 @@
-"""The model that is scored with: MiniLM fine-tuned on reviews of IMDb, made once and kept by the digest of its settings."""
+"""The model that is scored with: MiniLM fine-tuned on IMDb once, and kept by the digest of its settings."""
 
 import argparse
 import dataclasses
@@ -53,7 +53,9 @@ def of(given: argparse.Namespace) -> Path:
     """The model that a command asks for."""
     tokens = 512
     if given.base != "minilm":
-        tokens = min(tokens, modeling.longest_input(base_model_folder(given.base, None)[0]) or tokens)
+        tokens = min(
+            tokens, modeling.longest_input(base_model_folder(given.base, None)[0]) or tokens
+        )
     made = Subject(base=given.base, rows=given.train_rows, max_length_tokens=tokens)
     return trained(made, given.imdb, given.home)
 

@@ -3,8 +3,8 @@
     python -m tests.bench training --training-rows 128 --rounds 3
     LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4 python -m tests.bench training --label tcmalloc
 
-All run in this process, as all are transformers' `Trainer`, of the same version: what differs is what is set. The textbook
-depends on the memory allocator, so that each result names the one it had.
+All run in this process, as all are transformers' `Trainer`, of the same version: what differs is what is set. The
+textbook depends on the memory allocator, so that each result names the one it had.
 """
 
 import argparse
@@ -75,4 +75,3 @@ def _share(prepared: Prepared, peaks: dict[str, float], seconds: float) -> dict[
     config = modeling.read_config(prepared.base)
     work = 3 * flops.needed(config, lengths, last_layer_whole=True)
     return {"peak_of": rate, "share_of_peak": round(work / seconds / peaks[rate], 3)}
-

@@ -1,7 +1,7 @@
 """Trainings as they are compared: the textbook's `Trainer`, its usual improvements one by one, and Nightshift's."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tasks.core.training import TrainingParams
 from tasks.core.training_hooks import SilentListener
 from tests.bench import data, subject
 
+DEFAULTS = "Nightshift, defaults"
 TEXTBOOK = "textbook's Trainer: padded to 512, fp32"
 _BOOK = TokenizationParams(max_length_tokens=512, truncation="head", strip_markup=False)
 
@@ -58,9 +59,9 @@ def recipes(longest: int = 512) -> list[Recipe]:
         Recipe("+ lengths grouped", book, book=grouped),
         Recipe("Nightshift's loop, attention dropout 0.1, fp32", book, own),
         Recipe("+ attention dropout 0", book, own | {"attention_dropout": 0.0}),
-        Recipe("+ bf16", book, {}),
-        Recipe("+ all dropout 0", book, {"hidden_dropout": 0.0}),
-        Recipe("Nightshift, defaults", TokenizationParams(max_length_tokens=min(256, longest)), {}),
+        Recipe("+ bf16", book, {"attention_dropout": 0.0}),
+        Recipe("+ all dropout 0", book, {"attention_dropout": 0.0, "hidden_dropout": 0.0}),
+        Recipe(DEFAULTS, short, {}),
         Recipe("defaults, all dropout 0", short, {"hidden_dropout": 0.0}),
         Recipe("defaults, half of the layers frozen", short, {"frozen_layers": -1}),
     ]
@@ -85,16 +86,15 @@ def prepared(recipe: Recipe, base: Path, train: data.Reviews, validation: data.R
     rows = subject.tokenized(encoder, train)
     if recipe.padded:
         width, pad = recipe.tokenization.max_length_tokens, encoder.tokenizer.pad_token_id
-        rows = rows.map(lambda row: _padded(row, width, pad))
+        padded = [_padded(row["input_ids"], width, pad) for row in rows]
+        rows = Dataset.from_list(padded).add_column("labels", train.labels)
+        rows = rows.add_column("length", [sum(row["attention_mask"]) for row in padded])
     return Prepared(recipe, base, rows, subject.tokenized(encoder, validation))
 
 
-def _padded(row: Mapping[str, Any], width: int, pad: Any) -> dict[str, Any]:
-    spare = width - len(row["input_ids"])
-    return {
-        "input_ids": [*row["input_ids"], *[pad] * spare],
-        "attention_mask": [1] * len(row["input_ids"]) + [0] * spare,
-    }
+def _padded(ids: Sequence[int], width: int, pad: Any) -> dict[str, Any]:
+    spare = width - len(ids)
+    return {"input_ids": [*ids, *[pad] * spare], "attention_mask": [1] * len(ids) + [0] * spare}
 
 
 def run(given: Prepared, folder: Path, epochs: int = 1, seed: int = 42) -> Classifier:

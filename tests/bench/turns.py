@@ -37,7 +37,9 @@ def seconds_in_turns(
     return seconds
 
 
-def figures(seconds: Mapping[str, list[float]], side: str, baseline: str, rows: int) -> dict[str, Any]:
+def figures(
+    seconds: Mapping[str, list[float]], side: str, baseline: str, rows: int
+) -> dict[str, Any]:
     """reviews/s by the median, the ratio to a baseline by rounds, and its range."""
     ratios = sorted(b / s for b, s in zip(seconds[baseline], seconds[side], strict=True))
     return {
