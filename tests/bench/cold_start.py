@@ -55,12 +55,19 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             commands[row] = [sys.executable, "-m", "tests.bench.first_prediction", "{}", name, uri]
         if python:
             commands[PIPELINE] = [str(python), "-c", _PIPELINE, "{}", str(model)]
-        laps: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
-        for number in range(given.rounds + 1):
-            for name, command in commands.items():
-                told = _first(command)
-                if number:  # the first fills the page cache
-                    laps[name].append(told)
+        laps: dict[str, list[dict[str, float]]] = {}
+        for (
+            name,
+            command,
+        ) in commands.items():  # once to fill the page cache, and to see whether it can
+            try:
+                _first(command)
+                laps[name] = []
+            except RuntimeError as error:
+                missing[name] = str(error)
+        for _ in range(given.rounds):
+            for name, told in laps.items():
+                told.append(_first(commands[name]))
     rows = [_row(name, told) for name, told in laps.items()]
     settings = {"rounds": given.rounds, "label": given.label, "model": _megabytes(model)}
     return results.result("cold-start", settings, rows, missing)
@@ -83,7 +90,7 @@ def _first(command: Sequence[str]) -> dict[str, float]:
     filled = [part.replace("{}", repr(started)) if part == "{}" else part for part in command]
     done = subprocess.run(filled, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{command[2]}: {done.stderr.splitlines()[-1:]}")
+        raise RuntimeError((done.stderr.strip().splitlines() or ["it ended without a word"])[-1])
     return json.loads(done.stdout.splitlines()[-1])
 
 
