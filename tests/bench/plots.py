@@ -35,25 +35,31 @@ def _bars(result: dict[str, Any]) -> tuple[Figure, str]:
     told = [f"{row['ratio']:.1f}x, {row['agreement']:.2%}" for row in rows]
     axes.bar_label(bars, labels=told, padding=3, fontsize=8)
     axes.set_xlim(0, max(speeds) * 1.3)
-    axes.set_xlabel("reviews a second (times transformers.pipeline, batch 32; labels as fp32's)")
+    axes.set_xlabel("reviews a second (x pipeline, batch 32; labels as fp32)", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, "Scoring, side by side"
 
 
 def _price_list(result: dict[str, Any]) -> tuple[Figure, str]:
-    rows = result["rows"]
-    figure = Figure(figsize=(8.0, 5.0), layout="constrained")
+    rows = sorted(result["rows"], key=lambda row: row["reviews_per_second"])
+    figure = Figure(figsize=(9.0, max(4.5, 0.24 * len(rows))), layout="constrained")
     axes = figure.subplots()
     best = frontier(rows)
     axes.step(
         [r["reviews_per_second"] for r in best], [100 * r["accuracy"] for r in best],
         where="pre", color=QUIET, linewidth=1, zorder=1,
     )  # fmt: skip
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
         equal = row["no_less_accurate"]
         place = (row["reviews_per_second"], 100 * row["accuracy"])
         axes.scatter(*place, color=INK if equal else OTHER, marker="o" if equal else "x", zorder=2)
-        axes.annotate(row["name"], place, textcoords="offset points", xytext=(5, 4), fontsize=7)
+        axes.annotate(str(number), place, textcoords="offset points", xytext=(4, 3), fontsize=8)
+        axes.plot(
+            [], [], " ", label=f"{number}  {row['name']}"
+        )  # names beside, as they would overlap
+    axes.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, handlelength=0, frameon=False
+    )
     axes.set_xscale("log")
     axes.set_xlabel("reviews a second")
     axes.set_ylabel("accuracy, %")
