@@ -135,6 +135,7 @@ class TrainingSummary(Record):
     reviews_per_second: float
     precision: str
     device: str
+    processes: int = Field(default=1, description="That trained it together.")
     final_train_loss: float
     temperature: float = Field(description="Fitted on the validation reviews.")
     validation_rows: int

@@ -56,6 +56,16 @@ class ClassifierTrainer(Trainer):
             self.optimizer = kind(groups, **options)
         return self.optimizer
 
+    def evaluation_loop(self, *given: Any, **named: Any) -> Any:
+        """Trainer's, whose loss is the mean over reviews: processes repeat some to have as many each."""
+        output: Any = super().evaluation_loop(*given, **named)
+        logits = torch.as_tensor(output.predictions, dtype=torch.float64)
+        loss = cross_entropy(logits, torch.as_tensor(output.label_ids))
+        for name in output.metrics:
+            if name.endswith("_loss"):
+                output.metrics[name] = float(loss)
+        return output
+
     def _loss(self, outputs: Any, labels: Any, **_: Any) -> torch.Tensor:
         """In training the sum over reviews by their mean number a step: see `TrainingBatches.reviews_a_step`."""
         logits = outputs["logits"].float()
@@ -95,7 +105,6 @@ def arguments_of(
         bf16=bf16,
         use_cpu=use_cpu,
         dataloader_pin_memory=not use_cpu,
-        ddp_broadcast_buffers=False,
         eval_strategy="epoch",
         save_strategy="epoch" if keeps_epochs else "no",
         save_total_limit=1,

@@ -43,8 +43,10 @@ from tasks.core.training_hooks import (
     TrainingListener,
     adopt,
     evaluated_epochs,
+    read_state,
 )
 from tasks.core.training_params import TrainingParams
+from tasks.core.training_ranks import Ranks, SharedJudge, SharedKeeper
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,8 @@ def fine_tune(
     """Fine-tune a base model; the weights of the best epoch are kept.
 
     The same inputs and seed give the same weights, to the byte, on one kind of CPU with one number of threads; so does
-    a training that died and goes on from a checkpoint.
+    a training that died and goes on from a checkpoint. Where torch.distributed has a process group, all its processes
+    call this alike and train one model together; the first one's listener, keeper and judge hold for all.
 
     Args:
         base_folder: config, tokenizer and safetensors of the base model.
@@ -97,6 +100,7 @@ def fine_tune(
             it does; the caller's `work_folder` says so.
         StoreError: the keeper's store is away when training begins.
     """
+    ranks = Ranks()
     device = modeling.resolve_device(params.device)
     precision = modeling.resolve_precision(params.precision, device)
     transformers.set_seed(params.seed)
@@ -104,7 +108,9 @@ def fine_tune(
         base_folder, label_names, tokenization, params.attention_dropout, params.hidden_dropout
     )
     modeling.freeze(classifier.model, params.frozen_layers)
-    batches = TrainingBatches(train["length"], params)
+    if ranks.count > 1:  # or all would drop out the same
+        torch.manual_seed(params.seed + 1 + ranks.index)
+    batches = TrainingBatches(train["length"], params, ranks.index, ranks.count)
     arguments = arguments_of(
         params,
         str(work_folder),
@@ -112,19 +118,24 @@ def fine_tune(
         precision == "bf16",
         batches.steps_an_epoch,
     )
-    keeper = keeper or NoCheckpoints()
+    keeper = SharedKeeper(ranks, keeper or NoCheckpoints())
     clock = TrainingClock()
     checkpoint = keeper.restore(work_folder)
     earlier: list[float] = []
     if checkpoint:
         clock.goes_on_from(checkpoint)
-        log = adopt(checkpoint)["log_history"]
+        if ranks.first:
+            adopt(checkpoint)
+        ranks.wait()
+        log = read_state(checkpoint)["log_history"]
         earlier = [entry["eval_accuracy"] for entry in evaluated_epochs(log)]
-    callbacks: list[TrainerCallback] = [Telling(listener), clock, Checkpointing(keeper)]
+    callbacks: list[TrainerCallback] = [clock, Checkpointing(keeper)]
+    if ranks.first:
+        callbacks.insert(0, Telling(listener))
     if params.early_stopping_patience and params.best_epoch_by != "last":
         callbacks.append(EarlyStopping(params.early_stopping_patience))
-    if judge:
-        callbacks.append(Pruning(judge))
+    if judge or ranks.count > 1:
+        callbacks.append(Pruning(SharedJudge(ranks, judge)))
     trainer = ClassifierTrainer(
         batches,
         params.layer_decay,
@@ -151,14 +162,17 @@ def fine_tune(
             "training.batch_size",
             "lower it, and raise training.gradient_accumulation_steps by as much",
         ) from error
+    train_loss = ranks.mean(
+        output.training_loss
+    )  # Trainer's has this process's share of the last steps only
     losses = [e["eval_loss"] for e in evaluated_epochs(trainer.state.log_history)]
-    if not all(map(math.isfinite, [output.training_loss, *losses])):
+    if not all(map(math.isfinite, [train_loss, *losses])):
         raise NightshiftError(
             "The loss is not a number: training diverged",
             "training",
             "lower training.learning_rate",
         )
-    return _trained(classifier, trainer, output.training_loss, clock.seconds, len(train), precision)
+    return _trained(classifier, trainer, train_loss, clock.seconds, len(train), precision)
 
 
 def _trained(
@@ -177,6 +191,7 @@ def _trained(
         "reviews_per_second": round(rows * epochs / seconds, 2),
         "precision": precision,
         "device": trainer.args.device.type,
+        "processes": trainer.args.world_size,
         "final_train_loss": float(loss),
         "temperature": temperature,
         "validation_rows": validation_rows,

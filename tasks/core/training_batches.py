@@ -54,8 +54,10 @@ class TrainingBatches(Sampler[list[int]]):
         self._batches_an_epoch = 0
         if params.batch_by == "tokens":
             cut = [len(self._cut_by_tokens(self._order(e))) for e in range(params.epochs)]
-            each = min(math.ceil(max(cut) / processes), len(lengths) // processes)
-            self._batches_an_epoch = each * processes
+            whole = params.gradient_accumulation_steps * processes
+            fitting = math.ceil(max(cut) / whole) * whole  # every step is a whole one
+            most = len(lengths) // processes * processes
+            self._batches_an_epoch = min(fitting, most)
         steps = self.steps(0)
         self.steps_an_epoch = len(steps)
         self._length = sum(map(len, steps)) // processes

@@ -264,6 +264,8 @@ class TrainingClock(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        if not state.is_world_process_zero:
+            return
         folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
         (folder / "seconds.json").write_text(json.dumps(self.seconds))
 
@@ -273,15 +275,18 @@ def evaluated_epochs(log_history: Sequence[dict[str, Any]]) -> list[dict[str, An
     return [entry for entry in log_history if "eval_loss" in entry]
 
 
-def adopt(checkpoint: Path) -> dict[str, Any]:
-    """Make a checkpoint that was written elsewhere one of its folder here; returns Trainer's state in it.
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Trainer's state in a checkpoint."""
+    return json.loads((checkpoint / _STATE).read_text())
+
+
+def adopt(checkpoint: Path) -> None:
+    """Make a checkpoint that was written elsewhere one of its folder here.
 
     Trainer's state names the best checkpoint by its absolute path, which was another machine's.
     """
-    path = checkpoint / _STATE
-    state: dict[str, Any] = json.loads(path.read_text())
+    state = read_state(checkpoint)
     if state.get("best_model_checkpoint"):
         best = checkpoint.parent / Path(state["best_model_checkpoint"]).name
         state["best_model_checkpoint"] = str(best)
-        path.write_text(json.dumps(state))
-    return state
+        (checkpoint / _STATE).write_text(json.dumps(state))

@@ -113,6 +113,13 @@ class TrainingParams(Form):
     device: Device = Field(
         default="auto", description="Where to train; auto takes a GPU where there is one."
     )
+    processes: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="That train together on a machine, one a GPU; each takes a batch of every step. 0: as many as "
+        "there are GPUs, and on a CPU one.",
+    )
     precision: Precision = Field(
         default="auto",
         description="auto uses bf16 where the processor or GPU multiplies in it, else fp32.",
