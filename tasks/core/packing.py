@@ -10,7 +10,7 @@ Boosting distributed training performance of the unpadded BERT model (2022).
 
 import itertools
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -37,6 +37,12 @@ class PackedBatch:
     lengths: tuple[int, ...]
     bounds: torch.Tensor  # (rows + 1,), int32: where rows begin, and the end
     read: torch.Tensor  # (rows,), int64: the token of each row that the head looks at
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "PackedBatch":
+        """The same on another device."""
+        tensors = (self.input_ids, self.position_ids, self.bounds, self.read)
+        ids, places, bounds, read = (t.to(device, non_blocking=non_blocking) for t in tensors)
+        return PackedBatch(ids, places, self.lengths, bounds, read)
 
     @property
     def longest(self) -> int:
@@ -126,8 +132,10 @@ def attend(
     """
     single = len(query) == len(batch.lengths)  # where every row has one token, both are the same
     causal = causal and not single
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
-        return _varlen(query, key, value, batch, single, causal, scale)
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and (kernel := _kernel()):
+        own = torch.arange(len(batch.bounds), dtype=torch.int32, device=query.device)
+        queries = (own, 1) if single else (batch.bounds, batch.longest)
+        return kernel(query, key, value, queries, (batch.bounds, batch.longest), causal, scale)
     if sharing := query.shape[1] // key.shape[1] - 1:
         key = key.repeat_interleave(sharing + 1, dim=1)
         value = value.repeat_interleave(sharing + 1, dim=1)
@@ -146,38 +154,27 @@ def attend(
     return answer
 
 
-def _varlen(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    batch: PackedBatch,
-    single: bool,
-    causal: bool,
-    scale: float | None,
-) -> torch.Tensor:
-    """Flash attention over rows of any length: the package flash_attn where it is installed, else torch's own."""
-    bounds, longest = batch.bounds, batch.longest
-    own = torch.arange(len(bounds), dtype=torch.int32, device=bounds.device) if single else bounds
-    limits = (own, bounds, 1 if single else longest, longest)
-    if flash := _flash_attention():
-        return flash(query, key, value, *limits, softmax_scale=scale, causal=causal)
-    from torch.nn.attention.varlen import varlen_attn
-
-    window = (-1, 0) if causal else (-1, -1)
-    shared = query.shape[1] != key.shape[1]
-    found: Any = varlen_attn(
-        query, key, value, *limits, scale=scale, window_size=window, enable_gqa=shared
-    )
-    return found
-
-
 @cache
-def _flash_attention() -> Any:
-    try:
+def _kernel() -> Any:
+    """Flash attention over rows of any length, for GPUs: of the package flash_attn, else torch's own, else None."""
+    with suppress(ImportError):
         from flash_attn import flash_attn_varlen_func  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return None
-    return flash_attn_varlen_func
+
+        def theirs(q: Any, k: Any, v: Any, own: Any, all_: Any, causal: bool, scale: Any) -> Any:
+            limits = (own[0], all_[0], own[1], all_[1])
+            return flash_attn_varlen_func(q, k, v, *limits, softmax_scale=scale, causal=causal)
+
+        return theirs
+    with suppress(ImportError):
+        from torch.nn.attention.varlen import varlen_attn
+
+        def torchs(q: Any, k: Any, v: Any, own: Any, all_: Any, causal: bool, scale: Any) -> Any:
+            limits = (own[0], all_[0], own[1], all_[1])
+            window, shared = (-1, 0 if causal else -1), q.shape[1] != k.shape[1]
+            return varlen_attn(q, k, v, *limits, scale=scale, window_size=window, enable_gqa=shared)
+
+        return torchs
+    return None
 
 
 def _attention(
