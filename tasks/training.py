@@ -13,7 +13,7 @@ from tasks.connect import model_registry, prepared_store
 from tasks.connectors.checkpoints import CheckpointStore
 from tasks.connectors.prepared import free_bytes
 from tasks.connectors.tracked_runs import Run
-from tasks.core import modeling, training
+from tasks.core import adapters, modeling, training
 from tasks.core.digests import digest_of
 from tasks.core.errors import DiskFullError
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
@@ -74,6 +74,7 @@ def train_model(
         DiskFullError: less room than checkpoints need, found before training begins.
         ModelError, SettingsError: the model or the device will not do.
     """
+    adapters.require_package(params)
     device = modeling.resolve_device(params.device)
     precision = modeling.resolve_precision(params.precision, device)
     processes = resolve_processes(params.processes, device)

@@ -30,6 +30,10 @@ class LineToParent:
 
     def __init__(self, address: Address, key: bytes) -> None:
         self._connection: Connection[Any, Any] = Client(address, authkey=key)
+        self._sending, self._asking = (
+            threading.Lock(),
+            threading.Lock(),
+        )  # checkpoints have a thread
 
     def on_step(self, step: int, total_steps: int) -> None:
         """See `TrainingListener`; nothing is waited for."""
@@ -61,11 +65,13 @@ class LineToParent:
         self._connection.close()
 
     def _say(self, name: str, *given: Any) -> None:
-        self._connection.send_bytes(json.dumps([name, given]).encode())
+        with self._sending:
+            self._connection.send_bytes(json.dumps([name, given]).encode())
 
     def _ask(self, name: str, *given: Any) -> Any:
-        self._say(name, *given)
-        answer = json.loads(self._connection.recv_bytes())
+        with self._asking:
+            self._say(name, *given)
+            answer = json.loads(self._connection.recv_bytes())
         if "error" in answer:
             raise StoreError(f"The process that started this training failed: {answer['error']}")
         return answer["value"]

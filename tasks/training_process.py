@@ -34,7 +34,10 @@ def main(given: str | None) -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    use_cuda = torch.cuda.is_available()
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if use_cuda else "gloo")
+    if use_cuda:
+        torch.cuda.set_device(distributed.get_rank() % torch.cuda.device_count())
     jobs: list[str | None] = [None] * distributed.get_world_size()
     distributed.all_gather_object(jobs, given, group=distributed.new_group(backend="gloo"))
     folder = Path(next(filter(None, jobs)))

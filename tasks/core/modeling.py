@@ -111,11 +111,15 @@ def parameters(folder: Path) -> int:
 
 def require_layers(folder: Path, frozen: int) -> None:
     """Raises SettingsError when more layers are to be frozen than the model has."""
-    depth = int(read_config(folder).get_text_config().num_hidden_layers)
-    if frozen > depth:
+    if frozen > depth(folder):
         raise SettingsError(
-            f"The model has {depth} layers", "training.frozen_layers", "freeze fewer"
+            f"The model has {depth(folder)} layers", "training.frozen_layers", "freeze fewer"
         )
+
+
+def depth(folder: Path) -> int:
+    """How many layers the model of a folder has."""
+    return int(read_config(folder).get_text_config().num_hidden_layers)
 
 
 def resolve_device(device: Device) -> torch.device:

@@ -57,14 +57,29 @@ class PackedModel:
 
     def logits(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits of rows of one token or more each, shape (rows, classes), in the model's precision."""
+        with torch.inference_mode():
+            return self.run(self.pack(rows, self._model.device))
+
+    def pack(self, rows: Sequence[Sequence[int]], device: torch.device) -> packing.PackedBatch:
+        """Rows of one token or more each as `run` takes them, on a device."""
         if (
             self._read_last
         ):  # the head looks at the last token that is no padding; none behind it has a say
             rows = [_cut(row, self._pad_id) for row in rows]
-        device = self._model.device
-        batch = packing.pack(rows, self._positions(rows), self._read_last, device)
-        stand_in = torch.full((len(rows), 1), int(self._pad_id == 0), device=device)
-        with torch.inference_mode(), packing.computing(batch):
+        return packing.pack(rows, self._positions(rows), self._read_last, device)
+
+    def run(self, batch: packing.PackedBatch, training: bool = False) -> torch.Tensor:
+        """Logits of a batch on the model's device; gradients flow to the given model's parameters.
+
+        Args:
+            batch: what `pack` made.
+            training: with dropout, of which the attention's probabilities may have none.
+        """
+        if self._model.training != training:
+            self._model.train(training)
+        size = (len(batch.lengths), 1)
+        stand_in = torch.full(size, int(self._pad_id == 0), device=batch.input_ids.device)
+        with packing.computing(batch):
             return self._model(input_ids=stand_in, attention_mask=torch.ones_like(stand_in)).logits
 
     def _positions(self, rows: Sequence[Sequence[int]]) -> list[list[int]] | None:

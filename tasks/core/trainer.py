@@ -1,5 +1,6 @@
-"""transformers' `Trainer`, with batches, a loss and rates of our own; and what it is told."""
+"""transformers' `Trainer`, with batches, a loss, rates and a way of saving of our own; and what it is told."""
 
+import os
 from typing import Any
 
 import torch
@@ -7,7 +8,9 @@ from accelerate.data_loader import prepare_data_loader
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
+from tasks.core.checkpoint_writer import CheckpointWriter, snapshot
 from tasks.core.optimizers import parameter_groups
 from tasks.core.training_batches import TrainingBatches
 from tasks.core.training_params import TrainingParams
@@ -20,12 +23,22 @@ class ClassifierTrainer(Trainer):
 
     Args:
         batches: what this process trains on.
+        collate: makes a batch of them.
         layer_decay: see `parameter_groups`.
+        writer: of checkpoints.
         given: what Trainer takes.
     """
 
-    def __init__(self, batches: TrainingBatches, layer_decay: float, **given: Any) -> None:
-        self._batches, self._layer_decay = batches, layer_decay
+    def __init__(
+        self,
+        batches: TrainingBatches,
+        collate: Any,
+        layer_decay: float,
+        writer: CheckpointWriter,
+        **given: Any,
+    ) -> None:
+        self._batches, self._collate = batches, collate
+        self._layer_decay, self._writer = layer_decay, writer
         super().__init__(compute_loss_func=self._loss, **given)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -34,7 +47,7 @@ class ClassifierTrainer(Trainer):
         loader: DataLoader[Any] = DataLoader(
             rows,
             batch_sampler=self._batches,
-            collate_fn=self.data_collator,
+            collate_fn=self._collate,
             pin_memory=self.args.dataloader_pin_memory,
         )
         return prepare_data_loader(
@@ -56,6 +69,38 @@ class ClassifierTrainer(Trainer):
             self.optimizer = kind(groups, **options)
         return self.optimizer
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._writer.wait()
+        super()._save_checkpoint(model, trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not (self.args.should_save and self._writer.in_background):
+            super()._save(output_dir, state_dict)
+            return
+        model: Any = self.model
+        kept = snapshot(state_dict or _trained(model))
+        save = super()._save
+        os.makedirs(
+            output_dir or "", exist_ok=True
+        )  # Trainer looks whether the best checkpoint is there
+        self._writer.add(lambda: save(output_dir, kept))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.args.should_save:
+            return
+        os.makedirs(output_dir, exist_ok=True)
+        optimizer: Any = self.optimizer
+        scheduler: Any = self.lr_scheduler
+        state: Any = optimizer.state_dict()
+        state = snapshot(state) if self._writer.in_background else state
+        self._writer.add(lambda: torch.save(state, os.path.join(output_dir, OPTIMIZER_NAME)))
+        torch.save(scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
+
+    def _load_best_model(self) -> None:
+        self._writer.wait()
+        self.accelerator.wait_for_everyone()
+        super()._load_best_model()
+
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
         """Trainer's, whose loss is the mean over reviews: processes repeat some to have as many each."""
         output: Any = super().evaluation_loop(*given, **named)
@@ -75,6 +120,12 @@ class ClassifierTrainer(Trainer):
         summed = cross_entropy(logits, labels, reduction="sum")
         # gradients are averaged over the processes
         return summed * (self.args.world_size / self._batches.reviews_a_step)
+
+
+def _trained(model: Any) -> dict[str, torch.Tensor]:
+    """A model's state without what it does not save: there is no need to copy it."""
+    unsaved = model._keys_to_ignore_on_save or ()
+    return {name: t for name, t in model.state_dict().items() if name not in unsaved}
 
 
 def arguments_of(

@@ -16,20 +16,21 @@ import torch
 import transformers
 from datasets import Dataset
 from transformers import (
-    DataCollatorWithPadding,
     PrinterCallback,
     ProgressCallback,
     Trainer,
     TrainerCallback,
 )
 
-from tasks.core import modeling
+from tasks.core import adapters, modeling
 from tasks.core.calibration import fit_temperature
+from tasks.core.checkpoint_writer import CheckpointWriter, PatientKeeper
 from tasks.core.errors import NightshiftError, SettingsError
 from tasks.core.modeling import Classifier
+from tasks.core.packed_training import run_plain
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.trainer import ClassifierTrainer, arguments_of
-from tasks.core.training_batches import PAD_TO, TrainingBatches
+from tasks.core.training_batches import TrainingBatches
 from tasks.core.training_hooks import (
     Checkpointing,
     CheckpointKeeper,
@@ -47,6 +48,7 @@ from tasks.core.training_hooks import (
 )
 from tasks.core.training_params import TrainingParams
 from tasks.core.training_ranks import Ranks, SharedJudge, SharedKeeper
+from tasks.core.training_way import Way, fastest_way, first_rows, padding
 
 logger = logging.getLogger(__name__)
 
@@ -108,52 +110,59 @@ def fine_tune(
         base_folder, label_names, tokenization, params.attention_dropout, params.hidden_dropout
     )
     modeling.freeze(classifier.model, params.frozen_layers)
+    adapters.insert(classifier.model, params)
     if ranks.count > 1:  # or all would drop out the same
         torch.manual_seed(params.seed + 1 + ranks.index)
     batches = TrainingBatches(train["length"], params, ranks.index, ranks.count)
-    arguments = arguments_of(
-        params,
-        str(work_folder),
-        device.type == "cpu",
-        precision == "bf16",
-        batches.steps_an_epoch,
-    )
-    keeper = SharedKeeper(ranks, keeper or NoCheckpoints())
-    clock = TrainingClock()
-    checkpoint = keeper.restore(work_folder)
-    earlier: list[float] = []
-    if checkpoint:
-        clock.goes_on_from(checkpoint)
-        if ranks.first:
-            adopt(checkpoint)
-        ranks.wait()
-        log = read_state(checkpoint)["log_history"]
-        earlier = [entry["eval_accuracy"] for entry in evaluated_epochs(log)]
-    callbacks: list[TrainerCallback] = [clock, Checkpointing(keeper)]
+    way = fastest_way(classifier, first_rows(train, batches), params, device, precision, ranks)
+    with CheckpointWriter(params.background_checkpoints) as writer:
+        kept = SharedKeeper(ranks, PatientKeeper(keeper or NoCheckpoints(), writer))
+        clock = TrainingClock()
+        checkpoint = kept.restore(work_folder)
+        log = _taken_up(checkpoint, clock, ranks) if checkpoint else []
+        told = [Telling(listener)] if ranks.first else []
+        callbacks: list[TrainerCallback] = [*told, clock, Checkpointing(kept)]
+        if params.early_stopping_patience and params.best_epoch_by != "last":
+            callbacks.append(EarlyStopping(params.early_stopping_patience))
+        if judge or ranks.count > 1:
+            callbacks.append(Pruning(SharedJudge(ranks, judge)))
+        trainer = ClassifierTrainer(
+            batches,
+            way.collate,
+            params.layer_decay,
+            writer,
+            model=classifier.model,
+            args=arguments_of(
+                params, str(work_folder), device.type == "cpu", way.bf16, batches.steps_an_epoch
+            ),
+            train_dataset=train,
+            # by length, so that little is padded; the metrics do not depend on the order
+            eval_dataset=validation.select(np.argsort(validation["length"])[::-1]),
+            processing_class=classifier.encoder.tokenizer,
+            data_collator=padding(classifier),
+            compute_metrics=Merit(
+                params.best_epoch_by, [e["eval_accuracy"] for e in log], len(validation)
+            ),
+            callbacks=callbacks,
+        )
+        trainer.remove_callback(PrinterCallback)
+        if not show_progress:
+            trainer.remove_callback(ProgressCallback)
+        loss = _run(trainer, checkpoint, ranks)
+        return _trained(classifier, trainer, loss, clock.seconds, len(train), way)
+
+
+def _taken_up(checkpoint: Path, clock: TrainingClock, ranks: Ranks) -> list[dict[str, Any]]:
+    """Make a checkpoint ours; returns the epochs that were measured before it."""
+    clock.goes_on_from(checkpoint)
     if ranks.first:
-        callbacks.insert(0, Telling(listener))
-    if params.early_stopping_patience and params.best_epoch_by != "last":
-        callbacks.append(EarlyStopping(params.early_stopping_patience))
-    if judge or ranks.count > 1:
-        callbacks.append(Pruning(SharedJudge(ranks, judge)))
-    trainer = ClassifierTrainer(
-        batches,
-        params.layer_decay,
-        model=classifier.model,
-        args=arguments,
-        train_dataset=train,
-        # by length, so that little is padded; the metrics do not depend on the order
-        eval_dataset=validation.select(np.argsort(validation["length"])[::-1]),
-        processing_class=classifier.encoder.tokenizer,
-        data_collator=DataCollatorWithPadding(
-            classifier.encoder.tokenizer, pad_to_multiple_of=PAD_TO
-        ),
-        compute_metrics=Merit(params.best_epoch_by, earlier, len(validation)),
-        callbacks=callbacks,
-    )
-    trainer.remove_callback(PrinterCallback)
-    if not show_progress:
-        trainer.remove_callback(ProgressCallback)
+        adopt(checkpoint)
+    ranks.wait()
+    return evaluated_epochs(read_state(checkpoint)["log_history"])
+
+
+def _run(trainer: Trainer, checkpoint: Path | None, ranks: Ranks) -> float:
+    """Train to the end; returns the mean loss."""
     try:
         output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
@@ -162,34 +171,37 @@ def fine_tune(
             "training.batch_size",
             "lower it, and raise training.gradient_accumulation_steps by as much",
         ) from error
-    train_loss = ranks.mean(
-        output.training_loss
-    )  # Trainer's has this process's share of the last steps only
+    # Trainer's holds this process's share of the last steps only
+    loss = ranks.mean(output.training_loss)
     losses = [e["eval_loss"] for e in evaluated_epochs(trainer.state.log_history)]
-    if not all(map(math.isfinite, [train_loss, *losses])):
+    if not all(map(math.isfinite, [loss, *losses])):
         raise NightshiftError(
             "The loss is not a number: training diverged",
             "training",
             "lower training.learning_rate",
         )
-    return _trained(classifier, trainer, train_loss, clock.seconds, len(train), precision)
+    return loss
 
 
 def _trained(
-    classifier: Classifier, trainer: Trainer, loss: float, seconds: float, rows: int, precision: str
+    classifier: Classifier, trainer: Trainer, loss: float, seconds: float, rows: int, way: Way
 ) -> Trained:
     state = trainer.state
     kept = state.best_global_step or state.global_step
     best = next(e for e in evaluated_epochs(state.log_history) if e["step"] == kept)
     epochs = float(state.epoch or 0)
+    adapters.merge(classifier.model)
     temperature, validation_rows = _temperature(trainer)
+    run_plain(classifier.model)
     facts: dict[str, Any] = {
         "steps": state.global_step,
         "epochs_run": round(epochs, 3),
         "best_epoch": float(best["epoch"]),
         "seconds": round(seconds, 2),
         "reviews_per_second": round(rows * epochs / seconds, 2),
-        "precision": precision,
+        "precision": "bf16" if way.bf16 else "fp32",
+        "bf16_difference": way.bf16_difference,
+        "packed": way.packed,
         "device": trainer.args.device.type,
         "processes": trainer.args.world_size,
         "final_train_loss": float(loss),

@@ -97,6 +97,13 @@ class TrainingParams(Form):
         description="Lowest layers that are not trained, the embeddings with them. Half of the layers frozen saves a "
         "third of the time.",
     )
+    lora_rank: int = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="LoRA: train the head and thin matrices of this rank beside those of the layers, which then need "
+        "little memory (8 to 32 are usual, at a rate of 1e-4 to 5e-4). 0 trains all weights. Needs the extra 'lora'.",
+    )
     early_stopping_patience: int = Field(
         default=2,
         ge=0,
@@ -123,6 +130,21 @@ class TrainingParams(Form):
     precision: Precision = Field(
         default="auto",
         description="auto uses bf16 where the processor or GPU multiplies in it, else fp32.",
+    )
+    bf16_tolerance: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="By what share loss and gradient of the first batches may differ in bf16 from fp32's; where they "
+        "differ more, training is done in fp32 and says so. 0 does not look.",
+    )
+    packing: Packing = Field(
+        default="auto",
+        description="Batches without padding. auto: on a GPU, where the model gives the same loss and gradient so.",
+    )
+    background_checkpoints: bool = Field(
+        default=True,
+        description="Write checkpoints beside the training, from a copy in memory (12 bytes a weight that is trained).",
     )
     seed: int = Field(
         default=42,

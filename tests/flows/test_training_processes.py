@@ -45,9 +45,7 @@ def together(
 ) -> Trained:
     params = TrainingParams.model_validate(GIVEN | {"batch_size": 8} | given)
     keeper, listener = keeper or NoCheckpoints(), listener or SilentListener()
-    return fine_tune_in_processes(
-        2, base, LABELS, data, SHORT, params, work, listener, keeper, given.pop("judge", None)
-    )
+    return fine_tune_in_processes(2, base, LABELS, data, SHORT, params, work, listener, keeper)
 
 
 def alone(base: Path, data: Path, work: Path, **given: Any) -> Trained:
