@@ -38,7 +38,7 @@ _ABSENT = -30.0  # the logit of a class that training lacks
 _KINDS: dict[str, Any] = {kind.kind: kind for kind in (WordGrams, TokenGrams)}
 
 
-@dataclass(frozen=True)
+@dataclass
 class LinearClassifier:
     """Grams, how they are weighted, and a weight for each and every class. On token ids it is an engine.
 

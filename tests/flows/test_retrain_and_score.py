@@ -32,6 +32,7 @@ FAST: dict[str, Any] = {
     "behaviour": {"max_cases": 10},
     "report": {"worst_errors": 2, "attribution_steps": 4},
     "gate": {"must_beat_baseline": False},  # random weights against TF-IDF on easy reviews
+    "engines": {"measure": False},
 }
 
 
@@ -86,6 +87,7 @@ def test_what_has_not_changed_is_reused(
         "evaluation",
         "behaviour",
         "evaluation",
+        "engines",
     ]
     assert second.steps_reused == everything  # but for the verdict: now there is a champion
     assert second.version.version == first.version.version
