@@ -14,17 +14,8 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as CliError
 
-from flows.parameters import (
-    HistoryParams,
-    PromoteParams,
-    RetentionParams,
-    RetrainParams,
-    RollbackParams,
-    ScoreParams,
-    TraceParams,
-    TuneParams,
-    VerifyParams,
-)
+from flows.parameters import RetrainParams, ScoreParams, TraceParams, TuneParams, VerifyParams
+from flows.registry_parameters import HistoryParams, PromoteParams, RetentionParams, RollbackParams
 from tasks.core.errors import SettingsError
 from tasks.core.forms import problems_of
 

@@ -1,7 +1,7 @@
 """history: every move of a model's champion."""
 
 from flows.form_flow import form_flow
-from flows.parameters import HistoryParams
+from flows.registry_parameters import HistoryParams
 from tasks.promotion import History, read_history
 
 _DEFAULTS = HistoryParams()

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
+from flows.registry_parameters import RegisteredName
 from tasks.connectors.sources import SourceParams
 from tasks.core.approval import ApprovalParams
 from tasks.core.behaviour import BehaviourParams
@@ -107,98 +108,6 @@ class TuneParams(RetrainParams):
         return self
 
 
-class PromoteParams(Form):
-    """Make a registered version the champion. The next scoring run uses it; one under way stays on its own."""
-
-    model_name: str = Field(
-        default="reviews", min_length=1, description="Name in the MLflow model registry."
-    )
-    version: str = Field(
-        default="challenger",
-        min_length=1,
-        description="Number of the version, or an alias that points to it.",
-    )
-    who: str = Field(
-        min_length=2,
-        max_length=100,
-        pattern=r"\S.*\S",
-        description="Your name, for the history; taken as you say it, nobody checks it.",
-    )
-    reason: str = Field(
-        min_length=3,
-        max_length=500,
-        pattern=r"\S.*\S",
-        description="Why, for those who look at it later; kept in the history.",
-    )
-    overrule: bool = Field(
-        default=False,
-        description="Promote although the gate has refused it; the history says so.",
-    )
-
-
-class RollbackParams(Form):
-    """Make the champion before the present one champion again; to undo that soon after, name the version."""
-
-    model_name: str = Field(
-        default="reviews", min_length=1, description="Name in the MLflow model registry."
-    )
-    who: str = Field(
-        min_length=2,
-        max_length=100,
-        pattern=r"\S.*\S",
-        description="Your name, for the history; taken as you say it, nobody checks it.",
-    )
-    reason: str = Field(
-        min_length=3,
-        max_length=500,
-        pattern=r"\S.*\S",
-        description="Why, for those who look at it later; kept in the history.",
-    )
-    to_version: str = Field(
-        default="",
-        max_length=100,
-        description="Number of the version to go back to; empty: the champion before the present one.",
-    )
-
-
-class HistoryParams(Form):
-    """Show every move of a model's champion: when, by whom, why; also those of versions that are deleted."""
-
-    model_name: str = Field(
-        default="reviews", min_length=1, description="Name in the MLflow model registry."
-    )
-    last: int = Field(default=50, ge=1, le=10_000, description="How many, the newest first.")
-
-
-class RetentionParams(Form):
-    """Delete old versions of a model, but none with an alias, none of the last moves, none that predictions name."""
-
-    model_name: str = Field(
-        default="reviews", min_length=1, description="Name in the MLflow model registry."
-    )
-    who: str = Field(
-        min_length=2,
-        max_length=100,
-        pattern=r"\S.*\S",
-        description="Your name, kept with what is deleted; taken as you say it, nobody checks it.",
-    )
-    keep_last: int = Field(
-        default=10, ge=1, le=1_000, description="The newest so many versions are kept."
-    )
-    min_age_days: int = Field(
-        default=30, ge=0, le=3_650, description="Versions younger than so many days are kept."
-    )
-    predictions: list[str] = Field(
-        default=["s3://nightshift/predictions/"],
-        max_length=50,
-        description="Prefixes where predictions lie. Scoring itself notes where it writes; what it wrote before it did "
-        "is found below these, in model=<name>/version=<n>/.",
-    )
-    dry_run: bool = Field(
-        default=True, description="Only show what would be deleted. Off: delete it."
-    )
-
-
 class WatchParams(Form):
     """Look whether newly labelled reviews have landed, and say so by an event that starts retraining."""
 
@@ -278,9 +187,7 @@ class ScoreParams(Form):
         description="Prefix for predictions. Below it each model and version has a folder, with one object for each "
         "input object, of the same name.",
     )
-    model_name: str = Field(
-        default="reviews", min_length=1, description="Name in the MLflow model registry."
-    )
+    model_name: RegisteredName = "reviews"
     model_version: str = Field(
         default="champion",
         min_length=1,

@@ -1,7 +1,7 @@
 """promote: make a registered version the champion, because a person says so."""
 
 from flows.form_flow import form_flow
-from flows.parameters import PromoteParams
+from flows.registry_parameters import PromoteParams
 from tasks.core.records import Move
 from tasks.preflight import check_services
 from tasks.promotion import (

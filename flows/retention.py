@@ -1,7 +1,7 @@
 """retention: delete old versions of a model that nothing needs any more."""
 
 from flows.form_flow import form_flow
-from flows.parameters import RetentionParams
+from flows.registry_parameters import RetentionParams
 from tasks.preflight import check_services
 from tasks.retention import Retained, Rule, delete_versions, publish_retained, weigh_versions
 

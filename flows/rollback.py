@@ -1,7 +1,7 @@
 """rollback: the champion before the present one becomes it again."""
 
 from flows.form_flow import form_flow
-from flows.parameters import RollbackParams
+from flows.registry_parameters import RollbackParams
 from tasks.connectors.champion import PREVIOUS
 from tasks.core.records import Move
 from tasks.preflight import check_services
@@ -18,8 +18,8 @@ from tasks.promotion import (
 def rollback(params: RollbackParams) -> Move:
     """Go back to the previous champion, or to one that is named; the next scoring run uses it.
 
-    `previous` is then the version rolled back from, so that a later rollback takes this one back;
-    within minutes it takes a named version, as two people may press Run at once.
+    `previous` is then the version rolled back from, so that a second rollback takes the first one back; within
+    minutes it has to name the version, as two people may press Run at once.
     """
     check_services()
     if made := moved_by_this_run(params.model_name):

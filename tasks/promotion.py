@@ -108,10 +108,10 @@ def require_former(version: ModelVersion, named: bool) -> None:
     age = (datetime.now(UTC) - datetime.fromisoformat(last.when)).total_seconds()
     if not named and last.kind == "rollback" and age < _JUST_NOW_SECONDS:
         raise ModelError(
-            f"{last.who} has rolled back from version {last.from_version} to {last.to_version} {age / 60:.0f} minutes "
-            f"ago ({last.why}); a second rollback would take that back",
+            f"{last.who} has rolled back from version {last.from_version} to version {last.to_version} {age:.0f} "
+            f"seconds ago ({last.why}); a second rollback would take that back",
             "to_version",
-            "if that is what you want, name the version",
+            f"if that is what you want, name the version: {version.version}",
         )
 
 

@@ -165,7 +165,8 @@ def main() -> int:
         "--only",
         nargs="+",
         type=int,
-        help="numbers of the stories, from 1; the others were told before",
+        choices=range(1, len(STORIES) + 1),
+        help="numbers of the stories; those before them were told by an earlier call",
     )
     given = parser.parse_args()
     set_client_defaults()

@@ -12,8 +12,8 @@ from flows.score import score
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.seaweedfs import SeaweedFS
 from tasks.core.errors import StoreError
-from tests.flows.test_retrain_and_score import params
 from tests.identities import Keys, identity, managed_server
+from tests.retraining import params
 from tests.reviews import jsonl, reviews
 
 pytestmark = pytest.mark.prefect

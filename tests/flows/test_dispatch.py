@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running
@@ -50,6 +51,7 @@ class Worker:
         self._plays = plays
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
+        self._errors: list[Exception] = []
 
     def __enter__(self) -> "Worker":
         self._thread.start()
@@ -58,18 +60,16 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+        if self._errors:
+            raise self._errors[0]
 
     def _work(self) -> None:
         with get_client(sync_client=True) as client:
             deployment = client.read_deployment_by_name("elsewhere/far")
-            chosen = FlowRunFilter(
-                deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id])
-            )  # without it, and the newest first, a page of the server would not hold all of earlier tests
-            newest = FlowRunSort.EXPECTED_START_TIME_DESC
-            done = {r.id for r in client.read_flow_runs(flow_run_filter=chosen, sort=newest)}
+            mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]))
+            done = {run.id for run in _newest(client, mine)}
             while not self._over.is_set():
-                found = client.read_flow_runs(flow_run_filter=chosen, sort=newest)
-                for run in reversed(found):
+                for run in reversed(_newest(client, mine)):
                     if run.id not in done:
                         done.add(run.id)
                         self.runs.append(run.id)
@@ -79,10 +79,15 @@ class Worker:
     def _play(self, client: SyncPrefectClient, run: UUID, number: int) -> None:
         try:
             self._plays[min(number, len(self._plays) - 1)](client, run, number)
-        except Exception as error:  # or whoever waits for the run would wait for ever
-            client.set_flow_run_state(
-                run, Failed(message=f"the test's worker: {error!r}"), force=True
-            )
+        except Exception as error:  # raised again in the test's own thread, which must not wait for this run for ever
+            self._errors.append(error)
+            client.set_flow_run_state(run, Failed(message="the test's worker failed"), force=True)
+
+
+def _newest(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
+    """The newest first: a page of the server holds 200, and the runs of all tests are more."""
+    newest_first = FlowRunSort.EXPECTED_START_TIME_DESC
+    return client.read_flow_runs(flow_run_filter=wanted, sort=newest_first)
 
 
 def completes(client: SyncPrefectClient, run: UUID, number: int) -> None:

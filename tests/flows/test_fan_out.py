@@ -11,7 +11,7 @@ from flows.score import score
 from tasks.connectors.object_store import ObjectStore
 from tasks.core import scoring_plan
 from tasks.core.errors import SettingsError
-from tests.flows.test_retrain_and_score import deliver, params
+from tests.retraining import deliver, params
 from tests.reviews import jsonl, reviews
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]

@@ -26,7 +26,7 @@ from tasks.core.score_results import ScoreSummary
 from tasks.lineage import Provenance
 from tasks.steps import fetched
 from tests.conftest import BUCKET
-from tests.flows.test_retrain_and_score import deliver, params, write
+from tests.retraining import deliver, params, write
 
 pytestmark = pytest.mark.prefect
 

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import list_artifacts
 
-from flows.parameters import RetentionParams
+from flows.registry_parameters import RetentionParams
 from flows.retention import retention
 from tasks import retention as module
 from tasks import score_marks

@@ -13,7 +13,7 @@ from flows.score import score
 from tasks.connect import model_registry
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.sources import SourceParams
-from tasks.core import formats, tables
+from tasks.core import tables
 from tasks.core.errors import (
     MissingDataError,
     ModelError,
@@ -21,38 +21,10 @@ from tasks.core.errors import (
 )
 from tasks.data import load_reviews
 from tasks.steps import fetched
+from tests.retraining import deliver, params, read, write
 from tests.reviews import as_csv, jsonl, reviews
 
 pytestmark = pytest.mark.prefect
-
-FAST: dict[str, Any] = {
-    "tokenization": {"max_length_tokens": 48},
-    "training": {"epochs": 4, "learning_rate": 5e-3, "device": "cpu"},
-    "evaluation": {"resamples": 100},
-    "behaviour": {"max_cases": 10},
-    "report": {"worst_errors": 2, "attribution_steps": 4},
-    "gate": {"must_beat_baseline": False},  # random weights against TF-IDF on easy reviews
-}
-
-
-def params(base: Path, location: str, name: str, **changed: Any) -> RetrainParams:
-    given: dict[str, Any] = {k: dict(v) for k, v in FAST.items()}
-    given["training"]["base_model"] = str(base)
-    given["data"] = {"source": {"location": location}}
-    given["registration"] = {"model_name": name}
-    for path, value in changed.items():
-        room, *keys = path.split("__")
-        place = given.setdefault(room, {})
-        for key in keys[:-1]:
-            place = place.setdefault(key, {})
-        place[keys[-1]] = value
-    return RetrainParams.model_validate(given)
-
-
-def deliver(store: ObjectStore, prefix: str, seed: int = 0) -> str:
-    store.write_bytes(jsonl(reviews(200, seed)), f"{prefix}/labelled/train.jsonl")
-    store.write_bytes(jsonl(reviews(60, seed + 50)), f"{prefix}/labelled/test.jsonl")
-    return f"{prefix}/labelled"
 
 
 def test_what_has_not_changed_is_reused(
@@ -95,21 +67,6 @@ def test_what_has_not_changed_is_reused(
     third = retrain(params(bert, f"{prefix}/labelled", "whole", training__seed=7))
     assert third.steps_reused == [*everything[:8], "evaluation"]  # the baseline's
     assert third.version.version == "2"
-
-
-def write(store: ObjectStore, uri: str, rows: list[dict[str, str]]) -> None:
-    import io
-
-    buffer = io.BytesIO()
-    formats.encode(uri, rows, ["id", "text"], buffer)
-    store.write_bytes(buffer.getvalue(), uri)
-
-
-def read(store: ObjectStore, uri: str) -> list[dict[str, Any]]:
-    import io
-
-    rows = formats.decode(uri, io.BytesIO(store.read_bytes(uri) or b""))
-    return [dict(r.values or {}) for r in rows]
 
 
 def test_a_random_gpt2_with_its_own_bpe(services: ObjectStore, prefix: str, gpt2: Path) -> None:

@@ -13,7 +13,7 @@ from flows.verify import verify
 from tasks.connect import model_registry
 from tasks.connectors.object_store import ObjectStore
 from tasks.core.errors import DataError, MissingDataError, ModelError, SettingsError
-from tests.flows.test_retrain_and_score import deliver, params, read, write
+from tests.retraining import deliver, params, read, write
 from tests.reviews import reviews
 
 pytestmark = pytest.mark.prefect

@@ -31,7 +31,7 @@ from tasks.connectors.object_store import ObjectStore
 from tasks.core.errors import ServiceError
 from tasks.core.records import Record
 from tasks.core.score_results import ScoreSummary
-from tests.flows.test_retrain_and_score import FAST
+from tests.retraining import FAST
 from tests.reviews import jsonl, reviews
 from tests.service.stack import ROOT, Service, wait_for
 

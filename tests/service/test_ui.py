@@ -11,17 +11,8 @@ import pytest
 from PIL import Image
 
 from deployments.apply import definitions
-from flows.parameters import (
-    HistoryParams,
-    PromoteParams,
-    RetentionParams,
-    RetrainParams,
-    RollbackParams,
-    ScoreParams,
-    TraceParams,
-    TuneParams,
-    WatchParams,
-)
+from flows.parameters import RetrainParams, ScoreParams, TraceParams, TuneParams, WatchParams
+from flows.registry_parameters import HistoryParams, PromoteParams, RetentionParams, RollbackParams
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
 from tests.service.browser import CHROMIUM, Field, Ui, chromium, described, pictures_folder
