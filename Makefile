@@ -9,10 +9,11 @@ IMDB   ?= ../shared/data/imdb
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready-$(TORCH)
 EXTRAS := $(VENV)/.ready-extras-$(TORCH)
+PEERS  := .venv-peers/.ready-$(TORCH)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status up-ha down-ha status-ha imdb test test-all check lint format types bench deaths \
-	overhead faults bench-nights gate-simulation gate-imdb clean env
+	bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,8 +66,19 @@ format: $(READY) ## ruff: mend what it can
 types: $(READY) ## pyright, strict
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(READY) ## training and scoring beside what people write, as ratios
-	$(BIN)/python -m tests.bench
+bench: $(EXTRAS) $(PEERS) ## scoring and training beside what people use, in turns, into docs/speed.md (two hours; BENCH_FLAGS=--quick: a try)
+	$(BIN)/python -m tests.bench scoring price-list training cold-start --imdb $(IMDB) $(BENCH_FLAGS)
+	$(if $(wildcard $(TCMALLOC)),LD_PRELOAD=$(TCMALLOC) $(BIN)/python -m tests.bench training --label tcmalloc --imdb $(IMDB) $(BENCH_FLAGS))
+	$(BIN)/python -m tests.bench --write-docs
+
+TCMALLOC = $(firstword $(wildcard /usr/lib/*/libtcmalloc_minimal.so.4 /usr/lib/*/libtcmalloc.so.4))
+
+bench-accuracy: $(EXTRAS) ## accuracy after the same reviews: the textbook and Nightshift, three seeds each, beside linear models (hours; goes on where it was)
+	$(BIN)/python -m tests.bench accuracy --imdb $(IMDB) $(BENCH_FLAGS)
+	$(BIN)/python -m tests.bench --write-docs
+
+bench-gpu: $(READY) ## scoring and training of core alone on one card (or tests.bench.gpu on a machine with torch and transformers only)
+	$(BIN)/python -m tests.bench.gpu $(BENCH_FLAGS)
 
 deaths: $(READY) ## eleven deaths, each for real: what the user sees, and how long it takes to go on (half an hour)
 	$(BIN)/python -m tests.service.deaths
@@ -92,7 +104,7 @@ gate-imdb: $(READY) ## two real models and four bad ones on IMDb through the gat
 	$(BIN)/python -m tests.gate_on_imdb --imdb $(IMDB)
 
 clean: ## remove the environment and what tools left; data and models in .nightshift stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peers build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find deployments flows tasks tests -name __pycache__ -type d -exec rm -rf {} +
 
 env: $(READY)
@@ -102,6 +114,10 @@ $(READY): pyproject.toml constraints.txt deployments/install.sh
 	rm -f $(VENV)/.ready-*
 	touch $@
 
+$(PEERS): constraints.txt deployments/peers.txt deployments/install-peers.sh
+	PYTHON="$(PYTHON)" VENV=.venv-peers TORCH="$(TORCH)" sh deployments/install-peers.sh
+	touch $@
+
 $(EXTRAS): $(READY)
-	$(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -e '.[dev,ha,browser,ray,dask]'
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -e '.[dev,ha,browser,ray,dask,openvino,onnx,lora]'
 	touch $@

@@ -1,7 +1,7 @@
 """What becomes of a trained model: the second half of `retrain` and of `tune`.
 
-evaluate -> check behaviour -> judge -> register -> report -> approve -> promote
-                  baseline -^     ^- champion, on the same rows and cases
+evaluate -> check behaviour -> choose engine -> judge -> register -> report -> approve -> promote
+                                   baseline -^     ^- champion, on the same rows and cases
 """
 
 import logging
@@ -11,6 +11,7 @@ from flows.preparing import Prepared
 from tasks import reports
 from tasks.approval import ask_for_approval
 from tasks.behaving import check_behaviour
+from tasks.core.engine_choice import EngineChoice
 from tasks.core.errors import ConflictError
 from tasks.core.gate import Verdict
 from tasks.core.markdown import cell
@@ -21,6 +22,7 @@ from tasks.core.records import (
     Reference,
     TrainingSummary,
 )
+from tasks.engine_choice import choose_engine
 from tasks.evaluation import Evaluation, evaluate_baseline, evaluate_model
 from tasks.judging import Candidate, face_champion, judge
 from tasks.promotion import find_opponent, keep_challenger, move_champion, what_people_said
@@ -57,8 +59,10 @@ def conclude(
         check_behaviour(model, split, prepared.checks, params.behaviour),
     )
     baseline = evaluate_baseline(split, params.evaluation)
-    version, verdict, promoted = _settled(params, prepared, candidate, baseline)
-    steps = (*prepared.steps, model, candidate.evaluation, candidate.behaviour, baseline, verdict)
+    engine = choose_engine(model, prepared.tokens, params.engines)
+    version, verdict, promoted = _settled(params, prepared, candidate, baseline, engine)
+    made = (model, candidate.evaluation, candidate.behaviour, baseline, engine, verdict)
+    steps = (*prepared.steps, *made)
     return Retrained(
         version=version,
         promoted=promoted,
@@ -76,19 +80,27 @@ _Outcome = tuple[ModelVersion, Reference[Verdict], bool]
 
 
 def _settled(
-    params: RetrainParams, prepared: Prepared, candidate: Candidate, baseline: Evaluation
+    params: RetrainParams,
+    prepared: Prepared,
+    candidate: Candidate,
+    baseline: Evaluation,
+    engine: Reference[EngineChoice],
 ) -> _Outcome:
     """Judged until no other has moved the champion meanwhile; version, verdict, and whether it is champion now."""
     for _ in range(_MOST_CONFLICTS):
         try:
-            return _judged(params, prepared, candidate, baseline)
+            return _judged(params, prepared, candidate, baseline, engine)
         except ConflictError as error:
             logger.warning("%s; the model is judged again, against the champion of now", error.what)
-    return _judged(params, prepared, candidate, baseline)
+    return _judged(params, prepared, candidate, baseline, engine)
 
 
 def _judged(
-    params: RetrainParams, prepared: Prepared, candidate: Candidate, baseline: Evaluation
+    params: RetrainParams,
+    prepared: Prepared,
+    candidate: Candidate,
+    baseline: Evaluation,
+    engine: Reference[EngineChoice],
 ) -> _Outcome:
     """Judged against the champion of now, registered, and promoted or not.
 
@@ -124,6 +136,7 @@ def _judged(
         evaluation=params.evaluation,
         behaviour=params.behaviour,
         checks=prepared.checks,
+        engine=engine,
     )
     version = register_model(judged)
     text = reports.evaluation_text(

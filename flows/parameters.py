@@ -8,6 +8,7 @@ from flows.registry_parameters import RegisteredName
 from tasks.connectors.sources import SourceParams
 from tasks.core.approval import ApprovalParams
 from tasks.core.behaviour import BehaviourParams
+from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.forms import Form
 from tasks.core.gate import GateParams
 from tasks.core.inspection import InspectionParams
@@ -91,6 +92,9 @@ class RetrainParams(Form):
     )
     report: ReportParams = Field(
         default=ReportParams(), description="The report that people read of a version."
+    )
+    engines: EngineChoiceParams = Field(
+        default=EngineChoiceParams(), description="What is to score with it, by measurement."
     )
     registration: RegistrationParams = Field(
         default=RegistrationParams(), description="Under which name it is registered."

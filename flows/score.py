@@ -14,6 +14,7 @@ from tasks.core.score_results import ScoreSummary
 from tasks.core.scoring_plan import Columns
 from tasks.preflight import check_services
 from tasks.promotion import pin_version, require_still_there
+from tasks.score_engine import pin_engine
 from tasks.score_finishing import finish_scoring
 from tasks.score_planning import draft_run, plan_scoring
 
@@ -26,13 +27,15 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
     started = time.time()
     check_services(params.engine.device, also_write_to=params.output)
     device = resolve_device(params.engine.device)
+    model = pin_version(params.model_name, params.model_version)
     draft = draft_run(
-        model=pin_version(params.model_name, params.model_version),
+        model=model,
         source=params.input,
         output=params.output,
         columns=Columns(text=params.text_column, id=params.id_column, keep=params.keep_columns),
         output_format=params.output_format,
         precision=resolve_precision(params.engine.precision, device),
+        engine=pin_engine(model, params.engine.engine, device.type),
         max_rejected_share=params.max_rejected_share,
         rescore=params.scope == "rescore",
         allow_empty=params.allow_empty,

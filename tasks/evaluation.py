@@ -17,7 +17,8 @@ import sklearn
 from numpy.typing import NDArray
 
 from tasks.core import baseline, metrics, plots, tables
-from tasks.core.engine import TorchEngine, softmax
+from tasks.core.engine import softmax
+from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.metrics import EvaluationParams
 from tasks.core.modeling import Classifier, resolve_device, resolve_precision
 from tasks.core.records import EvaluationSummary, Reference, SplitSummary

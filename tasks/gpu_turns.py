@@ -18,20 +18,38 @@ _SAY_SECONDS = 60.0
 
 
 @contextlib.contextmanager
-def turn_on(device: torch.device) -> Generator[None]:
-    """Wait until no other training of this machine has the GPU; a CPU is shared. Its lock ends with its process."""
+def turn_on(device: torch.device, cards: int = 1) -> Generator[None]:
+    """Wait until no other training of this machine has the GPU; a CPU is shared. Its lock ends with its process.
+
+    Args:
+        device: of a training in this process.
+        cards: that it takes, counted from this one.
+    """
     if device.type != "cuda":
         yield
         return
-    place = Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}-gpu-{_name(device)}.lock"
+    first = device.index or 0
+    names = sorted(_name(torch.device("cuda", first + i)) for i in range(cards))
     with contextlib.ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(FileLock(place, timeout=_SAY_SECONDS))
-                break
-            except Timeout:
-                logger.warning("Waiting for the GPU: another training of this machine has it")
+        for name in names:  # all in one order, or two trainings would wait for each other
+            place = Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}-gpu-{name}.lock"
+            held.enter_context(_lock(place))
         yield
+
+
+@contextlib.contextmanager
+def _lock(place: Path) -> Generator[None]:
+    lock = FileLock(place)
+    while True:
+        try:
+            lock.acquire(timeout=_SAY_SECONDS)
+            break
+        except Timeout:
+            logger.warning("Waiting for the GPU: another training of this machine has it")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _name(device: torch.device) -> str:

@@ -13,7 +13,7 @@ from tasks.behaving import Behaviour, Checks, check_behaviour
 from tasks.connect import model_registry, prepared_store
 from tasks.core import gate, slices, tables
 from tasks.core.behaviour import BehaviourParams
-from tasks.core.engine import TorchEngine
+from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
 from tasks.core.gate import Evidence, GateParams, Verdict
 from tasks.core.inspection import InspectionSummary

@@ -1,6 +1,7 @@
 """Registration: a trained model becomes a version, and the challenger."""
 
 import logging
+import shutil
 from importlib.metadata import version as installed
 
 from tasks import reports
@@ -62,8 +63,10 @@ def register_model(judged: Judged) -> ModelVersion:
             "nightshift.params": canonical_json(judged.params),
             "nightshift.code": code_version(),
             "nightshift.flow_run": flow_run_id(),
+            "nightshift.engine": str(judged.engine.summary),
         }
-        with fetched(model.uri) as folder:
+        with fetched(model.uri) as folder, fetched(judged.engine.uri) as engines:
+            shutil.copytree(engines, folder, dirs_exist_ok=True)
             (folder / "README.md").write_text(_card(judged), encoding="utf-8")
             version = registry.register(judged.model_name, folder, run_id, made | said, description)
         logger.info("register: %s", version)

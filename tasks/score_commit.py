@@ -120,7 +120,7 @@ def replaced(
             "nothing; the next run scores what needs it",
         )
     return UnwritableDataError(
-        "Another run, with other columns, format or precision, writes to the same place",
+        "Another run, with other columns, format, precision or engine, writes to the same place",
         run.output_uri(entry.key),
         "give each of the two an output prefix of its own, and run again",
     )

@@ -11,9 +11,9 @@ from typing import IO
 from tasks.connect import exact_objects, model_registry
 from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.exact_reads import Head
-from tasks.core import formats, modeling, scoring
+from tasks.core import engines, formats, modeling, scoring
 from tasks.core.digests import canonical_json
-from tasks.core.engine import Engine, TorchEngine
+from tasks.core.engine import Engine, EngineOptions
 from tasks.core.errors import DataError
 from tasks.core.overlap import in_order
 from tasks.core.records import ModelVersion, Record
@@ -51,12 +51,16 @@ class ShardDone(Record):
 
 @step
 def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
-    """Score what is left of a shard, and write down what became of each object."""
+    """Score what is left of a shard, and write down what became of each object.
+
+    Raises:
+        SettingsError: the engine that the run is pinned to is not installed here.
+    """
     objects = exact_objects()
     run = require_run(objects, place)
     done = read_result(objects, run, number)
     if done is None or any(o.state == "failed" for o in done.objects):  # what failed is tried again
-        params = params.model_copy(update={"precision": run.precision})
+        params = params.model_copy(update={"precision": run.precision, "engine": run.engine})
         started = time.perf_counter()
         classifier, engine = _loaded(run.model, params)  # pyright: ignore[reportArgumentType] - frozen, so hashable
         with (
@@ -93,11 +97,14 @@ def _told(done: ShardResult, shards: int) -> ShardDone:
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(version: ModelVersion, params: EngineParams) -> tuple[modeling.Classifier, TorchEngine]:
+def _loaded(version: ModelVersion, params: EngineParams) -> tuple[modeling.Classifier, Engine]:
     """The model in memory; kept, so that the shards of a run load it once a process."""
+    engines.require(params.engine)  # before the model is fetched
+    options = EngineOptions(params.device, params.precision, params.batch_tokens)
     with work_folder("version") as folder:
-        classifier = modeling.load(model_registry().download(version, folder))
-    return classifier, TorchEngine(classifier, params.device, params.precision, params.batch_tokens)
+        model = model_registry().download(version, folder)
+        classifier = modeling.load(model)
+        return classifier, engines.open_engine(params.engine, classifier, model, options)
 
 
 class ShardWork:

@@ -10,6 +10,8 @@
 | NIGHTSHIFT_MLFLOW_PORT         | any free one | of the MLflow server that `make up` starts, and its UI |
 | NIGHTSHIFT_EXPERIMENT          | nightshift   | MLflow experiment |
 | NIGHTSHIFT_TRAINING_DEPLOYMENT |              | deployment that trains, on its own pool; empty: in this process |
+| NIGHTSHIFT_TRAINING_NODES      | 1            | machines that train one model together; their TMPDIR is shared |
+| NIGHTSHIFT_TRAINING_RENDEZVOUS |              | host:port of one of them, where they meet (torchrun) |
 | NIGHTSHIFT_CHECKPOINT_SECONDS  | 300          | how often a training keeps a checkpoint in the object store |
 | NIGHTSHIFT_GPU_WORKER_ON_CPU   | false        | a worker of the gpu pool may start on a machine without a GPU |
 | NIGHTSHIFT_NOTIFICATION_BLOCK  |              | Prefect block told of failures, such as slack-webhook/on-call |
@@ -60,6 +62,8 @@ class Settings(BaseSettings):
     mlflow_port: int | None = Field(default=None, ge=1, le=65535)
     experiment: str = Field(default="nightshift", min_length=1)
     training_deployment: str = Field(default="", pattern=r"^([^/]+/[^/]+)?$")
+    training_nodes: int = Field(default=1, ge=1, le=1000)
+    training_rendezvous: str = Field(default="", pattern=r"^([^:/]+:\d+)?$")
     checkpoint_seconds: float = Field(default=300.0, ge=0)
     gpu_worker_on_cpu: bool = False
     notification_block: str = Field(default="", pattern=r"^(none|[^/]+/[^/]+)?$")
@@ -84,6 +88,12 @@ class Settings(BaseSettings):
     def visible_gpus(self) -> str:
         """Which GPUs this process may see, in the order in which CUDA numbers them; '' for all."""
         return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+    @property
+    def environment_without_keys(self) -> dict[str, str]:
+        """This process's environment for a child that needs no server."""
+        servers = ("AWS_", "MLFLOW_", "PREFECT_", "NIGHTSHIFT_")
+        return {k: v for k, v in os.environ.items() if not k.startswith(servers)}
 
     @property
     def aws_variables(self) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import tokenizers
 
 from tasks.connectors.hub import MODEL_FILES, base_model_folder
-from tasks.core import modeling, tables
+from tasks.core import adapters, modeling, tables
 from tasks.core.digests import folder_digest
 from tasks.core.records import BaseModelSummary, Reference, SplitSummary, TokensSummary
 from tasks.core.tokenization import Encoder, TokenizationParams
@@ -35,6 +35,7 @@ def prepare_base_model(
     modeling.check_base_folder(source)
     modeling.check_length(source, tokenization)
     modeling.require_layers(source, params.frozen_layers)
+    adapters.require_layers(params, modeling.depth(source))
     with work_folder("base-model") as folder:
         for pattern in MODEL_FILES:
             for path in source.glob(pattern):

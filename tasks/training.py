@@ -13,7 +13,7 @@ from tasks.connect import model_registry, prepared_store
 from tasks.connectors.checkpoints import CheckpointStore
 from tasks.connectors.prepared import free_bytes
 from tasks.connectors.tracked_runs import Run
-from tasks.core import modeling, training
+from tasks.core import adapters, modeling, training
 from tasks.core.digests import digest_of
 from tasks.core.errors import DiskFullError
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
@@ -21,6 +21,8 @@ from tasks.core.sweep import PrunedTraining, TrialParams
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.core.training_hooks import EpochJudge, TrainingPruned
+from tasks.core.training_ranks import resolve_processes
+from tasks.distributed_training import fine_tune_in_processes, machines
 from tasks.gpu_turns import turn_on
 from tasks.provenance import flow_run_id
 from tasks.pruning import judge_of
@@ -31,7 +33,7 @@ from tasks.tidying import FLOW_RUN_TAG
 
 logger = logging.getLogger(__name__)
 
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 # On disk: the base model's copy and the result; and three checkpoints (the best, the last, and the one being written
 # before another is deleted), each of weights and AdamW's two moments.
 _BYTES_A_PARAMETER = 8
@@ -72,8 +74,10 @@ def train_model(
         DiskFullError: less room than checkpoints need, found before training begins.
         ModelError, SettingsError: the model or the device will not do.
     """
+    adapters.require_package(params)
     device = modeling.resolve_device(params.device)
     precision = modeling.resolve_precision(params.precision, device)
+    processes = resolve_processes(params.processes, device)
     inputs = {
         "version": TRAINING_VERSION,
         "tokens": tokens.digest,
@@ -81,6 +85,7 @@ def train_model(
         "training": params.model_dump(),
         "device": device.type,
         "precision": precision,
+        "processes": processes * machines(),
         "torch": torch.__version__.split("+")[0],
         "transformers": transformers.__version__,
     }
@@ -108,9 +113,17 @@ def train_model(
             with model_registry().run(name, settings, tags, go_on_with=died) as run:
                 keeper.mlflow_run_id = run.id
                 try:
-                    with turn_on(device), judge_of(trial) as judge:
+                    with turn_on(device, processes), judge_of(trial) as judge:
                         return _train(
-                            folder, tokens, base, tokenization, params, run, keeper, judge
+                            folder,
+                            tokens,
+                            base,
+                            tokenization,
+                            params,
+                            processes,
+                            run,
+                            keeper,
+                            judge,
                         )
                 except TrainingPruned as stopped:  # its run in MLflow did not fail
                     pruned = PrunedTraining(mlflow_run_id=run.id, **vars(stopped))
@@ -162,30 +175,31 @@ def _train(
     base: Reference[BaseModelSummary],
     tokenization: TokenizationParams,
     params: TrainingParams,
+    processes: int,
     run: Run,
     keeper: CheckpointStore,
     judge: EpochJudge | None,
 ) -> TrainingSummary:
+    labels, listener = tokens.summary.label_names, _Listener(run)
     with fetched(base.uri) as model, fetched(tokens.uri) as data:
-        sets = [
-            Dataset.from_parquet(
-                str(data / f"{name}.parquet"), cache_dir=str(data / "cache"), keep_in_memory=True
+        work = data / "checkpoints"
+        if processes * machines() > 1:
+            trained = fine_tune_in_processes(
+                processes, model, labels, data, tokenization, params, work, listener, keeper, judge
             )
-            for name in ("train", "validation")
-        ]
-        trained = training.fine_tune(
-            model,
-            tokens.summary.label_names,
-            sets[0],
-            sets[1],
-            tokenization,
-            params,
-            data / "checkpoints",
-            _Listener(run),
-            keeper,
-            show_progress=sys.stderr.isatty(),
-            judge=judge,
-        )
+        else:
+            trained = training.fine_tune(
+                model,
+                labels,
+                *_read(data),
+                tokenization,
+                params,
+                work,
+                listener,
+                keeper,
+                show_progress=sys.stderr.isatty(),
+                judge=judge,
+            )
     modeling.save(trained.classifier, folder)
     return TrainingSummary(
         base_model=base.summary.name,
@@ -196,6 +210,16 @@ def _train(
         mlflow_run_id=run.id,
         **trained.facts,
     )
+
+
+def _read(data: Path) -> tuple[Dataset, Dataset]:
+    train, validation = (
+        Dataset.from_parquet(
+            str(data / f"{name}.parquet"), cache_dir=str(data / "cache"), keep_in_memory=True
+        )
+        for name in ("train", "validation")
+    )
+    return train, validation
 
 
 class _Listener:

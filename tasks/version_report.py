@@ -18,6 +18,7 @@ from tasks.core import plots, report_facts
 from tasks.core.attributions import Attribution, attribute
 from tasks.core.behaviour import BehaviourParams
 from tasks.core.comparison import Bools
+from tasks.core.engine_choice import EngineChoice
 from tasks.core.errors import ModelError, NightshiftError
 from tasks.core.gate import GateParams, Verdict
 from tasks.core.inspection import InspectionSummary
@@ -79,6 +80,7 @@ class Judged:
     evaluation: EvaluationParams
     behaviour: BehaviourParams
     checks: Checks
+    engine: Reference[EngineChoice]
 
 
 @step
@@ -243,6 +245,7 @@ def assemble(judged: Judged) -> Report:
             LineageStep(kind, uri.rpartition("/")[2], uri) for kind, uri in judged.lineage.items()
         ],
         parameters=judged.params,
+        engine=str(judged.engine.summary),
     )
 
 

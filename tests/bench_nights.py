@@ -174,7 +174,7 @@ def speed(console: Console, reviews: Path | None, rows: int, objects: int, round
     from tasks import score_shards
     from tasks.connectors.hub import PACKAGED, base_model_folder
     from tasks.core import modeling, scoring
-    from tasks.core.engine import TorchEngine
+    from tasks.core.engines.torch_engine import TorchEngine
     from tasks.core.scoring import EngineParams, Review
     from tasks.core.tokenization import TokenizationParams
 

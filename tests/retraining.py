@@ -17,6 +17,7 @@ FAST: dict[str, Any] = {
     "behaviour": {"max_cases": 10},
     "report": {"worst_errors": 2, "attribution_steps": 4},
     "gate": {"must_beat_baseline": False},  # random weights against TF-IDF on easy reviews
+    "engines": {"measure": False},
 }
 
 

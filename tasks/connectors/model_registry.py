@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlflow.exceptions import MlflowException
@@ -203,6 +203,22 @@ class ModelRegistry(TrackedRuns):
             uri = self._client.get_model_version_download_uri(version.name, version.version)
             return Path(
                 mlflow.artifacts.download_artifacts(uri, dst_path=str(into), tracking_uri=self._uri)
+            )
+
+    def file_of(self, version: ModelVersion, name: str, into: Path) -> Path | None:
+        """One file of the top of a version's folder, copied below `into`; None where there is none of that name."""
+        import mlflow.artifacts
+
+        with self._saying(f"downloading {name} of {version}"):
+            uri = self._client.get_model_version_download_uri(version.name, version.version)
+            listed = mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=self._uri)
+            if name not in {PurePosixPath(file.path).name for file in listed}:
+                return None
+            whole = f"{uri.rstrip('/')}/{name}"
+            return Path(
+                mlflow.artifacts.download_artifacts(
+                    whole, dst_path=str(into), tracking_uri=self._uri
+                )
             )
 
 

@@ -4,16 +4,22 @@ On small data a fine-tuned transformer often does no better, and then nobody sho
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from tasks.core.texts import without_markup
 
 NAME = "TF-IDF (1-2 grams) + logistic regression"
+_GRAMS: dict[str, Any] = {
+    "preprocessor": lambda text: without_markup(text).lower(),
+    "token_pattern": r"(?u)\b\w+\b",
+    "ngram_range": (1, 2),
+}
 
 
 def vectorizer(least_documents: int = 1, most_features: int | None = None) -> TfidfVectorizer:
@@ -24,13 +30,13 @@ def vectorizer(least_documents: int = 1, most_features: int | None = None) -> Tf
         most_features: the most frequent ones are kept; None for all.
     """
     return TfidfVectorizer(
-        preprocessor=lambda text: without_markup(text).lower(),
-        token_pattern=r"(?u)\b\w+\b",
-        ngram_range=(1, 2),
-        sublinear_tf=True,
-        min_df=least_documents,
-        max_features=most_features,
+        **_GRAMS, sublinear_tf=True, min_df=least_documents, max_features=most_features
     )
+
+
+def counter(least_documents: int = 1) -> CountVectorizer:
+    """Counts of the same grams, shape (rows, features)."""
+    return CountVectorizer(**_GRAMS, min_df=least_documents)
 
 
 def classifier() -> LogisticRegression:

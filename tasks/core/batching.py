@@ -31,6 +31,21 @@ def plan(lengths: Sequence[int], max_tokens: int, max_rows: int) -> list[NDArray
     return batches
 
 
+def plan_packed(lengths: Sequence[int], max_tokens: int, max_rows: int) -> list[NDArray[np.int64]]:
+    """The same for rows that are laid end to end, without padding: a batch's tokens are the sum of its rows'."""
+    if max_tokens < 1 or max_rows < 1:
+        raise ValueError("max_tokens and max_rows must be at least 1")
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    batches: list[NDArray[np.int64]] = []
+    start = tokens = 0
+    for end, row in enumerate(order.tolist()):
+        if end > start and (tokens + lengths[row] > max_tokens or end - start == max_rows):
+            batches.append(order[start:end])
+            start, tokens = end, 0
+        tokens += lengths[row]
+    return [*batches, order[start:]] if len(order) else []
+
+
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Right-padded `input_ids` and `attention_mask`, each of shape (rows, longest row), int64."""
     width = max((len(row) for row in rows), default=0)

@@ -1,14 +1,15 @@
-"""Scoring engines: from token ids to logits. One class an engine; all pass the same contract test."""
+"""What a scoring engine is: from token ids to logits. The engines themselves are in `tasks/core/engines`."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.core import batching
-from tasks.core.modeling import Classifier, Device, Precision, resolve_device, resolve_precision
+from tasks.core.modeling import Classifier, Device, Precision
 
 
 class Engine(Protocol):
@@ -17,41 +18,62 @@ class Engine(Protocol):
     label_names: list[str]
 
     def logits(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Logits of unpadded rows, shape (rows, classes), float32."""
+        """Logits of unpadded rows, shape (rows, classes), float32; no rows give shape (0, classes)."""
         ...
 
 
-class TorchEngine:
-    """Any transformers sequence classifier, run by torch in batches planned by length."""
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine is run."""
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        device: Device = "auto",
-        precision: Precision = "auto",
-        batch_tokens: int = 4096,
-    ) -> None:
-        self.label_names = classifier.label_names
-        self._device = resolve_device(device)
-        bf16 = resolve_precision(precision, self._device) == "bf16"
-        model: Any = classifier.model  # transformers' decorated `to` confuses type checkers
-        self._model = model.to(self._device, torch.bfloat16 if bf16 else torch.float32).eval()
-        self._pad_id = classifier.pad_id
-        self._batch_tokens = batch_tokens
+    device: Device = "auto"
+    precision: Precision = "auto"  # of the engines that leave a choice; int8 ones do not
+    batch_tokens: int = 4096
+    threads: int = 0  # 0 leaves it to the engine
 
-    def logits(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        logits = np.empty((len(input_ids), len(self.label_names)), dtype=np.float32)
-        for batch in batching.plan(
-            [len(row) for row in input_ids], self._batch_tokens, max_rows=256
-        ):
-            ids, mask = batching.pad([input_ids[i] for i in batch], self._pad_id)
-            with torch.inference_mode():
-                output = self._model(
-                    input_ids=torch.from_numpy(ids).to(self._device),
-                    attention_mask=torch.from_numpy(mask).to(self._device),
-                )
-            logits[batch] = output.logits.float().cpu().numpy()
-        return logits
+
+class EngineKind(Protocol):
+    """One way to run a model. A module of `tasks/core/engines` has one as `KIND`, and the registry names the module.
+
+    What `build` writes lies with the model, in `<model>/engines/<name>`, and is part of what is registered.
+    """
+
+    @property
+    def name(self) -> str:
+        """As it stands in the registry, such as openvino-int8."""
+        ...
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Import names that must be there; none for torch."""
+        ...
+
+    @property
+    def extra(self) -> str:
+        """Which extra of this project installs them."""
+        ...
+
+    def suits(self, classifier: Classifier, device: torch.device) -> str:
+        """An empty string, or why it cannot run this model on this device, such as "openvino runs on CPUs"."""
+        ...
+
+    def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
+        """Write what the engine needs into an empty folder: once, when a model is registered.
+
+        Args:
+            classifier: in fp32 on the CPU; left as it is.
+            folder: exists, and is empty.
+            sample: token rows like those that will be scored, for calibration of int8.
+        """
+        ...
+
+    def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
+        """An engine that can score, from what `build` wrote.
+
+        Raises:
+            ModelError: what should lie in the folder does not, or is damaged.
+        """
+        ...
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError as PydanticError
@@ -26,6 +26,7 @@ from transformers import (
 
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.tokenization import Encoder, TokenizationParams
+from tasks.core.training_params import Device, Precision
 
 CARD = "nightshift.json"
 _ATTENTION_DROPOUTS = (
@@ -34,10 +35,22 @@ _ATTENTION_DROPOUTS = (
     "attn_pdrop",
     "attn_dropout",
 )
+_HIDDEN_DROPOUTS = (
+    "hidden_dropout_prob",
+    "hidden_dropout",
+    "dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "embedding_dropout",
+    "activation_dropout",
+    "mlp_dropout",
+    "pooler_dropout",
+    "classifier_dropout",
+    "seq_classif_dropout",
+    "summary_first_dropout",
+    "cls_dropout",
+)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
-
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
-Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -98,11 +111,15 @@ def parameters(folder: Path) -> int:
 
 def require_layers(folder: Path, frozen: int) -> None:
     """Raises SettingsError when more layers are to be frozen than the model has."""
-    depth = int(read_config(folder).get_text_config().num_hidden_layers)
-    if frozen > depth:
+    if frozen > depth(folder):
         raise SettingsError(
-            f"The model has {depth} layers", "training.frozen_layers", "freeze fewer"
+            f"The model has {depth(folder)} layers", "training.frozen_layers", "freeze fewer"
         )
+
+
+def depth(folder: Path) -> int:
+    """How many layers the model of a folder has."""
+    return int(read_config(folder).get_text_config().num_hidden_layers)
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -183,9 +200,16 @@ def load_for_training(
     label_names: Sequence[str],
     tokenization: TokenizationParams,
     attention_dropout: float,
+    hidden_dropout: float | None = None,
 ) -> Classifier:
     """A base model with a new classification head; its initial weights come from torch's global seed.
 
+    Args:
+        folder: config, tokenizer and safetensors of the base model.
+        label_names: in order of their ids.
+        tokenization: how texts become tokens.
+        attention_dropout: of the attention's probabilities.
+        hidden_dropout: all other dropout; None leaves what the model was made with.
     Raises:
         ModelError: the folder cannot be loaded as a sequence classifier.
     """
@@ -199,9 +223,9 @@ def load_for_training(
         config.label2id = {name: index for index, name in enumerate(label_names)}
         config.problem_type = "single_label_classification"
         config.pad_token_id = tokenizer.pad_token_id
-        for name in _ATTENTION_DROPOUTS:
-            if isinstance(getattr(config, name, None), float | int):
-                setattr(config, name, attention_dropout)
+        _set_numbers(config, _ATTENTION_DROPOUTS, attention_dropout)
+        if hidden_dropout is not None:
+            _set_numbers(config, _HIDDEN_DROPOUTS, hidden_dropout)
         model = AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=config,
@@ -216,6 +240,20 @@ def load_for_training(
     return Classifier(model, Encoder(tokenizer, tokenization), list(label_names))
 
 
+def _set_numbers(config: Any, names: Sequence[str], value: float) -> None:
+    for name in names:
+        if isinstance(getattr(config, name, None), float | int):
+            setattr(config, name, value)
+
+
+def layers_of(model: torch.nn.Module) -> torch.nn.ModuleList | None:
+    """A model's stack of layers, lowest first; None where it has none that can be told apart."""
+    described: Any = model
+    depth = int(described.config.get_text_config().num_hidden_layers)
+    stacks = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth)
+    return next(stacks, None)
+
+
 def freeze(model: PreTrainedModel, layers: int) -> None:
     """Keep the lowest `layers` layers, and the embeddings below them, as they are in training; 0 freezes nothing.
 
@@ -226,9 +264,7 @@ def freeze(model: PreTrainedModel, layers: int) -> None:
         return
     depth = int(model.config.get_text_config().num_hidden_layers)
     body: Any = model.base_model
-    stack = next(
-        (m for m in body.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth), None
-    )
+    stack = layers_of(body)
     if stack is None or layers > depth:
         raise SettingsError(
             f"The model has {depth} layers", "training.frozen_layers", "freeze fewer"

@@ -135,6 +135,13 @@ class TrainingSummary(Record):
     reviews_per_second: float
     precision: str
     device: str
+    processes: int = Field(default=1, description="That trained it together.")
+    packed: bool = Field(default=False, description="Its batches had no padding.")
+    bf16_difference: float | None = Field(
+        default=None,
+        description="Share by which loss or gradient of the first batches in bf16 differed from fp32's; where it is "
+        "more than the settings allow, the precision is fp32. None: not looked at.",
+    )
     final_train_loss: float
     temperature: float = Field(description="Fitted on the validation reviews.")
     validation_rows: int

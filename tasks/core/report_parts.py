@@ -154,6 +154,7 @@ class Report:
     lineage: Sequence[LineageStep] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     run_url: str = ""
+    engine: str = ""  # that was chosen to score with it, and how it did
 
     @property
     def title(self) -> str:

@@ -7,7 +7,7 @@ not wait for them; a window may hold the reviews of many small inputs.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -23,11 +23,17 @@ from tasks.core.tokenization import Encoder
 
 _WINDOWS_AHEAD = 2
 _WINDOW_CHARACTERS = 8 << 20  # a window of few long reviews is full as well
+EngineName = Literal["auto", "torch", "openvino", "openvino-int8", "onnx", "onnx-int8", "cascade"]
 
 
 class EngineParams(Form):
     """How the model is run."""
 
+    engine: EngineName = Field(
+        default="auto",
+        description="What runs it; auto takes what was found best when the model was registered, where it is installed "
+        "and the model runs on the CPU, else torch.",
+    )
     device: Device = Field(
         default="auto", description="Where the model runs; auto takes a GPU where there is one."
     )
@@ -39,7 +45,7 @@ class EngineParams(Form):
         default=4096,
         ge=128,
         le=1_048_576,
-        description="Tokens of a batch, padding included. More helps on a GPU.",
+        description="Tokens of a batch, padding included where there is any. More helps on a GPU.",
     )
     window_reviews: int = Field(
         default=1024,
@@ -81,11 +87,12 @@ class End:
 
 @dataclass(slots=True)
 class _Window:
-    """Items in order, and the tokens of those reviews that can be scored."""
+    """Items in order, and the tokens of those reviews that can be scored, each only once."""
 
     items: list[Review | End] = field(default_factory=list)
     characters: int = 0
-    input_ids: Sequence[Sequence[int]] = ()
+    input_ids: Sequence[Sequence[int]] = ()  # no two are equal
+    places: Sequence[int] = ()  # of each review that can be scored: which of them is its own
 
     def add(self, item: Review | End) -> None:
         self.items.append(item)
@@ -132,12 +139,12 @@ def score(
     """
     for window in ahead(_windows(bundles, encoder, window_reviews), _WINDOWS_AHEAD):
         probabilities = softmax(engine.logits(window.input_ids)) if len(window.input_ids) else ()
-        rows = iter(probabilities)
+        places = iter(window.places)
         for item in window.items:
             if isinstance(item, End) or item.problem:
                 yield item
             else:
-                p = next(rows)
+                p = probabilities[next(places)]
                 best = int(p.argmax())
                 yield Prediction(item, engine.label_names[best], float(p[best]), p.tolist())
 
@@ -158,5 +165,13 @@ def _windows(
 
 def _encoded(window: _Window, encoder: Encoder) -> _Window:
     good = [i.text for i in window.items if isinstance(i, Review) and not i.problem]
-    window.input_ids = encoder.encode(good).input_ids if good else ()
+    if good:
+        window.input_ids, window.places = _each_once(encoder.encode(good).input_ids)
     return window
+
+
+def _each_once(rows: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
+    """Rows without repetitions, in the order they first come, and for each given row which of them it is."""
+    first: dict[tuple[int, ...], int] = {}
+    places = [first.setdefault(tuple(row), len(first)) for row in rows]
+    return list(first), places

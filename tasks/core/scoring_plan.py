@@ -106,6 +106,9 @@ class ScoringRun(Record):
     columns: Columns
     output_format: OutputFormat
     precision: str
+    engine: str = Field(
+        default="torch", description="Runs of before there were others know none, and had torch."
+    )
     max_rejected_share: float
     allow_empty: bool = Field(description="Nothing to score is no error.")
     objects: int = Field(description="To be scored by this run.")
@@ -183,6 +186,10 @@ class ScoringRun(Record):
             "format": self.output_format,
             "precision": self.precision,
         }
+        if (
+            self.engine != "torch"
+        ):  # what torch scored before there were others is still what it would score
+            made_from["engine"] = self.engine
         return digest_of(made_from)
 
     def source(self, key: str) -> str:

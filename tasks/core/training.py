@@ -15,29 +15,27 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset
-from pydantic import Field
 from transformers import (
-    DataCollatorWithPadding,
     PrinterCallback,
     ProgressCallback,
     Trainer,
     TrainerCallback,
-    TrainingArguments,
 )
 
-from tasks.core import modeling
+from tasks.core import adapters, modeling
 from tasks.core.calibration import fit_temperature
+from tasks.core.checkpoint_writer import CheckpointWriter, PatientKeeper
 from tasks.core.errors import NightshiftError, SettingsError
-from tasks.core.forms import Form
-from tasks.core.modeling import Classifier, Device, Precision
+from tasks.core.modeling import Classifier
+from tasks.core.packed_training import run_plain
 from tasks.core.tokenization import TokenizationParams
+from tasks.core.trainer import ClassifierTrainer, arguments_of
+from tasks.core.training_batches import TrainingBatches
 from tasks.core.training_hooks import (
-    BestBy,
     Checkpointing,
     CheckpointKeeper,
     EarlyStopping,
     EpochJudge,
-    EpochSampler,
     Merit,
     NoCheckpoints,
     Pruning,
@@ -46,85 +44,13 @@ from tasks.core.training_hooks import (
     TrainingListener,
     adopt,
     evaluated_epochs,
+    read_state,
 )
+from tasks.core.training_params import TrainingParams
+from tasks.core.training_ranks import Ranks, SharedJudge, SharedKeeper
+from tasks.core.training_way import Way, fastest_way, first_rows, padding
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingParams(Form):
-    """What is fine-tuned, and how."""
-
-    base_model: str = Field(
-        default="minilm",
-        min_length=1,
-        description="What to start from: 'minilm' (the pretrained BERT that comes with Nightshift), a hub id such as "
-        "google-bert/bert-base-uncased or openai-community/gpt2, or a local folder.",
-    )
-    base_model_revision: str | None = Field(
-        default=None,
-        description="Branch, tag or commit of a hub model. Empty takes the newest and records which it was.",
-    )
-    epochs: int = Field(
-        default=3, ge=1, le=50, description="Passes over the training reviews at most."
-    )
-    batch_size: int = Field(default=16, ge=1, le=1024, description="Reviews a step and device.")
-    gradient_accumulation_steps: int = Field(
-        default=1,
-        ge=1,
-        le=256,
-        description="Batches summed up before a step, where memory is short.",
-    )
-    learning_rate: float = Field(
-        default=1e-4,
-        gt=0,
-        le=1e-2,
-        description="Peak; it warms up and falls linearly. 2e-5 to 5e-5 suits larger models.",
-    )
-    warmup_share: float = Field(
-        default=0.1, ge=0, le=0.5, description="Share of the steps in which the rate rises."
-    )
-    weight_decay: float = Field(
-        default=0.01, ge=0, le=1, description="AdamW's decoupled weight decay."
-    )
-    attention_dropout: float = Field(
-        default=0.0,
-        ge=0,
-        le=0.5,
-        description="Above 0 attention leaves its fused kernel and training is far slower.",
-    )
-    frozen_layers: int = Field(
-        default=0,
-        ge=0,
-        le=200,
-        description="Lowest layers that are not trained, the embeddings with them. Half of the layers frozen saves a "
-        "third of the time.",
-    )
-    early_stopping_patience: int = Field(
-        default=2,
-        ge=0,
-        le=50,
-        description="Epochs in which neither validation accuracy nor validation loss became better, before training "
-        "stops; 0 never stops.",
-    )
-    best_epoch_by: BestBy = Field(
-        default="accuracy",
-        description="Which epoch's weights are kept. accuracy: the latest that is at most one standard error less "
-        "accurate on the validation reviews than the best; loss: that of the lowest validation loss; last: the last, "
-        "and training stops at no other, which is wiser where validation reviews number less than a hundred.",
-    )
-    device: Device = Field(
-        default="auto", description="Where to train; auto takes a GPU where there is one."
-    )
-    precision: Precision = Field(
-        default="auto",
-        description="auto uses bf16 where the processor or GPU multiplies in it, else fp32.",
-    )
-    seed: int = Field(
-        default=42,
-        ge=0,
-        le=2**31 - 1,
-        description="Of the new head's weights and the order of batches.",
-    )
 
 
 class Trained:
@@ -154,7 +80,8 @@ def fine_tune(
     """Fine-tune a base model; the weights of the best epoch are kept.
 
     The same inputs and seed give the same weights, to the byte, on one kind of CPU with one number of threads; so does
-    a training that died and goes on from a checkpoint.
+    a training that died and goes on from a checkpoint. Where torch.distributed has a process group, all its processes
+    call this alike and train one model together; the first one's listener, keeper and judge hold for all.
 
     Args:
         base_folder: config, tokenizer and safetensors of the base model.
@@ -175,44 +102,67 @@ def fine_tune(
             it does; the caller's `work_folder` says so.
         StoreError: the keeper's store is away when training begins.
     """
+    ranks = Ranks()
     device = modeling.resolve_device(params.device)
     precision = modeling.resolve_precision(params.precision, device)
     transformers.set_seed(params.seed)
     classifier = modeling.load_for_training(
-        base_folder, label_names, tokenization, params.attention_dropout
+        base_folder, label_names, tokenization, params.attention_dropout, params.hidden_dropout
     )
     modeling.freeze(classifier.model, params.frozen_layers)
-    arguments = _arguments(
-        params, len(train), str(work_folder), device.type == "cpu", precision == "bf16"
-    )
-    keeper = keeper or NoCheckpoints()
-    clock = TrainingClock()
-    checkpoint = keeper.restore(work_folder)
-    earlier: list[float] = []
-    if checkpoint:
-        clock.goes_on_from(checkpoint)
-        log = adopt(checkpoint)["log_history"]
-        earlier = [entry["eval_accuracy"] for entry in evaluated_epochs(log)]
-    callbacks: list[TrainerCallback] = [Telling(listener), clock, Checkpointing(keeper)]
-    if params.early_stopping_patience and params.best_epoch_by != "last":
-        callbacks.append(EarlyStopping(params.early_stopping_patience))
-    if judge:
-        callbacks.append(Pruning(judge))
-    trainer = _Trainer(
-        lengths=list(train["length"]),
-        model=classifier.model,
-        args=arguments,
-        train_dataset=train,
-        # by length, so that little is padded; the metrics do not depend on the order
-        eval_dataset=validation.select(np.argsort(validation["length"])[::-1]),
-        processing_class=classifier.encoder.tokenizer,
-        data_collator=DataCollatorWithPadding(classifier.encoder.tokenizer, pad_to_multiple_of=8),
-        compute_metrics=Merit(params.best_epoch_by, earlier, len(validation)),
-        callbacks=callbacks,
-    )
-    trainer.remove_callback(PrinterCallback)
-    if not show_progress:
-        trainer.remove_callback(ProgressCallback)
+    adapters.insert(classifier.model, params)
+    if ranks.count > 1:  # or all would drop out the same
+        torch.manual_seed(params.seed + 1 + ranks.index)
+    batches = TrainingBatches(train["length"], params, ranks.index, ranks.count)
+    way = fastest_way(classifier, first_rows(train, batches), params, device, precision, ranks)
+    with CheckpointWriter(params.background_checkpoints) as writer:
+        kept = SharedKeeper(ranks, PatientKeeper(keeper or NoCheckpoints(), writer))
+        clock = TrainingClock()
+        checkpoint = kept.restore(work_folder)
+        log = _taken_up(checkpoint, clock, ranks) if checkpoint else []
+        told = [Telling(listener)] if ranks.first else []
+        callbacks: list[TrainerCallback] = [*told, clock, Checkpointing(kept)]
+        if params.early_stopping_patience and params.best_epoch_by != "last":
+            callbacks.append(EarlyStopping(params.early_stopping_patience))
+        if judge or ranks.count > 1:
+            callbacks.append(Pruning(SharedJudge(ranks, judge)))
+        trainer = ClassifierTrainer(
+            batches,
+            way.collate,
+            params.layer_decay,
+            writer,
+            model=classifier.model,
+            args=arguments_of(
+                params, str(work_folder), device.type == "cpu", way.bf16, batches.steps_an_epoch
+            ),
+            train_dataset=train,
+            # by length, so that little is padded; the metrics do not depend on the order
+            eval_dataset=validation.select(np.argsort(validation["length"])[::-1]),
+            processing_class=classifier.encoder.tokenizer,
+            data_collator=padding(classifier),
+            compute_metrics=Merit(
+                params.best_epoch_by, [e["eval_accuracy"] for e in log], len(validation)
+            ),
+            callbacks=callbacks,
+        )
+        trainer.remove_callback(PrinterCallback)
+        if not show_progress:
+            trainer.remove_callback(ProgressCallback)
+        loss = _run(trainer, checkpoint, ranks)
+        return _trained(classifier, trainer, loss, clock.seconds, len(train), way)
+
+
+def _taken_up(checkpoint: Path, clock: TrainingClock, ranks: Ranks) -> list[dict[str, Any]]:
+    """Make a checkpoint ours; returns the epochs that were measured before it."""
+    clock.goes_on_from(checkpoint)
+    if ranks.first:
+        adopt(checkpoint)
+    ranks.wait()
+    return evaluated_epochs(read_state(checkpoint)["log_history"])
+
+
+def _run(trainer: Trainer, checkpoint: Path | None, ranks: Ranks) -> float:
+    """Train to the end; returns the mean loss."""
     try:
         output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
@@ -221,74 +171,39 @@ def fine_tune(
             "training.batch_size",
             "lower it, and raise training.gradient_accumulation_steps by as much",
         ) from error
+    # Trainer's holds this process's share of the last steps only
+    loss = ranks.mean(output.training_loss)
     losses = [e["eval_loss"] for e in evaluated_epochs(trainer.state.log_history)]
-    if not all(map(math.isfinite, [output.training_loss, *losses])):
+    if not all(map(math.isfinite, [loss, *losses])):
         raise NightshiftError(
             "The loss is not a number: training diverged",
             "training",
             "lower training.learning_rate",
         )
-    return _trained(classifier, trainer, output.training_loss, clock.seconds, len(train), precision)
-
-
-class _Trainer(Trainer):
-    """Trainer whose order of batches can be taken up in the middle of an epoch."""
-
-    def __init__(self, lengths: list[int], **given: Any) -> None:
-        super().__init__(**given)
-        self._lengths = lengths
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
-        together = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return EpochSampler(together, self._lengths, self.args.seed)
-
-
-def _arguments(
-    params: TrainingParams, rows: int, folder: str, use_cpu: bool, bf16: bool
-) -> TrainingArguments:
-    steps_an_epoch = math.ceil(rows / (params.batch_size * params.gradient_accumulation_steps))
-    return TrainingArguments(
-        output_dir=folder,
-        num_train_epochs=params.epochs,
-        per_device_train_batch_size=params.batch_size,
-        per_device_eval_batch_size=64,
-        gradient_accumulation_steps=params.gradient_accumulation_steps,
-        learning_rate=params.learning_rate,
-        warmup_steps=round(params.warmup_share * steps_an_epoch * params.epochs),
-        weight_decay=params.weight_decay,
-        optim="adamw_torch_fused",
-        bf16=bf16,
-        use_cpu=use_cpu,
-        dataloader_pin_memory=not use_cpu,
-        eval_strategy="epoch",
-        save_strategy="no" if params.best_epoch_by == "last" else "epoch",
-        save_total_limit=1,
-        load_best_model_at_end=params.best_epoch_by != "last",
-        metric_for_best_model="eval_merit",
-        greater_is_better=True,
-        logging_steps=10,
-        logging_nan_inf_filter=False,  # or a loss that is no number would look like one
-        seed=params.seed,
-        report_to="none",  # Hugging Face's MLflow callback opens runs of its own and leaves them RUNNING
-    )
+    return loss
 
 
 def _trained(
-    classifier: Classifier, trainer: Trainer, loss: float, seconds: float, rows: int, precision: str
+    classifier: Classifier, trainer: Trainer, loss: float, seconds: float, rows: int, way: Way
 ) -> Trained:
     state = trainer.state
     kept = state.best_global_step or state.global_step
     best = next(e for e in evaluated_epochs(state.log_history) if e["step"] == kept)
     epochs = float(state.epoch or 0)
+    adapters.merge(classifier.model)
     temperature, validation_rows = _temperature(trainer)
+    run_plain(classifier.model)
     facts: dict[str, Any] = {
         "steps": state.global_step,
         "epochs_run": round(epochs, 3),
         "best_epoch": float(best["epoch"]),
         "seconds": round(seconds, 2),
         "reviews_per_second": round(rows * epochs / seconds, 2),
-        "precision": precision,
+        "precision": "bf16" if way.bf16 else "fp32",
+        "bf16_difference": way.bf16_difference,
+        "packed": way.packed,
         "device": trainer.args.device.type,
+        "processes": trainer.args.world_size,
         "final_train_loss": float(loss),
         "temperature": temperature,
         "validation_rows": validation_rows,

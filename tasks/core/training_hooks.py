@@ -7,9 +7,9 @@ that was never interrupted.
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -20,9 +20,9 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
-BestBy: TypeAlias = Literal["accuracy", "loss", "last"]
+from tasks.core.training_params import BestBy
+
 _STATE = "trainer_state.json"
 
 
@@ -102,27 +102,6 @@ class NoCheckpoints:
         return False
 
     def keep(self, checkpoint: Path, best: Path | None) -> None: ...
-
-
-class EpochSampler(LengthGroupedSampler):
-    """Batches of similar length, in an order that the seed and the number of the epoch decide.
-
-    transformers' own draws from the global generator, whose state in the middle of an epoch is not that of its
-    beginning: a training that goes on there would see some reviews twice and others never.
-    """
-
-    def __init__(self, reviews_a_step: int, lengths: list[int], seed: int) -> None:
-        super().__init__(reviews_a_step, lengths=lengths)
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Trainer when an epoch begins."""
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        self.generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        return super().__iter__()
 
 
 class Merit:
@@ -285,6 +264,8 @@ class TrainingClock(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        if not state.is_world_process_zero:
+            return
         folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
         (folder / "seconds.json").write_text(json.dumps(self.seconds))
 
@@ -294,15 +275,18 @@ def evaluated_epochs(log_history: Sequence[dict[str, Any]]) -> list[dict[str, An
     return [entry for entry in log_history if "eval_loss" in entry]
 
 
-def adopt(checkpoint: Path) -> dict[str, Any]:
-    """Make a checkpoint that was written elsewhere one of its folder here; returns Trainer's state in it.
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Trainer's state in a checkpoint."""
+    return json.loads((checkpoint / _STATE).read_text())
+
+
+def adopt(checkpoint: Path) -> None:
+    """Make a checkpoint that was written elsewhere one of its folder here.
 
     Trainer's state names the best checkpoint by its absolute path, which was another machine's.
     """
-    path = checkpoint / _STATE
-    state: dict[str, Any] = json.loads(path.read_text())
+    state = read_state(checkpoint)
     if state.get("best_model_checkpoint"):
         best = checkpoint.parent / Path(state["best_model_checkpoint"]).name
         state["best_model_checkpoint"] = str(best)
-        path.write_text(json.dumps(state))
-    return state
+        (checkpoint / _STATE).write_text(json.dumps(state))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tasks.core import modeling
 from tasks.core.attributions import GAP, Attribution, attribute
-from tasks.core.engine import TorchEngine
+from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError
 from tasks.core.texts import encodable, without_markup
 from tasks.core.tokenization import Encoder, TokenizationParams

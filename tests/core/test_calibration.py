@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tasks.core import modeling
 from tasks.core.calibration import fit_temperature
-from tasks.core.engine import TorchEngine, softmax
+from tasks.core.engine import softmax
+from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.tokenization import TokenizationParams
 
 

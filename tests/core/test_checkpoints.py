@@ -86,6 +86,27 @@ def test_a_killed_training_ends_with_the_same_weights(
     assert resumed.validation == whole.validation
 
 
+def test_a_training_by_tokens_goes_on_within_an_epoch(
+    bert: Path, prepared: PreparedStore, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {
+        "batch_by": "tokens",
+        "batch_tokens": 256,
+        "gradient_accumulation_steps": 2,
+        "layer_decay": 0.9,
+        "schedule": "cosine",
+    }
+    whole = train(bert, tmp_path / "whole", None, **given)
+    kill_at = whole.facts["steps"] // 3 + 3
+    with EveryStep(prepared, "tokens", tmp_path / "a", 0) as keeper, pytest.raises(Killed):
+        train(bert, tmp_path / "killed", keeper, kill_at, **given)
+    with CheckpointStore(prepared, "tokens", tmp_path / "b", 0) as keeper:
+        resumed = train(bert, tmp_path / "resumed", keeper, **given)
+    ours, theirs = weights(resumed), weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert resumed.facts["steps"] == whole.facts["steps"]
+
+
 def test_a_torn_newest_checkpoint_gives_way_to_the_one_before(
     bert: Path, prepared: PreparedStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

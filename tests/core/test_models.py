@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from transformers import (
     EvalPrediction,
@@ -20,10 +22,11 @@ from transformers import (
 )
 
 from tasks.core import baseline, modeling, plots
-from tasks.core.engine import TorchEngine, softmax
+from tasks.core.engine import softmax
+from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, NightshiftError, SettingsError
 from tasks.core.formats import Row
-from tasks.core.scoring import Prediction, Review, score, to_review
+from tasks.core.scoring import End, Prediction, Review, score, to_review
 from tasks.core.scoring_plan import Columns
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import Trained, TrainingParams, fine_tune
@@ -139,6 +142,35 @@ def test_scoring_keeps_order_and_passes_problems_through(classifier: modeling.Cl
                 result.probabilities
             ) == pytest.approx(1)
             assert result.label == LABELS[int(np.argmax(result.probabilities))]
+
+
+class CountingEngine:
+    """Keeps the rows it was given; the longer a row, the more positive."""
+
+    label_names = LABELS
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+
+    def logits(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        self.seen += [list(row) for row in input_ids]
+        return np.array([[0.0, len(row) / 10] for row in input_ids], dtype=np.float32)
+
+
+def test_texts_that_come_again_are_scored_once(base: Path) -> None:
+    """Within a window, and each is told what it would be told alone."""
+    encoder = Encoder(modeling.load_tokenizer(base), SHORT)
+    texts = ["Dull.", "The cast was superb.", "Dull.", "Dull.", "", "The cast was superb.", "Fine."]
+    items = [Review(n, str(n), t, "" if t else "empty text") for n, t in enumerate(texts)]
+    engine = CountingEngine()
+    found = list(score([[*items, End()]], encoder, engine, window_reviews=100))
+    assert engine.seen == encoder.encode([texts[0], texts[1], texts[6]]).input_ids
+    assert found[4] is items[4] and isinstance(found[-1], End)
+    told = {i: p for i, p in enumerate(found) if isinstance(p, Prediction)}
+    assert [p.review.row for p in told.values()] == [0, 1, 2, 3, 5, 6]
+    for p in told.values():
+        (alone,) = score([[p.review]], encoder, CountingEngine(), window_reviews=1)
+        assert alone == p
 
 
 def test_scoring_takes_reviews_lazily(classifier: modeling.Classifier) -> None:

@@ -110,8 +110,19 @@ def test_the_fingerprint_is_of_all_that_the_content_depends_on() -> None:
         run(columns=Columns(keep=["x"])).fingerprint(entry),
         run(output_format="csv").fingerprint(entry),
         run(precision="fp32").fingerprint(entry),
+        run(engine="openvino").fingerprint(entry),
     ]
     assert len({same, *others}) == len(others) + 1
+
+
+def test_a_run_of_before_there_were_engines_had_torch() -> None:
+    """Its record is still read, and what it scored is not scored again."""
+    old = run().model_dump()
+    del old["engine"]
+    read = ScoringRun.model_validate(old)
+    assert read.engine == "torch"
+    entry = Entry("a.jsonl", 5, "e")
+    assert read.fingerprint(entry) == run(engine="torch").fingerprint(entry)
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers(1, 9), max_size=50))

@@ -59,6 +59,7 @@ def test_what_has_not_changed_is_reused(
         "evaluation",
         "behaviour",
         "evaluation",
+        "engines",
     ]
     assert second.steps_reused == everything  # but for the verdict: now there is a champion
     assert second.version.version == first.version.version

@@ -57,6 +57,7 @@ def form(base: Path, location: str, name: str, **changed: Any) -> TuneParams:
         },
         "evaluation": {"resamples": 100},
         "registration": {"model_name": name},
+        "engines": {"measure": False},
         "sweep": {
             "trials": 3,
             "pruning": {"enabled": False},

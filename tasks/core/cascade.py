@@ -1,0 +1,240 @@
+"""A cascade: engines one behind the other, the cheapest first; a row goes on only where an answer is not clear enough.
+
+How clear an answer is, is its margin: the logit of the best class less that of the second best, so the log-odds between
+the two. Answers whose margin lies below a stage's band go on to the next stage; the last stage's are taken as they are.
+Whether a row goes on depends on that row alone, and every row has exactly one answer.
+
+`fit_cascade` fits the bands and says what they came to; what they promise stands in `tasks/core/cascade_bands.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.calibration import fit_temperature
+from tasks.core.cascade_bands import (
+    NOTHING,
+    SAFETY,
+    CascadeRule,
+    fit_bands,
+    margins,
+    most_failures,
+)
+from tasks.core.comparison import Pair
+from tasks.core.engine import Engine, softmax
+from tasks.core.errors import ModelError
+from tasks.core.records import Record
+
+Logits = NDArray[np.float32]
+Ints = NDArray[np.int64]
+_HEAD_SHARE = (
+    4  # a row that is cut keeps a quarter of the room from its beginning, the rest from its end
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One engine of a cascade.
+
+    Attributes:
+        name: for people.
+        engine: gives the logits.
+        kind: of the engine, by the registry's name; or linear.
+        folder: with the engine's files, as seen from the cascade's own; the model's own folder where it is empty.
+        model: folder of the classifier that it runs, seen from there too; empty for the model itself.
+        cut_tokens: rows are cut to so many tokens for it; 0 leaves them whole.
+        temperature: by which its logits are divided.
+        band: answers whose margin is below it go on; the last stage's are taken as they are.
+    """
+
+    name: str
+    engine: Engine
+    kind: str = ""
+    folder: str = ""
+    model: str = ""
+    cut_tokens: int = 0
+    temperature: float = 1.0
+    band: float = 0.0
+
+    def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
+        """On the common, calibrated scale; shape (rows, classes)."""
+        if self.cut_tokens:
+            input_ids = [cut(row, self.cut_tokens) for row in input_ids]
+        found = self.engine.logits(input_ids)
+        return found if self.temperature == 1.0 else found / np.float32(self.temperature)
+
+
+class StageRecord(Record):
+    """A stage as it is written down; the fields are those of `Stage`."""
+
+    name: str
+    kind: str
+    folder: str = ""
+    model: str = ""
+    cut_tokens: int = 0
+    temperature: float = 1.0
+    band: float = 0.0
+    scored_share: float = 1.0  # of the validation rows: those that came so far
+
+
+class CascadeRecord(Record):
+    """A cascade as it is written down, with what it did on the rows it was fitted on."""
+
+    version: int = 1
+    use: Literal["exact", "fast"]
+    stages: list[StageRecord]
+    promise: str
+    rows: int
+    rescored_share: float  # of the rows: those that the last stage scores
+    agreement: float  # of the labels with the last stage's
+    largest_change: float  # of a probability, against the last stage's
+    accuracy: float | None = None
+    exact_accuracy: float | None = None
+    better: int | None = None  # rows that the cascade alone has right
+    worse: int | None = None  # rows that the last stage alone has right
+    mcnemar_p: float | None = None
+
+
+class Cascade:
+    """Stages as one engine.
+
+    Args:
+        stages: cheapest first; the last is the exact one.
+    Raises:
+        ModelError: no stages, or their labels differ.
+    """
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        if not stages:
+            raise ModelError("A cascade needs a stage", "", "register the model again")
+        self.label_names = stages[-1].engine.label_names
+        for stage in stages:
+            if stage.engine.label_names != self.label_names:
+                raise ModelError(
+                    "The stages of a cascade tell other labels apart", stage.name, "fit it anew"
+                )
+        self.stages = list(stages)
+
+    def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
+        """Logits of unpadded rows, shape (rows, classes), float32; each row's are of the stage that answered it."""
+        logits = np.empty((len(input_ids), len(self.label_names)), dtype=np.float32)
+        left = np.arange(len(input_ids))
+        for stage in self.stages:
+            if not len(left):
+                break
+            found = stage.logits([input_ids[row] for row in left.tolist()])
+            logits[left] = found
+            left = left[~(margins(found) >= stage.band)]  # what is no number goes on, too
+        return logits
+
+
+def cut(row: Sequence[int], tokens: int) -> Sequence[int]:
+    """A row's first quarter and last three quarters of the room, special tokens at both ends included."""
+    if len(row) <= tokens:
+        return row
+    head = tokens // _HEAD_SHARE
+    return [*row[:head], *row[head - tokens :]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Validation rows that bands are fitted on.
+
+    Attributes:
+        input_ids: unpadded rows like those that will be scored.
+        labels: true class ids, shape (rows,); None where there are none, which will do for an exact cascade.
+        answers: logits that are known already, by the name of the stage.
+    """
+
+    input_ids: Sequence[Sequence[int]]
+    labels: Ints | None = None
+    answers: Mapping[str, Logits] | None = None
+
+    def logits_of(self, stage: Stage) -> Logits:
+        """A stage's logits of these rows."""
+        known = (self.answers or {}).get(stage.name)
+        return stage.logits(self.input_ids) if known is None else known
+
+
+def fit_cascade(
+    stages: Sequence[Stage], rows: Rows, rule: CascadeRule
+) -> tuple[Cascade, CascadeRecord]:
+    """A cascade whose bands keep to a rule; stages of which no answer can be taken are left out.
+
+    Args:
+        stages: cheapest first, the exact one last; bands are fitted here, and in a fast cascade the temperatures.
+        rows: that no stage was trained on.
+        rule: to be kept to.
+    Raises:
+        ModelError: no rows or no stages, or the stages tell other labels apart.
+        ValueError: a fast cascade without labels.
+    """
+    if not len(rows.input_ids):
+        raise ModelError("A cascade is fitted on validation rows", "", "give some")
+    stages = Cascade(stages).stages
+    answers = [rows.logits_of(stage) for stage in stages]
+    if rule.use == "fast" and rows.labels is not None:
+        stages, answers = _calibrated(stages, answers, rows.labels)
+    bands, _ = fit_bands(answers, rows.labels, rule)
+    fitted = [replace(stage, band=band) for stage, band in zip(stages, [*bands, 0.0], strict=True)]
+    kept = [n for n, stage in enumerate(fitted) if stage.band < NOTHING]
+    cascade = Cascade([fitted[n] for n in kept])
+    return cascade, _record(cascade.stages, [answers[n] for n in kept], rows.labels, rule)
+
+
+def _calibrated(
+    stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints
+) -> tuple[list[Stage], list[Logits]]:
+    """All but the last, whose temperature is in its head."""
+    heats = [fit_temperature(found, labels) for found in answers[:-1]] + [1.0]
+    warmed = [
+        replace(stage, temperature=stage.temperature * heat)
+        for stage, heat in zip(stages, heats, strict=True)
+    ]
+    return warmed, [found / np.float32(heat) for found, heat in zip(answers, heats, strict=True)]
+
+
+def _record(
+    stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints | None, rule: CascadeRule
+) -> CascadeRecord:
+    exact = answers[-1]
+    final, left = exact.copy(), np.ones(len(exact), dtype=np.bool_)
+    shares: list[float] = []
+    for stage, found in zip(stages, answers, strict=True):
+        shares.append(float(left.mean()))
+        final[left] = found[left]
+        left &= ~(margins(found) >= stage.band)
+    told = {
+        "use": rule.use,
+        "promise": promise(rule, len(exact)) if len(stages) > 1 else "every row is scored exactly",
+        "rows": len(exact),
+        "rescored_share": shares[-1],
+        "agreement": float((final.argmax(axis=1) == exact.argmax(axis=1)).mean()),
+        "largest_change": float(np.abs(softmax(final) - softmax(exact)).max()),
+    }
+    if labels is not None:
+        right, exactly = final.argmax(axis=1) == labels, exact.argmax(axis=1) == labels
+        pair = Pair.of(right, exactly)
+        told |= {"accuracy": float(right.mean()), "exact_accuracy": float(exactly.mean())}
+        told |= {"better": pair.better, "worse": pair.worse, "mcnemar_p": pair.mcnemar()}
+    written = [
+        StageRecord(scored_share=share, **{k: v for k, v in vars(stage).items() if k != "engine"})
+        for stage, share in zip(stages, shares, strict=True)
+    ]
+    return CascadeRecord(stages=written, **told)  # type: ignore[arg-type]
+
+
+def promise(rule: CascadeRule, rows: int) -> str:
+    """What a cascade fitted by a rule on so many rows promises of rows like them."""
+    sure = f"at a confidence of {1 - rule.risk:.0%}"
+    if rule.use == "fast":
+        return f"accuracy at most {100 * rule.accuracy_margin:g} points below the exact engine's, {sure}"
+    if most_failures(rows, 1 - rule.minimum_agreement, rule.risk) >= 0:
+        return f"labels of the exact engine in at least {rule.minimum_agreement:.2%} of reviews, {sure}"
+    return (
+        f"another label than the exact engine's only where a margin is overstated by {SAFETY:g} times the most seen in "
+        f"{rows} rows, and lies within that of the line; they are too few for {rule.minimum_agreement:.2%} {sure}"
+    )

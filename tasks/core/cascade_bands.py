@@ -1,0 +1,164 @@
+"""How wide the bands of a cascade must be: fitted on validation rows, with a stated promise.
+
+A band begins wide, where everything goes on to the exact engine and nothing can be wrong, and is narrowed row by row.
+Where it stops depends on the use:
+
+`exact`: labels are to agree with the exact engine's. The band is the narrowest for which the exact upper bound of
+Clopper and Pearson, 1934, for the share of all rows that are taken and disagree stays within what is allowed. That
+share only grows as the band narrows, so the bound holds for the band that is chosen (Bates et al., 2021,
+"Distribution-Free, Risk-Controlling Prediction Sets"). With fewer rows than such a bound needs (2,995 for 99.9% at a
+risk of 5%), the band is `SAFETY` times the largest overstatement of a margin that was seen. A label can then only be
+another where a margin is overstated by more than in all n rows, which happens in at most 1 of n + 1, and at the same
+time lies within that much of the line, which is rare.
+
+`fast`: accuracy is not to be lower than the exact engine's. The band is narrowed while the lower bound of the paired
+difference in accuracy (Tango's, as in the gate) lies within the margin, and stops where it first does not: a test in
+fixed sequence, whose risk is that of one test (Angelopoulos et al., 2021, "Learn then Test"). Of the bands passed on
+the way, it is the narrowest at which no fewer of the validation rows are right than the exact engine has right.
+
+Several cheap stages share the risk, and what is allowed, evenly.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from tasks.core.comparison import lower_bound
+
+Logits = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+#: By how much more than was seen a margin may be overstated, where rows are too few for a bound.
+SAFETY = 1.25
+NOTHING = math.inf  # the band of a stage none of whose answers is taken
+
+
+@dataclass(frozen=True)
+class CascadeRule:
+    """What a cascade must keep to."""
+
+    use: Literal["exact", "fast"] = "exact"
+    minimum_agreement: float = 0.999  # with the labels of the exact engine
+    accuracy_margin: float = 0.005  # by which the accuracy may seem lower, at the risk below
+    risk: float = 0.05
+
+    def shared_by(self, stages: int) -> "CascadeRule":
+        """What is left for each of several stages."""
+        allowed = (1 - self.minimum_agreement) / stages
+        return CascadeRule(self.use, 1 - allowed, self.accuracy_margin, self.risk / stages)
+
+
+def margins(logits: Logits) -> NDArray[np.float32]:
+    """The best logit of each row less its second best, shape (rows,); infinite where there is one class."""
+    if logits.shape[1] < 2:
+        return np.full(len(logits), np.inf, dtype=np.float32)
+    best = np.partition(logits, -2, axis=1)
+    return best[:, -1] - best[:, -2]
+
+
+def most_failures(rows: int, share: float, risk: float) -> int:
+    """How many of `rows` may fail so that the true share is at most `share`, but for a chance of `risk`.
+
+    It is -1 where not even none would show that.
+    """
+    return int(stats.binom.ppf(risk, rows, share)) - 1 if (1 - share) ** rows <= risk else -1
+
+
+def overstatement(cheap: Logits, exact: Logits) -> NDArray[np.float32]:
+    """By how much each margin is larger than the one the exact engine gives the same label, shape (rows,)."""
+    label = cheap.argmax(axis=1)[:, None]
+    others = exact.copy()
+    np.put_along_axis(others, label, -np.inf, axis=1)
+    own = np.take_along_axis(exact, label, axis=1)[:, 0]
+    return margins(cheap) - (own - others.max(axis=1))
+
+
+def fit_bands(
+    answers: Sequence[Logits], labels: Ints | None, rule: CascadeRule
+) -> tuple[list[float], Ints]:
+    """A band for every stage but the last, and the label that the cascade then gives each row.
+
+    Args:
+        answers: logits of every stage for the same validation rows, cheapest first, the exact engine last.
+        labels: true class ids, shape (rows,); may be None where `rule.use` is exact.
+        rule: to be kept to.
+    Raises:
+        ValueError: no labels where they are needed, or shapes that do not match.
+    """
+    exact, cheap = answers[-1], answers[:-1]
+    if any(found.shape != exact.shape for found in cheap) or not exact.shape[1]:
+        raise ValueError("the stages have not answered the same rows")
+    if labels is None and rule.use == "fast":
+        raise ValueError("a fast cascade is fitted on labelled rows")
+    given = exact.argmax(axis=1)
+    left = np.ones(len(exact), dtype=np.bool_)
+    bands: list[float] = []
+    for found in cheap:
+        part = rule.shared_by(len(cheap))
+        fit = _exact_band if rule.use == "exact" else _fast_band
+        bands.append(fit(_Narrowing(found, exact, labels, given, left), part))
+        taken = left & (margins(found) >= bands[-1])
+        given = np.where(taken, found.argmax(axis=1), given)
+        left &= ~taken
+    return bands, given
+
+
+class _Narrowing:
+    """What happens as one stage's band is narrowed: one entry for each margin at which it may stop, widest first.
+
+    Attributes:
+        rows: all validation rows, also those that an earlier stage has taken.
+        bands: the margins at which rows are taken, falling.
+        differing: rows taken whose label is not the exact engine's.
+        better, worse: rows that the whole cascade, or the exact engine, alone has right; None without labels.
+    """
+
+    def __init__(
+        self, found: Logits, exact: Logits, labels: Ints | None, given: Ints, left: Bools
+    ) -> None:
+        self.found, self.exact, self.rows = found, exact, len(exact)
+        gaps, mine, theirs = margins(found), found.argmax(axis=1), exact.argmax(axis=1)
+        places = np.flatnonzero(left)
+        order = places[np.argsort(-gaps[places], kind="stable")]
+        ends = np.flatnonzero(np.diff(gaps[order], append=-1.0))  # rows with one margin go together
+        self.bands = gaps[order][ends].astype(np.float64)
+        self.differing = np.cumsum(mine[order] != theirs[order])[ends]
+        self.better: Ints | None = None
+        self.worse: Ints | None = None
+        if labels is not None:
+            right, exactly, before = mine == labels, theirs == labels, given == labels
+            self.better = np.cumsum((right & ~exactly)[order])[ends] + (before & ~exactly).sum()
+            self.worse = np.cumsum((exactly & ~right)[order])[ends] + (exactly & ~before).sum()
+
+    def narrowest(self, allowed: Bools) -> float:
+        """The narrowest of the bands allowed at which no fewer rows are right than the exact engine has right."""
+        if self.better is not None and self.worse is not None:
+            allowed = allowed & (self.better >= self.worse)
+        stops = np.flatnonzero(allowed)
+        if not len(stops):
+            return NOTHING
+        return 0.0 if stops[-1] == len(self.bands) - 1 else float(self.bands[stops[-1]])
+
+
+def _exact_band(narrowing: _Narrowing, rule: CascadeRule) -> float:
+    limit = most_failures(narrowing.rows, 1 - rule.minimum_agreement, rule.risk)
+    if limit >= 0:
+        return narrowing.narrowest(narrowing.differing <= limit)
+    if not narrowing.rows:
+        return NOTHING
+    largest = float(overstatement(narrowing.found, narrowing.exact).max())
+    return max(SAFETY * largest, float(np.finfo(np.float32).tiny))
+
+
+def _fast_band(narrowing: _Narrowing, rule: CascadeRule) -> float:
+    better, worse = narrowing.better, narrowing.worse
+    if better is None or worse is None or not len(narrowing.bands):
+        return NOTHING
+    least = lower_bound(narrowing.rows, better, worse, rule.risk)
+    within = np.logical_and.accumulate(least >= -rule.accuracy_margin)
+    return narrowing.narrowest(within)

@@ -1,0 +1,292 @@
+"""Which engine suits a model on this machine: all that are installed are built, compared and timed, and one is chosen.
+
+Each engine answers the same validation rows, and is compared with what torch answers in fp32. The fastest of those
+whose labels agree with it often enough is chosen; torch, which runs everything, is where nothing else is. What was
+found is engines.json beside the model's config.json, and what the chosen engine needs lies in engines/ below it.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tasks.core import engines, linear, modeling
+from tasks.core.cascade import CascadeRecord, Rows, Stage, fit_cascade
+from tasks.core.cascade_bands import CascadeRule
+from tasks.core.engine import Engine, EngineOptions, softmax
+from tasks.core.engine_choice_params import EngineChoiceParams
+from tasks.core.engines import cascade_engine
+from tasks.core.engines.torch_engine import TorchEngine
+from tasks.core.errors import ModelError, is_disk_full
+from tasks.core.records import Record
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+Logits = NDArray[np.float32]
+CASCADE = cascade_engine.KIND.name
+_CALIBRATION_ROWS = 300  # that int8 is fitted to
+_WINDOW = 512  # rows that engines are given at a time
+_ON_CPU = EngineOptions(device="cpu")
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Token rows and their class ids, shape (rows,)."""
+
+    input_ids: Sequence[Sequence[int]]
+    labels: NDArray[np.int64]
+
+    def drawn(self, most: int) -> "TokenRows":
+        """At most so many, drawn evenly; the same ones every time."""
+        places = np.random.default_rng(0).permutation(len(self.input_ids))[:most]
+        return TokenRows([self.input_ids[i] for i in places.tolist()], self.labels[places])
+
+
+class EngineRow(Record):
+    """An engine, and what it did on the validation rows; None where it was not measured, and `note` says why."""
+
+    name: str
+    reviews_per_second: float | None = None
+    agreement: float | None = Field(default=None, description="Share of labels that are fp32's.")
+    largest_change: float | None = Field(default=None, description="Of a probability.")
+    accuracy: float | None = None
+    eligible: bool = False
+    note: str = ""
+
+
+class EngineChoice(Record):
+    """The engine chosen for a model, and what it was chosen from."""
+
+    version: int = 1
+    chosen: str
+    rows: list[EngineRow] = Field(default=[])
+    judged_rows: int = 0
+    fp32_accuracy: float | None = None
+    cascade: CascadeRecord | None = None
+    machine: dict[str, str] = Field(default={})
+
+    @property
+    def row(self) -> EngineRow | None:
+        """What the chosen engine did."""
+        return next((row for row in self.rows if row.name == self.chosen), None)
+
+    def __str__(self) -> str:
+        row = self.row
+        if row is None or row.agreement is None:
+            return f"{self.chosen}; none was compared"
+        text = (
+            f"{self.chosen}: {row.reviews_per_second:,.1f} reviews/s, {row.agreement:.2%} of labels as in fp32 on "
+            f"{self.judged_rows:,} validation reviews"
+        )
+        if self.chosen == CASCADE and self.cascade and len(self.cascade.stages) > 1:
+            bands = ", ".join(
+                f"{stage.name} {stage.band:.3g}" for stage in self.cascade.stages[:-1]
+            )
+            text += f"; band {bands}, {self.cascade.rescored_share:.1%} scored again"
+        return text
+
+
+def worth_measuring(params: EngineChoiceParams) -> bool:
+    """Whether there is anything to choose from."""
+    return params.measure and any(
+        n != engines.TORCH for n in params.candidates if engines.available(n)
+    )
+
+
+def choose(
+    model: Path,
+    validation: TokenRows,
+    train: TokenRows,
+    params: EngineChoiceParams,
+    clock: Clock,
+    machine: Mapping[str, str],
+) -> EngineChoice:
+    """Build, compare and time engines of a model, and write down which is best.
+
+    Args:
+        model: folder that `modeling.save` wrote; engines/ and engines.json are added to it.
+        validation: rows of realistic lengths that the model was not trained on.
+        train: rows to calibrate int8 on, and to fit the linear stage of a fast cascade.
+        params: what is compared, and what counts as the same.
+        clock: seconds, rising.
+        machine: what it was measured on, to be written down.
+    """
+    if not worth_measuring(params) or not len(validation.input_ids):
+        choice = EngineChoice(chosen=engines.TORCH, machine=dict(machine))
+    else:
+        contest = _Contest(model, validation.drawn(params.judged_rows), train, params)
+        choice = contest.outcome(clock, machine)
+        if params.keep == "chosen":
+            _keep_only(model, _needed(choice))
+    content = choice.model_dump_json(indent=2) + "\n"
+    (model / engines.CHOICE).write_text(content, encoding="utf-8")
+    return choice
+
+
+class _Contest:
+    """Engines of one model that answer the same rows.
+
+    Args:
+        model: its folder.
+        rows: that they answer.
+        train: see `choose`.
+        params: see there.
+    """
+
+    def __init__(
+        self, model: Path, rows: TokenRows, train: TokenRows, params: EngineChoiceParams
+    ) -> None:
+        self._model, self._rows, self._train, self._params = model, rows, train, params
+        self._opened: dict[str, Engine] = {}
+        self._answers: dict[str, Logits] = {}
+        self._notes: dict[str, str] = {}
+        self._cascade: CascadeRecord | None = None
+        exact = TorchEngine(modeling.load(model), "cpu", "fp32")
+        self._fp32 = self._answered(exact)
+        wanted = {engines.TORCH, *params.candidates} & set(engines.kinds())
+        for name in sorted(wanted, key=_cascades_last):
+            self._enter(name)
+
+    def outcome(self, clock: Clock, machine: Mapping[str, str]) -> EngineChoice:
+        """Rows and the fastest that may be chosen."""
+        timed = self._rows.drawn(self._params.timed_rows)
+        speeds = _speeds(self._opened, timed, self._params.rounds, clock)
+        rows = [self._row(name, speed) for name, speed in speeds.items()]
+        rows += [EngineRow(name=name, note=note) for name, note in self._notes.items()]
+        best = max((r for r in rows if r.eligible), key=lambda r: r.reviews_per_second or 0.0)
+        return EngineChoice(
+            chosen=best.name,
+            rows=rows,
+            judged_rows=len(self._rows.input_ids),
+            fp32_accuracy=self._right(self._fp32),
+            cascade=self._cascade,
+            machine=dict(machine),
+        )
+
+    def _enter(self, name: str) -> None:
+        """Build an engine and let it answer; one that cannot is noted, and does not stop the others."""
+        if not engines.available(name):
+            missing = engines.missing_packages(name)
+            self._notes[name] = f"{', '.join(missing)} is not installed here"
+            return
+        try:
+            engine = self._fitted_cascade() if name == CASCADE else self._built(name)
+            self._answers[name] = self._answered(engine)
+            self._opened[name] = engine
+        except Exception as error:  # whatever a converter makes of an architecture it does not know
+            if is_disk_full(error):
+                raise
+            self._notes[name] = str(error).strip().partition("\n")[0] or type(error).__name__
+            logger.warning("The engine %s is left out: %s", name, self._notes[name])
+            shutil.rmtree(self._folder(name), ignore_errors=True)
+
+    def _folder(self, name: str) -> Path:
+        return self._model / engines.FOLDER / name
+
+    def _built(self, name: str) -> Engine:
+        kind, classifier = engines.require(name), modeling.load(self._model)
+        if why_not := kind.suits(classifier, torch.device("cpu")):
+            raise ModelError(why_not)
+        if name != engines.TORCH:
+            self._folder(name).mkdir(parents=True)
+            kind.build(
+                classifier, self._folder(name), self._train.drawn(_CALIBRATION_ROWS).input_ids
+            )
+        return engines.open_engine(name, modeling.load(self._model), self._model, _ON_CPU)
+
+    def _fitted_cascade(self) -> Engine:
+        """From the engines that are open already; its files refer to theirs."""
+        cheap, exact = cascade_engine.CHEAP, cascade_engine.EXACT
+        if cheap not in self._opened:
+            raise ModelError(f"It wants {cheap}, which there is not")
+        if exact not in self._opened or not self._agrees(exact):
+            exact = engines.TORCH
+        stages = [Stage(n, self._opened[n], n, folder=f"../{n}") for n in (cheap, exact)]
+        if self._params.cascade == "fast":
+            names = list(stages[-1].engine.label_names)
+            first = linear.fit(self._train.input_ids, self._train.labels, names)
+            stages.insert(0, Stage(cascade_engine.LINEAR, first, cascade_engine.LINEAR))
+        rows = Rows(self._rows.input_ids, self._rows.labels, self._answers)
+        own = self._params
+        rule = CascadeRule(own.cascade, own.minimum_agreement, own.accuracy_margin)
+        cascade, record = fit_cascade(stages, rows, rule)
+        if len(cascade.stages) == 1:
+            raise ModelError("No answer of its first stage is clear enough")
+        self._folder(CASCADE).mkdir(parents=True)
+        cascade_engine.write(self._folder(CASCADE), cascade, record)
+        self._cascade = record
+        return cascade
+
+    def _answered(self, engine: Engine) -> Logits:
+        ids = self._rows.input_ids
+        parts = [engine.logits(ids[at : at + _WINDOW]) for at in range(0, len(ids), _WINDOW)]
+        found = np.concatenate(parts)
+        if not np.isfinite(found).all():
+            raise ModelError("Some of its answers are no numbers")
+        return found
+
+    def _right(self, logits: Logits) -> float:
+        return float((logits.argmax(axis=1) == self._rows.labels).mean())
+
+    def _agreement(self, name: str) -> float:
+        return float((self._answers[name].argmax(axis=1) == self._fp32.argmax(axis=1)).mean())
+
+    def _agrees(self, name: str) -> bool:
+        return self._agreement(name) >= self._params.minimum_agreement
+
+    def _row(self, name: str, speed: float) -> EngineRow:
+        found = self._answers[name]
+        fast = name == CASCADE and self._params.cascade == "fast"
+        eligible = self._right(found) >= self._right(self._fp32) if fast else self._agrees(name)
+        return EngineRow(
+            name=name,
+            reviews_per_second=round(speed, 2),
+            agreement=self._agreement(name),
+            largest_change=float(np.abs(softmax(found) - softmax(self._fp32)).max()),
+            accuracy=self._right(found),
+            eligible=eligible or name == engines.TORCH,  # which runs everything
+            note=self._cascade.promise if name == CASCADE and self._cascade else "",
+        )
+
+
+def _cascades_last(name: str) -> tuple[bool, str]:
+    return name == CASCADE, name
+
+
+def _speeds(
+    opened: Mapping[str, Engine], rows: TokenRows, rounds: int, clock: Clock
+) -> dict[str, float]:
+    """Rows a second of each engine: the median of several rounds, in which they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in opened}
+    for _ in range(rounds):
+        for name, engine in opened.items():
+            started = clock()
+            engine.logits(rows.input_ids)
+            seconds[name].append(clock() - started)
+    return {name: len(rows.input_ids) / max(median(s), 1e-9) for name, s in seconds.items()}
+
+
+def _needed(choice: EngineChoice) -> set[str]:
+    """Which folders of engines the chosen one reads."""
+    stages: Sequence[Any] = (
+        choice.cascade.stages if choice.chosen == CASCADE and choice.cascade else ()
+    )
+    return {choice.chosen, *(Path(stage.folder).name for stage in stages)}
+
+
+def _keep_only(model: Path, names: set[str]) -> None:
+    folder = model / engines.FOLDER
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in names:
+            shutil.rmtree(path)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,60 @@
+"""What is compared when a model's scoring engine is chosen: a form, apart so that it is read quickly."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.core.forms import Form
+
+
+class EngineChoiceParams(Form):
+    """Which engine will score with the model; those that are installed are compared when it is registered."""
+
+    measure: bool = Field(
+        default=True,
+        description="Compare them. Without, where nothing beside torch is installed, and on a GPU, it is torch.",
+    )
+    candidates: list[
+        Literal["torch", "openvino", "openvino-int8", "onnx", "onnx-int8", "cascade"]
+    ] = Field(
+        default=["torch", "openvino", "openvino-int8", "cascade"],
+        max_length=10,
+        description="Which are compared, where they are installed.",
+    )
+    minimum_agreement: float = Field(
+        default=0.999,
+        ge=0.9,
+        le=1.0,
+        description="Share of validation reviews that an engine must give the label that the model gives in fp32. A "
+        "cascade scores again in full precision what it must to keep to it.",
+    )
+    cascade: Literal["exact", "fast"] = Field(
+        default="exact",
+        description="exact: int8 first, and in full precision what lies near the line. fast: a linear model first, "
+        "then int8, then full precision, so that accuracy is not lower, though labels differ.",
+    )
+    accuracy_margin: float = Field(
+        default=0.005,
+        gt=0.0,
+        le=0.1,
+        description="How much lower the accuracy of a fast cascade may be, at a risk of 5%; on the validation reviews "
+        "it is not lower at all.",
+    )
+    judged_rows: int = Field(
+        default=3000,
+        ge=20,
+        le=100_000,
+        description="Validation reviews whose answers are compared, at most. From 2,995 on, a cascade's agreement is "
+        "bounded and not only measured.",
+    )
+    timed_rows: int = Field(
+        default=128,
+        ge=1,
+        le=100_000,
+        description="Of these, how many are scored against the clock.",
+    )
+    rounds: int = Field(default=3, ge=1, le=50, description="How often, in turns; medians count.")
+    keep: Literal["chosen", "all"] = Field(
+        default="chosen",
+        description="Whose files are registered with the model: what the chosen one needs, or all that were built.",
+    )

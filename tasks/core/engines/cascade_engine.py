@@ -1,0 +1,100 @@
+"""A cascade as a scoring engine: int8 first, the exact engine for what lies near the line; or whatever was fitted.
+
+`build` fits an exact cascade on the sample alone, which needs no labels. `write` puts one that was fitted elsewhere
+into the model's folder; its stages may lie beside it, among the model's other engines. What was fitted, and what it
+came to, is cascade.json, written last.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from tasks.core import engines, linear, modeling
+from tasks.core.cascade import Cascade, CascadeRecord, Rows, Stage, StageRecord, fit_cascade
+from tasks.core.cascade_bands import CascadeRule
+from tasks.core.engine import Engine, EngineOptions
+from tasks.core.errors import ModelError
+from tasks.core.modeling import Classifier
+
+RECORD = "cascade.json"
+LINEAR, LINEAR_FILE = "linear", "linear.safetensors"
+CHEAP, EXACT = "openvino-int8", "openvino"
+_CPU = torch.device("cpu")
+
+
+def write(folder: Path, cascade: Cascade, record: CascadeRecord) -> None:
+    """Put a fitted cascade into a folder, in which, or beside which, lie what its stages need.
+
+    Args:
+        folder: exists.
+        cascade: its linear stage is saved; its other engines were built where the record says.
+        record: that `fit_cascade` gave with it.
+    """
+    for stage in cascade.stages:
+        if isinstance(stage.engine, linear.LinearClassifier):
+            stage.engine.save(folder / LINEAR_FILE)
+    part = folder / f"{RECORD}.part"
+    part.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    os.replace(part, folder / RECORD)
+
+
+def read(folder: Path) -> CascadeRecord:
+    """What `write` wrote. Raises ModelError where it is not there, or of another version."""
+    try:
+        return CascadeRecord.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise ModelError(
+            f"The cascade cannot be read: {error}",
+            str(folder / RECORD),
+            "register the model again, or choose the engine torch",
+        ) from error
+
+
+class _Cascade:
+    name = "cascade"
+    packages: tuple[str, ...] = ("openvino", "nncf")
+    extra = "openvino"
+
+    def suits(self, classifier: Classifier, device: torch.device) -> str:
+        """As its stages."""
+        return engines.kind_of(EXACT).suits(classifier, device)
+
+    def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
+        """Build both stages within the folder, and fit the band on the sample.
+
+        Raises:
+            ModelError: a stage cannot be built, or there is no sample.
+        """
+        stages: list[Stage] = []
+        for name in (CHEAP, EXACT):
+            kind, place = engines.require(name), folder / name
+            place.mkdir()
+            kind.build(classifier, place, sample)
+            opened = kind.open(classifier, place, EngineOptions(device="cpu"))
+            stages.append(Stage(name, opened, name, folder=name))
+        write(folder, *fit_cascade(stages, Rows(sample), CascadeRule()))
+
+    def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
+        """Raises ModelError, or SettingsError where a stage's packages are not installed here."""
+        stages = read(folder).stages
+        return Cascade([_opened(stage, classifier, folder, options) for stage in stages])
+
+
+def _opened(
+    record: StageRecord, classifier: Classifier, folder: Path, options: EngineOptions
+) -> Stage:
+    """A stage from its record; torch, which changes the classifier's weights, comes last where it is there at all."""
+    if record.model:
+        classifier = modeling.load(folder / record.model)
+    if record.kind == LINEAR:
+        engine: Engine = linear.load(folder / record.folder / LINEAR_FILE)
+    else:
+        engine = engines.require(record.kind).open(classifier, folder / record.folder, options)
+    facts = record.model_dump(exclude={"scored_share"})
+    return Stage(engine=engine, **facts)
+
+
+KIND = _Cascade()

@@ -1,0 +1,153 @@
+"""ONNX Runtime on CPUs, in fp32 (`onnx`) and in int8 by dynamic quantisation (`onnx-int8`), for where people have it.
+
+As many batches run at once as there are threads, each on one thread: the runtime lets go of Python's lock meanwhile.
+"""
+
+import importlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tasks.core import batching
+from tasks.core.engine import Engine, EngineOptions
+from tasks.core.engines import built, exporting
+from tasks.core.engines.exporting import Exportable
+from tasks.core.errors import ModelError
+from tasks.core.modeling import Classifier
+
+MODEL = "model.onnx"
+#: Tokens a batch at most, padding counted: more leaves the cache, fewer pays for the calls.
+_BATCH_TOKENS = 2048
+_OPSET = 17
+
+
+class OnnxEngine:
+    """Scores with a session of ONNX Runtime."""
+
+    def __init__(self, session: Any, classifier: Classifier, options: EngineOptions) -> None:
+        self.label_names = classifier.label_names
+        self._session = session
+        self._pad_id = classifier.pad_id
+        self._batch_tokens = min(options.batch_tokens, _BATCH_TOKENS)
+        self._threads = options.threads or torch.get_num_threads()
+
+    def logits(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Logits of unpadded rows, shape (rows, classes), float32, in the order given."""
+        logits = np.empty((len(input_ids), len(self.label_names)), dtype=np.float32)
+        rows = [row if len(row) else [self._pad_id] for row in input_ids]
+
+        def run(batch: NDArray[np.int64]) -> None:
+            padded = batching.pad([rows[i] for i in batch], self._pad_id)
+            logits[batch] = self._session.run(None, dict(zip(exporting.INPUTS, padded, strict=True)))[0]  # fmt: skip
+
+        batches = batching.plan([len(row) for row in rows], self._batch_tokens, max_rows=256)
+        with ThreadPoolExecutor(self._threads) as pool:
+            for _ in pool.map(run, batches):
+                pass
+        return logits
+
+
+class _Onnx:
+    """In fp32: ONNX Runtime has no bf16 on CPUs."""
+
+    name = "onnx"
+    packages: tuple[str, ...] = ("onnx", "onnxruntime")
+    extra = "onnx"
+
+    def suits(self, classifier: Classifier, device: torch.device) -> str:
+        return "" if device.type == "cpu" else "onnx runs on CPUs here"
+
+    def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
+        """Write the graph with its weights in fp32, and the record.
+
+        Raises:
+            ModelError: the model cannot be converted, or answers otherwise when it is.
+        """
+        _export(classifier, folder / MODEL)
+        built.write_record(folder, self.name, classifier, [MODEL], _versions())
+
+    def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
+        """Raises ModelError: not built for this model, or damaged."""
+        built.read_record(folder, self.name, classifier)
+        return OnnxEngine(_session(folder / MODEL), classifier, options)
+
+
+class _OnnxInt8(_Onnx):
+    """Weights in int8, activations quantised as they come: no calibration, and less exact than OpenVINO's int8."""
+
+    name = "onnx-int8"
+
+    def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
+        """The same, quantised."""
+        whole = folder / f"{MODEL}.part"
+        _export(classifier, whole)
+        with exporting.quietly():
+            quantization: Any = importlib.import_module("onnxruntime.quantization")
+            quantization.quantize_dynamic(
+                whole, folder / MODEL, per_channel=True, weight_type=quantization.QuantType.QInt8
+            )
+        os.remove(whole)
+        built.write_record(folder, self.name, classifier, [MODEL], _versions())
+
+
+def _export(classifier: Classifier, path: Path) -> None:
+    both = {0: "rows", 1: "tokens"}
+    try:
+        with exporting.quietly():
+            torch.onnx.export(
+                Exportable(classifier),
+                tuple(torch.from_numpy(part) for part in exporting.example(classifier)),
+                str(path),
+                input_names=list(exporting.INPUTS),
+                output_names=["logits"],
+                dynamic_axes={**dict.fromkeys(exporting.INPUTS, both), "logits": {0: "rows"}},
+                opset_version=_OPSET,
+                dynamo=False,  # the newer exporter loses the fusion of attention
+            )
+    except Exception as error:  # whatever the tracer or a model's own code raises
+        raise ModelError(
+            f"It cannot be exported to ONNX: {str(error).strip().splitlines()[0]}",
+            str(classifier.model.config.model_type),
+            "choose another engine for this model",
+        ) from error
+    session = _session(path)
+    exporting.check(
+        lambda ids, mask: session.run(None, dict(zip(exporting.INPUTS, (ids, mask), strict=True)))[
+            0
+        ],
+        classifier,
+        "onnx",
+    )
+
+
+def _session(path: Path) -> Any:
+    ort: Any = importlib.import_module("onnxruntime")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base but this
+        raise ModelError(
+            f"ONNX Runtime cannot read it: {str(error).strip().splitlines()[0]}",
+            str(path),
+            "register the model again, or choose the engine torch",
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    versions = {
+        name: importlib.import_module(name).__version__
+        for name in ("onnx", "onnxruntime", "transformers")
+    }
+    return {**versions, "torch": torch.__version__, "opset": str(_OPSET)}
+
+
+KIND = _Onnx()
+INT8 = _OnnxInt8()

@@ -1,0 +1,204 @@
+"""OpenVINO on CPUs, in bf16 or fp32 (`openvino`) and in int8 (`openvino-int8`).
+
+Batches run asynchronously on as many streams as there are threads, each on one thread and of at most 2,048 tokens, so
+that what a batch works on stays in its core's cache. int8 is full post-training quantisation of weights and activations
+by NNCF (its scheme for transformers, with smooth quantisation after Xiao et al., 2022, "SmoothQuant"), calibrated on
+token rows like those that will be scored.
+"""
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tasks.core import batching
+from tasks.core.engine import Engine, EngineOptions
+from tasks.core.engines import built, exporting
+from tasks.core.engines.exporting import Exportable
+from tasks.core.errors import ModelError
+from tasks.core.modeling import Classifier, resolve_precision
+
+MODEL, WEIGHTS = "model.xml", "model.bin"
+#: Tokens a batch at most, padding counted: more leaves the cache, fewer pays for the calls.
+_BATCH_TOKENS = 2048
+#: Rows that int8 is calibrated on at most.
+CALIBRATION_ROWS = 300
+_CPU = torch.device("cpu")
+
+
+class OpenVinoEngine:
+    """Scores with a compiled model; one thread may use it at a time."""
+
+    def __init__(self, model: Any, classifier: Classifier, options: EngineOptions) -> None:
+        self.label_names = classifier.label_names
+        self._pad_id = classifier.pad_id
+        self._batch_tokens = min(options.batch_tokens, _BATCH_TOKENS)
+        threads = options.threads or torch.get_num_threads()
+        precision = resolve_precision(options.precision, _CPU)
+        compiled = (
+            _openvino().Core().compile_model(model, "CPU", _configuration(threads, precision))
+        )
+        self._queue = _openvino().AsyncInferQueue(compiled, threads)
+        self._queue.set_callback(_keep)
+
+    def logits(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Logits of unpadded rows, shape (rows, classes), float32, in the order given."""
+        logits = np.empty((len(input_ids), len(self.label_names)), dtype=np.float32)
+        rows = [row if len(row) else [self._pad_id] for row in input_ids]
+        lengths = [len(row) for row in rows]
+        for batch in batching.plan(lengths, self._batch_tokens, max_rows=256):
+            ids, mask = batching.pad([rows[i] for i in batch], self._pad_id)
+            self._queue.start_async([ids, mask], (logits, batch))
+        self._queue.wait_all()
+        return logits
+
+
+def _keep(request: Any, place: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
+    logits, batch = place
+    logits[batch] = request.get_output_tensor(0).data
+
+
+def _configuration(threads: int, precision: str) -> dict[str, Any]:
+    return {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": threads,
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "ENABLE_CPU_PINNING": False,  # two engines on one machine would be pinned to the same cores
+    }
+
+
+class _OpenVino:
+    """In bf16 where the processor multiplies in it, else in fp32."""
+
+    name = "openvino"
+    packages: tuple[str, ...] = ("openvino",)
+    extra = "openvino"
+
+    def suits(self, classifier: Classifier, device: torch.device) -> str:
+        return "" if device.type == "cpu" else "openvino runs on CPUs"
+
+    def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
+        """Write the graph, its weights in fp32, and the record.
+
+        Raises:
+            ModelError: the model cannot be converted, or answers otherwise when it is.
+        """
+        _save(_convert(classifier), folder)
+        built.write_record(folder, self.name, classifier, [MODEL, WEIGHTS], _versions())
+
+    def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
+        """Raises ModelError: not built for this model, damaged, or by a newer OpenVINO than is installed here."""
+        record = built.read_record(folder, self.name, classifier)
+        _require_version(str(record.get("openvino", "")), folder)
+        try:
+            model = _openvino().Core().read_model(folder / MODEL)
+        except RuntimeError as error:
+            raise ModelError(
+                f"OpenVINO cannot read it: {str(error).strip().splitlines()[-1]}",
+                str(folder),
+                "register the model again, or choose the engine torch",
+            ) from error
+        return OpenVinoEngine(model, classifier, options)
+
+
+class _OpenVinoInt8(_OpenVino):
+    """Weights and activations in int8, what is between in bf16 or fp32."""
+
+    name = "openvino-int8"
+    packages = ("openvino", "nncf")
+
+    def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
+        """The same, quantised. Raises ModelError also where there is no sample to calibrate on."""
+        rows = sample[:CALIBRATION_ROWS]
+        if not rows:
+            raise ModelError(
+                "int8 wants token rows to calibrate on", self.name, "give a sample of reviews"
+            )
+        _save(_quantised(_convert(classifier), rows), folder)
+        facts = {**_versions(), "nncf": importlib.import_module("nncf").__version__}
+        facts |= {"calibration_rows": len(rows), "scheme": "transformer, full int8"}
+        built.write_record(folder, self.name, classifier, [MODEL, WEIGHTS], facts)
+
+
+def _openvino() -> Any:
+    """The package, with its telemetry off: it is optional there, and without it nothing can be sent."""
+    if "openvino_telemetry" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    return importlib.import_module("openvino")
+
+
+def _convert(classifier: Classifier) -> Any:
+    ov = _openvino()
+    free = [-1, -1]
+    try:
+        with exporting.quietly():
+            model = ov.convert_model(
+                Exportable(classifier),
+                example_input=tuple(
+                    torch.from_numpy(part) for part in exporting.example(classifier)
+                ),
+                input=[(name, free, ov.Type.i64) for name in exporting.INPUTS],
+            )
+    except Exception as error:  # whatever the tracer or a model's own code raises
+        raise ModelError(
+            f"OpenVINO cannot convert it: {str(error).strip().splitlines()[0]}",
+            str(classifier.model.config.model_type),
+            "choose another engine for this model",
+        ) from error
+    compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    exporting.check(lambda ids, mask: compiled([ids, mask])[0], classifier, "openvino")
+    return model
+
+
+def _quantised(model: Any, rows: Sequence[Sequence[int]]) -> Any:
+    """Calibrated row by row, so that no padding is among the activations that are measured."""
+    with exporting.quietly():
+        nncf: Any = importlib.import_module("nncf")
+        return nncf.quantize(
+            model,
+            nncf.Dataset(list(_one_by_one(rows))),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(rows),
+        )
+
+
+def _one_by_one(rows: Sequence[Sequence[int]]) -> Iterator[dict[str, NDArray[np.int64]]]:
+    for row in rows:
+        yield dict(zip(exporting.INPUTS, batching.pad([row], 0), strict=True))
+
+
+def _save(model: Any, folder: Path) -> None:
+    with exporting.quietly():
+        _openvino().save_model(model, folder / MODEL, compress_to_fp16=False)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "openvino": str(_openvino().__version__).split("-")[0],
+        "torch": torch.__version__,
+        "transformers": importlib.import_module("transformers").__version__,
+    }
+
+
+def _require_version(built_by: str, folder: Path) -> None:
+    """A newer OpenVINO reads what an older one wrote, and not the other way round."""
+    installed = _versions()["openvino"]
+    if _numbers(built_by)[:2] > _numbers(installed)[:2]:
+        raise ModelError(
+            f"It was built by OpenVINO {built_by}, and {installed} is installed here",
+            str(folder),
+            f"pip install 'openvino>={built_by}', or choose the engine torch",
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
+
+
+KIND = _OpenVino()
+INT8 = _OpenVinoInt8()

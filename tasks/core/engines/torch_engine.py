@@ -1,0 +1,150 @@
+"""Any transformers sequence classifier, run by torch: packed without padding where that gives the same answers.
+
+Whether it does is not taken on trust. When the engine opens, random rows are computed packed and padded, in fp32; if
+they differ, batches are padded, and a line in the log says so.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tasks.core import batching
+from tasks.core.engine import Engine, EngineOptions
+from tasks.core.modeling import Classifier, Device, Precision, resolve_device, resolve_precision
+from tasks.core.packed_model import PackedModel, move
+
+logger = logging.getLogger(__name__)
+
+_PACKED_ROWS, _PADDED_ROWS = 1024, 256  # of a batch at most
+_PROBE_LENGTHS = (7, 1, 33, 2, 16, 7, 96, 3, 256)
+#: How far packed logits may be from padded ones: shares of the range of the probe's logits, and of the largest. A row
+#: that sees another moves by tens of per cent of the range; bf16 alone moves a random model's by a few.
+_FP32_TOLERANCE = (2e-3, 2e-5)
+_BF16_TOLERANCE = (0.2, 0.03)
+
+
+class TorchEngine:
+    """A classifier run by torch, in batches planned by length.
+
+    Args:
+        classifier: its weights are moved to the device and made what the precision says, for everybody who uses them.
+        device: where it runs.
+        precision: in which.
+        batch_tokens: of a batch.
+        packed: whether to run it without padding where that is exact; False always pads.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        batch_tokens: int = 4096,
+        packed: bool = True,
+    ) -> None:
+        self.label_names = classifier.label_names
+        self._device = resolve_device(device)
+        bf16 = resolve_precision(precision, self._device) == "bf16"
+        self._model: Any = classifier.model.eval()
+        self._pad_id = classifier.pad_id
+        self._batch_tokens = batch_tokens
+        self._packed: PackedModel | None = None
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        if packed:
+            self._packed = self._opened(classifier.encoder.params.max_length_tokens, dtype)
+        move(self._model, self._device, dtype)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether batches have no padding."""
+        return self._packed is not None
+
+    def logits(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        logits = np.empty((len(input_ids), len(self.label_names)), dtype=np.float32)
+        rows = [row if len(row) else [self._pad_id] for row in input_ids]
+        lengths = [len(row) for row in rows]
+        if self._packed:
+            batches = batching.plan_packed(lengths, self._batch_tokens, _PACKED_ROWS)
+        else:
+            batches = batching.plan(lengths, self._batch_tokens, _PADDED_ROWS)
+        for batch in batches:
+            together = [rows[i] for i in batch]
+            found = self._packed.logits(together) if self._packed else self._padded(together)
+            logits[batch] = found.float().cpu().numpy()
+        return logits
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        ids, mask = batching.pad(rows, self._pad_id)
+        where = self._model.device
+        with torch.inference_mode():
+            output = self._model(
+                input_ids=torch.from_numpy(ids).to(where),
+                attention_mask=torch.from_numpy(mask).to(where),
+            )
+        return output.logits
+
+    def _opened(self, longest: int, dtype: torch.dtype) -> PackedModel | None:
+        """The model packed, where it is to run; None where that does not give what padding gives."""
+        move(self._model, self._model.device, torch.float32)  # a GPU may lack the room for fp32
+        rows = _probe(self._model, self._pad_id, longest)
+        expected = self._padded(rows)
+        problem = ""
+        for narrow in (True, False):
+            try:
+                packed = PackedModel(self._model, self._pad_id, longest, narrow)
+                problem = _difference(packed.logits(rows), expected, _FP32_TOLERANCE)
+                if not problem:
+                    packed.move(self._device, dtype)
+                    if self._device.type != "cpu":  # other kernels
+                        problem = _difference(packed.logits(rows), expected, _BF16_TOLERANCE)
+                if not problem:
+                    return packed
+            except Exception as error:  # whatever a strange architecture raises when it is run so
+                problem = str(error).partition("\n")[0] or repr(error)
+        name = type(self._model).__name__
+        logger.warning("%s is scored in padded batches, which takes longer: %s", name, problem)
+        return None
+
+
+def _probe(model: Any, pad_id: int, longest: int) -> list[list[int]]:
+    """Random rows of differing lengths."""
+    generator = np.random.default_rng(0)
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    rows = [generator.integers(0, vocabulary, min(n, longest)) for n in _PROBE_LENGTHS]
+    return [np.where(row == pad_id, (pad_id + 1) % vocabulary, row).tolist() for row in rows]
+
+
+def _difference(found: torch.Tensor, expected: torch.Tensor, tolerance: tuple[float, float]) -> str:
+    """Empty, or that they differ, and by how much."""
+    found, expected = found.float().cpu(), expected.float().cpu()
+    spread = (expected.amax(0) - expected.amin(0)).max()
+    allowed = float(tolerance[0] * spread + tolerance[1] * expected.abs().max())
+    furthest = float((found - expected).abs().max())
+    if furthest <= allowed:
+        return ""
+    return f"packed logits differ from padded ones by {furthest:.2g}, and {allowed:.2g} is allowed"
+
+
+class _Torch:
+    name = "torch"
+    packages: tuple[str, ...] = ()
+    extra = ""
+
+    def suits(self, classifier: Classifier, device: torch.device) -> str:
+        return ""
+
+    def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
+        """Nothing: torch runs the model as it is."""
+
+    def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        return TorchEngine(classifier, options.device, options.precision, options.batch_tokens)
+
+
+KIND = _Torch()

@@ -1,0 +1,67 @@
+"""A training's batches without padding: reviews laid end to end, attention within each.
+
+The model itself is trained, under its own name and with its own parameters; where a batch comes packed, its `forward`
+runs `PackedModel`, which shares them.
+"""
+
+from collections.abc import Sequence
+from functools import wraps
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from tasks.core.packed_model import PackedModel, UnpackableError
+from tasks.core.packing import PackedBatch
+
+_CPU = torch.device("cpu")
+
+
+class PackingCollator:
+    """Rows of a data set as one packed batch.
+
+    Args:
+        packed: the model that runs it.
+    """
+
+    def __init__(self, packed: PackedModel) -> None:
+        self._packed = packed
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Batch and labels; `input_ids` is there to be counted."""
+        by_length = sorted(rows, key=lambda row: -len(row["input_ids"]))
+        batch = self._packed.pack([row["input_ids"] for row in by_length], _CPU)
+        labels = torch.tensor([row["labels"] for row in by_length])
+        return {"packed": batch, "input_ids": batch.input_ids, "labels": labels}
+
+
+def run_packed(model: PreTrainedModel, pad_id: int, longest: int) -> PackedModel:
+    """Have the model take packed batches, too, until `run_plain`.
+
+    Args:
+        model: a classifier of any family.
+        pad_id: of its tokenizer.
+        longest: tokens of the longest row there may be.
+    Raises:
+        UnpackableError: its architecture does not allow it.
+    """
+    try:
+        runs = PackedModel(model, pad_id, longest, narrow=True)
+    except UnpackableError:
+        runs = PackedModel(model, pad_id, longest, narrow=False)
+    plain = model.forward
+
+    @wraps(plain)
+    def forward(*given: Any, packed: PackedBatch | None = None, **named: Any) -> Any:
+        if packed is None:
+            return plain(*given, **named)
+        return SequenceClassifierOutput(logits=runs.run(packed, model.training))
+
+    vars(model)["forward"] = forward
+    return runs
+
+
+def run_plain(model: PreTrainedModel) -> None:
+    """Undo what `run_packed` and Accelerate have put before a model's own `forward`."""
+    vars(model).pop("forward", None)

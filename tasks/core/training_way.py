@@ -1,0 +1,143 @@
+"""How a training's steps are computed: in bf16 or fp32, packed or padded; the faster way only where it proves right."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import DataCollatorWithPadding
+
+from tasks.core import training_checks
+from tasks.core.errors import SettingsError
+from tasks.core.modeling import Classifier
+from tasks.core.packed_model import UnpackableError
+from tasks.core.packed_training import PackingCollator, run_packed, run_plain
+from tasks.core.training_batches import PAD_TO, TrainingBatches
+from tasks.core.training_checks import Batch
+from tasks.core.training_params import TrainingParams
+from tasks.core.training_ranks import Ranks
+
+logger = logging.getLogger(__name__)
+
+Rows = list[dict[str, Any]]
+Collator = Callable[[Rows], Batch]
+_PACKED_TOLERANCE = 1e-3  # in fp32: a review that sees another one changes the loss by far more
+
+
+@dataclass(frozen=True)
+class Way:
+    """What was found to be right.
+
+    Attributes:
+        collate: makes a batch of rows.
+        packed: whether its batches have no padding.
+        bf16: whether training computes in it.
+        bf16_difference: by what share loss or gradient differed; None where it was not looked at.
+    """
+
+    collate: Collator
+    packed: bool
+    bf16: bool
+    bf16_difference: float | None
+
+
+def padding(classifier: Classifier) -> Collator:
+    """Makes batches as long as their longest row."""
+    collate: Any = DataCollatorWithPadding(classifier.encoder.tokenizer, pad_to_multiple_of=PAD_TO)
+    return collate
+
+
+def first_rows(train: Dataset, batches: TrainingBatches) -> list[Rows]:
+    """Those of the first batches, the same in every process."""
+    first = [batch for step in batches.steps(0)[: training_checks.BATCHES] for batch in step]
+    kept = train.select_columns(["input_ids", "labels"])
+    return [[kept[i] for i in batch] for batch in first[: training_checks.BATCHES]]
+
+
+def fastest_way(
+    classifier: Classifier,
+    rows: Sequence[Rows],
+    params: TrainingParams,
+    device: torch.device,
+    precision: str,
+    ranks: Ranks,
+) -> Way:
+    """Try packing and bf16 on the first reviews as far as the settings ask for them; nothing random is drawn.
+
+    The model is moved to the device, and takes packed batches where these are used.
+
+    Raises:
+        SettingsError: packing is `on`, and the model gives other answers so, or cannot be packed.
+    """
+    model: Any = classifier.model
+    plain = padding(classifier)
+    wants_packing = params.packing == "on" or (params.packing == "auto" and device.type == "cuda")
+    checks_bf16 = precision == "bf16" and params.bf16_tolerance > 0
+    if not wants_packing and not checks_bf16:
+        return Way(plain, False, precision == "bf16", None)
+    model.to(device)
+    collate = plain
+    padded = [_on(device, plain(batch)) for batch in rows]
+    if wants_packing and (packing := _packing(classifier, rows, padded, params, device, ranks)):
+        collate = packing
+    difference: float | None = None
+    if checks_bf16:
+        difference = _bf16(model, padded, [_on(device, collate(batch)) for batch in rows], device)
+    bf16 = precision == "bf16"
+    if difference is not None and ranks.agree(difference > params.bf16_tolerance):
+        bf16 = False
+        logger.warning(
+            "Training goes on in fp32: in bf16 loss or gradient differed by %.1f%%, and %.1f%% is allowed",
+            100 * difference,
+            100 * params.bf16_tolerance,
+        )
+    return Way(collate, collate is not plain, bf16, difference)
+
+
+def _packing(
+    classifier: Classifier,
+    rows: Sequence[Rows],
+    padded: Sequence[Batch],
+    params: TrainingParams,
+    device: torch.device,
+    ranks: Ranks,
+) -> Collator | None:
+    """Packed batches, if the model is as right with them; None where it is not, and was not told to."""
+    model = classifier.model
+    problem = ""
+    collate: PackingCollator | None = None
+    if params.attention_dropout:
+        problem = "there is dropout in the attention"
+    else:
+        try:
+            longest = classifier.encoder.params.max_length_tokens
+            collate = PackingCollator(run_packed(model, classifier.pad_id, longest))
+            packed = [_on(device, collate(batch)) for batch in rows]
+            share = training_checks.difference(model, padded, packed)
+            if share > _PACKED_TOLERANCE:
+                problem = f"loss or gradient differ by {share:.1%}"
+        except (UnpackableError, NotImplementedError) as error:
+            problem = str(error)
+    if not ranks.agree(bool(problem)):
+        return collate
+    run_plain(model)
+    if params.packing == "on":
+        raise SettingsError(
+            f"A {type(model).__name__} cannot be trained packed: {problem}",
+            "training.packing",
+            "set it to auto or off",
+        )
+    logger.info("Batches are padded: %s", problem)
+    return None
+
+
+def _bf16(
+    model: Any, padded: Sequence[Batch], fast: Sequence[Batch], device: torch.device
+) -> float:
+    return training_checks.difference(model, padded, fast, lambda: training_checks.autocast(device))
+
+
+def _on(device: torch.device, batch: Batch) -> Batch:
+    return {name: value.to(device) for name, value in batch.items()}

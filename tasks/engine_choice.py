@@ -1,0 +1,102 @@
+"""The step that chooses what will score with a model, after it is trained and before it is registered."""
+
+import logging
+import platform
+import shutil
+import time
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from tasks.core import engines
+from tasks.core.engine_choice import Clock, EngineChoice, TokenRows, choose, worth_measuring
+from tasks.core.engine_choice_params import EngineChoiceParams
+from tasks.core.modeling import resolve_precision
+from tasks.core.records import Reference, TokensSummary, TrainingSummary
+from tasks.steps import fetched, reuse_or_make, step
+
+logger = logging.getLogger(__name__)
+
+ENGINES_VERSION = 1
+CLOCK: Clock = time.perf_counter
+_PACKAGES = ("torch", "transformers", "openvino", "nncf", "onnxruntime")
+_NO_ROWS = TokenRows([], np.empty(0, dtype=np.int64))
+
+
+@step
+def choose_engine(
+    model: Reference[TrainingSummary], tokens: Reference[TokensSummary], params: EngineChoiceParams
+) -> Reference[EngineChoice]:
+    """Build and compare the engines that are installed here, unless exactly this has been done before.
+
+    What it makes is a folder with engines.json and engines/, which goes where the model goes. Where there is nothing to
+    compare, that takes no time.
+
+    Args:
+        model: that was trained.
+        tokens: that it was trained on; engines are compared on their validation rows.
+        params: what is compared, and what counts as the same.
+    """
+    if torch.cuda.is_available():  # the others are for CPUs
+        params = params.model_copy(update={"measure": False})
+    compares = worth_measuring(params)
+    machine = this_machine() if compares else {}
+    inputs = {
+        "version": ENGINES_VERSION,
+        "model": model.digest,
+        "params": params.model_dump(),
+        "installed": [name for name in params.candidates if engines.available(name)],
+        "machine": machine,
+    }
+
+    def make(folder: Path) -> EngineChoice:
+        if not compares:
+            return choose(folder, _NO_ROWS, _NO_ROWS, params, CLOCK, machine)
+        with fetched(model.uri) as source, fetched(tokens.uri) as data:
+            validation, train = (
+                _read(data / f"{name}.parquet") for name in ("validation", "train")
+            )
+            found = choose(source, validation, train, params, CLOCK, machine)
+            shutil.move(source / engines.CHOICE, folder)
+            if (source / engines.FOLDER).is_dir():
+                shutil.move(source / engines.FOLDER, folder)
+        return found
+
+    reference = reuse_or_make("engines", inputs, EngineChoice, make)
+    logger.info("It will be scored by %s", reference.summary)
+    return reference
+
+
+def this_machine() -> dict[str, str]:
+    """What an engine's speed depends on beside the model: the processor, its threads, the libraries."""
+    versions: dict[str, str] = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = installed(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "cpu": _processor(),
+        "threads": str(torch.get_num_threads()),
+        "precision": resolve_precision("auto", torch.device("cpu")),
+        **versions,
+    }
+
+
+def _processor() -> str:
+    """Its name as Linux tells it; elsewhere what Python knows of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
+
+
+def _read(path: Path) -> TokenRows:
+    table = pq.read_table(path, columns=["input_ids", "labels"])
+    return TokenRows(table["input_ids"].to_pylist(), table["labels"].to_numpy())

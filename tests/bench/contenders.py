@@ -1,0 +1,127 @@
+"""Nightshift's engines as sides: from texts to predictions by the hot path that the product scores with."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tasks.core import engines, modeling, scoring
+from tasks.core.engine import Engine, EngineOptions
+from tasks.core.errors import NightshiftError
+from tasks.core.scoring import EngineParams, Prediction, Review
+from tasks.core.tokenization import Encoder
+
+#: Engines that the tables have a row for; one that this installation lacks is listed as missing.
+WANTED = ("torch", "onnx", "onnx-int8", "openvino", "openvino-int8", "cascade")
+FP32 = "torch, fp32"
+Floats = NDArray[np.float64]
+
+
+class Contender:
+    """An engine, opened, with the tokenization of its model.
+
+    Args:
+        encoder: of the model.
+        engine: gives the logits.
+    """
+
+    def __init__(self, encoder: Encoder, engine: Engine) -> None:
+        self.encoder = encoder
+        self.engine = engine
+
+    def answers(self, texts: Sequence[str]) -> Floats:
+        """Probabilities, shape (rows, classes), as a scoring run would write them."""
+        reviews = (Review(row, str(row), text) for row, text in enumerate(texts, start=1))
+        window = EngineParams().window_reviews
+        told = scoring.score([reviews], self.encoder, self.engine, window)
+        found = [item.probabilities for item in told if isinstance(item, Prediction)]
+        assert len(found) == len(texts), "a review was refused"
+        return np.array(found)
+
+    def round(self, texts: Sequence[str]) -> None:
+        """The same, for the clock."""
+        self.answers(texts)
+
+
+def build(name: str, model: Path, sample: Sequence[str]) -> str:
+    """Make what an engine needs beside the model, once; returns why it cannot be, or nothing.
+
+    Args:
+        name: of the engine.
+        model: folder that `modeling.save` wrote; the engine's files go into it.
+        sample: texts like those to be scored, for int8.
+    """
+    if name not in engines.kinds():
+        return "there is no such engine in this version"
+    missing = engines.missing_packages(name)
+    if missing:
+        return f"{', '.join(missing)} is not installed here"
+    classifier = modeling.load(model)
+    kind = engines.kind_of(name)
+    reason = kind.suits(classifier, torch.device("cpu"))
+    folder = model / engines.FOLDER / name
+    if reason or name == engines.TORCH or folder.exists():
+        return reason
+    folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        made = Path(work) / name
+        made.mkdir()
+        kind.build(classifier, made, classifier.encoder.encode(sample).input_ids)
+        shutil.move(made, folder)
+    return ""
+
+
+def opened(name: str, model: Path, options: EngineOptions) -> Contender:
+    """An engine that was built, ready to score."""
+    classifier = modeling.load(model)
+    encoder = classifier.encoder
+    return Contender(encoder, engines.open_engine(name, classifier, model, options))
+
+
+def ours(
+    model: Path, sample: Sequence[str], wanted: Sequence[str] = WANTED, batch_tokens: int = 4096
+) -> tuple[dict[str, Contender], dict[str, str]]:
+    """Every engine that can be had here, by the name of its row, and why the others cannot."""
+    found: dict[str, Contender] = {}
+    missing: dict[str, str] = {}
+    for name in wanted:
+        options = EngineOptions(batch_tokens=batch_tokens)
+        _try(found, missing, f"Nightshift, {name}", name, model, sample, options)
+        if name == engines.TORCH:
+            exact = EngineOptions(batch_tokens=batch_tokens, precision="fp32")
+            _try(found, missing, f"Nightshift, {FP32}", name, model, sample, exact)
+    return found, missing
+
+
+def _try(
+    found: dict[str, Contender],
+    missing: dict[str, str],
+    row: str,
+    name: str,
+    model: Path,
+    sample: Sequence[str],
+    options: EngineOptions,
+) -> None:
+    try:
+        reason = build(name, model, sample)
+        if not reason:
+            found[row] = opened(name, model, options)
+    except (NightshiftError, RuntimeError, ImportError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    if reason:
+        missing[row] = reason
+
+
+def rate_of(row: str) -> str:
+    """Which matrix rate a row's share of the peak is of; nothing where it multiplies in several."""
+    if "cascade" in row:
+        return ""
+    if "int8" in row:
+        return "int8"
+    fp32 = "fp32" in row or row.endswith(("batch 32", "one by one", " onnx"))
+    bf16 = modeling.resolve_precision("auto", torch.device("cpu")) == "bf16"
+    return "bf16" if bf16 and not fp32 else "fp32"

@@ -1,0 +1,239 @@
+"""Cascades of simulated engines: every row answered once, in order; bands monotone; what is promised is kept."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tasks.core import cascade_bands
+from tasks.core.cascade import Cascade, Rows, Stage, cut, fit_cascade
+from tasks.core.cascade_bands import NOTHING, CascadeRule, fit_bands, margins, most_failures
+from tasks.core.errors import ModelError
+
+Logits = NDArray[np.float32]
+
+
+class Table:
+    """An engine that knows the logits of every row by the number that is its first token."""
+
+    def __init__(self, logits: Logits, label_names: list[str] | None = None) -> None:
+        self.known = logits
+        self.label_names = label_names or [f"label {n}" for n in range(logits.shape[1])]
+        self.asked: list[int] = []
+
+    def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
+        self.asked += [int(row[0]) for row in input_ids]
+        return self.known[[row[0] for row in input_ids]].reshape(-1, self.known.shape[1])
+
+
+class World:
+    """Reviews with a truth, an exact engine, and cheaper ones that are the noisier the cheaper.
+
+    Args:
+        rows: of them.
+        seed: of the draw.
+        noise: of each cheap engine, in log-odds.
+        classes: any number.
+    """
+
+    def __init__(
+        self, rows: int, seed: int, noise: Sequence[float] = (0.15,), classes: int = 2
+    ) -> None:
+        generator = np.random.default_rng(seed)
+        self.labels = generator.integers(0, classes, rows)
+        exact = generator.normal(0, 1.2, (rows, classes))
+        exact[np.arange(rows), self.labels] += 3
+        cheap = [exact + generator.normal(0, n, exact.shape) for n in noise]
+        self.answers = [found.astype(np.float32) for found in (*cheap, exact)]
+        self.rows = [[n] for n in range(rows)]
+
+    def stages(self) -> list[Stage]:
+        return [Stage(f"stage {n}", Table(found)) for n, found in enumerate(self.answers)]
+
+    def known(self, labelled: bool = True) -> Rows:
+        """The rows, of which every stage's answers are known."""
+        answers = {f"stage {n}": found for n, found in enumerate(self.answers)}
+        return Rows(self.rows, self.labels if labelled else None, answers)
+
+    def labels_by(self, cascade: Cascade) -> NDArray[np.int64]:
+        """What a cascade that was fitted elsewhere says of these rows."""
+        answers = {f"stage {n}": found for n, found in enumerate(self.answers)}
+        found, left = self.labels * 0, np.ones(len(self.labels), dtype=np.bool_)
+        for stage in cascade.stages:
+            logits = answers[stage.name] / np.float32(stage.temperature)
+            found[left] = logits.argmax(1)[left]
+            left &= margins(logits) < stage.band
+        return found
+
+
+logits_of = st.integers(1, 25).flatmap(
+    lambda rows: st.lists(
+        st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0]), min_size=3, max_size=3),
+        min_size=rows,
+        max_size=rows,
+    )
+)
+
+
+@settings(max_examples=40)
+@given(st.data(), st.lists(st.floats(0, 5), min_size=2, max_size=2))
+def test_every_row_is_answered_once_by_the_first_stage_that_is_clear(
+    data: st.DataObject, bands: list[float]
+) -> None:
+    first = np.array(data.draw(logits_of), dtype=np.float32)
+    second, last = first[::-1].copy(), np.roll(first, 1, axis=1)
+    tables = [Table(found) for found in (first, second, last)]
+    stages = [Stage("", table, band=b) for table, b in zip(tables, [*bands, 0.0], strict=True)]
+    numbers = data.draw(st.permutations(range(len(first))))
+    found = Cascade(stages).logits([[n] for n in numbers])
+    assert found.dtype == np.float32
+    for place, n in enumerate(numbers):
+        clear = [t.known[n] for t, b in zip(tables, bands, strict=False) if margins(t.known[[n]])[0] >= b]  # fmt: skip
+        np.testing.assert_array_equal(found[place], [*clear, last[n]][0])
+    assert sorted(tables[0].asked) == list(range(len(first)))
+    assert len(set(tables[2].asked)) == len(tables[2].asked) <= len(tables[1].asked)
+
+
+def test_no_rows_give_no_logits() -> None:
+    world = World(20, 0)
+    assert Cascade(world.stages()).logits([]).shape == (0, 2)
+
+
+@settings(max_examples=40)
+@given(logits_of, logits_of)
+def test_a_wider_band_never_agrees_less(one: list[list[float]], other: list[list[float]]) -> None:
+    """What is taken, and what of it disagrees, only grows as a band narrows."""
+    rows = min(len(one), len(other))
+    cheap = np.array(one[:rows], dtype=np.float32)
+    exact = np.array(other[:rows], dtype=np.float32)
+    narrowing = cascade_bands._Narrowing(
+        cheap, exact, None, exact.argmax(1), np.ones(rows, dtype=np.bool_)
+    )
+    assert (np.diff(narrowing.bands) < 0).all() and (np.diff(narrowing.differing) >= 0).all()
+    assert narrowing.differing[-1] == (cheap.argmax(1) != exact.argmax(1)).sum()
+    for band, differing in zip(narrowing.bands, narrowing.differing, strict=True):
+        taken = margins(cheap) >= band
+        assert (cheap.argmax(1) != exact.argmax(1))[taken].sum() == differing
+
+
+def test_asking_for_more_agreement_widens_the_band() -> None:
+    world = World(20_000, 3, noise=(0.6,))
+    bands = [
+        fit_bands(world.answers, None, CascadeRule(minimum_agreement=least))[0][0]
+        for least in (0.95, 0.99, 0.995, 0.999, 0.9995)
+    ]
+    assert bands == sorted(bands) and bands[0] < bands[-1]
+
+
+def test_the_bound_is_that_of_clopper_and_pearson() -> None:
+    from scipy.stats import beta
+
+    assert most_failures(2994, 0.001, 0.05) == -1 and most_failures(2995, 0.001, 0.05) == 0
+    for rows in (5_000, 10_000, 25_000):
+        most = most_failures(rows, 0.001, 0.05)
+        assert beta.ppf(0.95, most + 1, rows - most) <= 0.001 < beta.ppf(0.95, most + 2, rows - most - 1)  # fmt: skip
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_promise_of_agreement_is_kept(classes: int) -> None:
+    """In at least 95% of draws the agreement on other rows is what was asked for; few rows are scored twice."""
+    elsewhere = World(20_000, 999, noise=(0.25,), classes=classes)
+    agreements: list[float] = []
+    shares: list[float] = []
+    for seed in range(25):
+        world = World(4_000, seed, noise=(0.25,), classes=classes)
+        fitted, _ = fit_cascade(world.stages(), world.known(), CascadeRule(minimum_agreement=0.998))
+        found = elsewhere.labels_by(fitted)
+        agreements.append(float((found == elsewhere.answers[-1].argmax(1)).mean()))
+        shares.append(float((margins(elsewhere.answers[0]) < fitted.stages[0].band).mean()))
+    assert sum(agreement < 0.998 for agreement in agreements) <= 3  # one is expected
+    assert max(shares) < 0.35
+
+
+def test_few_rows_give_a_wide_band_that_holds() -> None:
+    """Too few for a bound: the largest overstatement seen, and more."""
+    elsewhere = World(20_000, 999, noise=(0.25,))
+    for seed in range(10):
+        small = World(300, seed, noise=(0.25,))
+        fitted, record = fit_cascade(small.stages(), small.known(labelled=False), CascadeRule())
+        assert "too few for 99.90%" in record.promise and record.agreement == 1
+        found = elsewhere.labels_by(fitted)
+        assert (found == elsewhere.answers[-1].argmax(1)).mean() >= 0.998
+        assert record.rescored_share < 0.5 and record.accuracy is None
+
+
+def test_a_fast_cascade_is_not_less_accurate() -> None:
+    """Three stages, the first two with answers of their own; on other rows, too, within the margin."""
+    rule: dict[str, Any] = {"use": "fast", "accuracy_margin": 0.01}
+    elsewhere = World(20_000, 999, noise=(2.0, 1.0))
+    exact = (elsewhere.answers[-1].argmax(1) == elsewhere.labels).mean()
+    below = 0
+    for seed in range(10):
+        world = World(5_000, seed, noise=(2.0, 1.0))
+        fitted, record = fit_cascade(world.stages(), world.known(), CascadeRule(**rule))
+        assert record.accuracy and record.exact_accuracy
+        assert record.accuracy >= record.exact_accuracy and len(record.stages) == 3
+        assert record.stages[0].temperature > record.stages[1].temperature
+        shares = [stage.scored_share for stage in record.stages]
+        assert shares[0] == 1 and shares == sorted(shares, reverse=True)
+        assert shares[-1] == record.rescored_share < 0.9
+        found = elsewhere.labels_by(fitted)
+        below += (found == elsewhere.labels).mean() < exact - 0.01
+    assert below <= 2
+
+
+def test_a_stage_of_no_use_is_left_out() -> None:
+    """A coin is not accurate enough for any of its answers to be taken."""
+    world = World(2_000, 1)
+    coin = np.random.default_rng(0).normal(0, 3, (2_000, 2)).astype(np.float32)
+    stages = [Stage("coin", Table(coin)), world.stages()[-1]]
+    rule = CascadeRule("fast", accuracy_margin=0.001)
+    cascade, record = fit_cascade(stages, Rows(world.rows, world.labels), rule)
+    assert [stage.name for stage in cascade.stages] == ["stage 1"]
+    assert record.rescored_share == 1 and record.promise == "every row is scored exactly"
+
+
+def test_what_is_known_is_not_computed_again() -> None:
+    world = World(100, 2)
+    stages = world.stages()
+    fit_cascade(stages, Rows(world.rows, answers={"stage 0": world.answers[0]}), CascadeRule())
+    first, last = (stage.engine for stage in stages)
+    assert isinstance(first, Table) and isinstance(last, Table)
+    assert not first.asked and len(last.asked) == 100
+
+
+def test_what_is_no_number_goes_on() -> None:
+    world = World(10, 5)
+    world.answers[0][3] = np.nan
+    stages = [dataclasses.replace(stage, band=0.0) for stage in world.stages()]
+    np.testing.assert_array_equal(Cascade(stages).logits([[3]])[0], world.answers[1][3])
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(), max_size=60), st.integers(8, 50))
+def test_a_cut_row_keeps_both_ends(row: list[int], tokens: int) -> None:
+    found = list(cut(row, tokens))
+    if len(row) <= tokens:
+        assert found == row
+    else:
+        head = tokens // 4
+        assert found == row[:head] + row[-(tokens - head) :]
+
+
+def test_what_cannot_be_fitted_is_said_so() -> None:
+    world = World(10, 0)
+    with pytest.raises(ModelError, match="validation rows"):
+        fit_cascade(world.stages(), Rows([]), CascadeRule())
+    with pytest.raises(ModelError, match="needs a stage"):
+        fit_cascade([], Rows(world.rows), CascadeRule())
+    other = Stage("other", Table(world.answers[0], ["a", "b"]))
+    with pytest.raises(ModelError, match=r"other labels apart \[other\]"):
+        fit_cascade([other, world.stages()[-1]], Rows(world.rows), CascadeRule())
+    with pytest.raises(ValueError, match="labelled rows"):
+        fit_cascade(world.stages(), Rows(world.rows), CascadeRule("fast"))
+    assert fit_bands(world.answers, None, CascadeRule())[0] != [NOTHING]

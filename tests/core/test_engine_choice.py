@@ -1,0 +1,124 @@
+"""The choice of an engine: the fastest that agrees, by a clock that only the engines move."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.core import engines, modeling
+from tasks.core.engine import EngineOptions
+from tasks.core.engine_choice import EngineChoice, TokenRows, choose
+from tasks.core.engine_choice_params import EngineChoiceParams
+from tasks.core.engines import cascade_engine
+from tasks.core.engines.torch_engine import TorchEngine
+from tests.core import timed_engines
+from tests.core.tiny_classifiers import saved, tiny_classifier
+
+MACHINE = {"cpu": "an abacus", "threads": "1"}
+_HERE = "tests.core.timed_engines"
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Engines that are torch with noise stand where the real ones do."""
+    places = {"torch": "TORCH", "openvino": "EXACT", "openvino-int8": "INT8", "onnx": "BROKEN"}
+    for name, kind in places.items():
+        monkeypatch.setitem(engines._MODULES, name, f"{_HERE}:{kind}")
+    monkeypatch.setitem(engines._MODULES, "cascade", "tasks.core.engines.cascade_engine")
+    monkeypatch.setattr(type(cascade_engine.KIND), "packages", ())
+    yield
+    timed_engines.CLOCK.seconds = 0.0
+
+
+@pytest.fixture
+def model(bert: Path, tmp_path: Path) -> Path:
+    return saved(tiny_classifier("bert", bert), tmp_path / "model")
+
+
+def rows(model: Path, count: int, seed: int) -> TokenRows:
+    """Random rows, labelled as the model answers them, but for one in ten."""
+    generator = np.random.default_rng(seed)
+    classifier = modeling.load(model)
+    words = classifier.model.config.vocab_size
+    ids = [generator.integers(5, words, generator.integers(3, 12)).tolist() for _ in range(count)]
+    labels = TorchEngine(classifier, "cpu", "fp32").logits(ids).argmax(axis=1)
+    return TokenRows(ids, np.where(generator.random(count) < 0.1, 1 - labels, labels))
+
+
+def chosen(model: Path, **given: Any) -> EngineChoice:
+    params = EngineChoiceParams.model_validate(
+        {"timed_rows": 60, "candidates": ["torch", "openvino", "openvino-int8", "cascade"]} | given
+    )
+    validation, train = rows(model, 400, 1), rows(model, 100, 2)
+    return choose(model, validation, train, params, timed_engines.CLOCK, MACHINE)
+
+
+def test_the_fastest_that_agrees_is_chosen(timed: None, model: Path) -> None:
+    found = chosen(model)
+    by_name = {row.name: row for row in found.rows}
+    assert {name: row.reviews_per_second for name, row in by_name.items() if name != "cascade"} == {
+        "torch": 0.1,
+        "openvino": 0.2,
+        "openvino-int8": 1.0,
+    }
+    assert by_name["openvino"].agreement == 1.0 and by_name["openvino"].largest_change < 1e-6
+    int8 = by_name["openvino-int8"]
+    assert int8.agreement and int8.agreement < 0.99 and not int8.eligible
+    cascade = by_name["cascade"]
+    assert cascade.agreement == 1.0 and cascade.eligible and cascade.reviews_per_second
+    assert found.chosen == "cascade" and 0.2 < cascade.reviews_per_second < 1.0
+    assert "scored again" in str(found) and "overstated" in cascade.note
+    assert found.judged_rows == 400 and found.machine == MACHINE
+    assert found.fp32_accuracy == pytest.approx(0.9, abs=0.05)
+
+
+def test_what_was_chosen_is_written_and_can_be_opened(timed: None, model: Path) -> None:
+    found = chosen(model, candidates=["openvino", "openvino-int8", "cascade"], keep="all")
+    written = json.loads((model / engines.CHOICE).read_text(encoding="utf-8"))
+    assert EngineChoice.model_validate(written) == found
+    assert engines.recommended(model) == found.chosen
+    validation = rows(model, 400, 1).drawn(400)
+    opened = engines.open_engine("cascade", modeling.load(model), model, EngineOptions())
+    labels = opened.logits(validation.input_ids).argmax(axis=1)
+    exact = TorchEngine(modeling.load(model), "cpu", "fp32").logits(validation.input_ids)
+    assert (labels == exact.argmax(axis=1)).mean() == 1.0
+    record = cascade_engine.read(model / engines.FOLDER / "cascade")
+    assert record == found.cascade and record.stages[0].band > 0
+    assert [stage.folder for stage in record.stages] == ["../openvino-int8", "../openvino"]
+
+
+def test_only_what_the_chosen_one_needs_is_kept(timed: None, model: Path) -> None:
+    found = chosen(model, candidates=["openvino", "openvino-int8"])
+    assert found.chosen == "openvino" and "openvino: 0.2 reviews/s, 100.00%" in str(found)
+    assert [path.name for path in (model / engines.FOLDER).iterdir()] == ["openvino"]
+
+
+def test_int8_will_do_where_less_agreement_is_asked_for(timed: None, model: Path) -> None:
+    assert chosen(model, minimum_agreement=0.9).chosen == "openvino-int8"
+
+
+def test_an_engine_that_breaks_does_not_stop_the_others(timed: None, model: Path) -> None:
+    found = chosen(model, candidates=["onnx", "openvino"])
+    broken = next(row for row in found.rows if row.name == "onnx")
+    assert broken.note == "no kernel for this" and not broken.eligible
+    assert found.chosen == "openvino" and not (model / engines.FOLDER / "onnx").exists()
+
+
+def test_a_fast_cascade_answers_otherwise_and_no_worse(timed: None, model: Path) -> None:
+    found = chosen(model, cascade="fast", accuracy_margin=0.1, keep="all")
+    assert found.cascade and found.cascade.use == "fast"
+    assert (found.cascade.accuracy or 0) >= (found.cascade.exact_accuracy or 1)
+    engines.open_engine("cascade", modeling.load(model), model, EngineOptions())
+
+
+@pytest.mark.parametrize("given", [{"measure": False}, {"candidates": ["torch"]}])
+def test_where_there_is_nothing_to_choose_from_it_is_torch(
+    timed: None, model: Path, given: dict[str, Any]
+) -> None:
+    found = chosen(model, **given)
+    assert found.chosen == "torch" and not found.rows and str(found) == "torch; none was compared"
+    assert engines.recommended(model) == "torch" and not (model / engines.FOLDER).exists()
+    assert timed_engines.CLOCK.seconds == 0  # and no time is lost
