@@ -39,7 +39,7 @@ class OpenVinoEngine:
         self._pad_id = classifier.pad_id
         self._batch_tokens = min(options.batch_tokens, _BATCH_TOKENS)
         threads = options.threads or torch.get_num_threads()
-        precision = resolve_precision(options.precision, _CPU)
+        precision = _precision(classifier, options)
         compiled = (
             _openvino().Core().compile_model(model, "CPU", _configuration(threads, precision))
         )
@@ -61,6 +61,18 @@ class OpenVinoEngine:
 def _keep(request: Any, place: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
     logits, batch = place
     logits[batch] = request.get_output_tensor(0).data
+
+
+def _precision(classifier: Classifier, options: EngineOptions) -> str:
+    """As asked for; fp32 for decoders with a gate (Llama's family), whatever was asked for.
+
+    On some processors OpenVINO's fused gate for bf16 divides by zero as it is compiled, and takes the process with it
+    (github.com/openvinotoolkit/openvino, issues 33300 and 35943; seen with 2026.4).
+    """
+    names = (name.rpartition(".")[2] for name, _ in classifier.model.named_modules())
+    if any(name.startswith("gate") for name in names):
+        return "fp32"
+    return resolve_precision(options.precision, _CPU)
 
 
 def _configuration(threads: int, precision: str) -> dict[str, Any]:
