@@ -1,6 +1,7 @@
 """The forms of the flows, composed of the parameters of their steps. No Prefect here, so that `--help` is quick."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -13,6 +14,7 @@ from tasks.core.forms import Form
 from tasks.core.gate import GateParams
 from tasks.core.inspection import InspectionParams
 from tasks.core.metrics import EvaluationParams
+from tasks.core.recipes import RECIPES, RecipeName, filled_in
 from tasks.core.report_params import ReportParams
 from tasks.core.scoring import EngineParams
 from tasks.core.scoring_plan import OutputFormat
@@ -73,6 +75,11 @@ class FineTuneParams(Form):
 class RetrainParams(Form):
     """Retrain a classifier on labelled reviews, register it, and let it become champion if it deserves to."""
 
+    recipe: RecipeName = Field(
+        default="standard",
+        description="Settings that were measured together: quick (minutes on a CPU, 4,000 reviews), standard (as the "
+        "form stands), best (longest, most accurate). A field that you set otherwise than the form has it stays yours.",
+    )
     data: DataParams = Field(default=DataParams(), description="The labelled reviews.")
     tokenization: TokenizationParams = Field(
         default=TokenizationParams(), description="How reviews become tokens."
@@ -99,6 +106,12 @@ class RetrainParams(Form):
     registration: RegistrationParams = Field(
         default=RegistrationParams(), description="Under which name it is registered."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_recipe(cls, given: Any) -> Any:
+        name = given.get("recipe") if isinstance(given, Mapping) else None
+        return filled_in(given, cls, name) if name in RECIPES else given
 
 
 class TuneParams(RetrainParams):

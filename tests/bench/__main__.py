@@ -20,7 +20,7 @@ _USUAL = ("scoring", "price-list", "training", "cold-start")
 #: With --quick: everything happens, and no figure means anything.
 _QUICK = {
     "rows": 16, "judged_rows": 32, "rounds": 1, "train_rows": 48, "training_rows": 16,
-    "sample_rows": 16, "linear_rows": 64, "seeds": 1, "epochs": 1, "train_sizes": [32],
+    "band_rows": 32, "sample_rows": 16, "linear_rows": 64, "seeds": 1, "epochs": 1, "train_sizes": [32],
 }  # fmt: skip
 
 
@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=5, help="rounds that count")
     add("--rows", type=int, default=512, help="reviews that are timed")
     add("--judged-rows", type=int, default=5000, help="held-out reviews whose answers are compared")
+    add(
+        "--band-rows",
+        type=int,
+        default=5000,
+        help="others that cascades are fitted on (price-list)",
+    )
     add("--train-rows", type=int, default=4000, help="reviews the model is trained on")
     add("--training-rows", type=int, default=128, help="reviews of a timed training")
     add("--sample-rows", type=int, default=300, help="training reviews for int8's calibration")

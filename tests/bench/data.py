@@ -22,6 +22,10 @@ class Reviews:
         """The first so many, as near as can be half of each class."""
         return Reviews(self.texts[:rows], self.labels[:rows], self.source)
 
+    def after(self, rows: int) -> "Reviews":
+        """All but the first so many."""
+        return Reviews(self.texts[rows:], self.labels[rows:], self.source)
+
 
 def read(split: str, imdb: Path | None, rows: int | None = None, seed: int = 0) -> Reviews:
     """Reviews of a split, shuffled, the classes in turns.

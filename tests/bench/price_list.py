@@ -21,12 +21,12 @@ from tasks.core.comparison import Pair
 from tasks.core.engine import EngineOptions
 from tasks.core.errors import NightshiftError
 from tasks.core.tokenization import Encoder, TokenizationParams
-from tests.bench import contenders, data, linear, peers, results, subject, turns
+from tests.bench import cascades, contenders, data, linear, peers, results, subject, turns
 from tests.bench.contenders import Contender
 from tests.bench.linear import Predict
 
 FULL = "full model, fp32"
-_CUTS = (512, 256, 192, 128)
+_CUTS = (512, 256, 128)
 _RISK = 0.05  # of calling a row no less accurate within the margin when it is not
 _MARGIN = 0.005
 
@@ -43,14 +43,16 @@ class Offer:
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole of it, as it is written down."""
     model = given.model or subject.of(given)
-    held_out = data.read("test", given.imdb, max(given.rows, given.judged_rows))
+    judged_rows = max(given.rows, given.judged_rows)
+    read = data.read("test", given.imdb, judged_rows + given.band_rows)
+    held_out, bands = read.first(judged_rows), read.after(judged_rows)
     sample = data.read("train", given.imdb, given.sample_rows, seed=1).texts
+    train = data.read("train", given.imdb, given.linear_rows)
     offers, missing = _offers(model, sample, given)
+    offers += _fast_cascades(model, sample, train, bands, missing)
     offers += [
         Offer(name, f"{given.linear_rows:,} reviews, fitted in {seconds:.0f} s", predict)
-        for name, (predict, seconds) in linear.fitted(
-            data.read("train", given.imdb, given.linear_rows)
-        ).items()
+        for name, (predict, seconds) in linear.fitted(train).items()
     ]
     answers = {offer.name: offer.labels(held_out.texts) for offer in offers}
     seconds = _seconds(offers, model, held_out.texts[: given.rows], given)
@@ -70,6 +72,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     settings = {
         "rows": given.rows,
         "judged_rows": len(truth),
+        "band_rows": len(bands.texts),
         "rounds": given.rounds,
         "reviews": f"{held_out.source}, test set",
         "price_an_hour": given.price_an_hour,
@@ -93,9 +96,8 @@ def _offers(
     missing: dict[str, str] = {}
     longest = modeling.longest_input(model) or max(_CUTS)
     cuts = [c for c in _CUTS if c <= longest] or [longest]
-    fast = given.engines or ("torch", "openvino-int8")
-    cascades = [name for name in engines.kinds() if name.startswith("cascade")] or ["cascade"]
-    for name in [*fast, *(c for c in cascades if c not in fast)]:
+    fast = given.engines or ("torch", "openvino-int8", "cascade")
+    for name in fast:
         found = _opened(name, model, sample, missing, f"Nightshift, {name}")
         for cut in cuts if found else ():
             params = TokenizationParams(max_length_tokens=cut)
@@ -108,6 +110,24 @@ def _offers(
         if found:
             offers.append(Offer(label, f"{name}, {_tokens(found.encoder.params)}", _labels(found)))
     return offers, missing
+
+
+def _fast_cascades(
+    model: Path,
+    sample: Sequence[str],
+    train: data.Reviews,
+    bands: data.Reviews,
+    missing: dict[str, str],
+) -> list[Offer]:
+    try:
+        found = cascades.fitted(model, sample, train, bands, _MARGIN)
+    except (NightshiftError, RuntimeError, ImportError) as error:
+        missing["cascade, fast"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        return []
+    return [
+        Offer(name, cascades.said(record), _labels(contender))
+        for name, (contender, record) in found.items()
+    ]
 
 
 def _opened(

@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole of it, as it is written down."""
     model = given.model or subject.of(given)
+    model = subject.cut_as_the_pipeline_does(model, given.home)
     held_out = data.read("test", given.imdb, max(given.rows, given.judged_rows))
     sample = data.read("train", given.imdb, given.sample_rows, seed=1).texts
     timed = held_out.texts[: given.rows]

@@ -90,6 +90,25 @@ def trained(subject: Subject, imdb: Path | None, home: Path = HOME) -> Path:
     return folder
 
 
+def cut_as_the_pipeline_does(model: Path, home: Path) -> Path:
+    """A model whose tokens are those of `transformers.pipeline`; of one that was made otherwise, a copy that is so."""
+    whole = modeling.load(model)
+    own = whole.encoder.params
+    longest = min(Subject.max_length_tokens, modeling.longest_input(model) or own.max_length_tokens)
+    wanted = dataclasses.replace(Subject(), max_length_tokens=longest).tokenization()
+    if own == wanted:
+        return model
+    told = {"model": str(model.resolve()), "tokenization": wanted.model_dump()}
+    folder = home / "piped" / digest_of(told)[:16]
+    if not folder.exists():
+        encoder = Encoder(whole.encoder.tokenizer, wanted)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+            modeling.save(dataclasses.replace(whole, encoder=encoder), Path(name) / "model")
+            shutil.move(Path(name) / "model", folder)
+    return folder
+
+
 def tokenized(encoder: Encoder, reviews: data.Reviews) -> Dataset:
     """As training takes them: input_ids, length, labels."""
     rows: list[list[int]] = encoder.encode(reviews.texts).input_ids
