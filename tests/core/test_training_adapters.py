@@ -56,7 +56,7 @@ def test_merged_weights_answer_as_the_adapters_did(base: Path) -> None:
 
 
 def test_it_learns_and_is_loaded_without_peft(base: Path, tmp_path: Path) -> None:
-    done = trained(base, tmp_path / "work", rows=256, epochs=8, lora_rank=8, learning_rate=1e-2)
+    done = trained(base, tmp_path / "work", rows=256, epochs=8, lora_rank=8, learning_rate=5e-3)
     assert done.validation["accuracy"] >= 0.9
     modeling.save(done.classifier, tmp_path / "model")
     with safe_open(tmp_path / "model" / "model.safetensors", "pt") as weights:
