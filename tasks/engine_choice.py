@@ -17,6 +17,7 @@ from tasks.core.engine_choice import Clock, EngineChoice, TokenRows, choose, wor
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.modeling import resolve_precision
 from tasks.core.records import Reference, TokensSummary, TrainingSummary
+from tasks.engine_building import build_apart
 from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def choose_engine(
             validation, train = (
                 _read(data / f"{name}.parquet") for name in ("validation", "train")
             )
-            found = choose(source, validation, train, params, CLOCK, machine)
+            found = choose(source, validation, train, params, CLOCK, machine, build_apart)
             shutil.move(source / engines.CHOICE, folder)
             if (source / engines.FOLDER).is_dir():
                 shutil.move(source / engines.FOLDER, folder)

@@ -31,6 +31,8 @@ from tasks.core.records import Record
 logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+#: Builds an engine for a model: its name, the model's folder, token rows to calibrate on.
+Builder = Callable[[str, Path, Sequence[Sequence[int]]], None]
 Logits = NDArray[np.float32]
 CASCADE = cascade_engine.KIND.name
 _CALIBRATION_ROWS = 300  # that int8 is fitted to
@@ -109,6 +111,7 @@ def choose(
     params: EngineChoiceParams,
     clock: Clock,
     machine: Mapping[str, str],
+    build: Builder | None = None,
 ) -> EngineChoice:
     """Build, compare and time engines of a model, and write down which is best.
 
@@ -119,17 +122,25 @@ def choose(
         params: what is compared, and what counts as the same.
         clock: seconds, rising.
         machine: what it was measured on, to be written down.
+        build: see `build_here`, which it is where nothing is given.
     """
     if not worth_measuring(params) or not len(validation.input_ids):
         choice = EngineChoice(chosen=engines.TORCH, machine=dict(machine))
     else:
-        contest = _Contest(model, validation.drawn(params.judged_rows), train, params)
+        contest = _Contest(model, validation.drawn(params.judged_rows), train, params, build)
         choice = contest.outcome(clock, machine)
         if params.keep == "chosen":
             _keep_only(model, _needed(choice))
     content = choice.model_dump_json(indent=2) + "\n"
     (model / engines.CHOICE).write_text(content, encoding="utf-8")
     return choice
+
+
+def build_here(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None:
+    """Build an engine in this process. Raises ModelError, or whatever a converter raises, where it cannot be built."""
+    folder = model / engines.FOLDER / name
+    folder.mkdir(parents=True)
+    engines.require(name).build(modeling.load(model), folder, sample)
 
 
 class _Contest:
@@ -139,12 +150,18 @@ class _Contest:
         model: its folder.
         rows: that they answer.
         train: see `choose`.
-        params: see there.
+        params, build: see there.
     """
 
     def __init__(
-        self, model: Path, rows: TokenRows, train: TokenRows, params: EngineChoiceParams
+        self,
+        model: Path,
+        rows: TokenRows,
+        train: TokenRows,
+        params: EngineChoiceParams,
+        build: Builder | None,
     ) -> None:
+        self._build = build or build_here
         self._model, self._rows, self._train, self._params = model, rows, train, params
         self._opened: dict[str, Engine] = {}
         self._answers: dict[str, Logits] = {}
@@ -197,10 +214,7 @@ class _Contest:
         if why_not := kind.suits(classifier, torch.device("cpu")):
             raise ModelError(why_not)
         if name != engines.TORCH:
-            self._folder(name).mkdir(parents=True)
-            kind.build(
-                classifier, self._folder(name), self._train.drawn(_CALIBRATION_ROWS).input_ids
-            )
+            self._build(name, self._model, self._train.drawn(_CALIBRATION_ROWS).input_ids)
         return engines.open_engine(name, modeling.load(self._model), self._model, _ON_CPU)
 
     def _fitted_cascade(self) -> Engine:

@@ -11,10 +11,10 @@ from flows.score import score
 from tasks.connect import exact_objects, model_registry
 from tasks.connectors.object_store import ObjectStore
 from tasks.core import engines
-from tasks.core.engine_choice import EngineChoice
+from tasks.core.engine_choice import EngineChoice, build_here
 from tasks.score_store import require_run
 from tests.core import timed_engines
-from tests.flows.test_retrain_and_score import deliver, params, write
+from tests.retraining import deliver, params, write
 
 pytestmark = pytest.mark.prefect
 
@@ -28,6 +28,7 @@ def test_the_engine_found_best_scores(
 ) -> None:
     for name, kind in (("torch", "TORCH"), ("openvino", "EXACT")):
         monkeypatch.setitem(engines._MODULES, name, f"tests.core.timed_engines:{kind}")
+    monkeypatch.setattr("tasks.engine_choice.build_apart", build_here)  # which has these engines
     monkeypatch.setattr("tasks.engine_choice.CLOCK", timed_engines.CLOCK)
     given = params(
         bert,

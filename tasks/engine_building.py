@@ -1,0 +1,89 @@
+"""Engines are built and tried in a process apart, as converters and kernels of other projects can end theirs.
+
+`build_apart` starts it; this module, run with -m, is it. A retraining that took hours does not die of an engine: the
+engine is left out, and torch scores.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.connectors.child_process import ChildProcess
+from tasks.core.errors import ModelError
+from tasks.settings import read_settings
+
+_PROGRAM = "tasks.engine_building"
+_JOB, _OUTCOME, _LOG = "job.json", "outcome.json", "building.log"
+
+
+def build_apart(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None:
+    """Build an engine for a model, open it and let it answer, in a process that may die of it.
+
+    Args:
+        name: of the engine; its files go to `<model>/engines/<name>`.
+        model: folder that `modeling.save` wrote.
+        sample: token rows, to calibrate int8 and to answer.
+    Raises:
+        ModelError: it cannot be built for this model, or its process died.
+    """
+    with tempfile.TemporaryDirectory(prefix="nightshift-engine-") as work:
+        folder = Path(work)
+        job = {"name": name, "model": str(model), "sample": [list(row) for row in sample]}
+        (folder / _JOB).write_text(json.dumps(job), encoding="utf-8")
+        child = ChildProcess(
+            f"The builder of {name}",
+            [sys.executable, "-m", _PROGRAM, str(folder)],
+            read_settings().environment_without_keys,
+            folder / _LOG,
+        )
+        try:
+            while child.running():
+                time.sleep(0.05)
+        finally:
+            child.stop()
+        outcome = folder / _OUTCOME
+        if not outcome.is_file():
+            raise ModelError(
+                f"Its process died while it was built or tried: {_last_words(folder / _LOG)}",
+                name,
+                "report it to the engine's project; the model is scored by another engine",
+            )
+        told = json.loads(outcome.read_text(encoding="utf-8"))
+        if told["problem"]:
+            raise ModelError(told["problem"], name, "choose another engine for this model")
+
+
+def _last_words(log: Path) -> str:
+    said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    fatal = [line for line in said if line.startswith("Fatal Python error")]
+    return (fatal or said[-1:] or ["without a word"])[0]
+
+
+def build_job(folder: Path) -> None:
+    """What the process does: the job of a folder; what goes wrong as an exception is told, what kills it is not."""
+    import faulthandler
+
+    from tasks.core import engines, modeling
+    from tasks.core.engine import EngineOptions
+
+    faulthandler.enable()
+    job: dict[str, Any] = json.loads((folder / _JOB).read_text(encoding="utf-8"))
+    name, model, sample = job["name"], Path(job["model"]), job["sample"]
+    place = model / engines.FOLDER / name
+    place.mkdir(parents=True)
+    try:
+        engines.require(name).build(modeling.load(model), place, sample)
+        options = EngineOptions(device="cpu")
+        engines.open_engine(name, modeling.load(model), model, options).logits(sample[:8])
+        problem = ""
+    except Exception as error:  # whatever a converter makes of an architecture it does not know
+        problem = str(error).strip().partition("\n")[0] or type(error).__name__
+    (folder / _OUTCOME).write_text(json.dumps({"problem": problem}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    build_job(Path(sys.argv[1]))

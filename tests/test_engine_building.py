@@ -1,0 +1,53 @@
+"""Engines are built in a process apart: what it leaves, what it says, and what its death costs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.core import engines, modeling
+from tasks.core.engine import EngineOptions
+from tasks.core.engine_choice import TokenRows, choose
+from tasks.core.engine_choice_params import EngineChoiceParams
+from tasks.core.engines.torch_engine import TorchEngine
+from tasks.core.errors import ModelError
+from tasks.engine_building import build_apart
+from tests.core.test_engines import random_rows
+from tests.core.tiny_classifiers import saved, tiny_classifier
+
+ROWS = random_rows([9, 30, 4] * 10)
+
+
+@pytest.fixture
+def model(bert: Path, tmp_path: Path) -> Path:
+    return saved(tiny_classifier("bert", bert), tmp_path / "model")
+
+
+@pytest.mark.skipif(not engines.available("openvino"), reason="openvino is not installed")
+def test_what_was_built_apart_scores_here(model: Path) -> None:
+    build_apart("openvino", model, ROWS)
+    options = EngineOptions(device="cpu", precision="fp32")
+    found = engines.open_engine("openvino", modeling.load(model), model, options).logits(ROWS)
+    expected = TorchEngine(modeling.load(model), "cpu", "fp32").logits(ROWS)
+    assert np.abs(found - expected).max() <= 2e-3 * np.ptp(expected)
+
+
+@pytest.mark.skipif(not engines.available("openvino-int8"), reason="openvino is not installed")
+def test_what_was_wrong_is_said(model: Path) -> None:
+    with pytest.raises(ModelError, match="int8 wants token rows to calibrate on"):
+        build_apart("openvino-int8", model, [])
+
+
+def test_an_engine_that_ends_its_process_is_left_out(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.engine_building._PROGRAM", "tests.core.deadly_engine")
+    monkeypatch.setitem(engines._MODULES, "openvino", "tests.core.deadly_engine")
+    rows = TokenRows(ROWS, np.arange(len(ROWS)) % 2)
+    params = EngineChoiceParams(candidates=["torch", "openvino"], judged_rows=20)
+    seconds = iter(range(1000))
+    found = choose(model, rows, rows, params, lambda: next(seconds), {}, build_apart)
+    assert found.chosen == "torch"
+    (note,) = (row.note for row in found.rows if row.name == "openvino")
+    assert "died while it was built" in note and "Floating point exception" in note
+    assert not (model / engines.FOLDER).exists()
