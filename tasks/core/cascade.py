@@ -4,6 +4,9 @@ How clear an answer is, is its margin: the logit of the best class less that of 
 the two. Answers whose margin lies below a stage's band go on to the next stage; the last stage's are taken as they are.
 Whether a row goes on depends on that row alone, and every row has exactly one answer.
 
+A stage may add the first one's logits to its own, with a weight (`tasks/core/blending.py`): a linear model that every
+row has passed anyhow.
+
 `fit_cascade` fits the bands and says what they came to; what they promise stands in `tasks/core/cascade_bands.py`.
 """
 
@@ -14,6 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.blending import fit_weights
 from tasks.core.calibration import fit_temperature
 from tasks.core.cascade_bands import (
     NOTHING,
@@ -33,6 +37,7 @@ Ints = NDArray[np.int64]
 _HEAD_SHARE = (
     4  # a row that is cut keeps a quarter of the room from its beginning, the rest from its end
 )
+_ANSWERS_NOTHING = 1e9  # the band of a first stage that later ones only add to theirs
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Stage:
         cut_tokens: rows are cut to so many tokens for it; 0 leaves them whole.
         temperature: by which its logits are divided.
         band: answers whose margin is below it go on; the last stage's are taken as they are.
+        blend: weight with which the first stage's logits are added to its own.
     """
 
     name: str
@@ -58,6 +64,7 @@ class Stage:
     cut_tokens: int = 0
     temperature: float = 1.0
     band: float = 0.0
+    blend: float = 0.0
 
     def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
         """On the common, calibrated scale; shape (rows, classes)."""
@@ -77,6 +84,7 @@ class StageRecord(Record):
     cut_tokens: int = 0
     temperature: float = 1.0
     band: float = 0.0
+    blend: float = 0.0
     scored_share: float = 1.0  # of the validation rows: those that came so far
 
 
@@ -122,10 +130,15 @@ class Cascade:
         """Logits of unpadded rows, shape (rows, classes), float32; each row's are of the stage that answered it."""
         logits = np.empty((len(input_ids), len(self.label_names)), dtype=np.float32)
         left = np.arange(len(input_ids))
-        for stage in self.stages:
+        evidence = logits
+        for number, stage in enumerate(self.stages):
             if not len(left):
                 break
             found = stage.logits([input_ids[row] for row in left.tolist()])
+            if not number:
+                evidence = found
+            elif stage.blend:
+                found = np.asarray(found + stage.blend * evidence[left], dtype=np.float32)
             logits[left] = found
             left = left[~(margins(found) >= stage.band)]  # what is no number goes on, too
         return logits
@@ -147,11 +160,13 @@ class Rows:
         input_ids: unpadded rows like those that will be scored.
         labels: true class ids, shape (rows,); None where there are none, which will do for an exact cascade.
         answers: logits that are known already, by the name of the stage.
+        reference: logits of the engine that a fast cascade is compared with; the last stage's where nothing is given.
     """
 
     input_ids: Sequence[Sequence[int]]
     labels: Ints | None = None
     answers: Mapping[str, Logits] | None = None
+    reference: Logits | None = None
 
     def logits_of(self, stage: Stage) -> Logits:
         """A stage's logits of these rows."""
@@ -176,13 +191,20 @@ def fit_cascade(
         raise ModelError("A cascade is fitted on validation rows", "", "give some")
     stages = Cascade(stages).stages
     answers = [rows.logits_of(stage) for stage in stages]
+    exact = answers[-1] if rows.reference is None else rows.reference
     if rule.use == "fast" and rows.labels is not None:
         stages, answers = _calibrated(stages, answers, rows.labels)
-    bands, _ = fit_bands(answers, rows.labels, rule)
+        if rule.blends and len(stages) > 1:
+            stages, answers = _blended(stages, answers, rows.labels)
+            exact = answers[-1] if rows.reference is None else exact
+    bands, _ = fit_bands(answers, rows.labels, rule, exact)
     fitted = [replace(stage, band=band) for stage, band in zip(stages, [*bands, 0.0], strict=True)]
+    if any(stage.blend for stage in fitted) and fitted[0].band == NOTHING:
+        fitted[0] = replace(fitted[0], band=_ANSWERS_NOTHING)
     kept = [n for n, stage in enumerate(fitted) if stage.band < NOTHING]
     cascade = Cascade([fitted[n] for n in kept])
-    return cascade, _record(cascade.stages, [answers[n] for n in kept], rows.labels, rule)
+    known = [answers[n] for n in kept]
+    return cascade, _record(cascade.stages, known, exact, rows.labels, rule)
 
 
 def _calibrated(
@@ -197,10 +219,26 @@ def _calibrated(
     return warmed, [found / np.float32(heat) for found, heat in zip(answers, heats, strict=True)]
 
 
+def _blended(
+    stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints
+) -> tuple[list[Stage], list[Logits]]:
+    """All but the first, with the first's logits added."""
+    first = answers[0]
+    mixed, sums = [stages[0]], [first]
+    for stage, found in zip(stages[1:], answers[1:], strict=True):
+        own, blend = fit_weights(found, first, labels)
+        mixed.append(replace(stage, temperature=stage.temperature / own, blend=blend))
+        sums.append(np.asarray(own * found + blend * first, dtype=np.float32))
+    return mixed, sums
+
+
 def _record(
-    stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints | None, rule: CascadeRule
+    stages: Sequence[Stage],
+    answers: Sequence[Logits],
+    exact: Logits,
+    labels: Ints | None,
+    rule: CascadeRule,
 ) -> CascadeRecord:
-    exact = answers[-1]
     final, left = exact.copy(), np.ones(len(exact), dtype=np.bool_)
     shares: list[float] = []
     for stage, found in zip(stages, answers, strict=True):

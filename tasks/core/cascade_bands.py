@@ -21,7 +21,7 @@ Several cheap stages share the risk, and what is allowed, evenly.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -46,11 +46,12 @@ class CascadeRule:
     minimum_agreement: float = 0.999  # with the labels of the exact engine
     accuracy_margin: float = 0.005  # by which the accuracy may seem lower, at the risk below
     risk: float = 0.05
+    blends: bool = False  # of a fast one: later stages add the first one's logits to their own
 
     def shared_by(self, stages: int) -> "CascadeRule":
         """What is left for each of several stages."""
         allowed = (1 - self.minimum_agreement) / stages
-        return CascadeRule(self.use, 1 - allowed, self.accuracy_margin, self.risk / stages)
+        return replace(self, minimum_agreement=1 - allowed, risk=self.risk / stages)
 
 
 def margins(logits: Logits) -> NDArray[np.float32]:
@@ -79,7 +80,10 @@ def overstatement(cheap: Logits, exact: Logits) -> NDArray[np.float32]:
 
 
 def fit_bands(
-    answers: Sequence[Logits], labels: Ints | None, rule: CascadeRule
+    answers: Sequence[Logits],
+    labels: Ints | None,
+    rule: CascadeRule,
+    reference: Logits | None = None,
 ) -> tuple[list[float], Ints]:
     """A band for every stage but the last, and the label that the cascade then gives each row.
 
@@ -87,15 +91,17 @@ def fit_bands(
         answers: logits of every stage for the same validation rows, cheapest first, the exact engine last.
         labels: true class ids, shape (rows,); may be None where `rule.use` is exact.
         rule: to be kept to.
+        reference: logits of what the cascade is compared with; the last stage's where nothing is given.
     Raises:
         ValueError: no labels where they are needed, or shapes that do not match.
     """
-    exact, cheap = answers[-1], answers[:-1]
-    if any(found.shape != exact.shape for found in cheap) or not exact.shape[1]:
+    last, cheap = answers[-1], answers[:-1]
+    exact = last if reference is None else reference
+    if any(found.shape != exact.shape for found in answers) or not exact.shape[1]:
         raise ValueError("the stages have not answered the same rows")
     if labels is None and rule.use == "fast":
         raise ValueError("a fast cascade is fitted on labelled rows")
-    given = exact.argmax(axis=1)
+    given = last.argmax(axis=1)
     left = np.ones(len(exact), dtype=np.bool_)
     bands: list[float] = []
     for found in cheap:
@@ -132,8 +138,10 @@ class _Narrowing:
         self.worse: Ints | None = None
         if labels is not None:
             right, exactly, before = mine == labels, theirs == labels, given == labels
-            self.better = np.cumsum((right & ~exactly)[order])[ends] + (before & ~exactly).sum()
-            self.worse = np.cumsum((exactly & ~right)[order])[ends] + (exactly & ~before).sum()
+            gained = (right & ~exactly).astype(np.int64) - (before & ~exactly)
+            lost = (exactly & ~right).astype(np.int64) - (exactly & ~before)
+            self.better = np.cumsum(gained[order])[ends] + (before & ~exactly).sum()
+            self.worse = np.cumsum(lost[order])[ends] + (exactly & ~before).sum()
 
     def narrowest(self, allowed: Bools) -> float:
         """The narrowest of the bands allowed at which no fewer rows are right than the exact engine has right."""

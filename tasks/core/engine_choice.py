@@ -225,13 +225,18 @@ class _Contest:
         if exact not in self._opened or not self._agrees(exact):
             exact = engines.TORCH
         stages = [Stage(n, self._opened[n], n, folder=f"../{n}") for n in (cheap, exact)]
-        if self._params.cascade == "fast":
+        own = self._params
+        if own.cascade != "exact":
             names = list(stages[-1].engine.label_names)
             first = linear.fit(self._train.input_ids, self._train.labels, names)
             stages.insert(0, Stage(cascade_engine.LINEAR, first, cascade_engine.LINEAR))
         rows = Rows(self._rows.input_ids, self._rows.labels, self._answers)
-        own = self._params
-        rule = CascadeRule(own.cascade, own.minimum_agreement, own.accuracy_margin)
+        rule = CascadeRule(
+            "exact" if own.cascade == "exact" else "fast",
+            own.minimum_agreement,
+            own.accuracy_margin,
+            blends=own.cascade == "blended",
+        )
         cascade, record = fit_cascade(stages, rows, rule)
         if len(cascade.stages) == 1:
             raise ModelError("No answer of its first stage is clear enough")
@@ -259,7 +264,7 @@ class _Contest:
 
     def _row(self, name: str, speed: float) -> EngineRow:
         found = self._answers[name]
-        fast = name == CASCADE and self._params.cascade == "fast"
+        fast = name == CASCADE and self._params.cascade != "exact"
         eligible = self._right(found) >= self._right(self._fp32) if fast else self._agrees(name)
         return EngineRow(
             name=name,

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="NAME=folder[:engine] (price-list)",
     )
-    add("--engines", nargs="+", help="engines (price-list, cold-start)")
+    add("--engines", nargs="+", help="engines (scoring, price-list, cold-start)")
     add("--only-peers", nargs="+", default=[], help="kinds of peers, such as pipeline ctranslate2")
     add("--base", default="minilm", help="base model of trainings")
     add("--imdb", type=Path, default=data.IMDB, help="folder with IMDb's Parquet files")

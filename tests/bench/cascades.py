@@ -17,8 +17,14 @@ from tests.bench.contenders import Contender
 from tests.bench.data import Reviews
 
 CHEAP, EXACT = "openvino-int8", "openvino"
-#: Tokens of the stages between the linear model and the exact one; 0 is all of them.
-_LADDERS = {"fast": (0,), "fastest": (128, 0)}
+#: Tokens of int8 stages between, the last engine, and whether the linear model's evidence is added to the others'.
+_LADDERS = {
+    "cascade, fast": ((), EXACT, False),
+    "cascade, blended": ((), EXACT, True),
+    "cascade, blended int8": ((), CHEAP, True),
+    "cascade, blended int8, 128 tokens first": ((128,), CHEAP, True),
+    "cascade, blended int8, 64 tokens first": ((64,), CHEAP, True),
+}
 
 
 def fitted(
@@ -46,17 +52,17 @@ def fitted(
     )
     rows = encoder.encode(bands.texts).input_ids
     labels = np.array(bands.labels, dtype=np.int64)
-    everything = {"linear": first.logits(rows), EXACT: exact.logits(rows)}
+    known = {"linear": first.logits(rows), EXACT: exact.logits(rows), CHEAP: cheap.logits(rows)}
     found: dict[str, tuple[Contender, CascadeRecord]] = {}
-    for row, ladder in _LADDERS.items():
-        between = [Stage(f"{CHEAP} {cut or 'all'}", cheap, CHEAP, cut_tokens=cut) for cut in ladder]
-        stages = [Stage("linear", first, "linear"), *between, Stage(EXACT, exact, EXACT)]
-        for stage in between:
-            if stage.name not in everything:
-                everything[stage.name] = stage.logits(rows)
-        rule = CascadeRule("fast", accuracy_margin=margin)
-        cascade, record = fit_cascade(stages, Rows(rows, labels, everything), rule)
-        found[f"cascade, {row}"] = (Contender(encoder, cascade), record)
+    for row, (cuts, last, blends) in _LADDERS.items():
+        between = [Stage(f"{CHEAP} {cut}", cheap, CHEAP, cut_tokens=cut) for cut in cuts]
+        if last == EXACT:
+            between.append(Stage(CHEAP, cheap, CHEAP))
+        stages = [Stage("linear", first, "linear"), *between]
+        stages.append(Stage(last, exact if last == EXACT else cheap, last))
+        rule = CascadeRule("fast", accuracy_margin=margin, blends=blends)
+        cascade, record = fit_cascade(stages, Rows(rows, labels, known, known[EXACT]), rule)
+        found[row] = (Contender(encoder, cascade), record)
     return found
 
 

@@ -31,7 +31,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     held_out = data.read("test", given.imdb, max(given.rows, given.judged_rows))
     sample = data.read("train", given.imdb, given.sample_rows, seed=1).texts
     timed = held_out.texts[: given.rows]
-    found, missing = contenders.ours(model, sample)
+    found, missing = contenders.ours(model, sample, given.engines or contenders.WANTED)
     python = peers.environment(given.peers)
     if python is None:
         raise SystemExit("There is no environment with the peers: `make bench` makes it")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.core import cascade_bands
+from tasks.core.blending import fit_weights
 from tasks.core.cascade import Cascade, Rows, Stage, cut, fit_cascade
 from tasks.core.cascade_bands import NOTHING, CascadeRule, fit_bands, margins, most_failures
 from tasks.core.errors import ModelError
@@ -185,6 +186,53 @@ def test_a_fast_cascade_is_not_less_accurate() -> None:
         found = elsewhere.labels_by(fitted)
         below += (found == elsewhere.labels).mean() < exact - 0.01
     assert below <= 2
+
+
+def blended_world(rows: int, seed: int) -> tuple[World, list[Stage]]:
+    """An exact engine that is often wrong, and a first stage that errs in other reviews."""
+    world = World(rows, seed, noise=(0.1,))
+    generator = np.random.default_rng(seed + 77)
+    first = generator.normal(0, 2.0, world.answers[0].shape)
+    first[np.arange(rows), world.labels] += 2.5
+    evidence = Stage("linear", Table(first.astype(np.float32)))
+    return world, [evidence, *world.stages()]
+
+
+def test_a_blended_cascade_is_more_accurate_and_says_how() -> None:
+    """On other rows, too: the sum of both is right where either alone is not."""
+    world, stages = blended_world(4_000, 1)
+    rule = CascadeRule("fast", blends=True)
+    cascade, record = fit_cascade(stages, Rows(world.rows, world.labels), rule)
+    assert record.accuracy and record.rescored_share < 0.9
+    assert record.accuracy > (world.answers[-1].argmax(1) == world.labels).mean() + 0.007
+    assert all(stage.blend > 0 for stage in record.stages[1:]) and record.stages[0].blend == 0
+    other, tables = blended_world(4_000, 2)
+    engines = {stage.name: stage.engine for stage in tables}
+    elsewhere = Cascade([dataclasses.replace(s, engine=engines[s.name]) for s in cascade.stages])
+    found = (elsewhere.logits(other.rows).argmax(1) == other.labels).mean()
+    assert found > (other.answers[-1].argmax(1) == other.labels).mean() + 0.01
+
+
+def test_a_first_stage_that_answers_nothing_still_adds_its_evidence() -> None:
+    world, stages = blended_world(300, 4)
+    rule = CascadeRule("fast", accuracy_margin=1e-6, blends=True)
+    cascade, record = fit_cascade([stages[0], stages[-1]], Rows(world.rows, world.labels), rule)
+    assert [stage.name for stage in cascade.stages] == ["linear", "stage 1"]
+    assert record.stages[0].band > 100 and record.rescored_share == 1
+    heat, weight = cascade.stages[1].temperature, cascade.stages[1].blend
+    first = stages[0].logits(world.rows) / np.float32(cascade.stages[0].temperature)
+    expected = world.answers[-1] / np.float32(heat) + np.float32(weight) * first
+    np.testing.assert_allclose(cascade.logits(world.rows), expected, rtol=1e-5)
+
+
+def test_weights_of_a_blend_are_those_that_made_the_labels() -> None:
+    generator = np.random.default_rng(0)
+    one, other = np.asarray(generator.normal(0, 2, (2, 40_000, 2)), dtype=np.float32)
+    odds = 0.8 * (one[:, 1] - one[:, 0]) + 0.4 * (other[:, 1] - other[:, 0])
+    labels = (generator.random(40_000) < 1 / (1 + np.exp(-odds))).astype(np.int64)
+    assert fit_weights(one, other, labels) == pytest.approx((0.8, 0.4), abs=0.03)
+    with pytest.raises(ValueError, match="do not match"):
+        fit_weights(one, other, labels[:5])
 
 
 def test_a_stage_of_no_use_is_left_out() -> None:
