@@ -6,6 +6,7 @@ from pydantic import TypeAdapter
 
 from flows.form_flow import form_flow
 from flows.parameters import FineTuneParams
+from tasks.core.distillation import DistillationParams
 from tasks.core.errors import PoolError
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
 from tasks.core.sweep import PrunedTraining, TrialParams
@@ -14,6 +15,7 @@ from tasks.core.training import TrainingParams
 from tasks.dispatch import hand_back, run_on_pool
 from tasks.lifeline import cancelled_with_parent
 from tasks.settings import read_settings
+from tasks.teaching import Taught, find_lessons
 from tasks.training import find_prepared, say_trained, train_model
 
 Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining
@@ -24,7 +26,13 @@ def fine_tune(params: FineTuneParams) -> Outcome:
     """Fine-tune a base model on prepared tokens; reused where exactly this was done before."""
     with cancelled_with_parent():
         tokens, base = find_prepared(params.tokens, params.base_model)
-        model = train_model(tokens, base, params.tokenization, params.training, params.trial)
+        taught = None
+        if params.lessons:
+            lessons = find_lessons(params.lessons, tokens)
+            taught = Taught(lessons=lessons, params=params.distillation)
+        model = train_model(
+            tokens, base, params.tokenization, params.training, params.trial, taught
+        )
         hand_back(model)
         return model
 
@@ -34,9 +42,10 @@ def train(
     base: Reference[BaseModelSummary],
     tokenization: TokenizationParams,
     training: TrainingParams,
+    taught: Taught | None = None,
 ) -> Reference[TrainingSummary]:
     """Run `fine-tune` where NIGHTSHIFT_TRAINING_DEPLOYMENT says: on the pool of that deployment, or in this process."""
-    outcome = train_trial(tokens, base, tokenization, training, None)
+    outcome = train_trial(tokens, base, tokenization, training, None, taught)
     if isinstance(outcome, PrunedTraining):
         raise PoolError("A training that belongs to no sweep was stopped as if it did")
     return outcome
@@ -48,6 +57,7 @@ def train_trial(
     tokenization: TokenizationParams,
     training: TrainingParams,
     trial: TrialParams | None,
+    taught: Taught | None = None,
 ) -> Outcome:
     """The same for a trial of a sweep, which may stop it early."""
     params = FineTuneParams(
@@ -56,6 +66,8 @@ def train_trial(
         tokenization=tokenization,
         training=training,
         trial=trial,
+        lessons=taught.lessons.uri if taught else "",
+        distillation=taught.params if taught else DistillationParams(),
     )
     deployment = read_settings().training_deployment
     if not deployment:

@@ -9,6 +9,7 @@ from flows.registry_parameters import RegisteredName
 from tasks.connectors.sources import SourceParams
 from tasks.core.approval import ApprovalParams
 from tasks.core.behaviour import BehaviourParams
+from tasks.core.distillation import DistillationParams
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.forms import Form
 from tasks.core.gate import GateParams
@@ -70,6 +71,15 @@ class FineTuneParams(Form):
     trial: TrialParams | None = Field(
         default=None, description="Which trial of a sweep it is; a hopeless one is stopped early."
     )
+    lessons: str = Field(
+        default="",
+        pattern=r"^(s3://[^/]+/prepared/lessons/[0-9a-f]{32})?$",
+        description="Where lies what a teacher says of the reviews, as the log of a retrain run names it. Empty: it "
+        "learns from the labels alone.",
+    )
+    distillation: DistillationParams = Field(
+        default=DistillationParams(), description="How much the lessons count, where there are any."
+    )
 
 
 class RetrainParams(Form):
@@ -86,6 +96,9 @@ class RetrainParams(Form):
     )
     training: TrainingParams = Field(
         default=TrainingParams(), description="What is fine-tuned, and how."
+    )
+    distillation: DistillationParams = Field(
+        default=DistillationParams(), description="From which teacher it learns beside the labels."
     )
     evaluation: EvaluationParams = Field(
         default=EvaluationParams(), description="How the model is judged."

@@ -1,6 +1,7 @@
 """What a training needs, from the source to tokens: the first half of `retrain` and of `tune`.
 
 check -> base model -> load -> validate -> hold out the test set -> split -> inspect -> tokenize
+         pin the teacher, if there is one                            ask it -^
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tasks.data import load_reviews, split_reviews, validate_reviews
 from tasks.held_out import hold_out_test
 from tasks.inspection import inspect_reviews
 from tasks.preflight import check_services
+from tasks.teaching import Taught, pin_teacher, write_lessons
 from tasks.tokens import prepare_base_model, tokenize_reviews
 
 
@@ -38,12 +40,14 @@ class Prepared:
     split: Reference[SplitSummary]
     inspection: Reference[InspectionSummary]
     tokens: Reference[TokensSummary]
+    taught: Taught | None = None
 
     @property
     def steps(self) -> list[Reference[Any]]:
         """All of them."""
         data = [self.loaded, self.validated, self.held_out, self.split, self.inspection]
-        return [self.checks, self.base, *data, self.tokens]
+        asked = [self.taught.lessons] if self.taught else []
+        return [self.checks, self.base, *data, *asked, self.tokens]
 
 
 def prepare(params: RetrainParams) -> Prepared:
@@ -52,11 +56,15 @@ def prepare(params: RetrainParams) -> Prepared:
     checks = keep_checks(params.behaviour)
     source, rules = params.data.source, params.data
     base = prepare_base_model(params.training, params.tokenization)
+    teacher = pin_teacher(params.distillation)
     loaded = load_reviews(source)
     validated = validate_reviews(loaded, source.label_names, rules.validation)
     label_roles(validated.summary.label_names, params.behaviour)  # that the labels it names exist
     held_out = hold_out_test(validated, source, rules.split, params.registration.model_name)
     split = split_reviews(validated, held_out, source.slice_columns, rules.split)
+    taught = None
+    if teacher:
+        taught = Taught(lessons=write_lessons(teacher, split), params=params.distillation)
     inspection = inspect_reviews(split, validated, rules.inspection)
     tokens = tokenize_reviews(split, base, params.tokenization)
-    return Prepared(checks, base, loaded, validated, held_out, split, inspection, tokens)
+    return Prepared(checks, base, loaded, validated, held_out, split, inspection, tokens, taught)

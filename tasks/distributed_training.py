@@ -18,6 +18,7 @@ import psutil
 
 from tasks.connectors.child_process import ChildProcess
 from tasks.core import errors, modeling
+from tasks.core.distillation import DistillationParams
 from tasks.core.errors import NightshiftError, RunDiedError, SettingsError
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import Trained
@@ -48,6 +49,7 @@ def fine_tune_in_processes(
     listener: TrainingListener,
     keeper: CheckpointKeeper,
     judge: EpochJudge | None = None,
+    distillation: DistillationParams | None = None,
 ) -> Trained:
     """`training.fine_tune` in so many processes a machine; batches are of `batch_size` in each.
 
@@ -60,6 +62,7 @@ def fine_tune_in_processes(
         params: as for `fine_tune`.
         work_folder: empty, and seen by all machines; the caller removes it.
         listener, keeper, judge: of this process; the first of the others asks them through it.
+        distillation: as for `fine_tune`.
     Raises:
         TrainingPruned: the judge stopped it.
         RunDiedError: one of the processes died.
@@ -83,6 +86,7 @@ def fine_tune_in_processes(
         "label_names": list(label_names),
         "tokenization": tokenization.model_dump(),
         "params": params.model_dump(),
+        "distillation": distillation.model_dump() if distillation else None,
     }
     _write_private(work_folder / JOB, json.dumps(job))
     child = ChildProcess(

@@ -21,6 +21,7 @@ from tasks.evaluation import Evaluation
 from tasks.promotion import GATE_TAG, PASSED, REFUSED, VERDICT_TAG
 from tasks.provenance import code_version, flow_run_id
 from tasks.steps import fetched, step
+from tasks.training import TEACHER_TAG
 from tasks.version_report import Judged, assemble
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ def register_model(judged: Judged) -> ModelVersion:
             "nightshift.flow_run": flow_run_id(),
             "nightshift.engine": str(judged.engine.summary),
         }
+        if model.summary.teacher:
+            made[TEACHER_TAG] = model.summary.teacher
         with fetched(model.uri) as folder, fetched(judged.engine.uri) as engines:
             shutil.copytree(engines, folder, dirs_exist_ok=True)
             (folder / "README.md").write_text(_card(judged), encoding="utf-8")

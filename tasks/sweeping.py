@@ -25,6 +25,7 @@ from tasks.core.sweep_plots import draw_sweep
 from tasks.core.training import TrainingParams
 from tasks.pruning import study_store
 from tasks.steps import step, work_folder
+from tasks.teaching import Taught
 from tasks.training import TRAINING_VERSION
 from tasks.trials import Train, Trials
 
@@ -78,6 +79,7 @@ def run_sweep(
     training: TrainingParams,
     params: SweepParams,
     train: Train,
+    taught: Taught | None = None,
 ) -> Swept:
     """Run what is left of a sweep, show it on the run's page, and return the best of it.
 
@@ -87,6 +89,7 @@ def run_sweep(
         params: the sweep.
         train: trains; a model, or what is left of a training that was stopped. Called from several threads where
             several trainings run at once.
+        taught: what a teacher says of the training rows, if there is one.
     Raises:
         NightshiftError: too many trials failed one after the other, or none came to a result.
         ServiceError: the database does not answer. These, and whatever the surroundings raise, leave the study as it
@@ -96,8 +99,9 @@ def run_sweep(
         "version": TRAINING_VERSION,
         "tokens": tokens.digest,
         "base_model": base.digest,
-        "training": training.model_dump(),
+        "training": training.identity(),
         "sweep": params.identity(),
+        **(taught.inputs if taught else {}),
     }
     name = f"tune-{digest_of(identity)}"
     facts = identity | {"sweep": params.model_dump()}

@@ -11,6 +11,7 @@ import tokenizers
 from tasks.connectors.hub import MODEL_FILES, base_model_folder
 from tasks.core import adapters, modeling, tables
 from tasks.core.digests import folder_digest
+from tasks.core.kept_layers import require_kept_layers
 from tasks.core.records import BaseModelSummary, Reference, SplitSummary, TokensSummary
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams
@@ -29,13 +30,14 @@ def prepare_base_model(
 
     Raises:
         ModelError: no such model, or pickles only.
-        SettingsError: it does not take reviews of the length asked for.
+        SettingsError: it does not take reviews of the length asked for, or has not the layers.
     """
     source, revision = base_model_folder(params.base_model, params.base_model_revision)
     modeling.check_base_folder(source)
     modeling.check_length(source, tokenization)
     modeling.require_layers(source, params.frozen_layers)
-    adapters.require_layers(params, modeling.depth(source))
+    require_kept_layers(source, params)
+    adapters.require_layers(params, params.kept_layers or modeling.depth(source))
     with work_folder("base-model") as folder:
         for pattern in MODEL_FILES:
             for path in source.glob(pattern):

@@ -29,11 +29,13 @@ from tasks.pruning import judge_of
 from tasks.reports import Progress
 from tasks.settings import read_settings
 from tasks.steps import fetched, reuse_or_make, step, work_folder
+from tasks.teaching import Taught, add_lessons
 from tasks.tidying import FLOW_RUN_TAG
 
 logger = logging.getLogger(__name__)
 
 TRAINING_VERSION = 4
+TEACHER_TAG = "nightshift.teacher"
 # On disk: the base model's copy and the result; and three checkpoints (the best, the last, and the one being written
 # before another is deleted), each of weights and AdamW's two moments.
 _BYTES_A_PARAMETER = 8
@@ -61,6 +63,7 @@ def train_model(
     tokenization: TokenizationParams,
     params: TrainingParams,
     trial: TrialParams | None = None,
+    taught: Taught | None = None,
 ) -> Reference[TrainingSummary] | PrunedTraining:
     """Fine-tune, unless exactly this has been done before.
 
@@ -70,6 +73,7 @@ def train_model(
         tokenization: how the tokens were made.
         params: the settings.
         trial: of a sweep, which may stop it early; then there is no model.
+        taught: what a teacher says of the training rows; None: there is no teacher.
     Raises:
         DiskFullError: less room than checkpoints need, found before training begins.
         ModelError, SettingsError: the model or the device will not do.
@@ -82,12 +86,13 @@ def train_model(
         "version": TRAINING_VERSION,
         "tokens": tokens.digest,
         "base_model": base.digest,
-        "training": params.model_dump(),
+        "training": params.identity(),
         "device": device.type,
         "precision": precision,
         "processes": processes * machines(),
         "torch": torch.__version__.split("+")[0],
         "transformers": transformers.__version__,
+        **(taught.inputs if taught else {}),
     }
 
     digest = digest_of(inputs)
@@ -99,11 +104,14 @@ def train_model(
             "data": tokens.digest,
             "base": base.summary.name,
             "revision": base.summary.revision,
+            **(taught.facts if taught else {}),
         }
         settings = params.model_dump() | tokenization.model_dump() | facts
         rows = tokens.summary.rows["train"]
         name = f"{base.summary.name.rsplit('/', 1)[-1]}-{rows}-reviews"
         tags = {"nightshift.step": "train", FLOW_RUN_TAG: flow_run_id()}
+        if taught:
+            tags[TEACHER_TAG] = taught.lessons.summary.teacher
         if trial:
             tags["nightshift.trial"] = f"{trial.study}/{trial.number}"
         pruned: PrunedTraining | None = None
@@ -124,6 +132,7 @@ def train_model(
                             run,
                             keeper,
                             judge,
+                            taught,
                         )
                 except TrainingPruned as stopped:  # its run in MLflow did not fail
                     pruned = PrunedTraining(mlflow_run_id=run.id, **vars(stopped))
@@ -179,13 +188,27 @@ def _train(
     run: Run,
     keeper: CheckpointStore,
     judge: EpochJudge | None,
+    taught: Taught | None,
 ) -> TrainingSummary:
     labels, listener = tokens.summary.label_names, _Listener(run)
     with fetched(base.uri) as model, fetched(tokens.uri) as data:
         work = data / "checkpoints"
+        distillation = taught.params if taught else None
+        if taught:
+            add_lessons(data, taught.lessons)
         if processes * machines() > 1:
             trained = fine_tune_in_processes(
-                processes, model, labels, data, tokenization, params, work, listener, keeper, judge
+                processes,
+                model,
+                labels,
+                data,
+                tokenization,
+                params,
+                work,
+                listener,
+                keeper,
+                judge,
+                distillation,
             )
         else:
             trained = training.fine_tune(
@@ -199,6 +222,7 @@ def _train(
                 keeper,
                 show_progress=sys.stderr.isatty(),
                 judge=judge,
+                distillation=distillation,
             )
     modeling.save(trained.classifier, folder)
     return TrainingSummary(
@@ -208,6 +232,7 @@ def _train(
         train_rows=tokens.summary.rows["train"],
         validation=trained.validation,
         mlflow_run_id=run.id,
+        teacher=taught.lessons.summary.teacher if taught else "",
         **trained.facts,
     )
 

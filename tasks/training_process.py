@@ -19,6 +19,7 @@ import torch.distributed as distributed
 import transformers
 
 from tasks.core import modeling, training
+from tasks.core.distillation import DistillationParams
 from tasks.core.errors import NightshiftError
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training_hooks import SilentListener, TrainingPruned
@@ -70,6 +71,7 @@ def _train(folder: Path, job: dict[str, Any], rank: int) -> None:
         )
         for name in ("train", "validation")
     ]
+    taught = job["distillation"]
     outcome: dict[str, Any]
     try:
         done = training.fine_tune(
@@ -83,6 +85,7 @@ def _train(folder: Path, job: dict[str, Any], rank: int) -> None:
             line or SilentListener(),
             line,
             judge=line,
+            distillation=DistillationParams.model_validate(taught) if taught else None,
         )
     except TrainingPruned as pruned:
         outcome = {"pruned": vars(pruned)}

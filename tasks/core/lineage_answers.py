@@ -17,6 +17,7 @@ Facts = dict[str, str]
 _OF_TAGS = {
     "nightshift.base_model": "base model",
     "nightshift.base_revision": "revision of it",
+    "nightshift.teacher": "teacher",
     "nightshift.data_digest": "training data (digest of the split)",
     "nightshift.test_digest": "test set (digest)",
     "nightshift.accuracy": "accuracy on it",
@@ -135,7 +136,7 @@ def _prefixed(name: str, node: Node) -> Facts:
 
 
 def trained_on(graph: Graph, split: str) -> list[str]:
-    """Versions whose training rows are those of a split."""
+    """Versions whose training rows are those of a split, and those that were taught by one of them."""
     rows = [r for r in graph.children(split) if graph[r].kind == TRAINING_ROWS]
     return [v.name for r in rows for v in graph.nearest(r, "version", "downstream")]
 

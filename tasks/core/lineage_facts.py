@@ -136,6 +136,14 @@ def _tokens(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     }
 
 
+def _lessons(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    return {
+        "teacher": _text(summary.get("teacher")),
+        "rows": f"{summary.get('rows')} rows",
+        "agreement with their labels": _figure(summary.get("agreement")),
+    }
+
+
 def _base_model(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     parameters = summary.get("parameters")
     return {
@@ -152,6 +160,7 @@ def _model(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     rows = summary.get("train_rows")
     return {
         "base model": _text(summary.get("base_model")),
+        "teacher": _text(summary.get("teacher")),
         "rows": f"trained on {rows:,} rows" if isinstance(rows, int) else "",
         "seed": f"seed {training['seed']}" if "seed" in training else "",
         "training parameters": ", ".join(f"{k} {v}" for k, v in chosen.items()),
@@ -223,6 +232,7 @@ _TOLD: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Facts]] = {
     "test-set": _test_set,
     "split": _split,
     "tokens": _tokens,
+    "lessons": _lessons,
     "base-model": _base_model,
     "model": _model,
     "evaluation": _evaluation,
@@ -236,6 +246,7 @@ _BRIEF = {
     "test-set": ("rows", "origin"),
     "split": ("rows",),
     "tokens": ("tokens",),
+    "lessons": ("teacher", "rows"),
     "base-model": ("name", "parameters"),
     "model": ("base model", "rows", "seed"),
     "evaluation": ("of", "test rows", "accuracy"),

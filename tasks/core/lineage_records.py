@@ -33,6 +33,8 @@ _NAMED = {
     "tokens": "tokens",
     "base_model": "base-model",
     "model": "model",
+    "teacher": "model",
+    "lessons": "lessons",
 }
 # What the lineage tag names, and from which of these each is made.
 _STEPS: dict[str, tuple[str, ...]] = {
@@ -40,7 +42,8 @@ _STEPS: dict[str, tuple[str, ...]] = {
     "test-set": ("validated",),
     "split": ("validated", "test-set"),
     "tokens": ("split", "base-model"),
-    "model": ("tokens", "base-model"),
+    "lessons": ("split",),
+    "model": ("tokens", "base-model", "lessons"),
     "evaluation": ("model", "split"),
     "baseline": ("split",),
     "behaviour": ("model",),
@@ -49,7 +52,12 @@ _STEPS: dict[str, tuple[str, ...]] = {
     "report": ("evaluation",),
 }
 # Which of a split's rows a step depends on.
-_ROWS_OF = {"tokens": TRAINING_ROWS, "evaluation": TEST_ROWS, "baseline": TEST_ROWS}
+_ROWS_OF = {
+    "tokens": TRAINING_ROWS,
+    "lessons": TRAINING_ROWS,
+    "evaluation": TEST_ROWS,
+    "baseline": TEST_ROWS,
+}
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,7 @@ class LineageRecords:
         """The node of an input whose folder is gone; None where the text names no folder."""
         if name in _NAMED and len(digest) == 32:
             gone = Node(kind=_NAMED[name], name=digest, missing=GONE)
-        elif kind == "tokens" and name == "rows":
+        elif kind in ("tokens", "lessons") and name == "rows":
             gone = Node(kind=TRAINING_ROWS, name=digest, missing="the split that they were in")
         elif kind == "evaluation" and name == "test":
             gone = Node(kind=TEST_ROWS, name=digest, missing="the split that they were in")

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from tasks.core.distillation import TEACHER_LOGITS
 from tasks.core.packed_model import PackedModel, UnpackableError
 from tasks.core.packing import PackedBatch
 
@@ -29,11 +30,12 @@ class PackingCollator:
         self._packed = packed
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Batch and labels; `input_ids` is there to be counted."""
+        """Batch, labels and, where rows have them, the teacher's logits; `input_ids` is there to be counted."""
         by_length = sorted(rows, key=lambda row: -len(row["input_ids"]))
         batch = self._packed.pack([row["input_ids"] for row in by_length], _CPU)
-        labels = torch.tensor([row["labels"] for row in by_length])
-        return {"packed": batch, "input_ids": batch.input_ids, "labels": labels}
+        columns = [name for name in ("labels", TEACHER_LOGITS) if name in by_length[0]]
+        others = {name: torch.tensor([row[name] for row in by_length]) for name in columns}
+        return {"packed": batch, "input_ids": batch.input_ids, **others}
 
 
 def run_packed(model: PreTrainedModel, pad_id: int, longest: int) -> PackedModel:

@@ -112,6 +112,15 @@ class TokensSummary(Record):
     max_length_tokens: int
 
 
+class LessonsSummary(Record):
+    """A teacher's logits for the rows of train, in one Parquet file (column: teacher_logits), in the rows' order."""
+
+    teacher: str = Field(description="The version, as name/number.")
+    label_names: list[str] = Field(description="In the order of the logits.")
+    rows: int
+    agreement: float = Field(description="Share of the rows whose label the teacher gives.")
+
+
 class BaseModelSummary(Record):
     """A base model as it will be fine-tuned: a folder with config, tokenizer and safetensors."""
 
@@ -147,6 +156,7 @@ class TrainingSummary(Record):
     validation_rows: int
     validation: dict[str, float] = Field(description="Metrics of the kept checkpoint.")
     mlflow_run_id: str
+    teacher: str = Field(default="", description="Version it learned from, too; empty: from none.")
 
 
 class Interval(Record):

@@ -11,6 +11,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from tasks.core.checkpoint_writer import CheckpointWriter, snapshot
+from tasks.core.distillation import TEACHER_LOGITS, DistillationParams, taught_loss
 from tasks.core.optimizers import parameter_groups
 from tasks.core.training_batches import TrainingBatches
 from tasks.core.training_params import TrainingParams
@@ -26,6 +27,7 @@ class ClassifierTrainer(Trainer):
         collate: makes a batch of them.
         layer_decay: see `parameter_groups`.
         writer: of checkpoints.
+        distillation: how the training rows' column `teacher_logits` is learned from; None does not look at it.
         given: what Trainer takes.
     """
 
@@ -35,9 +37,12 @@ class ClassifierTrainer(Trainer):
         collate: Any,
         layer_decay: float,
         writer: CheckpointWriter,
+        distillation: DistillationParams | None = None,
         **given: Any,
     ) -> None:
         self._batches, self._collate = batches, collate
+        self._distillation = distillation
+        self._teacher_logits: torch.Tensor | None = None  # of the batch at hand
         self._layer_decay, self._writer = layer_decay, writer
         super().__init__(compute_loss_func=self._loss, **given)
 
@@ -53,6 +58,12 @@ class ClassifierTrainer(Trainer):
         return prepare_data_loader(
             loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        if self._distillation and TEACHER_LOGITS not in columns:
+            columns.append(TEACHER_LOGITS)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW with a rate of its own for each layer."""
@@ -111,13 +122,21 @@ class ClassifierTrainer(Trainer):
                 output.metrics[name] = float(loss)
         return output
 
+    def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+        """Trainer's; what the teacher said is no input of the model."""
+        self._teacher_logits = inputs.pop(TEACHER_LOGITS, None)
+        return super().compute_loss(model, inputs, *given, **named)
+
     def _loss(self, outputs: Any, labels: Any, **_: Any) -> torch.Tensor:
         """In training the sum over reviews by their mean number a step: see `TrainingBatches.reviews_a_step`."""
         logits = outputs["logits"].float()
         model: Any = self.model
         if not model.training:
             return cross_entropy(logits, labels)
-        summed = cross_entropy(logits, labels, reduction="sum")
+        if self._distillation and self._teacher_logits is not None:
+            summed = taught_loss(logits, labels, self._teacher_logits, self._distillation)
+        else:
+            summed = cross_entropy(logits, labels, reduction="sum")
         # gradients are averaged over the processes
         return summed * (self.args.world_size / self._batches.reviews_a_step)
 

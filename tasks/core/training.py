@@ -25,7 +25,9 @@ from transformers import (
 from tasks.core import adapters, modeling
 from tasks.core.calibration import fit_temperature
 from tasks.core.checkpoint_writer import CheckpointWriter, PatientKeeper
+from tasks.core.distillation import TEACHER_LOGITS, DistillationParams
 from tasks.core.errors import NightshiftError, SettingsError
+from tasks.core.kept_layers import keep_layers
 from tasks.core.modeling import Classifier
 from tasks.core.packed_training import run_plain
 from tasks.core.tokenization import TokenizationParams
@@ -76,6 +78,7 @@ def fine_tune(
     keeper: CheckpointKeeper | None = None,
     show_progress: bool = False,
     judge: EpochJudge | None = None,
+    distillation: DistillationParams | None = None,
 ) -> Trained:
     """Fine-tune a base model; the weights of the best epoch are kept.
 
@@ -94,14 +97,18 @@ def fine_tune(
         keeper: keeps checkpoints beyond this process; training goes on from its newest.
         show_progress: a progress bar on the terminal.
         judge: may stop it after an epoch.
+        distillation: how much the teacher counts whose logits are in train's column teacher_logits, one a class;
+            None: train needs no such column.
     Raises:
         TrainingPruned: the judge stopped it.
         ModelError: the base model cannot be used.
-        SettingsError: the device is not there or too small, or lengths do not fit the model.
+        SettingsError: the device is not there or too small, lengths or layers do not fit the model, or nothing was
+            asked of the teacher.
         NightshiftError: the loss is no number; training diverged. A full disk raises whatever the library that meets
             it does; the caller's `work_folder` says so.
         StoreError: the keeper's store is away when training begins.
     """
+    _require_lessons(train, label_names, distillation)
     ranks = Ranks()
     device = modeling.resolve_device(params.device)
     precision = modeling.resolve_precision(params.precision, device)
@@ -109,6 +116,7 @@ def fine_tune(
     classifier = modeling.load_for_training(
         base_folder, label_names, tokenization, params.attention_dropout, params.hidden_dropout
     )
+    classifier = keep_layers(classifier, params.kept_layers)
     modeling.freeze(classifier.model, params.frozen_layers)
     adapters.insert(classifier.model, params)
     if ranks.count > 1:  # or all would drop out the same
@@ -131,6 +139,7 @@ def fine_tune(
             way.collate,
             params.layer_decay,
             writer,
+            distillation,
             model=classifier.model,
             args=arguments_of(
                 params, str(work_folder), device.type == "cpu", way.bf16, batches.steps_an_epoch
@@ -150,6 +159,21 @@ def fine_tune(
             trainer.remove_callback(ProgressCallback)
         loss = _run(trainer, checkpoint, ranks)
         return _trained(classifier, trainer, loss, clock.seconds, len(train), way)
+
+
+def _require_lessons(
+    train: Dataset, label_names: Sequence[str], distillation: DistillationParams | None
+) -> None:
+    if distillation is None:
+        return
+    if TEACHER_LOGITS not in train.column_names:
+        raise SettingsError("The training rows say nothing of a teacher", "distillation.teacher")
+    if len(train) and len(train[0][TEACHER_LOGITS]) != len(label_names):
+        raise SettingsError(
+            f"The teacher knows {len(train[0][TEACHER_LOGITS])} labels, and the reviews have {len(label_names)}",
+            "distillation.teacher",
+            "choose a teacher of the same labels",
+        )
 
 
 def _taken_up(checkpoint: Path, clock: TrainingClock, ranks: Ranks) -> list[dict[str, Any]]:

@@ -302,3 +302,35 @@ def test_records_of_other_forms_are_no_reason_to_fail() -> None:
     assert "A review" not in shown and "share 0.25" in shown
     assert "another form" in shown and "3 fields differ" in shown
     assert records.graph["version reviews/3"].facts["model digest"] == DIGEST["model"]
+
+
+def test_what_a_teacher_knew_is_upstream_of_its_student() -> None:
+    """Also where the teacher's folder is gone; and the reviews that it learned from are behind it."""
+    lessons, student = "ab" * 16, "cd" * 16
+    inputs: dict[str, dict[str, str]] = {
+        "lessons": {"teacher": DIGEST["model"], "rows": TRAIN},
+        "model": {"tokens": DIGEST["tokens"], "lessons": lessons},
+    }
+    made = [
+        (
+            f"{ROOT}/{kind}/{digest}",
+            Manifest(
+                kind=kind,
+                digest=digest,
+                inputs=inputs[kind],
+                attempt="a",
+                files=FILE,
+                summary={"teacher": "reviews/3", "rows": 81, "agreement": 0.9},
+            ),
+        )
+        for kind, digest in (("lessons", lessons), ("model", student))
+    ]
+    graph = LineageRecords([*FOLDERS, *made], {}, [VERSION], []).graph
+    before = graph.upstream(f"model {student}")
+    assert {f"lessons {lessons}", f"model {DIGEST['model']}", f"training rows {TRAIN}"} <= set(
+        before
+    )
+    assert graph[f"lessons {lessons}"].brief == "reviews/3, 81 rows"
+    gone = LineageRecords(made, {}, [], []).graph
+    assert gone[f"model {DIGEST['model']}"].missing
+    assert f"model {DIGEST['model']}" in gone.upstream(f"model {student}")

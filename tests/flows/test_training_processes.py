@@ -1,5 +1,6 @@
 """Several processes train one model: as one would, and it goes on after one of them is killed. Real torchrun, gloo."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tasks.connectors.checkpoints import CheckpointStore
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.prepared import PreparedStore
 from tasks.core import modeling
+from tasks.core.distillation import TEACHER_LOGITS, DistillationParams
 from tasks.core.errors import RunDiedError, SettingsError
 from tasks.core.tokenization import Encoder
 from tasks.core.training import Trained, TrainingParams, fine_tune
@@ -83,6 +85,38 @@ def test_two_processes_are_as_one(by: str, bert: Path, data: Path, tmp_path: Pat
     assert heard.metrics.keys() >= {"train_loss", "validation_loss", "validation_accuracy"}
     assert two.facts["final_train_loss"] == pytest.approx(one.facts["final_train_loss"], abs=1e-5)
     assert two.validation["loss"] == pytest.approx(one.validation["loss"], abs=1e-5)
+    ours, theirs = weights(two), weights(one)
+    assert all(torch.allclose(ours[n], theirs[n], atol=1e-4) for n in ours)
+
+
+def test_two_processes_learn_from_a_teacher_as_one(bert: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copy(data / "validation.parquet", tmp_path / "data")
+    rows: Any = Dataset.from_parquet(str(data / "train.parquet"))
+    wrong = [[-3.0, 3.0] if label == 0 else [3.0, -3.0] for label in rows["labels"]]
+    rows.add_column(TEACHER_LOGITS, wrong).to_parquet(str(tmp_path / "data" / "train.parquet"))
+    heard: dict[str, Any] = {"distillation": DistillationParams(weight=0.8)}
+    params = [TrainingParams.model_validate(GIVEN | {"batch_size": n}) for n in (8, 16)]
+    two = fine_tune_in_processes(
+        2,
+        bert,
+        LABELS,
+        tmp_path / "data",
+        SHORT,
+        params[0],
+        tmp_path / "two",
+        SilentListener(),
+        NoCheckpoints(),
+        **heard,
+    )
+    sets: list[Any] = [
+        Dataset.from_parquet(str(tmp_path / "data" / f"{n}.parquet"))
+        for n in ("train", "validation")
+    ]
+    one = fine_tune(
+        bert, LABELS, *sets, SHORT, params[1], tmp_path / "one", SilentListener(), **heard
+    )
+    assert two.facts["final_train_loss"] == pytest.approx(one.facts["final_train_loss"], abs=1e-5)
     ours, theirs = weights(two), weights(one)
     assert all(torch.allclose(ours[n], theirs[n], atol=1e-4) for n in ours)
 
