@@ -32,9 +32,9 @@ def tune(params: TuneParams = _DEFAULTS) -> Tuned:
     prepared = prepare(params.model_copy(update={"training": hardest}))
 
     def train(training: TrainingParams, trial: TrialParams | None) -> Outcome:
-        return train_trial(prepared.tokens, prepared.base, params.tokenization, training, trial)
+        return train_trial(prepared.tokens, prepared.start, params.tokenization, training, trial)
 
-    swept = run_sweep(prepared.tokens, prepared.base, params.training, params.sweep, train)
+    swept = run_sweep(prepared.tokens, prepared.start, params.training, params.sweep, train)
     given = {name: getattr(params, name) for name in RetrainParams.model_fields}
     best = RetrainParams.model_validate(given | {"training": swept.training})
     return Tuned(sweep=swept.summary, retrained=conclude(best, prepared, swept.model))

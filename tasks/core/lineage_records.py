@@ -32,6 +32,7 @@ _NAMED = {
     "held_out": "test-set",
     "tokens": "tokens",
     "base_model": "base-model",
+    "pretraining_tokens": "pretraining-tokens",
     "model": "model",
 }
 # What the lineage tag names, and from which of these each is made.
@@ -40,7 +41,9 @@ _STEPS: dict[str, tuple[str, ...]] = {
     "test-set": ("validated",),
     "split": ("validated", "test-set"),
     "tokens": ("split", "base-model"),
-    "model": ("tokens", "base-model"),
+    "pretraining-tokens": ("split", "base-model"),
+    "pretrained-base": ("pretraining-tokens", "base-model"),
+    "model": ("tokens", "pretrained-base", "base-model"),
     "evaluation": ("model", "split"),
     "baseline": ("split",),
     "behaviour": ("model",),
@@ -49,7 +52,12 @@ _STEPS: dict[str, tuple[str, ...]] = {
     "report": ("evaluation",),
 }
 # Which of a split's rows a step depends on.
-_ROWS_OF = {"tokens": TRAINING_ROWS, "evaluation": TEST_ROWS, "baseline": TEST_ROWS}
+_ROWS_OF = {
+    "tokens": TRAINING_ROWS,
+    "pretraining-tokens": TRAINING_ROWS,
+    "evaluation": TEST_ROWS,
+    "baseline": TEST_ROWS,
+}
 
 
 @dataclass(frozen=True)
@@ -191,7 +199,9 @@ class LineageRecords:
         if found is None:  # a report elsewhere, say: it is named and not looked at
             return self.graph.add(Node(kind="place", name=uri, uri=uri))
         folder, kind, digest = found
-        return self.graph.add(Node(kind=kind, name=digest, uri=folder, missing=missing))
+        node = self.graph.add(Node(kind=kind, name=digest, uri=folder, missing=missing))
+        self._known.setdefault(digest, node)
+        return node
 
     def _link_inputs(self, manifest: Manifest) -> None:
         child = f"{manifest.kind} {manifest.digest}"
@@ -208,7 +218,7 @@ class LineageRecords:
         """The node of an input whose folder is gone; None where the text names no folder."""
         if name in _NAMED and len(digest) == 32:
             gone = Node(kind=_NAMED[name], name=digest, missing=GONE)
-        elif kind == "tokens" and name == "rows":
+        elif kind in ("tokens", "pretraining-tokens") and name == "rows":
             gone = Node(kind=TRAINING_ROWS, name=digest, missing="the split that they were in")
         elif kind == "evaluation" and name == "test":
             gone = Node(kind=TEST_ROWS, name=digest, missing="the split that they were in")

@@ -73,9 +73,9 @@ class Encoder:
         return Encoded([self._prefix + self._fit(ids) + self._suffix for ids in plain], cut)
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of all texts, nothing cut off: a text that is too long goes on in further pieces, as long as each other.
+        """Token ids of all texts, nothing cut off: one that is too long becomes several pieces of about the same length.
 
-        Each has the special tokens. A text of no tokens gives no piece.
+        Each piece has the special tokens. A text of no tokens gives no piece.
         """
         made: list[list[int]] = []
         for ids in self._plain(texts):

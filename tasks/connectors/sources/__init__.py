@@ -111,6 +111,4 @@ def _opened(
         or "." in location.rsplit("/", 1)[-1]
     ):
         raise MissingDataError("No such file or folder", location, f"check {setting}")
-    return HubDataset(
-        location, hub.hub_configuration, hub.hub_revision, columns, hub.label_names
-    )
+    return HubDataset(location, hub.hub_configuration, hub.hub_revision, columns, hub.label_names)

@@ -26,8 +26,8 @@ _SPLIT = re.compile(r"(?:^|/)(train|test|unsupervised|validation)(?=[-_./\d]|$)"
 def split_of(name: str) -> str:
     """The split a relative file name says: `test-00000.parquet` and `test/a.csv` are test; unnamed ones are train.
 
-    `unsupervised` and `validation` files are neither trained nor tested on; `unsupervised` ones are read where no labels
-    are asked for.
+    `unsupervised` and `validation` files are neither trained nor tested on; where no labels are asked for,
+    `unsupervised` ones are read.
     """
     found = _SPLIT.search(name)
     return found.group(1).lower() if found else "train"

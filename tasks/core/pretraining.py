@@ -1,0 +1,287 @@
+"""Further pre-training: a base model learns the language of the reviews, without labels, before it is fine-tuned.
+
+Gururangan et al., 2020, "Don't Stop Pretraining: Adapt Language Models to Domains and Tasks"; Sun et al., 2019, "How to
+Fine-Tune BERT for Text Classification?" (section 5.4). Encoders guess masked tokens (Devlin et al., 2019, "BERT",
+section 3.1), decoders the next token. What is kept is the model's body, as a base model like any other.
+"""
+
+import logging
+import math
+import shutil
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+import transformers
+from datasets import Dataset
+from safetensors import SafetensorError
+from torch.utils.data import DataLoader
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    DataCollatorForLanguageModeling,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from tasks.core import modeling
+from tasks.core.errors import ModelError, NightshiftError, SettingsError
+from tasks.core.masked_positions import at_masked_positions
+from tasks.core.pretraining_params import PretrainingParams
+from tasks.core.trainer import PlannedTrainer, arguments_of
+from tasks.core.training_batches import PAD_TO, TrainingBatches
+from tasks.core.training_hooks import Telling, TrainingClock, TrainingListener, evaluated_epochs
+from tasks.core.training_params import Precision, TrainingParams
+
+logger = logging.getLogger(__name__)
+
+Objective: TypeAlias = Literal["masked", "causal"]
+
+
+def objective_of(folder: Path, name: str) -> Objective:
+    """Which tokens the model of a folder learns to guess: masked ones (encoders) or the next one (decoders).
+
+    Args:
+        folder: config and tokenizer of a base model.
+        name: of the model, for the error.
+    Raises:
+        ModelError: it does neither, or its tokenizer has no token to mask with.
+    """
+    config = modeling.read_config(folder)
+    kind = str(config.model_type)
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder:
+        if modeling.load_tokenizer(folder).mask_token is None:
+            raise ModelError(
+                f"The tokenizer of {name} has no mask token, which further pre-training of an encoder needs",
+                "pretraining.epochs",
+                "choose another base model, or set it to 0",
+            )
+        return "masked"
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not config.is_encoder_decoder:
+        return "causal"
+    raise ModelError(
+        f"{name} ({kind}) is neither an encoder nor a decoder that can be pre-trained further",
+        "pretraining.epochs",
+        "choose another base model, or set it to 0",
+    )
+
+
+def collator(
+    tokenizer: PreTrainedTokenizerBase, objective: Objective, params: PretrainingParams
+) -> DataCollatorForLanguageModeling:
+    """Makes batches of rows with `input_ids`; `labels` are -100 where nothing is to be guessed.
+
+    Of the tokens to be guessed 80 % become the mask, 10 % another token, 10 % stay. Two collators mask alike.
+    """
+    return DataCollatorForLanguageModeling(
+        tokenizer,
+        mlm=objective == "masked",
+        mlm_probability=params.mask_share,
+        pad_to_multiple_of=PAD_TO,
+        seed=params.seed,
+    )
+
+
+def pretrain(
+    base_folder: Path,
+    name: str,
+    train: Dataset,
+    held_out: Dataset,
+    params: PretrainingParams,
+    device: torch.device,
+    precision: Precision,
+    work_folder: Path,
+    result_folder: Path,
+    listener: TrainingListener,
+    show_progress: bool = False,
+) -> dict[str, Any]:
+    """Pre-train a base model further and save it as a base model; returns how it went.
+
+    The same inputs and seed give the same weights on one kind of CPU with one number of threads. One process does it,
+    on one GPU.
+
+    Args:
+        base_folder: config, tokenizer and safetensors of the base model.
+        name: of the model, for log and errors.
+        train, held_out: columns input_ids (unpadded), length.
+        params: the settings; `epochs` is at least 1.
+        device: where to train.
+        precision: fp32 or bf16; auto as `resolve_precision` has it.
+        work_folder: for Trainer, which leaves nothing in it.
+        result_folder: where the new base model is written.
+        listener: hears of steps and metrics.
+        show_progress: a progress bar on the terminal.
+    Raises:
+        ModelError: the base model cannot be pre-trained.
+        SettingsError: the GPU has too little memory.
+        NightshiftError: the loss is no number.
+    """
+    modeling.check_base_folder(base_folder)
+    objective = objective_of(base_folder, name)
+    precision = modeling.resolve_precision(precision, device)
+    transformers.set_seed(params.seed)
+    tokenizer = modeling.load_tokenizer(base_folder)
+    model = _with_head(base_folder, name, objective)
+    clock = TrainingClock()
+    trainer = _trainer(
+        model, tokenizer, objective, train, held_out, params, device, precision, work_folder
+    )
+    trainer.remove_callback(PrinterCallback)
+    if not show_progress:
+        trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(Telling(listener))
+    with at_masked_positions(model, trainer.get_eval_dataloader(), objective == "masked"):
+        loss = _run(trainer)
+    losses = [float(e["eval_loss"]) for e in evaluated_epochs(trainer.state.log_history)]
+    if not all(map(math.isfinite, [loss, *losses])):
+        raise NightshiftError(
+            "The loss is not a number: pre-training diverged",
+            "pretraining",
+            "lower pretraining.learning_rate",
+        )
+    _save_body(model.cpu(), base_folder, result_folder)
+    return {
+        "objective": objective,
+        "pieces": len(train),
+        "steps": trainer.state.global_step,
+        "seconds": round(clock.seconds, 2),
+        "precision": precision,
+        "device": device.type,
+        "final_train_loss": loss,
+        "held_out_losses": losses,
+    }
+
+
+class _LanguageTrainer(PlannedTrainer):
+    """Measures on the same masks each time: a collator draws on where it stopped."""
+
+    def __init__(self, measured_by: Any, **given: Any) -> None:
+        self._measured_by = measured_by
+        super().__init__(**given)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        self.data_collator = self._measured_by()
+        return super().get_eval_dataloader(eval_dataset)
+
+    def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+        """The model's own; 0 where chance, or a batch of single tokens, leaves nothing to guess."""
+        computed = super().compute_loss(model, inputs, *given, **named)
+        loss, *rest = computed if isinstance(computed, tuple) else (computed,)
+        nothing = (inputs["labels"][:, 1:] == -100).all()
+        loss = torch.nan_to_num(loss) if nothing else loss
+        return (loss, *rest) if rest else loss
+
+
+def _trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    objective: Objective,
+    train: Dataset,
+    held_out: Dataset,
+    params: PretrainingParams,
+    device: torch.device,
+    precision: Precision,
+    work_folder: Path,
+) -> _LanguageTrainer:
+    settings = TrainingParams(
+        epochs=params.epochs,
+        batch_size=params.batch_size,
+        learning_rate=params.learning_rate,
+        best_epoch_by="last",  # nothing is kept between
+        seed=params.seed,
+    )
+    batches = TrainingBatches(train["length"], settings)
+    arguments = arguments_of(
+        settings,
+        str(work_folder),
+        device.type == "cpu",
+        precision == "bf16",
+        batches.steps_an_epoch,
+    )
+    arguments.metric_for_best_model = None
+    arguments.prediction_loss_only = True  # logits of a whole vocabulary are not to be collected
+    arguments.per_device_eval_batch_size = params.batch_size
+    return _LanguageTrainer(
+        lambda: collator(tokenizer, objective, params),
+        batches=batches,
+        collate=collator(tokenizer, objective, params),
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=held_out.select(np.argsort(held_out["length"])[::-1]),
+        processing_class=tokenizer,
+    )
+
+
+def _with_head(folder: Path, name: str, objective: Objective) -> PreTrainedModel:
+    """The model with its language head, or with a new one on the embeddings' own weights where it has none."""
+    kind: Any = AutoModelForMaskedLM if objective == "masked" else AutoModelForCausalLM
+    config = modeling.read_config(folder)
+    modeling.set_attention_dropout(config, 0.0)  # or attention leaves its fused kernel
+    try:
+        model, found = _loaded(kind, folder, config)
+        body = f"{model.base_model_prefix}."
+        new = [key for key in found["missing_keys"] if not key.startswith(body)]
+        if new and not config.get_text_config().tie_word_embeddings:
+            config.get_text_config().tie_word_embeddings = True
+            model, _ = _loaded(kind, folder, config)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"Not loadable as a language model: {error}", name) from error
+    if new:
+        logger.info("%s has no language head: a new one is tied to its embeddings", name)
+    return model
+
+
+def _loaded(kind: Any, folder: Path, config: Any = None) -> tuple[Any, dict[str, Any]]:
+    return kind.from_pretrained(
+        folder,
+        config=config,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+
+
+def _run(trainer: _LanguageTrainer) -> float:
+    """Measure, then train to the end; returns the mean loss."""
+    try:
+        before = trainer.evaluate()["eval_loss"]
+        loss = float(trainer.train().training_loss)
+    except torch.OutOfMemoryError as error:
+        raise SettingsError(
+            "The GPU has too little memory", "pretraining.batch_size", "lower it"
+        ) from error
+    trainer.state.log_history.insert(0, {"eval_loss": before, "step": 0})  # train() forgets it
+    return loss
+
+
+def _save_body(model: PreTrainedModel, base_folder: Path, result_folder: Path) -> None:
+    """Write a base model: the trained weights, others (a pooler's) as they were, and the files of the base.
+
+    Raises:
+        ModelError: the body is not the one that the base model is loaded as.
+    """
+    trained: dict[str, torch.Tensor] = model.base_model.state_dict()
+    body, found = _loaded(AutoModel, base_folder)
+    weights: dict[str, torch.Tensor] = body.state_dict()
+    if not trained.keys() <= weights.keys():
+        raise ModelError(
+            "Its language model has another body than it has without", str(base_folder)
+        )
+    absent = set(found["missing_keys"]) - trained.keys()  # random: fine-tuning draws its own
+    kept = {k: trained.get(k, v).contiguous() for k, v in weights.items() if k not in absent}
+    body.save_pretrained(result_folder, state_dict=kept)
+    for path in base_folder.iterdir():
+        is_weights = ".safetensors" in path.name
+        if path.is_file() and not is_weights and not (result_folder / path.name).exists():
+            shutil.copy(path, result_folder)
