@@ -54,7 +54,8 @@ def pretrain(
     )
     deployment = read_settings().training_deployment
     if not deployment:
-        return fine_tune(params)
+        here: Any = fine_tune(params)
+        return here
     made = run_on_pool(deployment, params.model_dump())
     further = Reference[BaseModelSummary].model_validate(made)
     say_pretrained(further.summary)
@@ -91,7 +92,8 @@ def train_trial(
     )
     deployment = read_settings().training_deployment
     if not deployment:
-        return fine_tune(params)
+        here: Any = fine_tune(params)
+        return here
     kinds: TypeAdapter[Any] = TypeAdapter(Outcome)
     outcome: Outcome = kinds.validate_python(run_on_pool(deployment, params.model_dump()))
     if not isinstance(outcome, PrunedTraining):

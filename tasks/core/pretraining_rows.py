@@ -1,6 +1,5 @@
 """Which reviews a base model is pre-trained on: each once, and none that a model is validated or tested on."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -48,7 +47,7 @@ def gather(
     """
     forbidden = dict.fromkeys(map(matching_form, validation), VALIDATION)
     forbidden |= dict.fromkeys(map(matching_form, test), TEST)
-    left_out = Counter(dict.fromkeys((TEST, VALIDATION, DOUBLE, UNUSABLE, OVER_LIMIT), 0))
+    left_out: dict[str, int] = dict.fromkeys((TEST, VALIDATION, DOUBLE, UNUSABLE, OVER_LIMIT), 0)
     kept: list[str] = []
     seen: set[str] = set()
     for text in chain(training, unlabelled):
@@ -70,4 +69,4 @@ def gather(
             f"{len(chosen)} reviews are left to pre-train on", "", "check pretraining.location"
         )
     apart = min(max(1, round(len(chosen) * _HELD_OUT_SHARE)), _MOST_HELD_OUT)
-    return PretrainingRows(chosen[:-apart], chosen[-apart:], dict(left_out))
+    return PretrainingRows(chosen[:-apart], chosen[-apart:], left_out)

@@ -73,7 +73,7 @@ class Encoder:
         return Encoded([self._prefix + self._fit(ids) + self._suffix for ids in plain], cut)
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of all texts, nothing cut off: one that is too long becomes several pieces of about the same length.
+        """Token ids of all texts, nothing cut off: one that is too long becomes several pieces of similar length.
 
         Each piece has the special tokens. A text of no tokens gives no piece.
         """
