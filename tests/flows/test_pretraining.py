@@ -56,7 +56,6 @@ def test_the_base_learns_the_reviews_first_and_the_version_says_so(
     told = tags("further", first.version.version)
     steps = json.loads(told[LINEAGE_TAG])
     rows = prepared.reference(steps["pretraining-tokens"], PretrainingTokensSummary).summary
-    # of the training reviews as many as there are copies of validation reviews: none
     assert rows.left_out[TEST] == 7 and rows.left_out[DOUBLE] == 3 and rows.left_out[UNUSABLE] == 2
     assert rows.left_out[VALIDATION] == 0
     assert sum(rows.rows.values()) == first.train_rows + 100 and rows.rows["held_out"] > 0
