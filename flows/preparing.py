@@ -26,7 +26,7 @@ from tasks.data import load_reviews, split_reviews, validate_reviews
 from tasks.held_out import hold_out_test
 from tasks.inspection import inspect_reviews
 from tasks.preflight import check_services
-from tasks.pretraining import gather_pretraining_reviews
+from tasks.pretraining_reviews import gather_pretraining_reviews
 from tasks.tokens import prepare_base_model, tokenize_reviews
 
 

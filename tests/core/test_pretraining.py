@@ -17,8 +17,9 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from tasks.core import modeling
 from tasks.core.errors import MissingDataError, ModelError, NightshiftError
+from tasks.core.language_models import collator, objective_of
 from tasks.core.masked_positions import at_masked_positions
-from tasks.core.pretraining import collator, objective_of, pretrain
+from tasks.core.pretraining import pretrain
 from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.pretraining_rows import DOUBLE, OVER_LIMIT, TEST, UNUSABLE, VALIDATION, gather
 from tasks.core.texts import matching_form
