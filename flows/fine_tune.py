@@ -1,4 +1,4 @@
-"""fine-tune: one training, as the GPU pool runs it. References in, a reference out."""
+"""fine-tune: one training, or one pre-training before it, as the GPU pool runs it. References in, a reference out."""
 
 from typing import Any, TypeAlias
 
@@ -8,12 +8,20 @@ from flows.form_flow import form_flow
 from flows.parameters import FineTuneParams
 from tasks.core.distillation import DistillationParams
 from tasks.core.errors import PoolError
-from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
+from tasks.core.pretraining_params import PretrainingParams
+from tasks.core.records import (
+    BaseModelSummary,
+    PretrainingTokensSummary,
+    Reference,
+    TokensSummary,
+    TrainingSummary,
+)
 from tasks.core.sweep import PrunedTraining, TrialParams
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.dispatch import hand_back, run_on_pool
 from tasks.lifeline import cancelled_with_parent
+from tasks.pretraining import find_pretraining, pretrain_base_model, say_pretrained
 from tasks.settings import read_settings
 from tasks.teaching import Taught, find_lessons
 from tasks.training import find_prepared, say_trained, train_model
@@ -22,9 +30,14 @@ Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining
 
 
 @form_flow(FineTuneParams, name="fine-tune")
-def fine_tune(params: FineTuneParams) -> Outcome:
+def fine_tune(params: FineTuneParams) -> Outcome | Reference[BaseModelSummary]:
     """Fine-tune a base model on prepared tokens; reused where exactly this was done before."""
     with cancelled_with_parent():
+        if params.pretraining:
+            reviews, start = find_pretraining(params.tokens, params.base_model)
+            further = pretrain_base_model(reviews, start, params.training, params.pretraining)
+            hand_back(further)
+            return further
         tokens, base = find_prepared(params.tokens, params.base_model)
         taught = None
         if params.lessons:
@@ -35,6 +48,26 @@ def fine_tune(params: FineTuneParams) -> Outcome:
         )
         hand_back(model)
         return model
+
+
+def pretrain(
+    tokens: Reference[PretrainingTokensSummary],
+    base: Reference[BaseModelSummary],
+    training: TrainingParams,
+    pretraining: PretrainingParams,
+) -> Reference[BaseModelSummary]:
+    """Run the pre-training of `fine-tune` where NIGHTSHIFT_TRAINING_DEPLOYMENT says, as `train` does."""
+    params = FineTuneParams(
+        tokens=tokens.uri, base_model=base.uri, training=training, pretraining=pretraining
+    )
+    deployment = read_settings().training_deployment
+    if not deployment:
+        here: Any = fine_tune(params)
+        return here
+    made = run_on_pool(deployment, params.model_dump())
+    further = Reference[BaseModelSummary].model_validate(made)
+    say_pretrained(further.summary)
+    return further
 
 
 def train(
@@ -71,7 +104,8 @@ def train_trial(
     )
     deployment = read_settings().training_deployment
     if not deployment:
-        return fine_tune(params)
+        here: Any = fine_tune(params)
+        return here
     kinds: TypeAdapter[Any] = TypeAdapter(Outcome)
     outcome: Outcome = kinds.validate_python(run_on_pool(deployment, params.model_dump()))
     if not isinstance(outcome, PrunedTraining):

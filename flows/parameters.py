@@ -15,6 +15,7 @@ from tasks.core.forms import Form
 from tasks.core.gate import GateParams
 from tasks.core.inspection import InspectionParams
 from tasks.core.metrics import EvaluationParams
+from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.recipes import RECIPES, RecipeName, filled_in
 from tasks.core.report_params import ReportParams
 from tasks.core.scoring import EngineParams
@@ -55,11 +56,11 @@ class FineTuneParams(Form):
     """Fine-tune a base model on reviews that `retrain` has prepared. It starts this itself, on the GPU pool."""
 
     tokens: str = Field(
-        pattern=r"^s3://[^/]+/prepared/tokens/[0-9a-f]{32}$",
+        pattern=r"^s3://[^/]+/prepared/(pretraining-)?tokens/[0-9a-f]{32}$",
         description="Where the tokenized reviews lie, as the log of a retrain run names it.",
     )
     base_model: str = Field(
-        pattern=r"^s3://[^/]+/prepared/base-model/[0-9a-f]{32}$",
+        pattern=r"^s3://[^/]+/prepared/(base-model|pretrained-base)/[0-9a-f]{32}$",
         description="Where the prepared base model lies, as the log of a retrain run names it.",
     )
     tokenization: TokenizationParams = Field(
@@ -80,6 +81,10 @@ class FineTuneParams(Form):
     distillation: DistillationParams = Field(
         default=DistillationParams(), description="How much the lessons count, where there are any."
     )
+    pretraining: PretrainingParams | None = Field(
+        default=None,
+        description="Pre-train the base model further on these tokens, and do not fine-tune it.",
+    )
 
 
 class RetrainParams(Form):
@@ -93,6 +98,10 @@ class RetrainParams(Form):
     data: DataParams = Field(default=DataParams(), description="The labelled reviews.")
     tokenization: TokenizationParams = Field(
         default=TokenizationParams(), description="How reviews become tokens."
+    )
+    pretraining: PretrainingParams = Field(
+        default=PretrainingParams(),
+        description="Whether the base model first learns the reviews' language, without labels.",
     )
     training: TrainingParams = Field(
         default=TrainingParams(), description="What is fine-tuned, and how."

@@ -1,12 +1,13 @@
 """What a training needs, from the source to tokens: the first half of `retrain` and of `tune`.
 
 check -> base model -> load -> validate -> hold out the test set -> split -> inspect -> tokenize
-         pin the teacher, if there is one                            ask it -^
+         pin the teacher, if there is one                            ask it -^ pre-train the base model (GPU pool) <-'
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from flows.fine_tune import pretrain
 from flows.parameters import RetrainParams
 from tasks.behaving import Checks, keep_checks
 from tasks.core.behaviour import label_roles
@@ -15,6 +16,7 @@ from tasks.core.records import (
     BaseModelSummary,
     HeldOutSummary,
     LoadedSummary,
+    PretrainingTokensSummary,
     Reference,
     SplitSummary,
     TokensSummary,
@@ -24,8 +26,17 @@ from tasks.data import load_reviews, split_reviews, validate_reviews
 from tasks.held_out import hold_out_test
 from tasks.inspection import inspect_reviews
 from tasks.preflight import check_services
+from tasks.pretraining_reviews import gather_pretraining_reviews
 from tasks.teaching import Taught, pin_teacher, write_lessons
 from tasks.tokens import prepare_base_model, tokenize_reviews
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """References to what a base model was pre-trained on further, and to what became of it."""
+
+    tokens: Reference[PretrainingTokensSummary]
+    base: Reference[BaseModelSummary]
 
 
 @dataclass(frozen=True)
@@ -41,13 +52,20 @@ class Prepared:
     inspection: Reference[InspectionSummary]
     tokens: Reference[TokensSummary]
     taught: Taught | None = None
+    pretraining: Pretraining | None = None
+
+    @property
+    def start(self) -> Reference[BaseModelSummary]:
+        """What is fine-tuned: the base model, or what further pre-training made of it."""
+        return self.pretraining.base if self.pretraining else self.base
 
     @property
     def steps(self) -> list[Reference[Any]]:
         """All of them."""
         data = [self.loaded, self.validated, self.held_out, self.split, self.inspection]
         asked = [self.taught.lessons] if self.taught else []
-        return [self.checks, self.base, *data, *asked, self.tokens]
+        further = [self.pretraining.tokens, self.pretraining.base] if self.pretraining else []
+        return [self.checks, self.base, *data, *asked, self.tokens, *further]
 
 
 def prepare(params: RetrainParams) -> Prepared:
@@ -67,4 +85,16 @@ def prepare(params: RetrainParams) -> Prepared:
         taught = Taught(lessons=write_lessons(teacher, split), params=params.distillation)
     inspection = inspect_reviews(split, validated, rules.inspection)
     tokens = tokenize_reviews(split, base, params.tokenization)
-    return Prepared(checks, base, loaded, validated, held_out, split, inspection, tokens, taught)
+    made = Prepared(checks, base, loaded, validated, held_out, split, inspection, tokens, taught)
+    return replace(made, pretraining=_pretrained(params, made))
+
+
+def _pretrained(params: RetrainParams, made: Prepared) -> Pretraining | None:
+    """The base model after further pre-training; None where none is asked for."""
+    if not params.pretraining.epochs:
+        return None
+    reviews = gather_pretraining_reviews(
+        made.split, made.held_out, made.base, params.tokenization, params.pretraining
+    )
+    further = pretrain(reviews, made.base, params.training, params.pretraining)
+    return Pretraining(reviews, further)

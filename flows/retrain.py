@@ -1,6 +1,7 @@
 """retrain: from labelled reviews to a registered model, and to the champion if it deserves it.
 
-prepare (load -> validate -> hold out -> split -> ask the teacher, if any -> tokenize) -> fine-tune on the GPU pool ->
+prepare (load -> validate -> hold out -> split -> ask the teacher, if any -> tokenize -> pre-train, if asked for) ->
+fine-tune on the GPU pool ->
 conclude (evaluate -> judge -> register -> promote)
 """
 
@@ -20,6 +21,6 @@ def retrain(params: RetrainParams = _DEFAULTS) -> Retrained:
     """Retrain a review classifier, register it in MLflow, and promote it to champion if the gate lets it."""
     prepared = prepare(params)
     model = train(
-        prepared.tokens, prepared.base, params.tokenization, params.training, prepared.taught
+        prepared.tokens, prepared.start, params.tokenization, params.training, prepared.taught
     )
     return conclude(params, prepared, model)

@@ -33,11 +33,11 @@ def tune(params: TuneParams = _DEFAULTS) -> Tuned:
 
     def train(training: TrainingParams, trial: TrialParams | None) -> Outcome:
         return train_trial(
-            prepared.tokens, prepared.base, params.tokenization, training, trial, prepared.taught
+            prepared.tokens, prepared.start, params.tokenization, training, trial, prepared.taught
         )
 
     swept = run_sweep(
-        prepared.tokens, prepared.base, params.training, params.sweep, train, prepared.taught
+        prepared.tokens, prepared.start, params.training, params.sweep, train, prepared.taught
     )
     given = {name: getattr(params, name) for name in RetrainParams.model_fields}
     best = RetrainParams.model_validate(given | {"training": swept.training})

@@ -41,7 +41,8 @@ TEACHER_TAG = "nightshift.teacher"
 _BYTES_A_PARAMETER = 8
 _CHECKPOINT_BYTES_A_PARAMETER = 3 * 12
 _SECONDS_A_LINE = 60.0
-BEGUN = "Training is under way: step"
+_BEGUN = "%s is under way: step"
+BEGUN = _BEGUN % "Training"
 
 
 @step
@@ -190,7 +191,7 @@ def _train(
     judge: EpochJudge | None,
     taught: Taught | None,
 ) -> TrainingSummary:
-    labels, listener = tokens.summary.label_names, _Listener(run)
+    labels, listener = tokens.summary.label_names, Listener(run)
     with fetched(base.uri) as model, fetched(tokens.uri) as data:
         work = data / "checkpoints"
         distillation = taught.params if taught else None
@@ -247,19 +248,25 @@ def _read(data: Path) -> tuple[Dataset, Dataset]:
     return train, validation
 
 
-class _Listener:
-    """Metrics to MLflow, progress to the run's page, a line an epoch and a line a minute to the log."""
+class Listener:
+    """Metrics to MLflow, progress to the run's page, a line an epoch and a line a minute to the log.
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._progress = Progress("training-progress", "Training steps")
+    Args:
+        run: in MLflow.
+        what: is under way, for people.
+        key: of the progress bar.
+    """
+
+    def __init__(self, run: Run, what: str = "Training", key: str = "training-progress") -> None:
+        self._run, self._what = run, what
+        self._progress = Progress(key, f"{what} steps")
         self._first: int | None = None
         self._started = self._spoken = time.monotonic()
 
     def on_step(self, step: int, total_steps: int) -> None:
         if self._first is None:
             self._first = step
-            logger.info("%s %s of %s", BEGUN, step, total_steps)
+            logger.info(f"{_BEGUN} %s of %s", self._what, step, total_steps)
         self._progress.at(step, total_steps)
         now = time.monotonic()
         if now - self._spoken >= _SECONDS_A_LINE:
@@ -272,12 +279,10 @@ class _Listener:
         self._run.log(metrics, step)
         if "validation_loss" in metrics:
             self._run.send()  # so that the chart of a long training grows with it
-            logger.info(
-                "Step %s: validation loss %.4f, accuracy %.4f",
-                step,
-                metrics["validation_loss"],
-                metrics["validation_accuracy"],
-            )
+            measured = [f"validation loss {metrics['validation_loss']:.4f}"]
+            if "validation_accuracy" in metrics:  # of a classifier
+                measured.append(f"accuracy {metrics['validation_accuracy']:.4f}")
+            logger.info("Step %s: %s", step, ", ".join(measured))
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:

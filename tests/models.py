@@ -34,6 +34,7 @@ def tiny_bert(folder: Path) -> Path:
         unk_token="[UNK]",
         cls_token="[CLS]",
         sep_token="[SEP]",
+        mask_token="[MASK]",
     )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)

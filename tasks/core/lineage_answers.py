@@ -105,7 +105,13 @@ def training_chain(graph: Graph, node: str, version: RegisteredVersion | None) -
     wanted = {tag.get("split"), (version.tags if version else {}).get("nightshift.data_digest")}
     for model in (m for m in graph.parents(node) if graph[m].kind == "model"):
         yield graph[model]
-        for kind in ("base-model", "tokens", TRAINING_ROWS):
+        for kind in (
+            "pretrained-base",
+            "pretraining-tokens",
+            "base-model",
+            "tokens",
+            TRAINING_ROWS,
+        ):
             yield from graph.nearest(model, kind)[:1]
         splits = graph.nearest(model, "split")
         named = [s for s in splits if {s.uri, s.name} & wanted]

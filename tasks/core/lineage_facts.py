@@ -31,7 +31,8 @@ def facts_of(manifest: Manifest) -> tuple[str, Facts]:
 
 def names_of(manifest: Manifest) -> list[str]:
     """Other names it is known by: the run that trained it."""
-    return [run] if (run := str(manifest.summary.get("mlflow_run_id", ""))) else []
+    told = _mapping(manifest.summary.get("pretraining")) | manifest.summary
+    return [run] if (run := str(told.get("mlflow_run_id", ""))) else []
 
 
 def inputs_of(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -154,6 +155,28 @@ def _base_model(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     }
 
 
+def _pretrained_base(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    done = _mapping(summary.get("pretraining"))
+    settings = _mapping(inputs.get("pretraining"))
+    losses = [_figure(loss) for loss in done.get("held_out_losses") or []]
+    return _base_model(inputs, summary) | {
+        "reviews": f"pre-trained on {done['reviews']:,} reviews" if "reviews" in done else "",
+        "objective": _text(done.get("objective")),
+        "settings": ", ".join(f"{k} {v}" for k, v in settings.items()),
+        "held-out loss before, and after each epoch": ", ".join(losses),
+        "MLflow run": _text(done.get("mlflow_run_id")),
+    }
+
+
+def _pretraining_tokens(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+    return {
+        "source": _text(summary.get("source")) or "the training reviews alone",
+        "reviews": _rows(summary.get("rows"), "reviews"),
+        "tokens": _rows(summary.get("tokens"), "tokens"),
+        "left out": _rows(summary.get("left_out")),
+    }
+
+
 def _model(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     training = dict(inputs.get("training") or {})
     chosen = {key: value for key, value in training.items() if key not in ("seed", "base_model")}
@@ -234,6 +257,8 @@ _TOLD: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Facts]] = {
     "tokens": _tokens,
     "lessons": _lessons,
     "base-model": _base_model,
+    "pretraining-tokens": _pretraining_tokens,
+    "pretrained-base": _pretrained_base,
     "model": _model,
     "evaluation": _evaluation,
     "behaviour": _behaviour,
@@ -248,6 +273,8 @@ _BRIEF = {
     "tokens": ("tokens",),
     "lessons": ("teacher", "rows"),
     "base-model": ("name", "parameters"),
+    "pretraining-tokens": ("reviews", "left out"),
+    "pretrained-base": ("name", "reviews"),
     "model": ("base model", "rows", "seed"),
     "evaluation": ("of", "test rows", "accuracy"),
     "behaviour": ("failed", "checks"),

@@ -32,6 +32,7 @@ _NAMED = {
     "held_out": "test-set",
     "tokens": "tokens",
     "base_model": "base-model",
+    "pretraining_tokens": "pretraining-tokens",
     "model": "model",
     "teacher": "model",
     "lessons": "lessons",
@@ -43,7 +44,9 @@ _STEPS: dict[str, tuple[str, ...]] = {
     "split": ("validated", "test-set"),
     "tokens": ("split", "base-model"),
     "lessons": ("split",),
-    "model": ("tokens", "base-model", "lessons"),
+    "pretraining-tokens": ("split", "base-model"),
+    "pretrained-base": ("pretraining-tokens", "base-model"),
+    "model": ("tokens", "pretrained-base", "base-model", "lessons"),
     "evaluation": ("model", "split"),
     "baseline": ("split",),
     "behaviour": ("model",),
@@ -55,6 +58,7 @@ _STEPS: dict[str, tuple[str, ...]] = {
 _ROWS_OF = {
     "tokens": TRAINING_ROWS,
     "lessons": TRAINING_ROWS,
+    "pretraining-tokens": TRAINING_ROWS,
     "evaluation": TEST_ROWS,
     "baseline": TEST_ROWS,
 }
@@ -199,7 +203,9 @@ class LineageRecords:
         if found is None:  # a report elsewhere, say: it is named and not looked at
             return self.graph.add(Node(kind="place", name=uri, uri=uri))
         folder, kind, digest = found
-        return self.graph.add(Node(kind=kind, name=digest, uri=folder, missing=missing))
+        node = self.graph.add(Node(kind=kind, name=digest, uri=folder, missing=missing))
+        self._known.setdefault(digest, node)
+        return node
 
     def _link_inputs(self, manifest: Manifest) -> None:
         child = f"{manifest.kind} {manifest.digest}"
@@ -216,7 +222,7 @@ class LineageRecords:
         """The node of an input whose folder is gone; None where the text names no folder."""
         if name in _NAMED and len(digest) == 32:
             gone = Node(kind=_NAMED[name], name=digest, missing=GONE)
-        elif kind in ("tokens", "lessons") and name == "rows":
+        elif kind in ("tokens", "lessons", "pretraining-tokens") and name == "rows":
             gone = Node(kind=TRAINING_ROWS, name=digest, missing="the split that they were in")
         elif kind == "evaluation" and name == "test":
             gone = Node(kind=TEST_ROWS, name=digest, missing="the split that they were in")

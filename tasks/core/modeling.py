@@ -223,7 +223,7 @@ def load_for_training(
         config.label2id = {name: index for index, name in enumerate(label_names)}
         config.problem_type = "single_label_classification"
         config.pad_token_id = tokenizer.pad_token_id
-        _set_numbers(config, _ATTENTION_DROPOUTS, attention_dropout)
+        set_attention_dropout(config, attention_dropout)
         if hidden_dropout is not None:
             _set_numbers(config, _HIDDEN_DROPOUTS, hidden_dropout)
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -238,6 +238,11 @@ def load_for_training(
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"Not loadable as a sequence classifier: {error}", str(folder)) from error
     return Classifier(model, Encoder(tokenizer, tokenization), list(label_names))
+
+
+def set_attention_dropout(config: Any, value: float) -> None:
+    """Dropout of the attention's probabilities, under whichever name a model's configuration has it; in place."""
+    _set_numbers(config, _ATTENTION_DROPOUTS, value)
 
 
 def _set_numbers(config: Any, names: Sequence[str], value: float) -> None:

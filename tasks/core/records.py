@@ -121,6 +121,34 @@ class LessonsSummary(Record):
     agreement: float = Field(description="Share of the rows whose label the teacher gives.")
 
 
+class PretrainingTokensSummary(Record):
+    """Tokens of reviews to pre-train on, one Parquet file each for train and held_out (columns: input_ids, length)."""
+
+    source: str = Field(description="Of the unlabelled ones; empty: the training reviews alone.")
+    objective: str = Field(description="masked or causal.")
+    rows: dict[str, int] = Field(description="Reviews.")
+    pieces: dict[str, int] = Field(description="Of them: a long review has several.")
+    tokens: dict[str, int]
+    left_out: dict[str, int] = Field(description="Rows by the reason.")
+
+
+class PretrainingSummary(Record):
+    """How further pre-training of a base model went."""
+
+    base_revision: str
+    objective: str
+    reviews: int
+    pieces: int
+    epochs: int
+    steps: int
+    seconds: float
+    precision: str
+    device: str
+    final_train_loss: float
+    held_out_losses: list[float] = Field(description="Before it, and after each epoch.")
+    mlflow_run_id: str
+
+
 class BaseModelSummary(Record):
     """A base model as it will be fine-tuned: a folder with config, tokenizer and safetensors."""
 
@@ -128,6 +156,9 @@ class BaseModelSummary(Record):
     revision: str
     architecture: str
     parameters: int
+    pretraining: PretrainingSummary | None = Field(
+        default=None, description="On the user's own reviews, where there was one."
+    )
 
 
 class TrainingSummary(Record):

@@ -1,5 +1,6 @@
 """From texts to token ids: one encoder, used for training, evaluation and scoring, and shipped with the model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -67,12 +68,31 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Token ids of each text, cut to `max_length_tokens`, with the special tokens, in the order given."""
+        plain = self._plain(texts)
+        cut = sum(len(ids) > self._room for ids in plain)
+        return Encoded([self._prefix + self._fit(ids) + self._suffix for ids in plain], cut)
+
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of all texts, nothing cut off: one that is too long becomes several pieces of similar length.
+
+        Each piece has the special tokens. A text of no tokens gives no piece.
+        """
+        made: list[list[int]] = []
+        for ids in self._plain(texts):
+            count = math.ceil(len(ids) / self._room)
+            size = math.ceil(len(ids) / count) if count else 1
+            parts = (ids[start : start + size] for start in range(0, len(ids), size))
+            made += [self._prefix + part + self._suffix for part in parts]
+        return made
+
+    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, whole, without special tokens."""
         if not texts:
-            return Encoded([], 0)
+            return []
         texts = [encodable(text) for text in texts]
         if self.params.strip_markup:
             texts = [without_markup(text) for text in texts]
-        plain = self.tokenizer(
+        return self.tokenizer(
             list(texts),
             add_special_tokens=False,
             truncation=False,
@@ -80,8 +100,6 @@ class Encoder:
             return_token_type_ids=False,
             verbose=False,
         )["input_ids"]
-        cut = sum(len(ids) > self._room for ids in plain)
-        return Encoded([self._prefix + self._fit(ids) + self._suffix for ids in plain], cut)
 
     def _fit(self, ids: list[int]) -> list[int]:
         if len(ids) <= self._room:

@@ -19,7 +19,34 @@ from tasks.core.training_params import TrainingParams
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
-class ClassifierTrainer(Trainer):
+class PlannedTrainer(Trainer):
+    """Trainer whose batches are planned beforehand.
+
+    Args:
+        batches: what this process trains on.
+        collate: makes a batch of them.
+        given: what Trainer takes.
+    """
+
+    def __init__(self, batches: TrainingBatches, collate: Any, **given: Any) -> None:
+        self._batches, self._collate = batches, collate
+        super().__init__(**given)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches as they are planned: they are shared out among processes already, so Accelerate must not."""
+        rows: Any = self._remove_unused_columns(self.train_dataset, "training")  # type: ignore[arg-type]
+        loader: DataLoader[Any] = DataLoader(
+            rows,
+            batch_sampler=self._batches,
+            collate_fn=self._collate,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
+
+
+class ClassifierTrainer(PlannedTrainer):
     """Trainer that goes on in the middle of an epoch with the batches that are left, and to which each review counts.
 
     Args:
@@ -40,24 +67,10 @@ class ClassifierTrainer(Trainer):
         distillation: DistillationParams | None = None,
         **given: Any,
     ) -> None:
-        self._batches, self._collate = batches, collate
         self._distillation = distillation
         self._teacher_logits: torch.Tensor | None = None  # of the batch at hand
         self._layer_decay, self._writer = layer_decay, writer
-        super().__init__(compute_loss_func=self._loss, **given)
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches as they are planned: they are shared out among processes already, so Accelerate must not."""
-        rows: Any = self._remove_unused_columns(self.train_dataset, "training")  # type: ignore[arg-type]
-        loader: DataLoader[Any] = DataLoader(
-            rows,
-            batch_sampler=self._batches,
-            collate_fn=self._collate,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
-        return prepare_data_loader(
-            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
-        )
+        super().__init__(batches, collate, compute_loss_func=self._loss, **given)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

@@ -12,6 +12,7 @@ from flows.score import score
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.seaweedfs import SeaweedFS
 from tasks.core.errors import StoreError
+from tasks.core.pretraining_params import PretrainingParams
 from tests.identities import Keys, identity, managed_server
 from tests.retraining import params
 from tests.reviews import jsonl, reviews
@@ -51,7 +52,7 @@ def test_each_worker_can_do_its_work_and_nothing_else(
 ) -> None:
     cpu = keys_of(server, "cpu-worker")
     become(monkeypatch, server, cpu)
-    done = retrain(params(bert, f"{ROOT}/labelled", "policies"))
+    done = retrain(params(bert, f"{ROOT}/labelled", "policies", pretraining__epochs=1))
     scored = score(
         ScoreParams(input=f"{ROOT}/incoming/", output=f"{ROOT}/predictions/", model_name="policies")
     )
@@ -64,15 +65,24 @@ def test_each_worker_can_do_its_work_and_nothing_else(
             store.delete(f"{ROOT}/{key}")
 
     prepared = {o.key.split("/")[1]: o.uri for o in server.store().list(f"{ROOT}/prepared/")}
-    base, tokens = ("/".join(prepared[kind].split("/")[:6]) for kind in ("base-model", "tokens"))
+    kinds = ("base-model", "tokens", "pretraining-tokens")
+    base, tokens, texts = ("/".join(prepared[kind].split("/")[:6]) for kind in kinds)
     gpu = keys_of(server, "gpu-worker")
     become(monkeypatch, server, gpu)
     monkeypatch.setenv("NIGHTSHIFT_CHECKPOINT_SECONDS", "0")
     given = params(bert, "unused", "policies", training__seed=5)
+    further = FineTuneParams(
+        tokens=texts,
+        base_model=base,
+        training=given.training,
+        pretraining=PretrainingParams(epochs=1, seed=5),
+    )
+    start = fine_tune(further)
+    assert not start.reused
     trained = fine_tune(
         FineTuneParams(
             tokens=tokens,
-            base_model=base,
+            base_model=start.uri,
             tokenization=given.tokenization,
             training=given.training,
         )

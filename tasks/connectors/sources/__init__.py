@@ -15,7 +15,14 @@ from tasks.core.forms import Form
 
 SAMPLE = "sample"
 
-__all__ = ["SAMPLE", "Source", "SourceColumns", "SourceParams", "open_source"]
+__all__ = [
+    "SAMPLE",
+    "Source",
+    "SourceColumns",
+    "SourceParams",
+    "open_source",
+    "open_unlabelled",
+]
 
 
 class SourceParams(Form):
@@ -66,6 +73,31 @@ def open_source(
     """The source a location names. Raises MissingDataError where nothing is there, StoreError where S3 refuses."""
     location = params.location if which == "location" else params.test_location or ""
     columns = SourceColumns(params.text_column, params.label_column, tuple(params.slice_columns))
+    return _opened(location, columns, params, f"data.source.{which}", store)
+
+
+def open_unlabelled(location: str, text_column: str, store: Callable[[], ObjectStore]) -> Source:
+    """Reviews of which only the text is read: the rows of every split but "test" have no label.
+
+    Raises:
+        MissingDataError: nothing is there.
+        StoreError: S3 refuses.
+    """
+    setting = "pretraining.location"
+    try:
+        columns = SourceColumns(text_column, label="")
+        return _opened(location, columns, SourceParams(), setting, store)
+    except MissingDataError as error:
+        raise MissingDataError(error.what, error.where, f"check {setting}") from error
+
+
+def _opened(
+    location: str,
+    columns: SourceColumns,
+    hub: SourceParams,
+    setting: str,
+    store: Callable[[], ObjectStore],
+) -> Source:
     if location == SAMPLE:
         return LocalFiles(Path(__file__).parents[2] / "sample", columns, name=SAMPLE)
     if location.startswith("s3://"):
@@ -78,7 +110,5 @@ def open_source(
         or location.count("/") != 1
         or "." in location.rsplit("/", 1)[-1]
     ):
-        raise MissingDataError("No such file or folder", location, f"check data.source.{which}")
-    return HubDataset(
-        location, params.hub_configuration, params.hub_revision, columns, params.label_names
-    )
+        raise MissingDataError("No such file or folder", location, f"check {setting}")
+    return HubDataset(location, hub.hub_configuration, hub.hub_revision, columns, hub.label_names)

@@ -14,13 +14,13 @@ class SourceColumns:
     """Names of the columns to read."""
 
     text: str
-    label: str
+    label: str  # '' where the reviews are unlabelled, and none is to be read
     extras: tuple[str, ...] = ()
 
     @property
     def all(self) -> list[str]:
         """Every column that must be there."""
-        return [self.text, self.label, *self.extras]
+        return [self.text, *filter(None, [self.label]), *self.extras]
 
 
 def extra(value: Any) -> str:

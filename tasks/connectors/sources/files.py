@@ -26,7 +26,8 @@ _SPLIT = re.compile(r"(?:^|/)(train|test|unsupervised|validation)(?=[-_./\d]|$)"
 def split_of(name: str) -> str:
     """The split a relative file name says: `test-00000.parquet` and `test/a.csv` are test; unnamed ones are train.
 
-    `unsupervised` and `validation` files are neither trained nor tested on.
+    `unsupervised` and `validation` files are neither trained nor tested on; where no labels are asked for,
+    `unsupervised` ones are read.
     """
     found = _SPLIT.search(name)
     return found.group(1).lower() if found else "train"
@@ -40,7 +41,10 @@ class _Files(ABC):
         self._columns = columns
         self._names: dict[str, list[str]] = {}
         for file in names:
-            self._names.setdefault(split_of(file), []).append(file)
+            split = split_of(file)
+            if split == "unsupervised" and not columns.label:
+                split = "train"
+            self._names.setdefault(split, []).append(file)
         if len(names) == 1 or set(self._names) == {"test"}:
             self._names = {"train": names}  # a single file or split that happens to be named so
         for split in self._names.keys() - {"train", "test"}:
@@ -77,9 +81,10 @@ class _Files(ABC):
                     yield Unreadable(f"{short} row {row.number}", row.problem)
                     continue
                 text = formats.lookup(row.values, self._columns.text)
+                label = self._columns.label and formats.lookup(row.values, self._columns.label)
                 yield RawReview(
                     text if isinstance(text, str) else None,
-                    canonical_label(formats.lookup(row.values, self._columns.label)),
+                    canonical_label(label),
                     f"{short} row {row.number}",
                     tuple(extra(formats.lookup(row.values, n)) for n in self._columns.extras),
                 )

@@ -75,9 +75,10 @@ class HubDataset:
         return {"hub": self.name, "configuration": self._configuration, "commit": self._commit}
 
     def splits(self) -> list[str]:
-        if "train" not in self._sets:
+        unlabelled = [] if self._columns.label else ["unsupervised"]
+        if not any(split in self._sets for split in ("train", *unlabelled)):
             raise MissingDataError(f"No train split; there are: {', '.join(self._sets)}", self.name)
-        return [split for split in ("train", "test") if split in self._sets]
+        return [split for split in ("train", "test", *unlabelled) if split in self._sets]
 
     def label_names(self) -> list[str] | None:
         return self._label_names
@@ -91,7 +92,8 @@ class HubDataset:
             names = None  # the user's names stand for the ids
         formats.require_columns(data.column_names, self._columns.all, f"{self.name} {split}")
         for number, values in enumerate(data, start=1):
-            text, label = values[self._columns.text], values[self._columns.label]
+            text = values[self._columns.text]
+            label = values[self._columns.label] if self._columns.label else None
             if names and isinstance(label, int) and 0 <= label < len(names):
                 label = names[label]
             yield RawReview(

@@ -1,0 +1,134 @@
+"""Base models as language models: which kind they are, their language head, what they guess, and how they are kept."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    DataCollatorForLanguageModeling,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from tasks.core import modeling
+from tasks.core.errors import ModelError
+from tasks.core.pretraining_params import PretrainingParams
+from tasks.core.training_batches import PAD_TO
+
+logger = logging.getLogger(__name__)
+
+Objective: TypeAlias = Literal["masked", "causal"]
+
+
+def objective_of(folder: Path, name: str) -> Objective:
+    """Which tokens the model of a folder learns to guess: masked ones (encoders) or the next one (decoders).
+
+    Args:
+        folder: config and tokenizer of a base model.
+        name: of the model, for the error.
+    Raises:
+        ModelError: it does neither, or its tokenizer has no token to mask with.
+    """
+    config = modeling.read_config(folder)
+    kind = str(config.model_type)
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder:
+        if modeling.load_tokenizer(folder).mask_token is None:
+            raise ModelError(
+                f"The tokenizer of {name} has no mask token, which further pre-training of an encoder needs",
+                "pretraining.epochs",
+                "choose another base model, or set it to 0",
+            )
+        return "masked"
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not config.is_encoder_decoder:
+        return "causal"
+    raise ModelError(
+        f"{name} ({kind}) is neither an encoder nor a decoder that can be pre-trained further",
+        "pretraining.epochs",
+        "choose another base model, or set it to 0",
+    )
+
+
+def collator(
+    tokenizer: PreTrainedTokenizerBase, objective: Objective, params: PretrainingParams
+) -> DataCollatorForLanguageModeling:
+    """Makes batches of rows with `input_ids`; `labels` are -100 where nothing is to be guessed.
+
+    Of the tokens to be guessed 80 % become the mask, 10 % another token, 10 % stay. Two collators mask alike.
+    """
+    return DataCollatorForLanguageModeling(
+        tokenizer,
+        mlm=objective == "masked",
+        mlm_probability=params.mask_share,
+        pad_to_multiple_of=PAD_TO,
+        seed=params.seed,
+    )
+
+
+def with_language_head(folder: Path, name: str, objective: Objective) -> PreTrainedModel:
+    """The model with its language head, or with a new one on the embeddings' own weights where it has none.
+
+    Args:
+        folder: a base model.
+        name: of the model, for log and errors.
+        objective: what the head is for.
+    Raises:
+        ModelError: it cannot be loaded so.
+    """
+    kind: Any = AutoModelForMaskedLM if objective == "masked" else AutoModelForCausalLM
+    config = modeling.read_config(folder)
+    modeling.set_attention_dropout(config, 0.0)  # or attention leaves its fused kernel
+    try:
+        model, found = _loaded(kind, folder, config)
+        body = f"{model.base_model_prefix}."
+        new = [key for key in found["missing_keys"] if not key.startswith(body)]
+        if new and not config.get_text_config().tie_word_embeddings:
+            config.get_text_config().tie_word_embeddings = True
+            model, _ = _loaded(kind, folder, config)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"Not loadable as a language model: {error}", name) from error
+    if new:
+        logger.info("%s has no language head: a new one is tied to its embeddings", name)
+    return model
+
+
+def _loaded(kind: Any, folder: Path, config: Any = None) -> tuple[Any, dict[str, Any]]:
+    return kind.from_pretrained(
+        folder,
+        config=config,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+
+
+def save_as_base(model: PreTrainedModel, base_folder: Path, result_folder: Path) -> None:
+    """Write a base model: the trained weights with their head, which some classifiers take over (ModernBERT's), and
+    what the base has besides: a pooler's weights, its tokenizer.
+    """
+    body, found = _loaded(AutoModel, base_folder)
+    absent = set(found["missing_keys"])  # they would be random: fine-tuning draws its own
+    prefix, besides = model.base_model_prefix, body.state_dict()
+    weights = {f"{prefix}.{k}": v for k, v in besides.items() if k not in absent}
+    model.save_pretrained(result_folder, state_dict=weights | model.state_dict())
+    config = modeling.read_config(base_folder)  # with its dropout
+    config.architectures = [type(model).__name__]
+    tied = model.config.get_text_config().tie_word_embeddings
+    config.get_text_config().tie_word_embeddings = tied
+    config.dtype = torch.float32
+    config.save_pretrained(result_folder)
+    for path in base_folder.iterdir():
+        is_weights = ".safetensors" in path.name
+        if path.is_file() and not is_weights and not (result_folder / path.name).exists():
+            shutil.copy(path, result_folder)

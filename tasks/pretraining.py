@@ -1,0 +1,159 @@
+"""The step that pre-trains a base model further: tokens and a base model in, a base model out, and an MLflow run."""
+
+import logging
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+from datasets import Dataset
+
+from tasks.connect import model_registry, prepared_store
+from tasks.connectors.tracked_runs import Run
+from tasks.core import modeling
+from tasks.core.digests import digest_of
+from tasks.core.pretraining import pretrain
+from tasks.core.pretraining_params import PretrainingParams
+from tasks.core.records import (
+    BaseModelSummary,
+    PretrainingSummary,
+    PretrainingTokensSummary,
+    Reference,
+)
+from tasks.core.training import TrainingParams
+from tasks.gpu_turns import turn_on
+from tasks.provenance import flow_run_id
+from tasks.steps import fetched, reuse_or_make, step
+from tasks.tidying import FLOW_RUN_TAG
+from tasks.training import Listener, require_space
+
+logger = logging.getLogger(__name__)
+
+PRETRAINING_VERSION = 1
+_BYTES_A_PARAMETER = 12  # on disk: copies of the base model, and the result
+_OF_ROWS = {"location", "text_column", "limit_rows"}  # they are in the digest of the tokens
+
+
+@step
+def find_pretraining(
+    tokens: str, base_model: str
+) -> tuple[Reference[PretrainingTokensSummary], Reference[BaseModelSummary]]:
+    """What a pre-training needs, by where it lies. Raises MissingDataError where it is gone."""
+    prepared = prepared_store()
+    return (
+        prepared.reference(tokens, PretrainingTokensSummary),
+        prepared.reference(base_model, BaseModelSummary),
+    )
+
+
+@step
+def pretrain_base_model(
+    tokens: Reference[PretrainingTokensSummary],
+    base: Reference[BaseModelSummary],
+    training: TrainingParams,
+    params: PretrainingParams,
+) -> Reference[BaseModelSummary]:
+    """Pre-train a base model further, unless exactly this has been done before. One that dies begins again.
+
+    Args:
+        tokens: what it is pre-trained on.
+        base: what it starts from.
+        training: on which device, and in which precision.
+        params: the settings.
+    Raises:
+        DiskFullError: less room than it needs, found before it begins.
+        ModelError, SettingsError: the model or the device will not do.
+    """
+    device = modeling.resolve_device(training.device)
+    precision = modeling.resolve_precision(training.precision, device)
+    inputs = {
+        "version": PRETRAINING_VERSION,
+        "base_model": base.digest,
+        "pretraining_tokens": tokens.digest,
+        "pretraining": params.model_dump(exclude=_OF_ROWS),
+        "device": device.type,
+        "precision": precision,
+        "torch": torch.__version__.split("+")[0],
+        "transformers": transformers.__version__,
+    }
+    name = f"{base.summary.name}+pretraining"
+
+    def make(folder: Path) -> BaseModelSummary:
+        require_space(folder, base.summary.parameters * _BYTES_A_PARAMETER)
+        facts = {
+            "data": tokens.digest,
+            "base": base.summary.name,
+            "revision": base.summary.revision,
+        }
+        tags = {"nightshift.step": "pretrain", FLOW_RUN_TAG: flow_run_id()}
+        settings = params.model_dump() | facts
+        with (
+            model_registry().run(name.rsplit("/", 1)[-1], settings, tags) as run,
+            turn_on(device),
+        ):
+            done = _pretrain(folder, tokens, base, params, device, precision, run)
+        return BaseModelSummary(
+            name=name,
+            revision=f"{base.summary.revision}+{digest_of(inputs)[:12]}",
+            architecture=base.summary.architecture,
+            parameters=modeling.parameters(folder),
+            pretraining=done,
+        )
+
+    made = reuse_or_make("pretrained-base", inputs, BaseModelSummary, make)
+    say_pretrained(made.summary)
+    return made
+
+
+def say_pretrained(summary: BaseModelSummary) -> None:
+    """One line on how a pre-training went; for the page of the run that asked for it, too."""
+    if done := summary.pretraining:
+        logger.info(
+            "Pre-trained %s on %s reviews in %.0f s (%s on %s): held-out loss %.4f, before %.4f",
+            summary.name,
+            f"{done.reviews:,}",
+            done.seconds,
+            done.precision,
+            done.device,
+            done.held_out_losses[-1],
+            done.held_out_losses[0],
+        )
+
+
+def _pretrain(
+    folder: Path,
+    tokens: Reference[PretrainingTokensSummary],
+    base: Reference[BaseModelSummary],
+    params: PretrainingParams,
+    device: torch.device,
+    precision: modeling.Precision,
+    run: Run,
+) -> PretrainingSummary:
+    listener = Listener(run, "Pre-training", "pretraining-progress")
+    with fetched(base.uri) as model, fetched(tokens.uri) as data:
+        train, held_out = (
+            Dataset.from_parquet(
+                str(data / f"{part}.parquet"), cache_dir=str(data / "cache"), keep_in_memory=True
+            )
+            for part in ("train", "held_out")
+        )
+        facts = pretrain(
+            model,
+            base.summary.name,
+            train,
+            held_out,
+            params,
+            device,
+            precision,
+            data / "work",
+            folder,
+            listener,
+            show_progress=sys.stderr.isatty(),
+        )
+    return PretrainingSummary(
+        base_revision=base.summary.revision,
+        reviews=tokens.summary.rows["train"],
+        epochs=params.epochs,
+        mlflow_run_id=run.id,
+        **facts,
+    )

@@ -1,0 +1,161 @@
+"""The step that gathers the reviews which a base model is pre-trained on further, as tokens."""
+
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tokenizers
+
+from tasks.connect import object_store
+from tasks.connectors.sources import Source, open_unlabelled
+from tasks.connectors.sources.base import Unreadable
+from tasks.core import modeling, tables
+from tasks.core.errors import MissingDataError
+from tasks.core.language_models import objective_of
+from tasks.core.pretraining_params import PretrainingParams
+from tasks.core.pretraining_rows import PretrainingRows, gather
+from tasks.core.records import (
+    BaseModelSummary,
+    HeldOutSummary,
+    PretrainingTokensSummary,
+    Reference,
+    SplitSummary,
+)
+from tasks.core.tokenization import Encoder, TokenizationParams
+from tasks.steps import fetched, reuse_or_make, step
+
+logger = logging.getLogger(__name__)
+
+# Raised when the code of the step changes what it makes, so that nothing made by the old code is reused.
+PRETRAINING_TOKENS_VERSION = 1
+_UNREADABLE = "could not be decoded"
+_OF_ROWS = {"limit_rows", "seed"}
+
+
+@step
+def gather_pretraining_reviews(
+    split: Reference[SplitSummary],
+    held_out: Reference[HeldOutSummary],
+    base: Reference[BaseModelSummary],
+    tokenization: TokenizationParams,
+    params: PretrainingParams,
+) -> Reference[PretrainingTokensSummary]:
+    """Tokens of the reviews to pre-train on, whole; copies of test and validation reviews are left out and counted.
+
+    Args:
+        split: whose training reviews are among them, and whose validation reviews are not.
+        held_out: the test set, whichever part of it the split uses.
+        base: whose tokenizer it is.
+        tokenization: how long a piece of a review may be.
+        params: where unlabelled reviews are.
+    Raises:
+        MissingDataError: nothing is there.
+        ModelError: the base model cannot be pre-trained.
+    """
+    source = _source(params)
+    inputs = {
+        "version": PRETRAINING_TOKENS_VERSION,
+        "rows": split.summary.train_digest,
+        "held_out": held_out.digest,
+        "base_model": base.digest,
+        "source": source and {"identity": source.identity(), "column": params.text_column},
+        "choice": params.model_dump(include=_OF_ROWS),
+        "tokenization": tokenization.model_dump(exclude={"truncation"}),
+        "tokenizers": tokenizers.__version__,
+    }
+
+    def make(folder: Path) -> PretrainingTokensSummary:
+        with fetched(base.uri) as model:
+            objective = objective_of(model, base.summary.name)
+            encoder = Encoder(modeling.load_tokenizer(model), tokenization)
+        unlabelled, unreadable = _unlabelled(source)
+        rows = _chosen(split, held_out, unlabelled, params)
+        tokens: dict[str, int] = {}
+        pieces: dict[str, int] = {}
+        parts = {"train": rows.train, "held_out": rows.held_out}
+        for name, texts in parts.items():
+            ids = encoder.pieces(texts)
+            _write(folder / f"{name}.parquet", ids)
+            tokens[name], pieces[name] = sum(map(len, ids)), len(ids)
+        if not all(pieces.values()):
+            raise MissingDataError("The reviews have no tokens", "", "check pretraining.location")
+        return PretrainingTokensSummary(
+            source=params.location,
+            objective=objective,
+            rows={name: len(texts) for name, texts in parts.items()},
+            pieces=pieces,
+            tokens=tokens,
+            left_out=rows.left_out | {_UNREADABLE: unreadable},
+        )
+
+    made = reuse_or_make("pretraining-tokens", inputs, PretrainingTokensSummary, make)
+    found = made.summary
+    logger.info(
+        "Pre-training: %s tokens in %s reviews, %s of them held out; left out: %s",
+        f"{sum(found.tokens.values()):,}",
+        f"{sum(found.rows.values()):,}",
+        f"{found.rows['held_out']:,}",
+        ", ".join(f"{count:,} {why}" for why, count in found.left_out.items() if count) or "none",
+    )
+    return made
+
+
+def _source(params: PretrainingParams) -> Source | None:
+    if not params.location:
+        return None
+    return open_unlabelled(params.location, params.text_column, object_store)
+
+
+def _unlabelled(source: Source | None) -> tuple[list[str | None], int]:
+    """Texts of the unlabelled reviews, and how many rows could not be decoded.
+
+    Raises:
+        MissingDataError: there is not one readable row.
+    """
+    if source is None:
+        return [], 0
+    splits = [split for split in source.splits() if split != "test"]
+    rows = [row for split in splits for row in source.rows(split)]
+    texts = [row.text for row in rows if not isinstance(row, Unreadable)]
+    if not any(texts):
+        raise MissingDataError(
+            "There is not one readable review", source.name, "check pretraining.location"
+        )
+    logger.info("Read %s unlabelled reviews from %s", f"{len(texts):,}", source.name)
+    return texts, len(rows) - len(texts)
+
+
+def _chosen(
+    split: Reference[SplitSummary],
+    held_out: Reference[HeldOutSummary],
+    unlabelled: list[str | None],
+    params: PretrainingParams,
+) -> PretrainingRows:
+    with (
+        fetched(split.uri, "train.parquet", "validation.parquet") as labelled,
+        fetched(held_out.uri, "test.parquet") as apart,
+    ):
+        folders = {"train": labelled, "validation": labelled, "test": apart}
+        texts = {
+            name: [row.text or "" for row in tables.read_labelled(folder / f"{name}.parquet")]
+            for name, folder in folders.items()
+        }
+    return gather(
+        texts["train"],
+        unlabelled,
+        texts["validation"],
+        texts["test"],
+        params.limit_rows,
+        params.seed,
+    )
+
+
+def _write(path: Path, ids: list[list[int]]) -> None:
+    table = pa.table(
+        {
+            "input_ids": pa.array(ids, pa.list_(pa.int32())),
+            "length": pa.array([len(piece) for piece in ids], pa.int32()),
+        }
+    )
+    pq.write_table(table, path, compression="zstd")
