@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.fine_tune import fine_tune
-from flows.parameters import FineTuneParams, RetrainParams
+from flows.parameters import FineTuneParams, RetrainParams, TraceParams
 from flows.preparing import prepare
 from flows.retrain import Retrained, retrain
 from flows.trace_prediction import trace
@@ -94,7 +94,7 @@ def test_a_student_of_a_registered_teacher(
     assert "lessons" in hotter.steps_reused and "model" not in hotter.steps_reused
     assert lessons_of(hotter) == lessons and hotter.version.version == "2"
 
-    found = trace("student/1")
+    found = trace(TraceParams(start="student/1"))
     assert any("lessons" in line and "teacher/1" in line for line in found.upstream)
     assert any(line.lstrip().startswith("model ") and "gpt2" in line for line in found.upstream)
 
