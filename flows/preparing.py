@@ -1,7 +1,9 @@
 """What a training needs, from the source to tokens: the first half of `retrain` and of `tune`.
 
 check -> base model -> load -> validate -> hold out the test set -> split -> inspect -> tokenize
-         pin the teacher, if there is one                            ask it -^ pre-train the base model (GPU pool) <-'
+
+Where it is asked for, a teacher is pinned first and asked about the split's reviews, and the base model is pre-trained
+on them on the GPU pool.
 """
 
 from dataclasses import dataclass, replace
