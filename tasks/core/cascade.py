@@ -30,6 +30,7 @@ from tasks.core.cascade_bands import (
 from tasks.core.comparison import Pair
 from tasks.core.engine import Engine, softmax
 from tasks.core.errors import ModelError
+from tasks.core.modeling import Precision
 from tasks.core.records import Record
 
 Logits = NDArray[np.float32]
@@ -54,6 +55,7 @@ class Stage:
         temperature: by which its logits are divided.
         band: answers whose margin is below it go on; the last stage's are taken as they are.
         blend: weight with which the first stage's logits are added to its own.
+        precision: that the engine is opened with; auto leaves it to who opens the cascade.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Stage:
     temperature: float = 1.0
     band: float = 0.0
     blend: float = 0.0
+    precision: Precision = "auto"
 
     def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
         """On the common, calibrated scale; shape (rows, classes)."""
@@ -85,6 +88,7 @@ class StageRecord(Record):
     temperature: float = 1.0
     band: float = 0.0
     blend: float = 0.0
+    precision: Precision = "auto"
     scored_share: float = 1.0  # of the validation rows: those that came so far
 
 

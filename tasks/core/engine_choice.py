@@ -24,6 +24,7 @@ from tasks.core.cascade_bands import CascadeRule
 from tasks.core.engine import Engine, EngineOptions, softmax
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engines import cascade_engine
+from tasks.core.engines.cascade_engine import CascadeKind
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, is_disk_full
 from tasks.core.records import Record
@@ -34,7 +35,7 @@ Clock = Callable[[], float]
 #: Builds an engine for a model: its name, the model's folder, token rows to calibrate on.
 Builder = Callable[[str, Path, Sequence[Sequence[int]]], None]
 Logits = NDArray[np.float32]
-CASCADE = cascade_engine.KIND.name
+CASCADES = {kind.name: kind for kind in (cascade_engine.KIND, cascade_engine.BF16)}
 _CALIBRATION_ROWS = 300  # that int8 is fitted to
 _WINDOW = 512  # rows that engines are given at a time
 _ON_CPU = EngineOptions(device="cpu")
@@ -89,7 +90,7 @@ class EngineChoice(Record):
             f"{self.chosen}: {row.reviews_per_second:,.1f} reviews/s, {row.agreement:.2%} of labels as in fp32 on "
             f"{self.judged_rows:,} validation reviews"
         )
-        if self.chosen == CASCADE and self.cascade and len(self.cascade.stages) > 1:
+        if self.chosen in CASCADES and self.cascade:
             bands = ", ".join(
                 f"{stage.name} {stage.band:.3g}" for stage in self.cascade.stages[:-1]
             )
@@ -166,7 +167,7 @@ class _Contest:
         self._opened: dict[str, Engine] = {}
         self._answers: dict[str, Logits] = {}
         self._notes: dict[str, str] = {}
-        self._cascade: CascadeRecord | None = None
+        self._cascades: dict[str, CascadeRecord] = {}
         exact = TorchEngine(modeling.load(model), "cpu", "fp32")
         self._fp32 = self._answered(exact)
         wanted = {engines.TORCH, *params.candidates} & set(engines.kinds())
@@ -185,7 +186,7 @@ class _Contest:
             rows=rows,
             judged_rows=len(self._rows.input_ids),
             fp32_accuracy=self._right(self._fp32),
-            cascade=self._cascade,
+            cascade=self._cascades.get(best.name, next(iter(self._cascades.values()), None)),
             machine=dict(machine),
         )
 
@@ -196,7 +197,8 @@ class _Contest:
             self._notes[name] = f"{', '.join(missing)} is not installed here"
             return
         try:
-            engine = self._fitted_cascade() if name == CASCADE else self._built(name)
+            cascade = CASCADES.get(name)
+            engine = self._fitted_cascade(cascade) if cascade else self._built(name)
             self._answers[name] = self._answered(engine)
             self._opened[name] = engine
         except Exception as error:  # whatever a converter makes of an architecture it does not know
@@ -217,20 +219,26 @@ class _Contest:
             self._build(name, self._model, self._train.drawn(_CALIBRATION_ROWS).input_ids)
         return engines.open_engine(name, modeling.load(self._model), self._model, _ON_CPU)
 
-    def _fitted_cascade(self) -> Engine:
-        """From the engines that are open already; its files refer to theirs."""
-        cheap, exact = cascade_engine.CHEAP, cascade_engine.EXACT
-        if cheap not in self._opened:
-            raise ModelError(f"It wants {cheap}, which there is not")
-        if exact not in self._opened or not self._agrees(exact):
-            exact = engines.TORCH
-        stages = [Stage(n, self._opened[n], n, folder=f"../{n}") for n in (cheap, exact)]
+    def _fitted_cascade(self, kind: CascadeKind) -> Engine:
+        """From an engine that is open already, and one in fp32; its files refer to theirs."""
+        if why_not := kind.suits(modeling.load(self._model), torch.device("cpu")):
+            raise ModelError(why_not)
+        if kind.cheap not in self._opened:
+            raise ModelError(f"It wants {kind.cheap}, which there is not")
+        exact = cascade_engine.EXACT if cascade_engine.EXACT in self._opened else engines.TORCH
+        in_fp32 = engines.open_engine(
+            exact, modeling.load(self._model), self._model, cascade_engine.IN_FP32
+        )
+        last = Stage(f"{exact} fp32", in_fp32, exact, folder=f"../{exact}", precision="fp32")
+        cheap = kind.cheap
+        stages = [Stage(cheap, self._opened[cheap], cheap, folder=f"../{cheap}"), last]
         own = self._params
         if own.cascade != "exact":
             names = list(stages[-1].engine.label_names)
             first = linear.fit(self._train.input_ids, self._train.labels, names)
             stages.insert(0, Stage(cascade_engine.LINEAR, first, cascade_engine.LINEAR))
-        rows = Rows(self._rows.input_ids, self._rows.labels, self._answers)
+        known = self._answers | {last.name: self._fp32}
+        rows = Rows(self._rows.input_ids, self._rows.labels, known)
         rule = CascadeRule(
             "exact" if own.cascade == "exact" else "fast",
             own.minimum_agreement,
@@ -240,9 +248,9 @@ class _Contest:
         cascade, record = fit_cascade(stages, rows, rule)
         if len(cascade.stages) == 1:
             raise ModelError("No answer of its first stage is clear enough")
-        self._folder(CASCADE).mkdir(parents=True)
-        cascade_engine.write(self._folder(CASCADE), cascade, record)
-        self._cascade = record
+        self._folder(kind.name).mkdir(parents=True)
+        cascade_engine.write(self._folder(kind.name), cascade, record)
+        self._cascades[kind.name] = record
         return cascade
 
     def _answered(self, engine: Engine) -> Logits:
@@ -264,7 +272,7 @@ class _Contest:
 
     def _row(self, name: str, speed: float) -> EngineRow:
         found = self._answers[name]
-        fast = name == CASCADE and self._params.cascade != "exact"
+        fast = name in CASCADES and self._params.cascade != "exact"
         eligible = self._right(found) >= self._right(self._fp32) if fast else self._agrees(name)
         return EngineRow(
             name=name,
@@ -273,12 +281,12 @@ class _Contest:
             largest_change=float(np.abs(softmax(found) - softmax(self._fp32)).max()),
             accuracy=self._right(found),
             eligible=eligible or name == engines.TORCH,  # which runs everything
-            note=self._cascade.promise if name == CASCADE and self._cascade else "",
+            note=self._cascades[name].promise if name in self._cascades else "",
         )
 
 
 def _cascades_last(name: str) -> tuple[bool, str]:
-    return name == CASCADE, name
+    return name in CASCADES, name
 
 
 def _speeds(
@@ -297,7 +305,7 @@ def _speeds(
 def _needed(choice: EngineChoice) -> set[str]:
     """Which folders of engines the chosen one reads."""
     stages: Sequence[Any] = (
-        choice.cascade.stages if choice.chosen == CASCADE and choice.cascade else ()
+        choice.cascade.stages if choice.chosen in CASCADES and choice.cascade else ()
     )
     return {choice.chosen, *(Path(stage.folder).name for stage in stages)}
 

@@ -15,9 +15,11 @@ class EngineChoiceParams(Form):
         description="Compare them. Without, where nothing beside torch is installed, and on a GPU, it is torch.",
     )
     candidates: list[
-        Literal["torch", "openvino", "openvino-int8", "onnx", "onnx-int8", "cascade"]
+        Literal[
+            "torch", "openvino", "openvino-int8", "onnx", "onnx-int8", "cascade", "cascade-bf16"
+        ]
     ] = Field(
-        default=["torch", "openvino", "openvino-int8", "cascade"],
+        default=["torch", "openvino", "openvino-int8", "cascade", "cascade-bf16"],
         max_length=10,
         description="Which are compared, where they are installed.",
     )
@@ -30,7 +32,7 @@ class EngineChoiceParams(Form):
     )
     cascade: Literal["exact", "fast", "blended"] = Field(
         default="exact",
-        description="exact: int8 first, and in full precision what lies near the line. fast: a linear model first, "
+        description="exact: int8 or bf16 first, and in fp32 what lies near the line. fast: a linear model first, "
         "then int8, then full precision, so that accuracy is not lower, though labels differ. blended: the same, and "
         "the linear model's evidence is added to the others', which was more accurate on IMDb.",
     )

@@ -82,7 +82,7 @@ def _files_for(engine: str, model: Path) -> list[Path]:
 
 def _used(engine: str) -> Sequence[str]:
     """A cascade opens other engines."""
-    return contenders.WANTED if engine == "cascade" else [engine]
+    return contenders.WANTED if engine.startswith("cascade") else [engine]
 
 
 def _first(command: Sequence[str]) -> dict[str, float]:

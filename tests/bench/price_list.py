@@ -96,7 +96,7 @@ def _offers(
     missing: dict[str, str] = {}
     longest = modeling.longest_input(model) or max(_CUTS)
     cuts = [c for c in _CUTS if c <= longest] or [longest]
-    fast = given.engines or ("torch", "openvino-int8", "cascade")
+    fast = given.engines or ("torch", "openvino", "openvino-int8")
     for name in fast:
         found = _opened(name, model, sample, missing, f"Nightshift, {name}")
         for cut in cuts if found else ():

@@ -28,7 +28,6 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, kind in places.items():
         monkeypatch.setitem(engines._MODULES, name, f"{_HERE}:{kind}")
     monkeypatch.setitem(engines._MODULES, "cascade", "tasks.core.engines.cascade_engine")
-    monkeypatch.setattr(type(cascade_engine.KIND), "packages", ())
     yield
     timed_engines.CLOCK.seconds = 0.0
 

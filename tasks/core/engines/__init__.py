@@ -25,6 +25,7 @@ _MODULES = {
     "onnx": "tasks.core.engines.onnx_engine",
     "onnx-int8": "tasks.core.engines.onnx_engine:INT8",
     "cascade": "tasks.core.engines.cascade_engine",
+    "cascade-bf16": "tasks.core.engines.cascade_engine:BF16",
 }
 
 

@@ -1,4 +1,4 @@
-"""A cascade as a scoring engine: int8 first, the exact engine for what lies near the line; or whatever was fitted.
+"""Cascades as scoring engines: int8 or bf16 first, fp32 for what lies near the line; or whatever was fitted.
 
 `build` fits an exact cascade on the sample alone, which needs no labels. `write` puts one that was fitted elsewhere
 into the model's folder; its stages may lie beside it, among the model's other engines. What was fitted, and what it
@@ -7,6 +7,7 @@ came to, is cascade.json, written last.
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from tasks.core.modeling import Classifier
 RECORD = "cascade.json"
 LINEAR, LINEAR_FILE = "linear", "linear.safetensors"
 CHEAP, EXACT = "openvino-int8", "openvino"
+IN_FP32 = EngineOptions(device="cpu", precision="fp32")
 _CPU = torch.device("cpu")
 
 
@@ -53,13 +55,28 @@ def read(folder: Path) -> CascadeRecord:
         ) from error
 
 
-class _Cascade:
-    name = "cascade"
-    packages: tuple[str, ...] = ("openvino", "nncf")
-    extra = "openvino"
+@dataclass(frozen=True)
+class CascadeKind:
+    """One engine first, then OpenVINO in fp32.
+
+    Attributes:
+        name: as it stands in the registry.
+        cheap: the engine that comes first.
+    """
+
+    name: str
+    cheap: str
+    extra: str = "openvino"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Those of its stages."""
+        return engines.kind_of(self.cheap).packages
 
     def suits(self, classifier: Classifier, device: torch.device) -> str:
-        """As its stages."""
+        """As its stages; one that begins in bf16 wants a processor that multiplies in it."""
+        if self.cheap == EXACT and modeling.resolve_precision("auto", _CPU) != "bf16":
+            return "this processor has no bf16"
         return engines.kind_of(EXACT).suits(classifier, device)
 
     def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
@@ -68,13 +85,16 @@ class _Cascade:
         Raises:
             ModelError: a stage cannot be built, or there is no sample.
         """
-        stages: list[Stage] = []
-        for name in (CHEAP, EXACT):
+        for name in {self.cheap, EXACT}:
             kind, place = engines.require(name), folder / name
             place.mkdir()
             kind.build(classifier, place, sample)
-            opened = kind.open(classifier, place, EngineOptions(device="cpu"))
-            stages.append(Stage(name, opened, name, folder=name))
+        records = [
+            StageRecord(name=self.cheap, kind=self.cheap, folder=self.cheap),
+            StageRecord(name=f"{EXACT} fp32", kind=EXACT, folder=EXACT, precision="fp32"),
+        ]
+        options = EngineOptions(device="cpu")
+        stages = [_opened(record, classifier, folder, options) for record in records]
         write(folder, *fit_cascade(stages, Rows(sample), CascadeRule()))
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
@@ -89,6 +109,8 @@ def _opened(
     """A stage from its record; torch, which changes the classifier's weights, comes last where it is there at all."""
     if record.model:
         classifier = modeling.load(folder / record.model)
+    if record.precision != "auto":
+        options = replace(options, precision=record.precision)
     if record.kind == LINEAR:
         engine: Engine = linear.load(folder / record.folder / LINEAR_FILE)
     else:
@@ -97,4 +119,5 @@ def _opened(
     return Stage(engine=engine, **facts)
 
 
-KIND = _Cascade()
+KIND = CascadeKind("cascade", CHEAP)
+BF16 = CascadeKind("cascade-bf16", EXACT)
