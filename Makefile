@@ -9,6 +9,7 @@ IMDB   ?= ../shared/data/imdb
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready-$(TORCH)
 EXTRAS := $(VENV)/.ready-extras-$(TORCH)
+ENGINES := $(VENV)/.ready-engines-$(TORCH)
 PEERS  := .venv-peers/.ready-$(TORCH)
 
 .DEFAULT_GOAL := help
@@ -53,7 +54,7 @@ test: $(READY) ## the tests
 test-all: $(EXTRAS) ## the tests and the slow ones
 	$(BIN)/python -m pytest -m "not network"
 
-check: lint types test ## what CI runs
+check: $(ENGINES) lint types test ## what CI runs, with every scoring engine
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -116,6 +117,10 @@ $(READY): pyproject.toml constraints.txt deployments/install.sh
 
 $(PEERS): constraints.txt deployments/peers.txt deployments/install-peers.sh
 	PYTHON="$(PYTHON)" VENV=.venv-peers TORCH="$(TORCH)" sh deployments/install-peers.sh
+	touch $@
+
+$(ENGINES): $(READY)
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -e '.[dev,openvino,onnx,lora]'
 	touch $@
 
 $(EXTRAS): $(READY)

@@ -4,6 +4,7 @@ Hu et al., 2021, "LoRA: Low-Rank Adaptation of Large Language Models". The packa
 added into the weights when training ends, so that whatever loads the model knows nothing of them.
 """
 
+import importlib
 import importlib.util
 import itertools
 from typing import Any
@@ -58,8 +59,7 @@ def insert(model: PreTrainedModel, params: TrainingParams) -> None:
             "set it to 0",
         )
     require_layers(params, len(layers))
-    from peft import LoraConfig, inject_adapter_in_model
-
+    peft: Any = importlib.import_module("peft")
     adapted = {id(m) for layer in layers[params.frozen_layers :] for m in layer.modules()}
     targets = {
         name: module
@@ -70,14 +70,14 @@ def insert(model: PreTrainedModel, params: TrainingParams) -> None:
     before = itertools.takewhile(lambda p: id(p) not in of_layers, model.parameters())
     fixed = of_layers | {id(p) for p in before}
     whole = [p for p in model.parameters() if id(p) not in fixed and p.requires_grad]
-    config = LoraConfig(
+    config = peft.LoraConfig(
         r=params.lora_rank,
         lora_alpha=_SCALE * params.lora_rank,
         lora_dropout=0.0,
         target_modules=list(targets),
         fan_in_fan_out=all(isinstance(m, Conv1D) for m in targets.values()),  # GPT-2's way
     )
-    inject_adapter_in_model(config, model)
+    peft.inject_adapter_in_model(config, model)
     for parameter in whole:
         parameter.requires_grad_(True)
     untrained = [name for name, p in model.named_parameters() if not p.requires_grad]
@@ -88,9 +88,8 @@ def merge(model: PreTrainedModel) -> None:
     """Add what adapters have learned into the weights, and remove them. A model without any stays as it is."""
     if importlib.util.find_spec("peft") is None:
         return
-    from peft.tuners.lora import LoraLayer
-
-    found = [(name, m) for name, m in model.named_modules() if isinstance(m, LoraLayer)]
+    kind: Any = importlib.import_module("peft.tuners.lora").LoraLayer
+    found = [(name, m) for name, m in model.named_modules() if isinstance(m, kind)]
     for name, layer in found:
         adapter: Any = layer
         adapter.merge()
