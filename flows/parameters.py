@@ -93,7 +93,8 @@ class RetrainParams(Form):
     recipe: RecipeName = Field(
         default="standard",
         description="Settings that go together: quick (minutes on a CPU, 4,000 reviews), standard (as the form "
-        "stands), best (all tokens, three times as long). A field that you set otherwise than the form has it stays yours.",
+        "stands), best (all tokens, three times as long). A field that you have set otherwise than the form "
+        "has it stays yours.",
     )
     data: DataParams = Field(default=DataParams(), description="The labelled reviews.")
     tokenization: TokenizationParams = Field(
