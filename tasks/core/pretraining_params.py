@@ -27,6 +27,7 @@ class PretrainingParams(Form):
     limit_rows: int | None = Field(
         default=None,
         ge=2,
+        le=100_000_000,
         description="Reviews at most, the training reviews among them, drawn at random. Empty: all.",
     )
     learning_rate: float = Field(

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
+from prefect import flow
 
 from flows.fine_tune import fine_tune
 from flows.parameters import FineTuneParams, RetrainParams, TraceParams
-from flows.preparing import prepare
+from flows.preparing import Prepared, prepare
 from flows.retrain import Retrained, retrain
 from flows.trace_prediction import trace
 from tasks.connect import model_registry, prepared_store
@@ -99,6 +100,12 @@ def test_a_student_of_a_registered_teacher(
     assert any(line.lstrip().startswith("model ") and "gpt2" in line for line in found.upstream)
 
 
+@flow(name="only-prepare", validate_parameters=False)
+def only_prepare(given: RetrainParams) -> Prepared:
+    """What `retrain` does first; in a flow, as steps log to their run's page."""
+    return prepare(given)
+
+
 def warmer(given: RetrainParams) -> Any:
     return given.distillation.model_copy(update={"temperature": 4.0})
 
@@ -115,7 +122,7 @@ def test_labels_in_another_order_are_put_in_order(
         data__source__label_names=["POSITIVE", "NEGATIVE"],
         distillation__teacher="ordered/1",
     )
-    prepared = prepare(turned)
+    prepared = only_prepare(turned)
     assert prepared.taught and prepared.taught.lessons.summary.label_names[0] == "POSITIVE"
     expected = asked_anew(teacher, prepared.split.uri)[:, ::-1]
     assert np.allclose(said(prepared.taught.lessons.uri), expected, atol=0.05)
@@ -153,7 +160,7 @@ def test_fine_tune_takes_lessons_by_where_they_lie(
     location = deliver(services, prefix, seed=35)
     retrain(params(bert, location, "known"))
     given = params(bert, location, "unused", distillation__teacher="known/1")
-    prepared = prepare(given)
+    prepared = only_prepare(given)
     assert prepared.taught
     form: dict[str, Any] = {
         "tokens": prepared.tokens.uri,
@@ -168,7 +175,7 @@ def test_fine_tune_takes_lessons_by_where_they_lie(
     gone = f"{lessons.rpartition('/')[0]}/{'0' * 32}"
     with pytest.raises(MissingDataError):
         fine_tune(FineTuneParams.model_validate(form | {"lessons": gone}))
-    other = prepare(params(bert, deliver(services, f"{prefix}/x", seed=36), "unused"))
+    other = only_prepare(params(bert, deliver(services, f"{prefix}/x", seed=36), "unused"))
     with pytest.raises(SettingsError, match="about other reviews than the tokens"):
         fine_tune(
             FineTuneParams.model_validate(form | {"lessons": lessons, "tokens": other.tokens.uri})
