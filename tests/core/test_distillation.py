@@ -98,14 +98,19 @@ def test_a_weight_of_nothing_is_the_plain_training(bert: Path, tmp_path: Path) -
     assert plain.facts["final_train_loss"] == unheard.facts["final_train_loss"]
 
 
+# Of five seeds, these rates and epochs had all of both tests at 1.0 and 0.0: a processor may round otherwise.
+LEARNS: dict[str, Any] = {"learning_rate": 3e-3, "epochs": 8}
+
+
 def test_a_student_believes_its_teacher_against_the_labels(bert: Path, tmp_path: Path) -> None:
-    misled = taught(bert, tmp_path, DistillationParams(weight=1), right=False, epochs=6)
+    misled = taught(bert, tmp_path, DistillationParams(weight=1), right=False, **LEARNS)
     assert misled.validation["accuracy"] < 0.1
     assert misled.validation["loss"] > 0.8  # by the labels, as ever
 
 
 def test_half_of_it_from_a_good_teacher_learns(bert: Path, tmp_path: Path) -> None:
-    assert taught(bert, tmp_path, DistillationParams(), epochs=6).validation["accuracy"] > 0.9
+    learnt = taught(bert, tmp_path, DistillationParams(), **LEARNS)
+    assert learnt.validation["accuracy"] > 0.9
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
