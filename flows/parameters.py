@@ -134,7 +134,8 @@ class RetrainParams(Form):
     @classmethod
     def _take_recipe(cls, given: Any) -> Any:
         name = given.get("recipe") if isinstance(given, Mapping) else None
-        return filled_in(given, cls, name) if name in RECIPES else given
+        known = isinstance(name, str) and name in RECIPES  # anything may have been typed
+        return filled_in(given, cls, name) if known else given
 
 
 class TuneParams(RetrainParams):
@@ -146,6 +147,12 @@ class TuneParams(RetrainParams):
     def _agrees(self) -> Self:
         require_agreement(self.training, self.sweep.space)
         return self
+
+    def retraining(self, training: TrainingParams) -> RetrainParams:
+        """The form of a retraining with these settings, whatever recipe they came from."""
+        given = {name: getattr(self, name) for name in RetrainParams.model_fields}
+        # The recipe has been filled in; once more, it would take a winner's value for the form's own.
+        return RetrainParams.model_validate(given | {"training": training, "recipe": "standard"})
 
 
 class WatchParams(Form):

@@ -6,7 +6,7 @@ prepare -> trials of fine-tune on the GPU pool, one after the other or several a
 from flows.concluding import Retrained, conclude
 from flows.fine_tune import Outcome, train_trial
 from flows.form_flow import form_flow
-from flows.parameters import RetrainParams, TuneParams
+from flows.parameters import TuneParams
 from flows.preparing import prepare
 from tasks.core.records import Record
 from tasks.core.sweep import TrialParams, most_demanding
@@ -39,6 +39,5 @@ def tune(params: TuneParams = _DEFAULTS) -> Tuned:
     swept = run_sweep(
         prepared.tokens, prepared.start, params.training, params.sweep, train, prepared.taught
     )
-    given = {name: getattr(params, name) for name in RetrainParams.model_fields}
-    best = RetrainParams.model_validate(given | {"training": swept.training})
+    best = params.retraining(swept.training)
     return Tuned(sweep=swept.summary, retrained=conclude(best, prepared, swept.model))

@@ -42,6 +42,16 @@ def test_a_form_that_comes_back_is_the_same() -> None:
         assert made(**whole) == made(recipe=name) == made(**made(recipe=name).model_dump())
 
 
+def test_what_a_sweep_found_is_not_filled_in_again() -> None:
+    """A winner may have a value that is the form's own; the recipe, asked again, would overwrite it."""
+    swept = TuneParams.model_validate({"recipe": "quick"})
+    winner = swept.training.model_copy(update={"batch_size": TrainingParams().batch_size})
+    assert swept.training.batch_size != winner.batch_size
+    best = swept.retraining(winner)
+    assert best.training == winner and best.data == swept.data
+    assert made(**best.model_dump(mode="json")) == best
+
+
 def test_groups_may_be_models() -> None:
     params = RetrainParams(recipe="quick", training=TrainingParams(seed=7))
     assert params.training.seed == 7 and params.training.frozen_layers
@@ -50,6 +60,9 @@ def test_groups_may_be_models() -> None:
 def test_what_the_form_refuses_is_refused_with_a_recipe_too() -> None:
     with pytest.raises(ValidationError, match="'standard', 'quick' or 'best'"):
         made(recipe="quik")
+    for wrong in ([1], None, {"quick": 1}):
+        with pytest.raises(ValidationError, match="recipe"):
+            made(recipe=wrong)
     for wrong in ([1], None, "fast", {"epoch": 3}):
         with pytest.raises(ValidationError, match="training"):
             made(recipe="quick", training=wrong)
