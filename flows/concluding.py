@@ -11,7 +11,7 @@ from flows.preparing import Prepared
 from tasks import reports
 from tasks.approval import ask_for_approval
 from tasks.behaving import check_behaviour
-from tasks.core.engine_choice import EngineChoice
+from tasks.core.engine_choice_records import EngineChoice
 from tasks.core.errors import ConflictError
 from tasks.core.gate import Verdict
 from tasks.core.markdown import cell

@@ -134,8 +134,9 @@ class RetrainParams(Form):
     @classmethod
     def _take_recipe(cls, given: Any) -> Any:
         name = given.get("recipe") if isinstance(given, Mapping) else None
-        known = isinstance(name, str) and name in RECIPES  # anything may have been typed
-        return filled_in(given, cls, name) if known else given
+        if isinstance(name, str) and name in RECIPES:  # anything may have been typed
+            return filled_in(given, cls, name)
+        return given
 
 
 class TuneParams(RetrainParams):

@@ -17,6 +17,7 @@ from tasks.core.errors import ModelError
 from tasks.settings import read_settings
 
 _PROGRAM = "tasks.engine_building"
+_LIMIT_SECONDS = 1_800.0  # int8 of a large model takes minutes
 _JOB, _OUTCOME, _LOG = "job.json", "outcome.json", "building.log"
 
 
@@ -28,7 +29,7 @@ def build_apart(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None
         model: folder that `modeling.save` wrote.
         sample: token rows, to calibrate int8 and to answer.
     Raises:
-        ModelError: it cannot be built for this model, or its process died.
+        ModelError: it cannot be built for this model, its process died, or it did not come to an end.
     """
     with tempfile.TemporaryDirectory(prefix="nightshift-engine-") as work:
         folder = Path(work)
@@ -40,11 +41,19 @@ def build_apart(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None
             read_settings().environment_without_keys,
             folder / _LOG,
         )
+        ends = time.monotonic() + _LIMIT_SECONDS
         try:
-            while child.running():
+            while child.running() and time.monotonic() < ends:
                 time.sleep(0.05)
+            endless = child.running()
         finally:
             child.stop()
+        if endless:
+            raise ModelError(
+                f"It was still being built or tried after {_LIMIT_SECONDS / 60:g} minutes",
+                name,
+                "leave it out of engines.candidates; the model is scored by another engine",
+            )
         outcome = folder / _OUTCOME
         if not outcome.is_file():
             raise ModelError(

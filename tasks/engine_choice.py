@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import torch
 
 from tasks.core import engines
-from tasks.core.engine_choice import Clock, EngineChoice, TokenRows, choose, worth_measuring
+from tasks.core.engine_choice import choose, worth_measuring
 from tasks.core.engine_choice_params import EngineChoiceParams
+from tasks.core.engine_choice_records import EngineChoice
+from tasks.core.engine_contest import Clock, TokenRows
 from tasks.core.modeling import resolve_precision
 from tasks.core.records import Reference, TokensSummary, TrainingSummary
 from tasks.engine_building import build_apart
@@ -22,7 +24,7 @@ from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-ENGINES_VERSION = 1
+ENGINES_VERSION = 2
 CLOCK: Clock = time.perf_counter
 _PACKAGES = ("torch", "transformers", "openvino", "nncf", "onnxruntime")
 _NO_ROWS = TokenRows([], np.empty(0, dtype=np.int64))

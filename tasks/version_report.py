@@ -18,7 +18,7 @@ from tasks.core import plots, report_facts
 from tasks.core.attributions import Attribution, attribute
 from tasks.core.behaviour import BehaviourParams
 from tasks.core.comparison import Bools
-from tasks.core.engine_choice import EngineChoice
+from tasks.core.engine_choice_records import EngineChoice
 from tasks.core.errors import ModelError, NightshiftError
 from tasks.core.gate import GateParams, Verdict
 from tasks.core.inspection import InspectionSummary

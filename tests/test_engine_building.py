@@ -7,8 +7,9 @@ import pytest
 
 from tasks.core import engines, modeling
 from tasks.core.engine import EngineOptions
-from tasks.core.engine_choice import TokenRows, choose
+from tasks.core.engine_choice import choose
 from tasks.core.engine_choice_params import EngineChoiceParams
+from tasks.core.engine_contest import TokenRows
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError
 from tasks.engine_building import build_apart
@@ -51,3 +52,10 @@ def test_an_engine_that_ends_its_process_is_left_out(
     (note,) = (row.note for row in found.rows if row.name == "openvino")
     assert "died while it was built" in note and "Floating point exception" in note
     assert not (model / engines.FOLDER).exists()
+
+
+def test_an_engine_without_an_end_is_left_out(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.engine_building._PROGRAM", "tests.core.endless_engine")
+    monkeypatch.setattr("tasks.engine_building._LIMIT_SECONDS", 1.2)
+    with pytest.raises(ModelError, match=r"still being built or tried after 0.02 minutes"):
+        build_apart("torch", model, ROWS)

@@ -10,8 +10,10 @@ import pytest
 
 from tasks.core import engines, modeling
 from tasks.core.engine import EngineOptions
-from tasks.core.engine_choice import EngineChoice, TokenRows, choose
+from tasks.core.engine_choice import choose
 from tasks.core.engine_choice_params import EngineChoiceParams
+from tasks.core.engine_choice_records import EngineChoice
+from tasks.core.engine_contest import TokenRows
 from tasks.core.engines import cascade_engine
 from tasks.core.engines.torch_engine import TorchEngine
 from tests.core import timed_engines

@@ -11,7 +11,8 @@ from flows.score import score
 from tasks.connect import exact_objects, model_registry
 from tasks.connectors.object_store import ObjectStore
 from tasks.core import engines
-from tasks.core.engine_choice import EngineChoice, build_here
+from tasks.core.engine_choice_records import EngineChoice
+from tasks.core.engine_contest import build_here
 from tasks.score_store import require_run
 from tests.core import timed_engines
 from tests.retraining import deliver, params, write

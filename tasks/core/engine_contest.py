@@ -1,0 +1,217 @@
+"""Engines of one model answer the same rows and take turns: who says what fp32 says, and how fast."""
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tasks.core import engines, linear, modeling
+from tasks.core.cascade import CascadeRecord, Rows, Stage, fit_cascade
+from tasks.core.cascade_bands import CascadeRule
+from tasks.core.engine import Engine, EngineOptions, softmax
+from tasks.core.engine_choice_params import EngineChoiceParams
+from tasks.core.engine_choice_records import EngineChoice, EngineRow
+from tasks.core.engines import cascade_engine
+from tasks.core.engines.cascade_engine import CascadeKind
+from tasks.core.engines.torch_engine import TorchEngine
+from tasks.core.errors import ModelError, is_disk_full
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+#: Builds an engine for a model: its name, the model's folder, token rows to calibrate on.
+Builder = Callable[[str, Path, Sequence[Sequence[int]]], None]
+Logits = NDArray[np.float32]
+CASCADES = {kind.name: kind for kind in (cascade_engine.KIND, cascade_engine.BF16)}
+_CALIBRATION_ROWS = 300  # that int8 is fitted to
+_WINDOW = 512  # rows that engines are given at a time
+_ON_CPU = EngineOptions(device="cpu")
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Token rows and their class ids, shape (rows,)."""
+
+    input_ids: Sequence[Sequence[int]]
+    labels: NDArray[np.int64]
+
+    def drawn(self, most: int) -> "TokenRows":
+        """At most so many, drawn evenly; the same ones every time."""
+        places = np.random.default_rng(0).permutation(len(self.input_ids))[:most]
+        return TokenRows([self.input_ids[i] for i in places.tolist()], self.labels[places])
+
+
+def build_here(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None:
+    """Build an engine in this process. Raises ModelError, or whatever a converter raises, where it cannot be built."""
+    folder = model / engines.FOLDER / name
+    folder.mkdir(parents=True)
+    engines.require(name).build(modeling.load(model), folder, sample)
+
+
+class Contest:
+    """Engines of one model that answer the same rows.
+
+    Args:
+        model: its folder.
+        rows: that they answer.
+        train: see `choose`.
+        params, build: see there.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        rows: TokenRows,
+        train: TokenRows,
+        params: EngineChoiceParams,
+        build: Builder,
+    ) -> None:
+        self._build = build
+        self._model, self._rows, self._train, self._params = model, rows, train, params
+        self._opened: dict[str, Engine] = {}
+        self._answers: dict[str, Logits] = {}
+        self._notes: dict[str, str] = {}
+        self._cascades: dict[str, CascadeRecord] = {}
+        self._fp32 = self._answered(TorchEngine(modeling.load(model), "cpu", "fp32"))
+
+    def outcome(self, clock: Clock, machine: Mapping[str, str]) -> EngineChoice:
+        """Build them, let them answer, time them: all rows, and the fastest that may be chosen."""
+        wanted = {engines.TORCH, *self._params.candidates} & set(engines.kinds())
+        for name in sorted(wanted, key=_cascades_last):
+            self._enter(name)
+        timed = self._rows.drawn(self._params.timed_rows)
+        speeds = _speeds(self._opened, timed, self._params.rounds, clock)
+        rows = [self._row(name, speed) for name, speed in speeds.items()]
+        rows += [EngineRow(name=name, note=note) for name, note in self._notes.items()]
+        best = max((r for r in rows if r.eligible), key=lambda r: r.reviews_per_second or 0.0)
+        return EngineChoice(
+            chosen=best.name,
+            rows=rows,
+            judged_rows=len(self._rows.input_ids),
+            fp32_accuracy=self._right(self._fp32),
+            cascades=self._cascades,
+            machine=dict(machine),
+        )
+
+    def _enter(self, name: str) -> None:
+        """Build an engine and let it answer; one that cannot is noted, and does not stop the others."""
+        if not engines.available(name):
+            missing = engines.missing_packages(name)
+            self._notes[name] = f"{', '.join(missing)} is not installed here"
+            return
+        try:
+            cascade = CASCADES.get(name)
+            engine = self._fitted_cascade(cascade) if cascade else self._built(name)
+            self._answers[name] = self._answered(engine)
+            self._opened[name] = engine
+            logger.info(
+                "The engine %s gives %.2f%% of %s reviews the label that they have in fp32",
+                name,
+                100 * self._agreement(name),
+                f"{len(self._rows.input_ids):,}",
+            )
+        except Exception as error:  # whatever a converter makes of an architecture it does not know
+            if is_disk_full(error):
+                raise
+            self._notes[name] = str(error).strip().partition("\n")[0] or type(error).__name__
+            logger.warning("The engine %s is left out: %s", name, self._notes[name])
+            shutil.rmtree(self._folder(name), ignore_errors=True)
+
+    def _folder(self, name: str) -> Path:
+        return self._model / engines.FOLDER / name
+
+    def _built(self, name: str) -> Engine:
+        kind, classifier = engines.require(name), modeling.load(self._model)
+        if why_not := kind.suits(classifier, torch.device("cpu")):
+            raise ModelError(why_not)
+        if name != engines.TORCH:
+            self._build(name, self._model, self._train.drawn(_CALIBRATION_ROWS).input_ids)
+        return engines.open_engine(name, modeling.load(self._model), self._model, _ON_CPU)
+
+    def _fitted_cascade(self, kind: CascadeKind) -> Engine:
+        """From an engine that is open already, and one in fp32; its files refer to theirs."""
+        if why_not := kind.suits(modeling.load(self._model), torch.device("cpu")):
+            raise ModelError(why_not)
+        if kind.cheap not in self._opened:
+            raise ModelError(f"It wants {kind.cheap}, which there is not")
+        exact = cascade_engine.EXACT if cascade_engine.EXACT in self._opened else engines.TORCH
+        in_fp32 = engines.open_engine(
+            exact, modeling.load(self._model), self._model, cascade_engine.IN_FP32
+        )
+        last = Stage(f"{exact} fp32", in_fp32, exact, folder=f"../{exact}", precision="fp32")
+        cheap = kind.cheap
+        stages = [Stage(cheap, self._opened[cheap], cheap, folder=f"../{cheap}"), last]
+        own = self._params
+        if own.cascade != "exact":
+            names = list(stages[-1].engine.label_names)
+            first = linear.fit(self._train.input_ids, self._train.labels, names)
+            stages.insert(0, Stage(cascade_engine.LINEAR, first, cascade_engine.LINEAR))
+        known = self._answers | {last.name: self._fp32}
+        rows = Rows(self._rows.input_ids, self._rows.labels, known)
+        rule = CascadeRule(
+            "exact" if own.cascade == "exact" else "fast",
+            own.minimum_agreement,
+            own.accuracy_margin,
+            blends=own.cascade == "blended",
+        )
+        cascade, record = fit_cascade(stages, rows, rule)
+        if len(cascade.stages) == 1:
+            raise ModelError("No answer of its first stage is clear enough")
+        self._folder(kind.name).mkdir(parents=True)
+        cascade_engine.write(self._folder(kind.name), cascade, record)
+        self._cascades[kind.name] = record
+        return cascade
+
+    def _answered(self, engine: Engine) -> Logits:
+        ids = self._rows.input_ids
+        parts = [engine.logits(ids[at : at + _WINDOW]) for at in range(0, len(ids), _WINDOW)]
+        found = np.concatenate(parts)
+        if not np.isfinite(found).all():
+            raise ModelError("Some of its answers are no numbers")
+        return found
+
+    def _right(self, logits: Logits) -> float:
+        return float((logits.argmax(axis=1) == self._rows.labels).mean())
+
+    def _agreement(self, name: str) -> float:
+        return float((self._answers[name].argmax(axis=1) == self._fp32.argmax(axis=1)).mean())
+
+    def _agrees(self, name: str) -> bool:
+        return self._agreement(name) >= self._params.minimum_agreement
+
+    def _row(self, name: str, speed: float) -> EngineRow:
+        found = self._answers[name]
+        fast = name in CASCADES and self._params.cascade != "exact"
+        eligible = self._right(found) >= self._right(self._fp32) if fast else self._agrees(name)
+        return EngineRow(
+            name=name,
+            reviews_per_second=round(speed, 2),
+            agreement=self._agreement(name),
+            largest_change=float(np.abs(softmax(found) - softmax(self._fp32)).max()),
+            accuracy=self._right(found),
+            eligible=eligible or name == engines.TORCH,  # which runs everything
+            note=self._cascades[name].promise if name in self._cascades else "",
+        )
+
+
+def _cascades_last(name: str) -> tuple[bool, str]:
+    return name in CASCADES, name
+
+
+def _speeds(
+    opened: Mapping[str, Engine], rows: TokenRows, rounds: int, clock: Clock
+) -> dict[str, float]:
+    """Rows a second of each engine: the median of several rounds, in which they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in opened}
+    for _ in range(rounds):
+        for name, engine in opened.items():
+            started = clock()
+            engine.logits(rows.input_ids)
+            seconds[name].append(clock() - started)
+    return {name: len(rows.input_ids) / max(median(s), 1e-9) for name, s in seconds.items()}
