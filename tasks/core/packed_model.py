@@ -17,10 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAtte
 
 from tasks.core import packing
 from tasks.core.modeling import layers_of
-
-
-class UnpackableError(Exception):
-    """A model that cannot be run packed, and why."""
+from tasks.core.packing import UnpackableError
 
 
 class PackedModel:

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tasks.core.distillation import TEACHER_LOGITS
-from tasks.core.packed_model import PackedModel, UnpackableError
-from tasks.core.packing import PackedBatch
+from tasks.core.packed_model import PackedModel
+from tasks.core.packing import PackedBatch, UnpackableError
 
 _CPU = torch.device("cpu")
 

@@ -28,6 +28,10 @@ ATTENTION = "nightshift_packed"
 _BEYOND = ("position_bias", "softcap", "s_aux", "head_mask")
 
 
+class UnpackableError(Exception):
+    """A model that cannot be run packed, and why."""
+
+
 @dataclass(frozen=True)
 class PackedBatch:
     """Rows end to end, on the device where they are needed."""
@@ -198,7 +202,9 @@ def _attention(
     if (more.get("sliding_window") or batch.longest) < batch.longest:
         beyond.append("sliding_window")
     if beyond or dropout or attention_mask is not None or query.shape[2] != key.shape[2]:
-        raise NotImplementedError(f"Packed attention with {beyond or 'dropout, a mask or a cache'}")
+        raise UnpackableError(
+            f"its attention wants {' and '.join(beyond) or 'dropout, a mask or a cache'}"
+        )
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     return attend(q, k, v, batch, bool(causal), scaling)[None], None

@@ -12,8 +12,8 @@ from transformers import DataCollatorWithPadding
 from tasks.core import training_checks
 from tasks.core.errors import SettingsError
 from tasks.core.modeling import Classifier
-from tasks.core.packed_model import UnpackableError
 from tasks.core.packed_training import PackingCollator, run_packed, run_plain
+from tasks.core.packing import UnpackableError
 from tasks.core.training_batches import PAD_TO, TrainingBatches
 from tasks.core.training_checks import Batch
 from tasks.core.training_params import TrainingParams
@@ -118,7 +118,7 @@ def _packing(
             share = training_checks.difference(model, padded, packed)
             if share > _PACKED_TOLERANCE:
                 problem = f"loss or gradient differ by {share:.1%}"
-        except (UnpackableError, NotImplementedError) as error:
+        except UnpackableError as error:
             problem = str(error)
     if not ranks.agree(bool(problem)):
         return collate

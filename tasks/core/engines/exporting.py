@@ -51,7 +51,7 @@ class Exportable(nn.Module):
         self._broadcasts = self._encodes and self._model.config._attn_implementation == "sdpa"
         layers = layers_of(self._model.base_model)
         if self._encodes and first_row and known and layers:
-            layers[-1] = known(layers[-1])
+            layers[-1] = _FirstRowOnly(layers[-1], known)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits, shape (rows, classes)."""
@@ -60,51 +60,50 @@ class Exportable(nn.Module):
         return self._model(input_ids=input_ids, attention_mask=attention_mask).logits.float()
 
 
-class _FirstRow(nn.Module):
-    """A last layer computed for the first token only: its query, its residual, its feed-forward part."""
+#: A layer's answer for the first token: the layer, all states, the first token's, its row of the mask.
+FirstRow = Callable[[Any, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
-    def __init__(self, layer: Any) -> None:
+
+class _FirstRowOnly(nn.Module):
+    """A last layer computed for the first token only: its query, its residual, its feed-forward part.
+
+    Args:
+        layer: that it stands for.
+        first_row: how a layer of this kind is computed so.
+    """
+
+    def __init__(self, layer: Any, first_row: FirstRow) -> None:
         super().__init__()
         self.layer = layer
+        self._first_row = first_row
 
     def forward(
         self, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
     ) -> torch.Tensor:
         """From (rows, tokens, hidden) to (rows, 1, hidden)."""
         mask = None if attention_mask is None else attention_mask[:, :, :1]
-        return self.rest(states, states[:, :1], mask)
-
-    def rest(
-        self, states: torch.Tensor, first: torch.Tensor, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        """The layer, with queries from `first` alone."""
-        raise NotImplementedError
+        return self._first_row(self.layer, states, states[:, :1], mask)
 
 
-class _Bert(_FirstRow):
+def _bert(
+    layer: Any, states: torch.Tensor, first: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
     """Attention, add and norm, feed-forward, add and norm."""
-
-    def rest(
-        self, states: torch.Tensor, first: torch.Tensor, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        own, layer = self.layer.attention.self, self.layer
-        heads = int(own.num_attention_heads)
-        seen = _attend(own.query(first), own.key(states), own.value(states), heads, mask)
-        attended = layer.attention.output(seen, first)
-        return layer.output(layer.intermediate(attended), attended)
+    own = layer.attention.self
+    heads = int(own.num_attention_heads)
+    seen = _attend(own.query(first), own.key(states), own.value(states), heads, mask)
+    attended = layer.attention.output(seen, first)
+    return layer.output(layer.intermediate(attended), attended)
 
 
-class _DistilBert(_FirstRow):
+def _distilbert(
+    layer: Any, states: torch.Tensor, first: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
     """The same, under other names."""
-
-    def rest(
-        self, states: torch.Tensor, first: torch.Tensor, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        own, layer = self.layer.attention, self.layer
-        heads = int(own.n_heads)
-        seen = _attend(own.q_lin(first), own.k_lin(states), own.v_lin(states), heads, mask)
-        attended = layer.sa_layer_norm(own.out_lin(seen) + first)
-        return layer.output_layer_norm(layer.ffn(attended) + attended)
+    own = layer.attention
+    seen = _attend(own.q_lin(first), own.k_lin(states), own.v_lin(states), int(own.n_heads), mask)
+    attended = layer.sa_layer_norm(own.out_lin(seen) + first)
+    return layer.output_layer_norm(layer.ffn(attended) + attended)
 
 
 def _attend(
@@ -119,14 +118,14 @@ def _attend(
     return seen.transpose(1, 2).flatten(2)
 
 
-#: Models whose head reads the first token only, and what their last layer becomes.
-_FIRST_ROW: dict[str, type[_FirstRow]] = {
-    "bert": _Bert,
-    "camembert": _Bert,
-    "distilbert": _DistilBert,
-    "electra": _Bert,
-    "roberta": _Bert,
-    "xlm-roberta": _Bert,
+#: Models whose head reads the first token only, and how their last layer is computed for it.
+_FIRST_ROW: dict[str, FirstRow] = {
+    "bert": _bert,
+    "camembert": _bert,
+    "distilbert": _distilbert,
+    "electra": _bert,
+    "roberta": _bert,
+    "xlm-roberta": _bert,
 }
 
 
