@@ -24,7 +24,8 @@ from tasks.lifeline import cancelled_with_parent
 from tasks.pretraining import find_pretraining, pretrain_base_model, say_pretrained
 from tasks.settings import read_settings
 from tasks.teaching import Taught, find_lessons
-from tasks.training import find_prepared, say_trained, train_model
+from tasks.training import find_prepared, train_model
+from tasks.training_progress import say_trained
 
 Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining
 

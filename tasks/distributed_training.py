@@ -10,7 +10,6 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,7 @@ import psutil
 
 from tasks.connectors.child_process import ChildProcess
 from tasks.core import errors, modeling
-from tasks.core.distillation import DistillationParams
 from tasks.core.errors import NightshiftError, RunDiedError, SettingsError
-from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import Trained
 from tasks.core.training_hooks import (
     CheckpointKeeper,
@@ -28,7 +25,7 @@ from tasks.core.training_hooks import (
     TrainingListener,
     TrainingPruned,
 )
-from tasks.core.training_params import TrainingParams
+from tasks.core.training_job import TrainingJob
 from tasks.settings import Settings, read_settings
 from tasks.training_line import LineToChild
 from tasks.training_process import JOB, MODEL, OUTCOME
@@ -36,59 +33,43 @@ from tasks.training_process import JOB, MODEL, OUTCOME
 logger = logging.getLogger(__name__)
 
 _LAST_LINES = 30
+_LONGEST_SOCKET_NAME = 100  # 104 on macOS, 108 on Linux
 
 
 def fine_tune_in_processes(
     processes: int,
-    base_folder: Path,
-    label_names: Sequence[str],
+    job: TrainingJob,
     data_folder: Path,
-    tokenization: TokenizationParams,
-    params: TrainingParams,
     work_folder: Path,
     listener: TrainingListener,
     keeper: CheckpointKeeper,
     judge: EpochJudge | None = None,
-    distillation: DistillationParams | None = None,
 ) -> Trained:
     """`training.fine_tune` in so many processes a machine; batches are of `batch_size` in each.
 
     Args:
         processes: on this machine, and on each of the others.
-        base_folder: as for `fine_tune`.
-        label_names: as for `fine_tune`.
+        job: what is trained, and how.
         data_folder: holds train.parquet and validation.parquet.
-        tokenization: as for `fine_tune`.
-        params: as for `fine_tune`.
         work_folder: empty, and seen by all machines; the caller removes it.
         listener, keeper, judge: of this process; the first of the others asks them through it.
-        distillation: as for `fine_tune`.
     Raises:
         TrainingPruned: the judge stopped it.
         RunDiedError: one of the processes died.
         NightshiftError: as of `fine_tune`, or of the keeper or the judge.
     """
     settings = read_settings()
+    modeling.resolve_device(job.params.device)  # here, where it is said in a sentence
     work_folder.mkdir(parents=True, exist_ok=True)
     key = secrets.token_bytes(32)
-    address: Any = str(work_folder / "line")
-    if settings.training_nodes > 1:
-        address = (socket.gethostname(), 0)
-    elif len(address) > 100:  # longer than a Unix socket's name may be
-        address = ("127.0.0.1", 0)
-    line = LineToChild(address, key, listener, keeper, judge)
-    job = {
+    line = LineToChild(_address(work_folder, settings), key, listener, keeper, judge)
+    told = {
         "address": line.address,
         "key": key.hex(),
-        "device": modeling.resolve_device(params.device).type,
-        "base": str(base_folder),
         "data": str(data_folder),
-        "label_names": list(label_names),
-        "tokenization": tokenization.model_dump(),
-        "params": params.model_dump(),
-        "distillation": distillation.model_dump() if distillation else None,
+        "training": job.model_dump(mode="json"),
     }
-    _write_private(work_folder / JOB, json.dumps(job))
+    _write_private(work_folder / JOB, json.dumps(told))
     child = ChildProcess(
         "A training process",
         launch_command(processes, settings, work_folder),
@@ -102,6 +83,14 @@ def fine_tune_in_processes(
         child.stop()
         line.close()
     return _result(work_folder, line, processes)
+
+
+def _address(work_folder: Path, settings: Settings) -> Any:
+    """Where this process listens for the first of the others: a Unix socket where all are on this machine."""
+    if settings.training_nodes > 1:
+        return (socket.gethostname(), 0)
+    path = str(work_folder / "line")
+    return path if len(path) <= _LONGEST_SOCKET_NAME else ("127.0.0.1", 0)
 
 
 def machines() -> int:

@@ -9,8 +9,8 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
+from datasets import Dataset
 
 from tasks.core import engines
 from tasks.core.engine_choice import choose, worth_measuring
@@ -19,6 +19,7 @@ from tasks.core.engine_choice_records import EngineChoice
 from tasks.core.engine_contest import Clock, TokenRows
 from tasks.core.modeling import resolve_precision
 from tasks.core.records import Reference, TokensSummary, TrainingSummary
+from tasks.core.token_tables import read_tokens
 from tasks.engine_building import build_apart
 from tasks.steps import fetched, reuse_or_make, step
 
@@ -60,9 +61,7 @@ def choose_engine(
         if not compares:
             return choose(folder, _NO_ROWS, _NO_ROWS, params, CLOCK, machine)
         with fetched(model.uri) as source, fetched(tokens.uri) as data:
-            validation, train = (
-                _read(data / f"{name}.parquet") for name in ("validation", "train")
-            )
+            validation, train = map(_rows, read_tokens(data, ("validation", "train")))
             found = choose(source, validation, train, params, CLOCK, machine, build_apart)
             shutil.move(source / engines.CHOICE, folder)
             if (source / engines.FOLDER).is_dir():
@@ -100,6 +99,5 @@ def _processor() -> str:
     return next(named, "") or platform.processor() or platform.machine()
 
 
-def _read(path: Path) -> TokenRows:
-    table = pq.read_table(path, columns=["input_ids", "labels"])
-    return TokenRows(table["input_ids"].to_pylist(), table["labels"].to_numpy())
+def _rows(tokens: Dataset) -> TokenRows:
+    return TokenRows(list(tokens["input_ids"]), np.asarray(tokens["labels"], dtype=np.int64))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 import transformers
-from datasets import Dataset
 
 from tasks.connect import model_registry, prepared_store
 from tasks.connectors.tracked_runs import Run
@@ -20,12 +19,14 @@ from tasks.core.records import (
     PretrainingTokensSummary,
     Reference,
 )
+from tasks.core.token_tables import read_tokens
 from tasks.core.training import TrainingParams
 from tasks.gpu_turns import turn_on
 from tasks.provenance import flow_run_id
 from tasks.steps import fetched, reuse_or_make, step
 from tasks.tidying import FLOW_RUN_TAG
-from tasks.training import Listener, require_space
+from tasks.training import require_space
+from tasks.training_progress import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -131,12 +132,7 @@ def _pretrain(
 ) -> PretrainingSummary:
     listener = Listener(run, "Pre-training", "pretraining-progress")
     with fetched(base.uri) as model, fetched(tokens.uri) as data:
-        train, held_out = (
-            Dataset.from_parquet(
-                str(data / f"{part}.parquet"), cache_dir=str(data / "cache"), keep_in_memory=True
-            )
-            for part in ("train", "held_out")
-        )
+        train, held_out = read_tokens(data, ("train", "held_out"))
         facts = pretrain(
             model,
             base.summary.name,

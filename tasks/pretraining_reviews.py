@@ -3,8 +3,6 @@
 import logging
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tokenizers
 
 from tasks.connect import object_store
@@ -22,6 +20,7 @@ from tasks.core.records import (
     Reference,
     SplitSummary,
 )
+from tasks.core.token_tables import write_tokens
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.steps import fetched, reuse_or_make, step
 
@@ -76,7 +75,7 @@ def gather_pretraining_reviews(
         parts = {"train": rows.train, "held_out": rows.held_out}
         for name, texts in parts.items():
             ids = encoder.pieces(texts)
-            _write(folder / f"{name}.parquet", ids)
+            write_tokens(folder / f"{name}.parquet", ids)
             tokens[name], pieces[name] = sum(map(len, ids)), len(ids)
         if not all(pieces.values()):
             raise MissingDataError("The reviews have no tokens", "", "check pretraining.location")
@@ -149,13 +148,3 @@ def _chosen(
         params.limit_rows,
         params.seed,
     )
-
-
-def _write(path: Path, ids: list[list[int]]) -> None:
-    table = pa.table(
-        {
-            "input_ids": pa.array(ids, pa.list_(pa.int32())),
-            "length": pa.array([len(piece) for piece in ids], pa.int32()),
-        }
-    )
-    pq.write_table(table, path, compression="zstd")

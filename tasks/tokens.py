@@ -4,8 +4,6 @@ import logging
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tokenizers
 
 from tasks.connectors.hub import MODEL_FILES, base_model_folder
@@ -13,6 +11,7 @@ from tasks.core import adapters, modeling, tables
 from tasks.core.digests import folder_digest
 from tasks.core.kept_layers import require_kept_layers
 from tasks.core.records import BaseModelSummary, Reference, SplitSummary, TokensSummary
+from tasks.core.token_tables import write_tokens
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.steps import fetched, reuse_or_make, step, work_folder
@@ -85,7 +84,7 @@ def tokenize_reviews(
                 reviews = tables.read_labelled(rows / f"{name}.parquet")
                 encoded = encoder.encode([r.text for r in reviews])
                 labels = [r.label for r in reviews]
-                _write_tokens(folder / f"{name}.parquet", encoded.input_ids, labels)
+                write_tokens(folder / f"{name}.parquet", encoded.input_ids, labels)
                 tokens[name] = sum(map(len, encoded.input_ids))
                 truncated[name] = encoded.truncated
         return TokensSummary(
@@ -108,14 +107,3 @@ def tokenize_reviews(
             params.truncation,
         )
     return reference
-
-
-def _write_tokens(path: Path, input_ids: list[list[int]], labels: list[int]) -> None:
-    table = pa.table(
-        {
-            "input_ids": pa.array(input_ids, pa.list_(pa.int32())),
-            "length": pa.array([len(ids) for ids in input_ids], pa.int32()),
-            "labels": pa.array(labels, pa.int64()),
-        }
-    )
-    pq.write_table(table, path, compression="zstd")

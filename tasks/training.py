@@ -2,12 +2,12 @@
 
 import logging
 import sys
-import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
-from datasets import Dataset
 
 from tasks.connect import model_registry, prepared_store
 from tasks.connectors.checkpoints import CheckpointStore
@@ -18,19 +18,21 @@ from tasks.core.digests import digest_of
 from tasks.core.errors import DiskFullError
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
 from tasks.core.sweep import PrunedTraining, TrialParams
+from tasks.core.token_tables import read_tokens
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.core.training_hooks import EpochJudge, TrainingPruned
+from tasks.core.training_job import TrainingJob
 from tasks.core.training_ranks import resolve_processes
 from tasks.distributed_training import fine_tune_in_processes, machines
 from tasks.gpu_turns import turn_on
 from tasks.provenance import flow_run_id
 from tasks.pruning import judge_of
-from tasks.reports import Progress
 from tasks.settings import read_settings
 from tasks.steps import fetched, reuse_or_make, step, work_folder
 from tasks.teaching import Taught, add_lessons
 from tasks.tidying import FLOW_RUN_TAG
+from tasks.training_progress import Listener, say_trained
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +42,6 @@ TEACHER_TAG = "nightshift.teacher"
 # before another is deleted), each of weights and AdamW's two moments.
 _BYTES_A_PARAMETER = 8
 _CHECKPOINT_BYTES_A_PARAMETER = 3 * 12
-_SECONDS_A_LINE = 60.0
-_BEGUN = "%s is under way: step"
-BEGUN = _BEGUN % "Training"
 
 
 @step
@@ -81,63 +80,25 @@ def train_model(
     """
     adapters.require_package(params)
     device = modeling.resolve_device(params.device)
-    precision = modeling.resolve_precision(params.precision, device)
-    processes = resolve_processes(params.processes, device)
-    inputs = {
-        "version": TRAINING_VERSION,
-        "tokens": tokens.digest,
-        "base_model": base.digest,
-        "training": params.identity(),
-        "device": device.type,
-        "precision": precision,
-        "processes": processes * machines(),
-        "torch": torch.__version__.split("+")[0],
-        "transformers": transformers.__version__,
-        **(taught.inputs if taught else {}),
-    }
-
+    wanted = _Wanted(
+        tokens,
+        base,
+        tokenization,
+        params,
+        trial,
+        taught,
+        device,
+        modeling.resolve_precision(params.precision, device),
+        resolve_processes(params.processes, device),
+    )
+    inputs = wanted.inputs()
     digest = digest_of(inputs)
 
     def make(folder: Path) -> TrainingSummary:
         checkpoints = 0 if params.best_epoch_by == "last" else _CHECKPOINT_BYTES_A_PARAMETER
         require_space(folder, base.summary.parameters * (_BYTES_A_PARAMETER + checkpoints))
-        facts = {
-            "data": tokens.digest,
-            "base": base.summary.name,
-            "revision": base.summary.revision,
-            **(taught.facts if taught else {}),
-        }
-        settings = params.model_dump() | tokenization.model_dump() | facts
-        rows = tokens.summary.rows["train"]
-        name = f"{base.summary.name.rsplit('/', 1)[-1]}-{rows}-reviews"
-        tags = {"nightshift.step": "train", FLOW_RUN_TAG: flow_run_id()}
-        if taught:
-            tags[TEACHER_TAG] = taught.lessons.summary.teacher
-        if trial:
-            tags["nightshift.trial"] = f"{trial.study}/{trial.number}"
-        pruned: PrunedTraining | None = None
         with work_folder("checkpoints") as copies, _checkpoints(digest, copies) as keeper:
-            before = keeper.newest()
-            died = before.mlflow_run_id if before else None
-            with model_registry().run(name, settings, tags, go_on_with=died) as run:
-                keeper.mlflow_run_id = run.id
-                try:
-                    with turn_on(device, processes), judge_of(trial) as judge:
-                        return _train(
-                            folder,
-                            tokens,
-                            base,
-                            tokenization,
-                            params,
-                            processes,
-                            run,
-                            keeper,
-                            judge,
-                            taught,
-                        )
-                except TrainingPruned as stopped:  # its run in MLflow did not fail
-                    pruned = PrunedTraining(mlflow_run_id=run.id, **vars(stopped))
-        raise _LeavesNoModelError(pruned)
+            return _make(wanted, keeper, folder)
 
     try:
         result = reuse_or_make("model", inputs, TrainingSummary, make)
@@ -152,6 +113,122 @@ def train_model(
     return result
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """A training, as it was asked for, and where it runs."""
+
+    tokens: Reference[TokensSummary]
+    base: Reference[BaseModelSummary]
+    tokenization: TokenizationParams
+    params: TrainingParams
+    trial: TrialParams | None
+    taught: Taught | None
+    device: torch.device
+    precision: modeling.Precision
+    processes: int
+
+    def inputs(self) -> dict[str, Any]:
+        """All that the weights depend on."""
+        return {
+            "version": TRAINING_VERSION,
+            "tokens": self.tokens.digest,
+            "base_model": self.base.digest,
+            "training": self.params.identity(),
+            "device": self.device.type,
+            "precision": self.precision,
+            "processes": self.processes * machines(),
+            "torch": torch.__version__.split("+")[0],
+            "transformers": transformers.__version__,
+            **(self.taught.inputs if self.taught else {}),
+        }
+
+    def name(self) -> str:
+        """Of its run in MLflow."""
+        model = self.base.summary.name.rsplit("/", 1)[-1]
+        return f"{model}-{self.tokens.summary.rows['train']}-reviews"
+
+    def settings(self) -> dict[str, Any]:
+        """What its run in MLflow tells of it."""
+        facts = {
+            "data": self.tokens.digest,
+            "base": self.base.summary.name,
+            "revision": self.base.summary.revision,
+            **(self.taught.facts if self.taught else {}),
+        }
+        return self.params.model_dump() | self.tokenization.model_dump() | facts
+
+    def tags(self) -> dict[str, str]:
+        """By which its run in MLflow is found."""
+        found = {"nightshift.step": "train", FLOW_RUN_TAG: flow_run_id()}
+        if self.taught:
+            found[TEACHER_TAG] = self.taught.lessons.summary.teacher
+        if self.trial:
+            found["nightshift.trial"] = f"{self.trial.study}/{self.trial.number}"
+        return found
+
+
+def _make(wanted: _Wanted, keeper: CheckpointStore, folder: Path) -> TrainingSummary:
+    """Train, with a run in MLflow beside it, and leave the model in a folder."""
+    before = keeper.newest()
+    died = before.mlflow_run_id if before else None
+    pruned: PrunedTraining | None = None
+    with model_registry().run(
+        wanted.name(), wanted.settings(), wanted.tags(), go_on_with=died
+    ) as run:
+        keeper.mlflow_run_id = run.id
+        try:
+            with turn_on(wanted.device, wanted.processes), judge_of(wanted.trial) as judge:
+                trained = _trained(wanted, run, keeper, judge)
+            modeling.save(trained.classifier, folder)
+            base, tokens, taught = wanted.base.summary, wanted.tokens.summary, wanted.taught
+            return TrainingSummary(
+                base_model=base.name,
+                base_revision=base.revision,
+                label_names=tokens.label_names,
+                train_rows=tokens.rows["train"],
+                validation=trained.validation,
+                mlflow_run_id=run.id,
+                teacher=taught.lessons.summary.teacher if taught else "",
+                **trained.facts,
+            )
+        except TrainingPruned as stopped:  # its run in MLflow did not fail
+            pruned = PrunedTraining(mlflow_run_id=run.id, **vars(stopped))
+    raise _LeavesNoModelError(pruned)
+
+
+def _trained(
+    wanted: _Wanted, run: Run, keeper: CheckpointStore, judge: EpochJudge | None
+) -> training.Trained:
+    """Fetch what it needs, and train in as many processes as are wanted."""
+    tokens, taught, listener = wanted.tokens, wanted.taught, Listener(run)
+    with fetched(wanted.base.uri) as model, fetched(tokens.uri) as data:
+        work = data / "checkpoints"
+        if taught:
+            add_lessons(data, taught.lessons)
+        job = TrainingJob(
+            base_folder=model,
+            label_names=tokens.summary.label_names,
+            tokenization=wanted.tokenization,
+            params=wanted.params,
+            distillation=taught.params if taught else None,
+        )
+        if wanted.processes * machines() > 1:
+            return fine_tune_in_processes(
+                wanted.processes, job, data, work, listener, keeper, judge
+            )
+        train, validation = read_tokens(data, ("train", "validation"))
+        return training.fine_tune(
+            job,
+            train,
+            validation,
+            work,
+            listener,
+            keeper,
+            show_progress=sys.stderr.isatty(),
+            judge=judge,
+        )
+
+
 class _LeavesNoModelError(Exception):
     """Passes a pruned training by the step that would commit its model."""
 
@@ -160,129 +237,8 @@ class _LeavesNoModelError(Exception):
         self.pruned = pruned
 
 
-def say_trained(summary: TrainingSummary) -> None:
-    """One line on how a training went; for the page of the run that asked for it, too."""
-    logger.info(
-        "Trained %s on %s reviews in %.0f s (%.1f reviews/s, %s on %s): validation accuracy %.4f, best of epoch %g",
-        summary.base_model,
-        f"{summary.train_rows:,}",
-        summary.seconds,
-        summary.reviews_per_second,
-        summary.precision,
-        summary.device,
-        summary.validation["accuracy"],
-        summary.best_epoch,
-    )
-
-
 def _checkpoints(digest: str, folder: Path) -> CheckpointStore:
     return CheckpointStore(prepared_store(), digest, folder, read_settings().checkpoint_seconds)
-
-
-def _train(
-    folder: Path,
-    tokens: Reference[TokensSummary],
-    base: Reference[BaseModelSummary],
-    tokenization: TokenizationParams,
-    params: TrainingParams,
-    processes: int,
-    run: Run,
-    keeper: CheckpointStore,
-    judge: EpochJudge | None,
-    taught: Taught | None,
-) -> TrainingSummary:
-    labels, listener = tokens.summary.label_names, Listener(run)
-    with fetched(base.uri) as model, fetched(tokens.uri) as data:
-        work = data / "checkpoints"
-        distillation = taught.params if taught else None
-        if taught:
-            add_lessons(data, taught.lessons)
-        if processes * machines() > 1:
-            trained = fine_tune_in_processes(
-                processes,
-                model,
-                labels,
-                data,
-                tokenization,
-                params,
-                work,
-                listener,
-                keeper,
-                judge,
-                distillation,
-            )
-        else:
-            trained = training.fine_tune(
-                model,
-                labels,
-                *_read(data),
-                tokenization,
-                params,
-                work,
-                listener,
-                keeper,
-                show_progress=sys.stderr.isatty(),
-                judge=judge,
-                distillation=distillation,
-            )
-    modeling.save(trained.classifier, folder)
-    return TrainingSummary(
-        base_model=base.summary.name,
-        base_revision=base.summary.revision,
-        label_names=tokens.summary.label_names,
-        train_rows=tokens.summary.rows["train"],
-        validation=trained.validation,
-        mlflow_run_id=run.id,
-        teacher=taught.lessons.summary.teacher if taught else "",
-        **trained.facts,
-    )
-
-
-def _read(data: Path) -> tuple[Dataset, Dataset]:
-    train, validation = (
-        Dataset.from_parquet(
-            str(data / f"{name}.parquet"), cache_dir=str(data / "cache"), keep_in_memory=True
-        )
-        for name in ("train", "validation")
-    )
-    return train, validation
-
-
-class Listener:
-    """Metrics to MLflow, progress to the run's page, a line an epoch and a line a minute to the log.
-
-    Args:
-        run: in MLflow.
-        what: is under way, for people.
-        key: of the progress bar.
-    """
-
-    def __init__(self, run: Run, what: str = "Training", key: str = "training-progress") -> None:
-        self._run, self._what = run, what
-        self._progress = Progress(key, f"{what} steps")
-        self._first: int | None = None
-        self._started = self._spoken = time.monotonic()
-
-    def on_step(self, step: int, total_steps: int) -> None:
-        if self._first is None:
-            self._first = step
-            logger.info(f"{_BEGUN} %s of %s", self._what, step, total_steps)
-        self._progress.at(step, total_steps)
-        now = time.monotonic()
-        if now - self._spoken >= _SECONDS_A_LINE:
-            self._spoken = now
-            done = step - self._first + 1  # a training that goes on does not begin at 1
-            left = (now - self._started) / done * (total_steps - step) / 60
-            logger.info("Step %s of %s, about %.0f minutes to go", step, total_steps, left)
-
-    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        self._run.log(metrics, step)
-        if "validation_loss" in metrics:
-            self._run.send()  # so that the chart of a long training grows with it
-            measured = [f"validation loss {metrics['validation_loss']:.4f}"]
-            if "validation_accuracy" in metrics:  # of a classifier
-                measured.append(f"accuracy {metrics['validation_accuracy']:.4f}")
-            logger.info("Step %s: %s", step, ", ".join(measured))
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:

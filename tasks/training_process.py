@@ -19,11 +19,10 @@ import torch.distributed as distributed
 import transformers
 
 from tasks.core import modeling, training
-from tasks.core.distillation import DistillationParams
 from tasks.core.errors import NightshiftError
-from tasks.core.tokenization import TokenizationParams
+from tasks.core.token_tables import read_tokens
 from tasks.core.training_hooks import SilentListener, TrainingPruned
-from tasks.core.training_params import TrainingParams
+from tasks.core.training_job import TrainingJob
 from tasks.training_line import LineToParent
 
 JOB, OUTCOME, MODEL = "job.json", "outcome.json", "model"
@@ -62,30 +61,19 @@ def _train(folder: Path, job: dict[str, Any], rank: int) -> None:
     if rank == 0:
         where = tuple(address) if isinstance(address, list) else address
         line = LineToParent(where, bytes.fromhex(job["key"]))
-    data = Path(job["data"])
-    sets = [
-        datasets.Dataset.from_parquet(
-            str(data / f"{name}.parquet"),
-            cache_dir=str(folder / f"cache-{rank}"),
-            keep_in_memory=True,
-        )
-        for name in ("train", "validation")
-    ]
-    taught = job["distillation"]
+    train, validation = read_tokens(
+        Path(job["data"]), ("train", "validation"), folder / f"cache-{rank}"
+    )
     outcome: dict[str, Any]
     try:
         done = training.fine_tune(
-            Path(job["base"]),
-            job["label_names"],
-            sets[0],
-            sets[1],
-            TokenizationParams.model_validate(job["tokenization"]),
-            TrainingParams.model_validate(job["params"]),
+            TrainingJob.model_validate(job["training"]),
+            train,
+            validation,
             folder / "checkpoints",
             line or SilentListener(),
             line,
             judge=line,
-            distillation=DistillationParams.model_validate(taught) if taught else None,
         )
     except TrainingPruned as pruned:
         outcome = {"pruned": vars(pruned)}

@@ -7,7 +7,6 @@ processor multiplies in it.
 
 import logging
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,11 @@ from transformers import (
 from tasks.core import adapters, modeling
 from tasks.core.calibration import fit_temperature
 from tasks.core.checkpoint_writer import CheckpointWriter, PatientKeeper
-from tasks.core.distillation import TEACHER_LOGITS, DistillationParams
+from tasks.core.distillation import TEACHER_LOGITS
 from tasks.core.errors import NightshiftError, SettingsError
 from tasks.core.kept_layers import keep_layers
 from tasks.core.modeling import Classifier
 from tasks.core.packed_training import run_plain
-from tasks.core.tokenization import TokenizationParams
 from tasks.core.trainer import ClassifierTrainer, arguments_of
 from tasks.core.training_batches import TrainingBatches
 from tasks.core.training_hooks import (
@@ -48,6 +46,7 @@ from tasks.core.training_hooks import (
     evaluated_epochs,
     read_state,
 )
+from tasks.core.training_job import TrainingJob
 from tasks.core.training_params import TrainingParams
 from tasks.core.training_ranks import Ranks, SharedJudge, SharedKeeper
 from tasks.core.training_way import Way, fastest_way, first_rows, padding
@@ -67,18 +66,14 @@ class Trained:
 
 
 def fine_tune(
-    base_folder: Path,
-    label_names: Sequence[str],
+    job: TrainingJob,
     train: Dataset,
     validation: Dataset,
-    tokenization: TokenizationParams,
-    params: TrainingParams,
     work_folder: Path,
     listener: TrainingListener,
     keeper: CheckpointKeeper | None = None,
     show_progress: bool = False,
     judge: EpochJudge | None = None,
-    distillation: DistillationParams | None = None,
 ) -> Trained:
     """Fine-tune a base model; the weights of the best epoch are kept.
 
@@ -87,18 +82,13 @@ def fine_tune(
     call this alike and train one model together; the first one's listener, keeper and judge hold for all.
 
     Args:
-        base_folder: config, tokenizer and safetensors of the base model.
-        label_names: in order of their ids.
+        job: what is trained, and how.
         train, validation: columns input_ids (unpadded), length, labels.
-        tokenization: how the tokens were made; it is saved with the model.
-        params: the settings.
         work_folder: for checkpoints; the caller removes it.
         listener: hears of steps and metrics.
         keeper: keeps checkpoints beyond this process; training goes on from its newest.
         show_progress: a progress bar on the terminal.
         judge: may stop it after an epoch.
-        distillation: how much the teacher counts whose logits are in train's column teacher_logits, one a class;
-            None: train needs no such column.
     Raises:
         TrainingPruned: the judge stopped it.
         ModelError: the base model cannot be used.
@@ -108,38 +98,24 @@ def fine_tune(
             it does; the caller's `work_folder` says so.
         StoreError: the keeper's store is away when training begins.
     """
-    _require_lessons(train, label_names, distillation)
-    ranks = Ranks()
+    _require_lessons(train, job)
+    params, ranks = job.params, Ranks()
+    classifier = _trainable(job, ranks)
+    batches = TrainingBatches(train["length"], params, ranks.index, ranks.count)
     device = modeling.resolve_device(params.device)
     precision = modeling.resolve_precision(params.precision, device)
-    transformers.set_seed(params.seed)
-    classifier = modeling.load_for_training(
-        base_folder, label_names, tokenization, params.attention_dropout, params.hidden_dropout
-    )
-    classifier = keep_layers(classifier, params.kept_layers)
-    modeling.freeze(classifier.model, params.frozen_layers)
-    adapters.insert(classifier.model, params)
-    if ranks.count > 1:  # or all would drop out the same
-        torch.manual_seed(params.seed + 1 + ranks.index)
-    batches = TrainingBatches(train["length"], params, ranks.index, ranks.count)
     way = fastest_way(classifier, first_rows(train, batches), params, device, precision, ranks)
     with CheckpointWriter(params.background_checkpoints) as writer:
         kept = SharedKeeper(ranks, PatientKeeper(keeper or NoCheckpoints(), writer))
         clock = TrainingClock()
         checkpoint = kept.restore(work_folder)
         log = _taken_up(checkpoint, clock, ranks) if checkpoint else []
-        told = [Telling(listener)] if ranks.first else []
-        callbacks: list[TrainerCallback] = [*told, clock, Checkpointing(kept)]
-        if params.early_stopping_patience and params.best_epoch_by != "last":
-            callbacks.append(EarlyStopping(params.early_stopping_patience))
-        if judge or ranks.count > 1:
-            callbacks.append(Pruning(SharedJudge(ranks, judge)))
         trainer = ClassifierTrainer(
             batches,
             way.collate,
             params.layer_decay,
             writer,
-            distillation,
+            job.distillation,
             model=classifier.model,
             args=arguments_of(
                 params, str(work_folder), device.type == "cpu", way.bf16, batches.steps_an_epoch
@@ -152,7 +128,7 @@ def fine_tune(
             compute_metrics=Merit(
                 params.best_epoch_by, [e["eval_accuracy"] for e in log], len(validation)
             ),
-            callbacks=callbacks,
+            callbacks=_callbacks(params, ranks, listener, clock, kept, judge),
         )
         trainer.remove_callback(PrinterCallback)
         if not show_progress:
@@ -161,16 +137,51 @@ def fine_tune(
         return _trained(classifier, trainer, loss, clock.seconds, len(train), way)
 
 
-def _require_lessons(
-    train: Dataset, label_names: Sequence[str], distillation: DistillationParams | None
-) -> None:
-    if distillation is None:
+def _trainable(job: TrainingJob, ranks: Ranks) -> Classifier:
+    """The base model with a new head, and of its layers what is to be trained; everything random is seeded."""
+    params = job.params
+    transformers.set_seed(params.seed)
+    classifier = modeling.load_for_training(
+        job.base_folder,
+        job.label_names,
+        job.tokenization,
+        params.attention_dropout,
+        params.hidden_dropout,
+    )
+    classifier = keep_layers(classifier, params.kept_layers)
+    modeling.freeze(classifier.model, params.frozen_layers)
+    adapters.insert(classifier.model, params)
+    if ranks.count > 1:  # or all would drop out the same
+        torch.manual_seed(params.seed + 1 + ranks.index)
+    return classifier
+
+
+def _callbacks(
+    params: TrainingParams,
+    ranks: Ranks,
+    listener: TrainingListener,
+    clock: TrainingClock,
+    kept: SharedKeeper,
+    judge: EpochJudge | None,
+) -> list[TrainerCallback]:
+    """What hears of steps and epochs, in this order."""
+    told = [Telling(listener)] if ranks.first else []
+    found: list[TrainerCallback] = [*told, clock, Checkpointing(kept)]
+    if params.early_stopping_patience and params.best_epoch_by != "last":
+        found.append(EarlyStopping(params.early_stopping_patience))
+    if judge or ranks.count > 1:
+        found.append(Pruning(SharedJudge(ranks, judge)))
+    return found
+
+
+def _require_lessons(train: Dataset, job: TrainingJob) -> None:
+    if job.distillation is None:
         return
     if TEACHER_LOGITS not in train.column_names:
         raise SettingsError("The training rows say nothing of a teacher", "distillation.teacher")
-    if len(train) and len(train[0][TEACHER_LOGITS]) != len(label_names):
+    if len(train) and len(train[0][TEACHER_LOGITS]) != len(job.label_names):
         raise SettingsError(
-            f"The teacher knows {len(train[0][TEACHER_LOGITS])} labels, and the reviews have {len(label_names)}",
+            f"The teacher knows {len(train[0][TEACHER_LOGITS])} labels, and the reviews have {len(job.label_names)}",
             "distillation.teacher",
             "choose a teacher of the same labels",
         )

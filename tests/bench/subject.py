@@ -16,6 +16,7 @@ from tasks.core.digests import digest_of
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.core.training_hooks import SilentListener
+from tasks.core.training_job import TrainingJob
 from tests.bench import data
 
 HOME = Path(".nightshift/bench")
@@ -82,9 +83,17 @@ def trained(subject: Subject, imdb: Path | None, home: Path = HOME) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         work = Path(name)
         done = training.fine_tune(
-            base, data.LABELS, train, validation, subject.tokenization(), params,
-            work / "checkpoints", SilentListener(),
-        )  # fmt: skip
+            TrainingJob(
+                base_folder=base,
+                label_names=data.LABELS,
+                tokenization=subject.tokenization(),
+                params=params,
+            ),
+            train,
+            validation,
+            work / "checkpoints",
+            SilentListener(),
+        )
         modeling.save(done.classifier, work / "model")
         shutil.move(work / "model", folder)
     return folder

@@ -21,6 +21,7 @@ from tasks.core.modeling import Classifier
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.core.training_hooks import SilentListener
+from tasks.core.training_job import TrainingJob
 from tests.bench import data, subject
 
 DEFAULTS = "Nightshift, defaults"
@@ -108,9 +109,17 @@ def run(given: Prepared, folder: Path, epochs: int = 1, seed: int = 42) -> Class
     whole: dict[str, Any] = {"epochs": epochs, "seed": seed, "best_epoch_by": "last"}
     params = TrainingParams.model_validate(whole | settings)
     done = training.fine_tune(
-        given.base, data.LABELS, given.train, given.validation, given.recipe.tokenization, params,
-        folder, SilentListener(),
-    )  # fmt: skip
+        TrainingJob(
+            base_folder=given.base,
+            label_names=data.LABELS,
+            tokenization=given.recipe.tokenization,
+            params=params,
+        ),
+        given.train,
+        given.validation,
+        folder,
+        SilentListener(),
+    )
     return done.classifier
 
 

@@ -19,6 +19,7 @@ from tasks.core.texts import encodable, without_markup
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams, fine_tune
 from tasks.core.training_hooks import SilentListener
+from tasks.core.training_job import TrainingJob
 from tests.reviews import GOOD, POOR, reviews
 
 LABELS = ["NEGATIVE", "POSITIVE"]
@@ -46,8 +47,9 @@ def classifier(
 
     params = TrainingParams(learning_rate=5e-3, epochs=4, device="cpu")
     work = tmp_path_factory.mktemp("attributed")
+    job = TrainingJob(base_folder=base, label_names=LABELS, tokenization=SHORT, params=params)
     data = dataset(256, 0), dataset(32, 1)
-    done = fine_tune(base, LABELS, *data, SHORT, params, work, SilentListener())
+    done = fine_tune(job, *data, work, SilentListener())
     modeling.save(done.classifier, work / "model")
     return modeling.load(work / "model")
 

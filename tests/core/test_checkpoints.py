@@ -15,7 +15,7 @@ from tasks.core.tokenization import Encoder
 from tasks.core.training import Trained, TrainingParams, fine_tune
 from tasks.core.training_hooks import SilentListener
 from tests.conftest import BUCKET
-from tests.core.test_models import LABELS, SHORT, dataset
+from tests.core.test_models import SHORT, dataset, job
 
 
 class Killed(BaseException):
@@ -55,7 +55,7 @@ def train(
     encoder = Encoder(modeling.load_tokenizer(base), SHORT)
     sets = dataset(encoder, 128, 0), dataset(encoder, 32, 1)
     listener = KilledAt(kill_at) if kill_at else SilentListener()
-    return fine_tune(base, LABELS, *sets, SHORT, params, folder / "work", listener, keeper)
+    return fine_tune(job(base, params), *sets, folder / "work", listener, keeper)
 
 
 def weights(trained: Trained) -> dict[str, torch.Tensor]:

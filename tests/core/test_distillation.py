@@ -21,7 +21,7 @@ from tasks.core.training import Trained, TrainingParams, fine_tune
 from tasks.core.training_hooks import NoCheckpoints, SilentListener
 from tests.conftest import BUCKET
 from tests.core.test_checkpoints import EveryStep, Killed, KilledAt
-from tests.core.test_models import LABELS, SHORT, dataset
+from tests.core.test_models import SHORT, dataset, job
 from tests.core.tiny_classifiers import LONGEST, tiny_classifier
 
 GIVEN: dict[str, Any] = {
@@ -51,16 +51,12 @@ def taught(
     train = train.add_column(TEACHER_LOGITS, said)  # type: ignore[call-arg]
     params = TrainingParams.model_validate(GIVEN | given)
     return fine_tune(
-        base,
-        LABELS,
+        job(base, params, distillation=distillation),
         train,
         dataset(encoder, 32, 1),
-        SHORT,
-        params,
         work,
         KilledAt(kill_at) if kill_at else SilentListener(),
         keeper or NoCheckpoints(),
-        distillation=distillation,
     )
 
 
@@ -167,15 +163,11 @@ def test_without_lessons_or_with_those_of_other_labels_nothing_begins(
     ):
         with pytest.raises(SettingsError, match=message):
             fine_tune(
-                bert,
-                LABELS,
+                job(bert, given, distillation=DistillationParams()),
                 rows,
                 train,
-                SHORT,
-                given,
                 tmp_path,
                 SilentListener(),
-                distillation=DistillationParams(),
             )
 
 

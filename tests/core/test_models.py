@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from tasks.core import baseline, modeling, plots
+from tasks.core.distillation import DistillationParams
 from tasks.core.engine import softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, NightshiftError, SettingsError
@@ -31,6 +32,7 @@ from tasks.core.scoring_plan import Columns
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import Trained, TrainingParams, fine_tune
 from tasks.core.training_hooks import EarlyStopping, Merit, SilentListener
+from tasks.core.training_job import TrainingJob
 from tests.reviews import reviews
 
 LABELS = ["NEGATIVE", "POSITIVE"]
@@ -49,13 +51,26 @@ def dataset(encoder: Encoder, rows: int, seed: int) -> Dataset:
     )
 
 
+def job(
+    base: Path, params: TrainingParams, distillation: DistillationParams | None = None
+) -> TrainingJob:
+    """A training of the sentences that `dataset` makes."""
+    return TrainingJob(
+        base_folder=base,
+        label_names=LABELS,
+        tokenization=SHORT,
+        params=params,
+        distillation=distillation,
+    )
+
+
 def trained(base: Path, work: Path, rows: int = 128, **given: object) -> Trained:
     params = TrainingParams.model_validate(
         {"learning_rate": 5e-3, "epochs": 2, "device": "cpu"} | given
     )
     encoder = Encoder(modeling.load_tokenizer(base), SHORT)
     sets = dataset(encoder, rows, 0), dataset(encoder, 32, 1)
-    return fine_tune(base, LABELS, *sets, SHORT, params, work, SilentListener())
+    return fine_tune(job(base, params), *sets, work, SilentListener())
 
 
 @pytest.fixture(scope="module", params=["bert", "gpt2"])
@@ -284,7 +299,7 @@ def test_early_stopping_keeps_the_best_epoch(bert: Path, tmp_path: Path) -> None
         early_stopping_patience=1,
         best_epoch_by="loss",
     )
-    done = fine_tune(bert, LABELS, train, opposite, SHORT, params, tmp_path, SilentListener())
+    done = fine_tune(job(bert, params), train, opposite, tmp_path, SilentListener())
     assert done.facts["best_epoch"] == done.facts["epochs_run"] - 1 < 29
 
 

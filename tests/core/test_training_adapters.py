@@ -13,7 +13,7 @@ from tasks.core.errors import SettingsError
 from tasks.core.training import fine_tune
 from tasks.core.training_hooks import NoCheckpoints, SilentListener
 from tasks.core.training_params import TrainingParams
-from tests.core.test_models import LABELS, SHORT, dataset, trained
+from tests.core.test_models import LABELS, SHORT, dataset, job, trained
 
 pytest.importorskip("peft")
 
@@ -85,7 +85,7 @@ def test_checkpoints_hold_what_is_trained_only(base: Path, tmp_path: Path) -> No
     sets = dataset(encoder, 32, 0), dataset(encoder, 16, 1)
     params = TrainingParams(lora_rank=4, epochs=1, device="cpu")
     kept = Kept()
-    fine_tune(base, LABELS, *sets, SHORT, params, tmp_path, SilentListener(), kept)
+    fine_tune(job(base, params), *sets, tmp_path, SilentListener(), kept)
     expected = {n for n, p in loaded(base).named_parameters() if p.requires_grad}
     assert kept.names
     assert all(names == expected for names in kept.names)

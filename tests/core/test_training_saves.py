@@ -12,7 +12,7 @@ from tasks.core import modeling
 from tasks.core.checkpoint_writer import CheckpointWriter, PatientKeeper, snapshot
 from tasks.core.training import TrainingParams, fine_tune
 from tasks.core.training_hooks import NoCheckpoints, SilentListener
-from tests.core.test_models import LABELS, SHORT, dataset
+from tests.core.test_models import SHORT, dataset, job
 
 
 def test_one_thing_after_the_other_and_nothing_after_a_failure() -> None:
@@ -91,7 +91,7 @@ def run(base: Path, work: Path, kept: Kept, **given: Any) -> None:
     )
     encoder = modeling.Encoder(modeling.load_tokenizer(base), SHORT)
     sets = dataset(encoder, 64, 0), dataset(encoder, 16, 1)
-    fine_tune(base, LABELS, *sets, SHORT, params, work, SilentListener(), kept)
+    fine_tune(job(base, params), *sets, work, SilentListener(), kept)
 
 
 def test_a_checkpoint_holds_the_weights_of_its_step(bert: Path, tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from tasks.connectors.prepared import PreparedStore
 from tasks.core import modeling
 from tasks.core.distillation import TEACHER_LOGITS, DistillationParams
 from tasks.core.errors import RunDiedError, SettingsError
+from tasks.core.token_tables import read_tokens
 from tasks.core.tokenization import Encoder
 from tasks.core.training import Trained, TrainingParams, fine_tune
 from tasks.core.training_hooks import NoCheckpoints, SilentListener, TrainingPruned
 from tasks.distributed_training import fine_tune_in_processes
 from tests.conftest import BUCKET
-from tests.core.test_models import LABELS, SHORT, dataset
+from tests.core.test_models import SHORT, dataset, job
 
 pytestmark = pytest.mark.slow
 GIVEN: dict[str, Any] = {
@@ -47,13 +48,13 @@ def together(
 ) -> Trained:
     params = TrainingParams.model_validate(GIVEN | {"batch_size": 8} | given)
     keeper, listener = keeper or NoCheckpoints(), listener or SilentListener()
-    return fine_tune_in_processes(2, base, LABELS, data, SHORT, params, work, listener, keeper)
+    return fine_tune_in_processes(2, job(base, params), data, work, listener, keeper)
 
 
 def alone(base: Path, data: Path, work: Path, **given: Any) -> Trained:
     params = TrainingParams.model_validate(GIVEN | {"batch_size": 16} | given)
-    sets = [Dataset.from_parquet(str(data / f"{n}.parquet")) for n in ("train", "validation")]
-    return fine_tune(base, LABELS, sets[0], sets[1], SHORT, params, work, SilentListener())
+    sets = read_tokens(data, ("train", "validation"), work / "cache")
+    return fine_tune(job(base, params), *sets, work, SilentListener())
 
 
 def weights(trained: Trained) -> dict[str, torch.Tensor]:
@@ -95,27 +96,16 @@ def test_two_processes_learn_from_a_teacher_as_one(bert: Path, data: Path, tmp_p
     rows: Any = Dataset.from_parquet(str(data / "train.parquet"))
     wrong = [[-3.0, 3.0] if label == 0 else [3.0, -3.0] for label in rows["labels"]]
     rows.add_column(TEACHER_LOGITS, wrong).to_parquet(str(tmp_path / "data" / "train.parquet"))
-    heard: dict[str, Any] = {"distillation": DistillationParams(weight=0.8)}
-    params = [TrainingParams.model_validate(GIVEN | {"batch_size": n}) for n in (8, 16)]
-    two = fine_tune_in_processes(
-        2,
-        bert,
-        LABELS,
-        tmp_path / "data",
-        SHORT,
-        params[0],
-        tmp_path / "two",
-        SilentListener(),
-        NoCheckpoints(),
-        **heard,
-    )
-    sets: list[Any] = [
-        Dataset.from_parquet(str(tmp_path / "data" / f"{n}.parquet"))
-        for n in ("train", "validation")
+    heard = DistillationParams(weight=0.8)
+    jobs = [
+        job(bert, TrainingParams.model_validate(GIVEN | {"batch_size": n}), distillation=heard)
+        for n in (8, 16)
     ]
-    one = fine_tune(
-        bert, LABELS, *sets, SHORT, params[1], tmp_path / "one", SilentListener(), **heard
+    two = fine_tune_in_processes(
+        2, jobs[0], tmp_path / "data", tmp_path / "two", SilentListener(), NoCheckpoints()
     )
+    sets = read_tokens(tmp_path / "data", ("train", "validation"))
+    one = fine_tune(jobs[1], *sets, tmp_path / "one", SilentListener())
     assert two.facts["final_train_loss"] == pytest.approx(one.facts["final_train_loss"], abs=1e-5)
     ours, theirs = weights(two), weights(one)
     assert all(torch.allclose(ours[n], theirs[n], atol=1e-4) for n in ours)
@@ -185,6 +175,6 @@ def test_a_judge_stops_all(bert: Path, data: Path, tmp_path: Path) -> None:
     params = TrainingParams.model_validate(GIVEN)
     with pytest.raises(TrainingPruned) as stopped:
         fine_tune_in_processes(
-            2, bert, LABELS, data, SHORT, params, tmp_path, Heard(), NoCheckpoints(), Judge()
+            2, job(bert, params), data, tmp_path, Heard(), NoCheckpoints(), Judge()
         )
     assert stopped.value.epochs == 1 and "accuracy" in stopped.value.validation

@@ -39,6 +39,7 @@ from tasks.dispatch import _place
 from tasks.provenance import flow_run_id
 from tasks.pruning import judge_of, study_store
 from tasks.sweeping import Swept, run_sweep
+from tasks.training_progress import Listener
 from tests.flows.test_dispatch import Worker, deployment
 from tests.reviews import jsonl, reviews
 
@@ -256,14 +257,14 @@ def test_a_sweep_that_died_goes_on_as_if_it_had_not(
 
 
 def _kill(killing: pytest.MonkeyPatch, trainer: Trainer, in_trial: int, at_step: int) -> None:
-    on_step = training_step.Listener.on_step
+    on_step = Listener.on_step
 
     def killed(self: Any, step: int, total_steps: int) -> None:
         if len(trainer.begun) == in_trial + 1 and step == at_step:
             raise Killed
         on_step(self, step, total_steps)
 
-    killing.setattr(training_step.Listener, "on_step", killed)
+    killing.setattr(Listener, "on_step", killed)
     killing.setattr(running.Trials, "_give_up", lambda *_: None)
     killing.setenv("NIGHTSHIFT_CHECKPOINT_SECONDS", "0")
 

@@ -22,7 +22,6 @@ from typing import Any
 
 import psutil
 import torch
-from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
@@ -31,9 +30,9 @@ from deployments.local_programs import WORKER_ENVIRONMENT
 from tasks.connectors.prepared import PreparedStore
 from tasks.core import training
 from tasks.core.records import BaseModelSummary, TokensSummary
-from tasks.core.tokenization import TokenizationParams
-from tasks.core.training import TrainingParams
+from tasks.core.token_tables import read_tokens
 from tasks.core.training_hooks import SilentListener
+from tasks.core.training_job import TrainingJob
 from tasks.services import CLIENT_DEFAULTS
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
@@ -172,17 +171,14 @@ class Scene:
 
 def bare_fine_tune(folder: Path, tokens: TokensSummary, params: dict[str, Any]) -> training.Trained:
     """The training without any service: core's own call, on `tokens/` and `base/` in a folder."""
-    sets = [
-        Dataset.from_parquet(str(folder / "tokens" / f"{name}.parquet"), keep_in_memory=True)
-        for name in ("train", "validation")
-    ]
     return training.fine_tune(
-        folder / "base",
-        tokens.label_names,
-        sets[0],
-        sets[1],
-        TokenizationParams.model_validate(params["tokenization"]),
-        TrainingParams.model_validate(params["training"]),
+        TrainingJob(
+            base_folder=folder / "base",
+            label_names=tokens.label_names,
+            tokenization=params["tokenization"],
+            params=params["training"],
+        ),
+        *read_tokens(folder / "tokens", ("train", "validation")),
         folder / "work",
         SilentListener(),
     )

@@ -21,7 +21,7 @@ from typing import Any
 from flows.demo import demo_parameters
 from tasks.connectors.prepared import PreparedStore
 from tasks.core.records import BaseModelSummary, TokensSummary
-from tasks.training import BEGUN
+from tasks.training_progress import BEGUN
 from tests.service.stack import ROOT, Service
 
 _BARE = """
