@@ -1,6 +1,7 @@
 """fine-tune: one training, or one pre-training before it, as the GPU pool runs it. References in, a reference out."""
 
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -27,7 +28,10 @@ from tasks.teaching import Taught, find_lessons
 from tasks.training import find_prepared, train_model
 from tasks.training_progress import say_trained
 
+_Made = TypeVar("_Made")
 Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining
+_TRAINED: TypeAdapter[Outcome] = TypeAdapter(Outcome)
+_PRETRAINED = TypeAdapter(Reference[BaseModelSummary])
 
 
 @form_flow(FineTuneParams, name="fine-tune")
@@ -61,14 +65,7 @@ def pretrain(
     params = FineTuneParams(
         tokens=tokens.uri, base_model=base.uri, training=training, pretraining=pretraining
     )
-    deployment = read_settings().training_deployment
-    if not deployment:
-        here: Any = fine_tune(params)
-        return here
-    made = run_on_pool(deployment, params.model_dump())
-    further = Reference[BaseModelSummary].model_validate(made)
-    say_pretrained(further.summary)
-    return further
+    return _carried_out(params, _PRETRAINED, lambda made: say_pretrained(made.summary))
 
 
 def train(
@@ -103,12 +100,21 @@ def train_trial(
         lessons=taught.lessons.uri if taught else "",
         distillation=taught.params if taught else DistillationParams(),
     )
-    deployment = read_settings().training_deployment
-    if not deployment:
-        here: Any = fine_tune(params)
-        return here
-    kinds: TypeAdapter[Any] = TypeAdapter(Outcome)
-    outcome: Outcome = kinds.validate_python(run_on_pool(deployment, params.model_dump()))
+    return _carried_out(params, _TRAINED, _say)
+
+
+def _say(outcome: Outcome) -> None:
     if not isinstance(outcome, PrunedTraining):
         say_trained(outcome.summary)
-    return outcome
+
+
+def _carried_out(
+    params: FineTuneParams, kind: TypeAdapter[_Made], say: Callable[[_Made], None]
+) -> _Made:
+    """In this process, or on the pool; what the pool made is told in this run's log, too."""
+    deployment = read_settings().training_deployment
+    if not deployment:
+        return kind.validate_python(fine_tune(params))
+    made = kind.validate_python(run_on_pool(deployment, params.model_dump()))
+    say(made)
+    return made

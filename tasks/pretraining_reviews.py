@@ -70,22 +70,11 @@ def gather_pretraining_reviews(
             encoder = Encoder(modeling.load_tokenizer(model), tokenization)
         unlabelled, unreadable = _unlabelled(source)
         rows = _chosen(split, held_out, unlabelled, params)
-        tokens: dict[str, int] = {}
-        pieces: dict[str, int] = {}
-        parts = {"train": rows.train, "held_out": rows.held_out}
-        for name, texts in parts.items():
-            ids = encoder.pieces(texts)
-            write_tokens(folder / f"{name}.parquet", ids)
-            tokens[name], pieces[name] = sum(map(len, ids)), len(ids)
-        if not all(pieces.values()):
-            raise MissingDataError("The reviews have no tokens", "", "check pretraining.location")
         return PretrainingTokensSummary(
             source=params.location,
             objective=objective,
-            rows={name: len(texts) for name, texts in parts.items()},
-            pieces=pieces,
-            tokens=tokens,
             left_out=rows.left_out | {_UNREADABLE: unreadable},
+            **_tokens(folder, encoder, rows),
         )
 
     made = reuse_or_make("pretraining-tokens", inputs, PretrainingTokensSummary, make)
@@ -98,6 +87,20 @@ def gather_pretraining_reviews(
         ", ".join(f"{count:,} {why}" for why, count in found.left_out.items() if count) or "none",
     )
     return made
+
+
+def _tokens(folder: Path, encoder: Encoder, rows: PretrainingRows) -> dict[str, dict[str, int]]:
+    """Write the pieces of the reviews; returns rows, pieces and tokens of each part."""
+    parts = {"train": rows.train, "held_out": rows.held_out}
+    counts: dict[str, dict[str, int]] = {"rows": {}, "pieces": {}, "tokens": {}}
+    for name, texts in parts.items():
+        ids = encoder.pieces(texts)
+        write_tokens(folder / f"{name}.parquet", ids)
+        counts["rows"][name], counts["pieces"][name] = len(texts), len(ids)
+        counts["tokens"][name] = sum(map(len, ids))
+    if not all(counts["pieces"].values()):
+        raise MissingDataError("The reviews have no tokens", "", "check pretraining.location")
+    return counts
 
 
 def _source(params: PretrainingParams) -> Source | None:

@@ -81,13 +81,7 @@ def pretrain(
     trainer.add_callback(Telling(listener))
     with at_masked_positions(model, trainer.get_eval_dataloader(), objective == "masked"):
         loss = _run(trainer)
-    losses = [float(e["eval_loss"]) for e in evaluated_epochs(trainer.state.log_history)]
-    if not all(map(math.isfinite, [loss, *losses])):
-        raise NightshiftError(
-            "The loss is not a number: pre-training diverged",
-            "pretraining",
-            "lower pretraining.learning_rate",
-        )
+    losses = _finite_losses(trainer, loss)
     language_models.save_as_base(model.cpu(), base_folder, result_folder)
     return {
         "objective": objective,
@@ -160,6 +154,18 @@ def _trainer(
         eval_dataset=held_out.select(np.argsort(held_out["length"])[::-1]),
         processing_class=tokenizer,
     )
+
+
+def _finite_losses(trainer: _LanguageTrainer, loss: float) -> list[float]:
+    """Losses on the held-out pieces: before, and after each epoch. Raises NightshiftError where one is no number."""
+    losses = [float(e["eval_loss"]) for e in evaluated_epochs(trainer.state.log_history)]
+    if not all(map(math.isfinite, [loss, *losses])):
+        raise NightshiftError(
+            "The loss is not a number: pre-training diverged",
+            "pretraining",
+            "lower pretraining.learning_rate",
+        )
+    return losses
 
 
 def _run(trainer: _LanguageTrainer) -> float:

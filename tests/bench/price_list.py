@@ -3,7 +3,8 @@
     python -m tests.bench price-list --judged-rows 5000 --model-of quick=folder --model-of best=folder:openvino-int8
 
 Accuracy is on reviews of the test set that nobody has seen; beside it McNemar's test of each row against the full
-model in fp32, answer by answer. Speed is measured in turns, and its ratio is to `transformers.pipeline(batch_size=32)`.
+model in fp32, answer by answer. Speed is measured in turns, and its ratio is to `transformers.pipeline(batch_size=32)`,
+which cuts reviews its own way: to the model's longest, from the beginning.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from tests.bench.contenders import Contender
 from tests.bench.linear import Predict
 
 FULL = "full model, fp32"
+_AS_PIPELINE = "full model, fp32, cut as the pipeline cuts"
 _CUTS = (512, 256, 128)
 _RISK = 0.05  # of calling a row no less accurate within the margin when it is not
 _MARGIN = 0.005
@@ -66,9 +68,10 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         }
         for offer in offers
     ]
-    full = rows[0]  # the pipeline gives the same answers: `scoring` has looked
+    cut = next((row for row in rows if row["name"] == _AS_PIPELINE), rows[0])
     usual = turns.figures(seconds, peers.BASELINE, peers.BASELINE, given.rows)
-    rows.insert(0, full | usual | {"name": peers.BASELINE, "what": "the same model, in fp32"})
+    # its answers are those of fp32 with its tokens: `scoring` has looked
+    rows.insert(0, cut | usual | {"name": peers.BASELINE, "what": cut["what"]})
     settings = {
         "rows": given.rows,
         "judged_rows": len(truth),
@@ -93,6 +96,10 @@ def _offers(
 ) -> tuple[list[Offer], dict[str, str]]:
     full = contenders.opened(engines.TORCH, model, EngineOptions(precision="fp32"))
     offers = [Offer(FULL, _tokens(full.encoder.params), _labels(full))]
+    piped = subject.cut_as_the_pipeline_does(model, given.home)
+    if piped != model:
+        cut = Contender(modeling.load(piped).encoder, full.engine)
+        offers.append(Offer(_AS_PIPELINE, _tokens(cut.encoder.params), _labels(cut)))
     missing: dict[str, str] = {}
     longest = modeling.longest_input(model) or max(_CUTS)
     cuts = [c for c in _CUTS if c <= longest] or [longest]
