@@ -1,7 +1,7 @@
 """What becomes of a trained model: the second half of `retrain` and of `tune`.
 
-evaluate -> check behaviour -> choose engine -> judge -> register -> report -> approve -> promote
-                                   baseline -^     ^- champion, on the same rows and cases
+evaluate -> check behaviour -> choose engine, prove it -> judge -> register -> report -> approve -> promote
+                                              baseline -^     ^- champion, on the same rows and cases
 """
 
 import logging
@@ -11,7 +11,7 @@ from flows.preparing import Prepared
 from tasks import reports
 from tasks.approval import ask_for_approval
 from tasks.behaving import check_behaviour
-from tasks.core.engine_choice_records import EngineChoice
+from tasks.core.engine_choice_records import EngineChoice, EngineProof
 from tasks.core.errors import ConflictError
 from tasks.core.gate import Verdict
 from tasks.core.markdown import cell
@@ -22,7 +22,7 @@ from tasks.core.records import (
     Reference,
     TrainingSummary,
 )
-from tasks.engine_choice import choose_engine
+from tasks.engine_proof import proven_engine
 from tasks.evaluation import Evaluation, evaluate_baseline, evaluate_model
 from tasks.judging import Candidate, face_champion, judge
 from tasks.promotion import find_opponent, keep_challenger, move_champion, what_people_said
@@ -59,10 +59,12 @@ def conclude(
         check_behaviour(model, split, prepared.checks, params.behaviour),
     )
     baseline = evaluate_baseline(split, params.evaluation)
-    engine = choose_engine(model, prepared.tokens, params.engines)
-    version, verdict, promoted = _settled(params, prepared, candidate, baseline, engine)
+    engine, proof = proven_engine(
+        model, prepared.tokens, candidate.evaluation, split, params.engines
+    )
+    version, verdict, promoted = _settled(params, prepared, candidate, baseline, (engine, proof))
     made = (model, candidate.evaluation, candidate.behaviour, baseline, engine, verdict)
-    steps = (*prepared.steps, *made)
+    steps = (*prepared.steps, *made, *filter(None, [proof]))
     return Retrained(
         version=version,
         promoted=promoted,
@@ -76,6 +78,7 @@ def conclude(
     )
 
 
+_Engine = tuple[Reference[EngineChoice], Reference[EngineProof] | None]
 _Outcome = tuple[ModelVersion, Reference[Verdict], bool]
 
 
@@ -84,7 +87,7 @@ def _settled(
     prepared: Prepared,
     candidate: Candidate,
     baseline: Evaluation,
-    engine: Reference[EngineChoice],
+    engine: _Engine,
 ) -> _Outcome:
     """Judged until no other has moved the champion meanwhile; version, verdict, and whether it is champion now."""
     for _ in range(_MOST_CONFLICTS):
@@ -100,7 +103,7 @@ def _judged(
     prepared: Prepared,
     candidate: Candidate,
     baseline: Evaluation,
-    engine: Reference[EngineChoice],
+    engine: _Engine,
 ) -> _Outcome:
     """Judged against the champion of now, registered, and promoted or not.
 
@@ -136,7 +139,8 @@ def _judged(
         evaluation=params.evaluation,
         behaviour=params.behaviour,
         checks=prepared.checks,
-        engine=engine,
+        engine=engine[0],
+        proof=engine[1],
     )
     version = register_model(judged)
     text = reports.evaluation_text(

@@ -17,7 +17,7 @@ import sklearn
 from numpy.typing import NDArray
 
 from tasks.core import baseline, metrics, plots, tables
-from tasks.core.engine import softmax
+from tasks.core.engine import Engine, softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.metrics import EvaluationParams
 from tasks.core.modeling import Classifier, resolve_device, resolve_precision
@@ -109,10 +109,17 @@ def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) 
 
 
 def logits_of(
-    classifier: Classifier, texts: Sequence[str], progress: str = ""
+    classifier: Classifier, texts: Sequence[str], progress: str = "", by: Engine | None = None
 ) -> NDArray[np.float32]:
-    """Logits of texts, shape (rows, classes), as scoring computes them; with a bar on the run's page if named."""
-    engine = TorchEngine(classifier)
+    """Logits of texts, shape (rows, classes), as scoring computes them.
+
+    Args:
+        classifier: whose tokenization it is.
+        texts: in their order.
+        progress: name of the bar on the run's page; empty: there is none.
+        by: engine of the model; None: torch.
+    """
+    engine = by or TorchEngine(classifier)
     bar = Progress(progress.lower().replace(" ", "-"), progress) if progress else None
     parts = [np.empty((0, len(classifier.label_names)), dtype=np.float32)]
     for start in range(0, len(texts), _WINDOW):

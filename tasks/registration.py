@@ -64,7 +64,7 @@ def register_model(judged: Judged) -> ModelVersion:
             "nightshift.params": canonical_json(judged.params),
             "nightshift.code": code_version(),
             "nightshift.flow_run": flow_run_id(),
-            "nightshift.engine": str(judged.engine.summary),
+            "nightshift.engine": judged.scored_by,
         }
         if model.summary.teacher:
             made[TEACHER_TAG] = model.summary.teacher

@@ -18,7 +18,7 @@ from tasks.core import plots, report_facts
 from tasks.core.attributions import Attribution, attribute
 from tasks.core.behaviour import BehaviourParams
 from tasks.core.comparison import Bools
-from tasks.core.engine_choice_records import EngineChoice
+from tasks.core.engine_choice_records import EngineChoice, EngineProof
 from tasks.core.errors import ModelError, NightshiftError
 from tasks.core.gate import GateParams, Verdict
 from tasks.core.inspection import InspectionSummary
@@ -81,6 +81,13 @@ class Judged:
     behaviour: BehaviourParams
     checks: Checks
     engine: Reference[EngineChoice]
+    proof: Reference[EngineProof] | None
+
+    @property
+    def scored_by(self) -> str:
+        """The engine that was chosen, and how it did."""
+        proven = f"; {self.proof.summary}" if self.proof else ""
+        return f"{self.engine.summary}{proven}"
 
 
 @step
@@ -245,7 +252,8 @@ def assemble(judged: Judged) -> Report:
             LineageStep(kind, uri.rpartition("/")[2], uri) for kind, uri in judged.lineage.items()
         ],
         parameters=judged.params,
-        engine=str(judged.engine.summary),
+        teacher=candidate.model.summary.teacher,
+        engine=judged.scored_by,
     )
 
 

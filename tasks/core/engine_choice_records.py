@@ -51,3 +51,25 @@ class EngineChoice(Record):
             bands = ", ".join(f"{stage.name} {stage.band:.3g}" for stage in cascade.stages[:-1])
             text += f"; band {bands}, {cascade.rescored_share:.1%} scored again"
         return text
+
+
+class EngineProof(Record):
+    """What a chosen engine says of the test set, beside the model as it was judged, which is torch."""
+
+    engine: str
+    rows: int
+    agreement: float = Field(description="Share of labels that are those of the model as judged.")
+    accuracy: float
+    judged_accuracy: float
+    better: int = Field(description="Reviews that it alone has right.")
+    worse: int
+    lower_bound: float = Field(description="Of the difference in accuracy, one-sided, 5%.")
+    margin: float
+    holds: bool = Field(description="It is no less right, or less by no more than the margin.")
+
+    def __str__(self) -> str:
+        return (
+            f"on {self.rows:,} test reviews {self.engine} is right in {self.accuracy:.2%}, the model as judged in "
+            f"{self.judged_accuracy:.2%} ({self.better} better, {self.worse} worse, lower by at most "
+            f"{max(0.0, -self.lower_bound):.2%} at a risk of 5%); {self.agreement:.2%} of labels are the same"
+        )

@@ -154,6 +154,7 @@ class Report:
     lineage: Sequence[LineageStep] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     run_url: str = ""
+    teacher: str = ""  # version that it learned from, beside the labels
     engine: str = ""  # that was chosen to score with it, and how it did
 
     @property

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import tasks.engine_proof
 from flows.parameters import ScoreParams
 from flows.retrain import retrain
 from flows.score import score
@@ -20,24 +21,21 @@ from tests.retraining import deliver, params, write
 pytestmark = pytest.mark.prefect
 
 
-def test_the_engine_found_best_scores(
-    services: ObjectStore,
-    prefix: str,
-    bert: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture(autouse=True)
+def _timed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, kind in (("torch", "TORCH"), ("openvino", "EXACT")):
         monkeypatch.setitem(engines._MODULES, name, f"tests.core.timed_engines:{kind}")
     monkeypatch.setattr("tasks.engine_choice.build_apart", build_here)  # which has these engines
     monkeypatch.setattr("tasks.engine_choice.CLOCK", timed_engines.CLOCK)
-    given = params(
-        bert,
-        deliver(services, prefix, seed=21),
-        "engined",
-        engines__measure=True,
-        engines__candidates=["torch", "openvino"],
-    )
+
+
+MEASURED = {"engines__measure": True, "engines__candidates": ["torch", "openvino"]}
+
+
+def test_the_engine_found_best_scores(
+    services: ObjectStore, prefix: str, bert: Path, tmp_path: Path
+) -> None:
+    given = params(bert, deliver(services, prefix, seed=21), "engined", **MEASURED)
     done = retrain(given)
     registry = model_registry()
     path = registry.file_of(done.version, engines.CHOICE, tmp_path)
@@ -47,6 +45,7 @@ def test_the_engine_found_best_scores(
     assert {row.name: row.eligible for row in found.rows} == {"torch": True, "openvino": True}
     card = registry.file_of(done.version, "README.md", tmp_path)
     assert card and "| Scored by | openvino: 0.2 reviews/s" in card.read_text(encoding="utf-8")
+    assert " test reviews openvino is right in " in card.read_text(encoding="utf-8")
     assert "openvino" in registry.tags_of(done.version)["nightshift.engine"]
     assert registry.find_version("engined", done.version.model_digest)
 
@@ -57,4 +56,24 @@ def test_the_engine_found_best_scores(
     assert require_run(exact_objects(), scored.place).engine == "openvino"
 
     again = retrain(given)
-    assert "engines" in again.steps_reused and again.version.version == done.version.version
+    assert {"engines", "engine-proof"} <= set(again.steps_reused)
+    assert again.version.version == done.version.version
+
+
+def test_an_engine_that_is_less_right_on_the_test_set_does_not_score(
+    services: ObjectStore,
+    prefix: str,
+    bert: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As a cascade whose bands fit the validation reviews alone."""
+    of_torch = tasks.engine_proof.logits_of
+    monkeypatch.setattr("tasks.engine_proof.logits_of", lambda *given: -of_torch(*given))
+    data = deliver(services, prefix, seed=22)
+    done = retrain(params(bert, data, "misled", **MEASURED, engines__cascade="fast"))
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    refused = [text for text in said if text.startswith("It is not used: on ")]
+    assert len(refused) == 2  # of the engines that were asked for, and of the exact ones
+    assert all(" test reviews openvino is right in " in text for text in refused)
+    assert model_registry().tags_of(done.version)["nightshift.engine"].startswith("torch")

@@ -1,0 +1,109 @@
+"""The step that puts an engine to the test: what was chosen on validation reviews answers the frozen test set, too.
+
+The gate judges a model as torch runs it. Bands of a cascade are fitted on the validation reviews, and a linear model
+may answer for most; whether what will score is as right as what was judged shows on reviews that no choice was made by.
+"""
+
+import logging
+from pathlib import Path
+
+from tasks.core import engines, modeling, tables
+from tasks.core.comparison import Pair
+from tasks.core.engine import EngineOptions
+from tasks.core.engine_choice_params import EngineChoiceParams
+from tasks.core.engine_choice_records import EngineChoice, EngineProof
+from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
+from tasks.engine_choice import choose_engine
+from tasks.evaluation import Evaluation, logits_of, read_predictions
+from tasks.steps import fetched, reuse_or_make, step
+
+logger = logging.getLogger(__name__)
+
+PROOF_VERSION = 1
+_RISK = 0.05
+
+
+def proven_engine(
+    model: Reference[TrainingSummary],
+    tokens: Reference[TokensSummary],
+    evaluation: Evaluation,
+    split: Reference[SplitSummary],
+    params: EngineChoiceParams,
+) -> tuple[Reference[EngineChoice], Reference[EngineProof] | None]:
+    """The engine that is to score with a model, and how it did on the test set; None for torch, which was judged.
+
+    One that is less accurate there than the model as it was judged is not used: an exact engine takes a fast cascade's
+    place, and torch an exact engine's.
+
+    Args:
+        model: that was trained.
+        tokens: that it was trained on; engines are compared on their validation rows.
+        evaluation: of the model, on the test set.
+        split: with the test set.
+        params: what is compared, and what counts as the same.
+    """
+    again = [params.model_copy(update={"cascade": "exact"})] if params.cascade != "exact" else []
+    for given in (params, *again):
+        engine = choose_engine(model, tokens, given)
+        if engine.summary.chosen == engines.TORCH:
+            return engine, None
+        proof = prove_engine(model, engine, evaluation, split, params)
+        if proof.summary.holds:
+            return engine, proof
+        logger.warning("It is not used: %s", proof.summary)
+    return choose_engine(model, tokens, params.model_copy(update={"measure": False})), None
+
+
+@step
+def prove_engine(
+    model: Reference[TrainingSummary],
+    engine: Reference[EngineChoice],
+    evaluation: Evaluation,
+    split: Reference[SplitSummary],
+    params: EngineChoiceParams,
+) -> Reference[EngineProof]:
+    """Let the chosen engine answer the test set, and compare it with the model as it was judged.
+
+    Args:
+        model: that was trained.
+        engine: chosen for it.
+        evaluation: what torch said of each test review.
+        split: with the test set.
+        params: by how much the accuracy may seem lower.
+    """
+    inputs = {
+        "version": PROOF_VERSION,
+        "engine": engine.digest,
+        "evaluation": evaluation.digest,
+        "margin": params.accuracy_margin,
+    }
+
+    def make(folder: Path) -> EngineProof:
+        with fetched(split.uri, "test.parquet") as rows:
+            texts = [review.text or "" for review in tables.read_labelled(rows / "test.parquet")]
+        with fetched(model.uri) as place, fetched(engine.uri) as built:
+            (built / engines.FOLDER).rename(place / engines.FOLDER)
+            classifier = modeling.load(place)
+            options = EngineOptions(device="cpu")
+            opened = engines.open_engine(engine.summary.chosen, classifier, place, options)
+            logits = logits_of(classifier, texts, "Test reviews scored by the engine", opened)
+        judged = read_predictions(evaluation)
+        said, before = logits.argmax(axis=1), judged.probabilities.argmax(axis=1)
+        pair = Pair.of(said == judged.labels, before == judged.labels)
+        lower = pair.lower(_RISK)
+        return EngineProof(
+            engine=engine.summary.chosen,
+            rows=len(texts),
+            agreement=float((said == before).mean()),
+            accuracy=float((said == judged.labels).mean()),
+            judged_accuracy=float((before == judged.labels).mean()),
+            better=pair.better,
+            worse=pair.worse,
+            lower_bound=lower,
+            margin=params.accuracy_margin,
+            holds=pair.difference >= 0 or lower >= -params.accuracy_margin,
+        )
+
+    proof = reuse_or_make("engine-proof", inputs, EngineProof, make)
+    logger.info("%s", proof.summary)
+    return proof
