@@ -54,24 +54,37 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("parts", nargs="*", help=", ".join(_MODULES))
-    add = parser.add_argument
-    add("--quick", action="store_true", help="tiny sizes: that it runs, not how fast")
-    add("--rounds", type=int, default=5, help="rounds that count")
-    add("--rows", type=int, default=512, help="reviews that are timed")
-    add("--judged-rows", type=int, default=5000, help="held-out reviews whose answers are compared")
-    add(
-        "--band-rows",
-        type=int,
-        default=5000,
-        help="others that cascades are fitted on (price-list)",
+    _add_sizes(parser)
+    _add_models(parser)
+    _add_places(parser)
+    return parser
+
+
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how much")
+    group.add_argument(
+        "--quick", action="store_true", help="tiny sizes: that it runs, not how fast"
     )
-    add("--train-rows", type=int, default=4000, help="reviews the model is trained on")
-    add("--training-rows", type=int, default=128, help="reviews of a timed training")
-    add("--sample-rows", type=int, default=300, help="training reviews for int8's calibration")
-    add("--linear-rows", type=int, default=25_000, help="reviews for the linear models")
-    add("--train-sizes", type=int, nargs="+", default=[4000], help="reviews (accuracy)")
-    add("--seeds", type=int, default=3, help="trainings of each recipe (accuracy)")
-    add("--epochs", type=int, default=2, help="passes over the reviews (accuracy)")
+    for name, size, told in (
+        ("rounds", 5, "rounds that count"),
+        ("rows", 512, "reviews that are timed"),
+        ("judged-rows", 5000, "held-out reviews whose answers are compared"),
+        ("band-rows", 5000, "others that cascades are fitted on (price-list)"),
+        ("train-rows", 4000, "reviews the model is trained on"),
+        ("training-rows", 128, "reviews of a timed training"),
+        ("sample-rows", 300, "training reviews for int8's calibration"),
+        ("linear-rows", 25_000, "reviews for the linear models"),
+        ("seeds", 3, "trainings of each recipe (accuracy)"),
+        ("epochs", 2, "passes over the reviews (accuracy)"),
+    ):
+        group.add_argument(f"--{name}", type=int, default=size, help=told)
+    group.add_argument(
+        "--train-sizes", type=int, nargs="+", default=[4000], help="reviews (accuracy)"
+    )
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("which models, engines and peers").add_argument
     add(
         "--textbook",
         action=argparse.BooleanOptionalAction,
@@ -85,11 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="NAME=settings.json (accuracy)",
     )
-    add(
-        "--model",
-        type=Path,
-        help="a folder that was saved by Nightshift, in place of the one made here",
-    )
+    add("--model", type=Path, help="a folder that Nightshift saved, in place of the one made here")
     add(
         "--model-of",
         type=_named_model,
@@ -100,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--engines", nargs="+", help="engines (scoring, price-list, cold-start)")
     add("--only-peers", nargs="+", default=[], help="kinds of peers, such as pipeline ctranslate2")
     add("--base", default="minilm", help="base model of trainings")
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("where from and where to").add_argument
     add("--imdb", type=Path, default=data.IMDB, help="folder with IMDb's Parquet files")
     add("--peers", type=Path, help="interpreter of the peers' environment")
     add("--price-an-hour", type=float, default=0.10, help="of this machine, for the cost")
@@ -107,12 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--home", type=Path, default=subject.HOME, help="where models are kept")
     add("--out", type=Path, help="where results go (docs/bench)")
     add("--page", type=Path, default=tables.PAGE, help="the page with the tables")
-    add(
-        "--write-docs",
-        action="store_true",
-        help="make tables and plots of the page from the results",
-    )
-    return parser
+    add("--write-docs", action="store_true", help="make tables and plots of the page from results")
 
 
 def _named_path(told: str) -> tuple[str, Path]:
