@@ -12,6 +12,7 @@ from tasks.core.comparison import Pair
 from tasks.core.engine import EngineOptions
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice, EngineProof
+from tasks.core.errors import ModelError
 from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
 from tasks.engine_choice import choose_engine
 from tasks.evaluation import Evaluation, logits_of, read_predictions
@@ -47,7 +48,11 @@ def proven_engine(
         engine = choose_engine(model, tokens, given)
         if engine.summary.chosen == engines.TORCH:
             return engine, None
-        proof = prove_engine(model, engine, evaluation, split, params)
+        try:
+            proof = prove_engine(model, engine, evaluation, split, params)
+        except ModelError as error:  # hours of training do not die of an engine
+            logger.warning("It is not used: %s", error)
+            continue
         if proof.summary.holds:
             return engine, proof
         logger.warning("It is not used: %s", proof.summary)
@@ -70,6 +75,8 @@ def prove_engine(
         evaluation: what torch said of each test review.
         split: with the test set.
         params: by how much the accuracy may seem lower.
+    Raises:
+        ModelError: it does not get through the test set.
     """
     inputs = {
         "version": PROOF_VERSION,
@@ -86,7 +93,14 @@ def prove_engine(
             classifier = modeling.load(place)
             options = EngineOptions(device="cpu")
             opened = engines.open_engine(engine.summary.chosen, classifier, place, options)
-            logits = logits_of(classifier, texts, "Test reviews scored by the engine", opened)
+            try:
+                logits = logits_of(classifier, texts, "Test reviews scored by the engine", opened)
+            except RuntimeError as error:  # of another project's kernels
+                raise ModelError(
+                    f"It failed on the test reviews: {str(error).partition(chr(10))[0]}",
+                    engine.summary.chosen,
+                    "report it to the engine's project; the model is scored by another engine",
+                ) from error
         judged = read_predictions(evaluation)
         said, before = logits.argmax(axis=1), judged.probabilities.argmax(axis=1)
         pair = Pair.of(said == judged.labels, before == judged.labels)
