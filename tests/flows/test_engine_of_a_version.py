@@ -77,3 +77,14 @@ def test_an_engine_that_is_less_right_on_the_test_set_does_not_score(
     assert len(refused) == 2  # of the engines that were asked for, and of the exact ones
     assert all(" test reviews openvino is right in " in text for text in refused)
     assert model_registry().tags_of(done.version)["nightshift.engine"].startswith("torch")
+
+
+def test_an_engine_that_fails_on_the_test_set_does_not_end_the_retraining(
+    services: ObjectStore, prefix: str, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr("tasks.engine_proof.logits_of", fails)
+    done = retrain(params(bert, deliver(services, prefix, seed=23), "failing", **MEASURED))
+    assert model_registry().tags_of(done.version)["nightshift.engine"].startswith("torch")
