@@ -8,10 +8,10 @@ import torch
 import transformers
 
 from tasks.connect import model_registry, prepared_store
-from tasks.connectors.tracked_runs import Run
+from tasks.connectors.checkpoints import CheckpointStore
 from tasks.core import modeling
 from tasks.core.digests import digest_of
-from tasks.core.pretraining import pretrain
+from tasks.core.pretraining import PretrainingJob, pretrain
 from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.records import (
     BaseModelSummary,
@@ -25,13 +25,15 @@ from tasks.gpu_turns import turn_on
 from tasks.provenance import flow_run_id
 from tasks.steps import fetched, reuse_or_make, step
 from tasks.tidying import FLOW_RUN_TAG
-from tasks.training import require_space
 from tasks.training_progress import Listener
+from tasks.training_space import kept_checkpoints, require_space
 
 logger = logging.getLogger(__name__)
 
-PRETRAINING_VERSION = 1
-_BYTES_A_PARAMETER = 12  # on disk: copies of the base model, and the result
+PRETRAINING_VERSION = 2
+# On disk: copies of the base model, and the result; and two checkpoints (the last, and the one being written before it
+# is deleted), each of weights and AdamW's two moments.
+_BYTES_A_PARAMETER = 12 + 2 * 12
 _OF_ROWS = {"location", "text_column", "limit_rows"}  # they are in the digest of the tokens
 
 
@@ -54,7 +56,7 @@ def pretrain_base_model(
     training: TrainingParams,
     params: PretrainingParams,
 ) -> Reference[BaseModelSummary]:
-    """Pre-train a base model further, unless exactly this has been done before. One that dies begins again.
+    """Pre-train a base model further, unless exactly this has been done before.
 
     Args:
         tokens: what it is pre-trained on.
@@ -79,29 +81,23 @@ def pretrain_base_model(
     }
     name = f"{base.summary.name}+pretraining"
 
+    digest = digest_of(inputs)
+
     def make(folder: Path) -> BaseModelSummary:
         require_space(folder, base.summary.parameters * _BYTES_A_PARAMETER)
-        facts = {
-            "data": tokens.digest,
-            "base": base.summary.name,
-            "revision": base.summary.revision,
-        }
-        tags = {"nightshift.step": "pretrain", FLOW_RUN_TAG: flow_run_id()}
-        settings = params.model_dump() | facts
-        with (
-            model_registry().run(name.rsplit("/", 1)[-1], settings, tags) as run,
-            turn_on(device),
-        ):
-            done = _pretrain(folder, tokens, base, params, device, precision, run)
+        with kept_checkpoints(digest) as keeper:
+            done = _pretrained(folder, name, tokens, base, params, device, precision, keeper)
         return BaseModelSummary(
             name=name,
-            revision=f"{base.summary.revision}+{digest_of(inputs)[:12]}",
+            revision=f"{base.summary.revision}+{digest[:12]}",
             architecture=base.summary.architecture,
             parameters=modeling.parameters(folder),
             pretraining=done,
         )
 
     made = reuse_or_make("pretrained-base", inputs, BaseModelSummary, make)
+    with kept_checkpoints(digest) as keeper:
+        keeper.remove_all()
     say_pretrained(made.summary)
     return made
 
@@ -121,29 +117,45 @@ def say_pretrained(summary: BaseModelSummary) -> None:
         )
 
 
-def _pretrain(
+def _pretrained(
     folder: Path,
+    name: str,
     tokens: Reference[PretrainingTokensSummary],
     base: Reference[BaseModelSummary],
     params: PretrainingParams,
     device: torch.device,
     precision: modeling.Precision,
-    run: Run,
+    keeper: CheckpointStore,
 ) -> PretrainingSummary:
-    listener = Listener(run, "Pre-training", "pretraining-progress")
-    with fetched(base.uri) as model, fetched(tokens.uri) as data:
+    """Pre-train, with a run in MLflow beside it, and leave the base model in a folder."""
+    facts = {
+        "data": tokens.digest,
+        "base": base.summary.name,
+        "revision": base.summary.revision,
+    }
+    tags = {"nightshift.step": "pretrain", FLOW_RUN_TAG: flow_run_id()}
+    before = keeper.newest()
+    with (
+        model_registry().run(
+            name.rsplit("/", 1)[-1],
+            params.model_dump() | facts,
+            tags,
+            go_on_with=before.mlflow_run_id if before else None,
+        ) as run,
+        turn_on(device),
+        fetched(base.uri) as model,
+        fetched(tokens.uri) as data,
+    ):
+        keeper.mlflow_run_id = run.id
         train, held_out = read_tokens(data, ("train", "held_out"))
-        facts = pretrain(
-            model,
-            base.summary.name,
+        done = pretrain(
+            PretrainingJob(model, base.summary.name, params, device, precision),
             train,
             held_out,
-            params,
-            device,
-            precision,
             data / "work",
             folder,
-            listener,
+            Listener(run, "Pre-training", "pretraining-progress"),
+            keeper,
             show_progress=sys.stderr.isatty(),
         )
     return PretrainingSummary(
@@ -151,5 +163,5 @@ def _pretrain(
         reviews=tokens.summary.rows["train"],
         epochs=params.epochs,
         mlflow_run_id=run.id,
-        **facts,
+        **done,
     )

@@ -11,11 +11,9 @@ import transformers
 
 from tasks.connect import model_registry, prepared_store
 from tasks.connectors.checkpoints import CheckpointStore
-from tasks.connectors.prepared import free_bytes
 from tasks.connectors.tracked_runs import Run
 from tasks.core import adapters, modeling, training
 from tasks.core.digests import digest_of
-from tasks.core.errors import DiskFullError
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
 from tasks.core.sweep import PrunedTraining, TrialParams
 from tasks.core.token_tables import read_tokens
@@ -28,20 +26,20 @@ from tasks.distributed_training import fine_tune_in_processes, machines
 from tasks.gpu_turns import turn_on
 from tasks.provenance import flow_run_id
 from tasks.pruning import judge_of
-from tasks.settings import read_settings
-from tasks.steps import fetched, reuse_or_make, step, work_folder
+from tasks.steps import fetched, reuse_or_make, step
 from tasks.teaching import Taught, add_lessons
 from tasks.tidying import FLOW_RUN_TAG
 from tasks.training_progress import Listener, say_trained
+from tasks.training_space import kept_checkpoints, require_space
 
 logger = logging.getLogger(__name__)
 
 TRAINING_VERSION = 4
 TEACHER_TAG = "nightshift.teacher"
-# On disk: the base model's copy and the result; and three checkpoints (the best, the last, and the one being written
-# before another is deleted), each of weights and AdamW's two moments.
+# On disk: the base model's copy and the result; and checkpoints (the last, the one being written before another is
+# deleted, and where an epoch is chosen the best), each of weights and AdamW's two moments.
 _BYTES_A_PARAMETER = 8
-_CHECKPOINT_BYTES_A_PARAMETER = 3 * 12
+_CHECKPOINT_BYTES_A_PARAMETER = 12
 
 
 @step
@@ -95,16 +93,17 @@ def train_model(
     digest = digest_of(inputs)
 
     def make(folder: Path) -> TrainingSummary:
-        checkpoints = 0 if params.best_epoch_by == "last" else _CHECKPOINT_BYTES_A_PARAMETER
-        require_space(folder, base.summary.parameters * (_BYTES_A_PARAMETER + checkpoints))
-        with work_folder("checkpoints") as copies, _checkpoints(digest, copies) as keeper:
+        checkpoints = 2 if params.best_epoch_by == "last" else 3
+        each = _BYTES_A_PARAMETER + checkpoints * _CHECKPOINT_BYTES_A_PARAMETER
+        require_space(folder, base.summary.parameters * each)
+        with kept_checkpoints(digest) as keeper:
             return _make(wanted, keeper, folder)
 
     try:
         result = reuse_or_make("model", inputs, TrainingSummary, make)
     except _LeavesNoModelError as nothing:
         result = nothing.pruned
-    with work_folder("checkpoints") as unused, _checkpoints(digest, unused) as keeper:
+    with kept_checkpoints(digest) as keeper:
         keeper.remove_all()
     if isinstance(result, PrunedTraining):
         logger.info("Stopped after epoch %s: %s", result.epochs, result.validation)
@@ -235,18 +234,3 @@ class _LeavesNoModelError(Exception):
     def __init__(self, pruned: PrunedTraining) -> None:
         super().__init__(pruned)
         self.pruned = pruned
-
-
-def _checkpoints(digest: str, folder: Path) -> CheckpointStore:
-    return CheckpointStore(prepared_store(), digest, folder, read_settings().checkpoint_seconds)
-
-
-def require_space(folder: Path, needed_bytes: int) -> None:
-    """Raises DiskFullError when a folder's disk has less room than that."""
-    free = free_bytes(folder)
-    if free < needed_bytes:
-        raise DiskFullError(
-            f"{free / 1e9:.1f} GB are free, and training needs {needed_bytes / 1e9:.1f} GB for checkpoints",
-            str(folder),
-            "free some space, or set TMPDIR to a larger disk",
-        )

@@ -2,9 +2,12 @@
 
 import logging
 import shutil
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import (
@@ -59,19 +62,45 @@ def objective_of(folder: Path, name: str) -> Objective:
 
 
 def collator(
-    tokenizer: PreTrainedTokenizerBase, objective: Objective, params: PretrainingParams
+    tokenizer: PreTrainedTokenizerBase,
+    objective: Objective,
+    params: PretrainingParams,
+    epoch: Callable[[], int] = lambda: 0,
 ) -> DataCollatorForLanguageModeling:
     """Makes batches of rows with `input_ids`; `labels` are -100 where nothing is to be guessed.
 
-    Of the tokens to be guessed 80 % become the mask, 10 % another token, 10 % stay. Two collators mask alike.
+    Of the tokens to be guessed 80 % become the mask, 10 % another token, 10 % stay. A batch is masked alike by two
+    collators, whatever either has masked before: a training that dies and goes on sees the same masks.
+
+    Args:
+        tokenizer: of the model.
+        objective: what is guessed.
+        params: the share and the seed.
+        epoch: the one that a batch belongs to: the next masks other tokens.
     """
-    return DataCollatorForLanguageModeling(
+    return _Masks(
         tokenizer,
         mlm=objective == "masked",
         mlm_probability=params.mask_share,
         pad_to_multiple_of=PAD_TO,
         seed=params.seed,
+        epoch=epoch,
     )
+
+
+class _Masks(DataCollatorForLanguageModeling):
+    """Draws by seed, epoch and the batch's own tokens; transformers' own draws on where the last batch stopped."""
+
+    def __init__(self, *given: Any, epoch: Callable[[], int], **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._epoch = epoch
+
+    def torch_mask_tokens(self, inputs: Any, *given: Any, **named: Any) -> tuple[Any, Any]:
+        drawn_by = np.random.SeedSequence(
+            [int(self.seed or 0), self._epoch(), zlib.crc32(inputs.numpy().tobytes())]
+        )
+        self.generator = torch.Generator().manual_seed(int(drawn_by.generate_state(1)[0]))
+        return super().torch_mask_tokens(inputs, *given, **named)
 
 
 def with_language_head(folder: Path, name: str, objective: Objective) -> PreTrainedModel:

@@ -6,6 +6,7 @@ section 3.1), decoders the next token. What comes of it is a base model like any
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,99 +14,113 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset
-from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
 )
 
 from tasks.core import language_models, modeling
+from tasks.core.checkpoint_writer import CheckpointWriter, PatientKeeper
 from tasks.core.errors import NightshiftError, SettingsError
 from tasks.core.masked_positions import at_masked_positions
 from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.trainer import PlannedTrainer, arguments_of
 from tasks.core.training_batches import TrainingBatches
-from tasks.core.training_hooks import Telling, TrainingClock, TrainingListener, evaluated_epochs
+from tasks.core.training_hooks import (
+    Checkpointing,
+    CheckpointKeeper,
+    NoCheckpoints,
+    Telling,
+    TrainingClock,
+    TrainingListener,
+    evaluated_epochs,
+    final_train_loss,
+)
 from tasks.core.training_params import Precision, TrainingParams
 
 
+@dataclass(frozen=True)
+class PretrainingJob:
+    """What is pre-trained further, and how."""
+
+    base_folder: Path
+    """Config, tokenizer and safetensors of the base model."""
+    name: str
+    """Of the model, for log and errors."""
+    params: PretrainingParams
+    """The settings; `epochs` is at least 1."""
+    device: torch.device
+    """Where to train."""
+    precision: Precision
+    """fp32 or bf16; auto as `resolve_precision` has it."""
+
+
 def pretrain(
-    base_folder: Path,
-    name: str,
+    job: PretrainingJob,
     train: Dataset,
     held_out: Dataset,
-    params: PretrainingParams,
-    device: torch.device,
-    precision: Precision,
     work_folder: Path,
     result_folder: Path,
     listener: TrainingListener,
+    keeper: CheckpointKeeper | None = None,
     show_progress: bool = False,
 ) -> dict[str, Any]:
     """Pre-train a base model further and save it as a base model; returns how it went.
 
-    The same inputs and seed give the same weights on one kind of CPU with one number of threads. One process does it,
-    on one GPU.
+    The same inputs and seed give the same weights on one kind of CPU with one number of threads; so does one that died
+    and goes on from a checkpoint. One process does it, on one GPU.
 
     Args:
-        base_folder: config, tokenizer and safetensors of the base model.
-        name: of the model, for log and errors.
+        job: what is pre-trained, and how.
         train, held_out: columns input_ids (unpadded), length.
-        params: the settings; `epochs` is at least 1.
-        device: where to train.
-        precision: fp32 or bf16; auto as `resolve_precision` has it.
-        work_folder: for Trainer, which leaves nothing in it.
+        work_folder: for checkpoints; the caller removes it.
         result_folder: where the new base model is written.
         listener: hears of steps and metrics.
+        keeper: keeps checkpoints beyond this process; training goes on from its newest.
         show_progress: a progress bar on the terminal.
     Raises:
         ModelError: the base model cannot be pre-trained.
         SettingsError: the GPU has too little memory.
         NightshiftError: the loss is no number.
+        StoreError: the keeper's store is away when training begins.
     """
-    modeling.check_base_folder(base_folder)
-    objective = language_models.objective_of(base_folder, name)
-    precision = modeling.resolve_precision(precision, device)
-    transformers.set_seed(params.seed)
-    tokenizer = modeling.load_tokenizer(base_folder)
-    model = language_models.with_language_head(base_folder, name, objective)
-    clock = TrainingClock()
-    trainer = _trainer(
-        model, tokenizer, objective, train, held_out, params, device, precision, work_folder
-    )
-    trainer.remove_callback(PrinterCallback)
-    if not show_progress:
-        trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(Telling(listener))
-    with at_masked_positions(model, trainer.get_eval_dataloader(), objective == "masked"):
-        loss = _run(trainer)
+    modeling.check_base_folder(job.base_folder)
+    objective = language_models.objective_of(job.base_folder, job.name)
+    precision = modeling.resolve_precision(job.precision, job.device)
+    transformers.set_seed(job.params.seed)
+    model = language_models.with_language_head(job.base_folder, job.name, objective)
+    with CheckpointWriter(in_background=True) as writer:
+        kept = PatientKeeper(keeper or NoCheckpoints(), writer)
+        clock = TrainingClock()
+        checkpoint = kept.restore(work_folder)
+        if checkpoint:
+            clock.goes_on_from(checkpoint)
+        trainer = _trainer(
+            job, model, objective, precision == "bf16", train, held_out, work_folder, writer
+        )
+        trainer.remove_callback(PrinterCallback)
+        if not show_progress:
+            trainer.remove_callback(ProgressCallback)
+        for callback in (Telling(listener), clock, Checkpointing(kept)):
+            trainer.add_callback(callback)
+        with at_masked_positions(model, trainer.get_eval_dataloader(), objective == "masked"):
+            loss = _run(trainer, checkpoint)
     losses = _finite_losses(trainer, loss)
-    language_models.save_as_base(model.cpu(), base_folder, result_folder)
+    language_models.save_as_base(model.cpu(), job.base_folder, result_folder)
     return {
         "objective": objective,
         "pieces": len(train),
         "steps": trainer.state.global_step,
         "seconds": round(clock.seconds, 2),
         "precision": precision,
-        "device": device.type,
+        "device": job.device.type,
         "final_train_loss": loss,
         "held_out_losses": losses,
     }
 
 
 class _LanguageTrainer(PlannedTrainer):
-    """Measures on the same masks each time: a collator draws on where it stopped."""
-
-    def __init__(self, measured_by: Any, **given: Any) -> None:
-        self._measured_by = measured_by
-        super().__init__(**given)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        self.data_collator = self._measured_by()
-        return super().get_eval_dataloader(eval_dataset)
-
     def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
         """The model's own; 0 where chance, or a batch of single tokens, leaves nothing to guess."""
         computed = super().compute_loss(model, inputs, *given, **named)
@@ -116,43 +131,40 @@ class _LanguageTrainer(PlannedTrainer):
 
 
 def _trainer(
+    job: PretrainingJob,
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
     objective: language_models.Objective,
+    bf16: bool,
     train: Dataset,
     held_out: Dataset,
-    params: PretrainingParams,
-    device: torch.device,
-    precision: Precision,
     work_folder: Path,
+    writer: CheckpointWriter,
 ) -> _LanguageTrainer:
+    params, tokenizer = job.params, modeling.load_tokenizer(job.base_folder)
     settings = TrainingParams(
         epochs=params.epochs,
         batch_size=params.batch_size,
         learning_rate=params.learning_rate,
-        best_epoch_by="last",  # nothing is kept between
+        best_epoch_by="last",  # held-out loss says how it goes and chooses nothing
         seed=params.seed,
     )
     batches = TrainingBatches(train["length"], settings)
     arguments = arguments_of(
-        settings,
-        str(work_folder),
-        device.type == "cpu",
-        precision == "bf16",
-        batches.steps_an_epoch,
+        settings, str(work_folder), job.device.type == "cpu", bf16, batches.steps_an_epoch
     )
     arguments.metric_for_best_model = None
     arguments.prediction_loss_only = True  # logits of a whole vocabulary are not to be collected
     arguments.per_device_eval_batch_size = params.batch_size
     return _LanguageTrainer(
-        lambda: language_models.collator(tokenizer, objective, params),
-        batches=batches,
-        collate=language_models.collator(tokenizer, objective, params),
+        batches,
+        language_models.collator(tokenizer, objective, params, lambda: batches.epoch),
+        writer,
         model=model,
         args=arguments,
         train_dataset=train,
         eval_dataset=held_out.select(np.argsort(held_out["length"])[::-1]),
         processing_class=tokenizer,
+        data_collator=language_models.collator(tokenizer, objective, params),
     )
 
 
@@ -168,14 +180,15 @@ def _finite_losses(trainer: _LanguageTrainer, loss: float) -> list[float]:
     return losses
 
 
-def _run(trainer: _LanguageTrainer) -> float:
-    """Measure, then train to the end; returns the mean loss."""
+def _run(trainer: _LanguageTrainer, checkpoint: Path | None) -> float:
+    """Measure the base model, then train to the end; returns the loss of the last steps."""
     try:
         before = trainer.evaluate()["eval_loss"]
-        loss = float(trainer.train().training_loss)
+        resumed_from = str(checkpoint) if checkpoint else None
+        mean = float(trainer.train(resume_from_checkpoint=resumed_from).training_loss)
     except torch.OutOfMemoryError as error:
         raise SettingsError(
             "The GPU has too little memory", "pretraining.batch_size", "lower it"
         ) from error
     trainer.state.log_history.insert(0, {"eval_loss": before, "step": 0})  # train() forgets it
-    return loss
+    return final_train_loss(trainer.state.log_history, mean)

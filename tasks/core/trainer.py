@@ -20,16 +20,19 @@ _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with
 
 
 class PlannedTrainer(Trainer):
-    """Trainer whose batches are planned beforehand.
+    """Trainer whose batches are planned beforehand, and whose checkpoints are written by a writer of its own.
 
     Args:
         batches: what this process trains on.
         collate: makes a batch of them.
+        writer: of checkpoints.
         given: what Trainer takes.
     """
 
-    def __init__(self, batches: TrainingBatches, collate: Any, **given: Any) -> None:
-        self._batches, self._collate = batches, collate
+    def __init__(
+        self, batches: TrainingBatches, collate: Any, writer: CheckpointWriter, **given: Any
+    ) -> None:
+        self._batches, self._collate, self._writer = batches, collate, writer
         super().__init__(**given)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -44,54 +47,6 @@ class PlannedTrainer(Trainer):
         return prepare_data_loader(
             loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
-
-
-class ClassifierTrainer(PlannedTrainer):
-    """Trainer that goes on in the middle of an epoch with the batches that are left, and to which each review counts.
-
-    Args:
-        batches: what this process trains on.
-        collate: makes a batch of them.
-        layer_decay: see `parameter_groups`.
-        writer: of checkpoints.
-        distillation: how the training rows' column `teacher_logits` is learned from; None does not look at it.
-        given: what Trainer takes.
-    """
-
-    def __init__(
-        self,
-        batches: TrainingBatches,
-        collate: Any,
-        layer_decay: float,
-        writer: CheckpointWriter,
-        distillation: DistillationParams | None = None,
-        **given: Any,
-    ) -> None:
-        self._distillation = distillation
-        self._teacher_logits: torch.Tensor | None = None  # of the batch at hand
-        self._layer_decay, self._writer = layer_decay, writer
-        super().__init__(batches, collate, compute_loss_func=self._loss, **given)
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        columns: Any = self._signature_columns
-        if self._distillation and TEACHER_LOGITS not in columns:
-            columns.append(TEACHER_LOGITS)
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW with a rate of its own for each layer."""
-        if self.optimizer is None:
-            model = self.model if model is None else model
-            groups = parameter_groups(
-                model,
-                self.get_decay_parameter_names(model),
-                self.args.learning_rate,
-                self.args.weight_decay,
-                self._layer_decay,
-            )
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-            self.optimizer = kind(groups, **options)
-        return self.optimizer
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self._writer.wait()
@@ -124,6 +79,54 @@ class ClassifierTrainer(PlannedTrainer):
         self._writer.wait()
         self.accelerator.wait_for_everyone()
         super()._load_best_model()
+
+
+class ClassifierTrainer(PlannedTrainer):
+    """Trainer that goes on in the middle of an epoch with the batches that are left, and to which each review counts.
+
+    Args:
+        batches: what this process trains on.
+        collate: makes a batch of them.
+        writer: of checkpoints.
+        layer_decay: see `parameter_groups`.
+        distillation: how the training rows' column `teacher_logits` is learned from; None does not look at it.
+        given: what Trainer takes.
+    """
+
+    def __init__(
+        self,
+        batches: TrainingBatches,
+        collate: Any,
+        writer: CheckpointWriter,
+        layer_decay: float,
+        distillation: DistillationParams | None = None,
+        **given: Any,
+    ) -> None:
+        self._distillation = distillation
+        self._teacher_logits: torch.Tensor | None = None  # of the batch at hand
+        self._layer_decay = layer_decay
+        super().__init__(batches, collate, writer, compute_loss_func=self._loss, **given)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        if self._distillation and TEACHER_LOGITS not in columns:
+            columns.append(TEACHER_LOGITS)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW with a rate of its own for each layer."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            groups = parameter_groups(
+                model,
+                self.get_decay_parameter_names(model),
+                self.args.learning_rate,
+                self.args.weight_decay,
+                self._layer_decay,
+            )
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = kind(groups, **options)
+        return self.optimizer
 
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
         """Trainer's, whose loss is the mean over reviews: processes repeat some to have as many each."""

@@ -44,6 +44,7 @@ from tasks.core.training_hooks import (
     TrainingListener,
     adopt,
     evaluated_epochs,
+    final_train_loss,
     read_state,
 )
 from tasks.core.training_job import TrainingJob
@@ -113,8 +114,8 @@ def fine_tune(
         trainer = ClassifierTrainer(
             batches,
             way.collate,
-            params.layer_decay,
             writer,
+            params.layer_decay,
             job.distillation,
             model=classifier.model,
             args=arguments_of(
@@ -197,7 +198,7 @@ def _taken_up(checkpoint: Path, clock: TrainingClock, ranks: Ranks) -> list[dict
 
 
 def _run(trainer: Trainer, checkpoint: Path | None, ranks: Ranks) -> float:
-    """Train to the end; returns the mean loss."""
+    """Train to the end; returns the loss of the last steps."""
     try:
         output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
@@ -206,8 +207,8 @@ def _run(trainer: Trainer, checkpoint: Path | None, ranks: Ranks) -> float:
             "training.batch_size",
             "lower it, and raise training.gradient_accumulation_steps by as much",
         ) from error
-    # Trainer's holds this process's share of the last steps only
-    loss = ranks.mean(output.training_loss)
+    # Trainer's mean holds this process's share of the last steps only
+    loss = final_train_loss(trainer.state.log_history, ranks.mean(output.training_loss))
     losses = [e["eval_loss"] for e in evaluated_epochs(trainer.state.log_history)]
     if not all(map(math.isfinite, [loss, *losses])):
         raise NightshiftError(

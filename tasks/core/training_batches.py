@@ -73,6 +73,11 @@ class TrainingBatches(Sampler[list[int]]):
         """Batches of this process an epoch."""
         return self._length
 
+    @property
+    def epoch(self) -> int:
+        """Whose batches come next, counted from 0."""
+        return self._epoch
+
     def set_epoch(self, epoch: int) -> None:
         """Called by Trainer when an epoch begins."""
         self._epoch = epoch

@@ -275,6 +275,18 @@ def evaluated_epochs(log_history: Sequence[dict[str, Any]]) -> list[dict[str, An
     return [entry for entry in log_history if "eval_loss" in entry]
 
 
+def final_train_loss(log_history: Sequence[dict[str, Any]], mean: float) -> float:
+    """The mean training loss of the last steps that Trainer logged.
+
+    Args:
+        log_history: of its state, which a training that goes on from a checkpoint takes over.
+        mean: what Trainer gives at the end: of all steps, but of one that went on as if those before had had none. It
+            stands where there were too few steps for an entry.
+    """
+    logged = [float(entry["loss"]) for entry in log_history if "loss" in entry]
+    return logged[-1] if logged else mean
+
+
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """Trainer's state in a checkpoint."""
     return json.loads((checkpoint / _STATE).read_text())

@@ -15,16 +15,21 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
+from tasks.connectors.checkpoints import CheckpointStore
+from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.prepared import PreparedStore
 from tasks.core import modeling
 from tasks.core.errors import MissingDataError, ModelError, NightshiftError
 from tasks.core.language_models import collator, objective_of
 from tasks.core.masked_positions import at_masked_positions
-from tasks.core.pretraining import pretrain
+from tasks.core.pretraining import PretrainingJob, pretrain
 from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.pretraining_rows import DOUBLE, OVER_LIMIT, TEST, UNUSABLE, VALIDATION, gather
 from tasks.core.texts import matching_form
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training_hooks import SilentListener
+from tests.conftest import BUCKET
+from tests.core.test_checkpoints import EveryStep, Killed, KilledAt
 from tests.core.tiny_classifiers import ENCODERS, saved, tiny_classifier
 from tests.reviews import reviews
 
@@ -42,13 +47,20 @@ def tokens(base: Path, texts: Iterable[str]) -> Dataset:
     return Dataset.from_dict({"input_ids": ids, "length": [len(i) for i in ids]})
 
 
-def pretrained(base: Path, folder: Path, **given: object) -> dict[str, Any]:
+def pretrained(
+    base: Path,
+    folder: Path,
+    keeper: CheckpointStore | None = None,
+    listener: SilentListener | None = None,
+    **given: object,
+) -> dict[str, Any]:
+    """80 pieces, 5 steps an epoch, 3 epochs."""
     params = PretrainingParams.model_validate({"epochs": 3, "learning_rate": 5e-3} | given)
     texts = [text for text, _ in reviews(160)]
     sets = tokens(base, texts[::2]), tokens(base, texts[1::8])
     work = folder.with_name(f"{folder.name}-work")
-    told = SilentListener()
-    return pretrain(base, "tiny", *sets, params, CPU, "fp32", work, folder, told)
+    job = PretrainingJob(base, "tiny", params, CPU, "fp32")
+    return pretrain(job, *sets, work, folder, listener or SilentListener(), keeper)
 
 
 def test_it_learns_the_reviews_language_and_is_a_base_model_like_any_other(
@@ -77,6 +89,40 @@ def test_the_same_seed_gives_the_same_weights(base: Path, tmp_path: Path) -> Non
         pretrained(base, tmp_path / name, epochs=1, seed=seed)
     one, same, other = ((tmp_path / n / "model.safetensors") for n in ("one", "same", "other"))
     assert one.read_bytes() == same.read_bytes() != other.read_bytes()
+
+
+@pytest.mark.parametrize("kill_at", [3, 7, 15])  # within epochs, and at the last step
+def test_one_that_was_killed_ends_with_the_same_weights(
+    base: Path, kill_at: int, store: ObjectStore, tmp_path: Path
+) -> None:
+    prepared = PreparedStore(store, BUCKET)
+    whole = pretrained(base, tmp_path / "whole")
+    digest = f"pretraining-{base.name}-{kill_at}"
+    with EveryStep(prepared, digest, tmp_path / "a", 0) as keeper, pytest.raises(Killed):
+        pretrained(base, tmp_path / "killed", keeper, KilledAt(kill_at))
+    with CheckpointStore(prepared, digest, tmp_path / "b", 0) as keeper:
+        newest = keeper.newest()
+        assert newest and 0 < newest.step < kill_at
+        resumed = pretrained(base, tmp_path / "resumed", keeper)
+    ours, theirs = (load_file(tmp_path / n / "model.safetensors") for n in ("resumed", "whole"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert resumed["steps"] == whole["steps"]
+    assert resumed["held_out_losses"] == whole["held_out_losses"]
+    assert resumed["final_train_loss"] == pytest.approx(whole["final_train_loss"], rel=0.2)
+
+
+def test_a_batch_is_masked_alike_whatever_came_before_and_otherwise_in_the_next_epoch(
+    bert: Path,
+) -> None:
+    tokenizer = modeling.load_tokenizer(bert)
+    rows = [{"input_ids": ids} for ids in tokens(bert, (t for t, _ in reviews(8)))["input_ids"]]
+    epoch = 0
+    masks = collator(tokenizer, "masked", PretrainingParams(), lambda: epoch)
+    first, other, again = (masks(part)["labels"] for part in (rows[:4], rows[4:], rows[:4]))
+    assert torch.equal(first, again) and not torch.equal(first != -100, other != -100)
+    epoch = 1
+    assert not torch.equal(first, masks(rows[:4])["labels"])
 
 
 def test_a_new_head_is_tied_to_the_embeddings_and_that_is_said(
@@ -137,9 +183,8 @@ def test_of_single_tokens_nothing_is_to_be_guessed_and_nothing_breaks(
 ) -> None:
     sets = tokens(base, ["plot", "cast", "plot"]), tokens(base, ["cast"])
     params = PretrainingParams(epochs=2, batch_size=1)
-    told = SilentListener()
     folders = tmp_path / "work", tmp_path / "made"
-    pretrain(base, "tiny", *sets, params, CPU, "fp32", *folders, told)
+    pretrain(PretrainingJob(base, "tiny", params, CPU, "fp32"), *sets, *folders, SilentListener())
     weights = load_file(tmp_path / "made" / "model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
 

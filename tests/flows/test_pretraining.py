@@ -19,6 +19,7 @@ from tasks.core.errors import MissingDataError, NightshiftError
 from tasks.core.lineage_records import LINEAGE_TAG
 from tasks.core.pretraining_rows import DOUBLE, TEST, UNUSABLE, VALIDATION
 from tasks.core.records import BaseModelSummary, PretrainingTokensSummary
+from tasks.training_progress import Listener
 from tests.retraining import deliver, params, tags
 from tests.reviews import jsonl, reviews
 
@@ -83,6 +84,42 @@ def test_the_base_learns_the_reviews_first_and_the_version_says_so(
     found = trace(TraceParams(start=f"further/{first.version.version}"))
     upstream = "\n".join(found.upstream)
     assert f"{bert}+pretraining" in upstream and "pretraining-tokens" in upstream
+
+
+class Killed(BaseException):
+    """Ends a run as a kill does."""
+
+
+def test_one_that_was_killed_goes_on_from_its_checkpoint_and_leaves_none(
+    services: ObjectStore,
+    prefix: str,
+    bert: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("NIGHTSHIFT_CHECKPOINT_SECONDS", "0")
+    given = asked(bert, deliver(services, prefix), "killed", "", pretraining__epochs=2)
+    goes_on = Listener.on_step
+
+    def dies(listener: Listener, step: int, total_steps: int) -> None:
+        goes_on(listener, step, total_steps)
+        if step == total_steps - 1:
+            raise Killed
+
+    with monkeypatch.context() as killing:
+        killing.setattr(Listener, "on_step", dies)
+        with pytest.raises(Killed):
+            retrain(given)
+    done = retrain(given)
+    assert "Training goes on from the checkpoint of step" in caplog.text
+    steps = json.loads(tags("killed", done.version.version)[LINEAGE_TAG])
+    base = prepared_store().reference(steps["pretrained-base"], BaseModelSummary).summary
+    assert base.pretraining and len(base.pretraining.held_out_losses) == 3
+    run = model_registry()._client.get_run(base.pretraining.mlflow_run_id)
+    assert run.info.status == "FINISHED"
+    digest = steps["pretrained-base"].rpartition("/")[2]
+    assert prepared_store().all(f"checkpoint-{digest}") == []
 
 
 def test_without_it_everything_is_named_as_before(
