@@ -169,51 +169,65 @@ def _texts(reviews: Path | None) -> list[str]:
     return pq.read_table(reviews, columns=["text"])["text"].to_pylist()
 
 
-def speed(console: Console, reviews: Path | None, rows: int, objects: int, rounds: int) -> None:
-    """From S3 to S3, and the engine alone on the same reviews, in turns."""
+def speed(console: Console, given: argparse.Namespace) -> None:
+    """From S3 to S3, and the engine alone on the same reviews, in turns; and what memory it took."""
     from tasks import score_shards
-    from tasks.connectors.hub import PACKAGED, base_model_folder
-    from tasks.core import modeling, scoring
-    from tasks.core.engines.torch_engine import TorchEngine
+    from tasks.core import engines, scoring
+    from tasks.core.engine import EngineOptions
     from tasks.core.scoring import EngineParams, Review
-    from tasks.core.tokenization import TokenizationParams
 
     logging.disable(logging.CRITICAL)
-    texts = random.Random(0).choices(_texts(reviews), k=rows)
+    texts = random.Random(0).choices(_texts(given.reviews), k=given.rows)
     params = EngineParams()
-    folder, _ = base_model_folder(PACKAGED, None)
-    classifier = modeling.load_for_training(
-        folder, ["NEGATIVE", "POSITIVE"], TokenizationParams(), 0.0
-    )
-    engine = TorchEngine(classifier)
+    classifier = _classifier(given.model)
+    options = EngineOptions(params.device, params.precision, params.batch_tokens)
+    engine = engines.open_engine(given.engine, classifier, given.model or Path(), options)
     loaded: Any = (classifier, engine)
     score_shards.__dict__["_loaded"] = lambda *_: loaded
 
-    def alone() -> None:
-        given = [Review(n, str(n), text) for n, text in enumerate(texts)]
-        for _ in scoring.score([given], classifier.encoder, engine, params.window_reviews):
+    def through_s3(number: int) -> None:
+        worker.run_to_end(worker.draft(f"r{number}", _INPUT, f"{_OUTPUT}-{number}"), params)
+
+    def alone(_: int) -> None:
+        reviews = [Review(n, str(n), text) for n, text in enumerate(texts)]
+        for _told in scoring.score([reviews], classifier.encoder, engine, params.window_reviews):
             pass
 
     with a_store() as store:
+        objects = given.objects or 10
         for number in range(objects):
             part = texts[number::objects]
             lines = [json.dumps({"id": n, "text": t}) for n, t in enumerate(part)]
             store.write_bytes("\n".join(lines).encode(), f"{_INPUT}{number}.jsonl")
         ratios: list[float] = []
-        for number in range(rounds):
-            started = time.perf_counter()
-            worker.run_to_end(worker.draft(f"r{number}", _INPUT, f"{_OUTPUT}-{number}"), params)
-            through_s3 = time.perf_counter() - started
-            started = time.perf_counter()
-            alone()
-            by_itself = time.perf_counter() - started
-            ratios.append(by_itself / through_s3)
+        for number in range(given.rounds + 1):
+            spent: dict[Any, float] = {}
+            for side in (through_s3, alone) if number % 2 else (alone, through_s3):
+                started = time.perf_counter()
+                side(number)
+                spent[side] = time.perf_counter() - started
+            resident = psutil.Process().memory_info().rss / 1e6
             console.print(
-                f"round {number + 1}: {rows / through_s3:.1f} reviews/s from S3 to S3, {rows / by_itself:.1f} alone"
+                f"round {number or 'to warm up'}: {given.rows / spent[through_s3]:.1f} reviews/s from S3 to S3, "
+                f"{given.rows / spent[alone]:.1f} alone; {resident:,.0f} MB resident"
             )
+            if number:
+                ratios.append(spent[alone] / spent[through_s3])
     console.print(
-        f"ratio {statistics.median(ratios):.3f} (range {min(ratios):.3f}-{max(ratios):.3f})"
+        f"{given.engine}: ratio {statistics.median(ratios):.3f} (range {min(ratios):.3f}-{max(ratios):.3f})"
     )
+
+
+def _classifier(folder: Path | None) -> Any:
+    """A saved model, or the packaged MiniLM with a new head."""
+    from tasks.connectors.hub import PACKAGED, base_model_folder
+    from tasks.core import modeling
+    from tasks.core.tokenization import TokenizationParams
+
+    if folder:
+        return modeling.load(folder)
+    base, _ = base_model_folder(PACKAGED, None)
+    return modeling.load_for_training(base, ["NEGATIVE", "POSITIVE"], TokenizationParams(), 0.0)
 
 
 def main() -> None:
@@ -226,6 +240,8 @@ def main() -> None:
     parser.add_argument(
         "--reviews", type=Path, help="Parquet file with a column text; else the sample (speed)"
     )
+    parser.add_argument("--model", type=Path, help="that Nightshift saved; else MiniLM (speed)")
+    parser.add_argument("--engine", default="torch", help="built in that folder (speed)")
     parser.add_argument("--rows", type=int, default=1_000, help="reviews (speed)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (speed)")
     given = parser.parse_args()
@@ -235,7 +251,7 @@ def main() -> None:
     elif given.what == "planning":
         planning(console, given.objects or 1_000_000)
     else:
-        speed(console, given.reviews, given.rows, given.objects or 10, given.rounds)
+        speed(console, given)
 
 
 if __name__ == "__main__":

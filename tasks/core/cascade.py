@@ -184,7 +184,8 @@ def fit_cascade(
     """A cascade whose bands keep to a rule; stages of which no answer can be taken are left out.
 
     Args:
-        stages: cheapest first, the exact one last; bands are fitted here, and in a fast cascade the temperatures.
+        stages: cheapest first, the exact one last; bands are fitted here, and the temperatures of other models. The
+            last but one of an exact cascade is the exact engine's model in less precision.
         rows: that no stage was trained on.
         rule: to be kept to.
     Raises:
@@ -196,11 +197,12 @@ def fit_cascade(
     stages = Cascade(stages).stages
     answers = [rows.logits_of(stage) for stage in stages]
     exact = answers[-1] if rows.reference is None else rows.reference
-    if rule.use == "fast" and rows.labels is not None:
-        stages, answers = _calibrated(stages, answers, rows.labels)
-        if rule.blends and len(stages) > 1:
-            stages, answers = _blended(stages, answers, rows.labels)
-            exact = answers[-1] if rows.reference is None else exact
+    if rows.labels is not None:
+        of_their_own = len(stages) - (1 if rule.use == "fast" else 2)
+        stages, answers = _calibrated(stages, answers, rows.labels, max(of_their_own, 0))
+    if rule.blends and len(stages) > 1 and rows.labels is not None:
+        stages, answers = _blended(stages, answers, rows.labels)
+        exact = answers[-1] if rows.reference is None else exact
     bands, _ = fit_bands(answers, rows.labels, rule, exact)
     fitted = [replace(stage, band=band) for stage, band in zip(stages, [*bands, 0.0], strict=True)]
     if any(stage.blend for stage in fitted) and fitted[0].band == NOTHING:
@@ -212,10 +214,11 @@ def fit_cascade(
 
 
 def _calibrated(
-    stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints
+    stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints, first: int
 ) -> tuple[list[Stage], list[Logits]]:
-    """All but the last, whose temperature is in its head."""
-    heats = [fit_temperature(found, labels) for found in answers[:-1]] + [1.0]
+    """The first stages; the exact engine's temperature is in its head, and so it is in that of its other precisions."""
+    heats = [fit_temperature(found, labels) for found in answers[:first]]
+    heats += [1.0] * (len(stages) - first)
     warmed = [
         replace(stage, temperature=stage.temperature * heat)
         for stage, heat in zip(stages, heats, strict=True)
@@ -251,7 +254,7 @@ def _record(
         left &= ~(margins(found) >= stage.band)
     told = {
         "use": rule.use,
-        "promise": promise(rule, len(exact)) if len(stages) > 1 else "every row is scored exactly",
+        "promise": promise(rule, len(exact), len(stages)),
         "rows": len(exact),
         "rescored_share": shares[-1],
         "agreement": float((final.argmax(axis=1) == exact.argmax(axis=1)).mean()),
@@ -269,14 +272,22 @@ def _record(
     return CascadeRecord(stages=written, **told)  # type: ignore[arg-type]
 
 
-def promise(rule: CascadeRule, rows: int) -> str:
-    """What a cascade fitted by a rule on so many rows promises of rows like them."""
+def promise(rule: CascadeRule, rows: int, stages: int) -> str:
+    """What a cascade of so many stages, fitted by a rule on so many rows, promises of rows like them."""
     sure = f"at a confidence of {1 - rule.risk:.0%}"
+    if stages == 1:
+        return "every row is scored exactly"
     if rule.use == "fast":
         return f"accuracy at most {100 * rule.accuracy_margin:g} points below the exact engine's, {sure}"
+    near = (
+        f"another label than the exact engine's only where a margin is overstated by {SAFETY:g} times the most seen in "
+        f"{rows} rows, and lies within that of the line"
+    )
+    if stages > 2:
+        return (
+            f"answers of other models: another label than the exact engine's in at most "
+            f"{1 - rule.minimum_agreement:.2%} of all reviews, {sure}; of the rest, {near}"
+        )
     if most_failures(rows, 1 - rule.minimum_agreement, rule.risk) >= 0:
         return f"labels of the exact engine in at least {rule.minimum_agreement:.2%} of reviews, {sure}"
-    return (
-        f"another label than the exact engine's only where a margin is overstated by {SAFETY:g} times the most seen in "
-        f"{rows} rows, and lies within that of the line; they are too few for {rule.minimum_agreement:.2%} {sure}"
-    )
+    return f"{near}; they are too few for {rule.minimum_agreement:.2%} {sure}"

@@ -16,7 +16,10 @@ difference in accuracy (Tango's, as in the gate) lies within the margin, and sto
 fixed sequence, whose risk is that of one test (Angelopoulos et al., 2021, "Learn then Test"). Of the bands passed on
 the way, it is the narrowest at which no fewer of the validation rows are right than the exact engine has right.
 
-Several cheap stages share the risk, and what is allowed, evenly.
+Several cheap stages of a fast cascade share the risk evenly. Of an exact one's, the last is the exact engine's own
+model in less precision, whose band is the one that few rows give: it errs near the line only. Those before it are
+other models; they share what is allowed, and one for which the rows are too few, or that would answer hardly any rows,
+answers none.
 """
 
 import math
@@ -36,6 +39,8 @@ Bools = NDArray[np.bool_]
 #: By how much more than was seen a margin may be overstated, where rows are too few for a bound.
 SAFETY = 1.25
 NOTHING = math.inf  # the band of a stage none of whose answers is taken
+#: What another model must answer of all rows to be worth asking it, in an exact cascade.
+LEAST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -104,10 +109,17 @@ def fit_bands(
     given = last.argmax(axis=1)
     left = np.ones(len(exact), dtype=np.bool_)
     bands: list[float] = []
-    for found in cheap:
-        part = rule.shared_by(len(cheap))
-        fit = _exact_band if rule.use == "exact" else _fast_band
-        bands.append(fit(_Narrowing(found, exact, labels, given, left), part))
+    for number, found in enumerate(cheap):
+        narrowing = _Narrowing(found, exact, labels, given, left)
+        if rule.use == "fast":
+            band = _fast_band(narrowing, rule.shared_by(len(cheap)))
+        elif number < len(cheap) - 1:
+            band = _other_models_band(narrowing, rule.shared_by(len(cheap) - 1))
+        elif all(before == NOTHING for before in bands):
+            band = _exact_band(narrowing, rule)
+        else:
+            band = _safe_band(narrowing)
+        bands.append(band)
         taken = left & (margins(found) >= bands[-1])
         given = np.where(taken, found.argmax(axis=1), given)
         left &= ~taken
@@ -120,6 +132,7 @@ class _Narrowing:
     Attributes:
         rows: all validation rows, also those that an earlier stage has taken.
         bands: the margins at which rows are taken, falling.
+        taken: how many rows are.
         differing: rows taken whose label is not the exact engine's.
         better, worse: rows that the whole cascade, or the exact engine, alone has right; None without labels.
     """
@@ -133,6 +146,7 @@ class _Narrowing:
         order = places[np.argsort(-gaps[places], kind="stable")]
         ends = np.flatnonzero(np.diff(gaps[order], append=-1.0))  # rows with one margin go together
         self.bands = gaps[order][ends].astype(np.float64)
+        self.taken = ends + 1
         self.differing = np.cumsum(mine[order] != theirs[order])[ends]
         self.better: Ints | None = None
         self.worse: Ints | None = None
@@ -157,10 +171,21 @@ def _exact_band(narrowing: _Narrowing, rule: CascadeRule) -> float:
     limit = most_failures(narrowing.rows, 1 - rule.minimum_agreement, rule.risk)
     if limit >= 0:
         return narrowing.narrowest(narrowing.differing <= limit)
+    return _safe_band(narrowing)
+
+
+def _safe_band(narrowing: _Narrowing) -> float:
     if not narrowing.rows:
         return NOTHING
     largest = float(overstatement(narrowing.found, narrowing.exact).max())
     return max(SAFETY * largest, float(np.finfo(np.float32).tiny))
+
+
+def _other_models_band(narrowing: _Narrowing, rule: CascadeRule) -> float:
+    limit = most_failures(narrowing.rows, 1 - rule.minimum_agreement, rule.risk)
+    band = narrowing.narrowest(narrowing.differing <= limit)
+    answered = narrowing.taken[narrowing.bands >= band].max(initial=0)
+    return band if answered >= LEAST_SHARE * narrowing.rows else NOTHING
 
 
 def _fast_band(narrowing: _Narrowing, rule: CascadeRule) -> float:

@@ -155,7 +155,7 @@ class Contest:
         known = self._answers | {last.name: self._fp32}
         rows = Rows(self._rows.input_ids, self._rows.labels, known)
         rule = CascadeRule(
-            "exact" if own.cascade == "exact" else "fast",
+            "exact" if own.keeps_labels else "fast",
             own.minimum_agreement,
             own.accuracy_margin,
             blends=own.cascade == "blended",
@@ -187,7 +187,7 @@ class Contest:
 
     def _row(self, name: str, speed: float) -> EngineRow:
         found = self._answers[name]
-        fast = name in CASCADES and self._params.cascade != "exact"
+        fast = name in CASCADES and not self._params.keeps_labels
         eligible = self._right(found) >= self._right(self._fp32) if fast else self._agrees(name)
         return EngineRow(
             name=name,

@@ -1,17 +1,20 @@
-"""Fast cascades for the price list: a linear model first, int8 on fewer tokens next, the exact engine last.
+"""Cascades that a linear model begins: fast ones for the price list, and one for `scoring` that keeps fp32's labels.
 
-Bands are fitted on labelled reviews of the test set that no row of the list is judged on.
+Bands are fitted on labelled reviews of the test set that no row of a table is judged on.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.core import linear, modeling
 from tasks.core.cascade import CascadeRecord, Rows, Stage, fit_cascade
 from tasks.core.cascade_bands import CascadeRule
 from tasks.core.engine import EngineOptions
+from tasks.core.linear import LinearClassifier
+from tasks.core.tokenization import Encoder
 from tests.bench import contenders
 from tests.bench.contenders import Contender
 from tests.bench.data import Reviews
@@ -30,7 +33,7 @@ _LADDERS = {
 def fitted(
     model: Path, sample: Sequence[str], train: Reviews, bands: Reviews, margin: float
 ) -> dict[str, tuple[Contender, CascadeRecord]]:
-    """Cascades by the name of their row, and what each came to on the reviews that it was fitted on.
+    """Fast cascades by the name of their row, and what each came to on the reviews that it was fitted on.
 
     Args:
         model: folder that `modeling.save` wrote.
@@ -41,17 +44,8 @@ def fitted(
     Raises:
         RuntimeError: an engine cannot be had here; it says why.
     """
-    for name in (CHEAP, EXACT):
-        if why := contenders.build(name, model, sample):
-            raise RuntimeError(why)
-    encoder = modeling.load(model).encoder
+    encoder, first, rows, labels = _prepared(model, sample, train, bands, (CHEAP, EXACT))
     cheap, exact = (contenders.opened(n, model, EngineOptions()).engine for n in (CHEAP, EXACT))
-    names = list(exact.label_names)
-    first = linear.fit(
-        encoder.encode(train.texts).input_ids, np.array(train.labels, dtype=np.int64), names
-    )
-    rows = encoder.encode(bands.texts).input_ids
-    labels = np.array(bands.labels, dtype=np.int64)
     known = {"linear": first.logits(rows), EXACT: exact.logits(rows), CHEAP: cheap.logits(rows)}
     found: dict[str, tuple[Contender, CascadeRecord]] = {}
     for row, (cuts, last, blends) in _LADDERS.items():
@@ -64,6 +58,46 @@ def fitted(
         cascade, record = fit_cascade(stages, Rows(rows, labels, known, known[EXACT]), rule)
         found[row] = (Contender(encoder, cascade), record)
     return found
+
+
+def keeping_labels(
+    model: Path, sample: Sequence[str], train: Reviews, bands: Reviews
+) -> tuple[Contender, CascadeRecord]:
+    """A linear model where its labels are sure to be fp32's, then OpenVINO's own precision, then fp32.
+
+    Args and errors are those of `fitted`.
+    """
+    encoder, first, rows, labels = _prepared(model, sample, train, bands, (EXACT,))
+    quick, exact = (
+        contenders.opened(EXACT, model, EngineOptions(precision=precision)).engine
+        for precision in ("auto", "fp32")
+    )
+    stages = [
+        Stage("linear", first, "linear"),
+        Stage(EXACT, quick, EXACT),
+        Stage(f"{EXACT} fp32", exact, EXACT, precision="fp32"),
+    ]
+    cascade, record = fit_cascade(stages, Rows(rows, labels), CascadeRule())
+    return Contender(encoder, cascade), record
+
+
+def _prepared(
+    model: Path, sample: Sequence[str], train: Reviews, bands: Reviews, names: Sequence[str]
+) -> tuple[Encoder, LinearClassifier, list[list[int]], NDArray[np.int64]]:
+    """Engines built, a linear model trained, and the rows that bands are fitted on."""
+    for name in names:
+        if why := contenders.build(name, model, sample):
+            raise RuntimeError(why)
+    classifier = modeling.load(model)
+    encoder = classifier.encoder
+    ids = encoder.encode(train.texts).input_ids
+    first = linear.fit(ids, np.array(train.labels, dtype=np.int64), classifier.label_names)
+    return (
+        encoder,
+        first,
+        encoder.encode(bands.texts).input_ids,
+        np.array(bands.labels, dtype=np.int64),
+    )
 
 
 def said(record: CascadeRecord) -> str:

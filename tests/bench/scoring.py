@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from transformers import AutoConfig
 
 from tasks.core.comparison import Pair
-from tests.bench import contenders, data, flops, machine, peers, results, subject, turns
+from tasks.core.errors import NightshiftError
+from tests.bench import cascades, contenders, data, flops, machine, peers, results, subject, turns
 from tests.bench.contenders import Contender
 
+LINEAR_FIRST = "Nightshift, cascade, linear first"
 Floats = NDArray[np.float64]
 
 
@@ -28,10 +30,13 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole of it, as it is written down."""
     model = given.model or subject.of(given)
     model = subject.cut_as_the_pipeline_does(model, given.home)
-    held_out = data.read("test", given.imdb, max(given.rows, given.judged_rows))
+    wanted = max(given.rows, given.judged_rows)
+    everything = data.read("test", given.imdb, wanted + given.band_rows)
+    held_out, bands = everything.first(wanted), everything.after(wanted)
     sample = data.read("train", given.imdb, given.sample_rows, seed=1).texts
     timed = held_out.texts[: given.rows]
     found, missing = contenders.ours(model, sample, given.engines or contenders.WANTED)
+    _add_linear_first(found, missing, model, sample, bands, given)
     python = peers.environment(given.peers)
     if python is None:
         raise SystemExit("There is no environment with the peers: `make bench` makes it")
@@ -61,6 +66,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     settings = {
         "rows": len(timed),
         "judged_rows": len(held_out.texts),
+        "band_rows": len(bands.texts),
         "rounds": given.rounds,
         "reviews": f"{held_out.source}, test set",
         "tokens": round(work["tokens"], 1),
@@ -71,6 +77,23 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     return results.result(
         "scoring", settings, rows, missing | refused, peaks, peer_versions=versions
     )
+
+
+def _add_linear_first(
+    found: dict[str, Contender],
+    missing: dict[str, str],
+    model: Path,
+    sample: Sequence[str],
+    bands: data.Reviews,
+    given: argparse.Namespace,
+) -> None:
+    """The cascade that begins with a linear model, where its label is sure to be fp32's."""
+    train = data.read("train", given.imdb, given.linear_rows)
+    try:
+        found[LINEAR_FIRST], record = cascades.keeping_labels(model, sample, train, bands)
+        print(f"{LINEAR_FIRST}: {cascades.said(record)}", file=sys.stderr, flush=True)
+    except (NightshiftError, RuntimeError, ImportError) as error:
+        missing[LINEAR_FIRST] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
 
 
 def _open(

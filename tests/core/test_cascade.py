@@ -168,6 +168,35 @@ def test_few_rows_give_a_wide_band_that_holds() -> None:
         assert record.rescored_share < 0.5 and record.accuracy is None
 
 
+def test_another_model_answers_where_its_labels_are_the_exact_ones() -> None:
+    """A linear model before an exact engine's own in less precision; the promise holds for other rows."""
+    noise = (1.2, 0.05)
+    elsewhere = World(20_000, 999, noise=noise)
+    agreements: list[float] = []
+    for seed in range(15):
+        world = World(3_500, seed, noise=noise)
+        fitted, record = fit_cascade(world.stages(), world.known(), CascadeRule())
+        assert [stage.name for stage in fitted.stages] == ["stage 0", "stage 1", "stage 2"]
+        assert record.agreement == 1 and "other models" in record.promise
+        assert record.stages[0].temperature != 1 == record.stages[1].temperature
+        assert 0.05 < record.stages[1].scored_share < 0.95 and record.rescored_share < 0.1
+        found = elsewhere.labels_by(fitted)
+        agreements.append(float((found == elsewhere.answers[-1].argmax(1)).mean()))
+    assert sum(agreement < 0.999 for agreement in agreements) <= 2  # one in twenty is expected
+
+
+def test_another_model_that_would_answer_hardly_any_or_on_too_few_rows_is_not_asked() -> None:
+    alone, _ = fit_bands(World(3_500, 1, noise=(0.05,)).answers, None, CascadeRule())
+    coin = World(3_500, 1, noise=(40.0, 0.05))
+    _, record = fit_cascade(coin.stages(), coin.known(), CascadeRule())
+    assert [stage.name for stage in record.stages] == ["stage 1", "stage 2"]
+    assert "at least 99.90% of reviews" in record.promise
+    few = World(300, 1, noise=(0.3, 0.05))
+    _, record = fit_cascade(few.stages(), few.known(), CascadeRule())
+    assert [stage.name for stage in record.stages] == ["stage 1", "stage 2"]
+    assert "too few for 99.90%" in record.promise and alone[0] < NOTHING
+
+
 def test_a_fast_cascade_is_not_less_accurate() -> None:
     """Three stages, the first two with answers of their own; on other rows, too, within the margin."""
     rule: dict[str, Any] = {"use": "fast", "accuracy_margin": 0.01}

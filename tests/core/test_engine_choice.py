@@ -115,6 +115,26 @@ def test_a_fast_cascade_answers_otherwise_and_no_worse(timed: None, model: Path)
     engines.open_engine("cascade", modeling.load(model), model, EngineOptions())
 
 
+def test_labels_may_be_another_models_where_they_are_the_same(
+    timed: None, model: Path, tmp_path: Path
+) -> None:
+    """So few rows bound a tenth of the labels, and no thousandth. The linear model knows them by heart."""
+    params = EngineChoiceParams(cascade="labels", minimum_agreement=0.9, keep="all", timed_rows=60)
+    known = rows(model, 400, 1)
+    found = choose(model, known, known, params, timed_engines.CLOCK, MACHINE)
+    record = found.cascades["cascade"]
+    assert record.use == "exact" and 0.9 <= record.agreement < 1
+    assert [stage.kind for stage in record.stages] == ["linear", "openvino-int8", "openvino"]
+    assert record.stages[1].scored_share <= 0.95
+    assert "in at most 10.00% of all reviews" in record.promise
+    by_name = {row.name: row for row in found.rows}
+    assert by_name["cascade"].eligible and by_name["cascade"].agreement == record.agreement
+    opened = engines.open_engine("cascade", modeling.load(model), model, EngineOptions())
+    assert len(opened.logits(rows(model, 10, 3).input_ids)) == 10
+    strict = chosen(saved(modeling.load(model), tmp_path / "again"), cascade="labels")
+    assert [s.kind for s in strict.cascades["cascade"].stages] == ["openvino-int8", "openvino"]
+
+
 @pytest.mark.parametrize("given", [{"measure": False}, {"candidates": ["torch"]}])
 def test_where_there_is_nothing_to_choose_from_it_is_torch(
     timed: None, model: Path, given: dict[str, Any]
