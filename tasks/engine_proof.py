@@ -33,8 +33,8 @@ def proven_engine(
 ) -> tuple[Reference[EngineChoice], Reference[EngineProof] | None]:
     """The engine that is to score with a model, and how it did on the test set; None for torch, which was judged.
 
-    One that is less accurate there than the model as it was judged is not used: an exact engine takes a fast cascade's
-    place, and torch an exact engine's.
+    One that is less accurate there than the model as it was judged is not used: an exact engine takes another
+    cascade's place, and torch an exact engine's.
 
     Args:
         model: that was trained.

@@ -61,7 +61,7 @@ def pretrain_base_model(
     Args:
         tokens: what it is pre-trained on.
         base: what it starts from.
-        training: on which device, and in which precision.
+        training: on which device, in which precision, and whether checkpoints are written beside it.
         params: the settings.
     Raises:
         DiskFullError: less room than it needs, found before it begins.
@@ -79,16 +79,14 @@ def pretrain_base_model(
         "torch": torch.__version__.split("+")[0],
         "transformers": transformers.__version__,
     }
-    name = f"{base.summary.name}+pretraining"
-
     digest = digest_of(inputs)
 
     def make(folder: Path) -> BaseModelSummary:
         require_space(folder, base.summary.parameters * _BYTES_A_PARAMETER)
         with kept_checkpoints(digest) as keeper:
-            done = _pretrained(folder, name, tokens, base, params, device, precision, keeper)
+            done = _pretrained(folder, tokens, base, training, params, keeper)
         return BaseModelSummary(
-            name=name,
+            name=f"{base.summary.name}+pretraining",
             revision=f"{base.summary.revision}+{digest[:12]}",
             architecture=base.summary.architecture,
             parameters=modeling.parameters(folder),
@@ -119,15 +117,14 @@ def say_pretrained(summary: BaseModelSummary) -> None:
 
 def _pretrained(
     folder: Path,
-    name: str,
     tokens: Reference[PretrainingTokensSummary],
     base: Reference[BaseModelSummary],
+    training: TrainingParams,
     params: PretrainingParams,
-    device: torch.device,
-    precision: modeling.Precision,
     keeper: CheckpointStore,
 ) -> PretrainingSummary:
     """Pre-train, with a run in MLflow beside it, and leave the base model in a folder."""
+    device = modeling.resolve_device(training.device)
     facts = {
         "data": tokens.digest,
         "base": base.summary.name,
@@ -137,8 +134,8 @@ def _pretrained(
     before = keeper.newest()
     with (
         model_registry().run(
-            name.rsplit("/", 1)[-1],
-            params.model_dump() | facts,
+            f"{base.summary.name}+pretraining".rsplit("/", 1)[-1],
+            params.model_dump(exclude=_OF_ROWS) | facts,
             tags,
             go_on_with=before.mlflow_run_id if before else None,
         ) as run,
@@ -149,7 +146,14 @@ def _pretrained(
         keeper.mlflow_run_id = run.id
         train, held_out = read_tokens(data, ("train", "held_out"))
         done = pretrain(
-            PretrainingJob(model, base.summary.name, params, device, precision),
+            PretrainingJob(
+                model,
+                base.summary.name,
+                params,
+                device,
+                modeling.resolve_precision(training.precision, device),
+                training.background_checkpoints,
+            ),
             train,
             held_out,
             data / "work",

@@ -170,7 +170,7 @@ def _texts(reviews: Path | None) -> list[str]:
 
 
 def speed(console: Console, given: argparse.Namespace) -> None:
-    """From S3 to S3, and the engine alone on the same reviews, in turns; and what memory it took."""
+    """From S3 to S3, and the engine alone on the same reviews, in turns; and the resident memory after each round."""
     from tasks import score_shards
     from tasks.core import engines, scoring
     from tasks.core.engine import EngineOptions

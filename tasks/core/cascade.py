@@ -12,7 +12,6 @@ row has passed anyhow.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from tasks.core.cascade_bands import (
     NOTHING,
     SAFETY,
     CascadeRule,
+    Use,
     fit_bands,
     margins,
     most_failures,
@@ -96,7 +96,7 @@ class CascadeRecord(Record):
     """A cascade as it is written down, with what it did on the rows it was fitted on."""
 
     version: int = 1
-    use: Literal["exact", "fast"]
+    use: Use
     stages: list[StageRecord]
     promise: str
     rows: int
@@ -162,7 +162,7 @@ class Rows:
 
     Attributes:
         input_ids: unpadded rows like those that will be scored.
-        labels: true class ids, shape (rows,); None where there are none, which will do for an exact cascade.
+        labels: true class ids, shape (rows,); None where there are none, which will do unless the cascade is fast.
         answers: logits that are known already, by the name of the stage.
         reference: logits of the engine that a fast cascade is compared with; the last stage's where nothing is given.
     """
@@ -185,7 +185,7 @@ def fit_cascade(
 
     Args:
         stages: cheapest first, the exact one last; bands are fitted here, and the temperatures of other models. The
-            last but one of an exact cascade is the exact engine's model in less precision.
+            last but one is the exact engine's model in less precision, unless the cascade is fast.
         rows: that no stage was trained on.
         rule: to be kept to.
     Raises:

@@ -11,21 +11,23 @@ risk of 5%), the band is `SAFETY` times the largest overstatement of a margin th
 another where a margin is overstated by more than in all n rows, which happens in at most 1 of n + 1, and at the same
 time lies within that much of the line, which is rare.
 
+`labels`: the same, and other models may answer before. They share what is allowed, by the same bound; one for which the
+rows are too few, or that would answer hardly any rows, answers none. The last but one is the exact engine's own model
+in less precision, which errs near the line only: where others answer before it, its band is the one that few rows give.
+That a model is left out is seen on the same rows, which in the worst case doubles the risk.
+
 `fast`: accuracy is not to be lower than the exact engine's. The band is narrowed while the lower bound of the paired
 difference in accuracy (Tango's, as in the gate) lies within the margin, and stops where it first does not: a test in
 fixed sequence, whose risk is that of one test (Angelopoulos et al., 2021, "Learn then Test"). Of the bands passed on
 the way, it is the narrowest at which no fewer of the validation rows are right than the exact engine has right.
 
-Several cheap stages of a fast cascade share the risk evenly. Of an exact one's, the last is the exact engine's own
-model in less precision, whose band is the one that few rows give: it errs near the line only. Those before it are
-other models; they share what is allowed, and one for which the rows are too few, or that would answer hardly any rows,
-answers none.
+Several cheap stages of a fast cascade share the risk evenly.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +38,11 @@ from tasks.core.comparison import lower_bound
 Logits = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Use: TypeAlias = Literal["exact", "labels", "fast"]
 #: By how much more than was seen a margin may be overstated, where rows are too few for a bound.
 SAFETY = 1.25
 NOTHING = math.inf  # the band of a stage none of whose answers is taken
-#: What another model must answer of all rows to be worth asking it, in an exact cascade.
+#: What another model must answer of all rows to be worth asking it, where labels are kept.
 LEAST_SHARE = 0.05
 
 
@@ -47,7 +50,7 @@ LEAST_SHARE = 0.05
 class CascadeRule:
     """What a cascade must keep to."""
 
-    use: Literal["exact", "fast"] = "exact"
+    use: Use = "exact"
     minimum_agreement: float = 0.999  # with the labels of the exact engine
     accuracy_margin: float = 0.005  # by which the accuracy may seem lower, at the risk below
     risk: float = 0.05
@@ -94,16 +97,18 @@ def fit_bands(
 
     Args:
         answers: logits of every stage for the same validation rows, cheapest first, the exact engine last.
-        labels: true class ids, shape (rows,); may be None where `rule.use` is exact.
+        labels: true class ids, shape (rows,); may be None unless `rule.use` is fast.
         rule: to be kept to.
         reference: logits of what the cascade is compared with; the last stage's where nothing is given.
     Raises:
-        ValueError: no labels where they are needed, or shapes that do not match.
+        ValueError: no labels where they are needed, shapes that do not match, or an exact cascade of more than two.
     """
     last, cheap = answers[-1], answers[:-1]
     exact = last if reference is None else reference
     if any(found.shape != exact.shape for found in answers) or not exact.shape[1]:
         raise ValueError("the stages have not answered the same rows")
+    if rule.use == "exact" and len(cheap) > 1:
+        raise ValueError("an exact cascade has one stage before the exact engine")
     if labels is None and rule.use == "fast":
         raise ValueError("a fast cascade is fitted on labelled rows")
     given = last.argmax(axis=1)

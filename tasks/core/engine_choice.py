@@ -36,7 +36,7 @@ def choose(
     Args:
         model: folder that `modeling.save` wrote; engines/ and engines.json are added to it.
         validation: rows of realistic lengths that the model was not trained on.
-        train: rows to calibrate int8 on, and to fit the linear stage of a fast cascade.
+        train: rows to calibrate int8 on, and to fit the linear stage of a cascade.
         params: what is compared, and what counts as the same.
         clock: seconds, rising.
         machine: what it was measured on, to be written down.

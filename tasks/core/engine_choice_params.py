@@ -33,7 +33,8 @@ class EngineChoiceParams(Form):
     cascade: Literal["exact", "labels", "fast", "blended"] = Field(
         default="exact",
         description="exact: int8 or bf16 first, and in fp32 what lies near the line. labels: a linear model before "
-        "them, where its labels are the model's but for a thousandth of all reviews; its probabilities are its own. "
+        "them, where its labels are sure to be the model's, which takes 2,995 validation reviews to say (judged_rows) "
+        "at a minimum_agreement of 0.999; its probabilities are its own. "
         "fast: a linear model first, then int8, then full precision, so that accuracy is not lower, though labels "
         "differ. blended: the same, and the linear model's evidence is added to the others', which was more accurate "
         "on IMDb.",

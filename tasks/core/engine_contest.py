@@ -1,5 +1,6 @@
 """Engines of one model answer the same rows and take turns: who says what fp32 says, and how fast."""
 
+import functools
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.core import engines, linear, modeling
-from tasks.core.cascade import CascadeRecord, Rows, Stage, fit_cascade
-from tasks.core.cascade_bands import CascadeRule
+from tasks.core.cascade import Cascade, CascadeRecord, Rows, Stage, fit_cascade
+from tasks.core.cascade_bands import CascadeRule, Use, most_failures
 from tasks.core.engine import Engine, EngineOptions, softmax
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice, EngineRow
@@ -84,7 +85,7 @@ class Contest:
         """Build them, let them answer, time them: all rows, and the fastest that may be chosen."""
         wanted = {engines.TORCH, *self._params.candidates} & set(engines.kinds())
         for name in sorted(wanted, key=_cascades_last):
-            self._enter(name)
+            self._enter(name, clock)
         timed = self._rows.drawn(self._params.timed_rows)
         speeds = _speeds(self._opened, timed, self._params.rounds, clock)
         rows = [self._row(name, speed) for name, speed in speeds.items()]
@@ -99,7 +100,7 @@ class Contest:
             machine=dict(machine),
         )
 
-    def _enter(self, name: str) -> None:
+    def _enter(self, name: str, clock: Clock) -> None:
         """Build an engine and let it answer; one that cannot is noted, and does not stop the others."""
         if not engines.available(name):
             missing = engines.missing_packages(name)
@@ -107,7 +108,7 @@ class Contest:
             return
         try:
             cascade = CASCADES.get(name)
-            engine = self._fitted_cascade(cascade) if cascade else self._built(name)
+            engine = self._fitted_cascade(cascade, clock) if cascade else self._built(name)
             self._answers[name] = self._answered(engine)
             self._opened[name] = engine
             logger.info(
@@ -134,8 +135,23 @@ class Contest:
             self._build(name, self._model, self._train.drawn(_CALIBRATION_ROWS).input_ids)
         return engines.open_engine(name, modeling.load(self._model), self._model, _ON_CPU)
 
-    def _fitted_cascade(self, kind: CascadeKind) -> Engine:
+    def _fitted_cascade(self, kind: CascadeKind, clock: Clock) -> Engine:
         """From an engine that is open already, and one in fp32; its files refer to theirs."""
+        stages = self._stages_of(kind)
+        if self._params.cascade == "exact":
+            cascade, record = self._fitted(stages, "exact")
+        elif self._params.cascade == "labels":
+            cascade, record = self._with_labels_kept(stages, clock)
+        else:
+            cascade, record = self._fitted([self._linear, *stages], "fast")
+        if len(cascade.stages) == 1:
+            raise ModelError("No answer of its first stage is clear enough")
+        self._folder(kind.name).mkdir(parents=True)
+        cascade_engine.write(self._folder(kind.name), cascade, record)
+        self._cascades[kind.name] = record
+        return cascade
+
+    def _stages_of(self, kind: CascadeKind) -> list[Stage]:
         if why_not := kind.suits(modeling.load(self._model), torch.device("cpu")):
             raise ModelError(why_not)
         if kind.cheap not in self._opened:
@@ -144,29 +160,50 @@ class Contest:
         in_fp32 = engines.open_engine(
             exact, modeling.load(self._model), self._model, cascade_engine.IN_FP32
         )
-        last = Stage(f"{exact} fp32", in_fp32, exact, folder=f"../{exact}", precision="fp32")
         cheap = kind.cheap
-        stages = [Stage(cheap, self._opened[cheap], cheap, folder=f"../{cheap}"), last]
+        return [
+            Stage(cheap, self._opened[cheap], cheap, folder=f"../{cheap}"),
+            Stage(f"{exact} fp32", in_fp32, exact, folder=f"../{exact}", precision="fp32"),
+        ]
+
+    @functools.cached_property
+    def _linear(self) -> Stage:
+        names = list(self._opened[engines.TORCH].label_names)
+        first = linear.fit(self._train.input_ids, self._train.labels, names)
+        return Stage(cascade_engine.LINEAR, first, cascade_engine.LINEAR)
+
+    def _fitted(self, stages: Sequence[Stage], use: Use) -> tuple[Cascade, CascadeRecord]:
         own = self._params
-        if own.cascade != "exact":
-            names = list(stages[-1].engine.label_names)
-            first = linear.fit(self._train.input_ids, self._train.labels, names)
-            stages.insert(0, Stage(cascade_engine.LINEAR, first, cascade_engine.LINEAR))
-        known = self._answers | {last.name: self._fp32}
-        rows = Rows(self._rows.input_ids, self._rows.labels, known)
-        rule = CascadeRule(
-            "exact" if own.keeps_labels else "fast",
-            own.minimum_agreement,
-            own.accuracy_margin,
-            blends=own.cascade == "blended",
-        )
-        cascade, record = fit_cascade(stages, rows, rule)
-        if len(cascade.stages) == 1:
-            raise ModelError("No answer of its first stage is clear enough")
-        self._folder(kind.name).mkdir(parents=True)
-        cascade_engine.write(self._folder(kind.name), cascade, record)
-        self._cascades[kind.name] = record
-        return cascade
+        last = stages[-1].name
+        rows = Rows(self._rows.input_ids, self._rows.labels, self._answers | {last: self._fp32})
+        blends = own.cascade == "blended"
+        rule = CascadeRule(use, own.minimum_agreement, own.accuracy_margin, blends=blends)
+        return fit_cascade(stages, rows, rule)
+
+    def _with_labels_kept(
+        self, stages: Sequence[Stage], clock: Clock
+    ) -> tuple[Cascade, CascadeRecord]:
+        """Behind the linear model or without it, whichever is faster: without, bands may be narrower."""
+        without = self._fitted(stages, "exact")
+        rows, allowed = len(self._rows.input_ids), 1 - self._params.minimum_agreement
+        if most_failures(rows, allowed, CascadeRule().risk) < 0:
+            logger.warning(
+                "No linear model comes first: %s validation reviews are too few to say that it gives at most %.2g%% of "
+                "reviews another label",
+                f"{rows:,}",
+                100 * allowed,
+            )
+            return without
+        behind = self._fitted([self._linear, *stages], "labels")
+        if behind[1].stages[0].kind != cascade_engine.LINEAR:
+            logger.info(
+                "No linear model comes first: its label is sure to be the model's too rarely"
+            )
+            return without
+        timed = self._rows.drawn(self._params.timed_rows)
+        sides = {"without": without[0], "behind": behind[0]}
+        speeds = _speeds(sides, timed, self._params.rounds, clock)
+        return behind if speeds["behind"] > speeds["without"] else without
 
     def _answered(self, engine: Engine) -> Logits:
         ids = self._rows.input_ids

@@ -28,8 +28,10 @@ from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.trainer import PlannedTrainer, arguments_of
 from tasks.core.training_batches import TrainingBatches
 from tasks.core.training_hooks import (
+    BaseLoss,
     Checkpointing,
     CheckpointKeeper,
+    LastLoss,
     NoCheckpoints,
     Telling,
     TrainingClock,
@@ -54,6 +56,8 @@ class PretrainingJob:
     """Where to train."""
     precision: Precision
     """fp32 or bf16; auto as `resolve_precision` has it."""
+    background_checkpoints: bool = True
+    """Training waits for a copy of the weights in memory, and not for the disk."""
 
 
 def pretrain(
@@ -90,7 +94,7 @@ def pretrain(
     precision = modeling.resolve_precision(job.precision, job.device)
     transformers.set_seed(job.params.seed)
     model = language_models.with_language_head(job.base_folder, job.name, objective)
-    with CheckpointWriter(in_background=True) as writer:
+    with CheckpointWriter(job.background_checkpoints) as writer:
         kept = PatientKeeper(keeper or NoCheckpoints(), writer)
         clock = TrainingClock()
         checkpoint = kept.restore(work_folder)
@@ -102,7 +106,7 @@ def pretrain(
         trainer.remove_callback(PrinterCallback)
         if not show_progress:
             trainer.remove_callback(ProgressCallback)
-        for callback in (Telling(listener), clock, Checkpointing(kept)):
+        for callback in (LastLoss(), Telling(listener), clock, Checkpointing(kept)):
             trainer.add_callback(callback)
         with at_masked_positions(model, trainer.get_eval_dataloader(), objective == "masked"):
             loss = _run(trainer, checkpoint)
@@ -181,14 +185,13 @@ def _finite_losses(trainer: _LanguageTrainer, loss: float) -> list[float]:
 
 
 def _run(trainer: _LanguageTrainer, checkpoint: Path | None) -> float:
-    """Measure the base model, then train to the end; returns the loss of the last steps."""
+    """Measure the base model, unless that was done, then train to the end; returns the loss of the last steps."""
     try:
-        before = trainer.evaluate()["eval_loss"]
-        resumed_from = str(checkpoint) if checkpoint else None
-        mean = float(trainer.train(resume_from_checkpoint=resumed_from).training_loss)
+        before = None if checkpoint else float(trainer.evaluate()["eval_loss"])
+        trainer.add_callback(BaseLoss(before))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
         raise SettingsError(
             "The GPU has too little memory", "pretraining.batch_size", "lower it"
         ) from error
-    trainer.state.log_history.insert(0, {"eval_loss": before, "step": 0})  # train() forgets it
-    return final_train_loss(trainer.state.log_history, mean)
+    return final_train_loss(trainer.state.log_history)

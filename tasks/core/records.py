@@ -144,7 +144,7 @@ class PretrainingSummary(Record):
     seconds: float
     precision: str
     device: str
-    final_train_loss: float
+    final_train_loss: float = Field(description="Mean of the last steps, ten at most.")
     held_out_losses: list[float] = Field(description="Before it, and after each epoch.")
     mlflow_run_id: str
 
@@ -182,7 +182,7 @@ class TrainingSummary(Record):
         description="Share by which loss or gradient of the first batches in bf16 differed from fp32's; where it is "
         "more than the settings allow, the precision is fp32. None: not looked at.",
     )
-    final_train_loss: float
+    final_train_loss: float = Field(description="Mean of the last steps, ten at most.")
     temperature: float = Field(description="Fitted on the validation reviews.")
     validation_rows: int
     validation: dict[str, float] = Field(description="Metrics of the kept checkpoint.")

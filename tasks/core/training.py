@@ -36,6 +36,7 @@ from tasks.core.training_hooks import (
     CheckpointKeeper,
     EarlyStopping,
     EpochJudge,
+    LastLoss,
     Merit,
     NoCheckpoints,
     Pruning,
@@ -167,7 +168,7 @@ def _callbacks(
 ) -> list[TrainerCallback]:
     """What hears of steps and epochs, in this order."""
     told = [Telling(listener)] if ranks.first else []
-    found: list[TrainerCallback] = [*told, clock, Checkpointing(kept)]
+    found: list[TrainerCallback] = [LastLoss(), *told, clock, Checkpointing(kept)]
     if params.early_stopping_patience and params.best_epoch_by != "last":
         found.append(EarlyStopping(params.early_stopping_patience))
     if judge or ranks.count > 1:
@@ -200,15 +201,14 @@ def _taken_up(checkpoint: Path, clock: TrainingClock, ranks: Ranks) -> list[dict
 def _run(trainer: Trainer, checkpoint: Path | None, ranks: Ranks) -> float:
     """Train to the end; returns the loss of the last steps."""
     try:
-        output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
         raise SettingsError(
             "The GPU has too little memory",
             "training.batch_size",
             "lower it, and raise training.gradient_accumulation_steps by as much",
         ) from error
-    # Trainer's mean holds this process's share of the last steps only
-    loss = final_train_loss(trainer.state.log_history, ranks.mean(output.training_loss))
+    loss = final_train_loss(trainer.state.log_history)
     losses = [e["eval_loss"] for e in evaluated_epochs(trainer.state.log_history)]
     if not all(map(math.isfinite, [loss, *losses])):
         raise NightshiftError(

@@ -217,6 +217,32 @@ class Checkpointing(TrainerCallback):
         self._keeper.keep(folder, Path(best) if best else None)
 
 
+class LastLoss(TrainerCallback):
+    """Has Trainer log the last steps of every epoch, too, however few they are."""
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        control.should_log = True
+
+
+class BaseLoss(TrainerCallback):
+    """Writes the loss before the first step into Trainer's log, which every checkpoint holds.
+
+    Args:
+        loss: measured before; None: the training goes on from a checkpoint that has it.
+    """
+
+    def __init__(self, loss: float | None) -> None:
+        self._loss = loss
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self._loss is not None:
+            state.log_history.insert(0, {"eval_loss": self._loss, "step": 0})
+
+
 class Telling(TrainerCallback):
     """Passes on what Trainer says, under names of our own."""
 
@@ -275,16 +301,16 @@ def evaluated_epochs(log_history: Sequence[dict[str, Any]]) -> list[dict[str, An
     return [entry for entry in log_history if "eval_loss" in entry]
 
 
-def final_train_loss(log_history: Sequence[dict[str, Any]], mean: float) -> float:
-    """The mean training loss of the last steps that Trainer logged.
+def final_train_loss(log_history: Sequence[dict[str, Any]]) -> float:
+    """The training loss of the steps that Trainer logged last, ten at most.
+
+    Trainer's own figure is the mean of the steps of one call, so that it says something else of a training that went on
+    from a checkpoint.
 
     Args:
-        log_history: of its state, which a training that goes on from a checkpoint takes over.
-        mean: what Trainer gives at the end: of all steps, but of one that went on as if those before had had none. It
-            stands where there were too few steps for an entry.
+        log_history: of Trainer's state, which such a training takes over; `LastLoss` saw to an entry.
     """
-    logged = [float(entry["loss"]) for entry in log_history if "loss" in entry]
-    return logged[-1] if logged else mean
+    return next(float(entry["loss"]) for entry in reversed(log_history) if "loss" in entry)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:

@@ -67,13 +67,6 @@ class Ranks:
         buffer[: len(said)] = torch.tensor(list(said), dtype=torch.uint8)
         return bytes(self._share(buffer).tolist()).rstrip(b"\0").decode()
 
-    def mean(self, value: float) -> float:
-        """Of what all have."""
-        total = torch.tensor([value], dtype=torch.float64)
-        if self._group is not None:
-            distributed.all_reduce(total, group=self._group)
-        return float(total.item()) / self.count
-
     def wait(self) -> None:
         """Return once all are here."""
         if self._group is not None:

@@ -69,7 +69,7 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         ("rounds", 5, "rounds that count"),
         ("rows", 512, "reviews that are timed"),
         ("judged-rows", 5000, "held-out reviews whose answers are compared"),
-        ("band-rows", 5000, "others that cascades are fitted on (price-list)"),
+        ("band-rows", 5000, "others that cascades are fitted on"),
         ("train-rows", 4000, "reviews the model is trained on"),
         ("training-rows", 128, "reviews of a timed training"),
         ("sample-rows", 300, "training reviews for int8's calibration"),

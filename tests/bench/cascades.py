@@ -77,7 +77,7 @@ def keeping_labels(
         Stage(EXACT, quick, EXACT),
         Stage(f"{EXACT} fp32", exact, EXACT, precision="fp32"),
     ]
-    cascade, record = fit_cascade(stages, Rows(rows, labels), CascadeRule())
+    cascade, record = fit_cascade(stages, Rows(rows, labels), CascadeRule("labels"))
     return Contender(encoder, cascade), record
 
 

@@ -22,7 +22,7 @@ from tasks.core.errors import NightshiftError
 from tests.bench import cascades, contenders, data, flops, machine, peers, results, subject, turns
 from tests.bench.contenders import Contender
 
-LINEAR_FIRST = "Nightshift, cascade, linear first"
+LINEAR_FIRST, LINEAR_FIRST_ENGINE = "Nightshift, cascade, linear first", "cascade-bf16"
 Floats = NDArray[np.float64]
 
 
@@ -36,7 +36,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     sample = data.read("train", given.imdb, given.sample_rows, seed=1).texts
     timed = held_out.texts[: given.rows]
     found, missing = contenders.ours(model, sample, given.engines or contenders.WANTED)
-    _add_linear_first(found, missing, model, sample, bands, given)
+    if not given.engines or LINEAR_FIRST_ENGINE in given.engines:
+        _add_linear_first(found, missing, model, sample, bands, given)
     python = peers.environment(given.peers)
     if python is None:
         raise SystemExit("There is no environment with the peers: `make bench` makes it")
@@ -90,8 +91,12 @@ def _add_linear_first(
     """The cascade that begins with a linear model, where its label is sure to be fp32's."""
     train = data.read("train", given.imdb, given.linear_rows)
     try:
-        found[LINEAR_FIRST], record = cascades.keeping_labels(model, sample, train, bands)
+        contender, record = cascades.keeping_labels(model, sample, train, bands)
         print(f"{LINEAR_FIRST}: {cascades.said(record)}", file=sys.stderr, flush=True)
+        if record.stages[0].kind == "linear":
+            found[LINEAR_FIRST] = contender
+        else:
+            missing[LINEAR_FIRST] = f"{len(bands.texts)} reviews are too few for its band"
     except (NightshiftError, RuntimeError, ImportError) as error:
         missing[LINEAR_FIRST] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
 

@@ -276,6 +276,13 @@ def test_the_loss_curve_is_the_one_it_was(bert: Path, tmp_path: Path) -> None:
     assert done.validation["loss"] == pytest.approx(PINNED_VALIDATION_LOSS, abs=0.005)
 
 
+def test_the_final_loss_is_that_of_the_last_steps_however_few(bert: Path, tmp_path: Path) -> None:
+    heard = Losses()
+    done = trained(bert, tmp_path, rows=48, listener=heard, epochs=2)
+    assert done.facts["steps"] == 6 and len(heard.train) == 2  # an epoch each
+    assert done.facts["final_train_loss"] == pytest.approx(heard.train[-1]) != heard.train[0]
+
+
 PINNED_TRAIN_LOSS = 0.364
 PINNED_VALIDATION_LOSS = 0.0133
 

@@ -109,7 +109,8 @@ def test_one_that_was_killed_ends_with_the_same_weights(
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert resumed["steps"] == whole["steps"]
     assert resumed["held_out_losses"] == whole["held_out_losses"]
-    assert resumed["final_train_loss"] == pytest.approx(whole["final_train_loss"], rel=0.2)
+    if newest.step < 10:  # that of the last epoch
+        assert resumed["final_train_loss"] == whole["final_train_loss"]
 
 
 def test_a_batch_is_masked_alike_whatever_came_before_and_otherwise_in_the_next_epoch(
