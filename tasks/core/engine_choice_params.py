@@ -16,12 +16,19 @@ class EngineChoiceParams(Form):
     )
     candidates: list[
         Literal[
-            "torch", "openvino", "openvino-int8", "onnx", "onnx-int8", "cascade", "cascade-bf16"
+            "torch",
+            "openvino",
+            "openvino-int8",
+            "onnx",
+            "onnx-int8",
+            "cascade",
+            "cascade-bf16",
+            "cascade-torch",
         ]
     ] = Field(
         default=["torch", "openvino", "openvino-int8", "cascade", "cascade-bf16"],
         max_length=10,
-        description="Which are compared, where they are installed.",
+        description="Which are compared, where they are installed. cascade-bf16 and cascade-torch begin in bf16.",
     )
     minimum_agreement: float = Field(
         default=0.999,

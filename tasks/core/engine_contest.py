@@ -29,7 +29,9 @@ Clock = Callable[[], float]
 #: Builds an engine for a model: its name, the model's folder, token rows to calibrate on.
 Builder = Callable[[str, Path, Sequence[Sequence[int]]], None]
 Logits = NDArray[np.float32]
-CASCADES = {kind.name: kind for kind in (cascade_engine.KIND, cascade_engine.BF16)}
+CASCADES = {
+    kind.name: kind for kind in (cascade_engine.KIND, cascade_engine.BF16, cascade_engine.BY_TORCH)
+}
 _CALIBRATION_ROWS = 300  # that int8 is fitted to
 _WINDOW = 512  # rows that engines are given at a time
 _ON_CPU = EngineOptions(device="cpu")
@@ -156,7 +158,7 @@ class Contest:
             raise ModelError(why_not)
         if kind.cheap not in self._opened:
             raise ModelError(f"It wants {kind.cheap}, which there is not")
-        exact = cascade_engine.EXACT if cascade_engine.EXACT in self._opened else engines.TORCH
+        exact = kind.exact if kind.exact in self._opened else engines.TORCH
         in_fp32 = engines.open_engine(
             exact, modeling.load(self._model), self._model, cascade_engine.IN_FP32
         )

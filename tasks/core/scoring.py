@@ -24,7 +24,15 @@ from tasks.core.tokenization import Encoder
 _WINDOWS_AHEAD = 2
 _WINDOW_CHARACTERS = 8 << 20  # a window of few long reviews is full as well
 EngineName = Literal[
-    "auto", "torch", "openvino", "openvino-int8", "onnx", "onnx-int8", "cascade", "cascade-bf16"
+    "auto",
+    "torch",
+    "openvino",
+    "openvino-int8",
+    "onnx",
+    "onnx-int8",
+    "cascade",
+    "cascade-bf16",
+    "cascade-torch",
 ]
 
 

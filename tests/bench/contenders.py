@@ -16,7 +16,9 @@ from tasks.core.scoring import EngineParams, Prediction, Review
 from tasks.core.tokenization import Encoder
 
 #: Engines that the tables have a row for; one that this installation lacks is listed as missing.
-WANTED = ("torch", "onnx", "onnx-int8", "openvino", "openvino-int8", "cascade", "cascade-bf16")
+WANTED = (
+    "torch", "cascade-torch", "onnx", "onnx-int8", "openvino", "openvino-int8", "cascade", "cascade-bf16",
+)  # fmt: skip
 FP32 = "torch, fp32"
 Floats = NDArray[np.float64]
 

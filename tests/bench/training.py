@@ -10,6 +10,7 @@ textbook depends on the memory allocator, so that each result names the one it h
 import argparse
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,24 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole of it, as it is written down."""
     base, _ = base_model_folder(given.base, None)
     longest = modeling.longest_input(base) or 512
-    reviews = data.read("train", given.imdb, given.training_rows)
-    few = reviews.first(8)
-    ready = {
-        recipe.name: trainings.prepared(recipe, base, reviews, few)
+    recipes = [
+        recipe
         for recipe in trainings.recipes(min(512, longest))
+        if recipe.name == TEXTBOOK or not given.trainings or recipe.name in given.trainings
+    ]
+    most = given.training_rows * max(recipe.times for recipe in recipes)
+    everything = data.read("train", given.imdb, most)
+    reviews, few = everything.first(given.training_rows), everything.first(8)
+    ready = {
+        recipe.name: trainings.prepared(
+            recipe, base, everything.first(given.training_rows * recipe.times), few
+        )
+        for recipe in recipes
     }
     with tempfile.TemporaryDirectory() as name:
         sides: dict[str, turns.Side] = {
-            side: _timed(prepared, Path(name)) for side, prepared in ready.items()
+            side: _timed(prepared, Path(name), len(reviews.texts))
+            for side, prepared in ready.items()
         }
         seconds = turns.seconds_in_turns("training", sides, given.rounds)
     peaks = machine.peaks(quick=given.quick)
@@ -41,7 +51,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         {
             "name": side,
             **turns.figures(seconds, side, TEXTBOOK, len(reviews.texts)),
-            **_share(ready[side], peaks, float(np.median(seconds[side]))),
+            "timed_on": len(ready[side].train),
+            **_share(ready[side], peaks, len(reviews.texts) / float(np.median(seconds[side]))),
         }
         for side in sides
     ]
@@ -55,15 +66,20 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     return results.result("training", settings, rows, {}, peaks)
 
 
-def _timed(prepared: Prepared, folder: Path) -> turns.Side:
-    def work() -> None:
+def _timed(prepared: Prepared, folder: Path, rows: int) -> turns.Side:
+    """Seconds of so many reviews, by a training of as many or more."""
+
+    def work() -> float:
+        started = time.perf_counter()
         trainings.run(prepared, folder / "work")
+        spent = time.perf_counter() - started
         shutil.rmtree(folder / "work", ignore_errors=True)
+        return spent * rows / len(prepared.train)
 
     return work
 
 
-def _share(prepared: Prepared, peaks: dict[str, float], seconds: float) -> dict[str, Any]:
+def _share(prepared: Prepared, peaks: dict[str, float], speed: float) -> dict[str, Any]:
     """Of the matrix rate: forward, and twice that backward (a little less where layers are frozen)."""
     ours = prepared.recipe.ours
     auto = modeling.resolve_precision("auto", modeling.resolve_device("auto"))
@@ -74,4 +90,5 @@ def _share(prepared: Prepared, peaks: dict[str, float], seconds: float) -> dict[
     lengths = list(prepared.train["length"])  # before padding
     config = modeling.read_config(prepared.base)
     work = 3 * flops.needed(config, lengths, last_layer_whole=True)
-    return {"peak_of": rate, "share_of_peak": round(work / seconds / peaks[rate], 3)}
+    reached = work / len(lengths) * speed
+    return {"peak_of": rate, "share_of_peak": round(reached / peaks[rate], 3)}

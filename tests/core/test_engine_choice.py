@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tasks.core import engines, modeling
 from tasks.core.engine import EngineOptions
@@ -32,6 +33,13 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(engines._MODULES, "cascade", "tasks.core.engines.cascade_engine")
     yield
     timed_engines.CLOCK.seconds = 0.0
+
+
+@pytest.fixture
+def bf16() -> None:
+    """A processor that multiplies in it."""
+    if modeling.resolve_precision("auto", torch.device("cpu")) != "bf16":
+        pytest.skip("no bf16 in this processor")
 
 
 @pytest.fixture
@@ -133,6 +141,20 @@ def test_labels_may_be_another_models_where_they_are_the_same(
     assert len(opened.logits(rows(model, 10, 3).input_ids)) == 10
     strict = chosen(saved(modeling.load(model), tmp_path / "again"), cascade="labels")
     assert [s.kind for s in strict.cascades["cascade"].stages] == ["openvino-int8", "openvino"]
+
+
+def test_torch_alone_makes_a_cascade_too(
+    bf16: None, timed: None, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(engines._MODULES, "torch", "tasks.core.engines.torch_engine")
+    found = chosen(model, candidates=["torch", "cascade-torch"], keep="all")
+    record = found.cascades["cascade-torch"]
+    assert [(s.kind, s.precision) for s in record.stages] == [("torch", "auto"), ("torch", "fp32")]
+    assert record.agreement == 1 and record.rescored_share < 0.5
+    opened = engines.open_engine("cascade-torch", modeling.load(model), model, EngineOptions())
+    validation = rows(model, 400, 1).drawn(400)
+    exact = TorchEngine(modeling.load(model), "cpu", "fp32").logits(validation.input_ids)
+    assert (opened.logits(validation.input_ids).argmax(1) == exact.argmax(1)).all()
 
 
 @pytest.mark.parametrize("given", [{"measure": False}, {"candidates": ["torch"]}])

@@ -26,6 +26,7 @@ _MODULES = {
     "onnx-int8": "tasks.core.engines.onnx_engine:INT8",
     "cascade": "tasks.core.engines.cascade_engine",
     "cascade-bf16": "tasks.core.engines.cascade_engine:BF16",
+    "cascade-torch": "tasks.core.engines.cascade_engine:BY_TORCH",
 }
 
 

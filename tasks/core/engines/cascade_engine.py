@@ -5,6 +5,7 @@ into the model's folder; its stages may lie beside it, among the model's other e
 came to, is cascade.json, written last.
 """
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -57,15 +58,18 @@ def read(folder: Path) -> CascadeRecord:
 
 @dataclass(frozen=True)
 class CascadeKind:
-    """One engine first, then OpenVINO in fp32.
+    """One engine first, then one in fp32.
 
     Attributes:
         name: as it stands in the registry.
-        cheap: the engine that comes first.
+        cheap: the engine that comes first, in its own precision.
+        exact: the one that comes last.
+        extra: that installs them.
     """
 
     name: str
     cheap: str
+    exact: str = EXACT
     extra: str = "openvino"
 
     @property
@@ -75,9 +79,11 @@ class CascadeKind:
 
     def suits(self, classifier: Classifier, device: torch.device) -> str:
         """As its stages; one that begins in bf16 wants a processor that multiplies in it."""
-        if self.cheap == EXACT and modeling.resolve_precision("auto", _CPU) != "bf16":
+        if self.cheap == self.exact and modeling.resolve_precision("auto", _CPU) != "bf16":
             return "this processor has no bf16"
-        return engines.kind_of(EXACT).suits(classifier, device)
+        if device.type != "cpu":
+            return "cascades run on CPUs"
+        return engines.kind_of(self.exact).suits(classifier, device)
 
     def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
         """Build both stages within the folder, and fit the band on the sample.
@@ -85,13 +91,15 @@ class CascadeKind:
         Raises:
             ModelError: a stage cannot be built, or there is no sample.
         """
-        for name in {self.cheap, EXACT}:
+        for name in {self.cheap, self.exact}:
             kind, place = engines.require(name), folder / name
             place.mkdir()
             kind.build(classifier, place, sample)
         records = [
             StageRecord(name=self.cheap, kind=self.cheap, folder=self.cheap),
-            StageRecord(name=f"{EXACT} fp32", kind=EXACT, folder=EXACT, precision="fp32"),
+            StageRecord(
+                name=f"{self.exact} fp32", kind=self.exact, folder=self.exact, precision="fp32"
+            ),
         ]
         options = EngineOptions(device="cpu")
         stages = [_opened(record, classifier, folder, options) for record in records]
@@ -106,9 +114,11 @@ class CascadeKind:
 def _opened(
     record: StageRecord, classifier: Classifier, folder: Path, options: EngineOptions
 ) -> Stage:
-    """A stage from its record; torch, which changes the classifier's weights, comes last where it is there at all."""
+    """A stage from its record."""
     if record.model:
         classifier = modeling.load(folder / record.model)
+    elif record.kind == engines.TORCH:  # which makes the weights what its precision says
+        classifier = replace(classifier, model=copy.deepcopy(classifier.model))
     if record.precision != "auto":
         options = replace(options, precision=record.precision)
     if record.kind == LINEAR:
@@ -121,3 +131,4 @@ def _opened(
 
 KIND = CascadeKind("cascade", CHEAP)
 BF16 = CascadeKind("cascade-bf16", EXACT)
+BY_TORCH = CascadeKind("cascade-torch", engines.TORCH, engines.TORCH, extra="")
