@@ -25,7 +25,7 @@ from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-ENGINES_VERSION = 2
+ENGINES_VERSION = 3
 CLOCK: Clock = time.perf_counter
 _PACKAGES = ("torch", "transformers", "openvino", "nncf", "onnxruntime")
 _NO_ROWS = TokenRows([], np.empty(0, dtype=np.int64))

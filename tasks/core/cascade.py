@@ -101,12 +101,12 @@ class CascadeRecord(Record):
     promise: str
     rows: int
     rescored_share: float  # of the rows: those that the last stage scores
-    agreement: float  # of the labels with the last stage's
-    largest_change: float  # of a probability, against the last stage's
+    agreement: float  # of the labels with those of the engine that it is compared with
+    largest_change: float  # of a probability, against that engine's
     accuracy: float | None = None
     exact_accuracy: float | None = None
     better: int | None = None  # rows that the cascade alone has right
-    worse: int | None = None  # rows that the last stage alone has right
+    worse: int | None = None  # rows that the engine it is compared with alone has right
     mcnemar_p: float | None = None
 
 
@@ -265,6 +265,9 @@ def _record(
         pair = Pair.of(right, exactly)
         told |= {"accuracy": float(right.mean()), "exact_accuracy": float(exactly.mean())}
         told |= {"better": pair.better, "worse": pair.worse, "mcnemar_p": pair.mcnemar()}
+        differs = (final.argmax(axis=1) != exact.argmax(axis=1)).any()
+        if rule.use == "fast" and differs and pair.lower(rule.risk) < -rule.accuracy_margin:
+            told["promise"] = "none: the rows are too few, or its last stage is not accurate enough"
     written = [
         StageRecord(scored_share=share, **{k: v for k, v in vars(stage).items() if k != "engine"})
         for stage, share in zip(stages, shares, strict=True)

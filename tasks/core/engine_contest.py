@@ -92,7 +92,7 @@ class Contest:
         speeds = _speeds(self._opened, timed, self._params.rounds, clock)
         rows = [self._row(name, speed) for name, speed in speeds.items()]
         rows += [EngineRow(name=name, note=note) for name, note in self._notes.items()]
-        best = max((r for r in rows if r.eligible), key=lambda r: r.reviews_per_second or 0.0)
+        best = max((row for row in rows if row.eligible), key=self._worth)
         return EngineChoice(
             chosen=best.name,
             rows=rows,
@@ -138,14 +138,22 @@ class Contest:
         return engines.open_engine(name, modeling.load(self._model), self._model, _ON_CPU)
 
     def _fitted_cascade(self, kind: CascadeKind, clock: Clock) -> Engine:
-        """From an engine that is open already, and one in fp32; its files refer to theirs."""
-        stages = self._stages_of(kind)
+        """From engines that are open already, and where labels are kept one in fp32; its files refer to theirs."""
+        if why_not := kind.suits(modeling.load(self._model), torch.device("cpu")):
+            raise ModelError(why_not)
+        if kind.cheap not in self._opened:
+            raise ModelError(f"It wants {kind.cheap}, which there is not")
+        exact = kind.exact if kind.exact in self._opened else engines.TORCH
+        cheap = self._stage(kind.cheap)
         if self._params.cascade == "exact":
-            cascade, record = self._fitted(stages, "exact")
+            cascade, record = self._fitted([cheap, self._in_fp32(exact)], "exact")
         elif self._params.cascade == "labels":
-            cascade, record = self._with_labels_kept(stages, clock)
+            cascade, record = self._with_labels_kept([cheap, self._in_fp32(exact)], clock)
         else:
-            cascade, record = self._fitted([self._linear, *stages], "fast")
+            # what the linear model adds makes up for more than full precision would
+            last = [] if self._params.cascade == "blended" or cheap.kind == exact else [exact]
+            stages = [self._linear, cheap, *map(self._stage, last)]
+            cascade, record = self._fitted(stages, "fast")
         if len(cascade.stages) == 1:
             raise ModelError("No answer of its first stage is clear enough")
         self._folder(kind.name).mkdir(parents=True)
@@ -153,20 +161,13 @@ class Contest:
         self._cascades[kind.name] = record
         return cascade
 
-    def _stages_of(self, kind: CascadeKind) -> list[Stage]:
-        if why_not := kind.suits(modeling.load(self._model), torch.device("cpu")):
-            raise ModelError(why_not)
-        if kind.cheap not in self._opened:
-            raise ModelError(f"It wants {kind.cheap}, which there is not")
-        exact = kind.exact if kind.exact in self._opened else engines.TORCH
-        in_fp32 = engines.open_engine(
-            exact, modeling.load(self._model), self._model, cascade_engine.IN_FP32
-        )
-        cheap = kind.cheap
-        return [
-            Stage(cheap, self._opened[cheap], cheap, folder=f"../{cheap}"),
-            Stage(f"{exact} fp32", in_fp32, exact, folder=f"../{exact}", precision="fp32"),
-        ]
+    def _stage(self, name: str) -> Stage:
+        return Stage(name, self._opened[name], name, folder=f"../{name}")
+
+    def _in_fp32(self, name: str) -> Stage:
+        classifier = modeling.load(self._model)
+        opened = engines.open_engine(name, classifier, self._model, cascade_engine.IN_FP32)
+        return Stage(f"{name} fp32", opened, name, folder=f"../{name}", precision="fp32")
 
     @functools.cached_property
     def _linear(self) -> Stage:
@@ -175,9 +176,12 @@ class Contest:
         return Stage(cascade_engine.LINEAR, first, cascade_engine.LINEAR)
 
     def _fitted(self, stages: Sequence[Stage], use: Use) -> tuple[Cascade, CascadeRecord]:
+        """Beside the model in fp32, which the last stage of a cascade that keeps labels is."""
         own = self._params
-        last = stages[-1].name
-        rows = Rows(self._rows.input_ids, self._rows.labels, self._answers | {last: self._fp32})
+        known = dict(self._answers)
+        if use != "fast":
+            known[stages[-1].name] = self._fp32
+        rows = Rows(self._rows.input_ids, self._rows.labels, known, self._fp32)
         blends = own.cascade == "blended"
         rule = CascadeRule(use, own.minimum_agreement, own.accuracy_margin, blends=blends)
         return fit_cascade(stages, rows, rule)
@@ -223,6 +227,12 @@ class Contest:
 
     def _agrees(self, name: str) -> bool:
         return self._agreement(name) >= self._params.minimum_agreement
+
+    def _worth(self, row: EngineRow) -> tuple[bool, float]:
+        """Speed; but evidence that is blended in for accuracy's sake is worth more where it makes a difference."""
+        blended = self._params.cascade == "blended" and row.name in CASCADES
+        more_accurate = (row.accuracy or 0.0) > self._right(self._fp32)
+        return blended and more_accurate, row.reviews_per_second or 0.0
 
     def _row(self, name: str, speed: float) -> EngineRow:
         found = self._answers[name]

@@ -254,6 +254,14 @@ def test_a_first_stage_that_answers_nothing_still_adds_its_evidence() -> None:
     np.testing.assert_allclose(cascade.logits(world.rows), expected, rtol=1e-5)
 
 
+def test_where_the_last_stage_is_less_accurate_nothing_is_promised() -> None:
+    world = World(2_000, 1, noise=(3.0, 2.5))
+    cheap, rather = world.stages()[:2]
+    rows = Rows(world.rows, world.labels, reference=world.answers[-1])
+    _, record = fit_cascade([cheap, rather], rows, CascadeRule("fast"))
+    assert (record.worse or 0) > (record.better or 0) and record.promise.startswith("none")
+
+
 def test_weights_of_a_blend_are_those_that_made_the_labels() -> None:
     generator = np.random.default_rng(0)
     one, other = np.asarray(generator.normal(0, 2, (2, 40_000, 2)), dtype=np.float32)

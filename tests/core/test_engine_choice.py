@@ -123,6 +123,30 @@ def test_a_fast_cascade_answers_otherwise_and_no_worse(timed: None, model: Path)
     engines.open_engine("cascade", modeling.load(model), model, EngineOptions())
 
 
+def test_what_is_blended_for_accuracy_goes_before_what_is_faster(
+    timed: None, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a word decides a linear model knows, and this model does not; nothing is faster than onnx here."""
+    monkeypatch.setitem(engines._MODULES, "onnx", f"{_HERE}:QUICK")
+    drawn = rows(model, 400, 1)
+    told = [[*row, 100] if n % 2 else row for n, row in enumerate(drawn.input_ids)]
+    known = TokenRows(told, np.arange(400) % 2)
+    asked = {"timed_rows": 60, "candidates": ["openvino-int8", "openvino", "onnx", "cascade"]}
+    params = EngineChoiceParams.model_validate(asked | {"cascade": "blended", "keep": "all"})
+    found = choose(model, known, known, params, timed_engines.CLOCK, MACHINE)
+    by_name = {row.name: row for row in found.rows}
+    assert by_name["onnx"].eligible and by_name["cascade"].reviews_per_second
+    assert found.chosen == "cascade" and (by_name["cascade"].accuracy or 0) > found.fp32_accuracy
+    stages = [stage.kind for stage in found.cascades["cascade"].stages]
+    assert stages == ["linear", "openvino-int8"]
+    without = choose(
+        saved(modeling.load(model), tmp_path / "fast"), known, known,
+        params.model_copy(update={"cascade": "fast"}), timed_engines.CLOCK, MACHINE,
+    )  # fmt: skip
+    speeds = {row.name: row.reviews_per_second or 0.0 for row in without.rows if row.eligible}
+    assert without.chosen == max(speeds, key=lambda name: speeds[name])
+
+
 def test_labels_may_be_another_models_where_they_are_the_same(
     timed: None, model: Path, tmp_path: Path
 ) -> None:

@@ -71,4 +71,5 @@ class TimedKind:
 TORCH = TimedKind("torch", 10.0)
 EXACT = TimedKind("openvino", 5.0)
 INT8 = TimedKind("openvino-int8", 1.0, noise=0.02)
+QUICK = TimedKind("onnx", 0.01)
 BROKEN = TimedKind("onnx", 1.0, breaks="no kernel for this")
