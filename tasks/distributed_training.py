@@ -19,13 +19,13 @@ from tasks.connectors.child_process import ChildProcess
 from tasks.core import errors, modeling
 from tasks.core.errors import NightshiftError, RunDiedError, SettingsError
 from tasks.core.training import Trained
-from tasks.core.training_hooks import (
+from tasks.core.training_job import TrainingJob
+from tasks.core.training_protocols import (
     CheckpointKeeper,
     EpochJudge,
     TrainingListener,
     TrainingPruned,
 )
-from tasks.core.training_job import TrainingJob
 from tasks.settings import Settings, read_settings
 from tasks.training_line import LineToChild
 from tasks.training_process import JOB, MODEL, OUTCOME

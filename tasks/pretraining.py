@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from tasks.connect import model_registry, prepared_store
+from tasks.connect import prepared_store
 from tasks.connectors.checkpoints import CheckpointStore
 from tasks.core import modeling
 from tasks.core.digests import digest_of
@@ -23,10 +23,10 @@ from tasks.core.token_tables import read_tokens
 from tasks.core.training import TrainingParams
 from tasks.gpu_turns import turn_on
 from tasks.provenance import flow_run_id
+from tasks.resuming import kept_checkpoints, require_space, run_beside
 from tasks.steps import fetched, reuse_or_make, step
 from tasks.tidying import FLOW_RUN_TAG
 from tasks.training_progress import Listener
-from tasks.training_space import kept_checkpoints, require_space
 
 logger = logging.getLogger(__name__)
 
@@ -131,19 +131,13 @@ def _pretrained(
         "revision": base.summary.revision,
     }
     tags = {"nightshift.step": "pretrain", FLOW_RUN_TAG: flow_run_id()}
-    before = keeper.newest()
+    name = f"{base.summary.name}+pretraining".rsplit("/", 1)[-1]
     with (
-        model_registry().run(
-            f"{base.summary.name}+pretraining".rsplit("/", 1)[-1],
-            params.model_dump(exclude=_OF_ROWS) | facts,
-            tags,
-            go_on_with=before.mlflow_run_id if before else None,
-        ) as run,
+        run_beside(keeper, name, params.model_dump(exclude=_OF_ROWS) | facts, tags) as run,
         turn_on(device),
         fetched(base.uri) as model,
         fetched(tokens.uri) as data,
     ):
-        keeper.mlflow_run_id = run.id
         train, held_out = read_tokens(data, ("train", "held_out"))
         done = pretrain(
             PretrainingJob(

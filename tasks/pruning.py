@@ -12,7 +12,7 @@ from tasks.connectors.studies import Study, StudyStore
 from tasks.core import sweep
 from tasks.core.errors import NightshiftError
 from tasks.core.sweep import SweepParams, TrialParams
-from tasks.core.training_hooks import EpochJudge
+from tasks.core.training_protocols import EpochJudge
 from tasks.settings import read_settings
 
 logger = logging.getLogger(__name__)

@@ -4,15 +4,15 @@ import logging
 
 from tasks.connect import model_registry
 from tasks.core import engines
+from tasks.core.engine_names import WantedEngine
 from tasks.core.records import ModelVersion
-from tasks.core.scoring import EngineName
 from tasks.steps import step, work_folder
 
 logger = logging.getLogger(__name__)
 
 
 @step
-def pin_engine(version: ModelVersion, wanted: EngineName, device: str) -> str:
+def pin_engine(version: ModelVersion, wanted: WantedEngine, device: str) -> str:
     """The name of the engine that all workers of a run use.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers
 
-from tasks.connect import model_registry, prepared_store
+from tasks.connect import prepared_store
 from tasks.connectors.checkpoints import CheckpointStore
 from tasks.connectors.tracked_runs import Run
 from tasks.core import adapters, modeling, training
@@ -19,18 +19,18 @@ from tasks.core.sweep import PrunedTraining, TrialParams
 from tasks.core.token_tables import read_tokens
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
-from tasks.core.training_hooks import EpochJudge, TrainingPruned
 from tasks.core.training_job import TrainingJob
+from tasks.core.training_protocols import EpochJudge, TrainingPruned
 from tasks.core.training_ranks import resolve_processes
 from tasks.distributed_training import fine_tune_in_processes, machines
 from tasks.gpu_turns import turn_on
 from tasks.provenance import flow_run_id
 from tasks.pruning import judge_of
+from tasks.resuming import kept_checkpoints, require_space, run_beside
 from tasks.steps import fetched, reuse_or_make, step
 from tasks.teaching import Taught, add_lessons
 from tasks.tidying import FLOW_RUN_TAG
 from tasks.training_progress import Listener, say_trained
-from tasks.training_space import kept_checkpoints, require_space
 
 logger = logging.getLogger(__name__)
 
@@ -168,13 +168,8 @@ class _Wanted:
 
 def _make(wanted: _Wanted, keeper: CheckpointStore, folder: Path) -> TrainingSummary:
     """Train, with a run in MLflow beside it, and leave the model in a folder."""
-    before = keeper.newest()
-    died = before.mlflow_run_id if before else None
     pruned: PrunedTraining | None = None
-    with model_registry().run(
-        wanted.name(), wanted.settings(), wanted.tags(), go_on_with=died
-    ) as run:
-        keeper.mlflow_run_id = run.id
+    with run_beside(keeper, wanted.name(), wanted.settings(), wanted.tags()) as run:
         try:
             with turn_on(wanted.device, wanted.processes), judge_of(wanted.trial) as judge:
                 trained = _trained(wanted, run, keeper, judge)

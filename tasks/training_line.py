@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import StoreError
-from tasks.core.training_hooks import CheckpointKeeper, EpochJudge, TrainingListener
+from tasks.core.training_protocols import CheckpointKeeper, EpochJudge, TrainingListener
 
 Address = str | tuple[str, int]
 

@@ -21,8 +21,8 @@ import transformers
 from tasks.core import modeling, training
 from tasks.core.errors import NightshiftError
 from tasks.core.token_tables import read_tokens
-from tasks.core.training_hooks import SilentListener, TrainingPruned
 from tasks.core.training_job import TrainingJob
+from tasks.core.training_protocols import SilentListener, TrainingPruned
 from tasks.training_line import LineToParent
 
 JOB, OUTCOME, MODEL = "job.json", "outcome.json", "model"

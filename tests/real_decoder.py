@@ -24,9 +24,9 @@ from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.modeling import Classifier
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import Trained, fine_tune
-from tasks.core.training_hooks import SilentListener
 from tasks.core.training_job import TrainingJob
 from tasks.core.training_params import TrainingParams
+from tasks.core.training_protocols import SilentListener
 from tests.bench import data, subject
 
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

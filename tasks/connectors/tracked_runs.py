@@ -119,18 +119,17 @@ class TrackedRuns:
             go_on_with: id of a run whose process died, to be taken up again.
         """
         owned = cut(tags) | {_OWNER_TAG: this_process()}
-        listed = [Param(key, value) for key, value in cut(params, _LONGEST_PARAM).items()]
         with self._saying("starting a run"):
             run = self._reopened(go_on_with, owned) if go_on_with else None
             if run is None:
                 made = self._client.create_run(self._experiment_id, run_name=name, tags=owned)
                 run = Run(self._client, made.info.run_id)
-            else:
-                listed = []  # it has them, and what is another way to say the same would be refused
         status = "KILLED"  # by Ctrl+C, a cancellation, a worker that was told to end
         try:
             with self._saying("logging a run"):
-                self._client.log_batch(run.id, params=listed)
+                if run.id != go_on_with:  # which has them, and refuses another way to say the same
+                    listed = cut(params, _LONGEST_PARAM).items()
+                    self._client.log_batch(run.id, params=[Param(*pair) for pair in listed])
                 yield run
                 run.flush()
             status = "FINISHED"

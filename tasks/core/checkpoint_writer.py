@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tasks.core.training_hooks import CheckpointKeeper
+from tasks.core.training_protocols import CheckpointKeeper
 
 
 class CheckpointWriter:

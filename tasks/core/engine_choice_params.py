@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tasks.core.engine_names import EngineName
 from tasks.core.forms import Form
 
 
@@ -14,18 +15,7 @@ class EngineChoiceParams(Form):
         default=True,
         description="Compare them. Without, where nothing beside torch is installed, and on a GPU, it is torch.",
     )
-    candidates: list[
-        Literal[
-            "torch",
-            "openvino",
-            "openvino-int8",
-            "onnx",
-            "onnx-int8",
-            "cascade",
-            "cascade-bf16",
-            "cascade-torch",
-        ]
-    ] = Field(
+    candidates: list[EngineName] = Field(
         default=["torch", "openvino", "openvino-int8", "cascade", "cascade-bf16"],
         max_length=10,
         description="Which are compared, where they are installed. cascade-bf16 and cascade-torch begin in bf16.",

@@ -16,8 +16,6 @@ import transformers
 from datasets import Dataset
 from transformers import (
     PreTrainedModel,
-    PrinterCallback,
-    ProgressCallback,
 )
 
 from tasks.core import language_models, modeling
@@ -27,19 +25,17 @@ from tasks.core.masked_positions import at_masked_positions
 from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.trainer import PlannedTrainer, arguments_of
 from tasks.core.training_batches import TrainingBatches
+from tasks.core.training_epochs import evaluated_epochs
 from tasks.core.training_hooks import (
     BaseLoss,
     Checkpointing,
-    CheckpointKeeper,
     LastLoss,
-    NoCheckpoints,
     Telling,
     TrainingClock,
-    TrainingListener,
-    evaluated_epochs,
     final_train_loss,
 )
 from tasks.core.training_params import Precision, TrainingParams
+from tasks.core.training_protocols import CheckpointKeeper, NoCheckpoints, TrainingListener
 
 
 @dataclass(frozen=True)
@@ -101,11 +97,16 @@ def pretrain(
         if checkpoint:
             clock.goes_on_from(checkpoint)
         trainer = _trainer(
-            job, model, objective, precision == "bf16", train, held_out, work_folder, writer
+            job,
+            model,
+            objective,
+            precision == "bf16",
+            train,
+            held_out,
+            work_folder,
+            writer,
+            show_progress,
         )
-        trainer.remove_callback(PrinterCallback)
-        if not show_progress:
-            trainer.remove_callback(ProgressCallback)
         for callback in (LastLoss(), Telling(listener), clock, Checkpointing(kept)):
             trainer.add_callback(callback)
         with at_masked_positions(model, trainer.get_eval_dataloader(), objective == "masked"):
@@ -143,6 +144,7 @@ def _trainer(
     held_out: Dataset,
     work_folder: Path,
     writer: CheckpointWriter,
+    show_progress: bool,
 ) -> _LanguageTrainer:
     params, tokenizer = job.params, modeling.load_tokenizer(job.base_folder)
     settings = TrainingParams(
@@ -163,6 +165,7 @@ def _trainer(
         batches,
         language_models.collator(tokenizer, objective, params, lambda: batches.epoch),
         writer,
+        show_progress,
         model=model,
         args=arguments,
         train_dataset=train,

@@ -7,11 +7,12 @@ not wait for them; a window may hold the reviews of many small inputs.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from tasks.core.engine import Engine, softmax
+from tasks.core.engine_names import WantedEngine
 from tasks.core.errors import DataError
 from tasks.core.formats import Row, json_text, lookup
 from tasks.core.forms import Form
@@ -23,23 +24,12 @@ from tasks.core.tokenization import Encoder
 
 _WINDOWS_AHEAD = 2
 _WINDOW_CHARACTERS = 8 << 20  # a window of few long reviews is full as well
-EngineName = Literal[
-    "auto",
-    "torch",
-    "openvino",
-    "openvino-int8",
-    "onnx",
-    "onnx-int8",
-    "cascade",
-    "cascade-bf16",
-    "cascade-torch",
-]
 
 
 class EngineParams(Form):
     """How the model is run."""
 
-    engine: EngineName = Field(
+    engine: WantedEngine = Field(
         default="auto",
         description="What runs it; auto takes what was found best when the model was registered, where it is installed "
         "and the model runs on the CPU, else torch.",

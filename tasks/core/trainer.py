@@ -7,7 +7,7 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from tasks.core.checkpoint_writer import CheckpointWriter, snapshot
@@ -26,14 +26,23 @@ class PlannedTrainer(Trainer):
         batches: what this process trains on.
         collate: makes a batch of them.
         writer: of checkpoints.
+        show_progress: a progress bar on the terminal.
         given: what Trainer takes.
     """
 
     def __init__(
-        self, batches: TrainingBatches, collate: Any, writer: CheckpointWriter, **given: Any
+        self,
+        batches: TrainingBatches,
+        collate: Any,
+        writer: CheckpointWriter,
+        show_progress: bool,
+        **given: Any,
     ) -> None:
         self._batches, self._collate, self._writer = batches, collate, writer
         super().__init__(**given)
+        self.remove_callback(PrinterCallback)
+        if not show_progress:
+            self.remove_callback(ProgressCallback)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches as they are planned: they are shared out among processes already, so Accelerate must not."""
@@ -88,6 +97,7 @@ class ClassifierTrainer(PlannedTrainer):
         batches: what this process trains on.
         collate: makes a batch of them.
         writer: of checkpoints.
+        show_progress: a progress bar on the terminal.
         layer_decay: see `parameter_groups`.
         distillation: how the training rows' column `teacher_logits` is learned from; None does not look at it.
         given: what Trainer takes.
@@ -98,6 +108,7 @@ class ClassifierTrainer(PlannedTrainer):
         batches: TrainingBatches,
         collate: Any,
         writer: CheckpointWriter,
+        show_progress: bool,
         layer_decay: float,
         distillation: DistillationParams | None = None,
         **given: Any,
@@ -105,7 +116,9 @@ class ClassifierTrainer(PlannedTrainer):
         self._distillation = distillation
         self._teacher_logits: torch.Tensor | None = None  # of the batch at hand
         self._layer_decay = layer_decay
-        super().__init__(batches, collate, writer, compute_loss_func=self._loss, **given)
+        super().__init__(
+            batches, collate, writer, show_progress, compute_loss_func=self._loss, **given
+        )
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

@@ -15,8 +15,6 @@ import torch
 import transformers
 from datasets import Dataset
 from transformers import (
-    PrinterCallback,
-    ProgressCallback,
     Trainer,
     TrainerCallback,
 )
@@ -31,25 +29,24 @@ from tasks.core.modeling import Classifier
 from tasks.core.packed_training import run_plain
 from tasks.core.trainer import ClassifierTrainer, arguments_of
 from tasks.core.training_batches import TrainingBatches
+from tasks.core.training_epochs import EarlyStopping, Merit, Pruning, evaluated_epochs
 from tasks.core.training_hooks import (
     Checkpointing,
-    CheckpointKeeper,
-    EarlyStopping,
-    EpochJudge,
     LastLoss,
-    Merit,
-    NoCheckpoints,
-    Pruning,
     Telling,
     TrainingClock,
-    TrainingListener,
     adopt,
-    evaluated_epochs,
     final_train_loss,
     read_state,
 )
 from tasks.core.training_job import TrainingJob
 from tasks.core.training_params import TrainingParams
+from tasks.core.training_protocols import (
+    CheckpointKeeper,
+    EpochJudge,
+    NoCheckpoints,
+    TrainingListener,
+)
 from tasks.core.training_ranks import Ranks, SharedJudge, SharedKeeper
 from tasks.core.training_way import Way, fastest_way, first_rows, padding
 
@@ -116,6 +113,7 @@ def fine_tune(
             batches,
             way.collate,
             writer,
+            show_progress,
             params.layer_decay,
             job.distillation,
             model=classifier.model,
@@ -132,9 +130,6 @@ def fine_tune(
             ),
             callbacks=_callbacks(params, ranks, listener, clock, kept, judge),
         )
-        trainer.remove_callback(PrinterCallback)
-        if not show_progress:
-            trainer.remove_callback(ProgressCallback)
         loss = _run(trainer, checkpoint, ranks)
         return _trained(classifier, trainer, loss, clock.seconds, len(train), way)
 

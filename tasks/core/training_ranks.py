@@ -13,7 +13,7 @@ import torch
 import torch.distributed as distributed
 
 from tasks.core.errors import SettingsError
-from tasks.core.training_hooks import CheckpointKeeper, EpochJudge
+from tasks.core.training_protocols import CheckpointKeeper, EpochJudge
 
 _MOST_BYTES = 4096
 

@@ -15,8 +15,8 @@ from tasks.core import modeling, training
 from tasks.core.digests import digest_of
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams
-from tasks.core.training_hooks import SilentListener
 from tasks.core.training_job import TrainingJob
+from tasks.core.training_protocols import SilentListener
 from tests.bench import data
 
 HOME = Path(".nightshift/bench")

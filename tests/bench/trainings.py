@@ -20,8 +20,8 @@ from tasks.core import modeling, training
 from tasks.core.modeling import Classifier
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams
-from tasks.core.training_hooks import SilentListener
 from tasks.core.training_job import TrainingJob
+from tasks.core.training_protocols import SilentListener
 from tests.bench import data, subject
 
 DEFAULTS = "Nightshift, defaults"

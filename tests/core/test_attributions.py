@@ -18,8 +18,8 @@ from tasks.core.errors import ModelError
 from tasks.core.texts import encodable, without_markup
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams, fine_tune
-from tasks.core.training_hooks import SilentListener
 from tasks.core.training_job import TrainingJob
+from tasks.core.training_protocols import SilentListener
 from tests.reviews import GOOD, POOR, reviews
 
 LABELS = ["NEGATIVE", "POSITIVE"]

@@ -1,84 +1,18 @@
 """Cascades of simulated engines: every row answered once, in order; bands monotone; what is promised is kept."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from tasks.core import cascade_bands
 from tasks.core.blending import fit_weights
 from tasks.core.cascade import Cascade, Rows, Stage, cut, fit_cascade
-from tasks.core.cascade_bands import NOTHING, CascadeRule, fit_bands, margins, most_failures
+from tasks.core.cascade_bands import NOTHING, CascadeRule, fit_bands, margins
 from tasks.core.errors import ModelError
-
-Logits = NDArray[np.float32]
-
-
-class Table:
-    """An engine that knows the logits of every row by the number that is its first token."""
-
-    def __init__(self, logits: Logits, label_names: list[str] | None = None) -> None:
-        self.known = logits
-        self.label_names = label_names or [f"label {n}" for n in range(logits.shape[1])]
-        self.asked: list[int] = []
-
-    def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
-        self.asked += [int(row[0]) for row in input_ids]
-        return self.known[[row[0] for row in input_ids]].reshape(-1, self.known.shape[1])
-
-
-class World:
-    """Reviews with a truth, an exact engine, and cheaper ones that are the noisier the cheaper.
-
-    Args:
-        rows: of them.
-        seed: of the draw.
-        noise: of each cheap engine, in log-odds.
-        classes: any number.
-    """
-
-    def __init__(
-        self, rows: int, seed: int, noise: Sequence[float] = (0.15,), classes: int = 2
-    ) -> None:
-        generator = np.random.default_rng(seed)
-        self.labels = generator.integers(0, classes, rows)
-        exact = generator.normal(0, 1.2, (rows, classes))
-        exact[np.arange(rows), self.labels] += 3
-        cheap = [exact + generator.normal(0, n, exact.shape) for n in noise]
-        self.answers = [found.astype(np.float32) for found in (*cheap, exact)]
-        self.rows = [[n] for n in range(rows)]
-
-    def stages(self) -> list[Stage]:
-        return [Stage(f"stage {n}", Table(found)) for n, found in enumerate(self.answers)]
-
-    def known(self, labelled: bool = True) -> Rows:
-        """The rows, of which every stage's answers are known."""
-        answers = {f"stage {n}": found for n, found in enumerate(self.answers)}
-        return Rows(self.rows, self.labels if labelled else None, answers)
-
-    def labels_by(self, cascade: Cascade) -> NDArray[np.int64]:
-        """What a cascade that was fitted elsewhere says of these rows."""
-        answers = {f"stage {n}": found for n, found in enumerate(self.answers)}
-        found, left = self.labels * 0, np.ones(len(self.labels), dtype=np.bool_)
-        for stage in cascade.stages:
-            logits = answers[stage.name] / np.float32(stage.temperature)
-            found[left] = logits.argmax(1)[left]
-            left &= margins(logits) < stage.band
-        return found
-
-
-logits_of = st.integers(1, 25).flatmap(
-    lambda rows: st.lists(
-        st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0]), min_size=3, max_size=3),
-        min_size=rows,
-        max_size=rows,
-    )
-)
+from tests.core.simulated_cascades import Table, World, logits_of
 
 
 @settings(max_examples=40)
@@ -103,41 +37,6 @@ def test_every_row_is_answered_once_by_the_first_stage_that_is_clear(
 def test_no_rows_give_no_logits() -> None:
     world = World(20, 0)
     assert Cascade(world.stages()).logits([]).shape == (0, 2)
-
-
-@settings(max_examples=40)
-@given(logits_of, logits_of)
-def test_a_wider_band_never_agrees_less(one: list[list[float]], other: list[list[float]]) -> None:
-    """What is taken, and what of it disagrees, only grows as a band narrows."""
-    rows = min(len(one), len(other))
-    cheap = np.array(one[:rows], dtype=np.float32)
-    exact = np.array(other[:rows], dtype=np.float32)
-    narrowing = cascade_bands._Narrowing(
-        cheap, exact, None, exact.argmax(1), np.ones(rows, dtype=np.bool_)
-    )
-    assert (np.diff(narrowing.bands) < 0).all() and (np.diff(narrowing.differing) >= 0).all()
-    assert narrowing.differing[-1] == (cheap.argmax(1) != exact.argmax(1)).sum()
-    for band, differing in zip(narrowing.bands, narrowing.differing, strict=True):
-        taken = margins(cheap) >= band
-        assert (cheap.argmax(1) != exact.argmax(1))[taken].sum() == differing
-
-
-def test_asking_for_more_agreement_widens_the_band() -> None:
-    world = World(20_000, 3, noise=(0.6,))
-    bands = [
-        fit_bands(world.answers, None, CascadeRule(minimum_agreement=least))[0][0]
-        for least in (0.95, 0.99, 0.995, 0.999, 0.9995)
-    ]
-    assert bands == sorted(bands) and bands[0] < bands[-1]
-
-
-def test_the_bound_is_that_of_clopper_and_pearson() -> None:
-    from scipy.stats import beta
-
-    assert most_failures(2994, 0.001, 0.05) == -1 and most_failures(2995, 0.001, 0.05) == 0
-    for rows in (5_000, 10_000, 25_000):
-        most = most_failures(rows, 0.001, 0.05)
-        assert beta.ppf(0.95, most + 1, rows - most) <= 0.001 < beta.ppf(0.95, most + 2, rows - most - 1)  # fmt: skip
 
 
 @pytest.mark.parametrize("classes", [2, 4])

@@ -13,31 +13,9 @@ from tasks.connectors.prepared import PreparedStore
 from tasks.core import modeling
 from tasks.core.tokenization import Encoder
 from tasks.core.training import Trained, TrainingParams, fine_tune
-from tasks.core.training_hooks import SilentListener
+from tasks.core.training_protocols import SilentListener
 from tests.conftest import BUCKET
-from tests.core.test_models import SHORT, dataset, job
-
-
-class Killed(BaseException):
-    """Ends a training as a kill does: nothing may catch it."""
-
-
-class KilledAt(SilentListener):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, step: int, total_steps: int) -> None:
-        if step == self.step:
-            raise Killed
-
-
-class EveryStep(CheckpointStore):
-    """Does not pass a step over because the one before it is still being uploaded."""
-
-    def due(self) -> bool:
-        if self._uploading:
-            self._uploading.result()
-        return True
+from tests.core.tiny_trainings import SHORT, EveryStep, Killed, KilledAt, dataset, job
 
 
 @pytest.fixture

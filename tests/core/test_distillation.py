@@ -18,11 +18,10 @@ from tasks.core.errors import SettingsError
 from tasks.core.packed_training import PackingCollator, run_packed
 from tasks.core.tokenization import Encoder
 from tasks.core.training import Trained, TrainingParams, fine_tune
-from tasks.core.training_hooks import NoCheckpoints, SilentListener
+from tasks.core.training_protocols import NoCheckpoints, SilentListener
 from tests.conftest import BUCKET
-from tests.core.test_checkpoints import EveryStep, Killed, KilledAt
-from tests.core.test_models import SHORT, dataset, job
 from tests.core.tiny_classifiers import LONGEST, tiny_classifier
+from tests.core.tiny_trainings import SHORT, EveryStep, Killed, KilledAt, dataset, job
 
 GIVEN: dict[str, Any] = {
     "learning_rate": 5e-3,

@@ -18,8 +18,8 @@ from tasks.core.errors import SettingsError
 from tasks.core.kept_layers import keep_layers, places_of, require_kept_layers
 from tasks.core.modeling import Classifier
 from tasks.core.training_params import TrainingParams
-from tests.core.test_models import trained
 from tests.core.tiny_classifiers import tiny_classifier
+from tests.core.tiny_trainings import trained
 
 IDS = torch.arange(5, 25).reshape(2, 10)
 SMALL: dict[str, Any] = {

@@ -27,10 +27,10 @@ from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.pretraining_rows import DOUBLE, OVER_LIMIT, TEST, UNUSABLE, VALIDATION, gather
 from tasks.core.texts import matching_form
 from tasks.core.tokenization import Encoder, TokenizationParams
-from tasks.core.training_hooks import SilentListener
+from tasks.core.training_protocols import SilentListener
 from tests.conftest import BUCKET
-from tests.core.test_checkpoints import EveryStep, Killed, KilledAt
 from tests.core.tiny_classifiers import ENCODERS, saved, tiny_classifier
+from tests.core.tiny_trainings import EveryStep, Killed, KilledAt
 from tests.reviews import reviews
 
 SHORT = TokenizationParams(max_length_tokens=32)

@@ -15,7 +15,8 @@ from tasks.core import sweep, trial_facts
 from tasks.core.sweep import SpaceParams, SweepParams
 from tasks.core.sweep_plots import draw_sweep, importances
 from tasks.core.training import TrainingParams
-from tasks.core.training_hooks import Pruning, TrainingPruned
+from tasks.core.training_epochs import Pruning
+from tasks.core.training_protocols import TrainingPruned
 
 NARROW = {"batch_size": None, "warmup_share": None, "weight_decay": None}
 

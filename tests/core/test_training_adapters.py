@@ -11,9 +11,9 @@ from safetensors import safe_open
 from tasks.core import adapters, modeling
 from tasks.core.errors import SettingsError
 from tasks.core.training import fine_tune
-from tasks.core.training_hooks import NoCheckpoints, SilentListener
 from tasks.core.training_params import TrainingParams
-from tests.core.test_models import LABELS, SHORT, dataset, job, trained
+from tasks.core.training_protocols import NoCheckpoints, SilentListener
+from tests.core.tiny_trainings import LABELS, SHORT, dataset, job, trained
 
 pytest.importorskip("peft")
 

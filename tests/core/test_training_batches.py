@@ -14,7 +14,7 @@ from tasks.core.errors import SettingsError
 from tasks.core.tokenization import Encoder
 from tasks.core.training_batches import PAD_TO, TrainingBatches
 from tasks.core.training_params import TrainingParams
-from tests.core.test_models import SHORT, dataset, trained
+from tests.core.tiny_trainings import SHORT, dataset, trained
 
 LENGTHS = np.random.default_rng(0).integers(4, 60, 203).tolist()
 

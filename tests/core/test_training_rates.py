@@ -12,7 +12,7 @@ from tasks.core.errors import SettingsError
 from tasks.core.optimizers import parameter_groups
 from tasks.core.trainer import arguments_of
 from tasks.core.training_params import TrainingParams
-from tests.core.test_models import LABELS, SHORT, trained
+from tests.core.tiny_trainings import LABELS, SHORT, trained
 
 
 @pytest.fixture(params=["bert", "gpt2"])

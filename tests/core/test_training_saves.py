@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from tasks.core import modeling
 from tasks.core.checkpoint_writer import CheckpointWriter, PatientKeeper, snapshot
 from tasks.core.training import TrainingParams, fine_tune
-from tasks.core.training_hooks import NoCheckpoints, SilentListener
-from tests.core.test_models import SHORT, dataset, job
+from tasks.core.training_protocols import NoCheckpoints, SilentListener
+from tests.core.tiny_trainings import SHORT, dataset, job
 
 
 def test_one_thing_after_the_other_and_nothing_after_a_failure() -> None:

@@ -15,8 +15,8 @@ from tasks.core.training_checks import difference
 from tasks.core.training_params import TrainingParams
 from tasks.core.training_ranks import Ranks
 from tasks.core.training_way import fastest_way, padding
-from tests.core.test_models import trained
 from tests.core.tiny_classifiers import LONGEST, tiny_classifier
+from tests.core.tiny_trainings import trained
 
 CPU = torch.device("cpu")
 

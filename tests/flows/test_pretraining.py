@@ -20,6 +20,7 @@ from tasks.core.lineage_records import LINEAGE_TAG
 from tasks.core.pretraining_rows import DOUBLE, TEST, UNUSABLE, VALIDATION
 from tasks.core.records import BaseModelSummary, PretrainingTokensSummary
 from tasks.training_progress import Listener
+from tests.core.tiny_trainings import Killed
 from tests.retraining import deliver, params, tags
 from tests.reviews import jsonl, reviews
 
@@ -84,10 +85,6 @@ def test_the_base_learns_the_reviews_first_and_the_version_says_so(
     found = trace(TraceParams(start=f"further/{first.version.version}"))
     upstream = "\n".join(found.upstream)
     assert f"{bert}+pretraining" in upstream and "pretraining-tokens" in upstream
-
-
-class Killed(BaseException):
-    """Ends a run as a kill does."""
 
 
 def test_one_that_was_killed_goes_on_from_its_checkpoint_and_leaves_none(

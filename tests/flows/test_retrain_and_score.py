@@ -258,7 +258,7 @@ def test_wrong_credentials_stop_the_run_at_once(
 def test_a_full_disk_is_found_before_training(
     services: ObjectStore, prefix: str, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.training_space.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("tasks.resuming.free_bytes", lambda _: 1000)
     with pytest.raises(NightshiftError, match=r"0.0 GB are free, and training needs .*TMPDIR"):
         retrain(params(bert, deliver(services, prefix), "disk", training__seed=99))
 

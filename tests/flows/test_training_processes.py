@@ -18,10 +18,10 @@ from tasks.core.errors import RunDiedError, SettingsError
 from tasks.core.token_tables import read_tokens
 from tasks.core.tokenization import Encoder
 from tasks.core.training import Trained, TrainingParams, fine_tune
-from tasks.core.training_hooks import NoCheckpoints, SilentListener, TrainingPruned
+from tasks.core.training_protocols import NoCheckpoints, SilentListener, TrainingPruned
 from tasks.distributed_training import fine_tune_in_processes
 from tests.conftest import BUCKET
-from tests.core.test_models import SHORT, dataset, job
+from tests.core.tiny_trainings import SHORT, dataset, job
 
 pytestmark = pytest.mark.slow
 GIVEN: dict[str, Any] = {

@@ -40,6 +40,7 @@ from tasks.provenance import flow_run_id
 from tasks.pruning import judge_of, study_store
 from tasks.sweeping import Swept, run_sweep
 from tasks.training_progress import Listener
+from tests.core.tiny_trainings import Killed
 from tests.flows.test_dispatch import Worker, deployment
 from tests.reviews import jsonl, reviews
 
@@ -211,10 +212,6 @@ class Played(Trainer):
         with self._lock:
             self.at_once += change
             self.most_at_once = max(self.at_once, self.most_at_once)
-
-
-class Killed(BaseException):
-    """Ends a run as a kill does."""
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ from tasks.connectors.prepared import PreparedStore
 from tasks.core import training
 from tasks.core.records import BaseModelSummary, TokensSummary
 from tasks.core.token_tables import read_tokens
-from tasks.core.training_hooks import SilentListener
 from tasks.core.training_job import TrainingJob
+from tasks.core.training_protocols import SilentListener
 from tasks.services import CLIENT_DEFAULTS
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews

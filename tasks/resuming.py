@@ -1,12 +1,14 @@
-"""Where a training keeps its checkpoints, and whether the disk has room for them."""
+"""What lets a training go on after its death: checkpoints, with the room they take, and its run in MLflow."""
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import Any
 
-from tasks.connect import prepared_store
+from tasks.connect import model_registry, prepared_store
 from tasks.connectors.checkpoints import CheckpointStore
 from tasks.connectors.prepared import free_bytes
+from tasks.connectors.tracked_runs import Run
 from tasks.core.errors import DiskFullError
 from tasks.settings import read_settings
 from tasks.steps import work_folder
@@ -25,6 +27,23 @@ def kept_checkpoints(digest: str) -> Generator[CheckpointStore]:
         CheckpointStore(prepared_store(), digest, copies, every_seconds) as keeper,
     ):
         yield keeper
+
+
+@contextlib.contextmanager
+def run_beside(
+    keeper: CheckpointStore, name: str, settings: Mapping[str, Any], tags: Mapping[str, str]
+) -> Generator[Run]:
+    """The run in MLflow beside a training: of one that died that of its checkpoint, else a new one.
+
+    Args:
+        keeper: of its checkpoints, which name the run from now on.
+        name, settings, tags: of a new run.
+    """
+    before = keeper.newest()
+    died = before.mlflow_run_id if before else None
+    with model_registry().run(name, settings, tags, go_on_with=died) as run:
+        keeper.mlflow_run_id = run.id
+        yield run
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:
