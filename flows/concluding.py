@@ -158,7 +158,7 @@ def _promoted(
     text: str,
 ) -> bool:
     """Whether the version is the champion now. What was decided takes effect before anything is written about it."""
-    is_champion = present is not None and _same(present, version)
+    is_champion = present is not None and present.is_same_as(version)
     passed = judged.verdict.summary.promote
     waits = passed and params.approval.required and not is_champion
     errors = explain_errors(judged.candidate, judged.split, params.report)
@@ -188,9 +188,3 @@ def _promoted(
     if decision:
         report_version(version, judged, errors, params.report, decision)
     return promoted
-
-
-def _same(one: ModelVersion, other: ModelVersion) -> bool:
-    """Whether two versions are one model: two retrainings at once may register the same training twice."""
-    digests = one.model_digest, other.model_digest
-    return one.version == other.version or (digests[0] == digests[1] and bool(digests[0]))

@@ -25,6 +25,7 @@ from tasks.core.records import (
     ValidatedSummary,
 )
 from tasks.data import load_reviews, split_reviews, validate_reviews
+from tasks.engine_choice import warn_of_few_rows
 from tasks.held_out import hold_out_test
 from tasks.inspection import inspect_reviews
 from tasks.preflight import check_services
@@ -82,6 +83,7 @@ def prepare(params: RetrainParams) -> Prepared:
     label_roles(validated.summary.label_names, params.behaviour)  # that the labels it names exist
     held_out = hold_out_test(validated, source, rules.split, params.registration.model_name)
     split = split_reviews(validated, held_out, source.slice_columns, rules.split)
+    warn_of_few_rows(split, params.engines)
     taught = None
     if teacher:
         taught = Taught(lessons=write_lessons(teacher, split), params=params.distillation)

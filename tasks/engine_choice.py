@@ -16,9 +16,9 @@ from tasks.core import engines
 from tasks.core.engine_choice import choose, worth_measuring
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice
-from tasks.core.engine_contest import Clock, TokenRows
+from tasks.core.engine_contest import Clock, TokenRows, too_few_for_linear
 from tasks.core.modeling import resolve_precision
-from tasks.core.records import Reference, TokensSummary, TrainingSummary
+from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
 from tasks.core.token_tables import read_tokens
 from tasks.engine_building import build_apart
 from tasks.steps import fetched, reuse_or_make, step
@@ -71,6 +71,12 @@ def choose_engine(
     reference = reuse_or_make("engines", inputs, EngineChoice, make)
     logger.info("It will be scored by %s", reference.summary)
     return reference
+
+
+def warn_of_few_rows(split: Reference[SplitSummary], params: EngineChoiceParams) -> None:
+    """Say before a training, and not after it, that a cascade will not begin with a linear model as was asked for."""
+    if why_not := too_few_for_linear(split.summary.rows["validation"], params):
+        logger.warning(why_not)
 
 
 def this_machine() -> dict[str, str]:

@@ -7,8 +7,8 @@ from importlib.metadata import version as installed
 from tasks import reports
 from tasks.connect import model_registry
 from tasks.connectors.champion import CHALLENGER
-from tasks.connectors.model_registry import DIGEST_TAG
-from tasks.core.digests import canonical_json
+from tasks.connectors.model_registry import DIGEST_TAG, ENGINES_TAG
+from tasks.core.digests import canonical_json, digest_of
 from tasks.core.lineage_records import LINEAGE_TAG
 from tasks.core.model_card import CardDetails, model_card
 from tasks.core.records import (
@@ -31,8 +31,9 @@ logger = logging.getLogger(__name__)
 def register_model(judged: Judged) -> ModelVersion:
     """Make the model a version, with its card and all that is known of it, and give it the alias `challenger`.
 
-    A model that is registered already stays the version it is, and what is said of it is brought up to date: the test
-    set or the champion may be others. Plots and test metrics go to the training's own MLflow run.
+    A model that is registered already stays the version it is, unless its engine was to be chosen otherwise this time:
+    the engine is part of a version. What is said of it is brought up to date: the test set or the champion may be
+    others. Plots and test metrics go to the training's own MLflow run.
     """
     registry = model_registry()
     model, evaluation = judged.candidate.model, judged.candidate.evaluation
@@ -50,7 +51,8 @@ def register_model(judged: Judged) -> ModelVersion:
         VERDICT_TAG: str(verdict),
         LINEAGE_TAG: canonical_json(judged.lineage),
     }
-    version = registry.find_version(judged.model_name, model.digest)
+    asked = digest_of(judged.params["engines"])
+    version = registry.find_version(judged.model_name, model.digest, asked)
     if version:
         version = version.model_copy(update={"reused": True})
         registry.describe_version(version, said, description)
@@ -58,6 +60,7 @@ def register_model(judged: Judged) -> ModelVersion:
     else:
         made = {
             DIGEST_TAG: model.digest,
+            ENGINES_TAG: asked,
             "nightshift.data_digest": judged.split.digest,
             "nightshift.base_model": model.summary.base_model,
             "nightshift.base_revision": model.summary.base_revision,

@@ -6,6 +6,7 @@ whole process group. This needs nothing of Linux in particular.
 """
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -17,6 +18,13 @@ from pathlib import Path
 from tasks.core.errors import ServiceError
 
 _PATIENCE_SECONDS = 3.0
+_LAST_WORDS = re.compile(
+    r"(F\d{4} |panic: |fatal error: )"
+)  # of a Go program; stacks of its goroutines follow
+
+
+class ChildEndedError(ServiceError):
+    """A child ended by itself."""
 
 
 class ChildProcess:
@@ -44,6 +52,7 @@ class ChildProcess:
         first = signal.SIGKILL if kill_at_once else signal.SIGTERM
         guardian = [sys.executable, "-m", __name__, str(reading), str(int(first)), *command]
         with log.open("ab") as output:
+            self._log_start = output.tell()
             self._process = subprocess.Popen(
                 guardian,
                 env={**environment, "PYTHONPATH": _import_path(environment)},
@@ -60,14 +69,21 @@ class ChildProcess:
         return self._process.poll() is None
 
     def require_running(self) -> None:
-        """Raises ServiceError with the end of the log when the child is gone."""
+        """Raises ChildEndedError with the end of the log when the child is gone."""
         if not self.running():
-            tail = self.log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise ServiceError(
-                f"{self.name} stopped with status {self._process.returncode}: {' / '.join(tail) or 'no output'}",
+            raise ChildEndedError(
+                f"{self.name} stopped with status {self._process.returncode}: {self._last_words() or 'no output'}",
                 str(self.log),
                 "read the log",
             )
+
+    def _last_words(self) -> str:
+        """What it said last in its log, and what it died of rather than the stacks below that."""
+        said = (
+            self.log.read_bytes()[self._log_start :].decode(errors="replace").strip().splitlines()
+        )
+        died_of = [line for line in said if _LAST_WORDS.match(line)]
+        return " / ".join(died_of[:1] or said[-3:])
 
     def stop(self) -> None:
         """End the child and wait until it is gone."""

@@ -5,6 +5,7 @@ has answered a real request, not when it has been launched.
 """
 
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -14,10 +15,14 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.connectors.child_process import ChildProcess
+from tasks.connectors.child_process import ChildEndedError, ChildProcess
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.seaweedfs import HOST, SeaweedFS, free_ports
 from tasks.core.errors import ServiceError
+
+logger = logging.getLogger(__name__)
+
+_TRIES = 3  # of starting a server on ports that are looked for
 
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
@@ -44,6 +49,8 @@ def require_free_port(port: int, setting: str) -> None:
 class LocalObjectStore:
     """SeaweedFS on free loopback ports, with generated credentials that are kept beside its data.
 
+    A port that was free may be another's by the time that the server wants it: then it is started again on others.
+
     Raises:
         ServiceError: the program is missing, the port is taken, or it does not come up.
     """
@@ -53,9 +60,19 @@ class LocalObjectStore:
     ) -> None:
         if port is not None:
             require_free_port(port, "NIGHTSHIFT_S3_PORT")
-        self._program = SeaweedFS(folder, port or free_ports(1)[0])
+        for left in reversed(range(_TRIES)):
+            try:
+                self._start(folder, port or free_ports(1)[0], timeout_seconds)
+                break
+            except ChildEndedError as error:
+                if not left:
+                    raise
+                logger.warning("%s; it is started again on other ports", error)
         self.access_key, self.secret_key = self._program.access_key, self._program.secret_key
         self.endpoint_url = self._program.endpoint_url
+
+    def _start(self, folder: Path, port: int, timeout_seconds: float) -> None:
+        self._program = SeaweedFS(folder, port)
         self._child = ChildProcess(
             "SeaweedFS",
             self._program.command,

@@ -75,7 +75,12 @@ def most_failures(rows: int, share: float, risk: float) -> int:
 
     It is -1 where not even none would show that.
     """
-    return int(stats.binom.ppf(risk, rows, share)) - 1 if (1 - share) ** rows <= risk else -1
+    return int(stats.binom.ppf(risk, rows, share)) - 1 if rows >= least_rows(share, risk) else -1
+
+
+def least_rows(share: float, risk: float) -> float:
+    """How many rows, none of which fails, show that the true share is at most `share`; infinite where none can."""
+    return math.ceil(math.log(risk) / math.log1p(-share)) if share > 0 else math.inf
 
 
 def overstatement(cheap: Logits, exact: Logits) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from tasks.core import engines, linear, modeling
 from tasks.core.cascade import Cascade, CascadeRecord, Rows, Stage, fit_cascade
-from tasks.core.cascade_bands import CascadeRule, Use, most_failures
+from tasks.core.cascade_bands import CascadeRule, Use, least_rows
 from tasks.core.engine import Engine, EngineOptions, softmax
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice, EngineRow
@@ -191,15 +192,8 @@ class Contest:
     ) -> tuple[Cascade, CascadeRecord]:
         """Behind the linear model or without it, whichever is faster: without, bands may be narrower."""
         without = self._fitted(stages, "exact")
-        rows, allowed = len(self._rows.input_ids), 1 - self._params.minimum_agreement
-        if most_failures(rows, allowed, CascadeRule().risk) < 0:
-            logger.warning(
-                "No linear model comes first: %s validation reviews are too few to say that it gives at most %.2g%% of "
-                "reviews another label",
-                f"{rows:,}",
-                100 * allowed,
-            )
-            return without
+        if too_few_for_linear(len(self._rows.input_ids), self._params):
+            return without  # which was said before the training
         behind = self._fitted([self._linear, *stages], "labels")
         if behind[1].stages[0].kind != cascade_engine.LINEAR:
             logger.info(
@@ -247,6 +241,25 @@ class Contest:
             eligible=eligible or name == engines.TORCH,  # which runs everything
             note=self._cascades[name].promise if name in self._cascades else "",
         )
+
+
+def too_few_for_linear(rows: int, params: EngineChoiceParams) -> str:
+    """Why a cascade that keeps labels cannot begin with a linear model; empty where it can, or is not to.
+
+    Args:
+        rows: of the validation set.
+        params: what is asked for.
+    """
+    rows = min(rows, params.judged_rows)
+    needed = least_rows(1 - params.minimum_agreement, CascadeRule().risk)
+    if not params.measure or params.cascade != "labels" or rows >= needed:
+        return ""
+    enough = f"{needed:,}" if math.isfinite(needed) else "infinitely many"
+    return (
+        f"No linear model comes first: that its labels are sure to be the model's takes {enough} validation reviews, "
+        f"and there are {rows:,} [engines.cascade]: raise data.split.validation_fraction or engines.judged_rows, or "
+        "lower engines.minimum_agreement"
+    )
 
 
 def _cascades_last(name: str) -> tuple[bool, str]:

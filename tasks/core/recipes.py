@@ -23,6 +23,7 @@ RECIPES: dict[RecipeName, dict[str, dict[str, Any]]] = {
             "frozen_layers": 3,
             "best_epoch_by": "last",
         },
+        "engines": {"cascade": "blended"},
     },
     "best": {
         "tokenization": {"max_length_tokens": 512},

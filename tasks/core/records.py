@@ -228,10 +228,23 @@ class ModelVersion(Record):
     version: str
     model_digest: str
     run_id: str
+    engines_asked: str = Field(
+        default="",
+        description="Digest of the settings that its engine was chosen by; empty of older versions.",
+    )
     reused: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
+
+    def is_same_as(self, other: "ModelVersion") -> bool:
+        """Whether both are one model: two retrainings at once may register the same training twice."""
+        if self.name == other.name and self.version == other.version:
+            return True
+        asked = {self.engines_asked, other.engines_asked} - {""}
+        return (
+            bool(self.model_digest) and self.model_digest == other.model_digest and len(asked) < 2
+        )
 
 
 class Move(Record):

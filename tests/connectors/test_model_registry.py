@@ -32,6 +32,7 @@ def test_a_folder_becomes_a_version_and_comes_back_whole(
     assert {p.name for p in got.iterdir()} == {"config.json", "model.safetensors"}
     assert registry.find_version("round-trip", "d1") == first
     assert registry.find_version("round-trip", "d2") is None
+    assert registry.find_version("round-trip", "d1", "e1") == first  # of before it was written down
 
 
 def test_aliases(registry: ModelRegistry, tmp_path: Path) -> None:

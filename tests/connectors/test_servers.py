@@ -16,6 +16,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from tasks.connectors import local_servers, seaweedfs
 from tasks.connectors.child_process import ChildProcess
 from tasks.connectors.local_servers import LocalObjectStore, LocalPrefectServer, require_free_port
 from tasks.core.errors import ServiceError
@@ -55,12 +56,13 @@ def test_a_server_dies_with_its_parent(tmp_path: Path, number: signal.Signals) -
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
     )
-    assert parent.stdout and parent.stdout.readline() == b"up\n"
-    children = psutil.Process(parent.pid).children(recursive=True)
-    assert any("weed" in c.name() for c in children)
-    parent.send_signal(number)
-    parent.wait()
-    parent.stdout.close()
+    with parent:
+        try:
+            assert parent.stdout and parent.stdout.readline() == b"up\n"
+            children = psutil.Process(parent.pid).children(recursive=True)
+            assert any("weed" in c.name() for c in children)
+        finally:
+            parent.send_signal(number)
     assert wait_for(
         lambda: not any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children)
     )
@@ -75,6 +77,33 @@ def test_a_child_that_ends_says_why(tmp_path: Path) -> None:
     )
     assert wait_for(lambda: not child.running())
     with pytest.raises(ServiceError, match=r"The thing stopped with status 3: no luck"):
+        child.require_running()
+    child.stop()
+
+
+def test_a_port_that_is_taken_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        offered = [[taken.getsockname()[1]], *(seaweedfs.free_ports(n) for n in (9, 1, 9))]
+        monkeypatch.setattr(seaweedfs, "free_ports", lambda count: offered.pop(0))
+        monkeypatch.setattr(local_servers, "free_ports", lambda count: offered.pop(0))
+        server = LocalObjectStore(tmp_path)
+    try:
+        server.store().make_bucket("there")
+        assert offered == []
+        assert "not available" in caplog.text and "started again on other ports" in caplog.text
+    finally:
+        server.stop()
+
+
+def test_what_a_program_died_of_is_said_rather_than_its_stacks(tmp_path: Path) -> None:
+    said = "F1127 01:43:00.1 mini.go:9 bind: in use\ngoroutine 1 [running]:\nmain.main()\n\tmini.go:9 +0x1\n"
+    (tmp_path / "log").write_text("panic: of a run before\n")
+    child = ChildProcess("Weed", ["printf", "%s", said], dict(os.environ), tmp_path / "log")
+    assert wait_for(lambda: not child.running())
+    with pytest.raises(ServiceError, match=r"status 0: F1127 .* bind: in use \["):
         child.require_running()
     child.stop()
 

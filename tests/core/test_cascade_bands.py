@@ -1,10 +1,12 @@
 """Bands: monotone, and as wide as their bound says."""
 
+import math
+
 import numpy as np
 from hypothesis import given, settings
 
 from tasks.core import cascade_bands
-from tasks.core.cascade_bands import CascadeRule, fit_bands, margins, most_failures
+from tasks.core.cascade_bands import CascadeRule, fit_bands, least_rows, margins, most_failures
 from tests.core.simulated_cascades import World, logits_of
 
 
@@ -38,6 +40,7 @@ def test_the_bound_is_that_of_clopper_and_pearson() -> None:
     from scipy.stats import beta
 
     assert most_failures(2994, 0.001, 0.05) == -1 and most_failures(2995, 0.001, 0.05) == 0
+    assert least_rows(0.001, 0.05) == 2995 and least_rows(0.0, 0.05) == math.inf
     for rows in (5_000, 10_000, 25_000):
         most = most_failures(rows, 0.001, 0.05)
         assert beta.ppf(0.95, most + 1, rows - most) <= 0.001 < beta.ppf(0.95, most + 2, rows - most - 1)  # fmt: skip

@@ -54,7 +54,7 @@ def test_each_worker_can_do_its_work_and_nothing_else(
     become(monkeypatch, server, cpu)
     done = retrain(params(bert, f"{ROOT}/labelled", "policies", pretraining__epochs=1))
     teacher = "policies/1"
-    retrain(params(bert, f"{ROOT}/labelled", "student", distillation__teacher=teacher))
+    retrain(params(bert, f"{ROOT}/labelled", "policies-student", distillation__teacher=teacher))
     scored = score(
         ScoreParams(input=f"{ROOT}/incoming/", output=f"{ROOT}/predictions/", model_name="policies")
     )

@@ -1,6 +1,7 @@
 """From training to scoring: the engine that was found best is registered with the model, and a run is pinned to it."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,12 @@ def test_the_engine_found_best_scores(
     )
     assert require_run(exact_objects(), scored.place).engine == "openvino"
 
+    other = retrain(params(bert, given.data.source.location, "engined", **MEASURED | {
+        "engines__candidates": ["torch"],
+    }))  # fmt: skip
+    assert "model" in other.steps_reused and other.version.version == "2" and other.promoted
+    assert registry.tags_of(other.version)["nightshift.engine"].startswith("torch")
+
     again = retrain(given)
     assert {"engines", "engine-proof"} <= set(again.steps_reused)
     assert again.version.version == done.version.version
@@ -77,6 +84,17 @@ def test_an_engine_that_is_less_right_on_the_test_set_does_not_score(
     assert len(refused) == 2  # of the engines that were asked for, and of the exact ones
     assert all(" test reviews openvino is right in " in text for text in refused)
     assert model_registry().tags_of(done.version)["nightshift.engine"].startswith("torch")
+
+
+def test_that_labels_take_more_validation_reviews_is_said_before_training(
+    services: ObjectStore, prefix: str, bert: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="tasks")
+    given = params(bert, deliver(services, prefix, seed=24), "few", **MEASURED)
+    asked = given.engines.model_copy(update={"cascade": "labels"})
+    retrain(given.model_copy(update={"engines": asked}))
+    said = caplog.text.index("takes 2,995 validation reviews, and there are")
+    assert said < caplog.text.index("Training is under way")
 
 
 def test_an_engine_that_fails_on_the_test_set_does_not_end_the_retraining(
