@@ -7,6 +7,9 @@ may answer for most; whether what will score is as right as what was judged show
 import logging
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tasks.core import engines, modeling, tables
 from tasks.core.comparison import Pair
 from tasks.core.engine import EngineOptions
@@ -86,28 +89,14 @@ def prove_engine(
     }
 
     def make(folder: Path) -> EngineProof:
-        with fetched(split.uri, "test.parquet") as rows:
-            texts = [review.text or "" for review in tables.read_labelled(rows / "test.parquet")]
-        with fetched(model.uri) as place, fetched(engine.uri) as built:
-            (built / engines.FOLDER).rename(place / engines.FOLDER)
-            classifier = modeling.load(place)
-            options = EngineOptions(device="cpu")
-            opened = engines.open_engine(engine.summary.chosen, classifier, place, options)
-            try:
-                logits = logits_of(classifier, texts, "Test reviews scored by the engine", opened)
-            except RuntimeError as error:  # of another project's kernels
-                raise ModelError(
-                    f"It failed on the test reviews: {str(error).partition(chr(10))[0]}",
-                    engine.summary.chosen,
-                    "report it to the engine's project; the model is scored by another engine",
-                ) from error
         judged = read_predictions(evaluation)
-        said, before = logits.argmax(axis=1), judged.probabilities.argmax(axis=1)
+        said = _answers(model, engine, split).argmax(axis=1)
+        before = judged.probabilities.argmax(axis=1)
         pair = Pair.of(said == judged.labels, before == judged.labels)
         lower = pair.lower(_RISK)
         return EngineProof(
             engine=engine.summary.chosen,
-            rows=len(texts),
+            rows=len(said),
             agreement=float((said == before).mean()),
             accuracy=float((said == judged.labels).mean()),
             judged_accuracy=float((before == judged.labels).mean()),
@@ -121,3 +110,26 @@ def prove_engine(
     proof = reuse_or_make("engine-proof", inputs, EngineProof, make)
     logger.info("%s", proof.summary)
     return proof
+
+
+def _answers(
+    model: Reference[TrainingSummary],
+    engine: Reference[EngineChoice],
+    split: Reference[SplitSummary],
+) -> NDArray[np.float32]:
+    """The chosen engine's logits of the test set, shape (rows, classes). Raises ModelError where it fails."""
+    with fetched(split.uri, "test.parquet") as rows:
+        texts = [review.text or "" for review in tables.read_labelled(rows / "test.parquet")]
+    with fetched(model.uri) as place, fetched(engine.uri) as built:
+        (built / engines.FOLDER).rename(place / engines.FOLDER)
+        classifier = modeling.load(place)
+        options = EngineOptions(device="cpu")
+        opened = engines.open_engine(engine.summary.chosen, classifier, place, options)
+        try:
+            return logits_of(classifier, texts, "Test reviews scored by the engine", opened)
+        except RuntimeError as error:  # of another project's kernels
+            raise ModelError(
+                f"It failed on the test reviews: {str(error).partition(chr(10))[0]}",
+                engine.summary.chosen,
+                "report it to the engine's project; the model is scored by another engine",
+            ) from error

@@ -99,7 +99,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
     ours, theirs = (made.classifier.model.state_dict() for made in (packed, padded))
     ids = packed.classifier.encoder.encode(reviews.texts).input_ids
-    said = TorchEngine(packed.classifier, "cpu", "fp32").logits(ids)
+    engine = TorchEngine(packed.classifier, "cpu", "fp32")
+    said = engine.logits(ids)
     expected = padded_logits(packed.classifier, ids)
     losses = [made.facts["final_train_loss"] for made in (packed, padded)]
     apart = {
@@ -109,9 +110,11 @@ def main(arguments: list[str] | None = None) -> int:
     }
     seconds = {"packed": packed.facts["seconds"], "padded": padded.facts["seconds"]}
     labels = float((said.argmax(axis=1) == expected.argmax(axis=1)).mean())
-    same = packed.facts["packed"] and not padded.facts["packed"] and labels == 1.0
+    same = packed.facts["packed"] and not padded.facts["packed"]
+    same = same and engine.is_packed and labels == 1.0
     same = same and apart["loss"] < _LOSS and apart["weight"] < _WEIGHT and apart["logit"] < _LOGIT
     found = {"rows": given.rows, "losses": losses, "apart": apart, "same_labels": labels}
+    found["scored_packed"] = engine.is_packed
     print(json.dumps(found | {"training_seconds": seconds, "same": same}, indent=2))
     return 0 if same else 1
 
