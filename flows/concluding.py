@@ -174,6 +174,8 @@ def _promoted(
         keep_challenger(version, present, objection)
         return False
     kind, who, why = "gate", "retrain", "It passed every clause of the gate."
+    if present and present.has_weights_of(version):
+        why += f" The weights are those of {present}; the engine is another: {version.engine}."
     decision = None
     if waits:
         before = f"\n**Before now: {cell(objection)}**\n" if objection else ""

@@ -92,8 +92,9 @@ class RetrainParams(Form):
 
     recipe: RecipeName = Field(
         default="standard",
-        description="Settings that go together: quick (minutes on a CPU, 4,000 reviews), standard (as the form "
-        "stands), best (all tokens, three times as long). A field that you have set otherwise than the form "
+        description="Settings that go together: quick (minutes on a CPU, 4,000 reviews; scored by the model and a "
+        "linear one blended, where OpenVINO is installed), standard (as the form stands), best (all tokens, three "
+        "times as long). A field that you have set otherwise than the form "
         "has it stays yours.",
     )
     data: DataParams = Field(default=DataParams(), description="The labelled reviews.")

@@ -45,8 +45,7 @@ def choose_engine(
         tokens: that it was trained on; engines are compared on their validation rows.
         params: what is compared, and what counts as the same.
     """
-    if torch.cuda.is_available():  # the others are for CPUs
-        params = params.model_copy(update={"measure": False})
+    params = _asked_here(params)
     compares = worth_measuring(params)
     machine = this_machine() if compares else {}
     inputs = {
@@ -75,8 +74,14 @@ def choose_engine(
 
 def warn_of_few_rows(split: Reference[SplitSummary], params: EngineChoiceParams) -> None:
     """Say before a training, and not after it, that a cascade will not begin with a linear model as was asked for."""
-    if why_not := too_few_for_linear(split.summary.rows["validation"], params):
+    if why_not := too_few_for_linear(split.summary.rows["validation"], _asked_here(params)):
         logger.warning(why_not)
+
+
+def _asked_here(params: EngineChoiceParams) -> EngineChoiceParams:
+    """On a GPU nothing is compared: the other engines are for CPUs."""
+    measure = params.measure and not torch.cuda.is_available()
+    return params.model_copy(update={"measure": measure})
 
 
 def this_machine() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Container
 from datetime import UTC, datetime
 
 from pydantic import Field
@@ -76,18 +77,33 @@ def find_opponent(model_name: str) -> Opponent:
 
 @step
 def what_people_said(version: ModelVersion) -> str:
-    """Why a gate alone must not promote a version: people have taken it back, or rejected it; empty where neither."""
-    concerned = [m for m in move_log().moves(version.name) if _concerns(m, version.version)]
+    """Why a gate alone must not promote a version: people have taken it back, or rejected it; empty where neither.
+
+    What they said of a version they said of its weights, and so of every version with these, whatever scores with it;
+    a move between two such versions was about the engine, and concerns these two.
+    """
+    known = model_registry().versions(version.name)
+    alike = [one for one in known if one.version.has_weights_of(version)]
+    numbers = {one.version.version for one in alike} | {version.version}
+    moves = move_log().moves(version.name)
+    concerned = [m for m in moves if _concerns(m, version.version, numbers)]
     if concerned:
         last = concerned[-1]
-        if last.from_version == version.version and last.kind in _BY_PEOPLE:
+        leaves = last.from_version == version.version or last.to_version not in numbers
+        if leaves and last.kind in _BY_PEOPLE:
             return f"move {last.number} ({last.kind} by {last.who}) took it back: {last.why}"
-    decided = model_registry().tags_of(version).get(DECISION_TAG, "")
+    alike.sort(key=lambda one: (one.version.version == version.version, int(one.version.version)))
+    decisions = (
+        one.tags.get(DECISION_TAG, "") for one in reversed(alike)
+    )  # its own, then the newest
+    decided = next(filter(None, decisions), "")
     return decided if _REJECTED in decided and NOBODY not in decided else ""
 
 
-def _concerns(move: Move, version: str) -> bool:
-    return version in (move.from_version, move.to_version)
+def _concerns(move: Move, version: str, alike: Container[str]) -> bool:
+    """Whether a move is about a version: its own, or one between its weights and others."""
+    ends = move.from_version, move.to_version
+    return version in ends or (ends[0] in alike) != (ends[1] in alike)
 
 
 @step

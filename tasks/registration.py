@@ -7,8 +7,8 @@ from importlib.metadata import version as installed
 from tasks import reports
 from tasks.connect import model_registry
 from tasks.connectors.champion import CHALLENGER
-from tasks.connectors.model_registry import DIGEST_TAG, ENGINES_TAG
-from tasks.core.digests import canonical_json, digest_of
+from tasks.connectors.model_registry import DIGEST_TAG, ENGINE_TAG
+from tasks.core.digests import canonical_json
 from tasks.core.lineage_records import LINEAGE_TAG
 from tasks.core.model_card import CardDetails, model_card
 from tasks.core.records import (
@@ -31,55 +31,65 @@ logger = logging.getLogger(__name__)
 def register_model(judged: Judged) -> ModelVersion:
     """Make the model a version, with its card and all that is known of it, and give it the alias `challenger`.
 
-    A model that is registered already stays the version it is, unless its engine was to be chosen otherwise this time:
-    the engine is part of a version. What is said of it is brought up to date: the test set or the champion may be
-    others. Plots and test metrics go to the training's own MLflow run.
+    A model that is registered already stays the version it is, unless another engine was found best this time: the
+    engine is part of a version. What is said of it is brought up to date: the test set or the champion may be others.
+    Plots and test metrics go to the training's own MLflow run.
     """
     registry = model_registry()
     model, evaluation = judged.candidate.model, judged.candidate.evaluation
-    baseline, verdict = judged.baseline, judged.verdict.summary
+    baseline = judged.baseline
     run_id = _log_evaluation(model, evaluation, baseline)
     loses = (
         evaluation.summary.metrics["accuracy"].value <= baseline.summary.metrics["accuracy"].value
     )
     description = _description(model.summary, evaluation.summary, baseline.summary, loses)
-    said = {
-        "nightshift.test_digest": judged.split.summary.test_digest,
-        "nightshift.accuracy": str(evaluation.summary.metrics["accuracy"]),
-        "nightshift.beats_baseline": str(not loses).lower(),
-        GATE_TAG: PASSED if verdict.promote else REFUSED,
-        VERDICT_TAG: str(verdict),
-        LINEAGE_TAG: canonical_json(judged.lineage),
-    }
-    asked = digest_of(judged.params["engines"])
-    version = registry.find_version(judged.model_name, model.digest, asked)
+    said = _said(judged, loses)
+    version = registry.find_version(judged.model_name, model.digest, judged.engine.summary.identity)
     if version:
         version = version.model_copy(update={"reused": True})
         registry.describe_version(version, said, description)
         logger.info("register: reused, %s was registered from this very training", version)
     else:
-        made = {
-            DIGEST_TAG: model.digest,
-            ENGINES_TAG: asked,
-            "nightshift.data_digest": judged.split.digest,
-            "nightshift.base_model": model.summary.base_model,
-            "nightshift.base_revision": model.summary.base_revision,
-            "nightshift.params": canonical_json(judged.params),
-            "nightshift.code": code_version(),
-            "nightshift.flow_run": flow_run_id(),
-            "nightshift.engine": judged.scored_by,
-        }
-        if model.summary.teacher:
-            made[TEACHER_TAG] = model.summary.teacher
         with fetched(model.uri) as folder, fetched(judged.engine.uri) as engines:
             shutil.copytree(engines, folder, dirs_exist_ok=True)
             (folder / "README.md").write_text(_card(judged), encoding="utf-8")
-            version = registry.register(judged.model_name, folder, run_id, made | said, description)
+            tags = _made(judged) | said
+            version = registry.register(judged.model_name, folder, run_id, tags, description)
         logger.info("register: %s", version)
     if loses:
         logger.warning(description)
     registry.set_alias(version, CHALLENGER)
     return version
+
+
+def _made(judged: Judged) -> dict[str, str]:
+    """Tags that stay as they are."""
+    model = judged.candidate.model
+    tags = {
+        DIGEST_TAG: model.digest,
+        ENGINE_TAG: judged.engine.summary.identity,
+        "nightshift.data_digest": judged.split.digest,
+        "nightshift.base_model": model.summary.base_model,
+        "nightshift.base_revision": model.summary.base_revision,
+        "nightshift.params": canonical_json(judged.params),
+        "nightshift.code": code_version(),
+        "nightshift.flow_run": flow_run_id(),
+        "nightshift.engine": judged.scored_by,
+    }
+    return tags | ({TEACHER_TAG: model.summary.teacher} if model.summary.teacher else {})
+
+
+def _said(judged: Judged, loses: bool) -> dict[str, str]:
+    """Tags that each retraining brings up to date."""
+    verdict = judged.verdict.summary
+    return {
+        "nightshift.test_digest": judged.split.summary.test_digest,
+        "nightshift.accuracy": str(judged.candidate.evaluation.summary.metrics["accuracy"]),
+        "nightshift.beats_baseline": str(not loses).lower(),
+        GATE_TAG: PASSED if verdict.promote else REFUSED,
+        VERDICT_TAG: str(verdict),
+        LINEAGE_TAG: canonical_json(judged.lineage),
+    }
 
 
 def _card(judged: Judged) -> str:

@@ -15,16 +15,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks.core.errors import ServiceError
+from tasks.core.errors import ChildEndedError
 
 _PATIENCE_SECONDS = 3.0
-_LAST_WORDS = re.compile(
-    r"(F\d{4} |panic: |fatal error: )"
-)  # of a Go program; stacks of its goroutines follow
-
-
-class ChildEndedError(ServiceError):
-    """A child ended by itself."""
+# Of a Go program; the stacks of its goroutines follow.
+_LAST_WORDS = re.compile(r"(F\d{4} |panic: |fatal error: )")
 
 
 class ChildProcess:

@@ -15,14 +15,14 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.connectors.child_process import ChildEndedError, ChildProcess
+from tasks.connectors.child_process import ChildProcess
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.seaweedfs import HOST, SeaweedFS, free_ports
-from tasks.core.errors import ServiceError
+from tasks.core.errors import ChildEndedError, ServiceError
 
 logger = logging.getLogger(__name__)
 
-_TRIES = 3  # of starting a server on ports that are looked for
+_TRIES = 3
 
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
@@ -49,7 +49,8 @@ def require_free_port(port: int, setting: str) -> None:
 class LocalObjectStore:
     """SeaweedFS on free loopback ports, with generated credentials that are kept beside its data.
 
-    A port that was free may be another's by the time that the server wants it: then it is started again on others.
+    A port that was free may be another's by the time that the server wants it: one that ends before it answers is
+    started again, on other ports where none was asked for.
 
     Raises:
         ServiceError: the program is missing, the port is taken, or it does not come up.
@@ -67,7 +68,7 @@ class LocalObjectStore:
             except ChildEndedError as error:
                 if not left:
                     raise
-                logger.warning("%s; it is started again on other ports", error)
+                logger.warning("%s; it is started again", error)
         self.access_key, self.secret_key = self._program.access_key, self._program.secret_key
         self.endpoint_url = self._program.endpoint_url
 

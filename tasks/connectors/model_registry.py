@@ -21,7 +21,7 @@ from tasks.core.records import ModelVersion
 _ALIAS_TRIES = 4
 _SET_AT_ONCE = ("UNIQUE constraint failed", "duplicate key value")  # SQLite, PostgreSQL
 DIGEST_TAG = "nightshift.model_digest"
-ENGINES_TAG = "nightshift.engines_asked"  # digest of the settings that its engine was chosen by
+ENGINE_TAG = "nightshift.engine_identity"
 DELETING_TAG = "nightshift.deleting"  # of a version that retention has begun to delete
 _LOGGED_MODEL = re.compile(r"/(m-[0-9a-f]+)/artifacts/?$")  # where MLflow puts a logged model
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -45,23 +45,22 @@ class ModelRegistry(TrackedRuns):
     """
 
     def find_version(
-        self, name: str, model_digest: str, engines_asked: str = ""
+        self, name: str, model_digest: str, engine: str | None = None
     ) -> ModelVersion | None:
         """The newest version of a model that was registered from exactly this training, or None.
 
         Args:
             name: of the model.
             model_digest: of the training.
-            engines_asked: of the settings that the engine was chosen by; where it is given, only a version of these
-                will do, or one from before they were written down.
+            engine: that it is scored by (`EngineChoice.identity`); None where any will do.
         """
         with self._saying(f"looking up {name!r}"):
             found = self._client.search_model_versions(
                 f"name = '{name}' and tags.`{DIGEST_TAG}` = '{model_digest}'"
             )
         ready = [v for v in found if v.status == "READY" and DELETING_TAG not in (v.tags or {})]
-        if engines_asked:
-            ready = [v for v in ready if (v.tags or {}).get(ENGINES_TAG) in (None, engines_asked)]
+        if engine is not None:
+            ready = [v for v in ready if (v.tags or {}).get(ENGINE_TAG) == engine]
         newest = max(ready, key=lambda v: int(v.version), default=None)
         return _pinned(newest) if newest else None
 
@@ -249,6 +248,6 @@ def _pinned(version: Any) -> ModelVersion:
         name=str(version.name),
         version=str(version.version),
         model_digest=tags.get(DIGEST_TAG, ""),
-        engines_asked=tags.get(ENGINES_TAG, ""),
+        engine=tags.get(ENGINE_TAG, ""),
         run_id=str(version.run_id or ""),
     )

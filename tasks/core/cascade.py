@@ -99,6 +99,7 @@ class CascadeRecord(Record):
     use: Use
     stages: list[StageRecord]
     promise: str
+    holds: bool = True  # what is promised, on the rows it was fitted on
     rows: int
     rescored_share: float  # of the rows: those that the last stage scores
     agreement: float  # of the labels with those of the engine that it is compared with
@@ -265,9 +266,10 @@ def _record(
         pair = Pair.of(right, exactly)
         told |= {"accuracy": float(right.mean()), "exact_accuracy": float(exactly.mean())}
         told |= {"better": pair.better, "worse": pair.worse, "mcnemar_p": pair.mcnemar()}
-        differs = (final.argmax(axis=1) != exact.argmax(axis=1)).any()
-        if rule.use == "fast" and differs and pair.lower(rule.risk) < -rule.accuracy_margin:
+        exactly_so = len(stages) == 1 and told["agreement"] == 1.0
+        if rule.use == "fast" and not exactly_so and pair.lower(rule.risk) < -rule.accuracy_margin:
             told["promise"] = "none: the rows are too few, or its last stage is not accurate enough"
+            told["holds"] = False
     written = [
         StageRecord(scored_share=share, **{k: v for k, v in vars(stage).items() if k != "engine"})
         for stage, share in zip(stages, shares, strict=True)

@@ -1,7 +1,8 @@
 """Which engine suits a model on this machine: all that are installed are built, compared and timed, and one is chosen.
 
 Each engine answers the same validation rows, and is compared with what torch answers in fp32. The fastest of those
-whose labels agree with it often enough is chosen; torch, which runs everything, is where nothing else is. What was
+whose labels agree with it often enough is chosen, and a cascade by its accuracy where that is asked for; torch, which
+runs everything, is where nothing else is. What was
 found is engines.json beside the model's config.json, and what the chosen engine needs lies in engines/ below it.
 """
 

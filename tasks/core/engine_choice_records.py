@@ -39,6 +39,15 @@ class EngineChoice(Record):
         """What the chosen engine is made of, where it is a cascade."""
         return self.cascades.get(self.chosen)
 
+    @property
+    def identity(self) -> str:
+        """What makes it another engine than other ones of the model: its name and stages, and nothing measured."""
+        cascade = self.cascade
+        if cascade is None:
+            return self.chosen
+        stages = (f"{s.name} (blended)" if s.blend else s.name for s in cascade.stages)
+        return f"{self.chosen}, {cascade.use}: {' > '.join(stages)}"
+
     def __str__(self) -> str:
         row = self.row
         if row is None or row.agreement is None:

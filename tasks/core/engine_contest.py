@@ -33,6 +33,7 @@ Logits = NDArray[np.float32]
 CASCADES = {
     kind.name: kind for kind in (cascade_engine.KIND, cascade_engine.BF16, cascade_engine.BY_TORCH)
 }
+_TOO_RARELY = "No linear model comes first: its label is sure to be the model's too rarely"
 _CALIBRATION_ROWS = 300  # that int8 is fitted to
 _WINDOW = 512  # rows that engines are given at a time
 _ON_CPU = EngineOptions(device="cpu")
@@ -82,10 +83,11 @@ class Contest:
         self._answers: dict[str, Logits] = {}
         self._notes: dict[str, str] = {}
         self._cascades: dict[str, CascadeRecord] = {}
+        self._without_linear = ""  # why a cascade that keeps labels has no linear model before it
         self._fp32 = self._answered(TorchEngine(modeling.load(model), "cpu", "fp32"))
 
     def outcome(self, clock: Clock, machine: Mapping[str, str]) -> EngineChoice:
-        """Build them, let them answer, time them: all rows, and the fastest that may be chosen."""
+        """Build them, let them answer, time them: all rows, and the best of those that may be chosen."""
         wanted = {engines.TORCH, *self._params.candidates} & set(engines.kinds())
         for name in sorted(wanted, key=_cascades_last):
             self._enter(name, clock)
@@ -140,7 +142,8 @@ class Contest:
 
     def _fitted_cascade(self, kind: CascadeKind, clock: Clock) -> Engine:
         """From engines that are open already, and where labels are kept one in fp32; its files refer to theirs."""
-        if why_not := kind.suits(modeling.load(self._model), torch.device("cpu")):
+        suits = kind.suits if self._params.keeps_labels else engines.kind_of(kind.exact).suits
+        if why_not := suits(modeling.load(self._model), torch.device("cpu")):
             raise ModelError(why_not)
         if kind.cheap not in self._opened:
             raise ModelError(f"It wants {kind.cheap}, which there is not")
@@ -156,7 +159,9 @@ class Contest:
             stages = [self._linear, cheap, *map(self._stage, last)]
             cascade, record = self._fitted(stages, "fast")
         if len(cascade.stages) == 1:
-            raise ModelError("No answer of its first stage is clear enough")
+            raise ModelError(
+                "No answer of its first stages is clear enough, or its last one is not as accurate as fp32"
+            )
         self._folder(kind.name).mkdir(parents=True)
         cascade_engine.write(self._folder(kind.name), cascade, record)
         self._cascades[kind.name] = record
@@ -192,13 +197,13 @@ class Contest:
     ) -> tuple[Cascade, CascadeRecord]:
         """Behind the linear model or without it, whichever is faster: without, bands may be narrower."""
         without = self._fitted(stages, "exact")
-        if too_few_for_linear(len(self._rows.input_ids), self._params):
-            return without  # which was said before the training
+        self._without_linear = too_few_for_linear(len(self._rows.input_ids), self._params)
+        if self._without_linear:
+            return without
         behind = self._fitted([self._linear, *stages], "labels")
         if behind[1].stages[0].kind != cascade_engine.LINEAR:
-            logger.info(
-                "No linear model comes first: its label is sure to be the model's too rarely"
-            )
+            self._without_linear = _TOO_RARELY
+            logger.info(_TOO_RARELY)
             return without
         timed = self._rows.drawn(self._params.timed_rows)
         sides = {"without": without[0], "behind": behind[0]}
@@ -230,8 +235,14 @@ class Contest:
 
     def _row(self, name: str, speed: float) -> EngineRow:
         found = self._answers[name]
-        fast = name in CASCADES and not self._params.keeps_labels
-        eligible = self._right(found) >= self._right(self._fp32) if fast else self._agrees(name)
+        record = self._cascades.get(name)
+        if record and record.use == "fast":
+            # What is blended is no less accurate in expectation; where rows are few, the frozen test set decides.
+            may = record.holds or self._params.cascade == "blended"
+            eligible = may and self._right(found) >= self._right(self._fp32)
+        else:
+            eligible = self._agrees(name)
+        notes = [record.promise, self._without_linear] if record else []
         return EngineRow(
             name=name,
             reviews_per_second=round(speed, 2),
@@ -239,26 +250,28 @@ class Contest:
             largest_change=float(np.abs(softmax(found) - softmax(self._fp32)).max()),
             accuracy=self._right(found),
             eligible=eligible or name == engines.TORCH,  # which runs everything
-            note=self._cascades[name].promise if name in self._cascades else "",
+            note="; ".join(filter(None, notes)),
         )
 
 
 def too_few_for_linear(rows: int, params: EngineChoiceParams) -> str:
-    """Why a cascade that keeps labels cannot begin with a linear model; empty where it can, or is not to.
+    """Why a cascade that keeps labels cannot begin with a linear model; empty where it can, or there will be none.
 
     Args:
         rows: of the validation set.
         params: what is asked for.
     """
-    rows = min(rows, params.judged_rows)
     needed = least_rows(1 - params.minimum_agreement, CascadeRule().risk)
-    if not params.measure or params.cascade != "labels" or rows >= needed:
+    cascades = any(name in CASCADES and engines.available(name) for name in params.candidates)
+    asked = params.measure and params.cascade == "labels" and cascades
+    if not asked or min(rows, params.judged_rows) >= needed:
         return ""
     enough = f"{needed:,}" if math.isfinite(needed) else "infinitely many"
+    looked_at = f", of which {params.judged_rows:,} are asked" if params.judged_rows < rows else ""
     return (
         f"No linear model comes first: that its labels are sure to be the model's takes {enough} validation reviews, "
-        f"and there are {rows:,} [engines.cascade]: raise data.split.validation_fraction or engines.judged_rows, or "
-        "lower engines.minimum_agreement"
+        f"and there are {rows:,}{looked_at} [engines.cascade]: raise data.split.validation_fraction or "
+        "engines.judged_rows, or lower engines.minimum_agreement"
     )
 
 

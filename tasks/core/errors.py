@@ -16,6 +16,7 @@
     |   |-- RegistryAwayError      it does not answer: trying later may help
     |   `-- ConflictError          somebody else has moved the champion meanwhile
     |-- ServiceError           a server does not come up, or stays away
+    |   `-- ChildEndedError        one of ours ended by itself
     |-- PoolError              a run on another work pool failed
     |   `-- RunDiedError           it died, and may be tried again
     `-- DiskFullError          no room to write
@@ -104,6 +105,10 @@ class ConflictError(RegistryError):
 
 class ServiceError(NightshiftError):
     """A server does not come up, or stays away."""
+
+
+class ChildEndedError(ServiceError):
+    """A server that was started here ended by itself."""
 
 
 class PoolError(NightshiftError):

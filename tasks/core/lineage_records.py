@@ -236,6 +236,7 @@ class LineageRecords:
         told = {
             "aliases": ", ".join(version.aliases),
             "accuracy": tags.get("nightshift.accuracy", ""),
+            "engine": tags.get("nightshift.engine", ""),
             "model digest": version.model_digest,
             "MLflow run": version.run_id,
             "Prefect run": tags.get("nightshift.flow_run", ""),

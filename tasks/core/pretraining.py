@@ -14,9 +14,7 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from tasks.core import language_models, modeling
 from tasks.core.checkpoint_writer import CheckpointWriter, PatientKeeper

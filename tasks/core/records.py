@@ -228,23 +228,25 @@ class ModelVersion(Record):
     version: str
     model_digest: str
     run_id: str
-    engines_asked: str = Field(
+    engine: str = Field(
         default="",
-        description="Digest of the settings that its engine was chosen by; empty of older versions.",
+        description="What it is scored by: an engine's name, and the stages of a cascade; empty where nobody said.",
     )
     reused: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
 
-    def is_same_as(self, other: "ModelVersion") -> bool:
-        """Whether both are one model: two retrainings at once may register the same training twice."""
+    def has_weights_of(self, other: "ModelVersion") -> bool:
+        """Whether both come from one training, whatever they are scored by."""
         if self.name == other.name and self.version == other.version:
             return True
-        asked = {self.engines_asked, other.engines_asked} - {""}
-        return (
-            bool(self.model_digest) and self.model_digest == other.model_digest and len(asked) < 2
-        )
+        return bool(self.model_digest) and self.model_digest == other.model_digest
+
+    def is_same_as(self, other: "ModelVersion") -> bool:
+        """Whether both give the same answers: two retrainings at once may register the same training twice."""
+        one_version = self.name == other.name and self.version == other.version
+        return one_version or (self.has_weights_of(other) and self.engine == other.engine)
 
 
 class Move(Record):

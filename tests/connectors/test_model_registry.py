@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tasks.connectors.model_registry import DIGEST_TAG, ModelRegistry
+from tasks.connectors.model_registry import DIGEST_TAG, ENGINE_TAG, ModelRegistry
 from tasks.core.errors import RegistryError
 
 ROOT = str(Path(__file__).parents[2])
@@ -32,7 +32,21 @@ def test_a_folder_becomes_a_version_and_comes_back_whole(
     assert {p.name for p in got.iterdir()} == {"config.json", "model.safetensors"}
     assert registry.find_version("round-trip", "d1") == first
     assert registry.find_version("round-trip", "d2") is None
-    assert registry.find_version("round-trip", "d1", "e1") == first  # of before it was written down
+    assert registry.find_version("round-trip", "d1", "torch") is None  # nobody said what scores it
+
+
+def test_the_engine_is_part_of_a_version(registry: ModelRegistry, tmp_path: Path) -> None:
+    with registry.run("r", {}, {}) as run:
+        pass
+    made, engines = folder(tmp_path), ("torch", "openvino", "torch")
+    versions = [
+        registry.register("engines", made, run.id, {DIGEST_TAG: "d1", ENGINE_TAG: engine}, "")
+        for engine in engines
+    ]
+    assert registry.find_version("engines", "d1", "openvino") == versions[1]
+    assert registry.find_version("engines", "d1", "torch") == versions[2]  # the newest
+    assert registry.find_version("engines", "d1", "onnx") is None
+    assert registry.find_version("engines", "d1") == versions[2]
 
 
 def test_aliases(registry: ModelRegistry, tmp_path: Path) -> None:

@@ -159,6 +159,19 @@ def test_where_the_last_stage_is_less_accurate_nothing_is_promised() -> None:
     rows = Rows(world.rows, world.labels, reference=world.answers[-1])
     _, record = fit_cascade([cheap, rather], rows, CascadeRule("fast"))
     assert (record.worse or 0) > (record.better or 0) and record.promise.startswith("none")
+    assert not record.holds
+
+
+def test_a_few_rows_without_a_difference_promise_nothing() -> None:
+    """Forty rows alike bound a difference of six points, and not of half a point."""
+    rows = Rows([[n] for n in range(40)], np.arange(40) % 2)
+    sure = np.eye(2, dtype=np.float32)[np.arange(40) % 2] * 9
+    rule = CascadeRule("fast", blends=True)
+    _, record = fit_cascade([Stage("linear", Table(sure)), Stage("all", Table(sure))], rows, rule)
+    assert len(record.stages) == 2 and record.agreement == 1.0
+    assert not record.holds and record.promise.startswith("none: the rows are too few")
+    _, alone = fit_cascade([Stage("all", Table(sure))], rows, CascadeRule("fast"))
+    assert alone.holds and alone.promise == "every row is scored exactly"
 
 
 def test_weights_of_a_blend_are_those_that_made_the_labels() -> None:

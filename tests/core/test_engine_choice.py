@@ -14,7 +14,7 @@ from tasks.core.engine import EngineOptions
 from tasks.core.engine_choice import choose
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice
-from tasks.core.engine_contest import TokenRows
+from tasks.core.engine_contest import TokenRows, too_few_for_linear
 from tasks.core.engines import cascade_engine
 from tasks.core.engines.torch_engine import TorchEngine
 from tests.core import timed_engines
@@ -179,6 +179,18 @@ def test_torch_alone_makes_a_cascade_too(
     validation = rows(model, 400, 1).drawn(400)
     exact = TorchEngine(modeling.load(model), "cpu", "fp32").logits(validation.input_ids)
     assert (opened.logits(validation.input_ids).argmax(1) == exact.argmax(1)).all()
+
+
+def test_reviews_are_too_few_only_where_a_linear_model_could_come_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = EngineChoiceParams(cascade="labels", candidates=["torch", "cascade-torch"])
+    assert "takes 2,995 validation reviews, and there are 444 [" in too_few_for_linear(444, asked)
+    fewer = asked.model_copy(update={"judged_rows": 1000})
+    assert "there are 5,000, of which 1,000 are asked" in too_few_for_linear(5000, fewer)
+    assert not too_few_for_linear(5000, asked)
+    others = {"cascade": "exact"}, {"measure": False}, {"candidates": ["torch", "openvino"]}
+    assert not any(too_few_for_linear(444, asked.model_copy(update=other)) for other in others)
 
 
 @pytest.mark.parametrize("given", [{"measure": False}, {"candidates": ["torch"]}])

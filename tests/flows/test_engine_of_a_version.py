@@ -10,6 +10,7 @@ import tasks.engine_proof
 from flows.parameters import ScoreParams
 from flows.retrain import retrain
 from flows.score import score
+from tasks import promotion
 from tasks.connect import exact_objects, model_registry
 from tasks.connectors.object_store import ObjectStore
 from tasks.core import engines
@@ -61,10 +62,14 @@ def test_the_engine_found_best_scores(
     }))  # fmt: skip
     assert "model" in other.steps_reused and other.version.version == "2" and other.promoted
     assert registry.tags_of(other.version)["nightshift.engine"].startswith("torch")
+    assert registry.resolve("engined", "champion") == other.version
+    moved = promotion.move_log().moves("engined")[-1]
+    assert "weights are those of engined version 1; the engine is another: torch." in moved.why
 
     again = retrain(given)
     assert {"engines", "engine-proof"} <= set(again.steps_reused)
     assert again.version.version == done.version.version
+    assert registry.resolve("engined", "champion") == done.version  # what was asked for last
 
 
 def test_an_engine_that_is_less_right_on_the_test_set_does_not_score(
@@ -91,7 +96,8 @@ def test_that_labels_take_more_validation_reviews_is_said_before_training(
 ) -> None:
     caplog.set_level(logging.INFO, logger="tasks")
     given = params(bert, deliver(services, prefix, seed=24), "few", **MEASURED)
-    asked = given.engines.model_copy(update={"cascade": "labels"})
+    candidates = ["torch", "openvino", "cascade-torch"]
+    asked = given.engines.model_copy(update={"cascade": "labels", "candidates": candidates})
     retrain(given.model_copy(update={"engines": asked}))
     said = caplog.text.index("takes 2,995 validation reviews, and there are")
     assert said < caplog.text.index("Training is under way")

@@ -16,10 +16,10 @@ from flows.rollback import rollback
 from flows.score import score
 from tasks import promotion
 from tasks.connectors import champion
-from tasks.connectors.model_registry import ModelRegistry
+from tasks.connectors.model_registry import DIGEST_TAG, ENGINE_TAG, ModelRegistry
 from tasks.connectors.object_store import ObjectStore
 from tasks.core.errors import ConflictError, ModelError, RegistryAwayError
-from tasks.core.records import Move
+from tasks.core.records import ModelVersion, Move
 from tasks.promotion import (
     GATE_TAG,
     VERDICT_TAG,
@@ -28,6 +28,7 @@ from tasks.promotion import (
     pin_version,
     rows_of,
     settle_all,
+    what_people_said,
 )
 from tasks.score_shards import ShardWork
 from tests.connectors.test_move_log import Parts, away_once
@@ -58,6 +59,50 @@ def promoted(parts: Parts, version: str, who: str = "Ada", **given: Any) -> Move
 def rolled_back(parts: Parts, who: str = "Grace", **given: Any) -> Move:
     said = {"model_name": parts.name, "who": who, "reason": "it was worse"}
     return rollback(RollbackParams.model_validate(said | given))
+
+
+def test_what_people_said_of_weights_holds_for_every_engine(parts: Parts, tmp_path: Path) -> None:
+    """Version 1 is another model than those that are registered here, which have the same weights."""
+    (tmp_path / "config.json").write_text("{}")
+    with parts.registry.run("r", {}, {}) as run:
+        pass
+
+    def same_weights(engine: str) -> ModelVersion:
+        tags = {DIGEST_TAG: "weights", ENGINE_TAG: engine}
+        return parts.registry.register(parts.name, tmp_path, run.id, tags, "")
+
+    said = what_people_said.fn
+    two, three = same_weights("torch"), same_weights("openvino")
+    promoted(parts, "1")
+    promoted(parts, two.version)
+    promoted(parts, three.version)
+    rolled_back(parts, "Grace", to_version=two.version)  # she prefers the engine
+    assert "took it back" in said(three) and said(two) == ""
+    assert said(same_weights("onnx")) == ""
+    rolled_back(parts, "Ann", to_version="1")  # she does not want the model
+    four = same_weights("cascade")
+    assert all("rollback by Ann" in said(one) for one in (two, three, four))
+    with pytest.raises(ModelError, match="People have decided against"):
+        promoted(parts, four.version)
+    promoted(parts, four.version, overrule=True)
+    assert said(two) == said(four) == ""
+
+
+def test_a_rejection_is_of_the_weights(parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with parts.registry.run("r", {}, {}) as run:
+        pass
+    tags = {DIGEST_TAG: "weights", ENGINE_TAG: "torch"}
+    first = parts.registry.register(parts.name, tmp_path, run.id, tags, "")
+    rejected = {promotion.DECISION_TAG: "stays challenger: rejected by Ann: rude"}
+    parts.registry.describe_version(first, rejected)
+    second = parts.registry.register(
+        parts.name, tmp_path, run.id, tags | {ENGINE_TAG: "openvino"}, ""
+    )
+    assert "rejected by Ann" in what_people_said.fn(second)
+    decided = {promotion.DECISION_TAG: "champion, approval by Ann: mended"}
+    parts.registry.describe_version(second, decided)
+    assert what_people_said.fn(second) == ""
 
 
 def test_forward_back_and_forward_again(

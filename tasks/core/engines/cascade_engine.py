@@ -58,7 +58,7 @@ def read(folder: Path) -> CascadeRecord:
 
 @dataclass(frozen=True)
 class CascadeKind:
-    """One engine first, then one in fp32.
+    """One engine first, then one in fp32; where accuracy is what counts, whatever was fitted of them.
 
     Attributes:
         name: as it stands in the registry.
