@@ -1,7 +1,7 @@
 """Results as Markdown, and into the page between its markers: the page says what the JSON says, as it is made of it."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,32 +45,39 @@ def filled(text: str, found: Sequence[dict[str, Any]], pictures: Sequence[str]) 
 
 def summary_of(found: Sequence[dict[str, Any]]) -> list[str]:
     """The best rows in one table, of those that give what they should; nothing where nothing was measured."""
-    rows: list[tuple[str, str, str]] = []
+    rows: list[tuple[str, str, str, str]] = []
     for result in found:
-        allocator = f" ({result['machine']['allocator']})"
+        allocator, on = f" ({result['machine']['allocator']})", _processor(result["machine"])
         exact = [r for r in result["rows"] if r.get("agreement", 0) >= 0.999 and _ours(r)]
         equal = [r for r in result["rows"] if r.get("no_less_accurate") and "full" not in r["name"]]
         if result["part"] == "scoring" and exact:
             usual = "`transformers.pipeline`, batch 32"
             best = max(exact, key=lambda r: r["ratio"])
             said = f"scoring, labels as fp32's in {best['agreement']:.2%}: {best['name']}"
-            rows.append((said, usual, _ratio(best)))
+            rows.append((said, usual, _ratio(best), on))
             rows += [
-                (f"scoring, no engine but torch: {row['name']}", usual, _ratio(row))
+                (f"scoring, no engine but torch: {row['name']}", usual, _ratio(row), on)
                 for row in exact
                 if row["name"] == "Nightshift, torch" and row is not best
             ]
         elif result["part"] == "price-list" and equal:
             best = max(equal, key=lambda r: r["ratio"])
             said = f"scoring, no less accurate than full fp32: {best['name']}"
-            rows.append((said, "`transformers.pipeline`, batch 32", _ratio(best)))
+            rows.append((said, "`transformers.pipeline`, batch 32", _ratio(best), on))
         elif result["part"] == "training":
             rows += [
-                (f"training: {row['name']}{allocator}", "the textbook's `Trainer`", _ratio(row))
+                (f"training: {row['name']}{allocator}", "the textbook's `Trainer`", _ratio(row), on)
                 for row in result["rows"]
                 if row["name"] == "Nightshift, defaults"
             ]
-    return ["\n".join(_table(("what", "beside", "times as fast (range)"), rows))] if rows else []
+    head = ("what", "beside", "times as fast (range)", "on")
+    return ["\n".join(_table(head, rows))] if rows else []
+
+
+def _processor(about: Mapping[str, Any]) -> str:
+    """Its name, and whether it multiplies in bf16, on which most depends."""
+    wide = any("bf16" in name for name in about["instructions"])
+    return f"{about['processor']}, {'' if wide else 'no '}bf16"
 
 
 def _ours(row: Row) -> bool:
