@@ -179,7 +179,7 @@ def _promoted(
     decision = None
     if waits:
         before = f"\n**Before now: {cell(objection)}**\n" if objection else ""
-        evidence = f"{text}{before}\nReport: {url}\n"
+        evidence = f"{text}{before}\n{why}\n\nReport: {url}\n"
         decision = ask_for_approval(evidence, params.approval, judged.verdict.digest[:12])
         kind, who, why = "approval", decision.who, decision.why
     promoted = decision is None or decision.kind == "approved"

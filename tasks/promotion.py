@@ -93,9 +93,8 @@ def what_people_said(version: ModelVersion) -> str:
         if leaves and last.kind in _BY_PEOPLE:
             return f"move {last.number} ({last.kind} by {last.who}) took it back: {last.why}"
     alike.sort(key=lambda one: (one.version.version == version.version, int(one.version.version)))
-    decisions = (
-        one.tags.get(DECISION_TAG, "") for one in reversed(alike)
-    )  # its own, then the newest
+    # Its own, and then the newest.
+    decisions = (one.tags.get(DECISION_TAG, "") for one in reversed(alike))
     decided = next(filter(None, decisions), "")
     return decided if _REJECTED in decided and NOBODY not in decided else ""
 

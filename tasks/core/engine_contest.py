@@ -33,7 +33,6 @@ Logits = NDArray[np.float32]
 CASCADES = {
     kind.name: kind for kind in (cascade_engine.KIND, cascade_engine.BF16, cascade_engine.BY_TORCH)
 }
-_TOO_RARELY = "No linear model comes first: its label is sure to be the model's too rarely"
 _CALIBRATION_ROWS = 300  # that int8 is fitted to
 _WINDOW = 512  # rows that engines are given at a time
 _ON_CPU = EngineOptions(device="cpu")
@@ -83,7 +82,6 @@ class Contest:
         self._answers: dict[str, Logits] = {}
         self._notes: dict[str, str] = {}
         self._cascades: dict[str, CascadeRecord] = {}
-        self._without_linear = ""  # why a cascade that keeps labels has no linear model before it
         self._fp32 = self._answered(TorchEngine(modeling.load(model), "cpu", "fp32"))
 
     def outcome(self, clock: Clock, machine: Mapping[str, str]) -> EngineChoice:
@@ -126,7 +124,12 @@ class Contest:
             if is_disk_full(error):
                 raise
             self._notes[name] = str(error).strip().partition("\n")[0] or type(error).__name__
-            logger.warning("The engine %s is left out: %s", name, self._notes[name])
+            unforeseen = not isinstance(
+                error, ModelError
+            )  # then it may be a bug of ours: say where
+            logger.warning(
+                "The engine %s is left out: %s", name, self._notes[name], exc_info=unforeseen
+            )
             shutil.rmtree(self._folder(name), ignore_errors=True)
 
     def _folder(self, name: str) -> Path:
@@ -142,6 +145,7 @@ class Contest:
 
     def _fitted_cascade(self, kind: CascadeKind, clock: Clock) -> Engine:
         """From engines that are open already, and where labels are kept one in fp32; its files refer to theirs."""
+        # Only where fp32 comes again at the end does a first stage that runs in it, for want of bf16, save nothing.
         suits = kind.suits if self._params.keeps_labels else engines.kind_of(kind.exact).suits
         if why_not := suits(modeling.load(self._model), torch.device("cpu")):
             raise ModelError(why_not)
@@ -196,19 +200,25 @@ class Contest:
         self, stages: Sequence[Stage], clock: Clock
     ) -> tuple[Cascade, CascadeRecord]:
         """Behind the linear model or without it, whichever is faster: without, bands may be narrower."""
-        without = self._fitted(stages, "exact")
-        self._without_linear = too_few_for_linear(len(self._rows.input_ids), self._params)
-        if self._without_linear:
-            return without
-        behind = self._fitted([self._linear, *stages], "labels")
-        if behind[1].stages[0].kind != cascade_engine.LINEAR:
-            self._without_linear = _TOO_RARELY
-            logger.info(_TOO_RARELY)
-            return without
+        without, record = self._fitted(stages, "exact")
+        why_not = too_few_for_linear(len(self._rows.input_ids), self._params)
+        if not why_not:
+            behind = self._fitted([self._linear, *stages], "labels")
+            if behind[1].stages[0].kind != cascade_engine.LINEAR:
+                why_not = (
+                    "No linear model comes first: its label is sure to be the model's too rarely"
+                )
+            elif not self._is_faster(behind[0], without, clock):
+                why_not = "No linear model comes first: with its wider bands it is no faster"
+            else:
+                return behind
+        logger.info(why_not)
+        return without, record.model_copy(update={"promise": f"{record.promise}; {why_not}"})
+
+    def _is_faster(self, one: Engine, other: Engine, clock: Clock) -> bool:
         timed = self._rows.drawn(self._params.timed_rows)
-        sides = {"without": without[0], "behind": behind[0]}
-        speeds = _speeds(sides, timed, self._params.rounds, clock)
-        return behind if speeds["behind"] > speeds["without"] else without
+        speeds = _speeds({"one": one, "other": other}, timed, self._params.rounds, clock)
+        return speeds["one"] > speeds["other"]
 
     def _answered(self, engine: Engine) -> Logits:
         ids = self._rows.input_ids
@@ -242,7 +252,6 @@ class Contest:
             eligible = may and self._right(found) >= self._right(self._fp32)
         else:
             eligible = self._agrees(name)
-        notes = [record.promise, self._without_linear] if record else []
         return EngineRow(
             name=name,
             reviews_per_second=round(speed, 2),
@@ -250,7 +259,7 @@ class Contest:
             largest_change=float(np.abs(softmax(found) - softmax(self._fp32)).max()),
             accuracy=self._right(found),
             eligible=eligible or name == engines.TORCH,  # which runs everything
-            note="; ".join(filter(None, notes)),
+            note=record.promise if record else "",
         )
 
 

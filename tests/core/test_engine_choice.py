@@ -164,7 +164,9 @@ def test_labels_may_be_another_models_where_they_are_the_same(
     opened = engines.open_engine("cascade", modeling.load(model), model, EngineOptions())
     assert len(opened.logits(rows(model, 10, 3).input_ids)) == 10
     strict = chosen(saved(modeling.load(model), tmp_path / "again"), cascade="labels")
-    assert [s.kind for s in strict.cascades["cascade"].stages] == ["openvino-int8", "openvino"]
+    without = strict.cascades["cascade"]
+    assert [stage.kind for stage in without.stages] == ["openvino-int8", "openvino"]
+    assert "No linear model comes first: that its labels" in without.promise
 
 
 def test_torch_alone_makes_a_cascade_too(
@@ -181,9 +183,7 @@ def test_torch_alone_makes_a_cascade_too(
     assert (opened.logits(validation.input_ids).argmax(1) == exact.argmax(1)).all()
 
 
-def test_reviews_are_too_few_only_where_a_linear_model_could_come_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_reviews_are_too_few_only_where_a_linear_model_could_come_first() -> None:
     asked = EngineChoiceParams(cascade="labels", candidates=["torch", "cascade-torch"])
     assert "takes 2,995 validation reviews, and there are 444 [" in too_few_for_linear(444, asked)
     fewer = asked.model_copy(update={"judged_rows": 1000})
