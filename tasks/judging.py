@@ -17,7 +17,7 @@ from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
 from tasks.core.gate import Evidence, GateParams, Verdict
 from tasks.core.inspection import InspectionSummary
-from tasks.core.lineage_records import LINEAGE_TAG
+from tasks.core.lineage_parts import LINEAGE_TAG
 from tasks.core.metrics import EvaluationParams
 from tasks.core.modeling import Classifier
 from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary

@@ -21,7 +21,8 @@ from tasks.connectors.object_store import ObjectInfo, parse_uri
 from tasks.connectors.prepared import MANIFEST
 from tasks.connectors.registered_models import RegisteredModels
 from tasks.core.errors import MissingDataError, SettingsError, StoreAwayError, StoreError
-from tasks.core.lineage_records import LineageRecords, RegisteredVersion, ScoredRun, moment
+from tasks.core.lineage_parts import RegisteredVersion, ScoredRun, moment
+from tasks.core.lineage_records import LineageRecords
 from tasks.core.records import Manifest, Move, ScoringMark
 from tasks.core.scoring_plan import ScoringRun
 from tasks.score_store import MANIFEST as RUN_MANIFEST

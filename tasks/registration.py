@@ -9,7 +9,7 @@ from tasks.connect import model_registry
 from tasks.connectors.champion import CHALLENGER
 from tasks.connectors.model_registry import DIGEST_TAG, ENGINE_TAG
 from tasks.core.digests import canonical_json
-from tasks.core.lineage_records import LINEAGE_TAG
+from tasks.core.lineage_parts import LINEAGE_TAG
 from tasks.core.model_card import CardDetails, model_card
 from tasks.core.records import (
     EvaluationSummary,

@@ -3,14 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from tasks.core.lineage import Graph, Node
-from tasks.core.lineage_records import (
-    TRAINING_ROWS,
-    LineageRecords,
-    RegisteredVersion,
-    ScoredRun,
-    tagged,
-    version_id,
-)
+from tasks.core.lineage_parts import RegisteredVersion, ScoredRun, tagged
+from tasks.core.lineage_records import TRAINING_ROWS, LineageRecords, version_id
 from tasks.core.records import Move
 
 Facts = dict[str, str]

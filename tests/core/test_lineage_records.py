@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 
 from tasks.core.lineage import tree
 from tasks.core.lineage_answers import said_of_row, trained_on, way_back
-from tasks.core.lineage_records import (
-    LINEAGE_TAG,
-    LineageRecords,
-    RegisteredVersion,
-    ScoredRun,
-    folder_of,
-    in_force,
-)
+from tasks.core.lineage_parts import LINEAGE_TAG, RegisteredVersion, ScoredRun, folder_of, in_force
+from tasks.core.lineage_records import LineageRecords
 from tasks.core.records import Manifest, Move, StoredFile
 
 ROOT = "s3://bucket/prepared"

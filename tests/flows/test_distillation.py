@@ -20,7 +20,7 @@ from tasks.connectors.object_store import ObjectStore
 from tasks.core import modeling, tables
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import MissingDataError, ModelError, SettingsError
-from tasks.core.lineage_records import RegisteredVersion, tagged
+from tasks.core.lineage_parts import RegisteredVersion, tagged
 from tasks.core.records import LessonsSummary
 from tasks.core.sweep import PrunedTraining
 from tasks.steps import fetched

@@ -20,7 +20,7 @@ from tasks.connectors.object_store import ObjectStore
 from tasks.core import tables
 from tasks.core.digests import digest_of
 from tasks.core.errors import MissingDataError
-from tasks.core.lineage_records import LINEAGE_TAG, RegisteredVersion, tagged
+from tasks.core.lineage_parts import LINEAGE_TAG, RegisteredVersion, tagged
 from tasks.core.records import ModelVersion, Move, ScoringMark
 from tasks.core.score_results import ScoreSummary
 from tasks.lineage import Provenance

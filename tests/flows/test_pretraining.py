@@ -16,7 +16,7 @@ from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.sources import open_unlabelled
 from tasks.connectors.sources.base import Unreadable
 from tasks.core.errors import MissingDataError, NightshiftError
-from tasks.core.lineage_records import LINEAGE_TAG
+from tasks.core.lineage_parts import LINEAGE_TAG
 from tasks.core.pretraining_rows import DOUBLE, TEST, UNUSABLE, VALIDATION
 from tasks.core.records import BaseModelSummary, PretrainingTokensSummary
 from tasks.training_progress import Listener
