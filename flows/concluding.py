@@ -22,10 +22,11 @@ from tasks.core.records import (
     Reference,
     TrainingSummary,
 )
+from tasks.decisions import keep_challenger, what_people_said
 from tasks.engine_proof import proven_engine
 from tasks.evaluation import Evaluation, evaluate_baseline, evaluate_model
 from tasks.judging import Candidate, face_champion, judge
-from tasks.promotion import find_opponent, keep_challenger, move_champion, what_people_said
+from tasks.promotion import find_opponent, move_champion
 from tasks.registration import register_model
 from tasks.version_report import Judged, explain_errors, report_version
 

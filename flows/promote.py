@@ -3,14 +3,9 @@
 from flows.form_flow import form_flow
 from flows.registry_parameters import PromoteParams
 from tasks.core.records import Move
+from tasks.decisions import require_passed
 from tasks.preflight import check_services
-from tasks.promotion import (
-    find_champion,
-    move_champion,
-    moved_by_this_run,
-    pin_version,
-    require_passed,
-)
+from tasks.promotion import find_champion, move_champion, moved_by_this_run, pin_version
 
 
 @form_flow(PromoteParams, name="promote")

@@ -22,7 +22,7 @@ from pydantic import Field
 from tasks.core.approval import ApprovalParams
 from tasks.core.errors import SettingsError
 from tasks.core.report_parts import Decision
-from tasks.promotion import NOBODY
+from tasks.decisions import NOBODY
 
 logger = logging.getLogger(__name__)
 

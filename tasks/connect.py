@@ -2,8 +2,10 @@
 
 import functools
 
+from tasks.connectors.champion import Champions
 from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.model_registry import ModelRegistry
+from tasks.connectors.move_log import MoveLog
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.prepared import PreparedStore
 from tasks.core.errors import SettingsError
@@ -52,3 +54,13 @@ def model_registry() -> ModelRegistry:
             "No MLflow is configured", "", _HOW.format(variable="MLFLOW_TRACKING_URI")
         )
     return ModelRegistry(settings.mlflow_tracking_uri, settings.experiment)
+
+
+def move_log() -> MoveLog:
+    """Every move of every champion, in the configured object store."""
+    return MoveLog(exact_objects(), read_settings().bucket)
+
+
+def champions() -> Champions:
+    """Champions in the configured registry and log."""
+    return Champions(model_registry(), move_log())

@@ -17,8 +17,8 @@ from tasks.core.records import (
     Reference,
     TrainingSummary,
 )
+from tasks.decisions import GATE_TAG, PASSED, REFUSED, VERDICT_TAG
 from tasks.evaluation import Evaluation
-from tasks.promotion import GATE_TAG, PASSED, REFUSED, VERDICT_TAG
 from tasks.provenance import code_version, flow_run_id
 from tasks.steps import fetched, step
 from tasks.training import TEACHER_TAG

@@ -20,11 +20,10 @@ from datetime import UTC, datetime
 from pydantic import Field
 
 from tasks import reports
-from tasks.connect import model_registry, object_store
+from tasks.connect import champions, model_registry, move_log, object_store
 from tasks.connectors.model_registry import DELETING_TAG, ModelRegistry, Registered
 from tasks.core.digests import canonical_json
 from tasks.core.records import Record
-from tasks.promotion import champions, move_log
 from tasks.provenance import flow_run_id
 from tasks.score_marks import marked_predictions, predictions_below
 from tasks.settings import read_settings

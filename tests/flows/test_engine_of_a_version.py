@@ -10,8 +10,7 @@ import tasks.engine_proof
 from flows.parameters import ScoreParams
 from flows.retrain import retrain
 from flows.score import score
-from tasks import promotion
-from tasks.connect import exact_objects, model_registry
+from tasks.connect import exact_objects, model_registry, move_log
 from tasks.connectors.object_store import ObjectStore
 from tasks.core import engines
 from tasks.core.engine_choice_records import EngineChoice
@@ -63,7 +62,7 @@ def test_the_engine_found_best_scores(
     assert "model" in other.steps_reused and other.version.version == "2" and other.promoted
     assert registry.tags_of(other.version)["nightshift.engine"].startswith("torch")
     assert registry.resolve("engined", "champion") == other.version
-    moved = promotion.move_log().moves("engined")[-1]
+    moved = move_log().moves("engined")[-1]
     assert "weights are those of engined version 1; the engine is another: torch." in moved.why
 
     again = retrain(given)

@@ -20,16 +20,8 @@ from tasks.connectors.model_registry import DIGEST_TAG, ENGINE_TAG, ModelRegistr
 from tasks.connectors.object_store import ObjectStore
 from tasks.core.errors import ConflictError, ModelError, RegistryAwayError
 from tasks.core.records import ModelVersion, Move
-from tasks.promotion import (
-    GATE_TAG,
-    VERDICT_TAG,
-    find_champion,
-    move_champion,
-    pin_version,
-    rows_of,
-    settle_all,
-    what_people_said,
-)
+from tasks.decisions import DECISION_TAG, GATE_TAG, VERDICT_TAG, what_people_said
+from tasks.promotion import find_champion, move_champion, pin_version, rows_of, settle_all
 from tasks.score_shards import ShardWork
 from tests.connectors.test_move_log import Parts, away_once
 from tests.faults import worker
@@ -94,13 +86,13 @@ def test_a_rejection_is_of_the_weights(parts: Parts, tmp_path: Path) -> None:
         pass
     tags = {DIGEST_TAG: "weights", ENGINE_TAG: "torch"}
     first = parts.registry.register(parts.name, tmp_path, run.id, tags, "")
-    rejected = {promotion.DECISION_TAG: "stays challenger: rejected by Ann: rude"}
+    rejected = {DECISION_TAG: "stays challenger: rejected by Ann: rude"}
     parts.registry.describe_version(first, rejected)
     second = parts.registry.register(
         parts.name, tmp_path, run.id, tags | {ENGINE_TAG: "openvino"}, ""
     )
     assert "rejected by Ann" in what_people_said.fn(second)
-    decided = {promotion.DECISION_TAG: "champion, approval by Ann: mended"}
+    decided = {DECISION_TAG: "champion, approval by Ann: mended"}
     parts.registry.describe_version(second, decided)
     assert what_people_said.fn(second) == ""
 

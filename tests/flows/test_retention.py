@@ -13,6 +13,7 @@ from flows.registry_parameters import RetentionParams
 from flows.retention import retention
 from tasks import retention as module
 from tasks import score_marks
+from tasks.connect import champions
 from tasks.connectors import champion
 from tasks.connectors.champion import Champions, Mover
 from tasks.connectors.model_registry import DELETING_TAG, DIGEST_TAG, ModelRegistry
@@ -20,7 +21,7 @@ from tasks.connectors.move_log import MoveLog
 from tasks.connectors.object_store import ObjectStore
 from tasks.core.errors import MissingDataError, ModelError, RegistryAwayError, StoreError
 from tasks.core.records import ModelVersion, Move
-from tasks.promotion import champions, find_champion, move_champion, pin_version
+from tasks.promotion import find_champion, move_champion, pin_version
 from tasks.retention import Retained, Rule, delete_versions, rows_of, weigh_versions
 from tasks.score_marks import mark_scoring
 from tests.faults.worker import draft

@@ -15,11 +15,11 @@ from flows.promote import promote
 from flows.registry_parameters import PromoteParams, RollbackParams
 from flows.retrain import prepare, retrain
 from flows.rollback import rollback
-from tasks.connect import model_registry
+from tasks.connect import champions, model_registry, move_log
 from tasks.connectors.model_registry import ModelRegistry
 from tasks.connectors.object_store import ObjectStore
 from tasks.core.errors import ModelError, RegistryAwayError
-from tasks.promotion import champions, find_champion, move_champion, move_log
+from tasks.promotion import find_champion, move_champion
 from tests.flows.test_approval import answer
 from tests.retraining import LENIENT, deliver, params, tags
 
