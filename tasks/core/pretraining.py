@@ -5,8 +5,9 @@ Fine-Tune BERT for Text Classification?" (section 5.4). Encoders guess masked to
 section 3.1), decoders the next token. What comes of it is a base model like any other.
 """
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ class PretrainingJob:
     background_checkpoints: bool = True
     """Training waits for a copy of the weights in memory, and not for the disk."""
 
+    @functools.cached_property
+    def objective(self) -> language_models.Objective:
+        """What the model learns to guess. Raises ModelError where it has no such head."""
+        return language_models.objective_of(self.base_folder, self.name)
+
 
 def pretrain(
     job: PretrainingJob,
@@ -84,39 +90,28 @@ def pretrain(
         StoreError: the keeper's store is away when training begins.
     """
     modeling.check_base_folder(job.base_folder)
-    objective = language_models.objective_of(job.base_folder, job.name)
-    precision = modeling.resolve_precision(job.precision, job.device)
+    job = replace(job, precision=modeling.resolve_precision(job.precision, job.device))
     transformers.set_seed(job.params.seed)
-    model = language_models.with_language_head(job.base_folder, job.name, objective)
+    model = language_models.with_language_head(job.base_folder, job.name, job.objective)
     with CheckpointWriter(job.background_checkpoints) as writer:
         kept = PatientKeeper(keeper or NoCheckpoints(), writer)
         clock = TrainingClock()
         checkpoint = kept.restore(work_folder)
         if checkpoint:
             clock.goes_on_from(checkpoint)
-        trainer = _trainer(
-            job,
-            model,
-            objective,
-            precision == "bf16",
-            train,
-            held_out,
-            work_folder,
-            writer,
-            show_progress,
-        )
+        trainer = _trainer(job, model, train, held_out, work_folder, writer, show_progress)
         for callback in (LastLoss(), Telling(listener), clock, Checkpointing(kept)):
             trainer.add_callback(callback)
-        with at_masked_positions(model, trainer.get_eval_dataloader(), objective == "masked"):
+        with at_masked_positions(model, trainer.get_eval_dataloader(), job.objective == "masked"):
             loss = _run(trainer, checkpoint)
     losses = _finite_losses(trainer, loss)
     language_models.save_as_base(model.cpu(), job.base_folder, result_folder)
     return {
-        "objective": objective,
+        "objective": job.objective,
         "pieces": len(train),
         "steps": trainer.state.global_step,
         "seconds": round(clock.seconds, 2),
-        "precision": precision,
+        "precision": job.precision,
         "device": job.device.type,
         "final_train_loss": loss,
         "held_out_losses": losses,
@@ -136,15 +131,14 @@ class _LanguageTrainer(PlannedTrainer):
 def _trainer(
     job: PretrainingJob,
     model: PreTrainedModel,
-    objective: language_models.Objective,
-    bf16: bool,
     train: Dataset,
     held_out: Dataset,
     work_folder: Path,
     writer: CheckpointWriter,
     show_progress: bool,
 ) -> _LanguageTrainer:
-    params, tokenizer = job.params, modeling.load_tokenizer(job.base_folder)
+    params, objective = job.params, job.objective
+    tokenizer = modeling.load_tokenizer(job.base_folder)
     settings = TrainingParams(
         epochs=params.epochs,
         batch_size=params.batch_size,
@@ -154,7 +148,11 @@ def _trainer(
     )
     batches = TrainingBatches(train["length"], settings)
     arguments = arguments_of(
-        settings, str(work_folder), job.device.type == "cpu", bf16, batches.steps_an_epoch
+        settings,
+        str(work_folder),
+        job.device.type == "cpu",
+        job.precision == "bf16",
+        batches.steps_an_epoch,
     )
     arguments.metric_for_best_model = None
     arguments.prediction_loss_only = True  # logits of a whole vocabulary are not to be collected
