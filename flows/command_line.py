@@ -1,6 +1,7 @@
 """Parameters of a flow from the command line, by pydantic-settings: the same models that are forms in the UI."""
 
 import difflib
+import operator
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from flows.parameters import RetrainParams, ScoreParams, TraceParams, TuneParams
 from flows.registry_parameters import HistoryParams, PromoteParams, RetentionParams, RollbackParams
 from tasks.core.errors import SettingsError
 from tasks.core.forms import problems_of
+from tasks.core.recipes import places_of
 
 
 class _Nothing(BaseModel):
@@ -53,7 +55,10 @@ def parse(flow: str, arguments: list[str]) -> Any:
     spelled = [_hyphened(argument) for argument in arguments]
     try:
         given = CliApp.run(model, cli_args=spelled, cli_exit_on_error=False)
-        return _MODELS[flow].model_validate(given.model_dump())
+        params = _MODELS[flow].model_validate(given.model_dump())
+        if isinstance(params, RetrainParams):
+            _require_kept(params, model, spelled)
+        return params
     except ValidationError as error:
         raise SettingsError(problems_of(error), flow, see) from error
     except CliError as error:
@@ -64,6 +69,34 @@ def parse(flow: str, arguments: list[str]) -> Any:
         near = difflib.get_close_matches(unknown[0], known, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise SettingsError(f"There is no field {unknown[0]}", flow, hint + see) from error
+
+
+def _require_kept(params: RetrainParams, model: type[BaseSettings], spelled: list[str]) -> None:
+    """That the recipe left what was typed. Raises SettingsError.
+
+    A form sends every field, so that one with the form's own value is the recipe's to set; who types one means it.
+    """
+    typed = {argument.partition("=")[0] for argument in spelled}
+    places = [
+        place for place in places_of(params.recipe) if f"--{place.replace('_', '-')}" in typed
+    ]
+    if not places:
+        return
+    plain = CliApp.run(model, cli_args=_without_recipe(spelled), cli_exit_on_error=False)
+    for place in places:
+        wanted, filled_in = (operator.attrgetter(place)(one) for one in (plain, params))
+        if wanted != filled_in:
+            raise SettingsError(
+                f"The recipe {params.recipe} sets {place} to {filled_in}, and {wanted} was asked for",
+                place,
+                f"{wanted} is what a form has that leaves it to the recipe: use another recipe, and set what you want "
+                f"of {params.recipe} yourself",
+            )
+
+
+def _without_recipe(spelled: list[str]) -> list[str]:
+    at = next(n for n, argument in enumerate(spelled) if argument.partition("=")[0] == "--recipe")
+    return spelled[:at] + spelled[at + (1 if "=" in spelled[at] else 2) :]
 
 
 def _without_environment(model: type[BaseModel]) -> type[BaseSettings]:

@@ -100,6 +100,20 @@ def test_each_bound_is_kept(name: str, value: float) -> None:
         RetrainParams.model_validate(given)
 
 
+def test_a_recipe_does_not_overrule_what_was_typed() -> None:
+    typed = ["--training.epochs", "7", "--engines.cascade", "labels", "--training.frozen_layers=3"]
+    given = parse("retrain", ["--recipe", "quick", *typed])
+    assert (given.training.epochs, given.engines.cascade, given.training.frozen_layers) == (7, "labels", 3)  # fmt: skip
+    for recipe in (["--recipe", "quick"], ["--recipe=quick"]):
+        with pytest.raises(
+            SettingsError,
+            match=r"recipe quick sets engines.cascade to blended, and exact was .*use another recipe",
+        ):
+            parse("retrain", ["--engines.cascade", "exact", *recipe])
+    with pytest.raises(SettingsError, match=r"sets training.epochs to 2, and 3 was asked for"):
+        parse("tune", ["--recipe", "quick", "--training.epochs=3"])
+
+
 def test_unknown_fields_are_refused() -> None:
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         RetrainParams.model_validate({"training": {"epoch": 2}})

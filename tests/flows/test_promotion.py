@@ -53,26 +53,27 @@ def rolled_back(parts: Parts, who: str = "Grace", **given: Any) -> Move:
     return rollback(RollbackParams.model_validate(said | given))
 
 
-def test_what_people_said_of_weights_holds_for_every_engine(parts: Parts, tmp_path: Path) -> None:
-    """Version 1 is another model than those that are registered here, which have the same weights."""
-    (tmp_path / "config.json").write_text("{}")
+def same_weights(parts: Parts, folder: Path, engine: str) -> ModelVersion:
+    """One more version of one training, scored by an engine."""
+    (folder / "config.json").write_text("{}")
     with parts.registry.run("r", {}, {}) as run:
         pass
+    tags = {DIGEST_TAG: "weights", ENGINE_TAG: engine}
+    return parts.registry.register(parts.name, folder, run.id, tags, "")
 
-    def same_weights(engine: str) -> ModelVersion:
-        tags = {DIGEST_TAG: "weights", ENGINE_TAG: engine}
-        return parts.registry.register(parts.name, tmp_path, run.id, tags, "")
 
+def test_what_people_said_of_weights_holds_for_every_engine(parts: Parts, tmp_path: Path) -> None:
+    """Version 1 is another model than those that are registered here, which have the same weights."""
     said = what_people_said.fn
-    two, three = same_weights("torch"), same_weights("openvino")
+    two, three = (same_weights(parts, tmp_path, engine) for engine in ("torch", "openvino"))
     promoted(parts, "1")
     promoted(parts, two.version)
     promoted(parts, three.version)
     rolled_back(parts, "Grace", to_version=two.version)  # she prefers the engine
     assert "took it back" in said(three) and said(two) == ""
-    assert said(same_weights("onnx")) == ""
+    assert said(same_weights(parts, tmp_path, "onnx")) == ""
     rolled_back(parts, "Ann", to_version="1")  # she does not want the model
-    four = same_weights("cascade")
+    four = same_weights(parts, tmp_path, "cascade")
     assert all("rollback by Ann" in said(one) for one in (two, three, four))
     with pytest.raises(ModelError, match="People have decided against"):
         promoted(parts, four.version)
@@ -81,16 +82,9 @@ def test_what_people_said_of_weights_holds_for_every_engine(parts: Parts, tmp_pa
 
 
 def test_a_rejection_is_of_the_weights(parts: Parts, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    with parts.registry.run("r", {}, {}) as run:
-        pass
-    tags = {DIGEST_TAG: "weights", ENGINE_TAG: "torch"}
-    first = parts.registry.register(parts.name, tmp_path, run.id, tags, "")
+    first, second = (same_weights(parts, tmp_path, engine) for engine in ("torch", "openvino"))
     rejected = {DECISION_TAG: "stays challenger: rejected by Ann: rude"}
     parts.registry.describe_version(first, rejected)
-    second = parts.registry.register(
-        parts.name, tmp_path, run.id, tags | {ENGINE_TAG: "openvino"}, ""
-    )
     assert "rejected by Ann" in what_people_said.fn(second)
     decided = {DECISION_TAG: "champion, approval by Ann: mended"}
     parts.registry.describe_version(second, decided)
