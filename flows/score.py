@@ -8,8 +8,8 @@ import time
 from flows.form_flow import form_flow
 from flows.parameters import ScoreParams
 from flows.score_shards import score_together
+from tasks.core.devices import resolve_device, resolve_precision
 from tasks.core.errors import DataError
-from tasks.core.modeling import resolve_device, resolve_precision
 from tasks.core.score_results import ScoreSummary
 from tasks.core.scoring_plan import Columns
 from tasks.preflight import check_services

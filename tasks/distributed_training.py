@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from tasks.connectors.child_process import ChildProcess
-from tasks.core import errors, modeling
+from tasks.core import devices, errors, modeling
 from tasks.core.errors import NightshiftError, RunDiedError, SettingsError
 from tasks.core.training import Trained
 from tasks.core.training_job import TrainingJob
@@ -59,7 +59,7 @@ def fine_tune_in_processes(
         NightshiftError: as of `fine_tune`, or of the keeper or the judge.
     """
     settings = read_settings()
-    modeling.resolve_device(job.params.device)  # here, where it is said in a sentence
+    devices.resolve_device(job.params.device)  # here, where it is said in a sentence
     work_folder.mkdir(parents=True, exist_ok=True)
     key = secrets.token_bytes(32)
     line = LineToChild(_address(work_folder, settings), key, listener, keeper, judge)

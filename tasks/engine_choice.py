@@ -13,11 +13,11 @@ import torch
 from datasets import Dataset
 
 from tasks.core import engines
+from tasks.core.devices import resolve_precision
 from tasks.core.engine_choice import choose, worth_measuring
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice
 from tasks.core.engine_contest import Clock, TokenRows, too_few_for_linear
-from tasks.core.modeling import resolve_precision
 from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
 from tasks.core.token_tables import read_tokens
 from tasks.engine_building import build_apart

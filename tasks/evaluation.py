@@ -17,10 +17,11 @@ import sklearn
 from numpy.typing import NDArray
 
 from tasks.core import baseline, metrics, plots, tables
+from tasks.core.devices import resolve_device, resolve_precision
 from tasks.core.engine import Engine, softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.metrics import EvaluationParams
-from tasks.core.modeling import Classifier, resolve_device, resolve_precision
+from tasks.core.modeling import Classifier
 from tasks.core.records import EvaluationSummary, Reference, SplitSummary
 from tasks.core.validation import LabelledReview
 from tasks.judged_models import JudgedModel, digest_of_model, name_of, opened

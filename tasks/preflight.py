@@ -10,9 +10,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.settings import get_current_settings
 
 from tasks.connect import model_registry, object_store
-from tasks.core import modeling
+from tasks.core import devices
 from tasks.core.errors import SettingsError
-from tasks.core.modeling import Device
+from tasks.core.training_params import Device
 from tasks.settings import Settings, read_settings
 from tasks.steps import is_outage
 from tasks.tidying import close_dead_runs, remove_dead_folders
@@ -47,7 +47,7 @@ def check_services(
     """
     settings = read_settings()
     elsewhere = trains and settings.training_deployment
-    here = modeling.resolve_device("auto" if elsewhere else device)
+    here = devices.resolve_device("auto" if elsewhere else device)
     require_passwords(settings)
     store = object_store()
     for uri in filter(None, [f"s3://{settings.bucket}/prepared", also_write_to]):

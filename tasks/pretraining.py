@@ -9,7 +9,7 @@ import transformers
 
 from tasks.connect import prepared_store
 from tasks.connectors.checkpoints import CheckpointStore
-from tasks.core import modeling
+from tasks.core import devices, model_folders
 from tasks.core.digests import digest_of
 from tasks.core.pretraining import PretrainingJob, pretrain
 from tasks.core.pretraining_params import PretrainingParams
@@ -67,8 +67,8 @@ def pretrain_base_model(
         DiskFullError: less room than it needs, found before it begins.
         ModelError, SettingsError: the model or the device will not do.
     """
-    device = modeling.resolve_device(training.device)
-    precision = modeling.resolve_precision(training.precision, device)
+    device = devices.resolve_device(training.device)
+    precision = devices.resolve_precision(training.precision, device)
     inputs = {
         "version": PRETRAINING_VERSION,
         "base_model": base.digest,
@@ -89,7 +89,7 @@ def pretrain_base_model(
             name=f"{base.summary.name}+pretraining",
             revision=f"{base.summary.revision}+{digest[:12]}",
             architecture=base.summary.architecture,
-            parameters=modeling.parameters(folder),
+            parameters=model_folders.parameters(folder),
             pretraining=done,
         )
 
@@ -124,7 +124,7 @@ def _pretrained(
     keeper: CheckpointStore,
 ) -> PretrainingSummary:
     """Pre-train, with a run in MLflow beside it, and leave the base model in a folder."""
-    device = modeling.resolve_device(training.device)
+    device = devices.resolve_device(training.device)
     facts = {
         "data": tokens.digest,
         "base": base.summary.name,
@@ -145,7 +145,7 @@ def _pretrained(
                 base.summary.name,
                 params,
                 device,
-                modeling.resolve_precision(training.precision, device),
+                devices.resolve_precision(training.precision, device),
                 training.background_checkpoints,
             ),
             train,

@@ -8,7 +8,7 @@ import tokenizers
 from tasks.connect import object_store
 from tasks.connectors.sources import Source, open_unlabelled
 from tasks.connectors.sources.base import Unreadable
-from tasks.core import modeling, tables
+from tasks.core import model_folders, tables
 from tasks.core.errors import MissingDataError
 from tasks.core.language_models import objective_of
 from tasks.core.pretraining_params import PretrainingParams
@@ -67,7 +67,7 @@ def gather_pretraining_reviews(
     def make(folder: Path) -> PretrainingTokensSummary:
         with fetched(base.uri) as model:
             objective = objective_of(model, base.summary.name)
-            encoder = Encoder(modeling.load_tokenizer(model), tokenization)
+            encoder = Encoder(model_folders.load_tokenizer(model), tokenization)
         unlabelled, unreadable = _unlabelled(source)
         rows = _chosen(split, held_out, unlabelled, params)
         return PretrainingTokensSummary(

@@ -19,7 +19,7 @@ import transformers
 from numpy.typing import NDArray
 
 from tasks.connect import model_registry, prepared_store
-from tasks.core import engines, modeling, tables
+from tasks.core import devices, engines, modeling, tables
 from tasks.core.distillation import TEACHER_LOGITS, DistillationParams
 from tasks.core.engine import Engine, EngineOptions
 from tasks.core.errors import ModelError, SettingsError
@@ -85,13 +85,13 @@ def write_lessons(
     Raises:
         ModelError: the teacher has other labels, or cannot be loaded.
     """
-    device = modeling.resolve_device("auto")
+    device = devices.resolve_device("auto")
     inputs = {
         "version": LESSONS_VERSION,
         "teacher": digest_of_model(teacher),
         "rows": split.summary.train_digest,
         "label_names": split.summary.label_names,
-        "run_as": [device.type, modeling.resolve_precision("auto", device)],
+        "run_as": [device.type, devices.resolve_precision("auto", device)],
         "torch": torch.__version__.split("+")[0],
         "transformers": transformers.__version__,
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import tokenizers
 
 from tasks.connectors.hub import MODEL_FILES, base_model_folder
-from tasks.core import adapters, modeling, tables
+from tasks.core import adapters, model_folders, tables
 from tasks.core.digests import folder_digest
 from tasks.core.kept_layers import require_kept_layers
 from tasks.core.records import BaseModelSummary, Reference, SplitSummary, TokensSummary
@@ -32,11 +32,11 @@ def prepare_base_model(
         SettingsError: it does not take reviews of the length asked for, or has not the layers.
     """
     source, revision = base_model_folder(params.base_model, params.base_model_revision)
-    modeling.check_base_folder(source)
-    modeling.check_length(source, tokenization)
-    modeling.require_layers(source, params.frozen_layers)
+    model_folders.check_base_folder(source)
+    model_folders.check_length(source, tokenization)
+    model_folders.require_layers(source, params.frozen_layers)
     require_kept_layers(source, params)
-    adapters.require_layers(params, params.kept_layers or modeling.depth(source))
+    adapters.require_layers(params, params.kept_layers or model_folders.depth(source))
     with work_folder("base-model") as folder:
         for pattern in MODEL_FILES:
             for path in source.glob(pattern):
@@ -46,13 +46,13 @@ def prepare_base_model(
         def make(target: Path) -> BaseModelSummary:
             shutil.copytree(folder, target, dirs_exist_ok=True)
             Encoder(
-                modeling.load_tokenizer(target), tokenization
+                model_folders.load_tokenizer(target), tokenization
             )  # raises where the tokenizer will not do
             return BaseModelSummary(
                 name=params.base_model,
                 revision=revision,
-                architecture=modeling.architecture(target),
-                parameters=modeling.parameters(target),
+                architecture=model_folders.architecture(target),
+                parameters=model_folders.parameters(target),
             )
 
         return reuse_or_make("base-model", inputs, BaseModelSummary, make)
@@ -79,7 +79,7 @@ def tokenize_reviews(
             fetched(base.uri) as model,
             fetched(split.uri, *(f"{n}.parquet" for n in names)) as rows,
         ):
-            encoder = Encoder(modeling.load_tokenizer(model), params)
+            encoder = Encoder(model_folders.load_tokenizer(model), params)
             for name in names:
                 reviews = tables.read_labelled(rows / f"{name}.parquet")
                 encoded = encoder.encode([r.text for r in reviews])

@@ -12,7 +12,7 @@ import transformers
 from tasks.connect import prepared_store
 from tasks.connectors.checkpoints import CheckpointStore
 from tasks.connectors.tracked_runs import Run
-from tasks.core import adapters, modeling, training
+from tasks.core import adapters, devices, modeling, training
 from tasks.core.digests import digest_of
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
 from tasks.core.sweep import PrunedTraining, TrialParams
@@ -20,6 +20,7 @@ from tasks.core.token_tables import read_tokens
 from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.core.training_job import TrainingJob
+from tasks.core.training_params import Precision
 from tasks.core.training_protocols import EpochJudge, TrainingPruned
 from tasks.core.training_ranks import resolve_processes
 from tasks.distributed_training import fine_tune_in_processes, machines
@@ -77,7 +78,7 @@ def train_model(
         ModelError, SettingsError: the model or the device will not do.
     """
     adapters.require_package(params)
-    device = modeling.resolve_device(params.device)
+    device = devices.resolve_device(params.device)
     wanted = _Wanted(
         tokens,
         base,
@@ -86,7 +87,7 @@ def train_model(
         trial,
         taught,
         device,
-        modeling.resolve_precision(params.precision, device),
+        devices.resolve_precision(params.precision, device),
         resolve_processes(params.processes, device),
     )
     inputs = wanted.inputs()
@@ -123,7 +124,7 @@ class _Wanted:
     trial: TrialParams | None
     taught: Taught | None
     device: torch.device
-    precision: modeling.Precision
+    precision: Precision
     processes: int
 
     def inputs(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from tasks.core import batching, modeling
+from tasks.core import batching, model_folders
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.modeling import Classifier
 from tasks.core.tokenization import Encoder, TokenizationParams
@@ -55,7 +55,7 @@ def unpacked_base(folder: Path) -> Path:
 
 def trained(base: Path, work: Path, reviews: data.Reviews, packing: str) -> Trained:
     """One epoch on all but the last eight reviews, which are its validation set."""
-    encoder = Encoder(modeling.load_tokenizer(base), _TOKENS)
+    encoder = Encoder(model_folders.load_tokenizer(base), _TOKENS)
     rows = subject.tokenized(encoder, reviews)
     kept_back = len(rows) - 8
     params = TrainingParams.model_validate(

@@ -30,8 +30,8 @@ from tasks.core.cascade_bands import (
 from tasks.core.comparison import Pair
 from tasks.core.engine import Engine, softmax
 from tasks.core.errors import ModelError
-from tasks.core.modeling import Precision
 from tasks.core.records import Record
+from tasks.core.training_params import Precision
 
 Logits = NDArray[np.float32]
 Ints = NDArray[np.int64]

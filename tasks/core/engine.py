@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.core.modeling import Classifier, Device, Precision
+from tasks.core.modeling import Classifier
+from tasks.core.training_params import Device, Precision
 
 
 class Engine(Protocol):

@@ -15,7 +15,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from tasks.core.errors import SettingsError
-from tasks.core.modeling import Classifier, depth, layers_of, read_config
+from tasks.core.model_folders import depth, read_config
+from tasks.core.modeling import Classifier, layers_of
 from tasks.core.training_params import TrainingParams
 
 _FIELD = "training.kept_layers"

@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from tasks.core import modeling
+from tasks.core import model_folders, modeling
 from tasks.core.errors import ModelError
 from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.training_batches import PAD_TO
@@ -42,10 +42,10 @@ def objective_of(folder: Path, name: str) -> Objective:
     Raises:
         ModelError: it does neither, or its tokenizer has no token to mask with.
     """
-    config = modeling.read_config(folder)
+    config = model_folders.read_config(folder)
     kind = str(config.model_type)
     if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder:
-        if modeling.load_tokenizer(folder).mask_token is None:
+        if model_folders.load_tokenizer(folder).mask_token is None:
             raise ModelError(
                 f"The tokenizer of {name} has no mask token, which further pre-training of an encoder needs",
                 "pretraining.epochs",
@@ -114,7 +114,7 @@ def with_language_head(folder: Path, name: str, objective: Objective) -> PreTrai
         ModelError: it cannot be loaded so.
     """
     kind: Any = AutoModelForMaskedLM if objective == "masked" else AutoModelForCausalLM
-    config = modeling.read_config(folder)
+    config = model_folders.read_config(folder)
     modeling.set_attention_dropout(config, 0.0)  # or attention leaves its fused kernel
     try:
         model, found = _loaded(kind, folder, config)
@@ -151,7 +151,7 @@ def save_as_base(model: PreTrainedModel, base_folder: Path, result_folder: Path)
     prefix, besides = model.base_model_prefix, body.state_dict()
     weights = {f"{prefix}.{k}": v for k, v in besides.items() if k not in absent}
     model.save_pretrained(result_folder, state_dict=weights | model.state_dict())
-    config = modeling.read_config(base_folder)  # with its dropout
+    config = model_folders.read_config(base_folder)  # with its dropout
     config.architectures = [type(model).__name__]
     tied = model.config.get_text_config().tie_word_embeddings
     config.get_text_config().tie_word_embeddings = tied

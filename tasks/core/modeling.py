@@ -1,4 +1,4 @@
-"""Sequence classifiers as plain Hugging Face folders: checked, loaded, saved.
+"""Sequence classifiers as plain Hugging Face folders: loaded, changed, saved.
 
 A folder that Nightshift saves holds what any transformers tool reads (config.json, model.safetensors, tokenizer files)
 and `nightshift.json`, which keeps how texts were tokenized and the temperature, so that scoring cannot do it
@@ -7,26 +7,22 @@ differently. Pickles are neither read nor written, and code from a model's folde
 
 import itertools
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import ValidationError as PydanticError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
+from tasks.core import model_folders
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.tokenization import Encoder, TokenizationParams
-from tasks.core.training_params import Device, Precision
 
 CARD = "nightshift.json"
 _ATTENTION_DROPOUTS = (
@@ -50,7 +46,6 @@ _HIDDEN_DROPOUTS = (
     "summary_first_dropout",
     "cls_dropout",
 )
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
 @dataclass(frozen=True)
@@ -66,133 +61,6 @@ class Classifier:
     def pad_id(self) -> int:
         """The id that fills up a batch."""
         return int(self.encoder.tokenizer.pad_token_id)  # type: ignore[arg-type]
-
-
-def check_base_folder(folder: Path) -> None:
-    """Check that a folder can be fine-tuned from, before anything is spent on it.
-
-    Raises:
-        ModelError: no config, no tokenizer, no safetensors (pickles only), damaged weights, each with what to do.
-    """
-    if not (folder / "config.json").is_file():
-        raise ModelError("No config.json: not a Hugging Face model folder", str(folder))
-    if not any(folder.glob("*.safetensors")):
-        pickles = [p.name for pattern in _PICKLES for p in folder.glob(pattern)]
-        if pickles:
-            raise ModelError(
-                f"The weights are pickles ({', '.join(sorted(pickles))}), which can run code when loaded",
-                str(folder),
-                "load them once where you trust them, and save again with save_pretrained (safetensors)",
-            )
-        raise ModelError(
-            "No *.safetensors weights", str(folder), "download or save the model whole"
-        )
-    parameters(folder)
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
-        raise ModelError("No tokenizer files", str(folder), "save the tokenizer beside the model")
-
-
-def parameters(folder: Path) -> int:
-    """How many parameters the weights of a folder hold. Raises ModelError where a file is damaged."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        try:
-            with safe_open(path, "numpy") as weights:
-                for name in weights.keys():  # noqa: SIM118 - not a dict
-                    total += math.prod(weights.get_slice(name).get_shape())
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"The weights cannot be read: {error}",
-                str(path),
-                "download or save the model again",
-            ) from error
-    return total
-
-
-def require_layers(folder: Path, frozen: int) -> None:
-    """Raises SettingsError when more layers are to be frozen than the model has."""
-    if frozen > depth(folder):
-        raise SettingsError(
-            f"The model has {depth(folder)} layers", "training.frozen_layers", "freeze fewer"
-        )
-
-
-def depth(folder: Path) -> int:
-    """How many layers the model of a folder has."""
-    return int(read_config(folder).get_text_config().num_hidden_layers)
-
-
-def resolve_device(device: Device) -> torch.device:
-    """The device to use. Raises SettingsError when CUDA is asked for and absent."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(
-            "No CUDA device on this machine", "device", "choose cpu or auto, or run on the GPU pool"
-        )
-    use_cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
-    return torch.device("cuda" if use_cuda else "cpu")
-
-
-def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """bf16 where the processor multiplies in it (without, it is emulated and a hundred times slower), else fp32."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    capabilities = torch.cpu.get_capabilities()
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder, with a pad token (GPT-style ones have none: end-of-text serves)."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"The tokenizer cannot be loaded: {error}", str(folder)) from error
-    if tokenizer.pad_token is None:
-        spare = tokenizer.eos_token or tokenizer.unk_token
-        if spare is None:
-            raise ModelError(
-                "The tokenizer has neither a pad, an end-of-text nor an unknown token", str(folder)
-            )
-        tokenizer.pad_token = spare
-    tokenizer.padding_side = "right"
-    return tokenizer
-
-
-def read_config(folder: Path) -> Any:
-    """A model folder's configuration. Raises ModelError where transformers cannot make anything of it."""
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        what = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"config.json is of no use: {what}",
-            str(folder),
-            "choose a model that transformers knows; code that comes with a model is never run",
-        ) from error
-
-
-def longest_input(folder: Path) -> int | None:
-    """The most tokens the model takes, or None where it sets no limit."""
-    config = read_config(folder)
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    offset = (
-        2 if "roberta" in str(config.model_type) else 0
-    )  # RoBERTa's positions begin behind the pad id
-    return int(limit) - offset if limit else None
-
-
-def check_length(folder: Path, params: TokenizationParams) -> None:
-    """Raises SettingsError when reviews may become longer than the model takes."""
-    limit = longest_input(folder)
-    if limit and params.max_length_tokens > limit:
-        raise SettingsError(
-            f"The model takes at most {limit} tokens, and {params.max_length_tokens} are asked for",
-            "tokenization.max_length_tokens",
-            f"set it to {limit} or less",
-        )
 
 
 def load_for_training(
@@ -213,11 +81,11 @@ def load_for_training(
     Raises:
         ModelError: the folder cannot be loaded as a sequence classifier.
     """
-    check_base_folder(folder)
-    check_length(folder, tokenization)
-    tokenizer = load_tokenizer(folder)
+    model_folders.check_base_folder(folder)
+    model_folders.check_length(folder, tokenization)
+    tokenizer = model_folders.load_tokenizer(folder)
     try:
-        config = read_config(folder)
+        config = model_folders.read_config(folder)
         config.num_labels = len(label_names)
         config.id2label = dict(enumerate(label_names))
         config.label2id = {name: index for index, name in enumerate(label_names)}
@@ -348,10 +216,5 @@ def load(folder: Path) -> Classifier:
             str(folder),
             "register it through the retrain flow",
         ) from error
-    encoder = Encoder(load_tokenizer(folder), params)
+    encoder = Encoder(model_folders.load_tokenizer(folder), params)
     return Classifier(model.eval(), encoder, label_names, temperature)
-
-
-def architecture(folder: Path) -> str:
-    """The model type a folder's config names, such as bert or gpt2."""
-    return str(read_config(folder).model_type)

@@ -17,7 +17,7 @@ import transformers
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from tasks.core import language_models, modeling
+from tasks.core import devices, language_models, model_folders
 from tasks.core.checkpoint_writer import CheckpointWriter, PatientKeeper
 from tasks.core.errors import NightshiftError, SettingsError
 from tasks.core.masked_positions import at_masked_positions
@@ -89,8 +89,8 @@ def pretrain(
         NightshiftError: the loss is no number.
         StoreError: the keeper's store is away when training begins.
     """
-    modeling.check_base_folder(job.base_folder)
-    job = replace(job, precision=modeling.resolve_precision(job.precision, job.device))
+    model_folders.check_base_folder(job.base_folder)
+    job = replace(job, precision=devices.resolve_precision(job.precision, job.device))
     transformers.set_seed(job.params.seed)
     model = language_models.with_language_head(job.base_folder, job.name, job.objective)
     with CheckpointWriter(job.background_checkpoints) as writer:
@@ -138,7 +138,7 @@ def _trainer(
     show_progress: bool,
 ) -> _LanguageTrainer:
     params, objective = job.params, job.objective
-    tokenizer = modeling.load_tokenizer(job.base_folder)
+    tokenizer = model_folders.load_tokenizer(job.base_folder)
     settings = TrainingParams(
         epochs=params.epochs,
         batch_size=params.batch_size,

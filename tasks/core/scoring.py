@@ -16,11 +16,11 @@ from tasks.core.engine_names import WantedEngine
 from tasks.core.errors import DataError
 from tasks.core.formats import Row, json_text, lookup
 from tasks.core.forms import Form
-from tasks.core.modeling import Device, Precision
 from tasks.core.overlap import ahead
 from tasks.core.scoring_plan import Columns
 from tasks.core.texts import is_blank
 from tasks.core.tokenization import Encoder
+from tasks.core.training_params import Device, Precision
 
 _WINDOWS_AHEAD = 2
 _WINDOW_CHARACTERS = 8 << 20  # a window of few long reviews is full as well

@@ -19,7 +19,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from tasks.core import adapters, modeling
+from tasks.core import adapters, devices, modeling
 from tasks.core.calibration import fit_temperature
 from tasks.core.checkpoint_writer import CheckpointWriter, PatientKeeper
 from tasks.core.distillation import TEACHER_LOGITS
@@ -101,8 +101,8 @@ def fine_tune(
     params, ranks = job.params, Ranks()
     classifier = _trainable(job, ranks)
     batches = TrainingBatches(train["length"], params, ranks.index, ranks.count)
-    device = modeling.resolve_device(params.device)
-    precision = modeling.resolve_precision(params.precision, device)
+    device = devices.resolve_device(params.device)
+    precision = devices.resolve_precision(params.precision, device)
     way = fastest_way(classifier, first_rows(train, batches), params, device, precision, ranks)
     with CheckpointWriter(params.background_checkpoints) as writer:
         kept = SharedKeeper(ranks, PatientKeeper(keeper or NoCheckpoints(), writer))

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from tasks.connectors.hub import base_model_folder
-from tasks.core import modeling
+from tasks.core import model_folders, modeling
 from tasks.core.comparison import Pair
 from tasks.core.digests import digest_of
 from tasks.core.engine import EngineOptions
@@ -36,7 +36,7 @@ _NAMES = (TEXTBOOK, DEFAULTS)
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole of it, as it is written down."""
     base, revision = base_model_folder(given.base, None)
-    longest = min(512, modeling.longest_input(base) or 512)
+    longest = min(512, model_folders.longest_input(base) or 512)
     ladder = [recipe for recipe in trainings.recipes(longest) if recipe.name in _NAMES]
     ladder = ladder[:1] * given.textbook + ladder[1:]
     ladder += [also(name, path) for name, path in given.also]

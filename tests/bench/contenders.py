@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.core import engines, modeling, scoring
+from tasks.core import devices, engines, modeling, scoring
 from tasks.core.engine import Engine, EngineOptions
 from tasks.core.errors import NightshiftError
 from tasks.core.scoring import EngineParams, Prediction, Review
@@ -125,5 +125,5 @@ def rate_of(row: str) -> str:
     if "int8" in row:
         return "int8"
     fp32 = "fp32" in row or row.endswith(("batch 32", "one by one", " onnx"))
-    bf16 = modeling.resolve_precision("auto", torch.device("cpu")) == "bf16"
+    bf16 = devices.resolve_precision("auto", torch.device("cpu")) == "bf16"
     return "bf16" if bf16 and not fp32 else "fp32"

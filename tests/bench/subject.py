@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset
 
 from tasks.connectors.hub import base_model_folder
-from tasks.core import modeling, training
+from tasks.core import model_folders, modeling, training
 from tasks.core.digests import digest_of
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams
@@ -55,7 +55,7 @@ def of(given: argparse.Namespace) -> Path:
     tokens = 512
     if given.base != "minilm":
         tokens = min(
-            tokens, modeling.longest_input(base_model_folder(given.base, None)[0]) or tokens
+            tokens, model_folders.longest_input(base_model_folder(given.base, None)[0]) or tokens
         )
     made = Subject(base=given.base, rows=given.train_rows, max_length_tokens=tokens)
     return trained(made, given.imdb, given.home)
@@ -71,7 +71,7 @@ def trained(subject: Subject, imdb: Path | None, home: Path = HOME) -> Path:
     folder = home / "models" / digest_of(facts)[:16]
     if folder.exists():
         return folder
-    encoder = Encoder(modeling.load_tokenizer(base), subject.tokenization())
+    encoder = Encoder(model_folders.load_tokenizer(base), subject.tokenization())
     everything = tokenized(encoder, reviews)
     kept_back = min(subject.validation_rows, len(everything) // 5)
     train = everything.select(range(len(everything) - kept_back))
@@ -103,7 +103,9 @@ def cut_as_the_pipeline_does(model: Path, home: Path) -> Path:
     """A model whose tokens are those of `transformers.pipeline`; of one that was made otherwise, a copy that is so."""
     whole = modeling.load(model)
     own = whole.encoder.params
-    longest = min(Subject.max_length_tokens, modeling.longest_input(model) or own.max_length_tokens)
+    longest = min(
+        Subject.max_length_tokens, model_folders.longest_input(model) or own.max_length_tokens
+    )
     wanted = dataclasses.replace(Subject(), max_length_tokens=longest).tokenization()
     if own == wanted:
         return model

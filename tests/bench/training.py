@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tasks.connectors.hub import base_model_folder
-from tasks.core import modeling
+from tasks.core import devices, model_folders
 from tests.bench import data, flops, machine, results, trainings, turns
 from tests.bench.trainings import TEXTBOOK, Prepared
 
@@ -25,7 +25,7 @@ from tests.bench.trainings import TEXTBOOK, Prepared
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole of it, as it is written down."""
     base, _ = base_model_folder(given.base, None)
-    longest = modeling.longest_input(base) or 512
+    longest = model_folders.longest_input(base) or 512
     recipes = [
         recipe
         for recipe in trainings.recipes(min(512, longest))
@@ -82,13 +82,13 @@ def _timed(prepared: Prepared, folder: Path, rows: int) -> turns.Side:
 def _share(prepared: Prepared, peaks: dict[str, float], speed: float) -> dict[str, Any]:
     """Of the matrix rate: forward, and twice that backward (a little less where layers are frozen)."""
     ours = prepared.recipe.ours
-    auto = modeling.resolve_precision("auto", modeling.resolve_device("auto"))
+    auto = devices.resolve_precision("auto", devices.resolve_device("auto"))
     rate = "fp32" if ours is None or ours.get("precision") == "fp32" else auto
     frozen = bool(ours and ours.get("frozen_layers"))
     if rate not in peaks or frozen:
         return {}
     lengths = list(prepared.train["length"])  # before padding
-    config = modeling.read_config(prepared.base)
+    config = model_folders.read_config(prepared.base)
     work = 3 * flops.needed(config, lengths, last_layer_whole=True)
     reached = work / len(lengths) * speed
     return {"peak_of": rate, "share_of_peak": round(reached / peaks[rate], 3)}

@@ -16,7 +16,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from tasks.core import modeling, training
+from tasks.core import devices, model_folders, training
 from tasks.core.modeling import Classifier
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams
@@ -71,7 +71,7 @@ def recipes(longest: int = 512) -> list[Recipe]:
         Recipe("defaults, all dropout 0", short, {"hidden_dropout": 0.0}, times=8),
         Recipe("defaults, half of the layers frozen", short, {"frozen_layers": -1}, times=8),
     ]
-    if modeling.resolve_precision("auto", modeling.resolve_device("auto")) != "bf16":
+    if devices.resolve_precision("auto", devices.resolve_device("auto")) != "bf16":
         found = [recipe for recipe in found if recipe.name != "+ bf16"]
     return found
 
@@ -88,7 +88,7 @@ class Prepared:
 
 def prepared(recipe: Recipe, base: Path, train: data.Reviews, validation: data.Reviews) -> Prepared:
     """Tokenize for a recipe."""
-    encoder = Encoder(modeling.load_tokenizer(base), recipe.tokenization)
+    encoder = Encoder(model_folders.load_tokenizer(base), recipe.tokenization)
     rows = subject.tokenized(encoder, train)
     if recipe.padded:
         width, pad = recipe.tokenization.max_length_tokens, encoder.tokenizer.pad_token_id
@@ -109,7 +109,7 @@ def run(given: Prepared, folder: Path, epochs: int = 1, seed: int = 42) -> Class
         return _by_the_book(given, folder, epochs, seed)
     settings = dict(given.recipe.ours)
     if settings.get("frozen_layers") == -1:
-        depth = modeling.read_config(given.base).get_text_config().num_hidden_layers
+        depth = model_folders.read_config(given.base).get_text_config().num_hidden_layers
         settings["frozen_layers"] = depth // 2
     whole: dict[str, Any] = {"epochs": epochs, "seed": seed, "best_epoch_by": "last"}
     params = TrainingParams.model_validate(whole | settings)
@@ -131,14 +131,14 @@ def run(given: Prepared, folder: Path, epochs: int = 1, seed: int = 42) -> Class
 def _by_the_book(given: Prepared, folder: Path, epochs: int, seed: int) -> Classifier:
     """`Trainer` with its own defaults, which are AdamW at 5e-5, batches of 8 made 16, and no warm-up."""
     transformers.set_seed(seed)
-    tokenizer = modeling.load_tokenizer(given.base)
+    tokenizer = model_folders.load_tokenizer(given.base)
     model = AutoModelForSequenceClassification.from_pretrained(
         given.base, num_labels=len(data.LABELS), pad_token_id=tokenizer.pad_token_id
     )
     settings: dict[str, Any] = {
         "num_train_epochs": epochs, "per_device_train_batch_size": 16, "seed": seed,
         "report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_strategy": "no",
-        "use_cpu": modeling.resolve_device("auto").type == "cpu", "dataloader_pin_memory": False,
+        "use_cpu": devices.resolve_device("auto").type == "cpu", "dataloader_pin_memory": False,
     }  # fmt: skip
     trainer = Trainer(
         model=model,

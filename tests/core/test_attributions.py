@@ -11,7 +11,7 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.core import modeling
+from tasks.core import model_folders, modeling
 from tasks.core.attributions import GAP, Attribution, attribute
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError
@@ -32,7 +32,7 @@ def classifier(
 ) -> modeling.Classifier:
     """A tiny model that has learned which words praise and which blame."""
     base: Path = request.getfixturevalue(request.param)
-    encoder = Encoder(modeling.load_tokenizer(base), SHORT)
+    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
 
     def dataset(rows: int, seed: int) -> Dataset:
         texts, labels = zip(*reviews(rows, seed), strict=True)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tasks.connectors.checkpoints import CheckpointStore
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.prepared import PreparedStore
-from tasks.core import modeling
+from tasks.core import model_folders
 from tasks.core.distillation import TEACHER_LOGITS, DistillationParams, taught_loss
 from tasks.core.errors import SettingsError
 from tasks.core.packed_training import PackingCollator, run_packed
@@ -43,7 +43,7 @@ def taught(
     **given: Any,
 ) -> Trained:
     """By a teacher who is sure of each label of 128 reviews, or of the other one."""
-    encoder = Encoder(modeling.load_tokenizer(base), SHORT)
+    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
     train = dataset(encoder, 128, 0)
     sure = np.array([[3.0, -3.0], [-3.0, 3.0]])
     said = [(sure if right else -sure)[label].tolist() for label in train["labels"]]
@@ -153,7 +153,7 @@ def test_a_taught_training_that_died_goes_on_to_the_same_weights(
 def test_without_lessons_or_with_those_of_other_labels_nothing_begins(
     bert: Path, tmp_path: Path
 ) -> None:
-    encoder = Encoder(modeling.load_tokenizer(bert), SHORT)
+    encoder = Encoder(model_folders.load_tokenizer(bert), SHORT)
     train = dataset(encoder, 16, 0)
     given = TrainingParams.model_validate(GIVEN)
     for rows, message in (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.core import engines, modeling
+from tasks.core import devices, engines, modeling
 from tasks.core.engine import EngineOptions
 from tasks.core.engine_choice import choose
 from tasks.core.engine_choice_params import EngineChoiceParams
@@ -38,7 +38,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def bf16() -> None:
     """A processor that multiplies in it."""
-    if modeling.resolve_precision("auto", torch.device("cpu")) != "bf16":
+    if devices.resolve_precision("auto", torch.device("cpu")) != "bf16":
         pytest.skip("no bf16 in this processor")
 
 

@@ -14,7 +14,7 @@ from transformers import (
     pipeline,
 )
 
-from tasks.core import baseline, modeling, plots
+from tasks.core import baseline, devices, model_folders, modeling, plots
 from tasks.core.engine import softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, SettingsError
@@ -39,7 +39,7 @@ def classifier(base: Path, tmp_path_factory: pytest.TempPathFactory) -> modeling
 
 
 def test_encoding_is_the_tokenizers_own_where_nothing_is_cut(base: Path) -> None:
-    tokenizer = modeling.load_tokenizer(base)
+    tokenizer = model_folders.load_tokenizer(base)
     text = "The plot was dull."
     assert Encoder(tokenizer, SHORT).encode([text]).input_ids == [tokenizer(text)["input_ids"]]
     assert tokenizer.pad_token is not None
@@ -48,7 +48,7 @@ def test_encoding_is_the_tokenizers_own_where_nothing_is_cut(base: Path) -> None
 
 @pytest.mark.parametrize("truncation", ["head", "head_tail"])
 def test_truncation(base: Path, truncation: str) -> None:
-    tokenizer = modeling.load_tokenizer(base)
+    tokenizer = model_folders.load_tokenizer(base)
     text = " ".join(t for t, _ in reviews(40))
     whole = tokenizer(text, verbose=False)["input_ids"]
     params = TokenizationParams.model_validate({"max_length_tokens": 32, "truncation": truncation})
@@ -127,7 +127,7 @@ class CountingEngine:
 
 def test_texts_that_come_again_are_scored_once(base: Path) -> None:
     """Within a window, and each is told what it would be told alone."""
-    encoder = Encoder(modeling.load_tokenizer(base), SHORT)
+    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
     texts = ["Dull.", "The cast was superb.", "Dull.", "Dull.", "", "The cast was superb.", "Fine."]
     items = [Review(n, str(n), t, "" if t else "empty text") for n, t in enumerate(texts)]
     engine = CountingEngine()
@@ -200,7 +200,7 @@ def test_a_folder_of_pickles_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ModelError, match=r"pickles \(pytorch_model.bin\).*save_pretrained"):
-        modeling.check_base_folder(tmp_path)
+        model_folders.check_base_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +223,8 @@ def test_a_damaged_model_is_a_sentence(
     (folder / name).write_bytes(content)
 
     def check() -> None:
-        modeling.check_base_folder(folder)
-        modeling.check_length(folder, SHORT)
+        model_folders.check_base_folder(folder)
+        model_folders.check_length(folder, SHORT)
 
     with pytest.raises(ModelError, match=message):
         check()
@@ -232,7 +232,7 @@ def test_a_damaged_model_is_a_sentence(
 
 def test_a_length_the_model_does_not_take(bert: Path) -> None:
     with pytest.raises(SettingsError, match="at most 128 tokens, and 256 are asked for"):
-        modeling.check_length(bert, TokenizationParams(max_length_tokens=256))
+        model_folders.check_length(bert, TokenizationParams(max_length_tokens=256))
 
 
 def test_not_one_of_our_folders(bert: Path) -> None:
@@ -243,9 +243,9 @@ def test_not_one_of_our_folders(bert: Path) -> None:
 def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert modeling.resolve_precision("auto", cpu) == "bf16"
+    assert devices.resolve_precision("auto", cpu) == "bf16"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-    assert modeling.resolve_precision("auto", cpu) == "fp32"
+    assert devices.resolve_precision("auto", cpu) == "fp32"
 
 
 def test_the_baseline_learns_and_is_deterministic() -> None:

@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 from tasks.connectors.checkpoints import CheckpointStore
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.prepared import PreparedStore
-from tasks.core import modeling
+from tasks.core import model_folders, modeling
 from tasks.core.errors import MissingDataError, ModelError, NightshiftError
 from tasks.core.language_models import collator, objective_of
 from tasks.core.masked_positions import at_masked_positions
@@ -43,7 +43,7 @@ def base(request: pytest.FixtureRequest) -> Path:
 
 
 def tokens(base: Path, texts: Iterable[str]) -> Dataset:
-    ids = Encoder(modeling.load_tokenizer(base), SHORT).pieces(list(texts))
+    ids = Encoder(model_folders.load_tokenizer(base), SHORT).pieces(list(texts))
     return Dataset.from_dict({"input_ids": ids, "length": [len(i) for i in ids]})
 
 
@@ -70,7 +70,7 @@ def test_it_learns_the_reviews_language_and_is_a_base_model_like_any_other(
     losses = facts["held_out_losses"]
     assert len(losses) == 4 and losses[-1] < losses[0] - 1 and losses[0] < math.log(700)
     assert facts["objective"] == ("masked" if base.name.startswith("bert") else "causal")
-    modeling.check_base_folder(tmp_path / "made")
+    model_folders.check_base_folder(tmp_path / "made")
     names = sorted(path.name for path in base.iterdir())
     assert set(names) <= {path.name for path in (tmp_path / "made").iterdir()}
     modeling.load_for_training(tmp_path / "made", ["no", "yes"], SHORT, 0.0)
@@ -116,7 +116,7 @@ def test_one_that_was_killed_ends_with_the_same_weights(
 def test_a_batch_is_masked_alike_whatever_came_before_and_otherwise_in_the_next_epoch(
     bert: Path,
 ) -> None:
-    tokenizer = modeling.load_tokenizer(bert)
+    tokenizer = model_folders.load_tokenizer(bert)
     rows = [{"input_ids": ids} for ids in tokens(bert, (t for t, _ in reviews(8)))["input_ids"]]
     epoch = 0
     masks = collator(tokenizer, "masked", PretrainingParams(), lambda: epoch)
@@ -162,7 +162,7 @@ def test_a_rate_at_which_it_diverges_is_said(gpt2: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("share", [0.15, 0.4])
 def test_only_the_share_that_is_asked_for_is_masked(bert: Path, share: float) -> None:
-    tokenizer = modeling.load_tokenizer(bert)
+    tokenizer = model_folders.load_tokenizer(bert)
     params = PretrainingParams(mask_share=share)
     rows = [{"input_ids": ids} for ids in tokens(bert, (t for t, _ in reviews(400)))["input_ids"]]
     batch = collator(tokenizer, "masked", params)(rows)
@@ -196,7 +196,7 @@ def test_a_head_at_masked_positions_gives_the_same_loss_and_gradient(
 ) -> None:
     folder = saved(tiny_classifier(architecture, bert), tmp_path)
     model: Any = AutoModelForMaskedLM.from_pretrained(folder).eval()
-    tokenizer = modeling.load_tokenizer(bert)
+    tokenizer = model_folders.load_tokenizer(bert)
     rows = [{"input_ids": ids} for ids in tokens(bert, (t for t, _ in reviews(8)))["input_ids"]]
     batch = collator(tokenizer, "masked", PretrainingParams())(rows)
     found: list[list[torch.Tensor]] = []
@@ -220,7 +220,7 @@ def test_where_a_head_at_masked_positions_gives_another_loss_it_is_computed_ever
     model: Any = AutoModelForCausalLM.from_pretrained(gpt2).eval()  # shifts its labels
     model.requires_grad_(False)
     rows = [{"input_ids": ids} for ids in tokens(gpt2, (t for t, _ in reviews(8)))["input_ids"]]
-    batch = collator(modeling.load_tokenizer(gpt2), "causal", PretrainingParams())(rows)
+    batch = collator(model_folders.load_tokenizer(gpt2), "causal", PretrainingParams())(rows)
     whole = float(model(**batch).loss)
     with at_masked_positions(model, [batch], True) as is_so:
         assert not is_so and float(model(**batch).loss) == whole
@@ -260,7 +260,7 @@ def test_no_test_or_validation_review_is_ever_among_them(
 
 
 def test_pieces_lose_nothing(base: Path) -> None:
-    tokenizer = modeling.load_tokenizer(base)
+    tokenizer = model_folders.load_tokenizer(base)
     text = " ".join(t for t, _ in reviews(20))
     pieces = Encoder(tokenizer, SHORT).pieces([text, "", "short"])
     lengths = [len(piece) for piece in pieces]

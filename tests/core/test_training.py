@@ -15,7 +15,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from tasks.core import modeling
+from tasks.core import model_folders, modeling
 from tasks.core.errors import NightshiftError, SettingsError
 from tasks.core.tokenization import Encoder
 from tasks.core.training import TrainingParams, fine_tune
@@ -95,7 +95,7 @@ def test_early_stopping_ends_a_plateau_and_a_decline(losses: tuple[float, ...]) 
 
 def test_early_stopping_keeps_the_best_epoch(bert: Path, tmp_path: Path) -> None:
     """What is learned here is the opposite of what is validated, so that each epoch is worse than the one before."""
-    encoder = Encoder(modeling.load_tokenizer(bert), SHORT)
+    encoder = Encoder(model_folders.load_tokenizer(bert), SHORT)
     train = dataset(encoder, 128, 0)
     opposite = train.map(lambda row: {"labels": 1 - row["labels"]})
     params = TrainingParams(

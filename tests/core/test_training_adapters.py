@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tasks.core import adapters, modeling
+from tasks.core import adapters, model_folders, modeling
 from tasks.core.errors import SettingsError
+from tasks.core.tokenization import Encoder
 from tasks.core.training import fine_tune
 from tasks.core.training_params import TrainingParams
 from tasks.core.training_protocols import NoCheckpoints, SilentListener
@@ -81,7 +82,7 @@ class Kept(NoCheckpoints):
 
 
 def test_checkpoints_hold_what_is_trained_only(base: Path, tmp_path: Path) -> None:
-    encoder = modeling.Encoder(modeling.load_tokenizer(base), SHORT)
+    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
     sets = dataset(encoder, 32, 0), dataset(encoder, 16, 1)
     params = TrainingParams(lora_rank=4, epochs=1, device="cpu")
     kept = Kept()

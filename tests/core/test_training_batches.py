@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import modeling
+from tasks.core import model_folders
 from tasks.core.errors import SettingsError
 from tasks.core.tokenization import Encoder
 from tasks.core.training_batches import PAD_TO, TrainingBatches
@@ -118,7 +118,7 @@ def test_accumulated_batches_give_the_gradient_of_one(by: str, bert: Path, tmp_p
 def test_batches_of_tokens_learn(bert: Path, tmp_path: Path) -> None:
     done = trained(bert, tmp_path, rows=256, epochs=4, batch_by="tokens", batch_tokens=400)
     assert done.validation["accuracy"] >= 0.9
-    encoder = Encoder(modeling.load_tokenizer(bert), SHORT)
+    encoder = Encoder(model_folders.load_tokenizer(bert), SHORT)
     lengths = dataset(encoder, 256, 0)["length"]
     params = TrainingParams(epochs=4, batch_by="tokens", batch_tokens=400)
     assert done.facts["steps"] == 4 * TrainingBatches(lengths, params).steps_an_epoch

@@ -17,7 +17,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from tasks.core import modeling
+from tasks.core import model_folders, modeling
 from tasks.core.modeling import Classifier
 from tasks.core.tokenization import Encoder, TokenizationParams
 
@@ -54,7 +54,7 @@ def tiny_classifier(architecture: str, tokenizer: Path) -> Classifier:
         architecture: a key of the configurations above.
         tokenizer: a folder with one; its vocabulary is the model's.
     """
-    words = modeling.load_tokenizer(tokenizer)
+    words = model_folders.load_tokenizer(tokenizer)
     kind, given = _CONFIGS[architecture]
     torch.manual_seed(0)
     pad = int(words.pad_token_id)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from tasks.connectors.checkpoints import CheckpointStore
-from tasks.core import modeling
+from tasks.core import model_folders
 from tasks.core.distillation import DistillationParams
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import Trained, TrainingParams, fine_tune
@@ -65,7 +65,7 @@ def trained(
     params = TrainingParams.model_validate(
         {"learning_rate": 5e-3, "epochs": 2, "device": "cpu"} | given
     )
-    encoder = Encoder(modeling.load_tokenizer(base), SHORT)
+    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
     sets = dataset(encoder, rows, 0), dataset(encoder, 32, 1)
     return fine_tune(job(base, params), *sets, work, listener or SilentListener())
 

@@ -17,7 +17,7 @@ from flows.retrain import Retrained, retrain
 from flows.trace_prediction import trace
 from tasks.connect import model_registry, prepared_store
 from tasks.connectors.object_store import ObjectStore
-from tasks.core import modeling, tables
+from tasks.core import model_folders, modeling, tables
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import MissingDataError, ModelError, SettingsError
 from tasks.core.lineage_parts import RegisteredVersion, tagged
@@ -77,7 +77,7 @@ def test_a_student_of_a_registered_teacher(
     assert run.tags[TEACHER_TAG] == "teacher/1" and run.params["teacher"] == "teacher/1"
     assert run.params["distillation_weight"] == "0.5" and run.params["kept_layers"] == "1"
     with fetched(student.model_uri) as folder:
-        assert modeling.depth(folder) == 1
+        assert model_folders.depth(folder) == 1
     assert "teacher version 1 teaches: it gives" in caplog.text
     assert "Evening 31-" not in caplog.text  # no review's text
 

@@ -12,7 +12,7 @@ from datasets import Dataset
 from tasks.connectors.checkpoints import CheckpointStore
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.prepared import PreparedStore
-from tasks.core import modeling
+from tasks.core import model_folders
 from tasks.core.distillation import TEACHER_LOGITS, DistillationParams
 from tasks.core.errors import RunDiedError, SettingsError
 from tasks.core.token_tables import read_tokens
@@ -37,7 +37,7 @@ GIVEN: dict[str, Any] = {
 def data(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """131 reviews, so that the last step is a small one."""
     folder = tmp_path_factory.mktemp("data")
-    encoder = Encoder(modeling.load_tokenizer(bert), SHORT)
+    encoder = Encoder(model_folders.load_tokenizer(bert), SHORT)
     for name, rows, seed in (("train", 131, 0), ("validation", 40, 1)):
         dataset(encoder, rows, seed).to_parquet(str(folder / f"{name}.parquet"))
     return folder

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from tasks.core import engines, linear, modeling
+from tasks.core import devices, engines, linear, modeling
 from tasks.core.cascade import Cascade, CascadeRecord, Rows, Stage, StageRecord, fit_cascade
 from tasks.core.cascade_bands import CascadeRule
 from tasks.core.engine import Engine, EngineOptions
@@ -79,7 +79,7 @@ class CascadeKind:
 
     def suits(self, classifier: Classifier, device: torch.device) -> str:
         """As its stages; one that begins in bf16 wants a processor that multiplies in it."""
-        if self.cheap == self.exact and modeling.resolve_precision("auto", _CPU) != "bf16":
+        if self.cheap == self.exact and devices.resolve_precision("auto", _CPU) != "bf16":
             return "this processor has no bf16"
         if device.type != "cpu":
             return "cascades run on CPUs"

@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.core import batching
+from tasks.core.devices import resolve_precision
 from tasks.core.engine import Engine, EngineOptions
 from tasks.core.engines import built, exporting
 from tasks.core.engines.exporting import Exportable
 from tasks.core.errors import ModelError
-from tasks.core.modeling import Classifier, resolve_precision
+from tasks.core.modeling import Classifier
 
 MODEL, WEIGHTS = "model.xml", "model.bin"
 #: Tokens a batch at most, padding counted: more leaves the cache, fewer pays for the calls.

@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.core import batching
+from tasks.core.devices import resolve_device, resolve_precision
 from tasks.core.engine import Engine, EngineOptions
-from tasks.core.modeling import Classifier, Device, Precision, resolve_device, resolve_precision
+from tasks.core.modeling import Classifier
 from tasks.core.packed_model import PackedModel, move
+from tasks.core.training_params import Device, Precision
 
 logger = logging.getLogger(__name__)
 
