@@ -108,6 +108,25 @@ def test_what_a_program_died_of_is_said_rather_than_its_stacks(tmp_path: Path) -
     child.stop()
 
 
+def test_the_store_has_room_for_its_memory(tmp_path: Path) -> None:
+    """Its garbage is collected now and then, and not all the time: too low a limit cost four collections an upload."""
+    server = seaweedfs.SeaweedFS(tmp_path, seaweedfs.free_ports(1)[0])
+    traced = server.environment | {"GODEBUG": "gctrace=1"}
+    child = ChildProcess("SeaweedFS", server.command, traced, tmp_path / "log")
+    try:
+        assert wait_for(lambda: server.problem() == "")
+        store = server.store()
+        for number in range(20):
+            store.write_bytes(b"x" * 5_000_000, f"s3://nightshift-probe/{number}")
+        collections = [
+            line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("gc ")
+        ]
+        assert 0 < len(collections) < 50
+    finally:
+        child.stop()
+        server.clean_up()
+
+
 def test_a_stubborn_child_is_killed(tmp_path: Path) -> None:
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(99)"
     child = ChildProcess(
