@@ -12,7 +12,19 @@ import pytest
 from transformers import BertConfig
 
 from tests.bench import __main__ as command
-from tests.bench import data, flops, gpu, linear, plots, results, scoring, shapes, tables, turns
+from tests.bench import (
+    data,
+    flops,
+    gpu,
+    linear,
+    plots,
+    results,
+    scoring,
+    shapes,
+    tables,
+    trainings,
+    turns,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "speed.md"
@@ -87,6 +99,20 @@ def test_accuracy_goes_on_where_it_was(
     trained = [row for row in first["rows"] if row["name"] == "short"]
     assert trained == [row for row in again["rows"] if row["name"] == "short"]
     assert tables.markdown(again)
+
+
+@pytest.mark.slow
+def test_the_sweep_does_without_the_test_set(
+    tiny: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, asked = data.read, set[str]()
+    monkeypatch.setattr(data, "read", lambda split, *a: asked.add(split) or read(split, *a))
+    found = measured("sweep", tiny, home, tmp_path)
+    looks_right(found)
+    assert asked == {"train"}
+    defaults = next(row for row in found["rows"] if row["name"] == trainings.DEFAULTS)
+    assert defaults["difference"] == 0 and len(found["rows"]) > 8
+    assert "points beside the defaults'" in tables.markdown(found)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ _MODULES = {
     "price-list": "price_list",
     "training": "training",
     "accuracy": "accuracy",
+    "sweep": "sweep",
     "cold-start": "cold_start",
 }
 _USUAL = ("scoring", "price-list", "training", "cold-start")
@@ -74,12 +75,12 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         ("training-rows", 128, "reviews of a timed training"),
         ("sample-rows", 300, "training reviews for int8's calibration"),
         ("linear-rows", 25_000, "reviews for the linear models"),
-        ("seeds", 3, "trainings of each recipe (accuracy)"),
-        ("epochs", 2, "passes over the reviews (accuracy)"),
+        ("seeds", 3, "trainings of each recipe (accuracy, sweep)"),
+        ("epochs", 2, "passes over the reviews (accuracy, sweep)"),
     ):
         group.add_argument(f"--{name}", type=int, default=size, help=told)
     group.add_argument(
-        "--train-sizes", type=int, nargs="+", default=[4000], help="reviews (accuracy)"
+        "--train-sizes", type=int, nargs="+", default=[4000], help="reviews (accuracy, sweep)"
     )
 
 

@@ -10,14 +10,14 @@ from tasks.core.drawing import INK, OTHER, QUIET, save
 
 
 def draw_all(found: Sequence[dict[str, Any]], folder: Path) -> list[str]:
-    """Write a picture of the newest result of each part that has one; returns their names."""
+    """Write a picture of each part that has one, of its result with the most rows; returns their names."""
     folder.mkdir(parents=True, exist_ok=True)
     names: list[str] = []
-    for result in found:
-        draw = {"scoring": _bars, "price-list": _price_list}.get(result["part"])
-        if draw:
-            name = f"speed-{result['part']}.png"
-            figure, title = draw(result)
+    for part, draw in {"scoring": _bars, "price-list": _price_list}.items():
+        of_part = [result for result in found if result["part"] == part]
+        if of_part:
+            name = f"speed-{part}.png"
+            figure, title = draw(max(of_part, key=lambda result: len(result["rows"])))
             save(figure, folder / name, title)
             names.append(name)
     return names

@@ -10,7 +10,7 @@ from tests.bench import machine
 FOLDER = Path("docs/bench")
 QUICK = Path(".nightshift/bench/quick")  # figures that mean nothing stay out of the documentation
 FORMAT = 1
-PARTS = ("scoring", "price-list", "training", "accuracy", "cold-start", "gpu")
+PARTS = ("scoring", "price-list", "training", "accuracy", "sweep", "cold-start", "gpu")
 
 
 def result(

@@ -1,0 +1,62 @@
+"""What the defaults of rate and schedule were chosen by: one setting changed at a time, several seeds.
+
+    python -m tests.bench sweep --train-sizes 2000 --epochs 2 --seeds 2
+
+Judged on training reviews that no row was trained on: the test set has no part in choosing. Each training is written
+down when it is over, so that a run that was stopped goes on where it was.
+"""
+
+import argparse
+from typing import Any
+
+from tasks.connectors.hub import base_model_folder
+from tasks.core import model_folders
+from tests.bench import data, results, trainings
+from tests.bench.judged import Judged, row_of
+from tests.bench.trainings import DEFAULTS, Recipe
+
+#: What is set otherwise than the defaults are, by the name of the row.
+_OTHERWISE: dict[str, dict[str, Any]] = {
+    "rate 5e-5": {"learning_rate": 5e-5},
+    "rate 2e-4": {"learning_rate": 2e-4},
+    "rate 4e-4": {"learning_rate": 4e-4},
+    "cosine": {"schedule": "cosine"},
+    "constant": {"schedule": "constant"},
+    "no warm-up": {"warmup_share": 0.0},
+    "batches of 32 at 2e-4": {"batch_size": 32, "learning_rate": 2e-4},
+    "layer decay 0.9": {"layer_decay": 0.9},
+    "layer decay 0.9 at 2e-4": {"layer_decay": 0.9, "learning_rate": 2e-4},
+    "all dropout 0": {"hidden_dropout": 0.0},
+    "attention dropout 0.1": {"attention_dropout": 0.1},
+}
+
+
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """The whole of it, as it is written down."""
+    base, revision = base_model_folder(given.base, None)
+    longest = min(512, model_folders.longest_input(base) or 512)
+    defaults = next(recipe for recipe in trainings.recipes(longest) if recipe.name == DEFAULTS)
+    ways = [defaults] + [
+        Recipe(name, defaults.tokenization, settings) for name, settings in _OTHERWISE.items()
+    ]
+    rows: list[dict[str, Any]] = []
+    for size in given.train_sizes:
+        reviews = data.read("train", given.imdb, size + given.judged_rows)
+        train, others = reviews.first(size), reviews.after(size)
+        if not others.texts:
+            raise SystemExit(f"{len(reviews.texts)} training reviews: fewer are to be trained on")
+        trials = Judged(base, revision, train, others, given.epochs, given.home / "sweep")
+        told = {way.name: [] for way in ways}
+        # A whole seed first: a run that is stopped has compared all.
+        for seed in range(given.seeds):
+            for way in ways:
+                told[way.name].append(trials.trained(way, seed))
+        rows += [row_of(name, size, found, told[DEFAULTS]) for name, found in told.items()]
+    settings = {
+        "judged_rows": len(others.texts),
+        "seeds": given.seeds,
+        "epochs": given.epochs,
+        "reviews": f"{reviews.source}, training set",
+        "label": given.label,
+    }
+    return results.result("sweep", settings, rows, {})
