@@ -177,7 +177,7 @@ def speed(console: Console, given: argparse.Namespace) -> None:
     from tasks.core.scoring import EngineParams, Review
 
     logging.disable(logging.CRITICAL)
-    texts = random.Random(0).choices(_texts(given.reviews), k=given.rows)
+    reviews = _texts(given.reviews)
     params = EngineParams()
     classifier = _classifier(given.model)
     options = EngineOptions(params.device, params.precision, params.batch_tokens)
@@ -185,26 +185,25 @@ def speed(console: Console, given: argparse.Namespace) -> None:
     loaded: Any = (classifier, engine)
     score_shards.__dict__["_loaded"] = lambda *_: loaded
 
-    def through_s3(number: int) -> None:
-        worker.run_to_end(worker.draft(f"r{number}", _INPUT, f"{_OUTPUT}-{number}"), params)
+    def through_s3(number: int, _: list[str]) -> None:
+        source, output = f"{_INPUT}{number}/", f"{_OUTPUT}-{number}"
+        worker.run_to_end(worker.draft(f"r{number}", source, output), params)
 
-    def alone(_: int) -> None:
-        reviews = [Review(n, str(n), text) for n, text in enumerate(texts)]
-        for _told in scoring.score([reviews], classifier.encoder, engine, params.window_reviews):
+    def alone(_: int, texts: list[str]) -> None:
+        rows = [Review(n, str(n), text) for n, text in enumerate(texts)]
+        for _told in scoring.score([rows], classifier.encoder, engine, params.window_reviews):
             pass
 
     with a_store() as store:
-        objects = given.objects or 10
-        for number in range(objects):
-            part = texts[number::objects]
-            lines = [json.dumps({"id": n, "text": t}) for n, t in enumerate(part)]
-            store.write_bytes("\n".join(lines).encode(), f"{_INPUT}{number}.jsonl")
         ratios: list[float] = []
         for number in range(given.rounds + 1):
+            # Others each round, as each night has: what an engine keeps of lengths it has met shows in the memory.
+            texts = random.Random(number).choices(reviews, k=given.rows)
+            _deliver_texts(store, texts, given.objects or 10, f"{_INPUT}{number}/")
             spent: dict[Any, float] = {}
             for side in (through_s3, alone) if number % 2 else (alone, through_s3):
                 started = time.perf_counter()
-                side(number)
+                side(number, texts)
                 spent[side] = time.perf_counter() - started
             resident = psutil.Process().memory_info().rss / 1e6
             console.print(
@@ -216,6 +215,13 @@ def speed(console: Console, given: argparse.Namespace) -> None:
     console.print(
         f"{given.engine}: ratio {statistics.median(ratios):.3f} (range {min(ratios):.3f}-{max(ratios):.3f})"
     )
+
+
+def _deliver_texts(store: ObjectStore, texts: list[str], objects: int, place: str) -> None:
+    for number in range(objects):
+        part = texts[number::objects]
+        lines = [json.dumps({"id": n, "text": t}) for n, t in enumerate(part)]
+        store.write_bytes("\n".join(lines).encode(), f"{place}{number}.jsonl")
 
 
 def _classifier(folder: Path | None) -> Any:
