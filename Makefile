@@ -74,8 +74,8 @@ bench: $(EXTRAS) $(PEERS) ## scoring and training beside what people use, in tur
 
 TCMALLOC = $(firstword $(wildcard /usr/lib/*/libtcmalloc_minimal.so.4 /usr/lib/*/libtcmalloc.so.4))
 
-bench-accuracy: $(EXTRAS) ## accuracy after the same reviews: the textbook and Nightshift, three seeds each, beside linear models (hours; goes on where it was)
-	$(BIN)/python -m tests.bench accuracy --imdb $(IMDB) $(BENCH_FLAGS)
+bench-accuracy: $(EXTRAS) ## accuracy after the same reviews: the textbook, Nightshift, linear models; other rates and schedules (hours; goes on where it was)
+	$(BIN)/python -m tests.bench accuracy sweep --imdb $(IMDB) $(BENCH_FLAGS)
 	$(BIN)/python -m tests.bench --write-docs
 
 bench-gpu: $(READY) ## scoring and training of core alone on one card (or tests.bench.gpu on a machine with torch and transformers only)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    CliSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -57,7 +58,10 @@ def parse(flow: str, arguments: list[str]) -> Any:
         given = CliApp.run(model, cli_args=spelled, cli_exit_on_error=False)
         params = _MODELS[flow].model_validate(given.model_dump())
         if isinstance(params, RetrainParams):
-            _require_kept(params, model, spelled)
+            told = CliSettingsSource(
+                model, cli_parse_args=spelled, cli_exit_on_error=False, case_sensitive=False
+            )
+            _require_kept(params, told())
         return params
     except ValidationError as error:
         raise SettingsError(problems_of(error), flow, see) from error
@@ -71,21 +75,15 @@ def parse(flow: str, arguments: list[str]) -> Any:
         raise SettingsError(f"There is no field {unknown[0]}", flow, hint + see) from error
 
 
-def _require_kept(params: RetrainParams, model: type[BaseSettings], spelled: list[str]) -> None:
+def _require_kept(params: RetrainParams, typed: dict[str, Any]) -> None:
     """That the recipe left what was typed. Raises SettingsError.
 
     A form sends every field, so that one with the form's own value is the recipe's to set; who types one means it.
     """
-    typed = {argument.partition("=")[0] for argument in spelled}
-    places = [
-        place for place in places_of(params.recipe) if f"--{place.replace('_', '-')}" in typed
-    ]
-    if not places:
-        return
-    plain = CliApp.run(model, cli_args=_without_recipe(spelled), cli_exit_on_error=False)
-    for place in places:
+    plain = type(params).model_validate({k: v for k, v in typed.items() if k != "recipe"})
+    for place in places_of(params.recipe):
         wanted, filled_in = (operator.attrgetter(place)(one) for one in (plain, params))
-        if wanted != filled_in:
+        if _is_in(typed, place) and wanted != filled_in:
             raise SettingsError(
                 f"The recipe {params.recipe} sets {place} to {filled_in}, and {wanted} was asked for",
                 place,
@@ -94,9 +92,13 @@ def _require_kept(params: RetrainParams, model: type[BaseSettings], spelled: lis
             )
 
 
-def _without_recipe(spelled: list[str]) -> list[str]:
-    at = next(n for n, argument in enumerate(spelled) if argument.partition("=")[0] == "--recipe")
-    return spelled[:at] + spelled[at + (1 if "=" in spelled[at] else 2) :]
+def _is_in(typed: Any, place: str) -> bool:
+    """Whether a field, such as `training.epochs`, is among what was typed."""
+    for name in place.split("."):
+        if not isinstance(typed, dict) or name not in typed:
+            return False
+        typed = typed[name]  # pyright: ignore[reportUnknownVariableType]
+    return True
 
 
 def _without_environment(model: type[BaseModel]) -> type[BaseSettings]:

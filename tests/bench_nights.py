@@ -249,7 +249,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="that Nightshift saved; else MiniLM (speed)")
     parser.add_argument("--engine", default="torch", help="built in that folder (speed)")
     parser.add_argument("--rows", type=int, default=1_000, help="reviews (speed)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds (speed)")
+    parser.add_argument(
+        "--rounds", type=int, default=4, help="rounds, of which each side begins half (speed)"
+    )
     given = parser.parse_args()
     console = Console()
     if given.what == "memory":

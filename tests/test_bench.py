@@ -110,8 +110,12 @@ def test_the_sweep_does_without_the_test_set(
     found = measured("sweep", tiny, home, tmp_path)
     looks_right(found)
     assert asked == {"train"}
-    defaults = next(row for row in found["rows"] if row["name"] == trainings.DEFAULTS)
-    assert defaults["difference"] == 0 and len(found["rows"]) > 8
+    by_name = {row["name"]: row for row in found["rows"]}
+    assert len(by_name) > 8
+    better = by_name["rate 4e-4"]["accuracy"] - by_name[trainings.DEFAULTS]["accuracy"]
+    assert by_name["rate 4e-4"]["difference"] == pytest.approx(better, abs=1e-4)
+    with pytest.raises(SystemExit, match=r"No such row: rate 1; there are rate 5e-5"):
+        measured("sweep", tiny, home, tmp_path, "--trainings", "rate 1")
     assert "points beside the defaults'" in tables.markdown(found)
 
 

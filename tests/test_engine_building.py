@@ -33,6 +33,32 @@ def test_what_was_built_apart_scores_here(model: Path) -> None:
     assert np.abs(found - expected).max() <= 2e-3 * np.ptp(expected)
 
 
+@pytest.mark.skipif(not engines.available("openvino"), reason="openvino is not installed")
+def test_openvino_that_knows_no_bound_of_kernels(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound is one of its inner keys: a version without it scores as well, with more memory."""
+    from tasks.core.engines import openvino_engine
+
+    given: list[dict[str, object]] = []
+    core = openvino_engine._openvino().Core
+    compiled = core.compile_model
+
+    def spied(self: object, graph: object, device: str, configuration: dict[str, object]) -> object:
+        given.append(configuration)
+        return compiled(self, graph, device, configuration)
+
+    monkeypatch.setattr(core, "compile_model", spied)
+    build_apart("openvino", model, ROWS)
+    options = EngineOptions(device="cpu", precision="fp32")
+    kept = engines.open_engine("openvino", modeling.load(model), model, options).logits(ROWS)
+    assert [one["CPU_RUNTIME_CACHE_CAPACITY"] for one in given] == ["64"]
+    monkeypatch.setattr(openvino_engine, "_KEPT_KERNELS", {"CPU_NO_SUCH_KEY": "64"})
+    found = engines.open_engine("openvino", modeling.load(model), model, options).logits(ROWS)
+    assert "CPU_NO_SUCH_KEY" in given[1] and "CPU_NO_SUCH_KEY" not in given[2]
+    assert np.array_equal(found, kept)
+
+
 @pytest.mark.skipif(not engines.available("openvino-int8"), reason="openvino is not installed")
 def test_what_was_wrong_is_said(model: Path) -> None:
     with pytest.raises(ModelError, match="int8 wants token rows to calibrate on"):

@@ -50,8 +50,8 @@ class SeaweedFS:
             "HOME": str(folder),
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            # At rest 235 MB of Go's heap are live (of which 115 MB are ever touched): a limit near that has it collect
-            # garbage without end, which cost a core half its time.
+            # Of Go's heap 235 MB are live at rest (115 MB ever touched): with a limit of 256 MiB it collected garbage
+            # 544 times in 520 uploads and took 8 s of a core for it and them, with this one 14 times and 2 s.
             "GOMEMLIMIT": "512MiB",
         }
 

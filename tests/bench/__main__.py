@@ -108,7 +108,12 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         help="NAME=folder[:engine] (price-list)",
     )
     add("--engines", nargs="+", help="engines (scoring, price-list, cold-start)")
-    add("--trainings", nargs="+", default=[], help="rows beside the textbook's (training)")
+    add(
+        "--trainings",
+        nargs="+",
+        default=[],
+        help="rows beside the textbook's (training), the defaults' (sweep)",
+    )
     add("--only-peers", nargs="+", default=[], help="kinds of peers, such as pipeline ctranslate2")
     add("--base", default="minilm", help="base model of trainings")
 

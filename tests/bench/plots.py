@@ -17,8 +17,10 @@ def draw_all(found: Sequence[dict[str, Any]], folder: Path) -> list[str]:
         of_part = [result for result in found if result["part"] == part]
         if of_part:
             name = f"speed-{part}.png"
-            figure, title = draw(max(of_part, key=lambda result: len(result["rows"])))
-            save(figure, folder / name, title)
+            largest = max(of_part, key=lambda result: len(result["rows"]))
+            figure, title = draw(largest)
+            on = f"{largest['machine']['processor']}, {largest['measured_at'][:10]}"
+            save(figure, folder / name, f"{title} ({on})")
             names.append(name)
     return names
 

@@ -1,6 +1,6 @@
-"""What the defaults of rate and schedule were chosen by: one setting changed at a time, several seeds.
+"""The defaults of rate, schedule and dropout beside others: one setting changed at a time, several seeds.
 
-    python -m tests.bench sweep --train-sizes 2000 --epochs 2 --seeds 2
+    python -m tests.bench sweep --train-sizes 2000 --epochs 2 --seeds 2 --trainings "rate 5e-5" "rate 2e-4"
 
 Judged on training reviews that no row was trained on: the test set has no part in choosing. Each training is written
 down when it is over, so that a run that was stopped goes on where it was.
@@ -37,14 +37,20 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     longest = min(512, model_folders.longest_input(base) or 512)
     defaults = next(recipe for recipe in trainings.recipes(longest) if recipe.name == DEFAULTS)
     ways = [defaults] + [
-        Recipe(name, defaults.tokenization, settings) for name, settings in _OTHERWISE.items()
+        Recipe(name, defaults.tokenization, settings)
+        for name, settings in _OTHERWISE.items()
+        if not given.trainings or name in given.trainings
     ]
+    if unknown := set(given.trainings) - set(_OTHERWISE):
+        raise SystemExit(f"No such row: {', '.join(unknown)}; there are {', '.join(_OTHERWISE)}")
+    largest = max(given.train_sizes)
+    reviews = data.read("train", given.imdb, largest + given.judged_rows)
+    others = reviews.after(largest)  # the same for all sizes, and of none
+    if not others.texts:
+        raise SystemExit(f"{len(reviews.texts)} training reviews: fewer are to be trained on")
     rows: list[dict[str, Any]] = []
     for size in given.train_sizes:
-        reviews = data.read("train", given.imdb, size + given.judged_rows)
-        train, others = reviews.first(size), reviews.after(size)
-        if not others.texts:
-            raise SystemExit(f"{len(reviews.texts)} training reviews: fewer are to be trained on")
+        train = reviews.first(size)
         trials = Judged(base, revision, train, others, given.epochs, given.home / "sweep")
         told = {way.name: [] for way in ways}
         # A whole seed first: a run that is stopped has compared all.

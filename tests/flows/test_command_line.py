@@ -110,8 +110,15 @@ def test_a_recipe_does_not_overrule_what_was_typed() -> None:
             match=r"recipe quick sets engines.cascade to blended, and exact was .*use another recipe",
         ):
             parse("retrain", ["--engines.cascade", "exact", *recipe])
-    with pytest.raises(SettingsError, match=r"sets training.epochs to 2, and 3 was asked for"):
-        parse("tune", ["--recipe", "quick", "--training.epochs=3"])
+    spellings = [
+        ["--recipe", "quick", "--training.epochs=3"],
+        ["--RECIPE", "quick", "--Training.Epochs", "3"],
+        ["--recipe", "best", "--recipe", "quick", "--training.epochs", "3"],
+        ["--recipe", "quick", "--training", '{"epochs": 3}'],
+    ]
+    for spelled in spellings:
+        with pytest.raises(SettingsError, match=r"sets training.epochs to 2, and 3 was asked for"):
+            parse("tune", spelled)
 
 
 def test_unknown_fields_are_refused() -> None:

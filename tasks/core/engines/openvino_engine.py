@@ -7,7 +7,6 @@ token rows like those that will be scored.
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,10 +29,10 @@ MODEL, WEIGHTS = "model.xml", "model.bin"
 _BATCH_TOKENS = 2048
 #: Rows that int8 is calibrated on at most.
 CALIBRATION_ROWS = 300
-#: Kernels kept for shapes that were met, of thousands that a night has: OpenVINO's own 5,000 and oneDNN's 1,024 grow by
-#: hundreds of MB, as each shape has its own and comes again too seldom to be worth it
-#: (github.com/openvinotoolkit/openvino, issue 20633; model_server, issue 4299).
-_KEPT_KERNELS = "64"
+#: Kernels that a compiled model keeps, of the thousands that the shapes of a night's batches have. OpenVINO's own 5,000
+#: grow by hundreds of MB, and a shape comes again too seldom to be worth it (github.com/openvinotoolkit/openvino, issue
+#: 20633). The key is one of its inner ones.
+_KEPT_KERNELS = {"CPU_RUNTIME_CACHE_CAPACITY": "64"}
 _CPU = torch.device("cpu")
 
 
@@ -46,9 +45,7 @@ class OpenVinoEngine:
         self._batch_tokens = min(options.batch_tokens, _BATCH_TOKENS)
         threads = options.threads or torch.get_num_threads()
         precision = _precision(classifier, options)
-        compiled = (
-            _openvino().Core().compile_model(model, "CPU", _configuration(threads, precision))
-        )
+        compiled = _compiled(model, _configuration(threads, precision))
         self._queue = _openvino().AsyncInferQueue(compiled, threads)
         self._queue.set_callback(_keep)
 
@@ -81,13 +78,20 @@ def _precision(classifier: Classifier, options: EngineOptions) -> str:
     return resolve_precision(options.precision, _CPU)
 
 
+def _compiled(model: Any, configuration: dict[str, Any]) -> Any:
+    core = _openvino().Core()
+    try:
+        return core.compile_model(model, "CPU", configuration | _KEPT_KERNELS)
+    except RuntimeError:  # a version that does not know the key; what else is wrong is said below
+        return core.compile_model(model, "CPU", configuration)
+
+
 def _configuration(threads: int, precision: str) -> dict[str, Any]:
     return {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": threads,
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "ENABLE_CPU_PINNING": False,  # two engines on one machine would be pinned to the same cores
-        "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_KERNELS,
     }
 
 
@@ -148,7 +152,6 @@ def _openvino() -> Any:
     """The package, with its telemetry off: it is optional there, and without it nothing can be sent."""
     if "openvino_telemetry" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KEPT_KERNELS)  # no API sets it
     return importlib.import_module("openvino")
 
 
