@@ -20,7 +20,8 @@ def draw_all(found: Sequence[dict[str, Any]], folder: Path) -> list[str]:
             largest = max(of_part, key=lambda result: len(result["rows"]))
             figure, title = draw(largest)
             on = f"{largest['machine']['processor']}, {largest['measured_at'][:10]}"
-            save(figure, folder / name, f"{title} ({on})")
+            figure.supxlabel(on, fontsize=7, color="dimgray")
+            save(figure, folder / name, title)
             names.append(name)
     return names
 
