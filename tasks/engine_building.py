@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.connectors.child_process import ChildProcess
-from tasks.core.errors import ModelError
+from tasks.core.errors import ModelError, first_line
 from tasks.settings import read_settings
 
 _PROGRAM = "tasks.engine_building"
@@ -90,7 +90,7 @@ def build_job(folder: Path) -> None:
         engines.open_engine(name, modeling.load(model), model, options).logits(sample[:8])
         problem = ""
     except Exception as error:  # whatever a converter makes of an architecture it does not know
-        problem = str(error).strip().partition("\n")[0] or type(error).__name__
+        problem = first_line(error)
     (folder / _OUTCOME).write_text(json.dumps({"problem": problem}), encoding="utf-8")
 
 

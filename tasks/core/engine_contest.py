@@ -22,7 +22,7 @@ from tasks.core.engine_choice_records import EngineChoice, EngineRow
 from tasks.core.engines import cascade_engine
 from tasks.core.engines.cascade_engine import CascadeKind
 from tasks.core.engines.torch_engine import TorchEngine
-from tasks.core.errors import ModelError, is_disk_full
+from tasks.core.errors import ModelError, first_line, is_disk_full
 
 logger = logging.getLogger(__name__)
 
@@ -123,13 +123,9 @@ class Contest:
         except Exception as error:  # whatever a converter makes of an architecture it does not know
             if is_disk_full(error):
                 raise
-            self._notes[name] = str(error).strip().partition("\n")[0] or type(error).__name__
-            unforeseen = not isinstance(
-                error, ModelError
-            )  # then it may be a bug of ours: say where
-            logger.warning(
-                "The engine %s is left out: %s", name, self._notes[name], exc_info=unforeseen
-            )
+            self._notes[name] = first_line(error)
+            ours = not isinstance(error, ModelError)  # perhaps: say where
+            logger.warning("The engine %s is left out: %s", name, self._notes[name], exc_info=ours)
             shutil.rmtree(self._folder(name), ignore_errors=True)
 
     def _folder(self, name: str) -> Path:

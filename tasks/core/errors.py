@@ -123,6 +123,11 @@ class DiskFullError(NightshiftError):
     """No room to write."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library's says, without the rest of its page; its type where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def is_disk_full(error: BaseException | None) -> bool:
     """True when an error, or what caused it, is a full disk; safetensors and SQLite say it in their own words."""
     seen = 0

@@ -13,7 +13,7 @@ from tasks.core import training_checks
 from tasks.core.errors import SettingsError
 from tasks.core.modeling import Classifier
 from tasks.core.packed_training import PackingCollator, run_packed, run_plain
-from tasks.core.packing import UnpackableError
+from tasks.core.packing import UnpackableError, trying
 from tasks.core.training_batches import PAD_TO, TrainingBatches
 from tasks.core.training_checks import Batch
 from tasks.core.training_params import TrainingParams
@@ -113,9 +113,10 @@ def _packing(
     else:
         try:
             longest = classifier.encoder.params.max_length_tokens
-            collate = PackingCollator(run_packed(model, classifier.pad_id, longest))
-            packed = [_on(device, collate(batch)) for batch in rows]
-            share = training_checks.difference(model, padded, packed)
+            with trying():
+                collate = PackingCollator(run_packed(model, classifier.pad_id, longest))
+                packed = [_on(device, collate(batch)) for batch in rows]
+                share = training_checks.difference(model, padded, packed)
             if share > _PACKED_TOLERANCE:
                 problem = f"loss or gradient differ by {share:.1%}"
         except UnpackableError as error:

@@ -67,7 +67,8 @@ class _Onnx:
         """Write the graph with its weights in fp32, and the record.
 
         Raises:
-            ModelError: the model cannot be converted, or answers otherwise when it is.
+            ModelError: the converted model answers otherwise.
+            Exception: whatever the exporter, or the model's code as it is traced, raises; who tries engines takes any.
         """
         _export(classifier, folder / MODEL)
         built.write_record(folder, self.name, classifier, [MODEL], _versions())
@@ -98,24 +99,17 @@ class _OnnxInt8(_Onnx):
 
 def _export(classifier: Classifier, path: Path) -> None:
     both = {0: "rows", 1: "tokens"}
-    try:
-        with exporting.quietly():
-            torch.onnx.export(
-                Exportable(classifier),
-                tuple(torch.from_numpy(part) for part in exporting.example(classifier)),
-                str(path),
-                input_names=list(exporting.INPUTS),
-                output_names=["logits"],
-                dynamic_axes={**dict.fromkeys(exporting.INPUTS, both), "logits": {0: "rows"}},
-                opset_version=_OPSET,
-                dynamo=False,  # the newer exporter loses the fusion of attention
-            )
-    except Exception as error:  # whatever the tracer or a model's own code raises
-        raise ModelError(
-            f"It cannot be exported to ONNX: {str(error).strip().splitlines()[0]}",
-            str(classifier.model.config.model_type),
-            "choose another engine for this model",
-        ) from error
+    with exporting.quietly():
+        torch.onnx.export(
+            Exportable(classifier),
+            tuple(torch.from_numpy(part) for part in exporting.example(classifier)),
+            str(path),
+            input_names=list(exporting.INPUTS),
+            output_names=["logits"],
+            dynamic_axes={**dict.fromkeys(exporting.INPUTS, both), "logits": {0: "rows"}},
+            opset_version=_OPSET,
+            dynamo=False,  # the newer exporter loses the fusion of attention
+        )
     session = _session(path)
     exporting.check(
         lambda ids, mask: session.run(None, dict(zip(exporting.INPUTS, (ids, mask), strict=True)))[

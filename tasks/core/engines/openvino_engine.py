@@ -82,8 +82,10 @@ def _compiled(model: Any, configuration: dict[str, Any]) -> Any:
     core = _openvino().Core()
     try:
         return core.compile_model(model, "CPU", configuration | _KEPT_KERNELS)
-    except RuntimeError:  # a version that does not know the key; what else is wrong is said below
-        return core.compile_model(model, "CPU", configuration)
+    except RuntimeError as error:
+        if not any(key in str(error) for key in _KEPT_KERNELS):
+            raise
+        return core.compile_model(model, "CPU", configuration)  # a version that has no such key
 
 
 def _configuration(threads: int, precision: str) -> dict[str, Any]:
@@ -109,7 +111,9 @@ class _OpenVino:
         """Write the graph, its weights in fp32, and the record.
 
         Raises:
-            ModelError: the model cannot be converted, or answers otherwise when it is.
+            ModelError: the converted model answers otherwise.
+            Exception: whatever the converter, or the model's code when it is traced, raises; it has no common base, and
+                who tries engines takes any.
         """
         _save(_convert(classifier), folder)
         built.write_record(folder, self.name, classifier, [MODEL, WEIGHTS], _versions())
@@ -120,13 +124,13 @@ class _OpenVino:
         _require_version(str(record.get("openvino", "")), folder)
         try:
             model = _openvino().Core().read_model(folder / MODEL)
+            return OpenVinoEngine(model, classifier, options)
         except RuntimeError as error:
             raise ModelError(
-                f"OpenVINO cannot read it: {str(error).strip().splitlines()[-1]}",
+                f"OpenVINO cannot open it: {str(error).strip().splitlines()[-1]}",
                 str(folder),
                 "register the model again, or choose the engine torch",
             ) from error
-        return OpenVinoEngine(model, classifier, options)
 
 
 class _OpenVinoInt8(_OpenVino):
@@ -158,21 +162,12 @@ def _openvino() -> Any:
 def _convert(classifier: Classifier) -> Any:
     ov = _openvino()
     free = [-1, -1]
-    try:
-        with exporting.quietly():
-            model = ov.convert_model(
-                Exportable(classifier),
-                example_input=tuple(
-                    torch.from_numpy(part) for part in exporting.example(classifier)
-                ),
-                input=[(name, free, ov.Type.i64) for name in exporting.INPUTS],
-            )
-    except Exception as error:  # whatever the tracer or a model's own code raises
-        raise ModelError(
-            f"OpenVINO cannot convert it: {str(error).strip().splitlines()[0]}",
-            str(classifier.model.config.model_type),
-            "choose another engine for this model",
-        ) from error
+    with exporting.quietly():
+        model = ov.convert_model(
+            Exportable(classifier),
+            example_input=tuple(torch.from_numpy(part) for part in exporting.example(classifier)),
+            input=[(name, free, ov.Type.i64) for name in exporting.INPUTS],
+        )
     compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     exporting.check(lambda ids, mask: compiled([ids, mask])[0], classifier, "openvino")
     return model

@@ -18,6 +18,7 @@ from tasks.core.devices import resolve_device, resolve_precision
 from tasks.core.engine import Engine, EngineOptions
 from tasks.core.modeling import Classifier
 from tasks.core.packed_model import PackedModel, move
+from tasks.core.packing import UnpackableError, trying
 from tasks.core.training_params import Device, Precision
 
 logger = logging.getLogger(__name__)
@@ -98,16 +99,17 @@ class TorchEngine:
         problem = ""
         for narrow in (True, False):
             try:
-                packed = PackedModel(self._model, self._pad_id, longest, narrow)
-                problem = _difference(packed.logits(rows), expected, _FP32_TOLERANCE)
-                if not problem:
-                    packed.move(self._device, dtype)
-                    if self._device.type != "cpu":  # other kernels
-                        problem = _difference(packed.logits(rows), expected, _BF16_TOLERANCE)
+                with trying():
+                    packed = PackedModel(self._model, self._pad_id, longest, narrow)
+                    problem = _difference(packed.logits(rows), expected, _FP32_TOLERANCE)
+                    if not problem:
+                        packed.move(self._device, dtype)
+                        if self._device.type != "cpu":  # other kernels
+                            problem = _difference(packed.logits(rows), expected, _BF16_TOLERANCE)
                 if not problem:
                     return packed
-            except Exception as error:  # whatever a strange architecture raises when it is run so
-                problem = str(error).partition("\n")[0] or repr(error)
+            except UnpackableError as error:
+                problem = str(error)
         name = type(self._model).__name__
         logger.warning("%s is scored in padded batches, which takes longer: %s", name, problem)
         return None
