@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import (
     BaseSettings,
-    CliApp,
     CliSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -20,7 +19,7 @@ from flows.parameters import RetrainParams, ScoreParams, TraceParams, TuneParams
 from flows.registry_parameters import HistoryParams, PromoteParams, RetentionParams, RollbackParams
 from tasks.core.errors import SettingsError
 from tasks.core.forms import problems_of
-from tasks.core.recipes import places_of
+from tasks.core.recipes import RECIPES
 
 
 class _Nothing(BaseModel):
@@ -55,14 +54,15 @@ def parse(flow: str, arguments: list[str]) -> Any:
     see = f"see python -m flows {flow} --help"
     spelled = [_hyphened(argument) for argument in arguments]
     try:
-        given = CliApp.run(model, cli_args=spelled, cli_exit_on_error=False)
-        params = _MODELS[flow].model_validate(given.model_dump())
-        if isinstance(params, RetrainParams):
-            told = CliSettingsSource(
-                model, cli_parse_args=spelled, cli_exit_on_error=False, case_sensitive=False
-            )
-            _require_kept(params, told())
-        return params
+        # What was typed and nothing else: the model's own values are not among it.
+        typed = CliSettingsSource(
+            model, cli_parse_args=spelled, cli_exit_on_error=False, case_sensitive=False
+        )()
+        recipe = typed.pop("recipe", None)
+        params = _MODELS[flow].model_validate(typed)
+        return (
+            _with_recipe(params, recipe) if isinstance(params, RetrainParams) and recipe else params
+        )
     except ValidationError as error:
         raise SettingsError(problems_of(error), flow, see) from error
     except CliError as error:
@@ -75,30 +75,24 @@ def parse(flow: str, arguments: list[str]) -> Any:
         raise SettingsError(f"There is no field {unknown[0]}", flow, hint + see) from error
 
 
-def _require_kept(params: RetrainParams, typed: dict[str, Any]) -> None:
-    """That the recipe left what was typed. Raises SettingsError.
+def _with_recipe(typed: RetrainParams, recipe: str) -> RetrainParams:
+    """The same with a recipe's values. Raises SettingsError where one would take the place of a value that was typed.
 
     A form sends every field, so that one with the form's own value is the recipe's to set; who types one means it.
     """
-    plain = type(params).model_validate({k: v for k, v in typed.items() if k != "recipe"})
-    for place in places_of(params.recipe):
-        wanted, filled_in = (operator.attrgetter(place)(one) for one in (plain, params))
-        if _is_in(typed, place) and wanted != filled_in:
-            raise SettingsError(
-                f"The recipe {params.recipe} sets {place} to {filled_in}, and {wanted} was asked for",
-                place,
-                f"{wanted} is what a form has that leaves it to the recipe: use another recipe, and set what you want "
-                f"of {params.recipe} yourself",
-            )
-
-
-def _is_in(typed: Any, place: str) -> bool:
-    """Whether a field, such as `training.epochs`, is among what was typed."""
-    for name in place.split("."):
-        if not isinstance(typed, dict) or name not in typed:
-            return False
-        typed = typed[name]  # pyright: ignore[reportUnknownVariableType]
-    return True
+    params = type(typed).model_validate(typed.model_dump(exclude_unset=True) | {"recipe": recipe})
+    for group, settings in RECIPES[params.recipe].items():
+        wanted, filled_in = (operator.attrgetter(group)(one) for one in (typed, params))
+        for field in wanted.model_fields_set & settings.keys():
+            asked, set_to = getattr(wanted, field), getattr(filled_in, field)
+            if asked != set_to:
+                raise SettingsError(
+                    f"The recipe {recipe} sets {group}.{field} to {set_to}, and {asked} was asked for",
+                    f"{group}.{field}",
+                    f"{asked} is what a form has that leaves it to the recipe: use another recipe, and set what you "
+                    f"want of {recipe} yourself",
+                )
+    return params
 
 
 def _without_environment(model: type[BaseModel]) -> type[BaseSettings]:

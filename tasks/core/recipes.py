@@ -48,11 +48,6 @@ def filled_in(given: Mapping[str, Any], form: type[BaseModel], name: RecipeName)
     return told
 
 
-def places_of(name: RecipeName) -> list[str]:
-    """The fields that a recipe sets, as `training.epochs`."""
-    return [f"{group}.{field}" for group, settings in RECIPES[name].items() for field in settings]
-
-
 def _fill(
     group: dict[str, Any], form: type[BaseModel], path: Sequence[str], settings: Mapping[str, Any]
 ) -> None:
