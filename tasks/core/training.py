@@ -7,6 +7,7 @@ processor multiplies in it.
 
 import logging
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,38 +101,72 @@ def fine_tune(
     _require_lessons(train, job)
     params, ranks = job.params, Ranks()
     classifier = _trainable(job, ranks)
-    batches = TrainingBatches(train["length"], params, ranks.index, ranks.count)
-    device = devices.resolve_device(params.device)
-    precision = devices.resolve_precision(params.precision, device)
-    way = fastest_way(classifier, first_rows(train, batches), params, device, precision, ranks)
+    plan = _planned(classifier, params, train, ranks)
     with CheckpointWriter(params.background_checkpoints) as writer:
         kept = SharedKeeper(ranks, PatientKeeper(keeper or NoCheckpoints(), writer))
         clock = TrainingClock()
         checkpoint = kept.restore(work_folder)
         log = _taken_up(checkpoint, clock, ranks) if checkpoint else []
-        trainer = ClassifierTrainer(
-            batches,
-            way.collate,
-            writer,
-            show_progress,
-            params.layer_decay,
-            job.distillation,
-            model=classifier.model,
-            args=arguments_of(
-                params, str(work_folder), device.type == "cpu", way.bf16, batches.steps_an_epoch
-            ),
-            train_dataset=train,
-            # by length, so that little is padded; the metrics do not depend on the order
-            eval_dataset=validation.select(np.argsort(validation["length"])[::-1]),
-            processing_class=classifier.encoder.tokenizer,
-            data_collator=padding(classifier),
-            compute_metrics=Merit(
-                params.best_epoch_by, [e["eval_accuracy"] for e in log], len(validation)
-            ),
-            callbacks=_callbacks(params, ranks, listener, clock, kept, judge),
+        trainer = _trainer(
+            job, classifier, plan, train, validation, work_folder, writer, show_progress
         )
+        earlier = [epoch["eval_accuracy"] for epoch in log]
+        trainer.compute_metrics = Merit(params.best_epoch_by, earlier, len(validation))
+        for callback in _callbacks(params, ranks, listener, clock, kept, judge):
+            trainer.add_callback(callback)
         loss = _run(trainer, checkpoint, ranks)
-        return _trained(classifier, trainer, loss, clock.seconds, len(train), way)
+        return _trained(classifier, trainer, loss, clock.seconds, len(train), plan.way)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What each step of a training sees, where it is computed, and how."""
+
+    batches: TrainingBatches
+    device: torch.device
+    way: Way
+
+
+def _planned(classifier: Classifier, params: TrainingParams, train: Dataset, ranks: Ranks) -> _Plan:
+    batches = TrainingBatches(train["length"], params, ranks.index, ranks.count)
+    device = devices.resolve_device(params.device)
+    precision = devices.resolve_precision(params.precision, device)
+    way = fastest_way(classifier, first_rows(train, batches), params, device, precision, ranks)
+    return _Plan(batches, device, way)
+
+
+def _trainer(
+    job: TrainingJob,
+    classifier: Classifier,
+    plan: _Plan,
+    train: Dataset,
+    validation: Dataset,
+    work_folder: Path,
+    writer: CheckpointWriter,
+    show_progress: bool,
+) -> ClassifierTrainer:
+    arguments = arguments_of(
+        job.params,
+        str(work_folder),
+        plan.device.type == "cpu",
+        plan.way.bf16,
+        plan.batches.steps_an_epoch,
+    )
+    return ClassifierTrainer(
+        plan.batches,
+        plan.way.collate,
+        writer,
+        show_progress,
+        job.params.layer_decay,
+        job.distillation,
+        model=classifier.model,
+        args=arguments,
+        train_dataset=train,
+        # by length, so that little is padded; the metrics do not depend on the order
+        eval_dataset=validation.select(np.argsort(validation["length"])[::-1]),
+        processing_class=classifier.encoder.tokenizer,
+        data_collator=padding(classifier),
+    )
 
 
 def _trainable(job: TrainingJob, ranks: Ranks) -> Classifier:
