@@ -92,9 +92,11 @@ def test_accuracy_goes_on_where_it_was(
 ) -> None:
     settings = tmp_path / "short.json"
     settings.write_text(json.dumps({"tokenization": {"max_length_tokens": 32}, "epochs": 1}))
-    first = measured("accuracy", tiny, home, tmp_path, "--also", f"short={settings}")
+    given = ("--recipes", "best", "--also", f"short={settings}")
+    first = measured("accuracy", tiny, home, tmp_path, *given)
     assert "seed 0" in capsys.readouterr().err
-    again = measured("accuracy", tiny, home, tmp_path, "--also", f"short={settings}")
+    again = measured("accuracy", tiny, home, tmp_path, *given)
+    assert "recipe best" in {row["name"] for row in again["rows"]}
     assert "seed 0" not in capsys.readouterr().err
     trained = [row for row in first["rows"] if row["name"] == "short"]
     assert trained == [row for row in again["rows"] if row["name"] == "short"]

@@ -100,6 +100,7 @@ class CascadeRecord(Record):
     stages: list[StageRecord]
     promise: str
     holds: bool = True  # what is promised, on the rows it was fitted on
+    note: str = ""  # why its stages are not those that were asked for
     rows: int
     rescored_share: float  # of the rows: those that the last stage scores
     agreement: float  # of the labels with those of the engine that it is compared with

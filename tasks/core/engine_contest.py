@@ -209,7 +209,7 @@ class Contest:
             else:
                 return behind
         logger.info(why_not)
-        return without, record.model_copy(update={"promise": f"{record.promise}; {why_not}"})
+        return without, record.model_copy(update={"note": why_not})
 
     def _is_faster(self, one: Engine, other: Engine, clock: Clock) -> bool:
         timed = self._rows.drawn(self._params.timed_rows)
@@ -255,7 +255,7 @@ class Contest:
             largest_change=float(np.abs(softmax(found) - softmax(self._fp32)).max()),
             accuracy=self._right(found),
             eligible=eligible or name == engines.TORCH,  # which runs everything
-            note=record.promise if record else "",
+            note="; ".join(filter(None, (record.promise, record.note))) if record else "",
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import transformers
 
+from tasks.core.recipes import RECIPES
 from tests.bench import data, results, subject, tables
 
 _MODULES = {
@@ -99,6 +100,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="NAME=settings.json (accuracy)",
     )
+    add("--recipes", nargs="+", choices=RECIPES, default=[], help="of the form (accuracy)")
     add("--model", type=Path, help="a folder that Nightshift saved, in place of the one made here")
     add(
         "--model-of",

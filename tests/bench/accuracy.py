@@ -1,20 +1,22 @@
 """Accuracy after the same reviews: the textbook's training and Nightshift's, several seeds, beside linear models.
 
-    python -m tests.bench accuracy --train-sizes 4000 25000 --seeds 3 --epochs 2 --also best=best.json
+    python -m tests.bench accuracy --train-sizes 4000 25000 --seeds 3 --epochs 2 --recipes best --also mine=mine.json
 
-Each training is written down when it is over, so that a run that was stopped goes on where it was. `--also` takes a
-file with {"training": {...}, "tokenization": {...}, "epochs": ...}, as in the form of `retrain`.
+Each training is written down when it is over, so that a run that was stopped goes on where it was. `--recipes` are
+those of the form, without their limits of rows; `--also` takes a file with {"training": {...}, "tokenization": {...},
+"epochs": ...}, as in the form of `retrain`.
 """
 
 import argparse
 import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tasks.connectors.hub import base_model_folder
 from tasks.core import model_folders
+from tasks.core.recipes import RECIPES
 from tasks.core.tokenization import TokenizationParams
 from tests.bench import data, linear, results, trainings
 from tests.bench.judged import Judged, row_of
@@ -29,7 +31,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     longest = min(512, model_folders.longest_input(base) or 512)
     ladder = [recipe for recipe in trainings.recipes(longest) if recipe.name in _NAMES]
     ladder = ladder[:1] * given.textbook + ladder[1:]
-    ladder += [also(name, path) for name, path in given.also]
+    ladder += [way_of(f"recipe {name}", RECIPES[name]) for name in given.recipes]
+    ladder += [way_of(name, json.loads(path.read_text("utf-8"))) for name, path in given.also]
     test = data.read("test", given.imdb, given.judged_rows)
     truth = np.array(test.labels)
     rows: list[dict[str, Any]] = []
@@ -56,9 +59,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     return results.result("accuracy", settings, rows, {})
 
 
-def also(name: str, path: Path) -> Recipe:
-    """A recipe from a file of settings."""
-    told = json.loads(path.read_text(encoding="utf-8"))
+def way_of(name: str, told: Mapping[str, Any]) -> Recipe:
+    """A way to train from groups of the form."""
     tokens = TokenizationParams.model_validate(told.get("tokenization", {}))
     epochs = {"epochs": told["epochs"]} if "epochs" in told else {}
     return Recipe(name, tokens, told.get("training", {}) | epochs)

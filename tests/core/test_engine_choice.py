@@ -166,7 +166,7 @@ def test_labels_may_be_another_models_where_they_are_the_same(
     strict = chosen(saved(modeling.load(model), tmp_path / "again"), cascade="labels")
     without = strict.cascades["cascade"]
     assert [stage.kind for stage in without.stages] == ["openvino-int8", "openvino"]
-    assert "No linear model comes first: that its labels" in without.promise
+    assert "No linear model comes first: that its labels" in without.note
 
 
 def test_torch_alone_makes_a_cascade_too(
