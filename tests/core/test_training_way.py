@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import SettingsError
 from tasks.core.modeling import Classifier
+from tasks.core.packed_model import PackedModel
 from tasks.core.packed_training import PackingCollator, run_packed, run_plain
 from tasks.core.training_checks import difference
 from tasks.core.training_params import TrainingParams
@@ -94,6 +96,26 @@ def test_what_cannot_be_packed_is_padded_or_refused(bert: Path, tmp_path: Path) 
         fastest_way(mistral, [rows(mistral)], params, CPU, "fp32", Ranks())
     way = fastest_way(mistral, [rows(mistral)], TrainingParams(), CPU, "fp32", Ranks())
     assert not way.packed and not way.bf16 and way.bf16_difference is None
+
+
+def test_code_that_breaks_when_packed_does_not_end_scoring_or_training(
+    bert: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model's own code may raise anything; a training that packs where it can goes on padded."""
+    classifier = tiny_classifier("bert", bert)
+
+    def breaks(*_: Any) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'shape'\nand more")
+
+    monkeypatch.setattr(PackedModel, "pack", breaks)
+    with pytest.raises(SettingsError, match="cannot be trained packed: 'NoneType' object has no"):
+        fastest_way(
+            classifier, [rows(classifier)], TrainingParams(packing="on"), CPU, "fp32", Ranks()
+        )
+    assert "forward" not in vars(classifier.model)
+    assert not TorchEngine(classifier, "cpu", "fp32").is_packed
+    (line,) = (r.getMessage() for r in caplog.records if "padded batches" in r.getMessage())
+    assert line.endswith("which takes longer: 'NoneType' object has no attribute 'shape'")
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
