@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deployments.debian import Account, plain_environment, postgres_versions, program
-from deployments.passwords import write_privately
 from deployments.starting import run_to_end
 from deployments.supervision import Program
+from tasks.connectors.private_files import write_privately
 from tasks.connectors.seaweedfs import HOST
 from tasks.core.errors import ServiceError
 

@@ -22,13 +22,7 @@ from rich.console import Console
 
 from deployments import prefect_api
 from deployments.debian import require_installed, require_reachable
-from deployments.high_availability_programs import (
-    ADMINISTRATOR,
-    USER,
-    Services,
-    client_environment,
-)
-from deployments.passwords import kept_passwords, read_passwords
+from deployments.high_availability_programs import USER, Services, client_environment
 from deployments.showing import show_status
 from deployments.starting import (
     environment_of,
@@ -42,6 +36,13 @@ from deployments.starting import (
 )
 from deployments.supervision import Supervisor
 from tasks.connectors.local_stack import record_of, running_stack
+from tasks.connectors.passwords import (
+    MLFLOW_ADMINISTRATOR,
+    Passwords,
+    kept_passwords,
+    read_passwords,
+)
+from tasks.connectors.private_files import make_private
 from tasks.core.errors import ServiceError, SettingsError
 from tasks.settings import Settings, read_settings
 
@@ -74,10 +75,14 @@ def up(console: Console, arguments: list[str]) -> int:
 
     def make_services() -> Services:
         require_reachable(home)
-        passwords = kept_passwords(home / "secrets.json", belongs_to=home / "postgres" / "data")
+        database = home / "postgres" / "data"
+        passwords = kept_passwords(home / "secrets.json", Passwords, belongs_to=database)
         return Services(home, settings, passwords)
 
-    with starting(console, home, make_services) as started:
+    # Started by root, PostgreSQL, Redis and nginx run under accounts of their own and pass through to their folders.
+    passable = os.geteuid() == 0
+    make_private(home.parent, passable)
+    with starting(console, home, make_services, passable) as started:
         _start(console, *started)
     return status(console, arguments)
 
@@ -138,7 +143,7 @@ def down(console: Console, arguments: list[str]) -> int:
             supervisor.stop_program(name)
         # Neither a lost file of passwords nor a server that does not answer may keep the rest from being stopped.
         with contextlib.suppress(OSError, ServiceError):
-            given = client_environment(home, stack, read_passwords(home / "secrets.json"))
+            given = client_environment(home, stack, _passwords(home))
             with environment_of(given):
                 for name in prefect_api.end_runs("The services were stopped (make down-ha)"):
                     console.print(f"  ended the run {name}")
@@ -158,12 +163,11 @@ def status(console: Console, arguments: list[str]) -> int:
         console.print("It is not up. `make up-ha` starts it.")
         return 1
     supervisor = Supervisor(home / "stack", str(home))
-    passwords = home / "secrets.json"
-    with environment_of(client_environment(home, stack, read_passwords(passwords))):
+    with environment_of(client_environment(home, stack, _passwords(home))):
         problems = show_status(console, stack, supervisor)
-    console.print(f"  passwords                {passwords}", soft_wrap=True)
+    console.print(f"  passwords                {home / 'secrets.json'}", soft_wrap=True)
     console.print(f"  Prefect lets in          {USER}:<prefect>")
-    console.print(f"  MLflow lets in           {ADMINISTRATOR}, <mlflow_admin>")
+    console.print(f"  MLflow lets in           {MLFLOW_ADMINISTRATOR}, <mlflow_admin>")
     return problems
 
 
@@ -177,8 +181,12 @@ def run(console: Console, arguments: list[str]) -> int:
     stack = running_stack(home)
     if not arguments or stack is None:
         raise SettingsError("usage: run COMMAND ..., while it is up", "run")
-    given = client_environment(home, stack, read_passwords(home / "secrets.json"))
+    given = client_environment(home, stack, _passwords(home))
     return subprocess.run(arguments, env={**os.environ, **given}, check=False).returncode
+
+
+def _passwords(home: Path) -> Passwords:
+    return read_passwords(home / "secrets.json", Passwords)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,22 @@ from deployments.databases import Postgres, Redis
 from deployments.load_balancer import LoadBalancer
 from deployments.local_programs import WORKER_ENVIRONMENT
 from deployments.mlflow_accounts import MLflowAccounts
-from deployments.passwords import Passwords, write_privately
+from deployments.mlflow_server import mlflow_secrets, mlflow_server, write_mlflow_accounts
 from deployments.starting import kept_port
 from deployments.supervision import Program, Supervisor
-from tasks.connectors.local_servers import NO_TELEMETRY, http_problem, prefect_problem
+from tasks.connectors.local_servers import (
+    NO_TELEMETRY,
+    http_problem,
+    own_origins,
+    prefect_problem,
+)
 from tasks.connectors.local_stack import Stack
+from tasks.connectors.passwords import MLFLOW_ADMINISTRATOR, PREFECT_USER, Passwords
 from tasks.connectors.seaweedfs import HOST, SeaweedFS
 from tasks.services import CLIENT_DEFAULTS
 from tasks.settings import Settings
 
-USER = "nightshift"  # of Prefect, and the workers' in MLflow
-ADMINISTRATOR = "admin"  # of MLflow
+USER = PREFECT_USER  # and the workers' in MLflow
 MODEL = "reviews"  # what the forms begin with; read from them, it would cost the seconds torch takes to import
 _MLFLOW_BUCKET = "mlflow"
 # The usual ports where people look for a service; the others lie below those that the system gives to clients.
@@ -36,15 +41,6 @@ _PORTS = {
     "prefect-api-2": 14202,
 }
 _OF_OTHER_SERVERS = ("AWS_", "MLFLOW_", "PG", "PREFECT_", "NIGHTSHIFT_")
-_BASIC_AUTH = """\
-[mlflow]
-default_permission = READ
-database_uri = {url}
-admin_username = {administrator}
-authorization_function = mlflow.server.auth:authenticate_request_basic_auth
-# Checking a password takes a tenth of a second of computing, and clients send theirs with each request.
-auth_cache_ttl_seconds = 60
-"""
 
 
 class Services:
@@ -125,26 +121,22 @@ class Services:
         )
 
     def _mlflow(self) -> Program:
-        command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth"]
-        command += ["--host", HOST, "--port", str(self._ports["mlflow"])]
-        command += ["--backend-store-uri", self._postgres.url("mlflow", "mlflow")]
-        command += ["--artifacts-destination", f"s3://{_MLFLOW_BUCKET}/"]
-        # More than one would make the tables of the accounts at the same time.
-        command += ["--workers", "1"]
         given = _of_this_process() | {
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_AUTH_CONFIG_PATH": str(self._home / "mlflow" / "basic_auth.ini"),
-            "MLFLOW_AUTH_ADMIN_USERNAME": ADMINISTRATOR,
-            "MLFLOW_AUTH_ADMIN_PASSWORD": self._passwords.mlflow_admin,
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": self._passwords.mlflow_forms,
             "PGPASSWORD": self._passwords.mlflow_database,
             "AWS_ENDPOINT_URL_S3": self._s3.endpoint_url,
             "AWS_ACCESS_KEY_ID": self._s3.access_key,
             "AWS_SECRET_ACCESS_KEY": self._s3.secret_key,
             "AWS_DEFAULT_REGION": "us-east-1",
         }
-        return Program(name="mlflow", command=command, environment=given)
+        given |= mlflow_secrets(self._passwords.mlflow_admin, self._passwords.mlflow_forms)
+        data, artifacts = self._postgres.url("mlflow", "mlflow"), f"s3://{_MLFLOW_BUCKET}/"
+        return mlflow_server(
+            self._ports["mlflow"], self._mlflow_configuration, data, artifacts, given
+        )
+
+    @property
+    def _mlflow_configuration(self) -> Path:
+        return self._home / "mlflow" / "basic_auth.ini"
 
     def _prefect(self) -> list[Program]:
         command = [sys.executable, "-m", "prefect", "server"]
@@ -175,6 +167,7 @@ class Services:
             "PREFECT_UI_API_URL": f"{url}/api",
             "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
             "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{self._passwords.prefect}",
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": own_origins(self._ports["prefect"]),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": self._postgres.url(
                 "prefect", "prefect", "asyncpg"
             ),
@@ -216,8 +209,7 @@ class Services:
         self._redis.prepare()
         self._balancer.prepare()
         url = self._postgres.url("mlflow_auth", "mlflow")
-        text = _BASIC_AUTH.format(url=url, administrator=ADMINISTRATOR)
-        write_privately(self._home / "mlflow" / "basic_auth.ini", text)
+        write_mlflow_accounts(self._mlflow_configuration, url, others_may="READ")
         for name in ("services", "api-1", "api-2"):
             (self._home / "prefect" / name).mkdir(parents=True, exist_ok=True)
 
@@ -239,7 +231,8 @@ class Services:
         Raises:
             ServiceError: MLflow refuses.
         """
-        accounts = MLflowAccounts(self._url("mlflow"), ADMINISTRATOR, self._passwords.mlflow_admin)
+        administrator = self._passwords.mlflow_admin
+        accounts = MLflowAccounts(self._url("mlflow"), MLFLOW_ADMINISTRATOR, administrator)
         password, experiment = self._passwords.mlflow_workers, self._settings.experiment
         accounts.make_worker(USER, password, experiment, MODEL)
 
@@ -263,7 +256,7 @@ class Services:
 
 def client_environment(home: Path, stack: Stack, passwords: Passwords) -> dict[str, str]:
     """What a client has in its environment: addresses, keys and passwords, the workers' in MLflow."""
-    return stack.environment(home) | {
+    return stack.addresses(home) | {
         "PREFECT_API_AUTH_STRING": f"{USER}:{passwords.prefect}",
         "MLFLOW_TRACKING_USERNAME": USER,
         "MLFLOW_TRACKING_PASSWORD": passwords.mlflow_workers,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deployments.debian import Account, plain_environment, program
-from deployments.passwords import write_privately
 from deployments.supervision import Program
+from tasks.connectors.private_files import write_privately
 from tasks.connectors.seaweedfs import HOST
 
 ANSWERED_BY = "X-Nightshift-Answered-By"  # header with the address of the server that answered

@@ -1,8 +1,8 @@
 """The whole service on one machine: `make up`, `make down`, `make status`.
 
 What a team runs in production, in small: Prefect server, MLflow server, object store, a worker on each pool, every
-deployment registered with its schedule. Loopback only, so without passwords; what is configured (S3, MLflow, Prefect)
-is used instead of being started. Data stays in `.nightshift/`.
+deployment registered with its schedule. Loopback only, each with a generated password or key; what is configured (S3,
+MLflow, Prefect) is used instead of being started. Data stays in `.nightshift/`, which its owner alone can enter.
 
     python -m deployments.local up | down | status
     python -m deployments.local put FILE ... s3://bucket/prefix/    bring reviews to the object store
@@ -31,9 +31,10 @@ from deployments.starting import (
     wait_until,
 )
 from deployments.supervision import Supervisor
-from tasks.connectors.local_stack import record_of, running_stack
+from tasks.connectors.local_stack import Stack, passwords_of, record_of, running_stack
 from tasks.connectors.object_store import ObjectStore
-from tasks.core.errors import MissingDataError, SettingsError
+from tasks.connectors.passwords import MLFLOW_ADMINISTRATOR
+from tasks.core.errors import MissingDataError, ServiceError, SettingsError
 from tasks.settings import read_settings
 
 
@@ -52,10 +53,17 @@ def up(console: Console, arguments: list[str]) -> int:
     """Start everything and return when it is ready.
 
     Raises:
-        ServiceError: a port is taken, a program does not stay up, or another run uses the folder.
+        ServiceError: a port is taken, a program does not stay up, another run uses the folder, or what runs was started
+            by a version without passwords.
     """
     home = home_folder()
     if running_stack(home):
+        if not passwords_of(home).exists():
+            raise ServiceError(
+                "What runs was started by an earlier version, and lets everybody in",
+                str(home),
+                "make down, then make up",
+            )
         console.print("Nightshift is up already.")
         start_the_rest(console, Supervisor(home / "stack", str(home)))
     else:
@@ -114,7 +122,23 @@ def status(console: Console, arguments: list[str]) -> int:
         return 1
     supervisor = Supervisor(home / "stack", str(home))
     with environment_of(stack.environment(home)):
-        return show_status(console, stack, supervisor)
+        problems = show_status(console, stack, supervisor)
+    _show_passwords(console, stack, passwords_of(home))
+    return problems
+
+
+def _show_passwords(console: Console, stack: Stack, file: Path) -> None:
+    """Where they lie and what is typed where; never the passwords themselves."""
+    if file.exists() and (stack.prefect_url or stack.mlflow_url):
+        console.print(f"  passwords                {file}", soft_wrap=True, markup=False)
+        if stack.prefect_url:
+            console.print(
+                '  Prefect lets in          what that file has as "prefect", as it stands'
+            )
+        if stack.mlflow_url:
+            console.print(
+                f'  MLflow lets in           {MLFLOW_ADMINISTRATOR}, with what it has as "mlflow"'
+            )
 
 
 def put(console: Console, arguments: list[str]) -> int:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from deployments.mlflow_server import mlflow_secrets, mlflow_server, write_mlflow_accounts
 from deployments.starting import kept_port
 from deployments.supervision import Program
 from tasks.connectors.local_servers import (
@@ -13,7 +14,7 @@ from tasks.connectors.local_servers import (
     prefect_server_command,
     prefect_server_environment,
 )
-from tasks.connectors.local_stack import Stack
+from tasks.connectors.local_stack import Stack, accounts_of, local_passwords
 from tasks.connectors.seaweedfs import HOST, SeaweedFS
 from tasks.services import CLIENT_DEFAULTS
 from tasks.settings import Settings
@@ -36,14 +37,15 @@ class Services:
             return kept_port(home / "stack", service, wanted, _USUAL_PORTS[service])
 
         self.s3_url = self.mlflow_url = self.prefect_url = ""
+        self._home, self._passwords = home, local_passwords(home)
         self.servers: list[Program] = []
         self.health: dict[str, Callable[[], str]] = {}
         if settings.embeds_object_store:
             self._add_object_store(home / "s3", port("s3", settings.s3_port))
         if not settings.mlflow_tracking_uri:
-            self._add_mlflow(home / "mlflow", port("mlflow", settings.mlflow_port))
+            self._add_mlflow(port("mlflow", settings.mlflow_port))
         if not settings.prefect_api_url:
-            self._add_prefect(home / "prefect", port("prefect", settings.prefect_port))
+            self._add_prefect(port("prefect", settings.prefect_port))
         self.bucket = settings.bucket
         self.client_environment = (
             dict(os.environ) | CLIENT_DEFAULTS | self.stack("").environment(home)
@@ -78,26 +80,29 @@ class Services:
             )
         )
 
-    def _add_mlflow(self, folder: Path, port: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def _add_mlflow(self, port: int) -> None:
+        folder = self._home / "mlflow"
+        folder.mkdir(exist_ok=True)
         self.mlflow_url = f"http://{HOST}:{port}"
         self.health["mlflow"] = lambda: http_problem(f"{self.mlflow_url}/health")
-        command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-        command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-        command += ["--artifacts-destination", (folder / "artifacts").as_uri(), "--workers", "1"]
-        given = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_"))}
-        # Its job runner would be ten more processes for features that are not used here.
-        given |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        self.servers.append(Program(name="mlflow", command=command, environment=given))
+        # One account is enough: experiments and models that were made before there were passwords are nobody's.
+        configuration, accounts = folder / "basic_auth.ini", f"sqlite:///{accounts_of(self._home)}"
+        write_mlflow_accounts(configuration, accounts, others_may="NO_PERMISSIONS")
+        others = ("MLFLOW_", "AWS_", "PREFECT_")
+        given = {k: v for k, v in os.environ.items() if not k.startswith(others)}
+        given |= mlflow_secrets(self._passwords.mlflow, self._passwords.mlflow_forms)
+        data, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
+        self.servers.append(mlflow_server(port, configuration, data, artifacts, given))
 
-    def _add_prefect(self, folder: Path, port: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def _add_prefect(self, port: int) -> None:
+        folder = self._home / "prefect"
+        folder.mkdir(exist_ok=True)
         self.prefect_url = f"http://{HOST}:{port}"
         self.health["prefect"] = lambda: prefect_problem(f"{self.prefect_url}/api")
         self.servers.append(
             Program(
                 name="prefect",
                 command=prefect_server_command(port),
-                environment=prefect_server_environment(folder, port),
+                environment=prefect_server_environment(folder, port, self._passwords.prefect),
             )
         )

@@ -16,6 +16,7 @@ from rich.markup import escape
 from deployments.supervision import Program, Supervisor
 from tasks.connectors.local_servers import require_free_port
 from tasks.connectors.local_stack import Stack, record_of
+from tasks.connectors.private_files import private_files
 from tasks.connectors.seaweedfs import free_ports
 from tasks.core.errors import NightshiftError, ServiceError
 from tasks.services import ownership
@@ -65,15 +66,20 @@ def _interrupted(*_: object) -> NoReturn:
 
 @contextlib.contextmanager
 def starting(
-    console: Console, home: Path, make_services: Callable[[], S]
+    console: Console, home: Path, make_services: Callable[[], S], passable: bool = False
 ) -> Generator[tuple[Supervisor, S]]:
     """A supervisor, and the programs it is to run, of which others then know; undone where the block fails.
 
+    Args:
+        console: to say what is done.
+        home: the folder of the stack, made private.
+        make_services: called when the folder is this process's.
+        passable: programs under other accounts keep data below the folder.
     Raises:
         ServiceError: another run uses the folder, or supervisord does not start.
     """
     started = time.perf_counter()
-    with ownership(home), contextlib.ExitStack() as undo:
+    with private_files(), ownership(home, passable), contextlib.ExitStack() as undo:
         supervisor = Supervisor(home / "stack", str(home))
         if left := supervisor.sweep():
             console.print(f"Removed what an earlier stack left running: {', '.join(left)}")

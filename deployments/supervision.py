@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
-from deployments.passwords import write_privately
+from tasks.connectors.private_files import write_privately
 from tasks.connectors.processes import this_process
 from tasks.core.errors import ServiceError
 from tasks.core.records import Record
@@ -217,6 +217,7 @@ class Supervisor:
             f"file={_escaped(str(self._socket))}",
             "chmod=0700",
             "[supervisord]",
+            "umask=077",  # of all that the programs make as well
             f"logfile={_escaped(str(self.folder / 'supervisord.log'))}",
             f"pidfile={_escaped(str(self._rooms / 'supervisord.pid'))}",
             "identifier=nightshift",

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 
+from tasks.connectors.private_files import PRIVATE_UMASK
 from tasks.core.errors import NightshiftError, SettingsError
 from tasks.services import set_client_defaults
 from tasks.settings import Settings, read_settings
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
     set_client_defaults()
+    os.umask(PRIVATE_UMASK)  # of its flow runs as well
     os.execv(sys.executable, [sys.executable, "-m", "prefect", *_arguments(pool)])
 
 

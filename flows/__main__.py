@@ -12,10 +12,12 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
+from flows.opening import open_page
 from tasks.core.errors import NightshiftError
 from tasks.services import local_services, set_client_defaults
 
 _USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
+
 
 flows:
   demo       everything at once, on the sample reviews
@@ -28,6 +30,9 @@ flows:
   rollback   the champion before this one -> the champion
   history    who made which version champion, when and why
   retention  old versions that nothing needs -> deleted
+
+beside flows:
+  open       the page of the service that `make up` has started, in the browser
 
 `python -m flows FLOW --help` lists its fields; `--training.epochs 2` sets one."""
 
@@ -51,16 +56,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the flow that the arguments name; returns the exit status."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    if name not in _FLOWS:
+    if name not in _FLOWS and [name, *rest] != ["open"]:
         (console if name in ("-h", "--help") else errors).print(_USAGE, markup=False)
         return 0 if name in ("-h", "--help") else 2
     signal.signal(signal.SIGTERM, _interrupted)
-    started = time.perf_counter()
-    set_client_defaults()
     try:
-        params = _parse(name, rest)
-        with local_services(prepare=lambda: importlib.import_module(_FLOWS[name][0])):
-            _run(name, params, console, started)
+        if name == "open":
+            open_page(console)
+        else:
+            _run_flow(name, rest, console)
     except NightshiftError as error:
         errors.print(f"[bold red]error[/]: {type(error).__name__}", end=": ")
         errors.print(str(error), markup=False, soft_wrap=True)
@@ -73,6 +77,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _interrupted(*_: object) -> NoReturn:
     raise SystemExit(143)
+
+
+def _run_flow(name: str, arguments: list[str], console: Console) -> None:
+    started = time.perf_counter()
+    set_client_defaults()
+    params = _parse(name, arguments)
+    with local_services(prepare=lambda: importlib.import_module(_FLOWS[name][0])):
+        _run(name, params, console, started)
 
 
 def _parse(name: str, arguments: list[str]) -> Any:

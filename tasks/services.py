@@ -15,7 +15,8 @@ from tasks.connectors.local_servers import (
     LocalPrefectServer,
     require_prefect,
 )
-from tasks.connectors.local_stack import running_stack
+from tasks.connectors.local_stack import local_passwords, running_stack
+from tasks.connectors.private_files import make_private, private_files
 from tasks.core.errors import ServiceError, disk_full, is_disk_full
 from tasks.settings import Settings, read_settings
 
@@ -53,7 +54,12 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
         SettingsError: a setting is wrong.
     """
     home = read_settings().home.expanduser().absolute()
-    with contextlib.ExitStack() as stack, _environment() as environment, _sentences(home):
+    with (
+        contextlib.ExitStack() as stack,
+        _environment() as environment,
+        _sentences(home),
+        private_files(),
+    ):
         set_client_defaults()
         _use_running_stack(home, environment)
         settings = read_settings()
@@ -63,14 +69,12 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
         if settings.prefect_api_url:
             require_prefect(settings.prefect_api_url)
         else:
-            server = LocalPrefectServer(home / "prefect", settings.prefect_port)
-            stack.callback(server.stop)
-            environment["PREFECT_HOME"] = str(home / "prefect")
-            environment["PREFECT_API_URL"] = server.api_url
+            server = _launch_prefect(stack, home, settings, environment)
         if settings.embeds_object_store:
             _start_object_store(stack, home / "s3", settings, environment)
         if not settings.mlflow_tracking_uri:
-            (home / "mlflow").mkdir(parents=True, exist_ok=True)
+            make_private(home)
+            (home / "mlflow").mkdir(exist_ok=True)
             environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
         prepare()
         if server:
@@ -95,6 +99,21 @@ def _use_running_stack(home: Path, environment: MutableMapping[str, str]) -> Non
         if configured:
             given = {k: v for k, v in given.items() if not k.startswith(variable)}
     environment.update(given)
+
+
+def _launch_prefect(
+    stack: contextlib.ExitStack,
+    home: Path,
+    settings: Settings,
+    environment: MutableMapping[str, str],
+) -> LocalPrefectServer:
+    passwords = local_passwords(home)
+    server = LocalPrefectServer(home / "prefect", passwords.prefect, settings.prefect_port)
+    stack.callback(server.stop)
+    environment["PREFECT_HOME"] = str(home / "prefect")
+    environment["PREFECT_API_URL"] = server.api_url
+    environment.update(passwords.prefect_client())
+    return server
 
 
 def _deliver_logs() -> None:
@@ -138,14 +157,17 @@ def _sentences(home: Path) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def ownership(home: Path) -> Generator[None]:
+def ownership(home: Path, passable: bool = False) -> Generator[None]:
     """One process at a time may run servers on a folder: two would spoil each other's data.
 
+    Args:
+        home: the folder; made private.
+        passable: accounts of other programs keep data in folders of their own below it.
     Raises:
-        ServiceError: another has it, or it cannot be made.
+        ServiceError: another process has it, it is somebody else's, or it cannot be made.
     """
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_private(home, passable)
     except OSError as error:
         raise ServiceError(
             f"Cannot make the folder: {error.strerror}", str(home), "set NIGHTSHIFT_HOME"

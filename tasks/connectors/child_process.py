@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tasks.connectors.private_files import PRIVATE_UMASK
 from tasks.core.errors import ChildEndedError
 
 _PATIENCE_SECONDS = 3.0
@@ -56,6 +57,7 @@ class ChildProcess:
                 stderr=subprocess.STDOUT,
                 pass_fds=(reading,),
                 start_new_session=True,  # Ctrl-C on the terminal reaches the parent only; it decides
+                umask=PRIVATE_UMASK,
             )
         os.close(reading)
 

@@ -126,11 +126,15 @@ class LocalPrefectServer:
 
     It is launched by the constructor; `wait` returns once it answers, so that other work can go on meanwhile.
 
+    Args:
+        folder: for its data.
+        password: what it asks for, as account:password.
+        port: on loopback; any free one where none is named.
     Raises:
         ServiceError: the port is taken, or it does not come up.
     """
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(self, folder: Path, password: str, port: int | None = None) -> None:
         if port is not None:
             require_free_port(port, "NIGHTSHIFT_PREFECT_PORT")
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +142,7 @@ class LocalPrefectServer:
         self.ui_url = f"http://{HOST}:{port}"
         self.api_url = f"{self.ui_url}/api"
         command = prefect_server_command(port)
-        environment = prefect_server_environment(folder, port)
+        environment = prefect_server_environment(folder, port, password)
         self._child = ChildProcess(
             "The Prefect server", command, environment, folder / "server.log"
         )
@@ -155,21 +159,34 @@ class LocalPrefectServer:
         self._child.stop()
 
 
+def own_origins(port: int) -> str:
+    """The addresses under which a browser on this machine may have opened a server's pages."""
+    return f"http://{HOST}:{port},http://localhost:{port}"
+
+
 def prefect_server_command(port: int) -> list[str]:
     """How a Prefect server is run."""
     where = ["--host", HOST, "--port", str(port)]
     return [sys.executable, "-m", "prefect", "server", "start", *where]
 
 
-def prefect_server_environment(folder: Path, port: int) -> dict[str, str]:
-    """Its whole environment: this one's, without settings for other servers and without keys."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "AWS_"))}
+def prefect_server_environment(folder: Path, port: int, password: str) -> dict[str, str]:
+    """Its whole environment: this one's, without settings for other servers and without keys.
+
+    CSRF tokens would add nothing: a browser sends the password for the server's own pages alone, from a storage that
+    pages of other addresses cannot read, and never by itself.
+    """
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "AWS_"))
+    }
     return (
         kept
         | NO_TELEMETRY
         | {
             "PREFECT_HOME": str(folder),
             "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+            "PREFECT_SERVER_API_AUTH_STRING": password,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": own_origins(port),
             "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         }
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from tasks.connectors.passwords import LocalPasswords, kept_passwords, read_passwords
 from tasks.connectors.processes import is_gone
 from tasks.connectors.seaweedfs import kept_credentials
 from tasks.core.records import Record
@@ -19,7 +20,19 @@ class Stack(Record):
     prefect_url: str
 
     def environment(self, home: Path) -> dict[str, str]:
-        """What a client of this stack has in its environment; it holds the keys of the object store."""
+        """What a client of `make up` has in its environment; it holds keys and passwords."""
+        found = self.addresses(home)
+        if not passwords_of(home).exists():  # started by a version that asked for none
+            return found
+        passwords = read_passwords(passwords_of(home), LocalPasswords)
+        if self.mlflow_url:
+            found |= passwords.mlflow_client()
+        if self.prefect_url:
+            found |= passwords.prefect_client()
+        return found
+
+    def addresses(self, home: Path) -> dict[str, str]:
+        """Where a client finds the services, and the keys of the object store."""
         found: dict[str, str] = {}
         if self.s3_url:
             access_key, secret_key = kept_credentials(home / "s3" / "credentials.json")
@@ -32,6 +45,25 @@ class Stack(Record):
             found["PREFECT_API_URL"] = f"{self.prefect_url}/api"
             found["PREFECT_HOME"] = str(home / "prefect")
         return found
+
+
+def passwords_of(home: Path) -> Path:
+    """The file that holds the passwords of Prefect and MLflow."""
+    return home / "passwords.json"
+
+
+def accounts_of(home: Path) -> Path:
+    """MLflow's database of accounts."""
+    return home / "mlflow" / "accounts.db"
+
+
+def local_passwords(home: Path) -> LocalPasswords:
+    """The passwords of this machine's servers, generated at the first start; `make up` and single runs share them.
+
+    Raises:
+        ServiceError: the file is gone or spoilt.
+    """
+    return kept_passwords(passwords_of(home), LocalPasswords, belongs_to=accounts_of(home))
 
 
 def record_of(home: Path) -> Path:
