@@ -10,6 +10,7 @@ way to score without sharing. Everything else is real: an object store, a Prefec
 import argparse
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from tests.bench_nights import ROOT, some_reviews
 
 _OBJECTS, _REVIEWS = 64, 125  # of which eight make a shard
 _WORKERS = (1, 2, 4)
+_LOGIN = f"nightshift:{secrets.token_hex(24)}"
 _INPUT = "s3://nightshift/in/"
 
 
@@ -39,7 +41,7 @@ class Rig:
 
     def __init__(self, folder: Path, seconds: float) -> None:
         self._store = LocalObjectStore(folder / "s3")
-        self._prefect = LocalPrefectServer(folder / "prefect")
+        self._prefect = LocalPrefectServer(folder / "prefect", _LOGIN)
         self._environment = os.environ | {
             "NIGHTSHIFT_HOME": str(folder / "home"),
             "NIGHTSHIFT_BENCH_SECONDS_A_REVIEW": str(seconds / (_OBJECTS * _REVIEWS)),
@@ -48,6 +50,7 @@ class Rig:
             "AWS_ACCESS_KEY_ID": self._store.access_key,
             "AWS_SECRET_ACCESS_KEY": self._store.secret_key,
             "PREFECT_API_URL": self._prefect.api_url,
+            "PREFECT_API_AUTH_STRING": _LOGIN,
             "PREFECT_HOME": str(folder / "client"),
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # as `make up` has it
             "PYTHONPATH": f"{ROOT / 'tests' / 'fixed_cost'}:{ROOT}",

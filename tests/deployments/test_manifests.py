@@ -1,5 +1,6 @@
 """What can be known of images, compose file, charts' values and pool templates without an engine or a cluster."""
 
+import asyncio
 import json
 import re
 import tomllib
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_valid_setting_names
-from prefect.workers.process import ProcessWorker
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from tasks.services import CLIENT_DEFAULTS
 
@@ -252,13 +253,39 @@ def test_a_template_is_whole_and_has_no_secret(path: Path) -> None:
     assert template.keys() == {"job_configuration", "variables"}
     properties = template["variables"]["properties"]
     assert placeholders(template["job_configuration"]) - {"env"} == properties.keys() - {"env"}
-    for name, value in leaves(template["job_configuration"].get("env", "")):
+    for name, value in leaves(template["job_configuration"].get("env", {})):
         assert value == ("{{ env }}" if not name else f"{{{{ ${name[1:]} }}}}")
-    assert "env" in properties and "default" not in properties["env"]
+    assert "default" not in properties.get("env", {})
 
 
-def test_the_process_template_is_prefects_own() -> None:
-    assert pool("process") == ProcessWorker.get_default_base_job_template()
+def test_the_process_template_is_prefects_own_without_what_runs_commands() -> None:
+    expected = ProcessWorker.get_default_base_job_template()
+    for name in ("command", "env", "working_dir"):
+        del expected["job_configuration"][name], expected["variables"]["properties"][name]
+    expected["variables"]["additionalProperties"] = False
+    assert pool("process") == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"command": "touch /tmp/x"},
+        {"env": {"LD_PRELOAD": "/tmp/x.so"}},
+        {"env.LD_PRELOAD": "/tmp/x.so"},
+        {"working_dir": "/tmp"},
+    ],
+    ids=["command", "env", "env of one name", "working folder"],
+)
+def test_a_worker_takes_no_command_from_a_run(given: dict[str, Any]) -> None:
+    """The server refuses such a run already; this is what a worker makes of one that got past it."""
+    nobody: Any = (
+        object()
+    )  # the template refers to nothing that a server would have to be asked for
+    template = pool("process")
+    made = asyncio.run(
+        ProcessJobConfiguration.from_template_and_values(template, given, client=nobody)
+    )
+    assert (made.command, made.env, made.working_dir) == (None, {}, None)
 
 
 @pytest.mark.parametrize("name", ["docker", "docker-gpu", "kubernetes", "kubernetes-gpu"])

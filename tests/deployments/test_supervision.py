@@ -48,6 +48,9 @@ def test_a_program_gets_what_it_was_given(supervisor: Supervisor, tmp_path: Path
         supervisor.start_program("odd")
         seen = json.loads(wait_for(tmp_path / "seen"))
         assert {name: seen[name] for name in given} == given
+        assert (tmp_path / "seen").stat().st_mode & 0o777 == 0o600, (
+            "nobody else reads what it makes"
+        )
         holding = [
             p for p in supervisor.folder.rglob("*") if p.is_file() and "a-key" in p.read_text()
         ]

@@ -73,6 +73,14 @@ class Ui:
             self.elsewhere.add(route.request.url)
             route.abort()
 
+    def login(self, text: str) -> None:
+        """Type what the login page asks for. The browser keeps it for the pages after this one."""
+        self.page.goto(f"{self._url}/v2/dashboard")
+        asked = self.page.locator("input[type=password]")
+        asked.fill(text)
+        asked.press("Enter")
+        self.see("Dashboard")
+
     def open(self, path: str, *expected: str) -> None:
         """Open a page and wait until it says what is expected."""
         self.page.goto(f"{self._url}/v2/{path}")

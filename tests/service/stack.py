@@ -1,5 +1,6 @@
 """A whole service of one's own for a test or a script: `make up` on free ports, in a folder that is thrown away."""
 
+import base64
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from tasks.connectors.model_registry import ModelRegistry
 from tasks.connectors.object_store import ObjectStore
 
 ROOT = Path(__file__).parents[2]
+_MLFLOW_ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 T = TypeVar("T")
 
@@ -80,6 +82,8 @@ class Service:
 
     def down(self) -> str:
         """Stop it."""
+        for name in _MLFLOW_ACCOUNT:
+            os.environ.pop(name, None)
         return self.command("down")
 
     def left_processes(self) -> list[str]:
@@ -106,7 +110,9 @@ class Service:
         )
 
     def registry(self) -> ModelRegistry:
-        """A client of its model registry."""
+        """A client of its model registry. MLflow's own client finds its password in the environment alone."""
+        given = self.stack.environment(self.home)
+        os.environ.update({name: given[name] for name in _MLFLOW_ACCOUNT})
         return ModelRegistry(self.stack.mlflow_url, "nightshift")
 
     def program(self, name: str) -> ProgramState:
@@ -121,7 +127,7 @@ class Service:
         request = urllib.request.Request(
             f"{self.stack.prefect_url}/api/{path}",
             None if question is None else json.dumps(question).encode(),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json", "Authorization": self.proof()},
             method=method,
         )
         for seconds in (0.5, 1, 2, 4, 0):
@@ -135,6 +141,11 @@ class Service:
             except OSError:
                 return None
         return None
+
+    def proof(self) -> str:
+        """The header by which Prefect's server knows its owner."""
+        login = self.stack.environment(self.home)["PREFECT_API_AUTH_STRING"]
+        return f"Basic {base64.b64encode(login.encode()).decode()}"
 
     def press_run(self, deployment: str, params: dict[str, Any], **changed: Any) -> str:
         """What the Run button of the UI does; returns the run's id."""

@@ -24,10 +24,10 @@ import pytest
 from deployments.debian import require_installed
 from deployments.high_availability_programs import MODEL, client_environment
 from deployments.load_balancer import ANSWERED_BY
-from deployments.passwords import read_passwords
 from flows.parameters import RetrainParams, ScoreParams
 from tasks.connectors.model_registry import ModelRegistry
 from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.passwords import Passwords, read_passwords
 from tasks.core.errors import ServiceError
 from tasks.core.records import Record
 from tasks.core.score_results import ScoreSummary
@@ -74,7 +74,7 @@ class HighlyAvailable(Service):
     @property
     def credentials(self) -> dict[str, str]:
         """What a worker has."""
-        passwords = read_passwords(self.home / "secrets.json")
+        passwords = read_passwords(self.home / "secrets.json", Passwords)
         return client_environment(self.home, self.stack, passwords)
 
     def ask(
