@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from typing import Any
 import boto3
 import psutil
 import pytest
+import yaml
 from botocore.exceptions import ClientError
 from cryptography import x509
 
@@ -21,7 +23,7 @@ from tasks.connectors.child_process import ChildProcess
 from tasks.connectors.local_servers import LocalObjectStore
 from tasks.connectors.seaweedfs import HOST, SeaweedFS, free_ports
 from tasks.connectors.store_certificates import secure_store
-from tests.connectors.test_servers import wait_for
+from tests.connectors.test_servers import ROOT, wait_for
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PATHS = ["/", "/status", "/dir/status", "/metrics", "/debug/pprof/", "/buckets/nightshift/kept"]
@@ -98,16 +100,20 @@ def weed(server: SeaweedFS, home: Path, lines: str) -> str:
 
 
 def test_every_inner_port_turns_away_who_has_no_certificate(server: SeaweedFS) -> None:
+    wait_for(lambda: not _refused(ports(server)["admin"]))  # the last to come
+    _require_closed(server)
+    assert server.store().read_bytes("s3://nightshift/kept") == b"kept"
+
+
+def _require_closed(server: SeaweedFS) -> None:
     nobody = ssl._create_unverified_context()
     refusal = (400, "Client sent an HTTP request to an HTTPS server.\n")
-    wait_for(lambda: all(not _refused(port) for port in server._ports))  # admin comes last
     for name, port in ports(server).items():
         for path in [*PATHS, DELETE_BUCKET]:
             plain, secured = answer(port, path), answer(port, path, nobody)
             assert plain == refusal or plain[0] == 0, (name, path, plain)
             assert secured[0] == 0, (name, path, secured)
         assert not grpc_answers(port), name
-    assert server.store().read_bytes("s3://nightshift/kept") == b"kept"
 
 
 def _refused(port: int) -> bool:
@@ -190,6 +196,42 @@ def test_a_security_file_of_the_current_folder_does_not_count(
     finally:
         store.stop()
     assert sorted(p.name for p in Path.cwd().iterdir()) == ["filer.toml", "security.toml"]
+
+
+def test_the_store_of_compose_turns_away_who_has_no_certificate(tmp_path: Path) -> None:
+    """As a plain process of this machine, by the commands of the compose file."""
+    services = yaml.safe_load((Path(ROOT) / "deployments/compose.yaml").read_text())["services"]
+    _, *making = services["seaweedfs-certificates"]["command"]
+    making = [str(tmp_path / "keys") if word.startswith("/home") else word for word in making]
+    subprocess.run([sys.executable, *making, "localhost"], cwd=ROOT, check=True)
+    new = SeaweedFS(tmp_path / "s3", free_ports(1)[0])
+    names = {f"-{name.replace('.grpc', '.port.grpc')}": port for name, port in ports(new).items()}
+    names = {k if k.endswith("grpc") else f"{k}.port": port for k, port in names.items()}
+    given = {f"{name}=": str(port) for name, port in names.items()} | {
+        "-s3.port=": new.endpoint_url.rpartition(":")[2],
+        "-dir=": str(tmp_path / "data"),
+        "-config_dir=": str(tmp_path / "keys"),
+        "-ip=": "localhost",
+        "-ip.bind=": HOST,
+    }
+    command = [new.command[0]]
+    for word in services["seaweedfs"]["command"][1:]:
+        name = word[: word.find("=") + 1]
+        command.append(name + given.pop(name) if name in given else word)
+    assert not given
+    (tmp_path / "data").mkdir()
+    child = ChildProcess("SeaweedFS", command, new.environment, tmp_path / "log", True, tmp_path)
+    try:
+        assert wait_for(lambda: not _refused(ports(new)["admin"]), 30)
+        _require_closed(new)
+        assert wait_for(lambda: {"nightshift", "mlflow"} <= _buckets(new))
+    finally:
+        child.stop()
+        new.clean_up()
+
+
+def _buckets(server: SeaweedFS) -> set[str]:
+    return {bucket["Name"] for bucket in client(server).list_buckets()["Buckets"]}
 
 
 def written(s3: Any) -> dict[str, bytes]:
