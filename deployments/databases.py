@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deployments.debian import Account, plain_environment, postgres_versions, program
 from deployments.starting import run_to_end
 from deployments.supervision import Program
-from tasks.connectors.private_files import write_privately
+from tasks.connectors.private_files import write_private
 from tasks.connectors.seaweedfs import HOST
 from tasks.core.errors import ServiceError
 
@@ -58,7 +58,7 @@ class Postgres:
         part = self._folder / "data.part"
         shutil.rmtree(part, ignore_errors=True)  # half made, by a run that was killed
         file = self._folder / "superuser"
-        write_privately(file, self._password)
+        write_private(file, self._password)
         self._account.give(file)
         command = [*self._account.prefix("TERM"), str(self._programs / "initdb"), "-D", str(part)]
         command += [f"--username={_SUPERUSER}", f"--pwfile={file}", "--auth=scram-sha-256"]
@@ -167,7 +167,7 @@ class Redis:
             'save ""',
             "maxmemory-policy noeviction",
         ]
-        write_privately(self._configuration, "\n".join(lines) + "\n")
+        write_private(self._configuration, "\n".join(lines) + "\n")
         self._account.give(self._configuration)
 
     def url(self, database: int) -> str:

@@ -117,6 +117,7 @@ class Services:
             name="object-store",
             command=self._s3.command,
             environment=self._s3.environment,
+            directory=str(self._s3.folder),
             stop_signal="KILL",  # it loses nothing by that, and takes 20 s otherwise
         )
 

@@ -10,6 +10,8 @@ def main() -> None:
     """Replace this process."""
     program = json.loads(Path(sys.argv[1]).read_text())
     command = program["command"]
+    if program["directory"]:
+        os.chdir(program["directory"])
     os.execvpe(command[0], command, program["environment"])
 
 

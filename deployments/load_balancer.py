@@ -5,7 +5,7 @@ from pathlib import Path
 
 from deployments.debian import Account, plain_environment, program
 from deployments.supervision import Program
-from tasks.connectors.private_files import write_privately
+from tasks.connectors.private_files import write_private
 from tasks.connectors.seaweedfs import HOST
 
 ANSWERED_BY = "X-Nightshift-Answered-By"  # header with the address of the server that answered
@@ -97,5 +97,5 @@ class LoadBalancer:
             count=len(self._replicas),
             answered_by=ANSWERED_BY,
         )
-        write_privately(self._configuration, text)
+        write_private(self._configuration, text)
         self._account.give(self._configuration)

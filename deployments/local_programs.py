@@ -76,6 +76,7 @@ class Services:
                 name="object-store",
                 command=server.command,
                 environment=server.environment,
+                directory=str(server.folder),
                 stop_signal="KILL",
             )
         )

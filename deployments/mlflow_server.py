@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deployments.supervision import Program
 from tasks.connectors.passwords import MLFLOW_ADMINISTRATOR
-from tasks.connectors.private_files import write_privately
+from tasks.connectors.private_files import write_private
 from tasks.connectors.seaweedfs import HOST
 
 _BASIC_AUTH = """\
@@ -60,4 +60,4 @@ def write_mlflow_accounts(configuration: Path, accounts: str, others_may: str) -
     text = _BASIC_AUTH.format(
         accounts=escaped, administrator=MLFLOW_ADMINISTRATOR, others_may=others_may
     )
-    write_privately(configuration, text)
+    write_private(configuration, text)

@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Callable, Sequence
@@ -22,7 +21,12 @@ from typing import Any
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
-from tasks.connectors.private_files import write_privately
+from tasks.connectors.private_files import (
+    is_private,
+    private_folder,
+    temporary_folder,
+    write_private,
+)
 from tasks.connectors.processes import this_process
 from tasks.core.errors import ServiceError
 from tasks.core.records import Record
@@ -31,11 +35,12 @@ _MARK = "NIGHTSHIFT_STACK"
 
 
 class Program(Record):
-    """One program to be kept running."""
+    """One program to be kept running; in this process's folder where it names none."""
 
     name: str
     command: list[str]
     environment: dict[str, str]
+    directory: str = ""
     stop_signal: str = "TERM"
     stop_seconds: int = 20
 
@@ -66,7 +71,7 @@ class Supervisor:
         self.logs = folder / "logs"
         # A socket's path may have a hundred characters at most, and `folder` may be longer.
         name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-        self._rooms = Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}-{name}"
+        self._rooms = temporary_folder(name)
         self._socket = self._rooms / "supervisor.sock"
 
     def start(self, programs: Sequence[Program], timeout_seconds: float = 20.0) -> str:
@@ -76,14 +81,14 @@ class Supervisor:
             ServiceError: it does not come up.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._rooms.mkdir(mode=0o700, exist_ok=True)
-        self._require_ours()
+        private_folder(self._rooms)  # on a shared machine somebody else could have made it first
         path = self.folder / "supervisord.conf"
-        write_privately(path, self._configuration(programs))
+        write_private(path, self._configuration(programs))
         for program in programs:
             given = program.environment | {_MARK: self._mark}
-            content = json.dumps({"command": program.command, "environment": given})
-            write_privately(self._launched(program.name), content)
+            launched = program.model_dump(include={"command", "directory"})
+            content = json.dumps(launched | {"environment": given})
+            write_private(self._launched(program.name), content)
         kept = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "TMPDIR") if k in os.environ}
         done = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
@@ -101,16 +106,6 @@ class Supervisor:
                 )
             time.sleep(0.05)
         return this_process(process)
-
-    def _require_ours(self) -> None:
-        """On a shared machine somebody else could have made the folder of the socket first."""
-        found = self._rooms.stat()
-        if found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise ServiceError(
-                "The folder of supervisord's socket is somebody else's, or open to others",
-                str(self._rooms),
-                "remove it",
-            )
 
     def _launched(self, name: str) -> Path:
         return self.folder / "programs" / f"{name}.json"
@@ -198,6 +193,8 @@ class Supervisor:
 
     def _call(self, method: str, *arguments: Any) -> Any:
         """None when supervisord is not there."""
+        if not is_private(self._rooms):
+            return None  # whoever listens there is not ours
         transport: Any = SupervisorTransport(None, None, f"unix://{self._socket}")
         proxy: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         try:

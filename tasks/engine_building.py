@@ -6,13 +6,13 @@ engine is left out, and torch scores.
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tasks.connectors.child_process import ChildProcess
+from tasks.connectors.work_folders import owned_folder
 from tasks.core.errors import ModelError, first_line
 from tasks.settings import read_settings
 
@@ -31,8 +31,7 @@ def build_apart(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None
     Raises:
         ModelError: it cannot be built for this model, its process died, or it did not come to an end.
     """
-    with tempfile.TemporaryDirectory(prefix="nightshift-engine-") as work:
-        folder = Path(work)
+    with owned_folder("engine") as folder:
         job = {"name": name, "model": str(model), "sample": [list(row) for row in sample]}
         (folder / _JOB).write_text(json.dumps(job), encoding="utf-8")
         child = ChildProcess(

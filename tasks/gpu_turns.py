@@ -2,14 +2,13 @@
 
 import contextlib
 import logging
-import os
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
+from tasks.connectors.private_files import private_folder, temporary_folder
 from tasks.settings import read_settings
 
 logger = logging.getLogger(__name__)
@@ -24,16 +23,18 @@ def turn_on(device: torch.device, cards: int = 1) -> Generator[None]:
     Args:
         device: of a training in this process.
         cards: that it takes, counted from this one.
+    Raises:
+        ServiceError: somebody else has made the folder of the locks.
     """
     if device.type != "cuda":
         yield
         return
     first = device.index or 0
     names = sorted(_name(torch.device("cuda", first + i)) for i in range(cards))
+    folder = private_folder(temporary_folder("locks"))
     with contextlib.ExitStack() as held:
         for name in names:  # all in one order, or two trainings would wait for each other
-            place = Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}-gpu-{name}.lock"
-            held.enter_context(_lock(place))
+            held.enter_context(_lock(folder / f"gpu-{name}.lock"))
         yield
 
 

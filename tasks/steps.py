@@ -1,8 +1,6 @@
 """One mechanism for every step that prepares something: reuse what is there, or make it, commit it, and say which."""
 
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from pydantic import BaseModel
 
 from tasks.connect import prepared_store
 from tasks.connectors.prepared import free_bytes
-from tasks.connectors.processes import is_gone, this_process
+from tasks.connectors.work_folders import owned_folder
 from tasks.core.errors import (
     NightshiftError,
     RegistryAwayError,
@@ -27,7 +25,6 @@ from tasks.core.errors import (
 from tasks.core.records import Reference
 
 logger = logging.getLogger(__name__)
-_PREFIX = "nightshift~"
 _NO_ROOM_BYTES = 1_000_000  # torch and SQLite describe a full disk in words of their own
 _OUTAGE: list[float] = [5, 20, 60, 180]  # seconds before another try
 SummaryT = TypeVar("SummaryT", bound=BaseModel)
@@ -104,30 +101,15 @@ def work_folder(name: str) -> Generator[Path]:
     Raises:
         DiskFullError: when writing in it met a full disk.
     """
-    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{_marked()}~{name}~") as folder:
+    with owned_folder(name) as folder:
         try:
-            yield Path(folder)
+            yield folder
         except NightshiftError:
             raise
         except Exception as error:  # whatever a library makes of a full disk
-            if not (is_disk_full(error) or free_bytes(Path(folder)) < _NO_ROOM_BYTES):
+            if not (is_disk_full(error) or free_bytes(folder) < _NO_ROOM_BYTES):
                 raise
             raise disk_full(f"making {name} in {folder}") from error
-
-
-def _marked() -> str:
-    return this_process().replace(":", "~")
-
-
-def remove_left_folders() -> list[str]:
-    """Remove work folders whose process was killed before it could; returns their names."""
-    left: list[str] = []
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        owner = ":".join(folder.name.removeprefix(_PREFIX).split("~")[:3])
-        if folder.is_dir() and is_gone(owner):
-            shutil.rmtree(folder, ignore_errors=True)
-            left.append(folder.name)
-    return left
 
 
 @contextmanager

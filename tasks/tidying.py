@@ -10,7 +10,8 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from tasks.connect import model_registry
-from tasks.steps import remove_left_folders
+from tasks.connectors.left_behind import remove_dead_sockets
+from tasks.connectors.work_folders import remove_left_folders
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ def close_dead_runs() -> int:
 
 
 def remove_dead_folders() -> int:
-    """Remove work folders of processes that are gone; returns how many."""
-    left = remove_left_folders()
+    """Remove work folders and sockets of processes that are gone; returns how many."""
+    left = remove_left_folders() + remove_dead_sockets()
     for name in left:
         logger.warning("Removed %s, left behind by a process that is gone", name)
     return len(left)

@@ -20,8 +20,11 @@ Keys = tuple[str, str]  # access key, secret key
 def managed_server(folder: Path) -> Generator[SeaweedFS]:
     """A server with a bucket `nightshift`."""
     program = SeaweedFS(folder, free_ports(1)[0])
-    command = [*program.command, "-s3.iam.readOnly=false"]
-    child = ChildProcess("SeaweedFS", command, program.environment, folder / "log", True)
+    # Off by default: nobody makes accounts on a store that runs for one installation.
+    command = [*program.command, "-s3.iam=true", "-s3.iam.readOnly=false"]
+    child = ChildProcess(
+        "SeaweedFS", command, program.environment, folder / "log", True, program.folder
+    )
     try:
         wait_for(lambda: not program.problem(), 60, "the server")
         program.store().make_bucket("nightshift")

@@ -1,5 +1,6 @@
 """One training a GPU at a time; played with files, as the lock knows no GPU."""
 
+import tempfile
 import threading
 from pathlib import Path
 
@@ -14,7 +15,7 @@ GPU = torch.device("cuda", 0)
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_turns.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(gpu_turns, "_SAY_SECONDS", 0.05)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 

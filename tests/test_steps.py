@@ -1,6 +1,7 @@
 """Work folders: gone afterwards, whatever happens, and a full disk said in a sentence."""
 
 import errno
+import os
 import subprocess
 import sys
 import tempfile
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.connectors.work_folders import remove_left_folders
 from tasks.core.errors import DiskFullError
-from tasks.steps import remove_left_folders, work_folder
+from tasks.steps import work_folder
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,16 @@ def test_folders_of_the_dead_are_removed_and_of_the_living_kept(
     )
     subprocess.run([sys.executable, "-c", killed], cwd=Path(__file__).parents[1], check=False)
     (left,) = tmp_path.iterdir()
-    (tmp_path / "nightshift~elsewhere~1~0~test~x").mkdir()  # another machine's, on a shared disk
+    (tmp_path / "nightshift~elsewhere~1~0~test~x").mkdir(
+        0o700
+    )  # another machine's, on a shared disk
+    link = tmp_path / f"{left.name}-link"  # made by somebody who wants us to remove it
+    link.symlink_to(tmp_path / "nightshift~elsewhere~1~0~test~x")
+    old, new = (tmp_path / f"nightshift-engine-{name}" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(0o700)
+    os.utime(old, (0, 0))
     with work_folder("living") as folder:
-        assert remove_left_folders() == [left.name]
-        assert folder.exists() and len(list(tmp_path.iterdir())) == 2
+        assert sorted(remove_left_folders()) == [old.name, left.name]
+        assert folder.exists() and new.exists() and link.is_symlink()
+        assert len(list(tmp_path.iterdir())) == 4

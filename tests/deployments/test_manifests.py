@@ -191,6 +191,20 @@ def test_databases_are_out_of_reach_of_flows() -> None:
             assert service["networks"] == ["databases"]
 
 
+def test_the_object_store_alone_has_its_certificates() -> None:
+    services = compose()["services"]
+    folder = "/home/nightshift/store-keys"
+    mounted = {n: v for n, s in services.items() for v in s.get("volumes", ()) if folder in v}
+    assert mounted == {
+        "seaweedfs-certificates": f"store-keys:{folder}",
+        "seaweedfs": f"store-keys:{folder}:ro",
+    }
+    assert services["seaweedfs-certificates"]["command"][-2:] == [folder, "seaweedfs"]
+    assert f"-config_dir={folder}" in services["seaweedfs"]["command"]
+    for name in ("Dockerfile", "Dockerfile.servers"):
+        assert folder in text(DEPLOYMENTS / "images" / name)  # with its owner and mode
+
+
 def test_a_service_waits_for_what_can_tell_that_it_is_ready() -> None:
     services = compose()["services"]
     for name, service in services.items():
