@@ -54,7 +54,7 @@ def _inspect(
 ) -> InspectionSummary:
     with work_folder("fetched") as source:
         names = [f"{name}.parquet" for name in _SPLITS]
-        split_params = prepared_store().fetch(split.uri, source, *names).inputs["split"]
+        split_params = prepared_store().fetch(split, source, *names).inputs["split"]
         splits = {name: tables.read_labelled(source / f"{name}.parquet") for name in _SPLITS}
     started = time.perf_counter()
     found = inspection.inspect(splits, params)
@@ -88,7 +88,7 @@ def _origin(
 def _publish(reference: Reference[InspectionSummary], params: InspectionParams) -> None:
     """Tables and the card on the run's page, and what was found as warnings; no review is among it."""
     with work_folder("fetched") as folder:
-        manifest = prepared_store().fetch(reference.uri, folder, "inspection.json", "README.md")
+        manifest = prepared_store().fetch(reference, folder, "inspection.json", "README.md")
         shown = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
         card = (folder / "README.md").read_text(encoding="utf-8")
     place = f"{reference.uri}/{manifest.attempt}"

@@ -50,7 +50,7 @@ def register_model(judged: Judged) -> ModelVersion:
         registry.describe_version(version, said, description)
         logger.info("register: reused, %s was registered from this very training", version)
     else:
-        with fetched(model.uri) as folder, fetched(judged.engine.uri) as engines:
+        with fetched(model) as folder, fetched(judged.engine) as engines:
             shutil.copytree(engines, folder, dirs_exist_ok=True)
             (folder / "README.md").write_text(_card(judged), encoding="utf-8")
             tags = _made(judged) | said
@@ -118,7 +118,7 @@ def _log_evaluation(
             figures[f"{prefix}_{name}"] = interval.value
             figures[f"{prefix}_{name}_low"] = interval.low
             figures[f"{prefix}_{name}_high"] = interval.high
-    with fetched(evaluation.uri) as folder:
+    with fetched(evaluation) as folder:
         pictures = sorted(folder.glob("*.png"))
         for path in pictures:
             reports.publish_picture(
