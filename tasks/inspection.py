@@ -11,12 +11,13 @@ from tasks.connect import prepared_store
 from tasks.core import inspection, tables
 from tasks.core.data_card import Origin, data_card
 from tasks.core.inspection import InspectionParams, InspectionSummary
+from tasks.core.markdown import of_template
 from tasks.core.records import Reference, SplitSummary, ValidatedSummary
 from tasks.steps import reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
-INSPECTION_VERSION = 1  # raised when the code changes what is found
+INSPECTION_VERSION = 2  # raised when the code changes what is found, or what is written of it
 _SPLITS = ("train", "validation", "test")
 _NOTHING = [{"result": "nothing found"}]
 
@@ -92,7 +93,7 @@ def _publish(reference: Reference[InspectionSummary], params: InspectionParams) 
         shown = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
         card = (folder / "README.md").read_text(encoding="utf-8")
     place = f"{reference.uri}/{manifest.attempt}"
-    reports.publish_text("data-card", card, "What the model is trained and tested on")
+    reports.publish_text("data-card", of_template(card), "What the model is trained and tested on")
     summary = reference.summary
     for note in summary.notes:
         logger.info("%s", note)
