@@ -38,6 +38,7 @@ from prefect.variables import Variable
 from tasks.connectors.local_servers import require_prefect
 from tasks.core.digests import digest_of
 from tasks.core.errors import NightshiftError, ServiceError, SettingsError
+from tasks.core.readable import visible
 from tasks.services import set_client_defaults
 from tasks.settings import read_settings
 
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         require_prefect(url)
         done = apply(given.type, given.deployments.absolute())
     except NightshiftError as error:
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"error: {type(error).__name__}: {visible(error)}", file=sys.stderr)
         return 2
     print("\n".join(done) if done else "Nothing to do: everything is registered as it should be.")
     return 0

@@ -18,8 +18,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from deployments import prefect_api
 from deployments.debian import require_installed, require_reachable
 from deployments.high_availability_programs import USER, Services, client_environment
@@ -45,6 +43,7 @@ from tasks.connectors.passwords import (
 from tasks.connectors.private_files import make_private
 from tasks.core.errors import ServiceError, SettingsError
 from tasks.settings import Settings, read_settings
+from tasks.terminal import Terminal
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,7 +57,7 @@ def home_folder() -> Path:
     return read_settings().home.expanduser().absolute() / "ha"
 
 
-def up(console: Console, arguments: list[str]) -> int:
+def up(console: Terminal, arguments: list[str]) -> int:
     """Start everything and return when it is ready.
 
     Raises:
@@ -101,7 +100,7 @@ def _require_nothing_configured(settings: Settings) -> None:
         )
 
 
-def _start(console: Console, supervisor: Supervisor, services: Services) -> None:
+def _start(console: Terminal, supervisor: Supervisor, services: Services) -> None:
     """What keeps data, what has to be made in it, the servers, what is registered with them, the workers."""
     with step(console, "preparation"):
         services.prepare()
@@ -122,7 +121,7 @@ def _start(console: Console, supervisor: Supervisor, services: Services) -> None
 
 
 def _start_and_wait(
-    console: Console, supervisor: Supervisor, services: Services, names: list[str]
+    console: Terminal, supervisor: Supervisor, services: Services, names: list[str]
 ) -> None:
     for name in names:
         supervisor.start_program(name)  # what runs already goes on
@@ -131,7 +130,7 @@ def _start_and_wait(
             wait_until(services.health(name, supervisor), supervisor, name)
 
 
-def down(console: Console, arguments: list[str]) -> int:
+def down(console: Terminal, arguments: list[str]) -> int:
     """Stop everything, users before what they use; runs under way are ended and said to have crashed."""
     home = home_folder()
     supervisor = Supervisor(home / "stack", str(home))
@@ -155,7 +154,7 @@ def down(console: Console, arguments: list[str]) -> int:
     return 0
 
 
-def status(console: Console, arguments: list[str]) -> int:
+def status(console: Terminal, arguments: list[str]) -> int:
     """Show what runs and where; the exit status is 1 when something of it does not."""
     home = home_folder()
     stack = running_stack(home)
@@ -171,7 +170,7 @@ def status(console: Console, arguments: list[str]) -> int:
     return problems
 
 
-def run(console: Console, arguments: list[str]) -> int:
+def run(console: Terminal, arguments: list[str]) -> int:
     """Run a command in whose environment the services are; returns its exit status.
 
     Raises:

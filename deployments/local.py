@@ -16,8 +16,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from deployments import prefect_api
 from deployments.local_programs import Services
 from deployments.showing import show_status
@@ -35,7 +33,9 @@ from tasks.connectors.local_stack import Stack, passwords_of, record_of, running
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.passwords import MLFLOW_ADMINISTRATOR
 from tasks.core.errors import MissingDataError, ServiceError, SettingsError
+from tasks.core.readable import on_one_line
 from tasks.settings import read_settings
+from tasks.terminal import Terminal
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def home_folder() -> Path:
     return read_settings().home.expanduser().absolute()
 
 
-def up(console: Console, arguments: list[str]) -> int:
+def up(console: Terminal, arguments: list[str]) -> int:
     """Start everything and return when it is ready.
 
     Raises:
@@ -72,7 +72,7 @@ def up(console: Console, arguments: list[str]) -> int:
     return status(console, arguments)
 
 
-def _start(console: Console, supervisor: Supervisor, services: Services) -> None:
+def _start(console: Terminal, supervisor: Supervisor, services: Services) -> None:
     """Servers, then what has to be registered with them, then the workers."""
     for server in services.servers:
         supervisor.start_program(server.name)
@@ -93,7 +93,7 @@ def _start(console: Console, supervisor: Supervisor, services: Services) -> None
             wait_until(problem, supervisor, worker.name)
 
 
-def down(console: Console, arguments: list[str]) -> int:
+def down(console: Terminal, arguments: list[str]) -> int:
     """Stop everything; runs that are under way are ended and said to have crashed."""
     home = home_folder()
     supervisor = Supervisor(home / "stack", str(home))
@@ -113,7 +113,7 @@ def down(console: Console, arguments: list[str]) -> int:
     return 0
 
 
-def status(console: Console, arguments: list[str]) -> int:
+def status(console: Terminal, arguments: list[str]) -> int:
     """Show what runs and where; the exit status is 1 when something of it does not."""
     home = home_folder()
     stack = running_stack(home)
@@ -127,10 +127,10 @@ def status(console: Console, arguments: list[str]) -> int:
     return problems
 
 
-def _show_passwords(console: Console, stack: Stack, file: Path) -> None:
+def _show_passwords(console: Terminal, stack: Stack, file: Path) -> None:
     """Where they lie and what is typed where; never the passwords themselves."""
     if file.exists() and (stack.prefect_url or stack.mlflow_url):
-        console.print(f"  passwords                {file}", soft_wrap=True, markup=False)
+        console.print(f"  passwords                {file}", soft_wrap=True)
         if stack.prefect_url:
             console.print(
                 '  Prefect lets in          what that file has as "prefect", as it stands'
@@ -141,7 +141,7 @@ def _show_passwords(console: Console, stack: Stack, file: Path) -> None:
             )
 
 
-def put(console: Console, arguments: list[str]) -> int:
+def put(console: Terminal, arguments: list[str]) -> int:
     """Upload files below a prefix.
 
     Raises:
@@ -159,11 +159,11 @@ def put(console: Console, arguments: list[str]) -> int:
         for name in names:
             uri = f"{target.rstrip('/')}/{Path(name).name}"
             store.upload(Path(name), uri)
-            console.print(f"  {uri}", soft_wrap=True)
+            console.print(f"  {on_one_line(uri)}", soft_wrap=True)
     return 0
 
 
-def run(console: Console, arguments: list[str]) -> int:
+def run(console: Terminal, arguments: list[str]) -> int:
     """Run a command in whose environment the services are; returns its exit status.
 
     Raises:

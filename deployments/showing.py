@@ -1,16 +1,17 @@
 """What `make status` shows."""
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from deployments import prefect_api
 from deployments.supervision import Supervisor
 from tasks.connectors.local_stack import Stack
 from tasks.settings import read_settings
+from tasks.terminal import Terminal
 
 
-def show_status(console: Console, stack: Stack, supervisor: Supervisor) -> int:
+def show_status(console: Terminal, stack: Stack, supervisor: Supervisor) -> int:
     """Programs, addresses, workers and the next scheduled runs; returns 1 when something does not run."""
     states = supervisor.states()
     settings = read_settings()
@@ -27,7 +28,7 @@ def show_status(console: Console, stack: Stack, supervisor: Supervisor) -> int:
         address = where.get(state.name) or _pool(state.name)
         table.add_row(
             state.name,
-            f"[{colour}]{state.state.lower()}[/]",
+            Text(state.state.lower(), style=colour),
             str(state.pid or ""),
             _duration(state.seconds),
             address,

@@ -10,8 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from deployments.supervision import Program, Supervisor
 from tasks.connectors.local_servers import require_free_port
@@ -20,6 +19,7 @@ from tasks.connectors.private_files import private_files
 from tasks.connectors.seaweedfs import free_ports
 from tasks.core.errors import NightshiftError, ServiceError
 from tasks.services import ownership
+from tasks.terminal import Terminal
 
 _STARTING_SECONDS = 180.0
 
@@ -39,21 +39,20 @@ S = TypeVar("S", bound=Services)
 
 def run_command(
     description: str,
-    commands: Mapping[str, Callable[[Console, list[str]], int]],
+    commands: Mapping[str, Callable[[Terminal, list[str]], int]],
     arguments: list[str] | None,
 ) -> int:
     """Do what the first argument says, or say what can be said; returns the exit status. Errors are one sentence."""
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["help"]
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    console, errors = Terminal(), Terminal(stderr=True)
     if command not in commands:
-        console.print(description.strip(), markup=False)
+        console.print(description.strip())
         return 0 if command == "help" else 2
     signal.signal(signal.SIGTERM, _interrupted)  # what was begun is undone, as after Ctrl+C
     try:
         return commands[command](console, rest)
     except NightshiftError as error:
-        errors.print(f"[bold red]error[/]: {type(error).__name__}", end=": ")
-        errors.print(str(error), markup=False, soft_wrap=True)
+        errors.print_error(error)
         return 2
     except KeyboardInterrupt:
         errors.print("interrupted")
@@ -66,7 +65,7 @@ def _interrupted(*_: object) -> NoReturn:
 
 @contextlib.contextmanager
 def starting(
-    console: Console, home: Path, make_services: Callable[[], S], passable: bool = False
+    console: Terminal, home: Path, make_services: Callable[[], S], passable: bool = False
 ) -> Generator[tuple[Supervisor, S]]:
     """A supervisor, and the programs it is to run, of which others then know; undone where the block fails.
 
@@ -90,11 +89,12 @@ def starting(
         undo.callback(record_of(home).unlink, missing_ok=True)
         yield supervisor, services
         undo.pop_all()
-    console.print(f"[bold green]Ready[/] after {time.perf_counter() - started:.0f} s.\n")
+    seconds = time.perf_counter() - started
+    console.print(Text.assemble(("Ready", "bold green"), f" after {seconds:.0f} s.\n"))
 
 
 @contextlib.contextmanager
-def step(console: Console, name: str) -> Generator[None]:
+def step(console: Terminal, name: str) -> Generator[None]:
     """Show that something is under way, and afterwards how long it took."""
     started = time.perf_counter()
     with console.status(f"{name} ..."):
@@ -130,7 +130,7 @@ def _not_running(supervisor: Supervisor, name: str) -> str:
     return "" if state == "RUNNING" else f"it is {state.lower()}"
 
 
-def start_the_rest(console: Console, supervisor: Supervisor) -> None:
+def start_the_rest(console: Terminal, supervisor: Supervisor) -> None:
     """Start what of a running stack does not run: it gave up, or its `up` was killed half-way.
 
     Raises:
@@ -161,7 +161,7 @@ def run_to_end(
     return done.stdout
 
 
-def register_deployments(console: Console, environment: Mapping[str, str]) -> None:
+def register_deployments(console: Terminal, environment: Mapping[str, str]) -> None:
     """Deployments, pools, limits and automations, as the files say. In a process of its own: Prefect reads its settings
     when it is first imported.
 
@@ -172,7 +172,7 @@ def register_deployments(console: Console, environment: Mapping[str, str]) -> No
     said = run_to_end("Registering the deployments", command, environment)
     for line in said.splitlines():
         if line.startswith("WARNING"):
-            console.print(f"  [yellow]{escape(line)}[/]", soft_wrap=True)
+            console.print(f"  {line}", style="yellow", soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -10,11 +10,10 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from rich.console import Console
-
 from flows.opening import open_page
 from tasks.core.errors import NightshiftError
 from tasks.services import local_services, set_client_defaults
+from tasks.terminal import Terminal
 
 _USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
 
@@ -55,9 +54,9 @@ _FLOWS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run the flow that the arguments name; returns the exit status."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    console, errors = Terminal(), Terminal(stderr=True)
     if name not in _FLOWS and [name, *rest] != ["open"]:
-        (console if name in ("-h", "--help") else errors).print(_USAGE, markup=False)
+        (console if name in ("-h", "--help") else errors).print(_USAGE)
         return 0 if name in ("-h", "--help") else 2
     signal.signal(signal.SIGTERM, _interrupted)
     try:
@@ -66,8 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             _run_flow(name, rest, console)
     except NightshiftError as error:
-        errors.print(f"[bold red]error[/]: {type(error).__name__}", end=": ")
-        errors.print(str(error), markup=False, soft_wrap=True)
+        errors.print_error(error)
         return 2
     except KeyboardInterrupt:
         errors.print("interrupted")
@@ -79,7 +77,7 @@ def _interrupted(*_: object) -> NoReturn:
     raise SystemExit(143)
 
 
-def _run_flow(name: str, arguments: list[str], console: Console) -> None:
+def _run_flow(name: str, arguments: list[str], console: Terminal) -> None:
     started = time.perf_counter()
     set_client_defaults()
     params = _parse(name, arguments)
@@ -94,7 +92,7 @@ def _parse(name: str, arguments: list[str]) -> Any:
     return parse(name, arguments)
 
 
-def _run(name: str, params: Any, console: Console, started: float) -> None:
+def _run(name: str, params: Any, console: Terminal, started: float) -> None:
     # Prefect reads its settings when it is first imported: only now do they stand.
     from flows import summaries
 

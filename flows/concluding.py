@@ -14,7 +14,7 @@ from tasks.behaving import check_behaviour
 from tasks.core.engine_choice_records import EngineChoice, EngineProof
 from tasks.core.errors import ConflictError
 from tasks.core.gate import Verdict
-from tasks.core.markdown import cell
+from tasks.core.markdown import Markdown, link
 from tasks.core.records import (
     EvaluationSummary,
     ModelVersion,
@@ -156,7 +156,7 @@ def _promoted(
     version: ModelVersion,
     judged: Judged,
     present: ModelVersion | None,
-    text: str,
+    text: Markdown,
 ) -> bool:
     """Whether the version is the champion now. What was decided takes effect before anything is written about it."""
     is_champion = present is not None and present.is_same_as(version)
@@ -179,8 +179,8 @@ def _promoted(
         why += f" The weights are those of {present}; the engine is another: {version.engine}."
     decision = None
     if waits:
-        before = f"\n**Before now: {cell(objection)}**\n" if objection else ""
-        evidence = f"{text}{before}\n{why}\n\nReport: {url}\n"
+        before = Markdown("\n**Before now: {}**\n").format(objection) if objection else ""
+        evidence = Markdown("{}{}\n{}\n\nReport: {}\n").format(text, before, why, link(url, url))
         decision = ask_for_approval(evidence, params.approval, judged.verdict.digest[:12])
         kind, who, why = "approval", decision.who, decision.why
     promoted = decision is None or decision.kind == "approved"

@@ -1,9 +1,9 @@
 """fine-tune: one training, or one pre-training before it, as the GPU pool runs it. References in, a reference out."""
 
-from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
+from pydantic import ValidationError as PydanticError
 
 from flows.form_flow import form_flow
 from flows.parameters import FineTuneParams
@@ -22,6 +22,7 @@ from tasks.core.tokenization import TokenizationParams
 from tasks.core.training import TrainingParams
 from tasks.dispatch import hand_back, run_on_pool
 from tasks.lifeline import cancelled_with_parent
+from tasks.pool_results import accept_base_model, accept_model
 from tasks.pretraining import find_pretraining, pretrain_base_model, say_pretrained
 from tasks.settings import read_settings
 from tasks.teaching import Taught, find_lessons
@@ -65,7 +66,10 @@ def pretrain(
     params = FineTuneParams(
         tokens=tokens.uri, base_model=base.uri, training=training, pretraining=pretraining
     )
-    return _carried_out(params, _PRETRAINED, lambda made: say_pretrained(made.summary))
+    made = accept_base_model(_carried_out(params, _PRETRAINED), tokens, base, pretraining)
+    if _on_pool():
+        say_pretrained(made.summary)
+    return made
 
 
 def train(
@@ -100,21 +104,31 @@ def train_trial(
         lessons=taught.lessons.uri if taught else "",
         distillation=taught.params if taught else DistillationParams(),
     )
-    return _carried_out(params, _TRAINED, _say)
+    outcome = _carried_out(params, _TRAINED)
+    if isinstance(outcome, PrunedTraining):
+        return outcome
+    model = accept_model(outcome, tokens, base, training, taught)
+    if _on_pool():
+        say_trained(model.summary)
+    return model
 
 
-def _say(outcome: Outcome) -> None:
-    if not isinstance(outcome, PrunedTraining):
-        say_trained(outcome.summary)
+def _on_pool() -> bool:
+    """What the pool made is told in this run's log, too."""
+    return bool(read_settings().training_deployment)
 
 
-def _carried_out(
-    params: FineTuneParams, kind: TypeAdapter[_Made], say: Callable[[_Made], None]
-) -> _Made:
-    """In this process, or on the pool; what the pool made is told in this run's log, too."""
+def _carried_out(params: FineTuneParams, kind: TypeAdapter[_Made]) -> _Made:
+    """In this process, or on the pool. Raises PoolError when what the pool hands back is no such result."""
     deployment = read_settings().training_deployment
     if not deployment:
         return kind.validate_python(fine_tune(params))
-    made = kind.validate_python(run_on_pool(deployment, params.model_dump()))
-    say(made)
-    return made
+    answer = run_on_pool(deployment, params.model_dump())
+    try:
+        return kind.validate_python(answer)
+    except PydanticError as error:
+        raise PoolError(
+            f"The pool handed back something other than a result: {error.error_count()} fields differ",
+            deployment,
+            "run the same version of Nightshift on all pools",
+        ) from None

@@ -2,14 +2,13 @@
 
 import webbrowser
 
-from rich.console import Console
-
 from tasks.connectors.local_stack import passwords_of, running_stack
 from tasks.core.errors import ServiceError
 from tasks.settings import read_settings
+from tasks.terminal import Terminal
 
 
-def open_page(console: Console) -> None:
+def open_page(console: Terminal) -> None:
     """Open the page. Its password is in no address, as browsers and proxies keep those.
 
     Raises:
@@ -28,6 +27,5 @@ def open_page(console: Console) -> None:
     if (file := passwords_of(home)).exists():
         console.print(
             f'It asks for a password: what {file} has as "prefect", as it stands.',
-            markup=False,
             soft_wrap=True,
         )

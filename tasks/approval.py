@@ -21,6 +21,7 @@ from pydantic import Field
 
 from tasks.core.approval import ApprovalParams
 from tasks.core.errors import SettingsError
+from tasks.core.markdown import Markdown
 from tasks.core.report_parts import Decision
 from tasks.decisions import NOBODY
 
@@ -53,11 +54,11 @@ class ApprovalForm(RunInput):
     )
 
 
-def ask_for_approval(evidence: str, params: ApprovalParams, about: str = "") -> Decision:
+def ask_for_approval(evidence: Markdown, params: ApprovalParams, about: str = "") -> Decision:
     """Pause the flow run until somebody has decided, or the time is over. Who decided is taken as they say it.
 
     Args:
-        evidence: markdown, shown above the form.
+        evidence: shown above the form.
         params: how long to wait.
         about: tells one question of a run from another, so that a run that is retried, or judges again, asks again.
     Raises:
@@ -72,7 +73,7 @@ def ask_for_approval(evidence: str, params: ApprovalParams, about: str = "") -> 
         "Waiting for a person to approve or reject, at most %s: press Resume on this run's page",
         f"{params.timeout_hours:g} hours" if seconds >= 3600 else f"{seconds} s",
     )
-    form = ApprovalForm.with_initial_data(description=evidence)
+    form = ApprovalForm.with_initial_data(description=str(evidence))
     with _rejected_after(max(1, seconds), UUID(flow_run.id)):
         answer = pause_flow_run(
             wait_for_input=form,

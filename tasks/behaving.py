@@ -81,11 +81,11 @@ def read_checks(params: BehaviourParams) -> bytes | None:
 
 def cases_of(split: Reference[SplitSummary], checks: Checks, params: BehaviourParams) -> Cases:
     """The cases that every model of this test set is put to."""
-    with fetched(split.uri, "test.parquet") as folder:
+    with fetched(split, "test.parquet") as folder:
         texts = [r.text for r in tables.read_labelled(folder / "test.parquet")]
     content: bytes | None = None
     if checks.summary.own:
-        with fetched(checks.uri, _OWN) as folder:
+        with fetched(checks, _OWN) as folder:
             content = (folder / _OWN).read_bytes()
     known = behaviour.all_checks(params, content)
     return behaviour.make_cases(known, texts, split.summary.label_names, params)

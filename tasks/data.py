@@ -115,7 +115,7 @@ def validate_reviews(
     }
 
     def make(folder: Path) -> ValidatedSummary:
-        with fetched(loaded.uri) as raw:
+        with fetched(loaded) as raw:
             splits = {
                 split: tables.read_raw(raw / f"{split}.parquet") for split in loaded.summary.rows
             }
@@ -164,7 +164,7 @@ def split_reviews(
     }
 
     def make(folder: Path) -> SplitSummary:
-        with fetched(validated.uri) as source, fetched(held_out.uri) as apart:
+        with fetched(validated) as source, fetched(held_out) as apart:
             splits = {
                 "train": tables.read_labelled(source / "train.parquet"),
                 "test": tables.read_labelled(apart / "test.parquet"),

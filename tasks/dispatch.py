@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 2.0
 _SAY_AGAIN_SECONDS = 60.0
 _SERVER_AWAY_SECONDS = 900.0
+_LONGEST_RESULT = 16 << 20  # bytes; a worker of another pool may write there
 _DIED: list[float] = [5, 30, 120]  # seconds before another try
 
 
@@ -182,14 +183,21 @@ def hand_back(result: Record) -> None:
 
 def taken_back(run_id: str) -> dict[str, Any]:
     """What a run handed back. Raises PoolError when it left nothing."""
-    content = object_store().read_bytes(_place(run_id))
+    content = object_store().read_bytes(_place(run_id), at_most=_LONGEST_RESULT)
     if content is None:
         raise PoolError(
             "The run completed and left no result",
             _place(run_id),
             "do both pools use one bucket (NIGHTSHIFT_BUCKET)?",
         )
-    return json.loads(content)
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PoolError(
+            "The run left something other than a result",
+            _place(run_id),
+            "see its log; find out who else may write there",
+        ) from error
 
 
 def _place(run_id: str) -> str:

@@ -59,7 +59,7 @@ def choose_engine(
     def make(folder: Path) -> EngineChoice:
         if not compares:
             return choose(folder, _NO_ROWS, _NO_ROWS, params, CLOCK, machine)
-        with fetched(model.uri) as source, fetched(tokens.uri) as data:
+        with fetched(model) as source, fetched(tokens) as data:
             validation, train = map(_rows, read_tokens(data, ("validation", "train")))
             found = choose(source, validation, train, params, CLOCK, machine, build_apart)
             shutil.move(source / engines.CHOICE, folder)

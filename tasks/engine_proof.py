@@ -118,9 +118,9 @@ def _answers(
     split: Reference[SplitSummary],
 ) -> NDArray[np.float32]:
     """The chosen engine's logits of the test set, shape (rows, classes). Raises ModelError where it fails."""
-    with fetched(split.uri, "test.parquet") as rows:
+    with fetched(split, "test.parquet") as rows:
         texts = [review.text or "" for review in tables.read_labelled(rows / "test.parquet")]
-    with fetched(model.uri) as place, fetched(engine.uri) as built:
+    with fetched(model) as place, fetched(engine) as built:
         (built / engines.FOLDER).rename(place / engines.FOLDER)
         classifier = modeling.load(place)
         options = EngineOptions(device="cpu")

@@ -91,7 +91,7 @@ def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) 
     """Train and judge TF-IDF + logistic regression on the same rows."""
 
     def answer(reviews: list[LabelledReview]) -> _Answer:
-        with fetched(split.uri, "train.parquet") as folder:
+        with fetched(split, "train.parquet") as folder:
             train = tables.read_labelled(folder / "train.parquet")
         probabilities = baseline.predict(
             [r.text for r in train],
@@ -147,7 +147,7 @@ def _evaluate(
     }
 
     def make(folder: Path) -> EvaluationSummary:
-        with fetched(split.uri, "test.parquet") as source:
+        with fetched(split, "test.parquet") as source:
             reviews = tables.read_labelled(source / "test.parquet")
         started = time.perf_counter()
         given = answer(reviews)
@@ -211,7 +211,7 @@ def _write(path: Path, said: Predictions) -> None:
 
 def read_predictions(evaluation: Evaluation) -> Predictions:
     """What a model said of each test row."""
-    with fetched(evaluation.uri, "predictions.parquet") as folder:
+    with fetched(evaluation, "predictions.parquet") as folder:
         table = pq.read_table(folder / "predictions.parquet")
     lists = {
         name: np.array(table[name].to_pylist())

@@ -97,7 +97,7 @@ def _made(
 
     def make(folder: Path) -> HeldOutSummary:
         name = "train" if drawn else "test"
-        with fetched(validated.uri, f"{name}.parquet") as rows:
+        with fetched(validated, f"{name}.parquet") as rows:
             reviews = tables.read_labelled(rows / f"{name}.parquet")
         if drawn:
             reviews = splitting.held_out(reviews, params.test_fraction, params.seed)

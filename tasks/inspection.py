@@ -11,12 +11,13 @@ from tasks.connect import prepared_store
 from tasks.core import inspection, tables
 from tasks.core.data_card import Origin, data_card
 from tasks.core.inspection import InspectionParams, InspectionSummary
+from tasks.core.markdown import of_template
 from tasks.core.records import Reference, SplitSummary, ValidatedSummary
 from tasks.steps import reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
-INSPECTION_VERSION = 1  # raised when the code changes what is found
+INSPECTION_VERSION = 2  # raised when the code changes what is found, or what is written of it
 _SPLITS = ("train", "validation", "test")
 _NOTHING = [{"result": "nothing found"}]
 
@@ -54,7 +55,7 @@ def _inspect(
 ) -> InspectionSummary:
     with work_folder("fetched") as source:
         names = [f"{name}.parquet" for name in _SPLITS]
-        split_params = prepared_store().fetch(split.uri, source, *names).inputs["split"]
+        split_params = prepared_store().fetch(split, source, *names).inputs["split"]
         splits = {name: tables.read_labelled(source / f"{name}.parquet") for name in _SPLITS}
     started = time.perf_counter()
     found = inspection.inspect(splits, params)
@@ -88,11 +89,11 @@ def _origin(
 def _publish(reference: Reference[InspectionSummary], params: InspectionParams) -> None:
     """Tables and the card on the run's page, and what was found as warnings; no review is among it."""
     with work_folder("fetched") as folder:
-        manifest = prepared_store().fetch(reference.uri, folder, "inspection.json", "README.md")
+        manifest = prepared_store().fetch(reference, folder, "inspection.json", "README.md")
         shown = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
         card = (folder / "README.md").read_text(encoding="utf-8")
     place = f"{reference.uri}/{manifest.attempt}"
-    reports.publish_text("data-card", card, "What the model is trained and tested on")
+    reports.publish_text("data-card", of_template(card), "What the model is trained and tested on")
     summary = reference.summary
     for note in summary.notes:
         logger.info("%s", note)

@@ -51,5 +51,5 @@ def _folder(model: JudgedModel) -> Generator[Path]:
         with work_folder("version") as folder:
             yield model_registry().download(model, folder)
     else:
-        with fetched(model.uri) as folder:
+        with fetched(model) as folder:
             yield folder

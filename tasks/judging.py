@@ -93,7 +93,8 @@ def trained_on(version: ModelVersion, split: Reference[SplitSummary]) -> int:
     """How many reviews of a test set a version was trained on or chosen by; 0 where its split is not known any more."""
     lineage = json.loads(model_registry().tags_of(version).get(LINEAGE_TAG, "{}"))
     uri = str(lineage.get("split", ""))
-    manifest = prepared_store().read(uri) if uri else None
+    prepared = prepared_store()  # a version may come from an installation with another bucket
+    manifest = prepared.read(uri) if prepared.is_address(uri) else None
     if manifest is None or manifest.summary.get("test_digest") == split.summary.test_digest:
         return 0
     names = [f"{name}.parquet" for name in ("train", "validation")]
@@ -230,7 +231,7 @@ def slices_of(
 
 def reviews_of_test(split: Reference[SplitSummary]) -> list[LabelledReview]:
     """The frozen test rows."""
-    with fetched(split.uri, "test.parquet") as folder:
+    with fetched(split, "test.parquet") as folder:
         return tables.read_labelled(folder / "test.parquet")
 
 

@@ -1,9 +1,12 @@
 """Logs a person can read at 3 a.m.: our own lines, no library chatter, and sentences instead of stack traces."""
 
 import logging
+import traceback
 import warnings
+from typing import Any
 
 from tasks.core.errors import NightshiftError
+from tasks.core.readable import on_one_line, said_to_people
 
 _CHATTY = (
     "httpx",
@@ -16,6 +19,7 @@ _CHATTY = (
     "huggingface_hub",
     "urllib3",
 )
+_OURS = ("flows", "tasks")
 _SPEAKING = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
@@ -33,11 +37,26 @@ class _Sentences(logging.Filter):
 _SENTENCES = _Sentences()
 
 
+class _Readable(logging.LogRecord):
+    """A line that names of others cannot forge or colour, and in which no URL has a password, also in a stack trace."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        if self.exc_info and self.exc_info[0]:
+            trace = "".join(traceback.format_exception(*self.exc_info))
+            self.exc_text = said_to_people(trace).rstrip("\n")
+
+    def getMessage(self) -> str:
+        message = said_to_people(super().getMessage())
+        return on_one_line(message) if self.name.split(".")[0] in _OURS else message
+
+
 def log_for_people() -> None:
     """Set up logging for this process; calling it again changes nothing."""
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    for name in ("flows", "tasks"):
+    logging.setLogRecordFactory(_Readable)
+    for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
     for name in _SPEAKING:
         logging.getLogger(name).addFilter(_SENTENCES)

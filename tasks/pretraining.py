@@ -3,6 +3,7 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -70,10 +71,7 @@ def pretrain_base_model(
     device = devices.resolve_device(training.device)
     precision = devices.resolve_precision(training.precision, device)
     inputs = {
-        "version": PRETRAINING_VERSION,
-        "base_model": base.digest,
-        "pretraining_tokens": tokens.digest,
-        "pretraining": params.model_dump(exclude=_OF_ROWS),
+        **asked_of_pretraining(tokens, base, params),
         "device": device.type,
         "precision": precision,
         "torch": torch.__version__.split("+")[0],
@@ -98,6 +96,20 @@ def pretrain_base_model(
         keeper.remove_all()
     say_pretrained(made.summary)
     return made
+
+
+def asked_of_pretraining(
+    tokens: Reference[PretrainingTokensSummary],
+    base: Reference[BaseModelSummary],
+    params: PretrainingParams,
+) -> dict[str, Any]:
+    """The part of a pre-training's inputs that is the same on whichever machine it runs."""
+    return {
+        "version": PRETRAINING_VERSION,
+        "base_model": base.digest,
+        "pretraining_tokens": tokens.digest,
+        "pretraining": params.model_dump(exclude=_OF_ROWS),
+    }
 
 
 def say_pretrained(summary: BaseModelSummary) -> None:
@@ -135,8 +147,8 @@ def _pretrained(
     with (
         run_beside(keeper, name, params.model_dump(exclude=_OF_ROWS) | facts, tags) as run,
         turn_on(device),
-        fetched(base.uri) as model,
-        fetched(tokens.uri) as data,
+        fetched(base) as model,
+        fetched(tokens) as data,
     ):
         train, held_out = read_tokens(data, ("train", "held_out"))
         done = pretrain(

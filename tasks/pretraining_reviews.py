@@ -65,7 +65,7 @@ def gather_pretraining_reviews(
     }
 
     def make(folder: Path) -> PretrainingTokensSummary:
-        with fetched(base.uri) as model:
+        with fetched(base) as model:
             objective = objective_of(model, base.summary.name)
             encoder = Encoder(model_folders.load_tokenizer(model), tokenization)
         unlabelled, unreadable = _unlabelled(source)
@@ -135,8 +135,8 @@ def _chosen(
     params: PretrainingParams,
 ) -> PretrainingRows:
     with (
-        fetched(split.uri, "train.parquet", "validation.parquet") as labelled,
-        fetched(held_out.uri, "test.parquet") as apart,
+        fetched(split, "train.parquet", "validation.parquet") as labelled,
+        fetched(held_out, "test.parquet") as apart,
     ):
         folders = {"train": labelled, "validation": labelled, "test": apart}
         texts = {

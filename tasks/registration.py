@@ -10,6 +10,7 @@ from tasks.connectors.champion import CHALLENGER
 from tasks.connectors.model_registry import DIGEST_TAG, ENGINE_TAG
 from tasks.core.digests import canonical_json
 from tasks.core.lineage_parts import LINEAGE_TAG
+from tasks.core.markdown import escape
 from tasks.core.model_card import CardDetails, model_card
 from tasks.core.records import (
     EvaluationSummary,
@@ -50,7 +51,7 @@ def register_model(judged: Judged) -> ModelVersion:
         registry.describe_version(version, said, description)
         logger.info("register: reused, %s was registered from this very training", version)
     else:
-        with fetched(model.uri) as folder, fetched(judged.engine.uri) as engines:
+        with fetched(model) as folder, fetched(judged.engine) as engines:
             shutil.copytree(engines, folder, dirs_exist_ok=True)
             (folder / "README.md").write_text(_card(judged), encoding="utf-8")
             tags = _made(judged) | said
@@ -118,7 +119,7 @@ def _log_evaluation(
             figures[f"{prefix}_{name}"] = interval.value
             figures[f"{prefix}_{name}_low"] = interval.low
             figures[f"{prefix}_{name}_high"] = interval.high
-    with fetched(evaluation.uri) as folder:
+    with fetched(evaluation) as folder:
         pictures = sorted(folder.glob("*.png"))
         for path in pictures:
             reports.publish_picture(
@@ -135,9 +136,12 @@ def _log_evaluation(
 def _description(
     model: TrainingSummary, evaluation: EvaluationSummary, baseline: EvaluationSummary, loses: bool
 ) -> str:
+    """For MLflow's page, which renders it as Markdown."""
     ours, theirs = evaluation.metrics["accuracy"], baseline.metrics["accuracy"]
-    text = (
-        f"{model.base_model} fine-tuned on {model.train_rows:,} reviews: accuracy {ours} on {evaluation.rows:,} test "
-        f"reviews; {baseline.model}: {theirs}."
+    warning = "WARNING: does not beat the baseline, which costs seconds. " if loses else ""
+    return str(
+        escape(
+            f"{warning}{model.base_model} fine-tuned on {model.train_rows:,} reviews: accuracy {ours} on "
+            f"{evaluation.rows:,} test reviews; {baseline.model}: {theirs}."
+        )
     )
-    return f"WARNING: does not beat the baseline, which costs seconds. {text}" if loses else text

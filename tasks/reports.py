@@ -1,4 +1,7 @@
-"""What people see on a run's page in the Prefect UI: tables, pictures, progress. Outside a run nothing is published."""
+"""What people see on a run's page in the Prefect UI: tables, pictures, progress. Outside a run nothing is published.
+
+The UI renders descriptions and the cells of tables as Markdown, too, so that they are escaped here.
+"""
 
 import base64
 import logging
@@ -22,8 +25,9 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
 from tasks.core.gate import Verdict
-from tasks.core.markdown import cell
+from tasks.core.markdown import Markdown, code, escape, table
 from tasks.core.metrics import METRIC_NAMES
+from tasks.core.readable import without_passwords
 from tasks.core.records import EvaluationSummary, Finding, ModelVersion
 
 logger = logging.getLogger(__name__)
@@ -44,7 +48,7 @@ class Progress:
         self._sent, self._when = 0.0, time.monotonic()
         self._id: UUID | None = None
         if in_a_run():
-            made: Any = create_progress_artifact(0.0, key=key, description=description)
+            made: Any = create_progress_artifact(0.0, key=key, description=_shown(description))
             self._id = made
 
     def at(self, done: float, total: float) -> None:
@@ -63,15 +67,28 @@ class Progress:
 
 
 def publish_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
-    """A table."""
+    """A table. Texts in it, and its description, are shown as they are."""
     if in_a_run():
-        create_table_artifact(rows, key=key, description=description)
+        create_table_artifact(table_cells(rows), key=key, description=_shown(description))
 
 
-def publish_text(key: str, markdown: str, description: str) -> None:
-    """A page of text."""
+def table_cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as the UI may have them: names and texts escaped, numbers as they are."""
+    return [
+        {
+            _shown(name): _shown(value) if isinstance(value, str) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+
+
+def publish_text(key: str, text: Markdown, description: str) -> None:
+    """A page of text. Raises TypeError where it is not `Markdown`, which is what escapes names in it."""
+    if not isinstance(text, Markdown):  # pyright: ignore[reportUnnecessaryIsInstance] - not all callers are checked
+        raise TypeError("a page is built with tasks.core.markdown")
     if in_a_run():
-        create_markdown_artifact(markdown, key=key, description=description)
+        create_markdown_artifact(str(text), key=key, description=_shown(description))
 
 
 def publish_link(key: str, url: str, description: str) -> None:
@@ -79,14 +96,20 @@ def publish_link(key: str, url: str, description: str) -> None:
     if not in_a_run():
         return
     if url.startswith(("http://", "https://")):
-        create_link_artifact(link=url, link_text=url, key=key, description=description)
+        address = url.replace(")", "%29").replace(" ", "%20")
+        text, said = _shown(url), _shown(description)
+        create_link_artifact(link=address, link_text=text, key=key, description=said)
     else:
-        create_markdown_artifact(f"`{url}`\n", key=key, description=description)
+        create_markdown_artifact(f"{code(url)}\n", key=key, description=_shown(description))
+
+
+def _shown(text: str) -> str:
+    return str(escape(text))
 
 
 def this_runs_url() -> str:
     """The page of the flow run under way; empty outside of one."""
-    return flow_run.ui_url or "" if flow_run.id else ""
+    return without_passwords(flow_run.ui_url or "") if flow_run.id else ""
 
 
 def publish_picture(path: Path, description: str) -> None:
@@ -94,7 +117,8 @@ def publish_picture(path: Path, description: str) -> None:
     if in_a_run():
         content = base64.b64encode(path.read_bytes()).decode()
         key = path.stem.replace("_", "-")
-        create_image_artifact(f"data:image/png;base64,{content}", key=key, description=description)
+        shown = f"data:image/png;base64,{content}"
+        create_image_artifact(shown, key=key, description=_shown(description))
 
 
 def publish_findings(
@@ -115,22 +139,21 @@ def publish_findings(
 
 def evaluation_text(
     model: EvaluationSummary, baseline: EvaluationSummary, verdict: Verdict, version: ModelVersion
-) -> str:
+) -> Markdown:
     """The evaluation as markdown: both models side by side, then the gate's clauses."""
-    lines = [
-        f"# {version}: {'passed the gate' if verdict.promote else 'refused by the gate'}",
-        "",
-        f"Test set: {model.rows:,} reviews. Intervals are bootstrap percentiles.",
-        "",
-        f"| metric | fine-tuned {model.model} | {baseline.model} |",
-        "|---|---|---|",
+    figures = [
+        (name, model.metrics[key], baseline.metrics[key])
+        for key, name in METRIC_NAMES.items()
+        if key in model.metrics and key in baseline.metrics
     ]
-    for key, name in METRIC_NAMES.items():
-        if key in model.metrics and key in baseline.metrics:
-            lines.append(f"| {name} | {model.metrics[key]} | {baseline.metrics[key]} |")
-    lines += ["", "| gate clause | outcome | figures |", "|---|---|---|"]
-    lines += [
-        f"| {c.name} | {'passed' if c.passed else '**FAILED**'} | {cell(c.text)} |"
-        for c in verdict.clauses
-    ]
-    return "\n".join(lines) + "\n"
+    failed = Markdown("**FAILED**")
+    clauses = [(c.name, "passed" if c.passed else failed, c.text) for c in verdict.clauses]
+    return Markdown(
+        "# {}: {}\n\nTest set: {:,} reviews. Intervals are bootstrap percentiles.\n\n{}\n{}"
+    ).format(
+        version,
+        "passed the gate" if verdict.promote else "refused by the gate",
+        model.rows,
+        table(["metric", f"fine-tuned {model.model}", baseline.model], figures),
+        table(["gate clause", "outcome", "figures"], clauses),
+    )

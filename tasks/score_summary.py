@@ -10,6 +10,8 @@ from tasks import reports
 from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.object_store import parse_uri
 from tasks.core.digests import canonical_json
+from tasks.core.markdown import Markdown, bullets, code, link, table
+from tasks.core.readable import without_passwords
 from tasks.core.score_results import Counts, ScoreSummary
 from tasks.core.scoring_plan import ScoringRun
 from tasks.score_store import INCOMPLETE, SUCCESS, is_another_under_way
@@ -17,7 +19,7 @@ from tasks.settings import read_settings
 
 
 def publish_summary(
-    objects: ExactObjects, run: ScoringRun, summary: ScoreSummary, table: list[dict[str, Any]]
+    objects: ExactObjects, run: ScoringRun, summary: ScoreSummary, rows: list[dict[str, Any]]
 ) -> None:
     """The marks that other programs look for, and the table that people look at."""
     name, other = (SUCCESS, INCOMPLETE) if summary.complete else (INCOMPLETE, SUCCESS)
@@ -29,7 +31,7 @@ def publish_summary(
         objects.store.write_bytes(content, f"{folder}/{name}")
     if summary.counts.rows_out:
         objects.store.write_bytes(content, _last_uri(run))
-    reports.publish_table("scored", table, _headline(summary))
+    reports.publish_table("scored", rows, _headline(summary))
     reports.publish_text("summary", summary_text(summary, last), _headline(summary))
 
 
@@ -46,46 +48,69 @@ def _last_summary(objects: ExactObjects, run: ScoringRun) -> ScoreSummary | None
     return None
 
 
-def summary_text(summary: ScoreSummary, last: ScoreSummary | None) -> str:
+def summary_text(summary: ScoreSummary, last: ScoreSummary | None) -> Markdown:
     """A run as markdown: counts, reasons, and the shares of the labels beside those of the run before."""
+    places = bullets(
+        Markdown("{}: {}").format(what, place_link(folder))
+        for what, folder in (
+            ("Predictions", summary.root),
+            ("Rejected rows", f"{summary.root}/_rejected"),
+            ("Records of the run", summary.place),
+        )
+    )
+    shares = Markdown("")
+    if summary.counts.rows_out:
+        shares = Markdown("\n") + table(
+            ["label", "share", "of the run before"], _shares(summary.counts, last)
+        )
+    return Markdown("# {}\n\n{}\n{}{}\n{}").format(
+        _headline(summary),
+        places,
+        table(["", ""], _figures(summary)),
+        shares,
+        bullets(summary.errors),
+    )
+
+
+def _figures(summary: ScoreSummary) -> list[tuple[str, str]]:
     counts = summary.counts
-    lines = [
-        f"# {_headline(summary)}",
-        "",
-        f"- Predictions: {place_link(summary.root)}",
-        f"- Rejected rows: {place_link(f'{summary.root}/_rejected')}",
-        f"- Records of the run: {place_link(summary.place)}",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| objects scored, failed, overwritten in mid-run | {summary.scored:,}, {summary.failed:,}, "
-        f"{summary.overwritten:,} |",
-        f"| objects scored before | {summary.scored_before:,} |",
-        f"| rows in, scored, rejected | {counts.rows_in:,}, {counts.rows_out:,}, {counts.rows_rejected:,} |",
-        *(
-            f"| rejected: {reason} | {count:,} |"
-            for reason, count in sorted(counts.reasons.items())
+    return [
+        (
+            "objects scored, failed, overwritten in mid-run",
+            f"{summary.scored:,}, {summary.failed:,}, {summary.overwritten:,}",
         ),
-        f"| seconds, reviews a second | {summary.seconds:,.0f}, {summary.reviews_per_second:,.1f} |",
+        ("objects scored before", f"{summary.scored_before:,}"),
+        (
+            "rows in, scored, rejected",
+            f"{counts.rows_in:,}, {counts.rows_out:,}, {counts.rows_rejected:,}",
+        ),
+        *((f"rejected: {reason}", f"{n:,}") for reason, n in sorted(counts.reasons.items())),
+        (
+            "seconds, reviews a second",
+            f"{summary.seconds:,.0f}, {summary.reviews_per_second:,.1f}",
+        ),
     ]
-    if counts.rows_out:
-        before = last.counts if last else Counts()
-        lines += ["", "| label | share | of the run before |", "|---|---|---|"]
-        for label in sorted(counts.labels):
-            share = counts.labels[label] / counts.rows_out
-            old = f"{before.labels.get(label, 0) / before.rows_out:.1%}" if before.rows_out else ""
-            lines.append(f"| {label} | {share:.1%} | {old} |")
-    lines += ["", *(f"- {error}" for error in summary.errors)]
-    return "\n".join(lines) + "\n"
 
 
-def place_link(folder: str) -> str:
+def _shares(counts: Counts, last: ScoreSummary | None) -> list[tuple[str, str, str]]:
+    before = last.counts if last else Counts()
+
+    def old(label: str) -> str:
+        return f"{before.labels.get(label, 0) / before.rows_out:.1%}" if before.rows_out else ""
+
+    return [
+        (label, f"{number / counts.rows_out:.1%}", old(label))
+        for label, number in sorted(counts.labels.items())
+    ]
+
+
+def place_link(folder: str) -> Markdown:
     """A folder of the object store as markdown: a link where its pages are known, else its name to copy."""
     bucket, prefix = parse_uri(f"{folder}/")
     if not (template := read_settings().store_pages):
-        return f"`{folder}/`"
+        return code(f"{folder}/")
     page = template.replace("{bucket}", quote(bucket)).replace("{prefix}", quote(prefix))
-    return f"[{folder}/](<{page}>)"
+    return link(f"{folder}/", without_passwords(page))
 
 
 def _headline(summary: ScoreSummary) -> str:

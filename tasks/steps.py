@@ -65,13 +65,7 @@ def reuse_or_make(
             kind,
             prepared.uri(kind, found.digest),
         )
-    return Reference[SummaryT](
-        kind=kind,
-        uri=prepared.uri(kind, found.digest),
-        digest=found.digest,
-        summary=summary_type.model_validate(found.summary),
-        reused=reused,
-    )
+    return prepared.refer(found, summary_type, reused)
 
 
 def step(function: Callable[P, R]) -> Task[P, R]:
@@ -113,8 +107,8 @@ def work_folder(name: str) -> Generator[Path]:
 
 
 @contextmanager
-def fetched(uri: str, *names: str) -> Generator[Path]:
-    """A prepared folder's files, downloaded and checked, in a temporary folder."""
+def fetched(source: str | Reference[Any], *names: str) -> Generator[Path]:
+    """A prepared folder's files (all, or those named), downloaded and checked, in a temporary folder."""
     with work_folder("fetched") as folder:
-        prepared_store().fetch(uri, folder, *names)
+        prepared_store().fetch(source, folder, *names)
         yield folder

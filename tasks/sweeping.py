@@ -23,6 +23,7 @@ from tasks.core.records import (
 from tasks.core.sweep import PrunedTraining, SweepParams
 from tasks.core.sweep_plots import draw_sweep
 from tasks.core.training import TrainingParams
+from tasks.pool_results import accept_model
 from tasks.pruning import study_store
 from tasks.steps import step, work_folder
 from tasks.teaching import Taught
@@ -112,7 +113,9 @@ def run_sweep(
             best = trials.run()
         chosen = sweep.training_of(training, params.space, best.params)
         summary = _summary(study, params, best, chosen, trials.models)
-    model = trials.models.get(best.number) or find_model(str(best.user_attrs[trial_facts.MODEL]))
+    model = trials.models.get(best.number)
+    if model is None and (found := find_model(str(best.user_attrs[trial_facts.MODEL]))):
+        model = accept_model(found, tokens, base, chosen, taught)
     return Swept(summary, chosen, model or _trained_again(best.number, chosen, train))
 
 

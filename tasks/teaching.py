@@ -99,7 +99,7 @@ def write_lessons(
 
     def make(folder: Path) -> LessonsSummary:
         with _opened(teacher, split.summary.label_names) as (encoder, engine, columns):
-            with fetched(split.uri, "train.parquet") as rows:
+            with fetched(split, "train.parquet") as rows:
                 reviews = tables.read_labelled(rows / "train.parquet")
             logits = _asked(encoder, engine, [r.text for r in reviews])[:, columns]
         _write(folder / _FILE, logits)
@@ -141,7 +141,7 @@ def find_lessons(uri: str, tokens: Reference[TokensSummary]) -> Reference[Lesson
 
 def add_lessons(data: Path, lessons: Reference[LessonsSummary]) -> None:
     """Give the training rows in a folder, `train.parquet`, the column `teacher_logits`."""
-    with fetched(lessons.uri, _FILE) as folder:
+    with fetched(lessons, _FILE) as folder:
         said = pq.read_table(folder / _FILE).column(TEACHER_LOGITS)
         rows = pq.read_table(data / "train.parquet").append_column(TEACHER_LOGITS, said)
     pq.write_table(rows, data / "train.parquet", compression="zstd")

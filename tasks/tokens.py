@@ -76,8 +76,8 @@ def tokenize_reviews(
         truncated: dict[str, int] = {}
         names = ("train", "validation")
         with (
-            fetched(base.uri) as model,
-            fetched(split.uri, *(f"{n}.parquet" for n in names)) as rows,
+            fetched(base) as model,
+            fetched(split, *(f"{n}.parquet" for n in names)) as rows,
         ):
             encoder = Encoder(model_folders.load_tokenizer(model), params)
             for name in names:

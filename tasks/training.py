@@ -113,6 +113,22 @@ def train_model(
     return result
 
 
+def asked_of_training(
+    tokens: Reference[TokensSummary],
+    base: Reference[BaseModelSummary],
+    params: TrainingParams,
+    taught: Taught | None,
+) -> dict[str, Any]:
+    """The part of a training's inputs that is the same on whichever machine it runs."""
+    return {
+        "version": TRAINING_VERSION,
+        "tokens": tokens.digest,
+        "base_model": base.digest,
+        "training": params.identity(),
+        **(taught.inputs if taught else {}),
+    }
+
+
 @dataclass(frozen=True)
 class _Wanted:
     """A training, as it was asked for, and where it runs."""
@@ -130,16 +146,12 @@ class _Wanted:
     def inputs(self) -> dict[str, Any]:
         """All that the weights depend on."""
         return {
-            "version": TRAINING_VERSION,
-            "tokens": self.tokens.digest,
-            "base_model": self.base.digest,
-            "training": self.params.identity(),
+            **asked_of_training(self.tokens, self.base, self.params, self.taught),
             "device": self.device.type,
             "precision": self.precision,
             "processes": self.processes * machines(),
             "torch": torch.__version__.split("+")[0],
             "transformers": transformers.__version__,
-            **(self.taught.inputs if self.taught else {}),
         }
 
     def name(self) -> str:
@@ -196,7 +208,7 @@ def _trained(
 ) -> training.Trained:
     """Fetch what it needs, and train in as many processes as are wanted."""
     tokens, taught, listener = wanted.tokens, wanted.taught, Listener(run)
-    with fetched(wanted.base.uri) as model, fetched(tokens.uri) as data:
+    with fetched(wanted.base) as model, fetched(tokens) as data:
         work = data / "checkpoints"
         if taught:
             add_lessons(data, taught.lessons)

@@ -201,7 +201,7 @@ def _write_report(
 
 
 def _read_errors(reference: Reference[ErrorsSummary]) -> list[WorstError]:
-    with fetched(reference.uri, "errors.json") as folder:
+    with fetched(reference, "errors.json") as folder:
         content = json.loads((folder / "errors.json").read_text(encoding="utf-8"))
     found: list[WorstError] = []
     for entry in content:
@@ -272,7 +272,7 @@ def _data(judged: Judged) -> DataFacts:
 
 
 def _pictures(evaluation: Evaluation, slices: Sequence[SliceRow]) -> list[Picture]:
-    with fetched(evaluation.uri) as folder:
+    with fetched(evaluation) as folder:
         drawn = [
             Picture(name, said, path.read_bytes())
             for name, said in _PICTURES.items()

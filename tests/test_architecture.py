@@ -19,7 +19,16 @@ OUTSIDE = {
     "huggingface_hub",
     "pydantic_settings",
 }
-CORE_OF_CONNECTORS = {"errors", "records", "digests", "labels", "validation", "formats", "forms"}
+CORE_OF_CONNECTORS = {
+    "errors",
+    "records",
+    "digests",
+    "labels",
+    "validation",
+    "formats",
+    "forms",
+    "readable",
+}
 SOURCES = sorted(
     p for room in ("deployments", "flows", "tasks") for p in (ROOT / room).rglob("*.py")
 )

@@ -134,7 +134,9 @@ class CheckpointStore:
     def _upload(self, copy: Path, summary: CheckpointSummary) -> None:
         started = time.monotonic()
         try:
-            self._prepared.commit(self._kind, {"step": summary.step}, copy, summary)
+            step = {"step": summary.step}
+            # one of the same step may be there, damaged: training went on from the one before it
+            self._prepared.commit(self._kind, step, copy, summary, replace=True)
             seconds = time.monotonic() - started
             logger.info("Checkpoint of step %s kept (%.1f s)", summary.step, seconds)
             self._prune(summary)

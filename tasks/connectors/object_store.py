@@ -138,14 +138,32 @@ class ObjectStore:
             stream.seek(0)
             yield stream
 
-    def read_bytes(self, uri: str) -> bytes | None:
-        """A small object's content, or None where there is no such object."""
+    def read_bytes(self, uri: str, at_most: int | None = None) -> bytes | None:
+        """A small object's content, or None where there is no such object.
+
+        Args:
+            uri: of the object.
+            at_most: bytes that it may have; more are a StoreError, and are not read.
+        """
         bucket, key = parse_uri(uri)
         try:
             with self.saying("reading", uri):
-                return self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+                found = self.client.get_object(Bucket=bucket, Key=key)
+                if at_most is not None and found["ContentLength"] > at_most:
+                    found["Body"].close()
+                    raise StoreError(
+                        f"It has {found['ContentLength']:,} bytes; at most {at_most:,} are read",
+                        uri,
+                    )
+                return found["Body"].read()
         except MissingDataError:
             return None
+
+    def size(self, uri: str) -> int:
+        """Bytes of an object. Raises MissingDataError where there is none."""
+        bucket, key = parse_uri(uri)
+        with self.saying("looking at", uri):
+            return self.client.head_object(Bucket=bucket, Key=key)["ContentLength"]
 
     def download(self, uri: str, path: Path) -> None:
         """An object to a local file."""

@@ -6,7 +6,6 @@ the tables of an empty SQLite file at once spoil it, so they take turns. The URL
 
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from sqlalchemy.exc import (
 )
 
 from tasks.core.errors import ServiceError, SettingsError
+from tasks.core.readable import without_passwords
 
 logger = logging.getLogger(__name__)
 
@@ -264,5 +264,5 @@ def _saying(doing: str) -> Generator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-    return re.sub(r"://[^/@\s]+@", "://", line)
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return without_passwords(line)[:300]

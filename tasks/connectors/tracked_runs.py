@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from tasks.connectors.processes import is_gone, this_process
 from tasks.core.errors import NightshiftError, RegistryAwayError, RegistryError
+from tasks.core.readable import without_passwords
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +81,8 @@ class TrackedRuns:
             info = self._client.get_run(run_id).info
         if self._uri.startswith("http"):
             place = f"experiments/{info.experiment_id}/runs/{run_id}/artifacts/{path}"
-            return f"{_without_password(self._uri).rstrip('/')}/#/{place}"
-        return f"{str(info.artifact_uri).rstrip('/')}/{path}"
+            return f"{without_passwords(self._uri).rstrip('/')}/#/{place}"
+        return f"{without_passwords(info.artifact_uri).rstrip('/')}/{path}"
 
     def _local_folder(self) -> Path | None:
         return (
@@ -223,7 +223,7 @@ class TrackedRuns:
             away = error.error_code in _AWAY_CODES
             raise (RegistryAwayError if away else RegistryError)(
                 f"{doing.capitalize()} failed: {_first_line(error)}",
-                _without_password(self._uri),
+                self._uri,
                 "check that the MLflow server is reachable (MLFLOW_TRACKING_URI) and that you may do this",
             ) from error
 
@@ -239,10 +239,5 @@ def cut(values: Mapping[str, Any], longest: int = LONGEST_TAG) -> dict[str, str]
 
 def _first_line(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    line = line.partition(" with exception ")[0][:300]  # behind it: the repr of urllib3's pool
-    return re.sub(r"://[^/@\s]+@", "://", line)  # a tracking URI may hold a password
-
-
-def _without_password(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    line = line.partition(" with exception ")[0]  # behind it: the repr of urllib3's pool
+    return without_passwords(line)[:300]  # cut afterwards, or half a password would stay

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from tasks.core.inspection import InspectionParams, InspectionSummary, Splits
+from tasks.core.markdown import Markdown, bullets, code, table
 from tasks.core.near_duplicates import words_of
 from tasks.core.records import Finding, Record, SplitSummary
 
@@ -55,11 +56,14 @@ def data_card(
         "Known limits": _limits(found),
         "Personal data": _PERSONAL,
     }
-    body = "\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
-    return f"---\n{_front_matter(split, params)}---\n\n# Reviews of {origin.source}\n\n{body}"
+    body = Markdown("\n").join(
+        Markdown("## {}\n\n{}").format(title, text) for title, text in sections.items()
+    )
+    head = Markdown("# Reviews of {}\n\n{}").format(origin.source, body)
+    return f"---\n{_front_matter(split, params)}---\n\n{head}"
 
 
-_PERSONAL = (
+_PERSONAL = Markdown(
     "Reviews are written by people and may name people, places and occasions; nothing was looked for or removed. "
     "Whoever has rights to the object store can read them there. This card holds counts only.\n"
 )
@@ -87,84 +91,91 @@ def _front_matter(split: SplitSummary, params: InspectionParams) -> str:
     return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
 
 
-def _source(origin: Origin, params: InspectionParams) -> str:
+def _source(origin: Origin, params: InspectionParams) -> Markdown:
     languages = params.language.replace(",", ", ") or "unknown; nobody has said"
-    return (
-        f"- Source: `{origin.source}`\n"
-        f"- Digest of what was read: `{origin.loaded_digest}`; of these splits: `{origin.digest}`\n"
-        f"- Columns of the source: {', '.join(f'`{c}`' for c in origin.columns)}; here `text`, `label` (class id), "
-        "`row` (where in the source) and `extras` (the other columns that were asked for)\n"
-        f"- Languages: {languages}\n"
+    return Markdown(
+        "- Source: {}\n"
+        "- Digest of what was read: {}; of these splits: {}\n"
+        "- Columns of the source: {}; here `text`, `label` (class id), `row` (where in the source) and `extras` (the "
+        "other columns that were asked for)\n"
+        "- Languages: {}\n"
+    ).format(
+        code(origin.source),
+        code(origin.loaded_digest),
+        code(origin.digest),
+        Markdown(", ").join(map(code, origin.columns)),
+        languages,
     )
 
 
-def _classes(split: SplitSummary) -> str:
+def _classes(split: SplitSummary) -> Markdown:
     rows = [[name, *counts.values(), split.rows[name]] for name, counts in split.class_rows.items()]
     return _table(["split", *split.label_names, "reviews"], rows)
 
 
-def _how_split(origin: Origin, split: SplitSummary) -> str:
+def _how_split(origin: Origin, split: SplitSummary) -> Markdown:
     given = origin.split_params
     settings = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
-    return (
-        f"\nDrawn at random, stratified by class ({settings}). Validation chooses the epoch and is taken from the "
+    return Markdown(
+        "\nDrawn at random, stratified by class ({}). Validation chooses the epoch and is taken from the "
         "source's train. The test set is the source's own; where it has none, one was held out once and stays the "
         "test set of later retrainings.\n\n"
-        f"- Digest of train and validation: `{split.train_digest}`\n"
-        f"- Digest of the test set, by which evaluations are comparable: `{split.test_digest}`\n"
-    )
+        "- Digest of train and validation: {}\n"
+        "- Digest of the test set, by which evaluations are comparable: {}\n"
+    ).format(settings, code(split.train_digest), code(split.test_digest))
 
 
-def _lengths(splits: Splits) -> str:
+def _lengths(splits: Splits) -> Markdown:
     rows: list[list[object]] = []
     for name, reviews in splits.items():
         words = np.array([len(words_of(review.text)) for review in reviews] or [0])
         quantiles = np.quantile(words, _QUANTILES, method="lower")
         rows.append([name, *map(int, quantiles), f"{words.mean():.1f}"])
     marks = ["least", *(f"{q:.0%}" for q in _QUANTILES[1:-1]), "most"]
-    return "Words a review, quantiles.\n\n" + _table(["split", *marks, "mean"], rows)
+    return Markdown("Words a review, quantiles.\n\n") + _table(["split", *marks, "mean"], rows)
 
 
-def _near_duplicates(found: InspectionSummary) -> str:
+def _near_duplicates(found: InspectionSummary) -> Markdown:
     if not found.enabled:
-        return "Not looked for.\n"
+        return Markdown("Not looked for.\n")
     rows = [
         [f"within {o.split}" if o.split == o.other_split else f"{o.split} and {o.other_split}",
          o.pairs, o.identical, o.other_label]
         for o in found.near_duplicates
     ]  # fmt: skip
-    return (
-        f"Two reviews are near-duplicates when they share at least {found.similarity:.0%} of their word triples "
-        "(Jaccard). The same text, but for case, markup and white space, was dropped from train by validation.\n\n"
-        + _table(["where", "pairs", "of the same words", "with different labels"], rows)
-        + f"\n{found.test_rows_near_train:,} test reviews have a near-duplicate in train or validation. "
-        "They are kept; `near-duplicates.csv` lists them.\n"
+    return Markdown(
+        "Two reviews are near-duplicates when they share at least {:.0%} of their word triples (Jaccard). The same "
+        "text, but for case, markup and white space, was dropped from train by validation.\n\n{}\n{:,} test reviews "
+        "have a near-duplicate in train or validation. They are kept; `near-duplicates.csv` lists them.\n"
+    ).format(
+        found.similarity,
+        _table(["where", "pairs", "of the same words", "with different labels"], rows),
+        found.test_rows_near_train,
     )
 
 
-def _label_errors(found: InspectionSummary) -> str:
+def _label_errors(found: InspectionSummary) -> Markdown:
     if not found.rows_judged:
-        return "Not looked for.\n"
+        return Markdown("Not looked for.\n")
     rows = [
         [split, judged, found.likely_label_errors[split],
          f"{found.likely_label_errors[split] / judged:.1%}"]
         for split, judged in found.rows_judged.items()
     ]  # fmt: skip
-    return (
+    return Markdown(
         "Reviews whose label confident learning doubts, by models (TF-IDF + logistic regression) that never saw them. "
         "Some are errors, some are irony or rare opinions; all are kept, and `label-errors.csv` lists them.\n\n"
-        + _table(["split", "judged", "likely wrong", "share"], rows)
-    )
+    ) + _table(["split", "judged", "likely wrong", "share"], rows)
 
 
-def _findings(findings: Sequence[Finding]) -> str:
+def _findings(findings: Sequence[Finding]) -> Markdown:
     if not findings:
-        return "Nothing was found.\n"
+        return Markdown("Nothing was found.\n")
     rows = [[f.severity, f.split, f.rule, f.message] for f in findings]
     return _table(["severity", "split", "rule", "what"], rows)
 
 
-def _limits(found: InspectionSummary) -> str:
+def _limits(found: InspectionSummary) -> Markdown:
     known = [
         *found.notes,
         "A short review that differs in one word from another shares few word triples with it, and is not a "
@@ -172,14 +183,8 @@ def _limits(found: InspectionSummary) -> str:
         "The same opinion in other words, or a translation, is not found.",
         "Who wrote a review is not known: one author's reviews may be in both train and test.",
     ]
-    return "".join(f"- {limit}\n" for limit in known)
+    return bullets(known)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
-
-
-def _cell(value: object) -> str:
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return " ".join(text.replace("|", "\\|").split())
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Markdown:
+    return table(columns, [[f"{v:,}" if isinstance(v, int) else v for v in row] for row in rows])

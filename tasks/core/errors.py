@@ -21,10 +21,13 @@
     |   `-- RunDiedError           it died, and may be tried again
     `-- DiskFullError          no room to write
 
-An error says WHAT is wrong, WHERE (bucket, key, row, field) and what to DO about it; review text never enters it.
+An error says WHAT is wrong, WHERE (bucket, key, row, field) and what to DO about it; review text never enters it, and
+user names and passwords of URLs are taken out.
 """
 
 import errno
+
+from tasks.core.readable import without_passwords
 
 _DISK_FULL = ("No space left", "os error 28", "os error 122", "Disk quota exceeded", "disk is full")
 
@@ -33,9 +36,9 @@ class NightshiftError(Exception):
     """Base of every error that is shown to people as a sentence and not as a stack trace."""
 
     def __init__(self, what: str, where: str = "", fix: str = "") -> None:
-        super().__init__(
-            what, where, fix
-        )  # positional, so that it survives pickling between processes
+        what, where, fix = map(without_passwords, (what, where, fix))
+        # positional, so that it survives pickling between processes
+        super().__init__(what, where, fix)
         self.what, self.where, self.fix = what, where, fix
 
     def __repr__(self) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tasks.core.markdown import cell
+from tasks.core.markdown import Markdown, code, escape
 from tasks.core.metrics import METRIC_NAMES
+from tasks.core.records import Interval
 from tasks.core.report_parts import Report
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -50,8 +51,9 @@ def model_card(report: Report, details: CardDetails) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=escape,
     )
-    environment.filters |= {"cell": cell, "code": _code}
+    environment.filters |= {"code": code, "figure": _figure}
     models = [m for m in (report.candidate, report.champion, report.baseline) if m is not None]
     often = [c for c in report.checks if c.cases and c.failures / c.cases >= _FAILS_OFTEN]
     text = environment.get_template("model_card.md.j2").render(
@@ -111,13 +113,11 @@ def _metric_names(report: Report) -> list[tuple[str, str]]:
     return known + [(key, key) for key in measured if key not in METRIC_NAMES]
 
 
-def _labels(names: Sequence[str]) -> str:
-    shown = ", ".join(cell(name) for name in names[:_MOST_LABELS])
+def _figure(value: Interval | None) -> str:
+    return "not defined" if value is None else str(value)
+
+
+def _labels(names: Sequence[str]) -> Markdown:
+    shown = Markdown(", ").join(names[:_MOST_LABELS])
     more = len(names) - _MOST_LABELS
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _code(value: object) -> str:
-    """Text in a code span, which neither it nor a table can end; nothing where there is none."""
-    text = " ".join(str(value).split()).replace("`", "'").replace("|", "%7C")
-    return f"`{text}`" if text else ""
+    return Markdown("{} and {} more").format(shown, more) if more > 0 else shown

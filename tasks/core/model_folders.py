@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from tasks.core.errors import ModelError, SettingsError
+from tasks.core.model_files import refuse_foreign_code
 from tasks.core.tokenization import TokenizationParams
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -20,10 +21,12 @@ def check_base_folder(folder: Path) -> None:
     """Check that a folder can be fine-tuned from, before anything is spent on it.
 
     Raises:
-        ModelError: no config, no tokenizer, no safetensors (pickles only), damaged weights, each with what to do.
+        ModelError: no config, no tokenizer, no safetensors (pickles only), damaged weights, an adapter or a foreign
+            kernel, each with what to do.
     """
     if not (folder / "config.json").is_file():
         raise ModelError("No config.json: not a Hugging Face model folder", str(folder))
+    refuse_foreign_code(folder)
     if not any(folder.glob("*.safetensors")):
         pickles = [p.name for pattern in _PICKLES for p in folder.glob(pattern)]
         if pickles:

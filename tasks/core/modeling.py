@@ -22,6 +22,7 @@ from transformers import (
 
 from tasks.core import model_folders
 from tasks.core.errors import ModelError, SettingsError
+from tasks.core.model_files import refuse_foreign_code
 from tasks.core.tokenization import Encoder, TokenizationParams
 
 CARD = "nightshift.json"
@@ -196,8 +197,9 @@ def load(folder: Path) -> Classifier:
     """A classifier that `save` wrote, in evaluation mode, in fp32 on the CPU.
 
     Raises:
-        ModelError: not such a folder, or damaged.
+        ModelError: not such a folder, damaged, or one that would fetch code.
     """
+    refuse_foreign_code(folder)
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         params = TokenizationParams.model_validate(card["tokenization"])

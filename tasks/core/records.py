@@ -4,6 +4,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.core.digests import digest_of
+
 SummaryT = TypeVar("SummaryT", bound=BaseModel)
 
 
@@ -16,23 +18,29 @@ class Record(BaseModel):
 class StoredFile(Record):
     """One file of a prepared folder."""
 
-    bytes: int
-    sha256: str
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Manifest(Record):
     """The commit record of a prepared folder, written last: what has no manifest does not exist."""
 
-    kind: str
-    digest: str = Field(description="Of `inputs`; names the folder.")
+    kind: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    digest: str = Field(pattern=r"^[0-9a-f]{32}$", description="Of `inputs`; names the folder.")
     inputs: dict[str, Any] = Field(description="Everything the content depends on.")
     attempt: str = Field(
-        description="Subfolder that holds the files; every attempt to make the folder has its own."
+        pattern=r"^[0-9a-f]{1,64}$",
+        description="Subfolder that holds the files; every attempt to make the folder has its own.",
     )
     files: dict[str, StoredFile]
     summary: dict[str, Any] = Field(
         description="Small facts about the content, in the form of its kind."
     )
+
+    @property
+    def content(self) -> str:
+        """Digest of the files' names and bytes."""
+        return digest_of({name: [file.bytes, file.sha256] for name, file in self.files.items()})
 
 
 class Reference(Record, Generic[SummaryT]):
@@ -41,6 +49,9 @@ class Reference(Record, Generic[SummaryT]):
     kind: str
     uri: str
     digest: str
+    content: str = Field(
+        description="Digest of the files' names and bytes: what is fetched by this reference is exactly this."
+    )
     summary: SummaryT
     reused: bool = Field(description="True when an earlier run had already made it.")
 

@@ -151,13 +151,17 @@ def test_changed_content_is_noticed(prepared: PreparedStore, tmp_path: Path) -> 
 
 
 def test_two_workers_may_make_the_same_folder(prepared: PreparedStore, tmp_path: Path) -> None:
+    """The first manifest holds: what a reference pins is not replaced by another's attempt."""
     folder = made(tmp_path / "in")
     first = prepared.commit("twice", {"test": "twice"}, folder, SUMMARY)
     (folder / "a.txt").write_text("other bytes")  # training on another processor, say
-    second = prepared.commit("twice", {"test": "twice"}, folder, SUMMARY)
-    assert first.digest == second.digest and first.attempt != second.attempt
-    prepared.fetch(prepared.uri("twice", first.digest), tmp_path / "out")
-    assert (tmp_path / "out" / "a.txt").read_text() == "other bytes"
+    assert prepared.commit("twice", {"test": "twice"}, folder, SUMMARY) == first
+    uri = prepared.uri("twice", first.digest)
+    prepared.fetch(uri, tmp_path / "out")
+    assert (tmp_path / "out" / "a.txt").read_text() == "a"
+    assert len(prepared.store.list(uri)) == 3  # of the second attempt nothing is left
+    other = prepared.commit("twice", {"test": "twice"}, folder, SUMMARY, replace=True)
+    assert other.attempt != first.attempt and prepared.read(uri) == other
 
 
 def test_a_failed_commit_leaves_nothing(
@@ -179,7 +183,8 @@ def test_a_failed_commit_leaves_nothing(
 
 def test_gone_or_foreign(prepared: PreparedStore, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="gone"):
-        prepared.fetch("s3://nightshift/prepared/thing/none", tmp_path)
-    prepared.store.write_bytes(b'{"kind": 1}', "s3://nightshift/prepared/thing/odd/manifest.json")
+        prepared.fetch(prepared.uri("thing", "0" * 32), tmp_path)
+    odd = prepared.uri("thing", "1" * 32)
+    prepared.store.write_bytes(b'{"kind": 1}', f"{odd}/manifest.json")
     with pytest.raises(StoreError, match="Not a manifest"):
-        prepared.read("s3://nightshift/prepared/thing/odd")
+        prepared.read(odd)

@@ -110,7 +110,7 @@ def test_a_store_that_is_away_costs_a_checkpoint_and_not_the_training(
     bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, prepared: PreparedStore
 ) -> None:
     class Away(PreparedStore):
-        def commit(self, *_: Any) -> Any:
+        def commit(self, *_: Any, **__: Any) -> Any:
             from tasks.core.errors import StoreError
 
             raise StoreError("Nobody there")

@@ -1,0 +1,98 @@
+"""What a folder with a trained model may hold: weights as safetensors, tokenizer and configuration, and no code.
+
+The GPU pool makes such folders, and other machines fetch them whole. A worker there may be hostile: the names, the
+sizes, and what a configuration refers to are checked before anything is loaded or registered.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import ModelError
+from tasks.core.records import StoredFile
+
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+_OTHERS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.(json|txt|model|jinja)")
+_MOST_FILES = 100
+_FP32_BYTES = 4
+# A head, a pooler and the header of the file come to a base model's parameters.
+_MORE_WEIGHTS, _MORE_BYTES = 1.25, 64 << 20
+_LARGEST_OTHER = 64 << 20  # bytes; the tokenizers of the largest vocabularies have 35 million
+_ADAPTER = "adapter_config.json"  # makes transformers load a second model, from wherever it says
+_FIX = "do not use it; find out which worker wrote it, and train again"
+
+
+def check_model_files(files: Mapping[str, StoredFile], parameters: int, where: str) -> None:
+    """Check the files of a trained model before they are fetched.
+
+    Args:
+        files: by their names.
+        parameters: of the base model that was trained.
+        where: the folder, for the message.
+    Raises:
+        ModelError: a file is not of a model folder's kinds, or larger than such a model's can be.
+    """
+    weights = {name: file for name, file in files.items() if _WEIGHTS.fullmatch(name)}
+    for name, file in files.items():
+        if name in weights:
+            continue
+        if not _OTHERS.fullmatch(name) or name == _ADAPTER:
+            raise ModelError(f"A trained model has no file such as {name!r}", where, _FIX)
+        if file.bytes > _LARGEST_OTHER:
+            raise ModelError(f"{name!r} has {file.bytes:,} bytes, too many for it", where, _FIX)
+    if not weights or "config.json" not in files:
+        raise ModelError("Weights or config.json are missing", where, _FIX)
+    if len(files) > _MOST_FILES:
+        raise ModelError(f"{len(files):,} files are too many for a model", where, _FIX)
+    size = sum(file.bytes for file in weights.values())
+    limit = int(parameters * _FP32_BYTES * _MORE_WEIGHTS) + _MORE_BYTES
+    if size > limit:
+        raise ModelError(
+            f"The weights have {size:,} bytes; trained from {parameters:,} parameters, at most {limit:,} are right",
+            where,
+            _FIX,
+        )
+
+
+def refuse_foreign_code(folder: Path) -> None:
+    """Check that nothing in a model folder makes transformers fetch a kernel or a second model.
+
+    `auto_map` is harmless: it is only followed with `trust_remote_code`, which is never on.
+
+    Raises:
+        ModelError: something would.
+    """
+    if (folder / _ADAPTER).exists():
+        raise ModelError(
+            "The folder holds an adapter, which names another model to load",
+            str(folder / _ADAPTER),
+            "merge it into the weights (peft's merge_and_unload) and save the model",
+        )
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # whoever loads it says what is wrong
+    if found := _kernel_in(config):
+        raise ModelError(
+            f"config.json names a kernel to fetch from a hub: {found!r}",
+            str(path),
+            "remove the setting; code that is not installed is never run",
+        )
+
+
+def _kernel_in(value: Any, of_implementation: bool = False) -> str:
+    """The first implementation in a configuration that is a repository's id on a hub; '' where there is none."""
+    if isinstance(value, str):
+        return value if of_implementation and "/" in value else ""
+    inner: list[str] = []
+    if isinstance(value, list):
+        inner = [_kernel_in(item, of_implementation) for item in value]
+    elif isinstance(value, dict):
+        inner = [
+            _kernel_in(item, of_implementation or str(key).endswith("_implementation"))
+            for key, item in value.items()
+        ]
+    return next(filter(None, inner), "")

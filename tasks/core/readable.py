@@ -1,0 +1,40 @@
+"""Somebody else's text where a person reads it: what is invisible or steers a terminal is shown as its escape."""
+
+import re
+
+# C0 and C1 controls (a terminal obeys them), line and paragraph separators, directions (they reorder what stands around
+# them), the byte order mark, lone surrogates, tags. Joiners stay: emoji and Persian need them.
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+# An s3:// URI has no user, but may have an @ in its key. Elsewhere all up to the last @ goes, as a password may hold
+# any character, and a URL with a fault in its scheme counts, too.
+_USER_INFO = re.compile(r"""s3://\S*|//[^\s'"<>]*@""")
+
+
+def visible(text: object) -> str:
+    """Text in which controls and direction marks are written as escapes; line ends and tabs stay."""
+    return _STEERING.sub(_escaped, str(text))
+
+
+def on_one_line(text: object) -> str:
+    """The same, with line ends and tabs as escapes, too: a name cannot forge a second line."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def without_passwords(text: object) -> str:
+    """Text in which no URL has a user name and a password: libraries quote URLs in their errors."""
+    return _USER_INFO.sub(lambda found: found[0] if found[0][0] == "s" else "//", str(text))
+
+
+def said_to_people(text: object) -> str:
+    """Text as it may be shown in a log or a terminal: `visible`, and without passwords."""
+    return visible(without_passwords(text))
