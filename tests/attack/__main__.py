@@ -4,51 +4,22 @@
     python -m tests.attack --base 72417a1     the code of that commit
     python -m tests.attack --only embedded    or: up, ha
 
-Servers are started in a temporary folder on free ports, something is laid out in each that nobody else should see, and then
-everything is tried that is listed in the modules beside this one. What may be had is the list in `answers.py`; anything else
-is a miss, and the exit status is 1. The table shows every miss, and what was refused or allowed with its number.
-It needs root, to become another user, and says so where it has not.
+Servers are started in a temporary folder on free ports, a text is laid out in each that nobody else should see, and
+then all is tried that the modules beside this one list. What may be had is the list in `answers.py`; anything else is a
+miss, and the exit status is 1. The table shows every miss, and the rest by numbers. It needs root, to become another
+user of the machine, and says so where it is not run as root.
 """
 
 import argparse
-import contextlib
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator
-from pathlib import Path
 
 from tests.attack import web_page
 from tests.attack.answers import HAD, Verdict
 from tests.attack.attack import attacked
-from tests.attack.subjects import Subject
-
-ROOT = Path(__file__).parents[2]
-KINDS = {
-    "up": ("make up", "deployments.local", ""),
-    "embedded": ("the servers of a flow", "", ""),
-    "ha": ("make up-ha", "deployments.high_availability", "ha"),
-}
-
-
-@contextlib.contextmanager
-def code_of(commit: str) -> Generator[Path]:
-    """A folder with the code of a commit; this one's where none is named."""
-    if not commit:
-        yield ROOT
-        return
-    with tempfile.TemporaryDirectory(prefix="nightshift-base-") as name:
-        folder = Path(name) / "code"
-        git = ["git", "-C", str(ROOT), "worktree"]
-        subprocess.run([*git, "add", "--quiet", "--detach", str(folder), commit], check=True)
-        try:
-            yield folder
-        finally:
-            subprocess.run([*git, "remove", "--force", str(folder)], check=True)
-
+from tests.attack.subjects import KINDS, Subject, code_of
 
 _LINE = "  {:<26} {:<88} {}"
 
@@ -84,10 +55,10 @@ def main() -> int:
     failed = False
     with code_of(given.base) as root:
         for kind in given.only or ("embedded", "up"):
-            name, module, below = KINDS[kind]
+            name = KINDS[kind][0]
             started = time.perf_counter()
             print(f"\n{name}, code of {given.base or 'this folder'}", flush=True)
-            with Subject(name, root, module, below) as subject:
+            with Subject(*KINDS[kind], root=root) as subject:
                 verdicts = attacked(subject, not browser)
             show(verdicts, given.every)
             had = sum(v.had for v in verdicts)

@@ -1,4 +1,4 @@
-"""The attack itself: in turns what reads, what a page does, what writes and what destroys; then what the owner finds."""
+"""The attack itself: what a page does, what reads, what writes, what destroys; then what the owner finds."""
 
 import json
 import shutil
@@ -97,7 +97,7 @@ class Attack:
         for target, url in self._prefects():
             yield from prefect_attempts.reads(target, url, laid, self._routes)
         if owner.mlflow_url:
-            yield from mlflow_attempts.reads("MLflow", owner.mlflow_url, laid, self._routes)
+            yield from mlflow_attempts.reads("MLflow", owner.mlflow_url, laid)
         yield from seaweedfs_attempts.reads(self._named("SeaweedFS"), laid)
         yield from seaweedfs_attempts.s3_reads(owner.s3_url, owner.access_key)
         for port in self._named("PostgreSQL"):
@@ -131,10 +131,12 @@ class Attack:
 
     def _destruction(self) -> Iterator[Attempt]:
         laid, owner = self.laid, self._owner
-        yield from prefect_attempts.destruction("Prefect", owner.prefect_url, laid)
-        if owner.mlflow_url:
-            yield from mlflow_attempts.destruction("MLflow", owner.mlflow_url, laid)
         yield from seaweedfs_attempts.destruction(self._named("SeaweedFS"), owner.s3_url)
+        for target, url in self._prefects():
+            yield from prefect_attempts.destruction(target, url, laid, self._routes)
+        if owner.mlflow_url:
+            url = owner.mlflow_url
+            yield from mlflow_attempts.destruction("MLflow", url, laid, self._routes)
 
     def _as_nobody(self, attempts: Iterator[Attempt]) -> Iterator[Verdict]:
         """Let the other user do it, and judge each answer."""

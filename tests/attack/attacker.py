@@ -1,8 +1,8 @@
 """Another user of the machine: does what it is told on standard input, and says what it got.
 
-Standard library alone, because that user has nothing of ours: `/usr/bin/python3 -I attacker.py < attempts.json`. The input
-is a JSON list of actions, `{"do": NAME, ...}` with the arguments of the function of that name; the output is one JSON
-line for each, in the same order: `{"status": number or null, "text": what came back, "error": why nothing did}`.
+Standard library alone, because that user has nothing of ours: `/usr/bin/python3 -I attacker.py < attempts.json`. The
+input is a JSON list of actions, `{"do": NAME, ...}` with the arguments of the function of that name; the output is one
+JSON line for each, in the same order: `{"status": number or null, "text": what came back, "error": why nothing did}`.
 """
 
 import base64

@@ -35,9 +35,7 @@ class Owner:
         self.mlflow_url = uri if uri.startswith("http") else ""
         self.s3_url = environment["AWS_ENDPOINT_URL_S3"]
         self.access_key = environment["AWS_ACCESS_KEY_ID"]
-        self.store = ObjectStore(
-            self.s3_url, self.access_key, environment["AWS_SECRET_ACCESS_KEY"]
-        )
+        self.store = ObjectStore(self.s3_url, self.access_key, environment["AWS_SECRET_ACCESS_KEY"])
 
     def prefect(self, path: str, question: Any = None, method: str | None = None) -> Any:
         """Ask Prefect's API. Raises HTTPError."""
@@ -129,7 +127,7 @@ def _found(owner: Owner, laid: LaidOut) -> dict[str, str]:
         "blocks of the user in Prefect": _said(_blocks, owner),
     }
     if laid.deployment:
-        found["the work pool's template"] = _said(_template, owner, laid.pool)
+        found["the work pool in Prefect"] = _said(_pool, owner, laid.pool)
         found["the deployment in Prefect"] = _said(_deployment, owner, laid.deployment)
     if laid.experiment:
         found["the experiment in MLflow"] = _said(_experiment, owner, laid.experiment)
@@ -163,8 +161,9 @@ def _blocks(owner: Owner) -> list[str]:
     return sorted(block["id"] for block in owner.prefect("block_documents/filter", {}))
 
 
-def _template(owner: Owner, pool: str) -> str:
-    return json.dumps(owner.prefect(f"work_pools/{pool}")["base_job_template"], sort_keys=True)
+def _pool(owner: Owner, pool: str) -> str:
+    found = owner.prefect(f"work_pools/{pool}")
+    return json.dumps([found["description"], found["base_job_template"]], sort_keys=True)
 
 
 def _deployment(owner: Owner, deployment: str) -> str:
@@ -186,7 +185,9 @@ def what_is_left(owner: Owner, laid: LaidOut) -> list[Verdict]:
             Verdict(
                 target="what the owner finds",
                 tried=name,
-                answer="as before" if kept else f"now {_short(now)}; before {_short(laid.before[name])}",
+                answer="as before"
+                if kept
+                else f"now {_short(now)}; before {_short(laid.before[name])}",
                 why="unharmed" if kept else HAD,
             )
         )

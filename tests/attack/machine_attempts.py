@@ -1,4 +1,4 @@
-"""What is tried of the machine: files, processes, Unix sockets, databases, and ports that belong to none of the servers."""
+"""What is tried of the machine: files, processes, Unix sockets, databases, and ports of other programs."""
 
 import base64
 from pathlib import Path
@@ -30,7 +30,10 @@ def files(subject: Subject) -> list[Attempt]:
     ]
     pids = [p.pid for p in subject.processes()]
     tried = "environment, memory, files, signals"
-    return [*made, Attempt(target="processes", tried=tried, action={"do": "processes", "pids": pids})]
+    return [
+        *made,
+        Attempt(target="processes", tried=tried, action={"do": "processes", "pids": pids}),
+    ]
 
 
 def _below(path: str, top: Path) -> bool:
@@ -54,7 +57,9 @@ def postgres(port: Port) -> list[Attempt]:
         packet = (len(said) + 8).to_bytes(4, "big") + b"\x00\x03\x00\x00" + said
         action = {"do": "exchange", "host": port.host, "port": port.number}
         action["send"] = base64.b64encode(packet).decode()
-        made.append(Attempt(target="PostgreSQL", tried=f"log in as {user}, no password", action=action))
+        made.append(
+            Attempt(target="PostgreSQL", tried=f"log in as {user}, no password", action=action)
+        )
         for password in (user, "postgres"):
             url = f"postgresql://{user}@{port.host}:{port.number}/{database}"
             command = ["/usr/bin/psql", "--no-psqlrc", "--no-password", "-tAc", "select 1", url]

@@ -12,13 +12,12 @@ _WRONG = ("admin:password1234", "admin:password", "admin:admin", "nightshift:nig
 _API = "/api/2.0/mlflow"
 
 
-def reads(target: str, url: str, laid: LaidOut, routes: Routes) -> list[Attempt]:
+def reads(target: str, url: str, laid: LaidOut) -> list[Attempt]:
     """Ask for everything, without a password and with wrong ones."""
-    made = [sweep(target, url, routes.mlflow, "no password")]
     search = f"{url}{_API}/experiments/search"
     question = {"max_results": 10}
     artifacts = f"{url}/api/2.0/mlflow-artifacts/artifacts"
-    made += [http(target, search, "POST", question)]
+    made = [http(target, search, "POST", question)]
     made += [http(target, search, "POST", question, basic(p), f"password {p}") for p in _WRONG]
     made += [
         http(target, search, "POST", question, {k: v}, f"{k}: {v}")
@@ -51,10 +50,14 @@ def reads(target: str, url: str, laid: LaidOut, routes: Routes) -> list[Attempt]
             "/openapi.json",
         )
     ]
-    graphql = {"query": "query { mlflowSearchRuns(input: {experimentIds: [\"0\"]}) { runs { info { runId } } } }"}
+    graphql = {
+        "query": 'query { mlflowSearchRuns(input: {experimentIds: ["0"]}) { runs { info { runId } } } }'
+    }
     made += [http(target, f"{url}/graphql", "POST", graphql), http(target, artifacts)]
     preflight = {"Origin": FOREIGN, "Access-Control-Request-Method": "POST"}
-    made.append(http(target, search, "OPTIONS", headers=preflight, note=f"preflight from {FOREIGN}"))
+    made.append(
+        http(target, search, "OPTIONS", headers=preflight, note=f"preflight from {FOREIGN}")
+    )
     return made
 
 
@@ -75,10 +78,11 @@ def writes(target: str, url: str, laid: LaidOut) -> list[Attempt]:
     return [http(target, url + path, method, q) for method, path, q in asked]
 
 
-def destruction(target: str, url: str, laid: LaidOut) -> list[Attempt]:
-    """Delete what there is."""
+def destruction(target: str, url: str, laid: LaidOut, routes: Routes) -> list[Attempt]:
+    """Delete what there is; then every route, of which some delete more."""
     delete = {"experiment_id": laid.experiment}
     return [
         http(target, f"{url}{_API}/experiments/delete", "POST", delete),
         http(target, f"{url}/api/2.0/mlflow-artifacts/artifacts/attack/x.txt", "DELETE"),
+        sweep(target, url, routes.mlflow, "no password"),
     ]

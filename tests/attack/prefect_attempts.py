@@ -47,7 +47,9 @@ def http(
     if question is not None:
         action["body"] = question if isinstance(question, str) else json.dumps(question)
         action["headers"] = JSON | action["headers"]
-    return Attempt(target=target, tried=f"{method} {path}{f', {note}' if note else ''}", action=action)
+    return Attempt(
+        target=target, tried=f"{method} {path}{f', {note}' if note else ''}", action=action
+    )
 
 
 def sweep(target: str, url: str, routes: list[tuple[str, str]], note: str) -> Attempt:
@@ -62,8 +64,7 @@ def sweep(target: str, url: str, routes: list[tuple[str, str]], note: str) -> At
 
 def reads(target: str, url: str, laid: LaidOut, routes: Routes) -> list[Attempt]:
     """Ask for everything, without a password and with wrong ones."""
-    made = [sweep(target, url, routes.prefect, "no password")]
-    made += [http(target, url + path) for path in (*PAGES, *PROBES, *_PRIVATE, *_SCHEMAS)]
+    made = [http(target, url + path) for path in (*PAGES, *PROBES, *_PRIVATE, *_SCHEMAS)]
     made += [http(target, url + path, "POST", {}) for path in _TRICKS]
     made += [http(target, url + PROBES[0], "POST", {})]
     variables = f"{url}/api/variables/filter"
@@ -82,7 +83,9 @@ def reads(target: str, url: str, laid: LaidOut, routes: Routes) -> list[Attempt]
         ("Origin", FOREIGN),
     ):
         made.append(http(target, variables, "POST", {}, {header: value}, f"{header}: {value}"))
-    made += [http(target, url + p, headers={"Host": "evil.example"}, note="foreign Host") for p in PROBES]
+    made += [
+        http(target, url + p, headers={"Host": "evil.example"}, note="foreign Host") for p in PROBES
+    ]
     return made + _preflights(target, url) + _websockets(target, url, routes)
 
 
@@ -155,19 +158,19 @@ def writes(target: str, url: str, laid: LaidOut) -> list[Attempt]:
     ]
     if laid.deployment:
         run = f"deployments/{laid.deployment}/create_flow_run"
-        template = {"base_job_template": {"job_configuration": {"command": "id"}, "variables": {}}}
         asked += [
             ("POST", run, command_run(laid.markers["user"])),
-            ("PATCH", f"work_pools/{laid.pool}", template | {"concurrency_limit": 0}),
-            ("PATCH", f"deployments/{laid.deployment}", {"parameters": {"params": {"x": 1}}}),
+            ("PATCH", f"work_pools/{laid.pool}", {"description": "attack"}),
+            ("PATCH", f"deployments/{laid.deployment}", {"job_variables": {"command": "id"}}),
         ]
     return [http(target, f"{url}/api/{path}", method, q) for method, path, q in asked]
 
 
-def destruction(target: str, url: str, laid: LaidOut) -> list[Attempt]:
-    """Delete what there is."""
+def destruction(target: str, url: str, laid: LaidOut, routes: Routes) -> list[Attempt]:
+    """Delete what there is; then every route, of which some delete more."""
     asked: list[tuple[str, str, Any]] = [("DELETE", "variables/name/attack", None)]
     if laid.deployment:
         asked.append(("DELETE", f"deployments/{laid.deployment}", None))
-    asked += [("DELETE", f"flows/{flow}", None) for flow in laid.flows]
-    return [http(target, f"{url}/api/{path}", method, q) for method, path, q in asked]
+    asked += [("DELETE", f"flows/{flow}", None) for flow in laid.flows[:3]]
+    made = [http(target, f"{url}/api/{path}", method, q) for method, path, q in asked]
+    return [*made, sweep(target, url, routes.prefect, "no password")]

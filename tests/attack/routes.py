@@ -62,7 +62,9 @@ def _prefect() -> tuple[list[tuple[str, str]], list[str]]:
     from prefect.server.api.server import API_ROUTERS
 
     routes = [route for router in API_ROUTERS for route in router.routes]
-    plain = {(m, f"/api{_filled(str(getattr(r, 'path', '')))}") for r in routes for m in _methods(r)}
+    plain = {
+        (m, f"/api{_filled(str(getattr(r, 'path', '')))}") for r in routes for m in _methods(r)
+    }
     sockets = {f"/api{_filled(r.path)}" for r in routes if isinstance(r, WebSocketRoute)}
     return sorted(plain), sorted(sockets)
 
@@ -83,6 +85,4 @@ def _mlflow() -> list[tuple[str, str]]:
 
 if __name__ == "__main__":
     prefect, websockets = _prefect()
-    print(
-        json.dumps({"prefect": prefect, "prefect_websockets": websockets, "mlflow": _mlflow()})
-    )
+    print(json.dumps({"prefect": prefect, "prefect_websockets": websockets, "mlflow": _mlflow()}))

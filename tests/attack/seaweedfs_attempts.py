@@ -36,7 +36,13 @@ _PATHS = {
         "/healthz",
         "/status",
     ),
-    "admin.port": ("/", "/health", "/api/cluster/topology", "/api/s3/buckets", "/object-store/users"),
+    "admin.port": (
+        "/",
+        "/health",
+        "/api/cluster/topology",
+        "/api/s3/buckets",
+        "/object-store/users",
+    ),
 }
 _ANYWHERE = ("/metrics", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/vars")
 
@@ -84,10 +90,17 @@ def s3_reads(url: str, access_key: str) -> list[Attempt]:
     made.append(http(target, place, headers={"Origin": FOREIGN}, note="from a foreign page"))
     preflight = {"Origin": FOREIGN, "Access-Control-Request-Method": "PUT"}
     made.append(http(target, place, "OPTIONS", headers=preflight, note=f"preflight from {FOREIGN}"))
-    for action in ("CreateAccessKey&UserName=attacker", "ListUsers", "CreateUser&UserName=attacker"):
+    for action in (
+        "CreateAccessKey&UserName=attacker",
+        "ListUsers",
+        "CreateUser&UserName=attacker",
+    ):
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         made.append(http(target, f"{url}/", "POST", f"Action={action}", headers, f"IAM {action}"))
-    for name, pair in (("a made-up key", f"{_KEY}:{_SECRET}"), ("a wrong secret", f"{access_key}:x")):
+    for name, pair in (
+        ("a made-up key", f"{_KEY}:{_SECRET}"),
+        ("a wrong secret", f"{access_key}:x"),
+    ):
         made.append(_signed(f"GET /{BUCKET}/{KEY}, signed with {name}", pair, [place]))
     return made
 
@@ -121,7 +134,9 @@ def writes(ports: list[Port], s3_url: str, program: Path, home: Path) -> list[At
     made.append(http(f"{_NAME} s3.port", place, "PUT", "overwritten", note="unsigned"))
     made.append(http(f"{_NAME} s3.port", f"{s3_url}/attack", "PUT", "", note="unsigned"))
     made += _shell(at["master.port"], at["master.port.grpc"], program, home)
-    made.append(_signed("GET / with the key made in the shell", f"{_KEY}:{_SECRET}", [f"{s3_url}/"]))
+    made.append(
+        _signed("GET / with the key made in the shell", f"{_KEY}:{_SECRET}", [f"{s3_url}/"])
+    )
     made.append(_signed(f"GET /{BUCKET}/{KEY} with that key", f"{_KEY}:{_SECRET}", [place]))
     return made
 

@@ -1,7 +1,7 @@
 """What is attacked: the servers of `make up`, of `make up-ha` and of a flow, run from the code of any commit.
 
-Nothing here imports the code that is attacked: addresses and passwords are asked of its own commands, ports and sockets of
-the system, so that the same attack meets the code of today and of any commit before.
+Nothing here imports the code that is attacked: addresses and passwords are asked of its own commands, ports and sockets
+of the system, so that the same attack meets the code of today and of any commit before.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import psutil
 from tasks.connectors.seaweedfs import free_ports
 from tasks.core.records import Record
 
+ROOT = Path(__file__).parents[2]
 _FOREIGN_SETTINGS = ("AWS_", "MLFLOW_", "PREFECT_", "NIGHTSHIFT_", "PYTHON")
 _TELL = "import json, os; print(json.dumps(dict(os.environ)))"
 _EMBEDDED = """
@@ -31,11 +32,46 @@ with local_services():
     print(json.dumps(dict(os.environ)), flush=True)
     sys.stdin.read()
 """
-_HOLDS_SECRETS = re.compile(r"credential|secret|password|security|auth|\.key$|\.conf$|\.ini$|\.json$")
+_HOLDS_SECRETS = re.compile(
+    r"credential|secret|password|security|auth|\.key$|\.conf$|\.ini$|\.json$"
+)
 _SECRET_VARIABLE = re.compile(r"SECRET_ACCESS_KEY|PASSWORD|AUTH_STRING|SECRET_KEY|TOKEN$")
 _SECRET = re.compile(r"(?<![\w/.-])(?:[0-9a-f]{32,}|[A-Za-z0-9_-]{40,}=*)(?![\w/.-])")
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s(.*?)-----END", re.DOTALL)
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+@contextlib.contextmanager
+def code_of(commit: str) -> Generator[Path]:
+    """A folder with the code of a commit; this one's where none is named."""
+    if not commit:
+        yield ROOT
+        return
+    with tempfile.TemporaryDirectory(prefix="nightshift-base-") as name:
+        folder = Path(name) / "code"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--quiet", "--detach", str(folder), commit], check=True)
+        try:
+            yield folder
+        finally:
+            subprocess.run([*git, "remove", "--force", str(folder)], check=True)
+
+
+def environment_for(root: Path, home: Path, temporary: Path) -> dict[str, str]:
+    """For a process that runs the code of `root` on free ports, and knows of no other server."""
+    s3, prefect, mlflow = free_ports(3)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_SETTINGS)}
+    return kept | {
+        "NIGHTSHIFT_HOME": str(home),
+        "NIGHTSHIFT_S3_PORT": str(s3),
+        "NIGHTSHIFT_PREFECT_PORT": str(prefect),
+        "NIGHTSHIFT_MLFLOW_PORT": str(mlflow),
+        "TMPDIR": str(temporary),
+        "PYTHONPATH": str(root),
+        "HF_HUB_OFFLINE": "1",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
 
 
 class Port(Record):
@@ -46,17 +82,25 @@ class Port(Record):
     name: str
 
 
+# Name, module of the commands, and home below NIGHTSHIFT_HOME.
+KINDS = {
+    "embedded": ("the servers of a flow", "", ""),
+    "up": ("make up", "deployments.local", ""),
+    "ha": ("make up-ha", "deployments.high_availability", "ha"),
+}
+
+
 class Subject:
     """Servers in a temporary folder into which anybody may look, as far as they let him.
 
     Args:
         name: for the table.
-        root: folder of the code.
         module: whose commands `up`, `down` and `run` there are; '' for the servers of a flow.
         below: where its home is, below the folder that NIGHTSHIFT_HOME names.
+        root: folder of the code.
     """
 
-    def __init__(self, name: str, root: Path, module: str = "", below: str = "") -> None:
+    def __init__(self, name: str, module: str, below: str, root: Path) -> None:
         self.name, self._root, self._module = name, root, module
         self.folder = Path(tempfile.mkdtemp(prefix="nightshift-attack-"))
         self.folder.chmod(0o755)
@@ -66,20 +110,8 @@ class Subject:
             made.mkdir()
             made.chmod(0o1777)
         self.home = self.folder / "home" / below
-        s3, prefect, mlflow = free_ports(3)
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_SETTINGS)}
-        self._given = kept | {
-            "NIGHTSHIFT_HOME": str(self.folder / "home"),
-            "NIGHTSHIFT_S3_PORT": str(s3),
-            "NIGHTSHIFT_PREFECT_PORT": str(prefect),
-            "NIGHTSHIFT_MLFLOW_PORT": str(mlflow),
-            "TMPDIR": str(self.temporary),
-            "PYTHONPATH": str(root),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        self._given = environment_for(root, self.folder / "home", self.temporary)
+        self._given["OMP_NUM_THREADS"] = "1"
         self._host: subprocess.Popen[str] | None = None
         self.environment: dict[str, str] = {}
         self.command_lines = CommandLines()
@@ -158,9 +190,7 @@ class Subject:
 
     def sockets(self) -> list[str]:
         """Every Unix socket that has a name."""
-        named = {
-            str(c.laddr) for p in self.processes() for c in _connections(p, "unix") if c.laddr
-        }
+        named = {str(c.laddr) for p in self.processes() for c in _connections(p, "unix") if c.laddr}
         return sorted(named)
 
     def paths(self) -> list[str]:

@@ -1,7 +1,7 @@
 """A web page of somebody else in the owner's browser: what its scripts, forms, pictures and WebSockets get.
 
-The page is served on another port of this machine, once as `http://evil.example` (a host of which the browser is told that
-it is here) and once as `http://127.0.0.1`, as another user of the machine could do it.
+The page is served on another port of this machine, once as `http://evil.example` (the browser is told that this host is
+here) and once as `http://127.0.0.1`, as another user of the machine could do it.
 """
 
 import contextlib
@@ -200,7 +200,9 @@ def prefect(url: str, laid: LaidOut) -> list[Attempt]:
     api = f"{url}/api"
     made = _gets(target, url, "/api/admin/settings") + _gets(target, url, "/api/health")
     made += _ways(target, "POST /api/variables/filter", f"{api}/variables/filter", '{"offset": 0}')
-    made += _ways(target, "POST /api/variables/", f"{api}/variables/", '{"name": "page", "value": "x"}')
+    made += _ways(
+        target, "POST /api/variables/", f"{api}/variables/", '{"name": "page", "value": "x"}'
+    )
     if laid.deployment:
         run = f"{api}/deployments/{laid.deployment}/create_flow_run"
         body = json.dumps(command_run(laid.markers["page"]))
@@ -219,15 +221,22 @@ def prefect(url: str, laid: LaidOut) -> list[Attempt]:
 def seaweedfs(ports: list[Port]) -> list[Attempt]:
     """Read, write, and delete a bucket by a picture."""
     at = {p.name.removeprefix("SeaweedFS "): f"{p.host}:{p.number}" for p in ports}
-    made: list[Attempt] = []
-    for scheme in ("http", "https"):
-        master, filer = (f"{scheme}://{at[name]}" for name in ("master.port", "filer.port"))
-        review = f"/buckets/{BUCKET}/{KEY}"
-        made += _gets(f"SeaweedFS filer.port {scheme}", filer, review)
-        planted = f"{filer}/buckets/{BUCKET}/labelled/page.jsonl"
-        made += _ways(f"SeaweedFS filer.port {scheme}", "POST a file", planted, '{"id": 1}')
-        path = f"/col/delete?collection={SPARE_BUCKET}"
-        made += _gets(f"SeaweedFS master.port {scheme}", master, path)
+    review, delete = f"/buckets/{BUCKET}/{KEY}", f"/col/delete?collection={SPARE_BUCKET}"
+    master, filer = (at[name] for name in ("master.port", "filer.port"))
+    made = _gets("SeaweedFS filer.port", f"http://{filer}", review)
+    planted = f"http://{filer}/buckets/{BUCKET}/labelled/page.jsonl"
+    made += _ways("SeaweedFS filer.port", "POST a file", planted, '{"id": 1}')
+    made += _gets("SeaweedFS master.port", f"http://{master}", delete)
+    for name, url, path in (("filer", filer, review), ("master", master, delete)):
+        given = {"url": f"https://{url}{path}", "method": "GET"}
+        made += [
+            Attempt(
+                target=f"SeaweedFS {name}.port",
+                tried=f"GET {path}, {how}, TLS",
+                action=given | {"how": how},
+            )
+            for how in ("no-cors", "img")
+        ]
     made += _gets("SeaweedFS s3.port", f"http://{at['s3.port']}", f"/{BUCKET}/{KEY}")
     return made
 
