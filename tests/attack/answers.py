@@ -1,6 +1,6 @@
 """What somebody without a password may have: exactly this list. Anything else that an attempt gets is a miss.
 
-A refusal is allowed (the server says no, it breaks the connection off, or the system does not open the file), and so are
+A refusal is allowed (the server says no, breaks the connection off, or the system does not open the file), so are
 the answers of `ALLOWED`. An answer that holds a secret, or a text that was laid out, is a miss in any case.
 """
 
@@ -134,6 +134,13 @@ ALLOWED = (
         statuses=(200,),
         text=r"^$",
         why="health and ready answers",
+    ),
+    Allowed(
+        target=r"SeaweedFS s3\.port",
+        tried=r"POST /, IAM .*",
+        statuses=(405,),
+        text=r"^$",
+        why="not served",
     ),
     Allowed(
         target=r"MLflow",

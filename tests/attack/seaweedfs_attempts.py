@@ -164,7 +164,7 @@ def _shell(master: Port, grpc: Port, program: Path, home: Path) -> list[Attempt]
     make = f"s3.configure -user=attacker -access_key={_KEY} -secret_key={_SECRET} -actions=Admin -apply"
     said = f"{make}\nfs.ls /buckets\nexit\n"
     shell = [str(program), "shell", f"-master={master.host}:{master.number}.{grpc.number}"]
-    plain = {"do": "program", "command": shell, "stdin": said}
+    plain = {"do": "program", "command": shell, "stdin": said, "seconds": 15}
     own = plain | {"command": ["/bin/sh", "-c", _OWN_CERTIFICATE, "sh", *shell]}
     return [
         Attempt(

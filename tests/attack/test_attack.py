@@ -1,4 +1,4 @@
-"""Nobody comes in: the servers of a flow, `make up` and `make up-ha`, attacked as another user and as a foreign web page."""
+"""Nobody comes in: the servers of a flow, `make up` and `make up-ha`, attacked as another user and as a web page."""
 
 import os
 import shutil
