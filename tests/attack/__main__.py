@@ -43,14 +43,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.attack")
     parser.add_argument("--base", default="", help="commit whose code is attacked")
     parser.add_argument("--only", choices=sorted(KINDS), action="append", help="these alone")
+    parser.add_argument("--no-browser", action="store_true", help="without the foreign web page")
     parser.add_argument("--every", action="store_true", help="show every attempt")
     given = parser.parse_args()
     if os.geteuid() != 0:
         print("skipped: only root can become another user of the machine")
         return 0
-    browser = web_page.why_not()
-    if browser:
-        print(f"without the foreign web page: {browser}")
+    no_browser = "as asked" if given.no_browser else web_page.why_not()
+    if no_browser:
+        print(f"without the foreign web page: {no_browser}")
     results: list[str] = []
     failed = False
     with code_of(given.base) as root:
@@ -59,7 +60,7 @@ def main() -> int:
             started = time.perf_counter()
             print(f"\n{name}, code of {given.base or 'this folder'}", flush=True)
             with Subject(*KINDS[kind], root=root) as subject:
-                verdicts = attacked(subject, not browser)
+                verdicts = attacked(subject, not no_browser)
             show(verdicts, given.every)
             had = sum(v.had for v in verdicts)
             failed |= bool(had)
