@@ -81,7 +81,7 @@ class Verdict(Record):
 HAD = "HAD"
 REFUSED = "refused"
 
-_PAGE = r"page on .*: "
+_PAGE = r"(owner logged in, )?page on .*: "
 ALLOWED = (
     Allowed(
         target=r"Prefect.*",

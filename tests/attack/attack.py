@@ -16,8 +16,8 @@ from tests.attack import (
     web_page,
 )
 from tests.attack.answers import Answer, Attempt, Verdict, verdict
-from tests.attack.laid_out import LaidOut, Owner, clear_markers, lay_out, what_is_left
-from tests.attack.routes import Routes, read_routes
+from tests.attack.laid_out import Owner, clear_markers, lay_out, what_is_left
+from tests.attack.routes import read_routes
 from tests.attack.subjects import Port, Subject
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -47,42 +47,42 @@ class Attack:
         yield from machine_attempts.from_outside(self._ports)
         yield from self._as_nobody(self._reads())
         yield from self._as_nobody(self._writes())
-        yield from self._commanded("user")
+        self._wait_for_commands("user")
         yield from self._as_nobody(self._destruction())
         yield machine_attempts.command_lines(self._subject, self._secrets)
 
     def by_a_page(self) -> Iterator[Verdict]:
-        """As a page in the owner's browser, from two origins; then again when the owner is logged in to MLflow."""
+        """As a page in the owner's browser; then again in one in which the owner is logged in to MLflow."""
         attempts = web_page.attempts(self._owner, self._ports, self.laid)
-        for login in filter(None, ("no", self._owner.mlflow_login)):
+        with web_page.foreign_page() as page:
+            yield from self._tried_by(page, attempts, "page")
+        self._wait_for_commands("page")
+        if login := self._owner.mlflow_login:
             with web_page.foreign_page() as page:
-                if login != "no":
-                    page.log_in(self._owner.mlflow_url, login)
-                for host in web_page.origins():
-                    page.open(host)
-                    for attempt in attempts:
-                        logged_in = login != "no"
-                        if logged_in and attempt.target != "MLflow":
-                            continue
-                        asked = attempt.model_copy(
-                            update={
-                                "tried": f"page on {host}{', owner logged in' if logged_in else ''}: {attempt.tried}"
-                            }
-                        )
-                        yield self._judged(asked, page.attempt(attempt.action))
-        yield from self._commanded("page")
+                page.log_in(self._owner.mlflow_url, login)
+                of_mlflow = [a for a in attempts if a.target == "MLflow"]
+                yield from self._tried_by(page, of_mlflow, "owner logged in, page")
+
+    def _tried_by(
+        self, page: web_page.ForeignPage, attempts: list[Attempt], who: str
+    ) -> Iterator[Verdict]:
+        for host in web_page.HOSTS:
+            page.open(host)
+            for attempt in attempts:
+                tried = f"{who} on {host}: {attempt.tried}"
+                asked = attempt.model_copy(update={"tried": tried})
+                yield self._judged(asked, page.attempt(attempt.action))
 
     def damage(self) -> list[Verdict]:
         """What the owner finds afterwards."""
         return what_is_left(self._owner, self.laid)
 
-    def _commanded(self, who: str) -> Iterator[Verdict]:
+    def _wait_for_commands(self, who: str) -> None:
         """Give workers time to do what they may have been told."""
         deadline = time.monotonic() + _COMMAND_SECONDS
         told = self.laid.deployment and self._runs_grew()
         while told and time.monotonic() < deadline and not Path(self.laid.markers[who]).exists():
             time.sleep(0.5)
-        yield from ()
 
     def _runs_grew(self) -> bool:
         found = self._owner.prefect("flow_runs/filter", {})
@@ -178,6 +178,3 @@ def attacked(subject: Subject, browser: bool) -> list[Verdict]:
     verdicts += attack.damage()
     clear_markers(attack.laid)
     return verdicts
-
-
-__all__ = ["Attack", "LaidOut", "Routes", "attacked"]

@@ -43,13 +43,13 @@ def http(
 ) -> Attempt:
     """One HTTP request; `note` says in the table what is special about it."""
     path = "/" + url.split("/", 3)[3]
-    action = {"do": "http_request", "url": url, "method": method, "headers": headers or {}}
+    sent = headers or {}
+    action: dict[str, Any] = {"do": "http_request", "url": url, "method": method, "headers": sent}
     if question is not None:
         action["body"] = question if isinstance(question, str) else json.dumps(question)
-        action["headers"] = JSON | action["headers"]
-    return Attempt(
-        target=target, tried=f"{method} {path}{f', {note}' if note else ''}", action=action
-    )
+        action["headers"] = JSON | sent
+    tried = f"{method} {path}{f', {note}' if note else ''}"
+    return Attempt(target=target, tried=tried, action=action)
 
 
 def sweep(target: str, url: str, routes: list[tuple[str, str]], note: str) -> Attempt:

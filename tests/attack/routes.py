@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from starlette.routing import WebSocketRoute
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"
-# Conversations of MLflow's assistant start programs on the machine of whoever runs the tests.
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 

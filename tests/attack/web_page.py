@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tests.attack.answers import Answer, Attempt
@@ -20,7 +21,7 @@ from tests.service.browser import CHROMIUM, chromium
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-_HOST = "evil.example"
+HOSTS = ("evil.example", "127.0.0.1")  # under which the page is opened
 _SCRIPT = """async a => {
     const wait = (object, ...events) => new Promise(done => {
         for (const event of events) object.addEventListener(event, () => done(event))
@@ -128,13 +129,13 @@ def foreign_page() -> Generator[ForeignPage]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        with chromium(f"--host-resolver-rules=MAP {_HOST} 127.0.0.1") as page:
+        with chromium(f"--host-resolver-rules=MAP {HOSTS[0]} 127.0.0.1") as page:
             yield ForeignPage(page, server.server_port)
     finally:
         server.shutdown()
@@ -145,16 +146,7 @@ def why_not() -> str:
     """The reason that there is no browser; '' where there is one."""
     if not CHROMIUM:
         return "no Chromium on this machine"
-    try:
-        import playwright  # noqa: F401
-    except ImportError:
-        return "playwright is not installed (the extra `browser`)"
-    return ""
-
-
-def origins() -> list[str]:
-    """Hosts of the page."""
-    return [_HOST, "127.0.0.1"]
+    return "" if find_spec("playwright") else "playwright is not installed (the extra `browser`)"
 
 
 def _ways(target: str, tried: str, url: str, body: str) -> list[Attempt]:
