@@ -30,15 +30,16 @@ class Attack:
 
     Args:
         subject: that runs.
+        patience_seconds: for programs that try to get in until they are ended.
     """
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
+    def __init__(self, subject: Subject, patience_seconds: float = 15.0) -> None:
+        self._subject, self._patience = subject, patience_seconds
         self._owner = Owner(subject.environment)
         self.laid = lay_out(self._owner, subject.public)
         self._ports = subject.ports()
         self._secrets = subject.secrets()
-        self._routes = read_routes()
+        self._routes = read_routes(bool(self._owner.mlflow_url))
         shutil.copy(Path(__file__).with_name("attacker.py"), subject.public)
         shutil.copy(Path(sysconfig.get_path("scripts"), "weed"), subject.public)
 
@@ -127,7 +128,7 @@ class Attack:
         if owner.mlflow_url:
             yield from mlflow_attempts.writes("MLflow", owner.mlflow_url, laid)
         store = self._named("SeaweedFS")
-        yield from seaweedfs_attempts.writes(store, owner.s3_url, public / "weed", public)
+        yield from seaweedfs_attempts.writes(store, owner.s3_url, public, self._patience)
 
     def _destruction(self) -> Iterator[Attempt]:
         laid, owner = self.laid, self._owner
@@ -165,14 +166,15 @@ class Attack:
         return verdict(attempt, answer, {*self._secrets, self.laid.canary})
 
 
-def attacked(subject: Subject, browser: bool) -> list[Verdict]:
+def attacked(subject: Subject, browser: bool, patience_seconds: float = 15.0) -> list[Verdict]:
     """Attack servers that run, in all ways; returns what came of each attempt.
 
     Args:
         subject: that runs.
         browser: a page in Chromium tries, too.
+        patience_seconds: for programs that try to get in until they are ended.
     """
-    attack = Attack(subject)
+    attack = Attack(subject, patience_seconds)
     verdicts = list(attack.by_a_page()) if browser else []
     verdicts += attack.by_another_user()
     verdicts += attack.damage()

@@ -1,4 +1,4 @@
-"""Every route of the servers that is there to be tried: `python -m tests.attack.routes` prints them as JSON.
+"""Every route of the servers that is there to be tried: `python -m tests.attack.routes [mlflow]` prints them as JSON.
 
 In a process of its own, because importing a server sets much up.
 """
@@ -26,14 +26,14 @@ class Routes(NamedTuple):
     mlflow: list[tuple[str, str]]
 
 
-def read_routes() -> Routes:
-    """Ask a process of its own."""
+def read_routes(of_mlflow: bool = True) -> Routes:
+    """Ask a process of its own. `of_mlflow`: where false, MLflow is not imported and has none."""
     with tempfile.TemporaryDirectory() as home:
         given = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
         given |= {"PREFECT_HOME": home, "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home}/mlflow.db"}
         given |= {"_MLFLOW_SERVER_ARTIFACT_ROOT": home, "MLFLOW_DISABLE_TELEMETRY": "true"}
         done = subprocess.run(
-            [sys.executable, "-m", "tests.attack.routes"],
+            [sys.executable, "-m", "tests.attack.routes", *(["mlflow"] if of_mlflow else [])],
             cwd=Path(__file__).parents[2],
             env=given,
             capture_output=True,
@@ -84,4 +84,5 @@ def _mlflow() -> list[tuple[str, str]]:
 
 if __name__ == "__main__":
     prefect, websockets = _prefect()
-    print(json.dumps({"prefect": prefect, "prefect_websockets": websockets, "mlflow": _mlflow()}))
+    mlflow = _mlflow() if "mlflow" in sys.argv else []
+    print(json.dumps({"prefect": prefect, "prefect_websockets": websockets, "mlflow": mlflow}))

