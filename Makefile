@@ -13,7 +13,7 @@ ENGINES := $(VENV)/.ready-engines-$(TORCH)
 PEERS  := .venv-peers/.ready-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status up-ha down-ha status-ha imdb test test-all check lint format types bench deaths \
+.PHONY: help attack security-cost demo up down status up-ha down-ha status-ha imdb test test-all check lint format types bench deaths \
 	bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env
 
 help: ## say what the targets do
@@ -83,6 +83,12 @@ bench-gpu: $(READY) ## scoring and training of core alone on one card (or tests.
 
 deaths: $(READY) ## eleven deaths, each for real: what the user sees, and how long it takes to go on (half an hour)
 	$(BIN)/python -m tests.service.deaths
+
+attack: $(EXTRAS) ## nobody comes in: the services attacked as another user and as a web page (as root; BASE=commit: its code)
+	$(BIN)/python -m tests.attack $(if $(BASE),--base $(BASE))
+
+security-cost: $(EXTRAS) ## what passwords and certificates cost beside BASE=commit, in turns (ten minutes)
+	$(BIN)/python -m tests.security_cost --base $(or $(BASE),72417a1)
 
 overhead: $(READY) ## from Run to the first training step, and the service beside the bare training call
 	$(BIN)/python -m tests.service.overhead

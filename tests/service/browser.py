@@ -184,12 +184,12 @@ class RunForm:
 
 
 @contextmanager
-def chromium() -> Generator["Page"]:
-    """A page of a fresh browser."""
+def chromium(*switches: str) -> Generator["Page"]:
+    """A page of a fresh browser; `switches` are for its command line."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_ARGUMENTS, *switches])
         try:
             page = browser.new_page(viewport={"width": 1440, "height": 1000})
             page.set_default_timeout(60_000)
