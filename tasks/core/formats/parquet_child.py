@@ -37,7 +37,9 @@ _SLICE_BYTES = 32 << 20  # of the values of a message, as Python holds them
 _GATHERED_BYTES = 8 << 20
 _ROWS_A_MESSAGE = 4_096
 _READ_BYTES = 8 << 20  # asked for at once, which is what the object store's streams hold
-_WHOLE_CHUNK_BYTES = 64 << 20  # column chunks of a row group that are read whole; larger ones in pieces
+_WHOLE_CHUNK_BYTES = (
+    64 << 20
+)  # column chunks of a row group that are read whole; larger ones in pieces
 _OBJECT_BYTES = 64  # of a Python object and its place, without its content
 
 # pyarrow has no types; these are its modules
@@ -104,14 +106,24 @@ class _Groups:
 
     def __init__(self, source: _ParentsFile, file: pq.ParquetFile) -> None:
         self._source, self._file = source, file
-        names = file.schema_arrow.names
-        paths = [file.schema.column(leaf).path for leaf in range(file.metadata.num_columns)]
-        self._leaves = {name: [i for i, p in enumerate(paths) if _is_in(p, name)] for name in names}
+        self._leaves: dict[str, list[int]] = {}
         self._pieces: pq.ParquetFile | None = None
+
+    def _leaves_of(self, columns: list[str]) -> list[int]:
+        """The columns of the file that make up whole columns of the table; both are in the same order."""
+        if not self._leaves:
+            names = iter(self._file.schema_arrow.names)
+            name = next(names)
+            for leaf in range(self._file.metadata.num_columns):
+                path = self._file.schema.column(leaf).path
+                while path != name and not path.startswith(f"{name}."):
+                    name = next(names)
+                self._leaves.setdefault(name, []).append(leaf)
+        return sorted(leaf for name in columns for leaf in self._leaves.get(name, []))
 
     def batches(self, group: int, columns: list[str], rows: int) -> Iterator[Any]:
         """Record batches of some columns, with plain values in the place of dictionaries."""
-        leaves = sorted({leaf for name in columns for leaf in self._leaves[name]})
+        leaves = self._leaves_of(columns)
         found = self._file.metadata.row_group(group)
         file = self._file
         if sum(found.column(leaf).total_compressed_size for leaf in leaves) > _WHOLE_CHUNK_BYTES:
@@ -123,10 +135,6 @@ class _Groups:
         for batch in file.reader.iter_batches(rows, [group], leaves, use_threads=False):
             arrays = [_plain(column) for column in batch.columns]
             yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
-
-
-def _is_in(path: str, name: str) -> bool:
-    return path == name or path.startswith(f"{name}.")
 
 
 def _plain(column: Any) -> Any:
@@ -196,7 +204,9 @@ def _has_length(kind: Any) -> bool:
 def _messages(batches: Iterator[Any]) -> Iterator[tuple[int, int, Any]]:
     """Rows, bytes and the batch of each message; no batch where it is one row that is too long to be held."""
     for batch in batches:
-        sizes = sum((held_bytes(column) for column in batch.columns), np.zeros(len(batch), np.int64))
+        sizes = sum(
+            (held_bytes(column) for column in batch.columns), np.zeros(len(batch), np.int64)
+        )
         begin = held = 0
         for row, size in enumerate(sizes.tolist()) if int(sizes.sum()) > LONGEST_ROW else ():
             if row > begin and (held + size > _SLICE_BYTES or size > LONGEST_ROW):
@@ -220,8 +230,7 @@ class _Server:
 
     def __init__(self, parent: Connection) -> None:
         self._parent = parent
-        self._source: _ParentsFile | None = None
-        self._file: pq.ParquetFile | None = None
+        self._groups: _Groups | None = None
 
     def serve(self) -> None:
         command = self._parent.recv_bytes()
@@ -236,16 +245,19 @@ class _Server:
     def _answer(self, command: dict[str, Any]) -> bytes:
         """Returns the command that comes next."""
         if command["do"] == "open":
-            self._file = None  # before another one is opened
-            self._source = _ParentsFile(self._parent, command["size"])
-            self._file = _opened(self._source)
-            _tell(self._parent, **_facts(self._file))
+            self._groups = None  # before another one is opened
+            source = _ParentsFile(self._parent, command["size"])
+            file = _opened(source)
+            self._groups = _Groups(source, file)
+            _tell(self._parent, **_facts(file))
             return self._parent.recv_bytes()
-        return self._read(command["group"], command["columns"], command["rows"], command["skip"])
+        if self._groups is None:
+            raise ValueError("no file is open")
+        read = self._groups.batches(command["group"], command["columns"], command["rows"])
+        return self._sent(read, command["skip"])
 
-    def _read(self, group: int, columns: list[str], rows: int, skip: int) -> bytes:
+    def _sent(self, read: Iterator[Any], skip: int) -> bytes:
         """Send the batches of one row group, each when it is asked for."""
-        read = _Groups(self._source, self._file).batches(group, columns, rows)
         for count, size, batch in _messages(_gathered(read)):
             if skip >= count:
                 skip -= count

@@ -81,7 +81,9 @@ class _Reader:
         self.waits = True
         return answer, batch
 
-    def _asked(self, message: bytes, stream: IO[bytes]) -> tuple[dict[str, Any], RecordBatch | None]:
+    def _asked(
+        self, message: bytes, stream: IO[bytes]
+    ) -> tuple[dict[str, Any], RecordBatch | None]:
         self._connection.send_bytes(message)
         while True:
             if not self._connection.poll(_PATIENCE_SECONDS):

@@ -49,9 +49,7 @@ def join(name: str, parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
         FORMATS[kind].join([_plain(part, compression, opened) for part in parts], sink)
 
 
-def _plain(
-    part: IO[bytes], compression: str | None, opened: contextlib.ExitStack
-) -> IO[bytes]:
+def _plain(part: IO[bytes], compression: str | None, opened: contextlib.ExitStack) -> IO[bytes]:
     """The part, unpacked into a temporary file if it is compressed as a whole."""
     if compression is None:
         return part
