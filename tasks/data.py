@@ -57,44 +57,45 @@ def load_reviews(params: SourceParams) -> Reference[LoadedSummary]:
 
 def _load(sources: dict[str, Source], params: SourceParams, folder: Path) -> LoadedSummary:
     rows: dict[str, int] = {}
-    unreadable: dict[str, list[Unreadable]] = {}
+    unreadable: dict[str, int] = {}
+    examples: list[str] = []
     for split, source in sources.items():
         read_from = split if split in source.splits() else "train"  # test reviews apart, unnamed
-        kept, unreadable[split] = _partition(source.rows(read_from))
+        kept, unreadable[split], found = _partition(source.rows(read_from))
+        examples += found
         tables.write_reviews(folder / f"{split}.parquet", kept, raw=True)
         rows[split] = len(kept)
         logger.info("Read %s rows of %s from %s", f"{len(kept):,}", split, source.name)
-        for first in unreadable[split][:1]:
-            logger.warning(
-                "%s rows of %s could not be decoded; the first: %s: %s",
-                f"{len(unreadable[split]):,}",
-                split,
-                first.where,
-                first.problem,
-            )
+        for first in found[:1]:
+            count = f"{unreadable[split]:,}"
+            logger.warning("%s rows of %s could not be decoded; the first: %s", count, split, first)
     if not any(rows.values()):
         raise MissingDataError(
             "There is not one readable row", params.location, "check data.source.location"
         )
-    examples = [f"{u.where}: {u.problem}" for found in unreadable.values() for u in found]
     return LoadedSummary(
         source=params.location,
         rows=rows,
-        unreadable={split: len(found) for split, found in unreadable.items()},
+        unreadable=unreadable,
         unreadable_examples=examples[:_EXAMPLES],
         label_names=sources["train"].label_names(),
     )
 
 
-def _partition(rows: Iterable[RawReview | Unreadable]) -> tuple[list[RawReview], list[Unreadable]]:
+def _partition(
+    rows: Iterable[RawReview | Unreadable],
+) -> tuple[list[RawReview], int, list[str]]:
+    """The readable rows, how many others there are, and where the first of those are and why."""
     kept: list[RawReview] = []
-    unreadable: list[Unreadable] = []
+    unreadable, examples = 0, list[str]()
     for row in rows:
-        if isinstance(row, Unreadable):
-            unreadable.append(row)
-        else:
+        if isinstance(row, RawReview):
             kept.append(row)
-    return kept, unreadable
+            continue
+        unreadable += 1
+        if len(examples) < _EXAMPLES:
+            examples.append(f"{row.where}: {row.problem}")
+    return kept, unreadable, examples
 
 
 @step

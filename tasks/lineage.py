@@ -147,7 +147,7 @@ def _of_predictions(uri: str, root: str, row: int) -> tuple[Facts, str]:
 
 def _row(item: ObjectInfo, row: int) -> Facts:
     with exact_objects().open(item) as stream:
-        for found in formats.decode(item.uri, stream):
+        for found in formats.decode(item.uri, stream, columns=_SHOWN):
             if found.values and int(found.values["row"]) == row:
                 return {name: str(found.values[name]) for name in _SHOWN}
     raise MissingDataError(

@@ -118,14 +118,18 @@ def _unlabelled(source: Source | None) -> tuple[list[str | None], int]:
     if source is None:
         return [], 0
     splits = [split for split in source.splits() if split != "test"]
-    rows = [row for split in splits for row in source.rows(split)]
-    texts = [row.text for row in rows if not isinstance(row, Unreadable)]
+    texts, unreadable = list[str | None](), 0
+    for row in (row for split in splits for row in source.rows(split)):
+        if isinstance(row, Unreadable):
+            unreadable += 1
+        else:
+            texts.append(row.text)
     if not any(texts):
         raise MissingDataError(
             "There is not one readable review", source.name, "check pretraining.location"
         )
     logger.info("Read %s unlabelled reviews from %s", f"{len(texts):,}", source.name)
-    return texts, len(rows) - len(texts)
+    return texts, unreadable
 
 
 def _chosen(

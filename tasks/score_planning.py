@@ -208,9 +208,9 @@ def _look_at_samples(objects: ExactObjects, run: ScoringRun, entries: list[Entry
 
 def _look_at(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
     with objects.open(info(run, entry)) as stream:
-        rows = formats.decode(run.input_uri(entry.key), stream)
-        sample = (row for _, row in zip(range(_SAMPLE_ROWS), rows, strict=False))
         wanted = [run.columns.text, *run.columns.keep]
+        rows = formats.decode(run.input_uri(entry.key), stream, columns=wanted)
+        sample = (row for _, row in zip(range(_SAMPLE_ROWS), rows, strict=False))
         for _ in formats.with_columns(sample, wanted, run.input_uri(entry.key)):
             pass
 

@@ -202,12 +202,16 @@ class ShardWork:
         uri = self._run.input_uri(entry.key)
         columns = self._run.columns
         try:
-            rows = formats.decode(uri, stream, entry.span)
+            asked_for = [columns.id, columns.text, *columns.keep]
+            rows = formats.decode(uri, stream, entry.span, asked_for)
             wanted = [columns.text, *columns.keep] if entry.part == 0 else []
             checked = formats.with_columns(rows, wanted, uri)
             share = functools.partial(_share_read, entry, stream)
-            for row in gauge.reading(checked, entry.bytes, share):
-                yield scoring.to_review(row, columns)
+            read = gauge.reading(checked, entry.bytes, share)
+            reviews = (scoring.to_review(row, columns) for row in read)
+            # of a part nothing can be said
+            allowed = self._run.max_rejected_share if entry.parts == 1 else 1.0
+            yield from scoring.within_share(reviews, allowed, uri)
         except DataError as error:
             yield End(error)
         else:

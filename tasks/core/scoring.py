@@ -13,8 +13,8 @@ from pydantic import Field
 
 from tasks.core.engine import Engine, softmax
 from tasks.core.engine_names import WantedEngine
-from tasks.core.errors import DataError
-from tasks.core.formats import Row, json_text, lookup
+from tasks.core.errors import DataError, ValidationError
+from tasks.core.formats import Row, held_bytes, json_text, lookup
 from tasks.core.forms import Form
 from tasks.core.overlap import ahead
 from tasks.core.scoring_plan import Columns
@@ -23,7 +23,9 @@ from tasks.core.tokenization import Encoder
 from tasks.core.training_params import Device, Precision
 
 _WINDOWS_AHEAD = 2
-_WINDOW_CHARACTERS = 8 << 20  # a window of few long reviews is full as well
+_WINDOW_BYTES = 8 << 20  # a window of few long reviews, or of much that goes along, is full as well
+_MOST_KEPT_BYTES = 64 << 20  # of one row
+_ROWS_TO_JUDGE = 1_000_000  # a share of fewer may change yet
 
 
 class EngineParams(Form):
@@ -66,6 +68,7 @@ class Review:
     offset: int = 0  # where its record begins, in bytes after decompression
     raw: bytes = b""  # the record as it stands in the file; of Parquet, its values as JSON
     kept: tuple[Any, ...] = ()  # values of the columns that go along
+    kept_bytes: int = 0  # of memory that they take
 
 
 @dataclass(slots=True, frozen=True)
@@ -90,14 +93,16 @@ class _Window:
     """Items in order, and the tokens of those reviews that can be scored, each only once."""
 
     items: list[Review | End] = field(default_factory=list)
-    characters: int = 0
+    bytes: int = (
+        0  # about what they hold: all of it, as one odd row may hold a thousand times the others
+    )
     input_ids: Sequence[Sequence[int]] = ()  # no two are equal
     places: Sequence[int] = ()  # of each review that can be scored: which of them is its own
 
     def add(self, item: Review | End) -> None:
         self.items.append(item)
         if isinstance(item, Review):
-            self.characters += len(item.text) + len(item.raw)
+            self.bytes += len(item.text) + len(item.raw) + len(item.id) + item.kept_bytes
 
 
 def to_review(row: Row, columns: Columns) -> Review:
@@ -114,12 +119,38 @@ def to_review(row: Row, columns: Columns) -> Review:
     if is_blank(text):
         return _refused(row, review_id, "empty text")
     kept = tuple(lookup(row.values, name) for name in columns.keep)
-    return Review(row.number, review_id, text, offset=row.offset, kept=kept)
+    kept_bytes = held_bytes(kept, _MOST_KEPT_BYTES) if kept else 0
+    if kept_bytes > _MOST_KEPT_BYTES:
+        problem = f"kept columns of more than {_MOST_KEPT_BYTES >> 20} MiB in memory"
+        return _refused(row, review_id, problem)
+    return Review(row.number, review_id, text, "", row.offset, b"", kept, kept_bytes)
 
 
 def _refused(row: Row, review_id: str, problem: str) -> Review:
     raw = row.raw or (json_text(dict(row.values)).encode() if row.values is not None else b"")
     return Review(row.number, review_id, "", problem, row.offset, raw)
+
+
+def within_share(
+    reviews: Iterable[Review], max_rejected_share: float, where: str
+) -> Iterator[Review]:
+    """The reviews of an object as they are, as long as it may still be scored.
+
+    Raises:
+        ValidationError: of its first million rows, or of more, a larger share is rejected than is allowed. The rejects
+            of the wrong file need not fill the disk first.
+    """
+    rejected = 0
+    for rows, review in enumerate(reviews, start=1):
+        rejected += bool(review.problem)
+        if rows >= _ROWS_TO_JUDGE and rejected > max_rejected_share * rows:
+            raise ValidationError(
+                f"{rejected:,} of its first {rows:,} rows cannot be scored, more than max_rejected_share allows; the "
+                f"last reason: {review.problem}",
+                where,
+                "check that it is the right file and the right text column; nothing of it was written",
+            )
+        yield review
 
 
 def score(
@@ -156,7 +187,7 @@ def _windows(
         window = _Window()
         for item in bundle:
             window.add(item)
-            if len(window.items) >= window_reviews or window.characters >= _WINDOW_CHARACTERS:
+            if len(window.items) >= window_reviews or window.bytes >= _WINDOW_BYTES:
                 yield _encoded(window, encoder)
                 window = _Window()
         if window.items:

@@ -76,7 +76,8 @@ class _Files(ABC):
     ) -> Iterator[RawReview | Unreadable]:
         short = PurePosixPath(file).name
         try:
-            for row in formats.with_columns(formats.decode(file, stream), self._columns.all, where):
+            rows = formats.decode(file, stream, columns=self._columns.all)
+            for row in formats.with_columns(rows, self._columns.all, where):
                 if row.values is None:
                     yield Unreadable(f"{short} row {row.number}", row.problem)
                     continue

@@ -6,6 +6,7 @@ holds more than a few rows. A large file is cut into spans, each decoded alone, 
     decode(name, stream)                    the rows of a file
     cut(name, stream, part_bytes)           its spans
     decode(name, stream, span)              the rows of one
+    decode(name, stream, columns=names)     the same, of which only some columns are wanted
     encode(name, rows, columns, stream)     a file; header=False for a part that comes behind another
     join(name, parts, stream)               the encoded parts as one file
 """
@@ -16,7 +17,7 @@ from tasks.core.formats.detection import HEAD_BYTES, detect
 from tasks.core.formats.names import format_of, is_hidden, output_name, said_by
 from tasks.core.formats.reading import cut, decode
 from tasks.core.formats.registry import FORMATS
-from tasks.core.formats.values import json_text
+from tasks.core.formats.values import held_bytes, json_text
 from tasks.core.formats.writing import encode, join
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "detect",
     "encode",
     "format_of",
+    "held_bytes",
     "is_hidden",
     "join",
     "json_text",

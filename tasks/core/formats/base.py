@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 LONGEST_RECORD = 16 * 1024 * 1024  # bytes; a longer one is passed over, not held in memory
+MOST_COLUMNS = 4_096  # of a file, those inside of structs and lists included
+MOST_UNPACKED = 64 * 1024 * 1024  # bytes; more only of a file that is not shrunk beyond measure
+MOST_SHRUNK = 200  # times
 TOO_LONG = f"longer than {LONGEST_RECORD // 1024 // 1024} MiB"
 NOT_UTF8 = "not UTF-8"
 
@@ -19,6 +22,7 @@ class Row:
     offset: int = 0  # bytes of the unpacked file before the record; in Parquet, rows before it
     raw: bytes = b""  # as it stands in the file, without its line end; Parquet and too long: none
     of: int = 0  # records of the whole file, where the format knows
+    columns: tuple[str, ...] = ()  # of the file, where `values` may lack some that nobody asked for
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,6 +72,25 @@ class UnfitError(ValueError):
         self.fix = fix
 
 
+def require_plausible(unpacked: int, packed: int) -> None:
+    """Raises UnfitError where a file holds far more than its size: a bomb, made to fill a disk or the memory."""
+    if unpacked > max(MOST_UNPACKED, MOST_SHRUNK * packed):
+        raise UnfitError(
+            f"it unpacks to more than {MOST_SHRUNK} times its {packed:,} bytes, as files do that are made to fill a "
+            "disk",
+            "unpack it elsewhere and look; give it uncompressed if it is as it should be",
+        )
+
+
+def require_few_columns(columns: int) -> None:
+    """Raises UnfitError where a table has more columns than are read."""
+    if columns > MOST_COLUMNS:
+        raise UnfitError(
+            f"it has {columns:,} columns, and at most {MOST_COLUMNS:,} are read",
+            "check that it is the right file; write it again with the columns of the reviews",
+        )
+
+
 class LeftOpen:
     """A stream that stays open when pyarrow closes it: whoever opened it closes it."""
 
@@ -86,12 +109,15 @@ class Format(Protocol):
     by_bytes: bool
     """Encoded parts laid end to end are the whole, and a span of bytes can be read without the rest."""
 
-    def decode(self, stream: IO[bytes], span: Span | None = None) -> Iterator[Row]:
+    def decode(
+        self, stream: IO[bytes], span: Span | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[Row]:
         """Rows in file order. Raises OSError, ValueError or UnfitError where the file as a whole is not readable.
 
         Args:
             stream: at its start; with a span and where `by_bytes`, at the span's first byte.
             span: only these rows; more may follow them.
+            columns: names or dotted paths that are asked for; others need not be decoded. None: all.
         """
         ...
 

@@ -4,10 +4,13 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.core.errors import MissingDataError
+from tasks.core.errors import MissingDataError, UnreadableDataError
 from tasks.core.formats.base import Row
+from tasks.core.formats.values import held_bytes
 
-_ROWS_TO_SEE_ALL_COLUMNS = 1000
+_ROWS_TO_SEE_ALL_COLUMNS = 1_000
+_ROWS_TO_SEE_A_READABLE_ONE = 10_000
+_BYTES_TO_SEE_THEM = 64 << 20  # held meanwhile
 _MISSING = object()
 _LIKE_A_NAME = re.compile(r"[\w.\[\]-]{1,40}")
 
@@ -49,26 +52,52 @@ def with_columns(rows: Iterable[Row], columns: Sequence[str], where: str) -> Ite
         where: the file, for the error.
     Raises:
         MissingDataError: none of the first thousand readable rows, or of all, has a column; it says which there are.
+            Fewer rows, where those fill 64 MiB.
+        UnreadableDataError: none of the first ten thousand rows is readable.
     """
-    missing, there, readable = set(columns), set[str](), 0
-    held: list[Row] = []
-    for row in rows:
-        if missing:
-            held.append(row)
-            if row.values is not None:
-                readable += 1
-                missing = {c for c in missing if lookup(row.values, c, _MISSING) is _MISSING}
-                there |= _names(row.values, missing)
-            if missing and readable < _ROWS_TO_SEE_ALL_COLUMNS:
-                continue
-            _refuse([c for c in columns if c in missing], there, where)
-            yield from held
-            held.clear()
-        else:
-            yield row
-    if readable:
-        _refuse([c for c in columns if c in missing], there, where)
-    yield from held
+    seen = _Seen(columns, where)
+    rows = iter(rows)
+    while seen.missing and (row := next(rows, None)) is not None:
+        seen.add(row)
+    if seen.readable:
+        seen.refuse_missing()
+    yield from seen.held
+    seen.held.clear()
+    yield from rows
+
+
+class _Seen:
+    """Rows that are held until each column was seen in one of them."""
+
+    def __init__(self, columns: Sequence[str], where: str) -> None:
+        self._columns, self._where, self._names = columns, where, set[str]()
+        self._bytes = 0
+        self.missing, self.readable, self.held = set(columns), 0, list[Row]()
+
+    def add(self, row: Row) -> None:
+        """Raises where enough was seen, and something is missing."""
+        self.held.append(row)
+        self._bytes += len(row.raw) + held_bytes(row.values, _BYTES_TO_SEE_THEM)
+        if row.values is not None:
+            self.readable += 1
+            self.missing = {c for c in self.missing if lookup(row.values, c, _MISSING) is _MISSING}
+            self._names.update(row.columns, _names(row.values, self.missing))
+        full = self._bytes > _BYTES_TO_SEE_THEM
+        if self.readable and (full or self.readable >= _ROWS_TO_SEE_ALL_COLUMNS):
+            self.refuse_missing()
+        elif full or len(self.held) >= _ROWS_TO_SEE_A_READABLE_ONE:
+            self._refuse_unreadable()
+
+    def refuse_missing(self) -> None:
+        _refuse([c for c in self._columns if c in self.missing], self._names, self._where)
+
+    def _refuse_unreadable(self) -> None:
+        if not self.readable:
+            raise UnreadableDataError(
+                f"Not one of its first {len(self.held):,} rows can be read; the first: {self.held[0].problem}",
+                self._where,
+                "check that it is the right file and what its name says",
+            )
 
 
 def require_columns(there: Collection[str], wanted: Sequence[str], where: str) -> None:

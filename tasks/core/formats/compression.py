@@ -7,8 +7,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from tasks.core.errors import UnreadableDataError
-from tasks.core.formats.base import LeftOpen
+from tasks.core.formats.base import LeftOpen, require_plausible
 
 COMPRESSIONS = {"gz": "gzip", "zst": "zstd", "zstd": "zstd", "bz2": "bz2"}
 _MAGIC = {
@@ -16,9 +15,6 @@ _MAGIC = {
     b"\x28\xb5\x2f\xfd": "zstd",
     **{b"BZh%d" % level: "bz2" for level in range(1, 10)},
 }
-
-MOST_UNPACKED = 256 * 1024 * 1024  # bytes; more only of a file that is not shrunk beyond measure
-MOST_SHRUNK = 200  # times
 _EMPTY_BZ2_BYTES = 14
 
 
@@ -27,20 +23,21 @@ def compression_of(head: bytes) -> str | None:
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
-def unpacked(name: str, stream: IO[bytes], compression: str | None) -> IO[bytes]:
-    """The content of a stream that stands at its start; reading it raises OSError where a member is cut or damaged."""
-    return (
-        stream
-        if compression is None
-        else io.BufferedReader(_Unpacked(name, stream, compression), 1 << 20)
-    )
+def unpacked(stream: IO[bytes], compression: str | None) -> IO[bytes]:
+    """The content of a stream that stands at its start.
+
+    Reading it raises OSError where a member is cut or damaged, and UnfitError where it unpacks beyond measure.
+    """
+    if compression is None:
+        return stream
+    return io.BufferedReader(_Unpacked(stream, compression), 1 << 20)
 
 
 class _Unpacked(io.RawIOBase):
     """Unpacks, and stops at a file made to fill the disk or the memory."""
 
-    def __init__(self, name: str, stream: IO[bytes], compression: str) -> None:
-        self._name, self._bytes = name, 0
+    def __init__(self, stream: IO[bytes], compression: str) -> None:
+        self._bytes = 0
         begin = stream.tell()
         self._packed_bytes = stream.seek(0, io.SEEK_END) - begin
         stream.seek(begin)
@@ -53,13 +50,7 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         count = self._source.readinto(buffer)
         self._bytes += count
-        if self._bytes > max(MOST_UNPACKED, MOST_SHRUNK * self._packed_bytes):
-            raise UnreadableDataError(
-                f"The file unpacks to more than {MOST_SHRUNK} times its {self._packed_bytes:,} bytes, as files do that "
-                "are made to fill a disk",
-                self._name,
-                "unpack it elsewhere and look; give it uncompressed if it is as it should be",
-            )
+        require_plausible(self._bytes, self._packed_bytes)
         return count
 
 

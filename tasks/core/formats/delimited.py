@@ -9,7 +9,15 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from tasks.core.formats.base import LONGEST_RECORD, NOT_UTF8, TOO_LONG, Row, Span, UnfitError
+from tasks.core.formats.base import (
+    LONGEST_RECORD,
+    NOT_UTF8,
+    TOO_LONG,
+    Row,
+    Span,
+    UnfitError,
+    require_few_columns,
+)
 from tasks.core.formats.physical_lines import CLOSE, Lines
 from tasks.core.formats.spans import concatenated, grouped
 from tasks.core.formats.values import cell
@@ -23,7 +31,9 @@ class Csv:
     def __init__(self, delimiter: str) -> None:
         self._delimiter = delimiter
 
-    def decode(self, stream: IO[bytes], span: Span | None = None) -> Iterator[Row]:
+    def decode(
+        self, stream: IO[bytes], span: Span | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[Row]:
         return iter(_Reader(stream, self._delimiter, span))
 
     def encode(
@@ -130,13 +140,14 @@ class _Reader:
 
 def _names(fields: list[str]) -> tuple[str, ...]:
     """Column names; one without a name, as data frames write their index, is called after its position."""
-    names: list[str] = []
+    require_few_columns(len(fields))
+    positions: dict[str, int] = {}
     for position, field in enumerate(fields, start=1):
         name = field or f"column_{position}"
-        if name in names:
+        if name in positions:
             raise UnfitError(
-                f"columns {names.index(name) + 1} and {position} of the header have the same name",
+                f"columns {positions[name]} and {position} of the header have the same name",
                 "rename one of them; or is there no header?",
             )
-        names.append(name)
-    return tuple(names)
+        positions[name] = position
+    return tuple(positions)

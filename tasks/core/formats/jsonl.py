@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from tasks.core.formats.base import LONGEST_RECORD, NOT_UTF8, TOO_LONG, Row, Span
+from tasks.core.formats.base import LONGEST_RECORD, MOST_COLUMNS, NOT_UTF8, TOO_LONG, Row, Span
 from tasks.core.formats.spans import concatenated, grouped
 from tasks.core.formats.values import json_text
 
@@ -56,7 +56,9 @@ class JsonLines:
 
     by_bytes = True
 
-    def decode(self, stream: IO[bytes], span: Span | None = None) -> Iterator[Row]:
+    def decode(
+        self, stream: IO[bytes], span: Span | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[Row]:
         number, begin = (span.first_row - 1, span.offset) if span else (0, 0)
         for offset, line in _Lines(stream, begin):
             number += 1
@@ -78,7 +80,11 @@ class JsonLines:
             return None, "nested too deeply"
         except ValueError:  # also a number of 5,000 digits
             return None, "not JSON"
-        return (values, "") if isinstance(values, dict) else (None, "not a JSON object")
+        if not isinstance(values, dict):
+            return None, "not a JSON object"
+        if len(values) > MOST_COLUMNS:
+            return None, f"more than {MOST_COLUMNS:,} columns"
+        return values, ""
 
     def encode(
         self,

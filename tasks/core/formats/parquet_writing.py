@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.formats.base import LeftOpen
-from tasks.core.formats.values import as_text
+from tasks.core.formats.values import as_text, held_bytes
 from tasks.core.texts import encodable
 
 # pyarrow has no types; these are its classes of the same names
@@ -25,7 +25,7 @@ RecordBatch: TypeAlias = Any
 ChunkedArray: TypeAlias = Any
 
 _ROWS_A_GROUP = 16_384
-_CHARACTERS_A_GROUP = 64 * 1024 * 1024
+_BYTES_A_GROUP = 128 * 1024 * 1024  # of the rows as they are held
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
@@ -50,8 +50,8 @@ def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any
     for row in rows:
         any_row = True
         chunk.append(row)
-        size += sum(len(value) for value in row.values() if isinstance(value, str))
-        if len(chunk) >= _ROWS_A_GROUP or size >= _CHARACTERS_A_GROUP:
+        size += held_bytes(tuple(row.values()), _BYTES_A_GROUP)
+        if len(chunk) >= _ROWS_A_GROUP or size >= _BYTES_A_GROUP:
             yield chunk
             chunk, size = [], 0
     if chunk or not any_row:

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import IO
 
 import pyarrow as pa
@@ -16,13 +16,20 @@ from tasks.core.formats.registry import FORMATS
 _CHUNK = 1024 * 1024
 
 
-def decode(name: str, stream: IO[bytes], span: Span | None = None) -> Iterator[Row]:
+def decode(
+    name: str,
+    stream: IO[bytes],
+    span: Span | None = None,
+    columns: Sequence[str] | None = None,
+) -> Iterator[Row]:
     """The rows of a file, in order; a row that cannot be read comes with its `problem` instead of values.
 
     Args:
         name: file name or key.
         stream: seekable binary stream at its start: of the whole file, or of `span.byte_range` where that is not None.
         span: only these rows, as `cut` gave them.
+        columns: names or dotted paths that are asked for. Others are not decoded where the format allows it, so that
+            nothing in them can be in the way. None: all.
     Raises:
         UnreadableDataError: the file as a whole cannot be read (truncated, not of its format, no header), or holds
             fewer rows than the span says.
@@ -30,14 +37,14 @@ def decode(name: str, stream: IO[bytes], span: Span | None = None) -> Iterator[R
     whole = span or _kind(name, stream)
     reader = FORMATS[whole.format]
     with _saying(name, whole):
-        content = unpacked(name, stream, whole.compression)
+        content = unpacked(stream, whole.compression)
         if span is None:
-            yield from reader.decode(content)
+            yield from reader.decode(content, None, columns)
             return
         if whole.compression and reader.by_bytes:
             _pass_over(content, span.offset)
         count = 0
-        for row in itertools.islice(reader.decode(content, span), span.rows):
+        for row in itertools.islice(reader.decode(content, span, columns), span.rows):
             count += 1
             yield row
         if span.rows is not None and count < span.rows:
@@ -60,7 +67,7 @@ def cut(name: str, stream: IO[bytes], part_bytes: int) -> list[Span]:
     """
     whole = _kind(name, stream)
     with _saying(name, whole):
-        content = unpacked(name, stream, whole.compression)
+        content = unpacked(stream, whole.compression)
         return list(FORMATS[whole.format].cut(content, part_bytes, whole))
 
 

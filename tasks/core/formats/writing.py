@@ -46,16 +46,14 @@ def join(name: str, parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
         FORMATS[kind].join(filled or parts[:1], stream)
         return
     with contextlib.ExitStack() as opened, packed(stream, compression) as sink:
-        FORMATS[kind].join([_plain(name, part, compression, opened) for part in parts], sink)
+        FORMATS[kind].join([_plain(part, compression, opened) for part in parts], sink)
 
 
-def _plain(
-    name: str, part: IO[bytes], compression: str | None, opened: contextlib.ExitStack
-) -> IO[bytes]:
+def _plain(part: IO[bytes], compression: str | None, opened: contextlib.ExitStack) -> IO[bytes]:
     """The part, unpacked into a temporary file if it is compressed as a whole."""
     if compression is None:
         return part
     file: IO[bytes] = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-    shutil.copyfileobj(unpacked(name, part, compression), file, 1 << 20)
+    shutil.copyfileobj(unpacked(part, compression), file, 1 << 20)
     file.seek(0)
     return file

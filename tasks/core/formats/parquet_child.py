@@ -1,0 +1,298 @@
+"""The process that decodes Parquet for another one, under a limit of memory. It is run as a script.
+
+A Parquet file of a few hundred bytes can decode to gigabytes (a dictionary value repeated, a page or a list of one
+repeated value), and pyarrow cannot be told how much memory it may take. So untrusted files are decoded here: a file
+that wants more ends this process at worst, and its parent goes on (parquet_process.py).
+
+Messages are bytes over one connection; whatever the parent reads of them is JSON, or Arrow's stream format:
+
+    parent: {"do": "open", "size": bytes}
+    child:  {"columns": names, "leaves": number, "groups": [[rows, bytes], ...]}
+    parent: {"do": "read", "group": n, "columns": names, "rows": at once, "skip": rows}
+    child:  {"rows": n, "bytes": decoded, "batch": true} and the batch; without one: a row too long to be held
+    parent: nothing, for the next one
+    child:  the next one; {} after the last
+    child, instead of an answer: {"error": text, "memory": true where too little of it is the reason}
+    child, before an answer: {"at": offset, "size": bytes}
+    parent: those bytes of the file
+"""
+
+import contextlib
+import io
+import json
+import resource
+import sys
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+MOST_BYTES = 1 << 30  # of memory beyond what this process has at its start
+LONGEST_ROW = 16 << 20  # bytes; LONGEST_RECORD of the other formats
+_SLICE_BYTES = 32 << 20  # of the values of a message, as Python holds them
+_GATHERED_BYTES = 8 << 20
+_ROWS_A_MESSAGE = 4_096
+_READ_BYTES = 8 << 20  # asked for at once, which is what the object store's streams hold
+_WHOLE_CHUNK_BYTES = (
+    64 << 20
+)  # column chunks of a row group that are read whole; larger ones in pieces
+_OBJECT_BYTES = 64  # of a Python object and its place, without its content
+
+# pyarrow has no types; these are its modules
+pa: Any
+pc: Any
+
+
+class _ParentsFile(io.RawIOBase):
+    """The file, of which the parent has the bytes."""
+
+    def __init__(self, parent: Connection, size: int) -> None:
+        self._parent, self._size, self._at = parent, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = self._size - self._at
+        size = left if size < 0 else min(size, left)
+        pieces: list[bytes] = []
+        while size > 0:
+            wanted = min(size, _READ_BYTES)
+            _tell(self._parent, at=self._at, size=wanted)
+            pieces.append(self._parent.recv_bytes())
+            if len(pieces[-1]) != wanted:
+                raise EOFError("the file is shorter than it was")
+            self._at, size = self._at + wanted, size - wanted
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _tell(parent: Connection, **message: Any) -> None:
+    parent.send_bytes(json.dumps(message).encode())
+
+
+def _opened(file: _ParentsFile, **options: Any) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        pa.PythonFile(file, "r"), coerce_int96_timestamp_unit="us", pre_buffer=False, **options
+    )
+
+
+def _facts(file: pq.ParquetFile) -> dict[str, Any]:
+    """What the footer says. The names of very many columns are left out: nobody reads such a file."""
+    metadata = file.metadata
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    return {
+        "leaves": metadata.num_columns,
+        "columns": file.schema_arrow.names if metadata.num_columns < 1 << 16 else [],
+        "groups": [[group.num_rows, group.total_byte_size] for group in groups],
+    }
+
+
+class _Groups:
+    """Row groups of a file, read in pieces where they are large."""
+
+    def __init__(self, source: _ParentsFile, file: pq.ParquetFile) -> None:
+        self._source, self._file = source, file
+        self._leaves: dict[str, list[int]] = {}
+        self._pieces: pq.ParquetFile | None = None
+
+    def _leaves_of(self, columns: list[str]) -> list[int]:
+        """The columns of the file that make up whole columns of the table; both are in the same order."""
+        if not self._leaves:
+            names = iter(self._file.schema_arrow.names)
+            name = next(names)
+            for leaf in range(self._file.metadata.num_columns):
+                path = self._file.schema.column(leaf).path
+                while path != name and not path.startswith(f"{name}."):
+                    name = next(names)
+                self._leaves.setdefault(name, []).append(leaf)
+        return sorted(leaf for name in columns for leaf in self._leaves.get(name, []))
+
+    def batches(self, group: int, columns: list[str], rows: int) -> Iterator[Any]:
+        """Record batches of some columns, with plain values in the place of dictionaries."""
+        leaves = self._leaves_of(columns)
+        found = self._file.metadata.row_group(group)
+        file = self._file
+        if sum(found.column(leaf).total_compressed_size for leaf in leaves) > _WHOLE_CHUNK_BYTES:
+            buffer = max(1 << 16, min(_READ_BYTES, 128 * _READ_BYTES // 8 // len(leaves)))
+            self._pieces = self._pieces or _opened(
+                self._source, buffer_size=buffer, metadata=file.metadata
+            )
+            file = self._pieces
+        for batch in file.reader.iter_batches(rows, [group], leaves, use_threads=False):
+            arrays = [_plain(column) for column in batch.columns]
+            yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _plain(column: Any) -> Any:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _gathered(batches: Iterator[Any]) -> Iterator[Any]:
+    """Small batches as larger ones, up to some bytes."""
+    held: list[Any] = []
+    size = rows = 0
+    for batch in batches:
+        held.append(batch)
+        size, rows = size + batch.nbytes, rows + len(batch)
+        if size >= _GATHERED_BYTES or rows >= _ROWS_A_MESSAGE:
+            yield pa.concat_batches(held) if len(held) > 1 else held[0]
+            held, size, rows = [], 0, 0
+    if held:
+        yield pa.concat_batches(held)
+
+
+def held_bytes(array: Any) -> Any:
+    """About how many bytes each value of an array takes as a Python object: an int64 each.
+
+    The content of texts counts as UTF-8; each object, also each in a list or a struct, counts 64 bytes more.
+    """
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return held_bytes(array.storage)
+    if pa.types.is_dictionary(kind):
+        return held_bytes(array.dictionary)[array.indices.fill_null(0).to_numpy(False)]
+    if pa.types.is_struct(kind):
+        fields = [held_bytes(field) for field in array.flatten()]
+        return sum(fields, np.full(len(array), _OBJECT_BYTES, np.int64))
+    if pa.types.is_nested(kind):  # a list of some kind, or a map
+        lengths = pc.list_value_length(_as_list(array)).fill_null(0).to_numpy(False)
+        items = _as_list(array).flatten()
+        if pa.types.is_map(kind):
+            lengths = lengths.astype(np.int64)
+        ends = np.cumsum(lengths, dtype=np.int64)
+        summed = np.concatenate([[0], np.cumsum(held_bytes(items), dtype=np.int64)])
+        return _OBJECT_BYTES + summed[ends] - summed[ends - lengths]
+    if _has_length(kind):
+        return _OBJECT_BYTES + pc.binary_length(array).fill_null(0).to_numpy(False).astype(np.int64)
+    return np.full(len(array), _OBJECT_BYTES, np.int64)
+
+
+def _as_list(array: Any) -> Any:
+    """A map as the list of structs that it is."""
+    kind = array.type
+    if not pa.types.is_map(kind):
+        return array
+    entries = pa.struct([pa.field("key", kind.key_type), pa.field("value", kind.item_type)])
+    return array.cast(pa.list_(entries))
+
+
+def _has_length(kind: Any) -> bool:
+    checks = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_fixed_size_binary,
+    )
+    return any(check(kind) for check in checks)
+
+
+def _messages(batches: Iterator[Any]) -> Iterator[tuple[int, int, Any]]:
+    """Rows, bytes and the batch of each message; no batch where it is one row that is too long to be held."""
+    for batch in batches:
+        sizes = sum(
+            (held_bytes(column) for column in batch.columns), np.zeros(len(batch), np.int64)
+        )
+        begin = held = 0
+        for row, size in enumerate(sizes.tolist()) if int(sizes.sum()) > LONGEST_ROW else ():
+            if row > begin and (held + size > _SLICE_BYTES or size > LONGEST_ROW):
+                yield _message(batch, begin, row)
+                begin, held = row, 0
+            held += size
+            if size > LONGEST_ROW:
+                yield 1, size, None
+                begin, held = row + 1, 0
+        if begin < len(batch):
+            yield _message(batch, begin, len(batch))
+
+
+def _message(batch: Any, begin: int, end: int) -> tuple[int, int, Any]:
+    rows = batch.slice(begin, end - begin)
+    return end - begin, rows.nbytes, rows
+
+
+class _Server:
+    """Answers one command after the other until the parent is gone."""
+
+    def __init__(self, parent: Connection) -> None:
+        self._parent = parent
+        self._groups: _Groups | None = None
+
+    def serve(self) -> None:
+        command = self._parent.recv_bytes()
+        while True:
+            try:
+                command = self._answer(json.loads(command))
+            except (pa.ArrowException, OSError, EOFError, ValueError, MemoryError) as error:
+                error.__traceback__ = None  # it holds what took the memory
+                self._tell_error(error)
+                command = self._parent.recv_bytes()
+
+    def _answer(self, command: dict[str, Any]) -> bytes:
+        """Returns the command that comes next."""
+        if command["do"] == "open":
+            self._groups = None  # before another one is opened
+            source = _ParentsFile(self._parent, command["size"])
+            file = _opened(source)
+            self._groups = _Groups(source, file)
+            _tell(self._parent, **_facts(file))
+            return self._parent.recv_bytes()
+        if self._groups is None:
+            raise ValueError("no file is open")
+        read = self._groups.batches(command["group"], command["columns"], command["rows"])
+        return self._sent(read, command["skip"])
+
+    def _sent(self, read: Iterator[Any], skip: int) -> bytes:
+        """Send the batches of one row group, each when it is asked for."""
+        for count, size, batch in _messages(_gathered(read)):
+            if skip >= count:
+                skip -= count
+                continue
+            batch = batch.slice(skip) if batch is not None else None
+            _tell(self._parent, rows=count - skip, bytes=size, batch=batch is not None)
+            skip = 0
+            if batch is not None:
+                self._parent.send_bytes(_packed(batch))
+            if asked := self._parent.recv_bytes():
+                return asked
+        _tell(self._parent)
+        return self._parent.recv_bytes()
+
+    def _tell_error(self, error: Exception) -> None:
+        memory = isinstance(error, MemoryError)
+        _tell(self._parent, error=str(error) or type(error).__name__, memory=memory)
+
+
+def _packed(batch: Any) -> memoryview:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return memoryview(sink.getvalue())
+
+
+def _limit_memory() -> None:
+    pa.set_cpu_count(1)
+    with open("/proc/self/statm", encoding="ascii") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + MOST_BYTES, now + MOST_BYTES))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(FileNotFoundError):  # no /proc: not Linux, and no such limit
+        _limit_memory()
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
+        _Server(Connection(int(sys.argv[1]))).serve()

@@ -1,0 +1,228 @@
+"""Parquet decoded in a process of its own, whose memory is limited (parquet_child.py): the side that asks."""
+
+import atexit
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import pyarrow as pa
+
+from tasks.core.formats.base import UnfitError
+
+RecordBatch: TypeAlias = Any  # pyarrow's, which has no types
+Part: TypeAlias = tuple[int, int, RecordBatch | None]
+
+_PATIENCE_SECONDS = 300.0  # without any message of the process
+_CHILD = Path(__file__).with_name("parquet_child.py")
+_SMALLER = "write it again with smaller row groups and pages, and look at its longest rows"
+
+
+class TooMuchError(Exception):
+    """What was asked for takes more memory than the process may have; less at once may do."""
+
+
+@dataclass(slots=True, frozen=True)
+class Facts:
+    """What a file's footer says."""
+
+    leaves: int  # columns, with those inside of structs and lists each for itself
+    columns: list[str]  # by name, in their order
+    groups: list[tuple[int, int]]  # rows and encoded bytes of each row group
+
+
+class _Reader:
+    """A process and the connection to it. It ends when this process does, in whatever way."""
+
+    def __init__(self) -> None:
+        self._connection, theirs = Pipe()
+        self.waits = True  # for a command; else it is in the middle of one
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(_CHILD), str(theirs.fileno())],
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # a library's last words may hold text of a review
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C on the terminal reaches this process only
+            )
+
+    def end(self) -> None:
+        self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+    def ask(self, message: bytes, stream: IO[bytes]) -> tuple[dict[str, Any], RecordBatch | None]:
+        """The answer, and the batch that comes with it; the process is given the bytes of the file it asks for.
+
+        Raises:
+            TooMuchError: it takes too much memory.
+            ValueError: the file is damaged.
+            UnfitError: no answer comes.
+        """
+        self.waits = False
+        try:
+            answer, batch = self._asked(message, stream)
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            code = self._process.wait()
+            raise TooMuchError(f"decoding it ended the process ({code})") from error
+        if "error" in answer:
+            self.waits = not answer["memory"]
+            raise (TooMuchError if answer["memory"] else ValueError)(answer["error"])
+        self.waits = True
+        return answer, batch
+
+    def _asked(
+        self, message: bytes, stream: IO[bytes]
+    ) -> tuple[dict[str, Any], RecordBatch | None]:
+        self._connection.send_bytes(message)
+        while True:
+            if not self._connection.poll(_PATIENCE_SECONDS):
+                raise UnfitError("it could not be decoded in five minutes", _SMALLER)
+            answer = json.loads(self._connection.recv_bytes())
+            if "at" in answer:
+                stream.seek(answer["at"])
+                self._connection.send_bytes(_exactly(stream, answer["size"]))
+            elif answer.get("batch"):
+                return answer, _unpacked(self._connection.recv_bytes())
+            else:
+                return answer, None
+
+
+def _environment() -> dict[str, str]:
+    """All of the process's environment: it decodes what strangers wrote, and is given no keys."""
+    importable = os.pathsep.join(path for path in sys.path if path)
+    # pyarrow's other pools reserve a gigabyte that they do not use
+    return {"PYTHONPATH": importable, "ARROW_DEFAULT_MEMORY_POOL": "system"}
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    """So many bytes, or fewer at the stream's end."""
+    pieces: list[bytes] = []
+    while size > 0 and (piece := stream.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _unpacked(content: bytes) -> RecordBatch:
+    ipc: Any = pa.ipc
+    with ipc.open_stream(content) as found:
+        return found.read_next_batch()
+
+
+class _Idle:
+    """Processes that wait for the next file. A process that was forked off begins with none."""
+
+    def __init__(self) -> None:
+        self._lock, self._readers, self._owner = threading.Lock(), list[_Reader](), os.getpid()
+        atexit.register(self.end_all)
+
+    def take(self) -> _Reader:
+        with self._lock:
+            if self._owner != os.getpid():
+                self._readers, self._owner = [], os.getpid()
+            return self._readers.pop() if self._readers else _Reader()
+
+    def give(self, reader: _Reader) -> None:
+        if reader.waits:
+            with self._lock:
+                self._readers.append(reader)
+        else:
+            reader.end()
+
+    def end_all(self) -> None:
+        while self._owner == os.getpid() and self._readers:
+            self._readers.pop().end()
+
+
+_idle = _Idle()
+
+
+class ParquetFile:
+    """A file whose footer is read; `opened` gives one."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.bytes = stream.seek(0, io.SEEK_END)
+        self._reader = _idle.take()
+        try:
+            self.facts = self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> Facts:
+        try:
+            found = self._ask({"do": "open", "size": self.bytes})[0]
+        except TooMuchError as error:
+            raise UnfitError(f"its footer takes too much memory: {error}", _SMALLER) from error
+        return Facts(found["leaves"], found["columns"], [(n, size) for n, size in found["groups"]])
+
+    def parts(self, group: int, columns: list[str], rows: int) -> Iterator[Part]:
+        """Consecutive parts of a row group: rows, decoded bytes, and the values; None for a row too long to be held.
+
+        Args:
+            group: from 0.
+            columns: whole ones, by name.
+            rows: to decode at once. Where that takes too much memory, it goes on row by row.
+        Raises:
+            UnfitError: one row takes too much memory.
+            ValueError: the file is damaged.
+        """
+        done = 0
+        try:
+            for part in self._parts(group, columns, rows, 0):
+                done += part[0]
+                yield part
+        except TooMuchError:
+            self._begin_again()
+            try:
+                yield from self._parts(group, columns, 1, done)
+            except TooMuchError as error:
+                raise UnfitError(
+                    f"a row of row group {group + 1} takes too much memory: {error}", _SMALLER
+                ) from error
+
+    def _parts(self, group: int, columns: list[str], rows: int, skip: int) -> Iterator[Part]:
+        command = {"do": "read", "group": group, "columns": columns, "rows": rows, "skip": skip}
+        answer, batch = self._ask(command)
+        while answer:
+            yield answer["rows"], answer["bytes"], batch
+            answer, batch = self._ask(None)
+
+    def _ask(self, command: dict[str, Any] | None) -> tuple[dict[str, Any], RecordBatch | None]:
+        return self._reader.ask(json.dumps(command).encode() if command else b"", self._stream)
+
+    def _begin_again(self) -> None:
+        self._reader.end()
+        self._reader = _idle.take()
+        self._open()
+
+    def close(self) -> None:
+        """The process is used again, unless it is in the middle of something."""
+        _idle.give(self._reader)
+
+
+@contextlib.contextmanager
+def opened(stream: IO[bytes]) -> Generator[ParquetFile]:
+    """The Parquet file that a seekable stream holds. What reading the stream raises is raised here.
+
+    Raises:
+        UnfitError: the footer takes too much memory.
+        ValueError: it is no Parquet file, or damaged.
+    """
+    file = ParquetFile(stream)
+    try:
+        yield file
+    finally:
+        file.close()
