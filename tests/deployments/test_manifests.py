@@ -236,6 +236,15 @@ def test_runs_in_an_image_breathe_often_enough_not_to_be_taken_for_dead() -> Non
         assert 3 * int(image_environment(path)["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) <= within
 
 
+def test_a_page_of_another_address_may_not_call_prefect_anywhere() -> None:
+    """Prefect's own value is `*`: any page in anybody's browser."""
+    name = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
+    given = [compose()["services"]["prefect-api"]["environment"][name]]
+    given += [v for path, v in leaves(values("prefect-server")) if path.endswith(f".{name}")]
+    assert len(given) == 2 and not any("*" in origins for origins in given)
+    assert all("http://localhost:4200" in origins.split(",") for origins in given)
+
+
 # --- work pools
 
 
