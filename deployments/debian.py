@@ -18,7 +18,6 @@ _POSTGRES_VERSIONS = Path("/usr/lib/postgresql")
 _MODULES = {
     "prefect_redis": "several API servers, and background services apart",
     "psycopg2": "MLflow on PostgreSQL",
-    "flask_wtf": "MLflow's passwords",
 }
 
 

@@ -15,7 +15,7 @@ from tasks.connectors.local_servers import (
     LocalPrefectServer,
     require_prefect,
 )
-from tasks.connectors.local_stack import local_passwords, running_stack
+from tasks.connectors.local_stack import local_passwords, passwords_of, running_stack
 from tasks.connectors.private_files import make_private, private_files
 from tasks.core.errors import ServiceError, disk_full, is_disk_full
 from tasks.settings import Settings, read_settings
@@ -80,6 +80,7 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
         if server:
             server.wait()
             stack.callback(_deliver_logs)
+            logger.info('Pages of runs ask for what %s has as "prefect"', passwords_of(home))
         yield read_settings()
 
 

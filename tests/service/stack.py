@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import psutil
 
 from deployments.supervision import ProgramState, Supervisor
-from tasks.connectors.local_stack import Stack, running_stack
+from tasks.connectors.local_stack import Stack, passwords_of, running_stack
 from tasks.connectors.model_registry import ModelRegistry
 from tasks.connectors.object_store import ObjectStore
 
@@ -144,8 +144,12 @@ class Service:
 
     def proof(self) -> str:
         """The header by which Prefect's server knows its owner."""
-        login = self.stack.environment(self.home)["PREFECT_API_AUTH_STRING"]
-        return f"Basic {base64.b64encode(login.encode()).decode()}"
+        return f"Basic {base64.b64encode(self.login.encode()).decode()}"
+
+    @property
+    def login(self) -> str:
+        """What Prefect's login page asks for, as a person finds it in the file."""
+        return str(json.loads(passwords_of(self.home).read_text())["prefect"])
 
     def press_run(self, deployment: str, params: dict[str, Any], **changed: Any) -> str:
         """What the Run button of the UI does; returns the run's id."""

@@ -24,7 +24,9 @@ LABELLED = "s3://nightshift/approval/labelled/"
 def ui(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     """The UI of the service in a browser."""
     with chromium() as page:
-        yield Ui(page, service.stack.prefect_url, pictures_folder(tmp_path_factory.mktemp("ui")))
+        ui = Ui(page, service.stack.prefect_url, pictures_folder(tmp_path_factory.mktemp("ui")))
+        ui.login(service.login)
+        yield ui
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,9 @@ KNOWN_CALLERS = {"sr-client-cfg.amplitude.com"}
 def ui(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     """The UI of the service in a browser."""
     with chromium() as page:
-        yield Ui(page, service.stack.prefect_url, pictures_folder(tmp_path_factory.mktemp("ui")))
+        ui = Ui(page, service.stack.prefect_url, pictures_folder(tmp_path_factory.mktemp("ui")))
+        ui.login(service.login)
+        yield ui
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,22 @@ def test_deployments_are_listed_with_schedules_and_tags(ui: Ui) -> None:
     ui.tab("Description")
     ui.see("Labelled reviews become a registered model")
     ui.picture("description")
+
+
+def test_the_pages_ask_for_the_password(service: Service) -> None:
+    """By both names that this machine has; a wrong one is refused, and the right one is typed as it stands."""
+    port = service.stack.prefect_url.rpartition(":")[2]
+    for host in ("127.0.0.1", "localhost"):
+        with chromium() as page:
+            page.goto(f"http://{host}:{port}/v2/deployments")
+            asked = page.locator("input[type=password]")
+            asked.fill("nightshift:wrong")
+            asked.press("Enter")
+            page.get_by_text("Invalid credentials").first.wait_for()
+            asked.fill(service.login)
+            asked.press("Enter")
+            page.get_by_text(f"{len(FLOWS)} Deployments").first.wait_for()
+            assert service.login.partition(":")[2] not in page.url
 
 
 def test_work_pools_have_workers(ui: Ui) -> None:

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.connectors.local_stack import passwords_of
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
 from tests.service.stack import ROOT, Service, wait_for
@@ -112,16 +115,65 @@ def test_a_taken_port_is_said(tmp_path: Path, service: Service) -> None:
 
 def test_secrets_stay_where_they_belong(service: Service) -> None:
     given = service.stack.environment(service.home)
-    secret = given["AWS_SECRET_ACCESS_KEY"]
-    for log in service.supervisor.logs.iterdir():
-        assert secret not in log.read_text(errors="replace"), log
+    secrets = {given["AWS_SECRET_ACCESS_KEY"], given["MLFLOW_TRACKING_PASSWORD"]}
+    secrets |= {given["PREFECT_API_AUTH_STRING"].partition(":")[2]}
+    assert len(secrets) == 3 and all(len(secret) >= 40 for secret in secrets)
+
+    def holds(text: str) -> bool:
+        return any(secret in text for secret in secrets)
+
     told = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
-    assert not [line for line in told if secret in line]
-    holding = [
-        p for p in (service.home / "stack").rglob("*") if p.is_file() and secret in p.read_text()
-    ]
-    assert {p.parent.name for p in holding} == {"programs"}
+    assert not [line for line in told if holds(line)]
+    assert not holds(service.command("status"))
+    files = [p for p in service.home.rglob("*") if p.is_file()]
+    holding = [p for p in files if holds(p.read_text(errors="replace"))]
+    places = {"passwords.json", "s3/credentials.json"}
+    names = {str(p.relative_to(service.home)) for p in holding}
+    assert {name for name in names if not name.startswith("stack/programs/")} == places
     assert {p.stat().st_mode & 0o777 for p in holding} == {0o600}
+    assert service.home.stat().st_mode & 0o777 == 0o700
+    assert not [p for p in service.home.rglob("*") if p.stat().st_mode & 0o077]
+
+
+def test_nobody_gets_in_without_a_password(service: Service) -> None:
+    mlflow, prefect = service.stack.mlflow_url, service.stack.prefect_url
+    everything = {
+        f"{mlflow}/": 401,
+        f"{mlflow}/api/2.0/mlflow/experiments/get?experiment_id=0": 401,
+        f"{mlflow}/ajax-api/2.0/mlflow/experiments/get?experiment_id=0": 401,
+        f"{mlflow}/health": 200,
+        f"{prefect}/api/admin/settings": 401,
+        f"{prefect}/api/health": 200,
+    }
+    assert {url: answered(url) for url in everything} == everything
+
+
+def answered(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_the_page_is_opened_and_the_password_is_not_in_its_address(
+    service: Service, tmp_path: Path
+) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f"#!/bin/sh\necho $@ > {tmp_path / 'opened'}\n")
+    browser.chmod(0o700)
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", "open"],
+        cwd=ROOT,
+        env=service._environment | {"BROWSER": f"{browser} %s"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (tmp_path / "opened").read_text().strip() == service.stack.prefect_url
+    assert f"Opened {service.stack.prefect_url}" in done.stdout
+    assert str(passwords_of(service.home)) in done.stdout
 
 
 def test_data_survive_and_a_killed_supervisor_leaves_nothing(service: Service) -> None:
