@@ -21,7 +21,8 @@ GUARDIAN = "tasks.connectors.child_process"
 # SeaweedFS puts its gRPC sockets there, whatever TMPDIR says.
 SEAWEEDFS_SOCKETS = Path("/tmp")
 _SUPERVISOR = "supervisor.supervisord"
-_SETTLED_SECONDS = 600.0  # a server that is starting has made its folder and not yet its sockets
+_SETTLED_SECONDS = 600.0
+_EMPTY_SECONDS = 864_000.0
 
 
 def end_left_server(data: Path) -> None:
@@ -74,38 +75,42 @@ def _keeper(process: psutil.Process) -> psutil.Process | None:
 
 
 def remove_dead_sockets() -> list[str]:
-    """Remove this user's sockets that nobody listens on, and the folders of such; returns their paths.
+    """Remove this user's sockets that nobody listens on; returns their paths.
 
-    Only those that have been there for ten minutes: a server may be starting.
+    Only those that are ten minutes old: a server may be starting. Their folders stay for ten days, as a server that is
+    started again by its supervisor needs its own.
     """
     removed = [path for path in SEAWEEDFS_SOCKETS.glob("seaweedfs-*-grpc-*.sock") if _is_dead(path)]
-    for path in removed:
-        path.unlink(missing_ok=True)
     for folder in _socket_folders():
         content = list(folder.iterdir())
-        if all(_is_dead(path) or path.name == "supervisord.pid" for path in content):
-            for path in content:
-                path.unlink(missing_ok=True)
+        dead = [path for path in content if _is_dead(path)]
+        removed += dead
+        if len(dead) + 1 == len(content) and (pid := folder / "supervisord.pid").is_file():
+            removed.append(pid)
+        if not content and _is_older(folder, _EMPTY_SECONDS):
             folder.rmdir()
-            removed.append(folder)
+    for path in removed:
+        path.unlink(missing_ok=True)
     return [str(path) for path in removed]
 
 
 def _socket_folders() -> Iterator[Path]:
     place, user = Path(tempfile.gettempdir()), os.getuid()
     for pattern in (f"nightshift-{user}-*", f"weed-{user}-*"):  # the latter by earlier versions
-        for folder in place.glob(pattern):
-            if is_private(folder) and _is_settled(folder):
-                yield folder
+        yield from filter(is_private, place.glob(pattern))
 
 
-def _is_settled(path: Path) -> bool:
-    return time.time() - path.lstat().st_mtime > _SETTLED_SECONDS
+def _is_older(path: Path, seconds: float) -> bool:
+    return time.time() - path.lstat().st_mtime > seconds
 
 
 def _is_dead(path: Path) -> bool:
     """True for a socket of this user that nobody listens on."""
-    if not is_ours(path) or not stat.S_ISSOCK(path.lstat().st_mode) or not _is_settled(path):
+    if (
+        not is_ours(path)
+        or not stat.S_ISSOCK(path.lstat().st_mode)
+        or not _is_older(path, _SETTLED_SECONDS)
+    ):
         return False
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(1)

@@ -191,12 +191,17 @@ def test_dead_sockets_are_removed_and_nothing_else(monkeypatch: pytest.MonkeyPat
         servers = [listening(path) for path in living]
         for path in dead:
             listening(path).close()
-        (folders["dead"] / "supervisord.pid").write_text("1")
+        pid = folders["dead"] / "supervisord.pid"
+        pid.write_text("1")
         grpc[2].write_text("no socket")
         age(*dead[:2], dead[3], *living, *folders.values(), before, locks, grpc[2])
-        assert sorted(remove_dead_sockets()) == sorted(map(str, [grpc[0], folders["dead"], before]))
+        removed = sorted(map(str, [grpc[0], folders["dead"] / "a.sock", pid, before / "s3.sock"]))
+        assert sorted(remove_dead_sockets()) == removed
+        assert not any(map(os.path.exists, removed)) and before.exists()
         assert all(path.exists() for path in [*living, dead[2], grpc[2], locks / "gpu-0.lock"])
-        assert not folders["dead"].exists() and not before.exists()
+        os.utime(before, (0, 0))
+        assert remove_dead_sockets() == []
+        assert not before.exists() and folders["dead"].exists()
         for server in servers:
             server.close()
 
@@ -230,9 +235,9 @@ def test_a_killed_stores_sockets_are_gone_after_the_next_tidying(
     assert made
     os.kill(store._child._process.pid, signal.SIGKILL)
     assert wait_for(lambda: _closed(store), 10)
-    age(*made, store._program._sockets, *store._program._sockets.iterdir())
-    removed = remove_dead_sockets()
-    assert {*map(str, made), str(store._program._sockets)} <= set(removed)
+    made += store._program._sockets.iterdir()
+    age(*made)
+    assert set(map(str, made)) <= set(remove_dead_sockets())
     store.stop()
 
 
