@@ -260,6 +260,11 @@ class ScoreParams(Form):
     output_format: OutputFormat = Field(
         default="same", description="Of the predictions; same: each object's own."
     )
+    csv_formula_guard: bool = Field(
+        default=True,
+        description="In predictions as CSV or TSV, put an apostrophe before texts that begin with =, +, -, @, a tab or "
+        "a line end, so that no spreadsheet runs them as formulas. Numbers stay as they are.",
+    )
     scope: Literal["only_new", "rescore"] = Field(
         default="only_new",
         description="only_new leaves out what this version has scored in the state it is in; rescore does all again.",

@@ -36,6 +36,7 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
         output_format=params.output_format,
         precision=resolve_precision(params.engine.precision, device),
         engine=pin_engine(model, params.engine.engine, device.type),
+        csv_formula_guard=params.csv_formula_guard,
         max_rejected_share=params.max_rejected_share,
         rescore=params.scope == "rescore",
         allow_empty=params.allow_empty,

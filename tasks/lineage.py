@@ -149,7 +149,9 @@ def _row(item: ObjectInfo, row: int) -> Facts:
     with exact_objects().open(item) as stream:
         for found in formats.decode(item.uri, stream, columns=_SHOWN):
             if found.values and int(found.values["row"]) == row:
-                return {name: str(found.values[name]) for name in _SHOWN}
+                shown = {name: str(found.values[name]) for name in _SHOWN}
+                is_table = formats.said_by(item.uri)[0] in formats.SPREADSHEETS
+                return {n: formats.unguarded(v) if is_table else v for n, v in shown.items()}
     raise MissingDataError(
         f"No prediction of row {row}", item.uri, "rows that were not scored are in _rejected/"
     )

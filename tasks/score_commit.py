@@ -77,7 +77,7 @@ def is_committed(objects: ExactObjects, run: ScoringRun, entry: Entry, head: Hea
 def is_of_another_version(run: ScoringRun, entry: Entry, head: Head) -> bool:
     """True of predictions of another version of the same input, made in the same way."""
     theirs = head.metadata.get(_SOURCE), head.metadata.get(_CONFIGURATION)
-    ours = run.source(entry.key), run.configuration
+    ours = run.source(entry.key), run.configuration(entry.key)
     return head.whole and theirs == ours and not is_made_of(run, entry, head)
 
 
@@ -120,7 +120,7 @@ def replaced(
             "nothing; the next run scores what needs it",
         )
     return UnwritableDataError(
-        "Another run, with other columns, format, precision or engine, writes to the same place",
+        "Another run, with other columns, format, precision, engine or guard, writes to the same place",
         run.output_uri(entry.key),
         "give each of the two an output prefix of its own, and run again",
     )
@@ -147,7 +147,7 @@ def commit(
     """
     mark = {
         FINGERPRINT: run.fingerprint(entry),
-        _CONFIGURATION: run.configuration,
+        _CONFIGURATION: run.configuration(entry.key),
         _SOURCE: run.source(entry.key),
         RUN: run.run,
         "input-etag": entry.etag,

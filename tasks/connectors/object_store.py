@@ -84,15 +84,22 @@ class ObjectStore:
             response_checksum_validation="when_required",
             s3={"addressing_style": "path"} if endpoint_url else {},
         )
-        with self.saying("connecting", ""):
-            self.client: S3Client = boto3.session.Session().client(
-                "s3",
-                endpoint_url=endpoint_url,
-                aws_access_key_id=access_key,
-                aws_secret_access_key=secret_key,
-                region_name=region or ("us-east-1" if endpoint_url else None),
-                config=config,
-            )
+        try:
+            with self.saying("connecting", ""):
+                self.client: S3Client = boto3.session.Session().client(
+                    "s3",
+                    endpoint_url=endpoint_url,
+                    aws_access_key_id=access_key,
+                    aws_secret_access_key=secret_key,
+                    region_name=region or ("us-east-1" if endpoint_url else None),
+                    config=config,
+                )
+        except ValueError:  # it quotes the address, which may hold a password
+            raise SettingsError(
+                "Not the address of an S3 server",
+                "AWS_ENDPOINT_URL_S3",
+                "write http://host:port or https://host",
+            ) from None
 
     def list(self, uri: str) -> list[ObjectInfo]:
         """All objects below a prefix (or the one object of that key), sorted by key; folder markers are left out.

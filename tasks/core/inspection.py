@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from tasks.core import formats
 from tasks.core.forms import Form
 from tasks.core.label_errors import LabelErrors, find_label_errors
 from tasks.core.near_duplicates import NearDuplicates, find_near_duplicates
@@ -211,7 +212,6 @@ def label_error_rows(
     ]
 
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _PAIR_COLUMNS = ["split", "where", "other_split", "other_where", "similarity", "same_label"]
 _ERROR_COLUMNS = [
     *("split", "where", "given_label", "suggested_label", "confidence", "given_confidence", "text")
@@ -249,9 +249,6 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
-        writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
-
-
-def _harmless(value: Any) -> Any:
-    """A review that begins like a formula is one to a spreadsheet, which would run it: an apostrophe makes it text."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
+        writer.writerows(
+            {name: formats.guarded(value) for name, value in row.items()} for row in rows
+        )

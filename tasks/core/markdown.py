@@ -6,7 +6,7 @@ is put into it is escaped unless it is Markdown itself. What is shown on a run's
 
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, LiteralString, SupportsIndex
 
 from tasks.core.readable import visible
@@ -40,10 +40,6 @@ class Markdown(str):
     def format(self, *values: object, **named: object) -> "Markdown":
         """The template with the values, escaped."""
         return _trusted(_ESCAPING.vformat(self, values, named))
-
-    def format_map(self, mapping: Mapping[str, object], /) -> "Markdown":
-        """See `format`."""
-        return self.format(**mapping)
 
     def join(self, iterable: Iterable[object], /) -> "Markdown":
         """Values, escaped, with this text between them."""

@@ -9,8 +9,8 @@ _STEERING = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 # An s3:// URI has no user, but may have an @ in its key. Elsewhere all up to the last @ goes, as a password may hold
-# any character, and a URL with a fault in its scheme counts, too.
-_USER_INFO = re.compile(r"""s3://\S*|//[^\s'"<>]*@""")
+# any character; a URL with a fault in its scheme or its slashes counts, too.
+_USER_INFO = re.compile(r"""s3://\S*|(:/+|//)[^\s'"<>]*@""")
 
 
 def visible(text: object) -> str:
@@ -32,7 +32,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 def without_passwords(text: object) -> str:
     """Text in which no URL has a user name and a password: libraries quote URLs in their errors."""
-    return _USER_INFO.sub(lambda found: found[0] if found[0][0] == "s" else "//", str(text))
+    return _USER_INFO.sub(lambda found: found[1] or found[0], str(text))
 
 
 def said_to_people(text: object) -> str:

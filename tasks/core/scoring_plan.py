@@ -109,6 +109,9 @@ class ScoringRun(Record):
     engine: str = Field(
         default="torch", description="Runs of before there were others know none, and had torch."
     )
+    csv_formula_guard: bool = Field(
+        default=False, description="Runs of before there was a guard know none, and had none."
+    )
     max_rejected_share: float
     allow_empty: bool = Field(description="Nothing to score is no error.")
     objects: int = Field(description="To be scored by this run.")
@@ -176,10 +179,26 @@ class ScoringRun(Record):
         )
         return f"{self.root}/_parts/{name}/{entry.part:05}-{end}"
 
+    def configuration(self, key: str) -> str:
+        """Digest of everything that an object's predictions depend on beside the input."""
+        return self._guarded if self.guards(key) else self._unguarded
+
+    def guards(self, key: str) -> bool:
+        """True where formulas are guarded in an object's predictions, which only CSV and TSV may hold."""
+        written_as = formats.said_by(self.output_uri(key))[0]
+        return self.csv_formula_guard and written_as in formats.SPREADSHEETS
+
     @cached_property
-    def configuration(self) -> str:
-        """Digest of everything that predictions depend on beside the input."""
-        made_from = {
+    def _guarded(self) -> str:
+        return digest_of(self._made_from() | {"csv_formula_guard": True})
+
+    @cached_property
+    def _unguarded(self) -> str:
+        """The same as before there was a guard, so that what was scored then is found."""
+        return digest_of(self._made_from())
+
+    def _made_from(self) -> dict[str, Any]:
+        made_from: dict[str, Any] = {
             "scoring": SCORING_VERSION,
             "model": [self.model.name, self.model.version, self.model.model_digest],
             "columns": self.columns.model_dump(),
@@ -190,7 +209,7 @@ class ScoringRun(Record):
             self.engine != "torch"
         ):  # what torch scored before there were others is still what it would score
             made_from["engine"] = self.engine
-        return digest_of(made_from)
+        return made_from
 
     def source(self, key: str) -> str:
         """Digest of an input's name: two inputs may not have their predictions in one place."""
@@ -199,7 +218,7 @@ class ScoringRun(Record):
     def fingerprint(self, entry: Entry) -> str:
         """Of an object's output: everything that its content depends on."""
         version = [self.input_uri(entry.key), entry.size, entry.etag]
-        return digest_of({"configuration": self.configuration, "input": version})
+        return digest_of({"configuration": self.configuration(entry.key), "input": version})
 
 
 class Names:

@@ -138,3 +138,25 @@ def test_a_hub_that_cannot_be_reached() -> None:
 def test_the_packaged_model_is_the_published_one() -> None:
     folder, revision = base_model_folder("minilm", None)
     assert (folder / "model.safetensors").is_file() and revision == "53aa51172d14"
+
+
+@pytest.mark.parametrize("changed", ["tokenizer.json", "vocab.txt", "config.json", "new.json"])
+def test_a_packaged_model_with_another_tokenizer_is_refused(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights are the published ones; a word of the tokenizer, a setting or a file more is not."""
+    folder, _ = base_model_folder("minilm", None)
+    copy = tmp_path / "gt_copy" / "model"
+    copy.mkdir(parents=True)
+    (copy.parent / "__init__.py").touch()
+    for path in folder.iterdir():
+        if path.is_file():
+            (copy / path.name).symlink_to(path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("tasks.connectors.hub._PACKAGE", "gt_copy")
+    assert base_model_folder("minilm", None)[0] == copy
+    content = (copy / changed).read_bytes() if (copy / changed).exists() else b"{}"
+    (copy / changed).unlink(missing_ok=True)
+    (copy / changed).write_bytes(content.replace(b"movie", b"mowie").replace(b"512", b"511"))
+    with pytest.raises(ModelError, match=rf"not all-MiniLM-L6-v2 as it was published: {changed}"):
+        base_model_folder("minilm", None)

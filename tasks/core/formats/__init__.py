@@ -14,9 +14,10 @@ holds more than a few rows. A large file is cut into spans, each decoded alone, 
 from tasks.core.formats.base import LONGEST_RECORD, Format, Kind, Row, Span
 from tasks.core.formats.columns import lookup, require_columns, with_columns
 from tasks.core.formats.detection import HEAD_BYTES, detect
+from tasks.core.formats.formulas import guarded, unguarded
 from tasks.core.formats.names import format_of, is_hidden, output_name, said_by
 from tasks.core.formats.reading import cut, decode
-from tasks.core.formats.registry import FORMATS
+from tasks.core.formats.registry import FORMATS, SPREADSHEETS
 from tasks.core.formats.values import held_bytes, json_text
 from tasks.core.formats.writing import encode, join
 
@@ -24,6 +25,7 @@ __all__ = [
     "FORMATS",
     "HEAD_BYTES",
     "LONGEST_RECORD",
+    "SPREADSHEETS",
     "Format",
     "Kind",
     "Row",
@@ -33,6 +35,7 @@ __all__ = [
     "detect",
     "encode",
     "format_of",
+    "guarded",
     "held_bytes",
     "is_hidden",
     "join",
@@ -41,5 +44,6 @@ __all__ = [
     "output_name",
     "require_columns",
     "said_by",
+    "unguarded",
     "with_columns",
 ]

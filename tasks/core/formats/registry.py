@@ -11,6 +11,7 @@ FORMATS: dict[str, Format] = {
     "tsv": Csv("\t"),
     "parquet": Parquet(),
 }
+SPREADSHEETS = ("csv", "tsv")  # that people open in one, which runs formulas
 EXTENSIONS = {"json": "jsonl", "ndjson": "jsonl", "pq": "parquet"} | {
     name: name for name in FORMATS
 }

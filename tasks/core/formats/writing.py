@@ -3,12 +3,14 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from tasks.core.formats.compression import is_empty_member, packed, unpacked
+from tasks.core.formats.formulas import guarded
 from tasks.core.formats.names import format_of
-from tasks.core.formats.registry import FORMATS
+from tasks.core.formats.registry import FORMATS, SPREADSHEETS
+from tasks.core.formats.values import cell
 
 
 def encode(
@@ -17,6 +19,7 @@ def encode(
     columns: Sequence[str],
     stream: IO[bytes],
     header: bool = True,
+    guard: bool = False,
 ) -> None:
     """Write rows to a stream in the format and compression that `name` says. The same rows give the same bytes.
 
@@ -26,10 +29,18 @@ def encode(
         columns: in their order.
         stream: binary; stays open.
         header: False for a part of a file that is joined behind another.
+        guard: In CSV and TSV, make cells that a spreadsheet would run as formulas texts (`formulas.guarded`).
     """
     kind, compression = format_of(name)
+    if guard and kind in SPREADSHEETS:
+        rows, columns = _guarded(rows, columns), [guarded(column) for column in columns]
     with packed(stream, compression) as sink:
         FORMATS[kind].encode(rows, columns, sink, header)
+
+
+def _guarded(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        yield {guarded(column): guarded(cell(row[column])) for column in columns}
 
 
 def join(name: str, parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
