@@ -146,6 +146,7 @@ class _Idle:
 
 
 _idle = _Idle()
+end_idle = _idle.end_all
 
 
 class ParquetFile:
