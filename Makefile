@@ -14,7 +14,7 @@ PEERS  := .venv-peers/.ready-$(TORCH)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status up-ha down-ha status-ha imdb test test-all check lint format types bench deaths \
-	bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env
+	bench-accuracy bench-gpu cases overhead faults bench-nights gate-simulation gate-imdb clean env
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -83,6 +83,9 @@ bench-gpu: $(READY) ## scoring and training of core alone on one card (or tests.
 
 deaths: $(READY) ## eleven deaths, each for real: what the user sees, and how long it takes to go on (half an hour)
 	$(BIN)/python -m tests.service.deaths
+
+cases: $(READY) ## hostile files tried from outside: expected, found, seconds, memory (ten minutes; BASE=COMMIT: that beside it)
+	$(BIN)/python -m tests.cases $(if $(BASE),--base $(BASE)) $(CASES)
 
 overhead: $(READY) ## from Run to the first training step, and the service beside the bare training call
 	$(BIN)/python -m tests.service.overhead

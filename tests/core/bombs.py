@@ -1,8 +1,8 @@
-"""Small files that would take gigabytes or minutes, and how each is met. `python -m tests.core.bombs` tries them all.
+"""Small files that would take gigabytes or minutes: the table that test_bombs.py checks and the documentation shows.
 
-It decodes each as scoring does and prints a line of JSON for it: rows, problems, error, seconds, and the memory that
-the process and those that decode Parquet have taken at most so far. A process of its own makes the files before, so
-that what making them takes is not counted.
+`python -m tests.core.bombs` prints it as Markdown. Each file is decoded as scoring does it, by one process after the
+other, and after each is said how much memory that process and those that decode Parquet have taken at most so far.
+Another process makes the files before, so that what making them takes is not counted.
 """
 
 import bz2
@@ -88,13 +88,13 @@ BOMBS = [
          lambda: table({"text": ["good"] * 2048, "x": repeated()}, store_schema=False)),
     Bomb("a list of one long text in one row, kept", "b.parquet",
          lambda: table({"text": ["good"], "x": one_list(repeated())}, store_schema=False), keep=("x",),
-         error="takes too much memory"),
+         error="a row takes more than 1 GiB of memory"),
     Bomb("a list of 20 million nulls in one row, kept", "b.parquet",
          lambda: table({"text": ["good"], "x": one_list(pa.nulls(20_000_000, pa.int8()))}), keep=("x",),
          problem="longer than 16 MiB"),
     Bomb("a list of 80 million nulls in one row, kept", "b.parquet",
          lambda: table({"text": ["good"], "x": one_list(pa.nulls(80_000_000, pa.int8()))}), keep=("x",),
-         error="takes too much memory"),
+         error="a row takes more than 1 GiB of memory"),
     Bomb("texts that each repeat most of the one before", "b.parquet",
          lambda: table({"text": ["a" * 4_000_000] * 50}, use_dictionary=False,
                        column_encoding={"text": "DELTA_BYTE_ARRAY"}), error="unpacks to more than 200 times"),
@@ -176,12 +176,29 @@ def try_all(folder: Path) -> None:
         print(json.dumps({**found, **memory()}), flush=True)
 
 
-def main() -> None:
-    """Each in a process of its own."""
+def all_tried() -> dict[str, Any]:
+    """What became of each, by its title, and "nothing yet"; making and trying have processes of their own."""
     with tempfile.TemporaryDirectory() as folder:
-        for work in ("make", "try"):
-            command = [sys.executable, "-m", "tests.core.bombs", work, folder]
-            subprocess.run(command, check=True)
+        command = [sys.executable, "-m", "tests.core.bombs"]
+        subprocess.run([*command, "make", folder], check=True)
+        tried = subprocess.run(
+            [*command, "try", folder], check=True, stdout=subprocess.PIPE, text=True
+        )
+    return {found["title"]: found for found in map(json.loads, tried.stdout.splitlines())}
+
+
+def main() -> None:
+    """Print the table as Markdown."""
+    print("| File | Bytes | Outcome | Message |\n|---|---|---|---|")
+    found = all_tried()
+    for bomb in BOMBS:
+        one = found[bomb.title]
+        rejected = {why: count for why, count in one["problems"].items() if why}
+        scored = f"{one['problems'].get('', 0):,} scored"
+        scored += f", {sum(rejected.values()):,} rejected" if rejected else ""
+        outcome = "not scored" if one["error"] else scored
+        message = one["error"] or "; ".join(rejected)
+        print(f"| {bomb.title} | {one['bytes']:,} | {outcome} | {message} |")
 
 
 if __name__ == "__main__":
