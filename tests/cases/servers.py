@@ -106,7 +106,7 @@ class Bench:
             if below.startswith("_rejected/"):
                 name = below.removeprefix("_rejected/").rsplit(".", 2)[0]
                 rejected[name] = _rows(below, self.store.read_bytes(item.uri) or b"")
-            elif not below.startswith("_"):
+            elif below and not below.startswith("_"):
                 found = self.store.read_bytes(item.uri) or b""
                 rows[below] = _rows(below, found)
                 content |= {below: found} if len(found) < 1 << 20 else {}
