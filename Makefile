@@ -13,8 +13,8 @@ ENGINES := $(VENV)/.ready-engines-$(TORCH)
 PEERS  := .venv-peers/.ready-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help attack security-cost demo up down status up-ha down-ha status-ha imdb test test-all check lint format types bench deaths \
-	bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env
+.PHONY: help attack security-cost demo up down status up-ha down-ha status-ha imdb test test-all check lint format \
+	types bench deaths bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env cases
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -89,6 +89,9 @@ attack: $(EXTRAS) ## nobody comes in: the services attacked as another user and 
 
 security-cost: $(EXTRAS) ## what passwords and certificates cost beside BASE=commit, in turns (ten minutes)
 	$(BIN)/python -m tests.security_cost --base $(or $(BASE),72417a1)
+
+cases: $(READY) ## hostile files tried from outside: expected, found, seconds, memory (ten minutes; BASE=COMMIT: that beside it)
+	$(BIN)/python -m tests.cases $(if $(BASE),--base $(BASE)) $(CASES)
 
 overhead: $(READY) ## from Run to the first training step, and the service beside the bare training call
 	$(BIN)/python -m tests.service.overhead

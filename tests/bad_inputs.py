@@ -1,9 +1,11 @@
 """What becomes of odd files, keys and stores, as a page: `python -m tests.bad_inputs > docs/bad-inputs.md`.
 
-Both tables are checked by tests, row by row: tests/core/test_bad_inputs.py and tests/flows/test_bad_places.py.
+All tables are checked by tests, row by row: tests/core/test_bad_inputs.py, tests/core/test_bombs.py and
+tests/flows/test_bad_places.py.
 """
 
 from tests.core import bad_inputs as files
+from tests.core import bombs
 from tests.flows import bad_places as places
 
 _INTRODUCTION = """# What becomes of odd inputs
@@ -20,6 +22,8 @@ def main() -> None:
     """Print the page."""
     print(_INTRODUCTION)
     files.main()
+    print("\n## Small files that would take gigabytes or minutes\n")
+    bombs.main()
     print("\n## Keys and stores\n")
     places.main()
 

@@ -13,6 +13,7 @@ from flows import __main__ as command
 from flows.command_line import parse
 from tasks.settings import Settings
 from tests.core import bad_inputs as files
+from tests.core import bombs
 from tests.flows import bad_places as places
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +49,7 @@ def test_the_tables_are_those_of_the_code(module: object) -> None:
 
 def test_every_odd_input_is_in_its_table() -> None:
     page = (ROOT / "docs" / "bad-inputs.md").read_text(encoding="utf-8")
-    for case in [*files.CASES, *places.CASES]:
+    for case in [*files.CASES, *bombs.BOMBS, *places.CASES]:
         assert f"| {case.title} | " in page, f"{case.title}: make the page again"
 
 

@@ -25,7 +25,7 @@ from tasks.core.training_params import Device, Precision
 _WINDOWS_AHEAD = 2
 _WINDOW_BYTES = 8 << 20  # a window of few long reviews, or of much that goes along, is full as well
 _MOST_KEPT_BYTES = 64 << 20  # of one row
-_ROWS_TO_JUDGE = 1_000_000  # a share of fewer may change yet
+_ROWS_TO_JUDGE = 100_000  # a share of fewer may change yet
 
 
 class EngineParams(Form):
@@ -137,8 +137,8 @@ def within_share(
     """The reviews of an object as they are, as long as it may still be scored.
 
     Raises:
-        ValidationError: of its first million rows, or of more, a larger share is rejected than is allowed. The rejects
-            of the wrong file need not fill the disk first.
+        ValidationError: of its first hundred thousand rows, or of more, a larger share is rejected than is allowed.
+            The rejects of the wrong file need not fill the disk first.
     """
     rejected = 0
     for rows, review in enumerate(reviews, start=1):

@@ -214,7 +214,7 @@ def _messages(batches: Iterator[Any]) -> Iterator[tuple[int, int, Any]]:
                 begin, held = row, 0
             held += size
             if size > LONGEST_ROW:
-                yield 1, size, None
+                yield 1, batch.slice(row, 1).nbytes, None
                 begin, held = row + 1, 0
         if begin < len(batch):
             yield _message(batch, begin, len(batch))

@@ -27,7 +27,7 @@ _SMALLER = "write it again with smaller row groups and pages, and look at its lo
 
 
 class TooMuchError(Exception):
-    """What was asked for takes more memory than the process may have; less at once may do."""
+    """What was asked for takes more memory than the process may have, or has ended it; less at once may do."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -74,11 +74,12 @@ class _Reader:
             answer, batch = self._asked(message, stream)
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             code = self._process.wait()
-            raise TooMuchError(f"decoding it ended the process ({code})") from error
-        if "error" in answer:
-            self.waits = not answer["memory"]
-            raise (TooMuchError if answer["memory"] else ValueError)(answer["error"])
+            raise TooMuchError(f"it ends the process that decodes it ({code})") from error
+        if answer.get("memory"):  # the process is not used again: who knows what it still holds
+            raise TooMuchError("a row takes more than 1 GiB of memory")
         self.waits = True
+        if "error" in answer:
+            raise ValueError(answer["error"])
         return answer, batch
 
     def _asked(
@@ -146,6 +147,7 @@ class _Idle:
 
 
 _idle = _Idle()
+end_idle = _idle.end_all
 
 
 class ParquetFile:
@@ -165,7 +167,7 @@ class ParquetFile:
         try:
             found = self._ask({"do": "open", "size": self.bytes})[0]
         except TooMuchError as error:
-            raise UnfitError(f"its footer takes too much memory: {error}", _SMALLER) from error
+            raise UnfitError(f"its footer cannot be read: {error}", _SMALLER) from error
         return Facts(found["leaves"], found["columns"], [(n, size) for n, size in found["groups"]])
 
     def parts(self, group: int, columns: list[str], rows: int) -> Iterator[Part]:
@@ -176,7 +178,7 @@ class ParquetFile:
             columns: whole ones, by name.
             rows: to decode at once. Where that takes too much memory, it goes on row by row.
         Raises:
-            UnfitError: one row takes too much memory.
+            UnfitError: one row takes more memory than a file may, or ends the process.
             ValueError: the file is damaged.
         """
         done = 0
@@ -189,9 +191,7 @@ class ParquetFile:
             try:
                 yield from self._parts(group, columns, 1, done)
             except TooMuchError as error:
-                raise UnfitError(
-                    f"a row of row group {group + 1} takes too much memory: {error}", _SMALLER
-                ) from error
+                raise UnfitError(f"row group {group + 1}: {error}", _SMALLER) from error
 
     def _parts(self, group: int, columns: list[str], rows: int, skip: int) -> Iterator[Part]:
         command = {"do": "read", "group": group, "columns": columns, "rows": rows, "skip": skip}
@@ -218,7 +218,7 @@ def opened(stream: IO[bytes]) -> Generator[ParquetFile]:
     """The Parquet file that a seekable stream holds. What reading the stream raises is raised here.
 
     Raises:
-        UnfitError: the footer takes too much memory.
+        UnfitError: the footer takes more memory than a file may.
         ValueError: it is no Parquet file, or damaged.
     """
     file = ParquetFile(stream)

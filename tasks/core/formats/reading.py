@@ -98,7 +98,7 @@ def _saying(name: str, whole: Span) -> Generator[None]:
             raise
         packed = f" ({whole.compression})" if whole.compression else ""
         raise UnreadableDataError(
-            f"Not readable as {whole.format}{packed}: {error}",
+            f"Not readable as {whole.format}{packed}: {' '.join(str(error).split())}",
             name,
             error.fix
             if isinstance(error, UnfitError)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-
 _NESTED = (dict, list, tuple)
 
 

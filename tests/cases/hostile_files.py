@@ -1,0 +1,165 @@
+"""Small files that ended a night or filled the memory."""
+
+import gzip
+import io
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.formats.compression import packed
+from tests.cases.case import Case, Files, Found, both, done, fails, scored
+
+_TEXTS = ("I liked it very much", "It was a waste of time")
+MIB = 1 << 20
+
+
+def good(name: str) -> bytes:
+    """Two good reviews as JSON Lines."""
+    rows = [{"id": f"{name}{n}", "text": text} for n, text in enumerate(_TEXTS, start=1)]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def beside_good(name: str, content: Callable[[], bytes]) -> Callable[[], Files]:
+    """A hostile file between two good ones."""
+    return lambda: {"a.jsonl": good("a"), name: content(), "c.jsonl": good("c")}
+
+
+def table(columns: dict[str, Any], **options: Any) -> bytes:
+    """A Parquet file."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd", **options)
+    return buffer.getvalue()
+
+
+def with_times(kind: Any, values: list[int]) -> Callable[[], bytes]:
+    """Two reviews with a column of times."""
+    texts = {"id": ["b1", "b2"], "text": ["good one", "bad one"]}
+    return lambda: table(texts | {"valid_until": pa.array(values, kind)})
+
+
+_ZONE = with_times(pa.timestamp("us", "tzutc()"), [1_700_000_000_000_000, 1])
+_DATE = with_times(
+    pa.timestamp("us"), [1_700_000_000_000_000, 400_000_000_000_000_000]
+)  # year 14,645
+
+
+def dictionary_bomb(**options: Any) -> Callable[[], bytes]:
+    """2,048 rows of one text of 4 MB: 8 GB in 600 bytes."""
+    big = pa.array(["a" * 4_000_000])
+    rows = pa.DictionaryArray.from_arrays(pa.array([0] * 2048, pa.int32()), big)
+    return lambda: table({"text": rows}, use_dictionary=True, **options)
+
+
+def list_bomb() -> bytes:
+    """One row with a list of 2,048 texts of 4 MB."""
+    big = pa.DictionaryArray.from_arrays(
+        pa.array([0] * 2048, pa.int32()), pa.array(["a" * 4_000_000])
+    )
+    lists = pa.ListArray.from_arrays(pa.array([0, 2048], pa.int32()), big)
+    return table({"text": ["good one"], "tags": lists}, store_schema=False)
+
+
+def columns(number: int) -> Callable[[], bytes]:
+    """Parquet with so many columns."""
+    return lambda: table({"text": ["x"], **{f"c{n}": ["x"] for n in range(number - 1)}})
+
+
+def lists_in_a_row() -> bytes:
+    """A row of 16 MB of empty lists, which are half a gigabyte of objects."""
+    lists = "[]," * (16 * MIB // 3 - 100) + "[]"
+    odd = f'{{"id": "b1", "text": "good one", "tags": [{lists}]}}\n'
+    return (odd + '{"id": "b2", "text": "bad one", "tags": []}\n').encode()
+
+
+def large_columns() -> bytes:
+    """700 reviews, each with 1.5 MB in a column that goes along, in about 6 MB."""
+    draw = random.Random(0)
+    buffer = io.BytesIO()
+    with packed(buffer, "zstd") as sink:
+        for number in range(700):
+            note = draw.randbytes(4_000).hex() + "x" * 1_500_000
+            row = {"id": str(number), "text": f"{_TEXTS[number % 2]}, {number}", "note": note}
+            sink.write(json.dumps(row).encode() + b"\n")
+    return buffer.getvalue()
+
+
+def no_json(rows: int = 20_000_000) -> Callable[[], bytes]:
+    """Lines that are no JSON."""
+    return lambda: gzip.compress(b"x\n" * rows, mtime=0)
+
+
+def good_files() -> Files:
+    """2,000 reviews in each format."""
+    rows = [{"id": str(n), "text": f"{_TEXTS[n % 2]}, {n}. " * 30} for n in range(2_000)]
+    csv = "id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in rows)
+    return {
+        "lines.jsonl": "".join(json.dumps(row) + "\n" for row in rows).encode(),
+        "table.csv": csv.encode(),
+        "table2.parquet": table({name: [row[name] for row in rows] for name in rows[0]}),
+    }
+
+
+GOOD = Case(
+    "good",
+    "",
+    "6,000 rows; what the others are measured by",
+    good_files,
+    both(done, scored(lines=2_000, table=2_000, table2=2_000)),
+)
+_TRAINED = ("retrain", "--data.source.location", "{input}", "--registration.model-name", "never")
+_BESIDE = scored(a=2, c=2)
+
+
+def _zone_is_carried(found: Found) -> str:
+    kept = found.content.get("b.parquet", b"")
+    rows = pq.read_table(io.BytesIO(kept)).to_pylist() if kept else []
+    times = [str(row["valid_until"]) for row in rows]
+    whole = len(times) == 2 and times[0].startswith("2023-11-14")
+    return "" if whole or found.rejected.get("b.parquet") == 2 else f"valid_until is {times}"
+
+
+CASES = [
+    Case("zone", "UnknownTimeZoneError, the run dies", "6 rows; the column was not asked for",
+         beside_good("b.parquet", _ZONE), both(done, scored(a=2, b=2, c=2))),
+    Case("zone-kept", "the same", "6 rows, the value as text; or its rows rejected with the reason",
+         beside_good("b.parquet", _ZONE), both(done, _zone_is_carried),
+         ("score", "--keep-columns", "valid_until", "--input", "{input}b.parquet")),
+    Case("date", "OverflowError, the run dies", "6 rows; the column was not asked for",
+         beside_good("b.parquet", _DATE), both(done, scored(a=2, b=2, c=2))),
+    Case("date-kept", "the same", "2 rows, the value as text",
+         beside_good("b.parquet", _DATE), both(done, _zone_is_carried),
+         ("score", "--keep-columns", "valid_until", "--input", "{input}b.parquet")),
+    Case("bomb", "9 GB, the process aborts", "a and c scored, b fails by name",
+         beside_good("b.parquet", dictionary_bomb()), both(fails("b.parquet", "200 times"), _BESIDE)),
+    Case("bomb-plain", "9 GB", "the same without Arrow's schema in the file",
+         beside_good("b.parquet", dictionary_bomb(store_schema=False)),
+         both(fails("b.parquet", "200 times"), _BESIDE)),
+    Case("bomb-list", "9 GB", "one row that holds too much, not asked for: 5 rows",
+         beside_good("b.parquet", list_bomb), both(done, scored(a=2, b=1, c=2))),
+    Case("commas", "44 s of a core", "an error at once",
+         beside_good("b.csv", lambda: b"," * 80_000 + b"\n"),
+         both(fails("b.csv", "80,001 columns"), _BESIDE), most_seconds=20.0),
+    Case("columns", "7 s", "an error at once",
+         beside_good("b.parquet", columns(20_000)),
+         both(fails("b.parquet", "20,000 columns"), _BESIDE), most_seconds=20.0),
+    Case("nojson", "3 GB, 143 s", "a and c scored, b fails by name",
+         beside_good("b.jsonl.gz", no_json()), both(fails("b.jsonl.gz", "not JSON"), _BESIDE)),
+    Case("nojson-behind", "3 GB", "the same behind a good row",
+         beside_good("b.jsonl.gz", lambda: gzip.compress(good("b") + b"x\n" * 20_000_000, mtime=0)),
+         both(fails("b.jsonl.gz", "cannot be scored"), _BESIDE)),
+    Case("kept", "2.4 GB", "700 rows with all they bring along",
+         lambda: {"b.jsonl.zst": large_columns()}, both(done, scored(b=700)),
+         ("score", "--keep-columns", "note"), most_seconds=120.0),
+    Case("lists", "510 MiB a row", "b1 is rejected, all others are scored",
+         lambda: {"b.jsonl": lists_in_a_row()}, both(done, scored(b=1)),
+         ("score", "--keep-columns", "tags")),
+    Case("bomb-trained", "9 GB", "an error that names the file",
+         lambda: {"train.parquet": dictionary_bomb()()}, fails("200 times"),
+         (*_TRAINED, "--data.source.label-column", "text")),
+    Case("nojson-trained", "3 GB", "an error that names the file",
+         lambda: {"train.jsonl.gz": no_json()()}, fails("not JSON", "train.jsonl.gz"), _TRAINED),
+]  # fmt: skip

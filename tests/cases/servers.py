@@ -1,0 +1,139 @@
+"""The servers that cases run against, a champion, and one case tried from outside."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.connectors.object_store import ObjectStore
+from tasks.core import formats
+from tests.cases import processes
+from tests.cases.case import Case, Found
+from tests.models import tiny_bert
+from tests.reviews import jsonl, reviews
+
+MODEL = "cases"
+_TRAINING_SECONDS = 900.0
+_FAST = {
+    "tokenization.max-length-tokens": "48",
+    "training.epochs": "3",
+    "training.learning-rate": "5e-3",
+    "training.device": "cpu",
+    "evaluation.resamples": "100",
+    "behaviour.max-cases": "10",
+    "report.worst-errors": "2",
+    "report.attribution-steps": "4",
+}
+
+
+@dataclass
+class Bench:
+    """Servers that run, with a champion.
+
+    Args:
+        environment: for commands, which finds the servers.
+        store: a client of the object store.
+        folder: for files.
+        most_seconds, most_gib: of one command.
+    """
+
+    environment: Mapping[str, str]
+    store: ObjectStore
+    folder: Path
+    most_seconds: float = 180.0
+    most_gib: float = 12.0
+    delivered: set[str] = field(default_factory=set[str])
+
+    def command(
+        self, code: Path, arguments: Sequence[str], most_seconds: float | None = None
+    ) -> processes.Ended:
+        """`python -m flows ...` with the code of a folder."""
+        environment = {**self.environment, "PYTHONPATH": str(code)}
+        command = [sys.executable, "-m", "flows", *arguments]
+        seconds = most_seconds or self.most_seconds
+        return processes.run(command, environment, code, seconds, self.most_gib)
+
+    def train(self, code: Path) -> None:
+        """Register a tiny model, which becomes the champion."""
+        labelled = "s3://nightshift/cases/labelled"
+        self.store.write_bytes(jsonl(reviews(200)), f"{labelled}/train.jsonl")
+        self.store.write_bytes(jsonl(reviews(60, 50)), f"{labelled}/test.jsonl")
+        base = str(tiny_bert(self.folder / "bert"))
+        options = _FAST | {
+            "data.source.location": labelled,
+            "training.base-model": base,
+            "registration.model-name": MODEL,
+        }
+        given = [f"--{name}={value}" for name, value in options.items()]
+        off = ["--no-gate.must-beat-baseline", "--no-engines.measure"]
+        ended = self.command(code, ["retrain", *given, *off], _TRAINING_SECONDS)
+        if ended.status:
+            raise RuntimeError(f"There is no champion to score with:\n{ended.text[-4000:]}")
+
+    def tried(self, case: Case, code: Path, side: str) -> Found:
+        """What becomes of a case with the code of a folder."""
+        source = f"s3://nightshift/cases/{case.name}/in/"
+        if case.name not in self.delivered:
+            self.delivered.add(case.name)
+            for name, content in case.files().items():
+                self.store.write_bytes(content, source + name)
+        output = f"s3://nightshift/cases/{case.name}/{side}"
+        given = [part.format(input=source, output=output) for part in case.command]
+        if given[0] == "score":
+            given += ["--output", output, "--model-name", MODEL]
+            given += [] if "--input" in given else ["--input", source]
+        ended = self.command(code, given)
+        rows, rejected, content = self._written(output) if given[0] == "score" else ({}, {}, {})
+        return Found(
+            ended.status,
+            ended.text,
+            rows,
+            rejected,
+            content,
+            ended.seconds,
+            ended.peak_mib,
+            ended.timed_out,
+        )
+
+    def _written(self, output: str) -> tuple[dict[str, int], dict[str, int], dict[str, bytes]]:
+        """Rows and rejects of each object, by its name, and small outputs as they are."""
+        rows, rejected, content = dict[str, int](), dict[str, int](), dict[str, bytes]()
+        for item in self.store.scan(output):
+            below = item.uri.partition("/version=")[2].partition("/")[2]
+            if below.startswith("_rejected/"):
+                name = below.removeprefix("_rejected/").rsplit(".", 2)[0]
+                rejected[name] = _rows(below, self.store.read_bytes(item.uri) or b"")
+            elif below and not below.startswith("_"):
+                found = self.store.read_bytes(item.uri) or b""
+                rows[below] = _rows(below, found)
+                content |= {below: found} if len(found) < 1 << 20 else {}
+        return rows, rejected, content
+
+
+def _rows(name: str, content: bytes) -> int:
+    return sum(1 for _ in formats.decode(name, io.BytesIO(content), columns=["row"]))
+
+
+@contextlib.contextmanager
+def a_bench(folder: Path, most_seconds: float, most_gib: float) -> Generator[Bench]:
+    """Servers of their own, whatever else runs on this machine."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "MLFLOW_", "PREFECT_", "NIGHTSHIFT_", "HF_")):
+            del os.environ[name]
+    os.environ |= {
+        "NIGHTSHIFT_HOME": str(folder / "home"),
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(folder / "hub"),
+        "COLUMNS": "1000",  # sentences on one line
+    }
+    from tasks.connect import object_store
+    from tasks.services import local_services
+
+    with local_services():
+        yield Bench(dict(os.environ), object_store(), folder, most_seconds, most_gib)

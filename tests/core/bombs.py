@@ -1,0 +1,208 @@
+"""Small files that would take gigabytes or minutes: the table that test_bombs.py checks and the documentation shows.
+
+`python -m tests.core.bombs` prints it as Markdown. Each file is decoded as scoring does it, by one process after the
+other, and after each is said how much memory that process and those that decode Parquet have taken at most so far.
+Another process makes the files before, so that what making them takes is not counted.
+"""
+
+import bz2
+import gzip
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core import formats
+from tasks.core.errors import DataError
+from tasks.core.formats import parquet_process
+from tasks.core.scoring import to_review, within_share
+from tasks.core.scoring_plan import Columns
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bomb:
+    """A file, and the pattern of the error, or of the commonest problem of its rows, that it ends with."""
+
+    title: str
+    name: str
+    content: Callable[[], bytes]
+    error: str = ""
+    problem: str = ""
+    keep: tuple[str, ...] = ()
+
+
+def table(columns: dict[str, Any], **options: Any) -> bytes:
+    """Parquet that does not say what it was in Arrow."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd", **options)
+    return buffer.getvalue()
+
+
+def repeated(rows: int = 2048) -> Any:
+    """One text of 4 MB many times: a dictionary of one value."""
+    return pa.DictionaryArray.from_arrays(
+        pa.array([0] * rows, pa.int32()), pa.array(["a" * 4_000_000])
+    )
+
+
+def one_list(items: Any) -> Any:
+    """A column of one row: a list of all items."""
+    return pa.ListArray.from_arrays(pa.array([0, len(items)], pa.int32()), items)
+
+
+def many_columns() -> bytes:
+    """Twenty thousand columns."""
+    return table({"text": ["x"], **{f"c{i}": ["x"] for i in range(20_000)}})
+
+
+def row_of_lists() -> bytes:
+    """One row of 16 MiB of empty lists, and a good one."""
+    lists = "[]," * (16 * MIB // 3 - 100) + "[]"
+    return f'{{"text": "odd", "x": [{lists}]}}\n{{"text": "good", "x": []}}\n'.encode()
+
+
+def wide_rows() -> bytes:
+    """Many rows with a kept column of a megabyte, repeated."""
+    return gzip.compress(b'{"text": "good", "x": "' + b"x" * MIB + b'"}\n') * 60
+
+
+BOMBS = [
+    Bomb("a dictionary of one long text", "b.parquet", lambda: table({"text": repeated()}, store_schema=False),
+         error="unpacks to more than 200 times"),
+    Bomb("the same, a dictionary in Arrow, too", "b.parquet", lambda: table({"text": repeated()}),
+         error="unpacks to more than 200 times"),
+    Bomb("the same in a column nobody asked for", "b.parquet",
+         lambda: table({"text": ["good"] * 2048, "x": repeated()}, store_schema=False)),
+    Bomb("a list of one long text in one row, kept", "b.parquet",
+         lambda: table({"text": ["good"], "x": one_list(repeated())}, store_schema=False), keep=("x",),
+         error="a row takes more than 1 GiB of memory"),
+    Bomb("a list of 20 million nulls in one row, kept", "b.parquet",
+         lambda: table({"text": ["good"], "x": one_list(pa.nulls(20_000_000, pa.int8()))}), keep=("x",),
+         problem="longer than 16 MiB"),
+    Bomb("a list of 80 million nulls in one row, kept", "b.parquet",
+         lambda: table({"text": ["good"], "x": one_list(pa.nulls(80_000_000, pa.int8()))}), keep=("x",),
+         error="a row takes more than 1 GiB of memory"),
+    Bomb("texts that each repeat most of the one before", "b.parquet",
+         lambda: table({"text": ["a" * 4_000_000] * 50}, use_dictionary=False,
+                       column_encoding={"text": "DELTA_BYTE_ARRAY"}), error="unpacks to more than 200 times"),
+    Bomb("a page of 400 MB", "b.parquet",
+         lambda: table({"text": ["a" * 100_000] * 4_000}, use_dictionary=False, data_page_size=1 << 30,
+                       write_batch_size=1 << 20, max_rows_per_page=1 << 20), error="unpacks to more"),
+    Bomb("20,000 columns, Parquet", "b.parquet", many_columns, error="has 20,001 columns, and at most 4,096"),
+    Bomb("a header of 80,000 commas", "b.csv", lambda: b"," * 80_000 + b"\n", error="has 80,001 columns"),
+    Bomb("rows of a million commas", "b.csv", lambda: b"text\n" + (b"," * MIB + b"\n") * 8,
+         problem="1048577 fields where the header has 1"),
+    Bomb("20,000 keys in a row", "b.jsonl",
+         lambda: b'{"text": "good"}\n' + json.dumps({f"k{i}": i for i in range(20_000)}).encode() + b"\n",
+         problem="more than 4,096 columns"),
+    Bomb("five million lines that are no JSON", "b.jsonl.gz", lambda: gzip.compress(b"x\n" * 5_000_000),
+         error="Not one of its first 10,000 rows can be read; the first: not JSON"),
+    Bomb("the same behind a good one", "b.jsonl.gz",
+         lambda: gzip.compress(b'{"text": "good"}\n' + b"x\n" * 5_000_000),
+         error="99,999 of its first 100,000 rows cannot be scored"),
+    Bomb("16 MiB of blank lines", "b.jsonl.gz", lambda: gzip.compress(b"\n" * (16 * MIB))),
+    Bomb("a line that never ends, CSV", "b.csv.gz", lambda: gzip.compress(b"text\n" + b"x" * (60 * MIB)),
+         problem="longer than 16 MiB"),
+    Bomb("a line that never ends, JSON Lines in bz2", "b.jsonl.bz2",
+         lambda: bz2.compress(b'{"text": "' + b"x" * (60 * MIB)), problem="longer than 16 MiB"),
+    Bomb("a quote never closed", "b.csv.gz",
+         lambda: gzip.compress(b'text\n"' + b"x" * 99 + (b"x" * 99 + b"\n") * 200_000),
+         error="never closed"),
+    Bomb("a row of 16 MiB of empty lists, not asked for", "b.jsonl", row_of_lists),
+    Bomb("the same, kept", "b.jsonl", row_of_lists, keep=("x",), problem="kept columns of more than 64 MiB"),
+    Bomb("kept columns of a megabyte", "b.jsonl.gz", wide_rows, keep=("x",)),
+    Bomb("lists a hundred thousand deep", "b.jsonl", lambda: b'{"text": "a"}\n{"x": ' + b"[" * 100_000 + b"\n",
+         problem="nested too deeply"),
+    Bomb("16 MiB of numbers of 4,300 digits", "b.jsonl",
+         lambda: b'{"text": "a", "x": [' + (b"9" * 4_300 + b",") * 3_800 + b"1]}\n", keep=("x",)),
+    Bomb("the same key two million times", "b.jsonl", lambda: b'{"text": "a"' + b',"x":1' * 2_000_000 + b"}\n"),
+]  # fmt: skip
+
+
+def tried(bomb: Bomb, content: bytes) -> dict[str, Any]:
+    """What scoring makes of it before any model sees it, one review after the other."""
+    columns = Columns(keep=list(bomb.keep))
+    rows, problems, error, started = 0, Counter[str](), "", time.perf_counter()
+    try:
+        asked_for = [columns.id, columns.text, *columns.keep]
+        decoded = formats.decode(bomb.name, io.BytesIO(content), columns=asked_for)
+        checked = formats.with_columns(decoded, [columns.text, *columns.keep], bomb.name)
+        for review in within_share((to_review(row, columns) for row in checked), 0.5, bomb.name):
+            rows += 1
+            problems[review.problem] += 1
+    except DataError as found:
+        error = str(found)
+    return {
+        "title": bomb.title,
+        "bytes": len(content),
+        "rows": rows,
+        "problems": dict(problems),
+        "error": error,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def memory() -> dict[str, int]:
+    """The most that this process and those that decode Parquet have taken, in MiB."""
+    parquet_process.end_idle()
+    used = {"own": resource.RUSAGE_SELF, "decoder": resource.RUSAGE_CHILDREN}
+    return {name: resource.getrusage(who).ru_maxrss // 1024 for name, who in used.items()}
+
+
+def make(folder: Path) -> None:
+    """Write all files."""
+    for number, bomb in enumerate(BOMBS):
+        (folder / str(number)).write_bytes(bomb.content())
+
+
+def try_all(folder: Path) -> None:
+    """Print a line for each."""
+    print(json.dumps({"title": "nothing yet", **memory()}), flush=True)
+    for number, bomb in enumerate(BOMBS):
+        found = tried(bomb, (folder / str(number)).read_bytes())
+        print(json.dumps({**found, **memory()}), flush=True)
+
+
+def all_tried() -> dict[str, Any]:
+    """What became of each, by its title, and "nothing yet"; making and trying have processes of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tests.core.bombs"]
+        subprocess.run([*command, "make", folder], check=True)
+        tried = subprocess.run(
+            [*command, "try", folder], check=True, stdout=subprocess.PIPE, text=True
+        )
+    return {found["title"]: found for found in map(json.loads, tried.stdout.splitlines())}
+
+
+def main() -> None:
+    """Print the table as Markdown."""
+    print("| File | Bytes | Outcome | Message |\n|---|---|---|---|")
+    found = all_tried()
+    for bomb in BOMBS:
+        one = found[bomb.title]
+        rejected = {why: count for why, count in one["problems"].items() if why}
+        scored = f"{one['problems'].get('', 0):,} scored"
+        scored += f", {sum(rejected.values()):,} rejected" if rejected else ""
+        outcome = "not scored" if one["error"] else scored
+        message = one["error"] or "; ".join(rejected)
+        print(f"| {bomb.title} | {one['bytes']:,} | {outcome} | {message} |")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        {"make": make, "try": try_all}[sys.argv[1]](Path(sys.argv[2]))
+    else:
+        main()
