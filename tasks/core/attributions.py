@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import ModelError
 from tasks.core.modeling import Classifier
-from tasks.core.texts import encodable, without_markup
+from tasks.core.tokenization import Located
 
 GAP = " […] "  # stands where the encoder cut a long review
 _APOSTROPHES = "'\u2019"
@@ -52,16 +52,6 @@ class _Grid:
     batch_steps: int
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One text as the model gets it, and where each token stands in it."""
-
-    text: str
-    input_ids: list[int]
-    places: list[tuple[int, int] | None]  # None for the special tokens around the text
-    cut: int  # index of the first token behind what was left out; -1 where nothing was
-
-
 def attribute(
     classifier: Classifier,
     texts: Sequence[str],
@@ -84,7 +74,7 @@ def attribute(
         most_steps: points beyond which it is left at that.
         batch_steps: points computed at a time.
     Raises:
-        ModelError: the model does not take its embeddings from one layer, or its tokenizer gives no offsets.
+        ModelError: the model does not take its embeddings from one layer.
     """
     model: Any = classifier.model
     if any(p.dtype != torch.float32 for p in model.parameters()):
@@ -94,7 +84,7 @@ def attribute(
     model.eval()
     try:
         return [
-            _attribute(model, classifier, _row(classifier, text), target, grid)
+            _attribute(model, classifier, classifier.encoder.locate(text), target, grid)
             for text, target in zip(texts, targets, strict=True)
         ]
     finally:
@@ -102,7 +92,7 @@ def attribute(
 
 
 def _attribute(
-    model: Any, classifier: Classifier, row: _Row, target: int, grid: _Grid
+    model: Any, classifier: Classifier, row: Located, target: int, grid: _Grid
 ) -> Attribution:
     device = next(model.parameters()).device
     ids = torch.tensor([row.input_ids], device=device)
@@ -172,51 +162,13 @@ def _log_odds_of(model: Any, ids: torch.Tensor, target: int) -> _LogOdds:
     return log_odds
 
 
-def _row(classifier: Classifier, text: str) -> _Row:
-    """The encoder's own ids, with the place of each token found again: it keeps a beginning and an end of the whole."""
-    tokenizer: Any = classifier.encoder.tokenizer
-    text = encodable(text)
-    if classifier.encoder.params.strip_markup:
-        text = without_markup(text)
-    ids = classifier.encoder.encode([text]).input_ids[0]
-    whole = tokenizer(
-        text, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False
-    )
-    all_ids: list[int] = whole["input_ids"]
-    all_places: list[tuple[int, int]] = [(int(a), int(b)) for a, b in whole["offset_mapping"]]
-    before, after = _frame(classifier)
-    kept = ids[before : len(ids) - after]
-    head = 0
-    while head < len(kept) and kept[head] == all_ids[head]:
-        head += 1
-    tail = len(kept) - head
-    if kept[head:] != all_ids[len(all_ids) - tail :]:
-        raise ModelError("The tokens of a text cannot be found again in the text")
-    places = [*all_places[:head], *all_places[len(all_places) - tail :]]
-    cut = before + head if len(kept) < len(all_ids) else -1
-    return _Row(text, ids, [*[None] * before, *places, *[None] * after], cut)
-
-
-def _frame(classifier: Classifier) -> tuple[int, int]:
-    """How many special tokens the encoder puts before and after a text."""
-    tokenizer: Any = classifier.encoder.tokenizer
-    plain: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
-    framed = classifier.encoder.encode(["a"]).input_ids[0]
-    extra = len(framed) - len(plain)
-    places = [n for n in range(extra + 1) if framed[n : n + len(plain)] == plain]
-    if not places:
-        raise ModelError("Cannot tell which special tokens the tokenizer puts around a text")
-    before = places[0]
-    return before, extra - before
-
-
 @dataclass
 class _Word:
     text: str
     score: float
 
 
-def _words(row: _Row, scores: NDArray[np.float64]) -> list[_Word]:
+def _words(row: Located, scores: NDArray[np.float64]) -> list[_Word]:
     """Tokens put together to words, each with what stands before it in the text; GAP where the text was cut."""
     words = [_Word("", 0.0)]
     end = 0  # the text before it is in `words`

@@ -12,11 +12,12 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from tasks.core.texts import without_markup
+from tasks.core.texts import both_ends, without_markup
 
 NAME = "TF-IDF (1-2 grams) + logistic regression"
+_MOST_CHARACTERS = 200_000  # of a longer text, both ends are counted
 _GRAMS: dict[str, Any] = {
-    "preprocessor": lambda text: without_markup(text).lower(),
+    "preprocessor": lambda text: without_markup(both_ends(text, _MOST_CHARACTERS)).lower(),
     "token_pattern": r"(?u)\b\w+\b",
     "ngram_range": (1, 2),
 }

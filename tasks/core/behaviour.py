@@ -26,11 +26,12 @@ from tasks.core.behaviour_results import BehaviourResult, CheckResult, SkippedCh
 from tasks.core.digests import digest_of
 from tasks.core.errors import SettingsError
 from tasks.core.forms import Form
-from tasks.core.texts import encodable, is_blank
+from tasks.core.texts import both_ends, encodable, is_blank
 
 CASES_VERSION = (
     1  # raised when the same checks and reviews come to make other cases, or are judged otherwise
 )
+_MOST_CHARACTERS = 100_000  # of a longer review, both ends are checked
 _ROLE_NAMES = {
     "positive": {"positive", "pos", "good"},
     "negative": {"negative", "neg", "bad"},
@@ -253,7 +254,8 @@ def judge_cases(cases: Cases, probabilities: Probabilities) -> BehaviourResult:
 
 def _shuffled(texts: Sequence[str], seed: int) -> list[str]:
     """The distinct readable reviews in a seeded order: all checks take theirs from its beginning and share them."""
-    readable = [text for text in dict.fromkeys(texts) if not is_blank(text)]
+    bounded = (both_ends(text, _MOST_CHARACTERS) for text in dict.fromkeys(texts))
+    readable = [text for text in bounded if not is_blank(text)]
     random.Random(seed).shuffle(readable)
     return readable
 

@@ -22,7 +22,7 @@ import numpy as np
 from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
 
-from tasks.core.texts import matching_form
+from tasks.core.texts import both_ends, matching_form
 from tasks.core.validation import LabelledReview
 
 MOST_LISTED = 20_000  # pairs of two splits that are listed; all are counted
@@ -30,6 +30,7 @@ _SHINGLE_WORDS = 3
 _PERMUTATIONS = 128
 _RECALL_AT_THRESHOLD = 0.99
 _MOST_ALIKE = 500
+_MOST_CHARACTERS = 200_000  # of a longer text, both ends are compared
 # A word, or one character of a script that puts no spaces between words (Thai, kana, Han).
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
@@ -154,7 +155,7 @@ def _near(
 
     @lru_cache(maxsize=10_000)
     def shingles(number: int) -> Shingles:
-        return shingles_of(words_of(groups[number].text))
+        return shingles_of(words_of(both_ends(groups[number].text, _MOST_CHARACTERS)))
 
     hashed = _hashed_shingles(group.text for group in groups)
     sketches = MinHash.generator(hashed, num_perm=_PERMUTATIONS, seed=seed, hashfunc=int)
@@ -199,7 +200,8 @@ def _hashed_shingles(texts: Iterable[str]) -> Iterator[list[int]]:
     """32-bit hashes of each text's shingles: words are hashed once, and shingles from them by arithmetic."""
     hashes = _WordHashes()
     for text in texts:
-        words = np.array([hashes[word] for word in words_of(text)], dtype=np.uint64)
+        compared = words_of(both_ends(text, _MOST_CHARACTERS))
+        words = np.array([hashes[word] for word in compared], dtype=np.uint64)
         length = min(_SHINGLE_WORDS, len(words))
         runs = np.lib.stride_tricks.sliding_window_view(words, length) * _MULTIPLIERS[:length]
         mixed: NDArray[np.uint64] = runs.sum(axis=1, dtype=np.uint64)

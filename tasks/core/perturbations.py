@@ -14,9 +14,8 @@ from tasks.core.texts import is_blank
 Perturbation = Callable[[str, random.Random], str]
 
 _WORD = re.compile(r"[^\W\d_]{4,}")
-_SENTENCE_END = re.compile(r"[.!?]+(?=\s)")
+_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]++(?=\s)")  # each run is looked at once
 _SPACE = re.compile(r"\s+")
-_LAST_PUNCTUATION = re.compile(r"[.!?…]+\s*\Z")
 _MOST_TYPOS = 3
 _CONTRACTIONS = {
     "is not": "isn't",
@@ -86,8 +85,9 @@ def white_space(text: str, generator: random.Random) -> str:
 
 def punctuation(text: str, generator: random.Random) -> str:
     """The last full stop or exclamation marks go; where there are none, a full stop comes."""
-    bare = _LAST_PUNCTUATION.sub("", text)
-    return bare if bare != text and not is_blank(bare) else f"{text.rstrip()}."
+    ended = text.rstrip()
+    bare = ended.rstrip(".!?…")
+    return bare if bare != ended and not is_blank(bare) else f"{ended}."
 
 
 def url(text: str, generator: random.Random) -> str:

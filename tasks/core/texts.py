@@ -1,11 +1,15 @@
 """What is done to a review's text before anything else looks at it, in training and in scoring alike."""
 
 import html
+import itertools
 import re
 import unicodedata
 
 _TAG = re.compile(r"<[a-zA-Z/!][^<>]{0,200}>")
 _SPACE = re.compile(r"\s+")
+_LONG_NUMBER = re.compile(r"(?<=&#)[0-9]{9,}")
+_MARKS = re.compile(r"[^\w\s\x00-\x7f]{32,}")
+_HALF_WIDTH_MARKS = ("\uff9e", "\u3099"), ("\uff9f", "\u309a")  # letters to `re`, marks to Unicode
 
 
 def without_markup(text: str) -> str:
@@ -13,7 +17,12 @@ def without_markup(text: str) -> str:
 
     IMDb's `<br />` costs four tokens each time and carries no opinion.
     """
-    return html.unescape(_TAG.sub(" ", text)) if "<" in text or "&" in text else text
+    if "<" not in text and "&" not in text:
+        return text
+    text = _TAG.sub(" ", text)
+    if "&#" in text:  # html.unescape raises ValueError for a number of 5,000 digits
+        text = _LONG_NUMBER.sub(lambda digits: digits.group().lstrip("0")[:8] or "0", text)
+    return html.unescape(text)
 
 
 def encodable(text: str) -> str:
@@ -28,5 +37,31 @@ def is_blank(text: str) -> bool:
 
 def matching_form(text: str) -> str:
     """The form in which two reviews count as the same: Unicode NFKC, no markup, case folded, white space folded."""
-    folded = unicodedata.normalize("NFKC", without_markup(text)).casefold()
+    folded = normalized(without_markup(text)).casefold()
     return _SPACE.sub(" ", folded).strip()
+
+
+def normalized(text: str) -> str:
+    """`text` in Unicode NFKC, in linear time: Python's own takes minutes for 100,000 unsorted combining marks."""
+    if unicodedata.is_normalized("NFKC", text):
+        return text
+    for letter, mark in _HALF_WIDTH_MARKS:
+        text = text.replace(letter, mark)
+    return unicodedata.normalize("NFKC", _MARKS.sub(_with_sorted_marks, text))
+
+
+def _with_sorted_marks(run: re.Match[str]) -> str:
+    """The same marks decomposed and in canonical order, which is how normalization would sort them."""
+    parts = {mark: unicodedata.normalize("NFKD", mark) for mark in set(run.group())}
+    marks = "".join(map(parts.__getitem__, run.group()))
+    order = {mark: unicodedata.combining(mark) for mark in set(marks)}
+    groups = itertools.groupby(marks, key=lambda mark: order[mark] > 0)
+    return "".join(
+        "".join(sorted(group, key=order.__getitem__) if combining else group)
+        for combining, group in groups
+    )
+
+
+def both_ends(text: str, most: int) -> str:
+    """`text`, or its first and last half of `most` characters where it is longer."""
+    return text if len(text) <= most else f"{text[: most // 2]} {text[-(most // 2) :]}"

@@ -1,16 +1,24 @@
 """From texts to token ids: one encoder, used for training, evaluation and scoring, and shipped with the model."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.forms import Form
+from tasks.core.long_texts import Tokens, tokens_from_end, tokens_from_start, tokens_of
 from tasks.core.texts import encodable, without_markup
+
+# A text of more characters for each token that is kept is not tokenized whole. Reviews hardly ever are.
+_CHARACTERS_A_TOKEN = 64
+_CALL_CHARACTERS = (
+    131_072  # of one call of the tokenizer, which holds up to 1 kB a character meanwhile
+)
+T = TypeVar("T")
 
 
 class TokenizationParams(Form):
@@ -41,6 +49,16 @@ class Encoded:
     truncated: int  # how many texts were cut
 
 
+@dataclass(frozen=True)
+class Located:
+    """A text's tokens and where each stands in it."""
+
+    text: str  # as it was tokenized
+    input_ids: list[int]
+    places: list[tuple[int, int] | None]  # start and end in characters; None of a special token
+    cut: int  # the token before which text is missing; -1 for none
+
+
 class Encoder:
     """A fast tokenizer with its truncation rule.
 
@@ -67,10 +85,39 @@ class Encoder:
             )
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Token ids of each text, cut to `max_length_tokens`, with the special tokens, in the order given."""
-        plain = self._plain(texts)
-        cut = sum(len(ids) > self._room for ids in plain)
-        return Encoded([self._prefix + self._fit(ids) + self._suffix for ids in plain], cut)
+        """Token ids of each text, cut to `max_length_tokens`, with the special tokens, in the order given.
+
+        Of a very long text only the ends are tokenized; the tokens that are kept are those of the whole text, as
+        `long_texts` promises.
+        """
+        kept: list[list[int]] = []
+        truncated = 0
+        for plain in self._plain(texts):
+            if isinstance(plain, str):
+                tokens, cut = self._ends(plain)
+                ids = tokens.ids
+            else:
+                ids, cut = self._fit(plain), len(plain) > self._room
+            kept.append(self._prefix + ids + self._suffix)
+            truncated += cut
+        return Encoded(kept, truncated)
+
+    def locate(self, text: str) -> Located:
+        """One text as `encode` has it, with the place of each of its tokens."""
+        text = self.readable(text)
+        if self._is_long(text):
+            tokens, cut = self._ends(text)
+        else:
+            tokens = tokens_of(self.tokenizer, text)
+            cut = len(tokens) > self._room
+            tokens = Tokens(self._fit(tokens.ids), self._fit(tokens.places))
+        before, after = [None] * len(self._prefix), [None] * len(self._suffix)
+        return Located(
+            text,
+            self._prefix + tokens.ids + self._suffix,
+            [*before, *tokens.places, *after],
+            len(before) + self._head if cut else -1,
+        )
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of all texts, nothing cut off: one that is too long becomes several pieces of similar length.
@@ -78,22 +125,49 @@ class Encoder:
         Each piece has the special tokens. A text of no tokens gives no piece.
         """
         made: list[list[int]] = []
-        for ids in self._plain(texts):
+        for plain in self._plain(texts):
+            ids = (
+                tokens_from_start(self.tokenizer, plain)[0].ids if isinstance(plain, str) else plain
+            )
             count = math.ceil(len(ids) / self._room)
             size = math.ceil(len(ids) / count) if count else 1
             parts = (ids[start : start + size] for start in range(0, len(ids), size))
             made += [self._prefix + part + self._suffix for part in parts]
         return made
 
-    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, whole, without special tokens."""
+    def readable(self, text: str) -> str:
+        """What is tokenized of a text: without markup where the form says so, and without lone surrogates."""
+        text = encodable(text)
+        return without_markup(text) if self.params.strip_markup else text
+
+    def _plain(self, texts: Sequence[str]) -> Iterator[list[int] | str]:
+        """Token ids of each text, whole and without special tokens; the text itself where it is very long."""
+        for group in self._groups(texts):
+            short = [text for text in group if not self._is_long(text)]
+            ids = iter(self._ids(short))
+            for text in group:
+                yield text if self._is_long(text) else next(ids)
+
+    def _groups(self, texts: Sequence[str]) -> Iterator[list[str]]:
+        """Texts as they are tokenized, as many at a time as bound the tokenizer's memory."""
+        group: list[str] = []
+        characters = 0
+        for text in map(self.readable, texts):
+            group.append(text)
+            characters += 0 if self._is_long(text) else len(text)
+            if characters >= _CALL_CHARACTERS:
+                yield group
+                group, characters = [], 0
+        yield group
+
+    def _is_long(self, text: str) -> bool:
+        return len(text) > _CHARACTERS_A_TOKEN * self._room
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
-        texts = [encodable(text) for text in texts]
-        if self.params.strip_markup:
-            texts = [without_markup(text) for text in texts]
         return self.tokenizer(
-            list(texts),
+            texts,
             add_special_tokens=False,
             truncation=False,
             return_attention_mask=False,
@@ -101,13 +175,23 @@ class Encoder:
             verbose=False,
         )["input_ids"]
 
-    def _fit(self, ids: list[int]) -> list[int]:
-        if len(ids) <= self._room:
-            return ids
-        if self.params.truncation == "head":
-            return ids[: self._room]
-        head = self._room // 4
-        return ids[:head] + ids[head - self._room :]
+    @property
+    def _head(self) -> int:
+        """Tokens that are kept of the beginning of a text that is too long."""
+        return self._room if self.params.truncation == "head" else self._room // 4
+
+    def _fit(self, tokens: list[T]) -> list[T]:
+        if len(tokens) <= self._room:
+            return tokens
+        return tokens[: self._head] + tokens[len(tokens) - self._room + self._head :]
+
+    def _ends(self, text: str) -> tuple[Tokens, bool]:
+        """What is kept of a very long text, and whether that is less than all."""
+        tokens, whole = tokens_from_start(self.tokenizer, text, self._room + 1)
+        if whole and len(tokens) <= self._room:
+            return tokens, False
+        tail = tokens_from_end(self.tokenizer, text, self._room - self._head)
+        return tokens[: self._head] + tail, True
 
 
 def _special_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -1,0 +1,132 @@
+"""Tokens of both ends of a text that is far longer than a model reads, without tokenizing what lies between.
+
+A text is tokenized piece by piece, from its beginning or from its end, until there are tokens enough. Each piece is
+tokenized together with a little of the text on both sides of it, and only the tokens that begin inside the piece
+count: so the tokens are those of the whole text, provided that a token depends on its own word and on no more than
+`_CONTEXT` characters around it. That holds for WordPiece, for byte-level BPE, and for SentencePiece models whose
+tokens do not reach from one word into the next.
+
+Pieces are cut at white space. A "word" of more than `_LONGEST_WORD` characters (or as much white space) is cut
+anywhere: there the beginning of the text is still exact, while around such a cut there may be tokens more than the
+whole word has. Memory does not grow with the text.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+_CONTEXT = 256  # characters on each side of a piece: more than any added token or rule of a tokenizer looks at
+_FIRST_PIECE = 2_048
+_LARGEST_PIECE = 32_768
+_LONGEST_WORD = 32_768
+_WORD_ENDS = re.compile(r"(?<=[^ \t\n\r])[ \t\n\r]")
+
+
+@dataclass
+class Tokens:
+    """Token ids with the place of each in the text, as start and end in characters."""
+
+    ids: list[int] = field(default_factory=list[int])
+    places: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+
+    def __add__(self, other: "Tokens") -> "Tokens":
+        return Tokens(self.ids + other.ids, self.places + other.places)
+
+    def __getitem__(self, part: slice) -> "Tokens":
+        return Tokens(self.ids[part], self.places[part])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def tokens_from_start(
+    tokenizer: PreTrainedTokenizerBase, text: str, enough: int | None = None
+) -> tuple[Tokens, bool]:
+    """The first tokens of a text, and whether they are all that it has.
+
+    Args:
+        tokenizer: a fast one.
+        text: of any length.
+        enough: as soon as there are so many, the rest of the text is left; None: all.
+    """
+    found = Tokens()
+    end = 0
+    for start, end in _pieces(text):
+        more = tokens_of(tokenizer, text, start, end)
+        found.ids += more.ids
+        found.places += more.places
+        if enough is not None and len(found) >= enough:
+            break
+    return found, end == len(text)
+
+
+def tokens_from_end(tokenizer: PreTrainedTokenizerBase, text: str, enough: int) -> Tokens:
+    """The last `enough` tokens of a text, or all where it has fewer."""
+    parts: list[Tokens] = []
+    count = 0
+    for start, end in _pieces_from_end(text):
+        parts.append(tokens_of(tokenizer, text, start, end))
+        count += len(parts[-1])
+        if count >= enough:
+            break
+    return _joined(reversed(parts))[max(0, count - enough) :]
+
+
+def _joined(parts: Iterable[Tokens]) -> Tokens:
+    joined = Tokens()
+    for part in parts:
+        joined.ids += part.ids
+        joined.places += part.places
+    return joined
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int]]:
+    """Consecutive pieces, as start and end; the first are small, as they are often enough."""
+    start, size = 0, _FIRST_PIECE
+    while start < len(text):
+        end = min(len(text), start + size)
+        if end < len(text):
+            limit = min(len(text), end + _LONGEST_WORD)
+            border = _WORD_ENDS.search(text, end, limit)
+            end = border.start() if border else limit
+        yield start, end
+        start, size = end, min(2 * size, _LARGEST_PIECE)
+
+
+def _pieces_from_end(text: str) -> Iterator[tuple[int, int]]:
+    """The same from the other end, the last piece first."""
+    end, size = len(text), _FIRST_PIECE
+    while end > 0:
+        start = max(0, end - size)
+        if start > 0:
+            earliest = max(0, start - _LONGEST_WORD)
+            borders = _WORD_ENDS.finditer(text, earliest, start)
+            start = max((border.start() for border in borders), default=earliest)
+        yield start, end
+        end, size = start, min(2 * size, _LARGEST_PIECE)
+
+
+def tokens_of(
+    tokenizer: PreTrainedTokenizerBase, text: str, start: int = 0, end: int | None = None
+) -> Tokens:
+    """The tokens that begin in [start, end); all of them where no end is given."""
+    end = len(text) if end is None else end
+    before, after = max(0, start - _CONTEXT), min(len(text), end + _CONTEXT)
+    encoded: Any = tokenizer(
+        text[before:after],
+        add_special_tokens=False,
+        truncation=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    found = Tokens()
+    for token, (begin, stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        if start <= begin + before < end or (begin + before == end == len(text)):
+            found.ids.append(token)
+            found.places.append((begin + before, stop + before))
+    return found
