@@ -4,12 +4,13 @@ MLflow keeps no history of aliases, and forgets those of a version that is delet
 
     s3://<bucket>/registry/<model>/moves/000001.json    a `Move`, written before the aliases move, and only once
     s3://<bucket>/registry/<model>/moves/000001.done    written when they stand
+    s3://<bucket>/registry/<model>/pending/<version>.<token>    a write of the alias that may still come
 
 Numbers have no gaps, and a number is written create-only: of two who move at once, one has it and the other looks
 again. A record without `.done` is a move under way, or one whose mover died; whoever finds it ends it
 (`tasks/connectors/champion.py`). On a store without conditional writes (old Ceph, Swift) a mover looks whether the
-number is free, writes, and looks whether the record is its own; of two within the same milliseconds the later one's
-record may replace the earlier one's. Log and alias agree then too, and one of the two moves is not in the history.
+number is free, writes, and looks whether the record is its own; the record of one who stood still between look and
+write may replace another's. The champion stays with the one who was told so: his move is then called "by hand".
 """
 
 import re
@@ -27,6 +28,7 @@ from tasks.core.records import Move
 
 _NAME = re.compile(r"/moves/(\d{6,})\.json$")
 _REQUESTS = 16  # at once
+_NOWHERE = "none"  # instead of a version, where an alias is removed
 
 
 class MoveLog:
@@ -106,6 +108,26 @@ class MoveLog:
         uri = self._uri(move.model, move.number, "done")
         self._objects.store.write_bytes(canonical_json({"when": when}).encode(), uri)
 
+    def begin_write(self, model: str, version: str) -> str:
+        """Announce a write of the alias, before the log is read for it; returns the announcement's URI."""
+        uri = f"{self._pending(model)}{version or _NOWHERE}.{secrets.token_hex(8)}"
+        self._objects.store.write_bytes(b"", uri)
+        return uri
+
+    def end_write(self, uri: str) -> None:
+        """Say that a write was made or will never be, and that log and alias agreed afterwards."""
+        self._objects.store.delete(uri)
+
+    def pending_writes(self, model: str) -> dict[str, tuple[str, float]]:
+        """URI of each announced write, the version that it sets ('': it removes the alias), and its age in seconds."""
+        return {
+            uri: (_version_of(uri), age)
+            for uri, age in self._objects.store.ages(self._pending(model)).items()
+        }
+
+    def _pending(self, model: str) -> str:
+        return f"{self._root}/{model}/pending/"
+
     def _uri(self, model: str, number: int, kind: str = "json") -> str:
         return f"{self._root}/{model}/moves/{number:06}.{kind}"
 
@@ -113,3 +135,8 @@ class MoveLog:
         for item in self._objects.store.scan(f"{self._root}/{model}/moves/"):
             if found := _NAME.search(item.uri):
                 yield int(found[1])
+
+
+def _version_of(uri: str) -> str:
+    version = uri.rpartition("/")[2].partition(".")[0]
+    return "" if version == _NOWHERE else version

@@ -5,6 +5,7 @@ import secrets
 import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -124,6 +125,22 @@ class ObjectStore:
                     key, size = item.get("Key", ""), item.get("Size", 0)
                     if not key.endswith("/") and _is_below(key, prefix):
                         yield ObjectInfo(bucket, key, size, item.get("ETag", "").strip('"'))
+
+    def ages(self, uri: str) -> dict[str, float]:
+        """Every object below a prefix, and its age in seconds by the store's own clock; 0 where it has none."""
+        bucket, prefix = parse_uri(uri)
+        found: dict[str, float] = {}
+        with self.saying("listing", uri):
+            for page in self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=prefix
+            ):
+                date = page["ResponseMetadata"]["HTTPHeaders"].get("date")
+                now = parsedate_to_datetime(date) if date else None
+                for item in page.get("Contents", ()):
+                    written = item.get("LastModified")
+                    age = (now - written).total_seconds() if now and written else 0.0
+                    found[f"s3://{bucket}/{item.get('Key', '')}"] = age
+        return found
 
     @contextlib.contextmanager
     def open(self, item: ObjectInfo) -> Generator[IO[bytes]]:

@@ -391,7 +391,7 @@ def test_a_record_that_cannot_be_read_is_said(parts: Parts) -> None:
 
 
 def test_a_store_without_conditional_writes(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two within the same milliseconds one record replaces the other; log and alias agree all the same."""
+    """Of two who write one number, one record replaces the other; who was told that it moved the champion has."""
     monkeypatch.setattr(ExactObjects, "_keeps_conditions", lambda *_: False)
     parts.move(1, None)
     original, others = ExactObjects._put, list[Callable[[], Any]]()
@@ -403,8 +403,106 @@ def test_a_store_without_conditional_writes(parts: Parts, monkeypatch: pytest.Mo
         return original(self, *given)
 
     monkeypatch.setattr(ExactObjects, "_put", put)
+    with pytest.raises(ConflictError, match="did not hold"):
+        parts.move(2, 1)
+    assert others == [] and parts.aliases()[0] == "3"
+    assert parts.moves()[1:] == [(2, "promote", "1", "2"), (3, "by hand", "2", "3")]
+
+
+def stalled(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Any]) -> list[Any]:
+    """Something happens once, right before a process sets an alias."""
+    original, seen = ModelRegistry.set_alias, list[Any]()
+
+    def slow(self: ModelRegistry, version: ModelVersion, alias: str) -> None:
+        if not seen:
+            seen.append(None)
+            seen[0] = happens()
+        original(self, version, alias)
+
+    monkeypatch.setattr(ModelRegistry, "set_alias", slow)
+    return seen
+
+
+def test_a_late_write_of_one_who_dies_then_is_no_move_by_hand(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 3 was promoted meanwhile and Grace told so; a version set by hand is another matter."""
+    parts.move(1, None)
+
+    def grace() -> None:
+        parts.champions.settle(parts.name)
+        parts.move(3, 2, who="Grace")
+        monkeypatch.setattr(MoveLog, "mark_done", killed)
+
+    def killed(*_: Any) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    stalled(monkeypatch, grace)
+    with pytest.raises(KeyboardInterrupt):
+        parts.move(2, 1)
+    assert parts.aliases()[0] == "2", "the late write"
+    assert parts.champions.settle(parts.name).champion == parts.version[3]
+    assert parts.aliases() == ("3", "2")
+    expected = [(2, "promote", "1", "2"), (3, "promote", "2", "3")]
+    assert parts.moves()[1:] == expected and len(parts.log.pending_writes(parts.name)) == 1
+    monkeypatch.setattr(module, "longest_request_seconds", lambda: -1.0)
+    parts.champions.settle(parts.name)
+    assert not parts.log.pending_writes(parts.name), "no request of the dead can come any more"
+    parts.client.set_registered_model_alias(parts.name, CHAMPION, "2")
+    assert parts.champions.settle(parts.name).champion == parts.version[2]
+    assert parts.moves()[-1] == (4, "by hand", "3", "2")
+
+
+def test_a_write_that_nobody_waited_for_any_more_is_undone(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ada's machine slept between look and write; her late alias was read, and taken for one set by hand."""
+    parts.move(1, None)
+    now = [0.0]
+    monkeypatch.setattr(module, "_clock", lambda: now[0])
+
+    def grace() -> None:
+        parts.champions.settle(parts.name)
+        parts.move(3, 2, who="Grace")
+        for announced in parts.log.pending_writes(parts.name):
+            parts.log.end_write(announced)
+        now[0] = 1e6
+        monkeypatch.setattr(MoveLog, "mark_done", seen)
+
+    original = MoveLog.mark_done
+
+    def seen(self: MoveLog, *given: Any) -> None:
+        monkeypatch.setattr(MoveLog, "mark_done", original)
+        assert parts.champions.settle(parts.name).champion == parts.version[2]
+        original(self, *given)
+
+    stalled(monkeypatch, grace)
     parts.move(2, 1)
-    assert others == [] and parts.moves()[1:] == [(2, "promote", "1", "2")]
-    assert parts.aliases() == ("2", "1")
-    with pytest.raises(ConflictError):
-        parts.move(3, 1)
+    assert parts.aliases()[0] == "3"
+    assert [m[1:] for m in parts.moves()[2:]] == [
+        ("promote", "2", "3"), ("by hand", "3", "2"), ("put right", "2", "3")
+    ]  # fmt: skip
+
+
+def test_an_alias_set_by_hand_while_a_mover_stands_still_is_kept(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.move(1, None)
+    original = MoveLog.begin_write
+
+    def slow(self: MoveLog, *given: Any) -> str:
+        parts.client.set_registered_model_alias(parts.name, CHAMPION, "3")
+        return original(self, *given)
+
+    monkeypatch.setattr(MoveLog, "begin_write", slow)
+    with pytest.raises(ConflictError, match="did not hold: the alias was moved in MLflow"):
+        parts.move(2, 1)
+    assert parts.aliases()[0] == "3" and parts.moves()[-1] == (3, "by hand", "2", "3")
+
+
+def test_how_long_a_request_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four tries of 30 s to connect and 30 s to answer, and three pauses."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    assert module.longest_request_seconds() == 4 * 60 + (2 + 1) + (4 + 1) + (8 + 1)
