@@ -12,9 +12,13 @@ EXTRAS := $(VENV)/.ready-extras-$(TORCH)
 ENGINES := $(VENV)/.ready-engines-$(TORCH)
 PEERS  := .venv-peers/.ready-$(TORCH)
 
+# Threads that wait sleep, in whatever is started here; why: tasks/settings.py, SLEEPING_THREADS.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .DEFAULT_GOAL := help
 .PHONY: help attack security-cost demo up down status up-ha down-ha status-ha imdb test test-all check lint format \
-	types bench deaths bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env cases
+	types bench deaths bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env cases \
+	together
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -101,6 +105,9 @@ bench-nights: $(EXTRAS) ## scoring nights: planning a million objects, memory, S
 	$(BIN)/python -m tests.bench_nights memory
 	$(BIN)/python -m tests.bench_nights speed $(NIGHT_FLAGS)
 	$(BIN)/python -m tests.bench_fan_out --seconds 400
+
+together: $(READY) ## two trainings at once, a training beside a scoring run: how much of their speed is left (nine minutes)
+	$(BIN)/python -m tests.bench_together
 
 NIGHT_FLAGS = $(if $(wildcard $(IMDB)/test-*.parquet),--reviews $(firstword $(wildcard $(IMDB)/test-*.parquet)) --rows 1500)
 

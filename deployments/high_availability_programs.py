@@ -83,8 +83,8 @@ class Services:
         self._s3 = SeaweedFS(home / "s3", self._ports["s3"])
         self._balancer = LoadBalancer("prefect", home / "nginx", self._ports["prefect"], replicas)
         self.client_environment = (
-            _of_this_process()
-            | CLIENT_DEFAULTS
+            CLIENT_DEFAULTS
+            | _of_this_process()
             | client_environment(home, self.stack(""), passwords)
         )
         self.client_environment |= {

@@ -48,7 +48,7 @@ class Services:
             self._add_prefect(port("prefect", settings.prefect_port))
         self.bucket = settings.bucket
         self.client_environment = (
-            dict(os.environ) | CLIENT_DEFAULTS | self.stack("").environment(home)
+            CLIENT_DEFAULTS | dict(os.environ) | self.stack("").environment(home)
         )
         given = WORKER_ENVIRONMENT | self.client_environment | {"NIGHTSHIFT_HOME": str(home)}
         command = [sys.executable, "-m", "deployments.worker"]

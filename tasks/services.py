@@ -18,12 +18,13 @@ from tasks.connectors.local_servers import (
 from tasks.connectors.local_stack import local_passwords, passwords_of, running_stack
 from tasks.connectors.private_files import make_private, private_files
 from tasks.core.errors import ServiceError, disk_full, is_disk_full
-from tasks.settings import Settings, read_settings
+from tasks.settings import SLEEPING_THREADS, Settings, read_settings
 
 logger = logging.getLogger(__name__)
 
 CLIENT_DEFAULTS = (
     NO_TELEMETRY
+    | SLEEPING_THREADS
     | {
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # what the automation for dead runs listens for

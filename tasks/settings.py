@@ -46,6 +46,10 @@ _CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
 
+# For every process that computes. OpenMP's threads, which torch computes with, spin while they wait for work unless
+# told to sleep, so that two runs on one machine keep the cores from each other. OpenMP reads it once, as it is loaded.
+SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 
 class Settings(BaseSettings):
     """See the table above."""
@@ -93,7 +97,8 @@ class Settings(BaseSettings):
     def environment_without_keys(self) -> dict[str, str]:
         """This process's environment for a child that needs no server."""
         servers = ("AWS_", "MLFLOW_", "PREFECT_", "NIGHTSHIFT_")
-        return {k: v for k, v in os.environ.items() if not k.startswith(servers)}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(servers)}
+        return SLEEPING_THREADS | kept
 
     @property
     def aws_variables(self) -> tuple[tuple[str, str], ...]:

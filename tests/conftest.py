@@ -12,6 +12,7 @@ import pytest
 
 from tasks.connectors.local_servers import NO_TELEMETRY, LocalObjectStore
 from tasks.connectors.object_store import ObjectStore
+from tasks.settings import SLEEPING_THREADS
 
 if TYPE_CHECKING:
     from tasks.connectors.model_registry import ModelRegistry
@@ -29,6 +30,8 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(("AWS_", "MLFLOW_", "PREFECT_", "NIGHTSHIFT_", "HF_")):
             del os.environ[name]
+    for name, value in SLEEPING_THREADS.items():
+        os.environ.setdefault(name, value)
     os.environ |= NO_TELEMETRY | {
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": f"{home}/hf",

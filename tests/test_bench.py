@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from transformers import BertConfig
 
+from tests import bench_together
 from tests.bench import __main__ as command
 from tests.bench import (
     data,
@@ -157,6 +159,31 @@ def test_the_gpu_script_with_training(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
     looks_right(found)
     assert "training" in {row["task"].split(",")[0] for row in found["rows"]}
+
+
+@pytest.mark.slow
+def test_two_runs_at_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--base", str(tiny), "--rounds", "1", "--seconds", "0.2"]
+    status = bench_together.main(given)
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("MISSED: " if status else "OK: ")
+    assert re.search(r"training and training \d+\.\d\d; training and scoring by torch \d", last)
+
+
+def test_a_pair_that_loses_more_than_a_tenth_is_a_miss() -> None:
+    def pair(name: str, at_once: list[list[float]]) -> bench_together.Pair:
+        runs: Any = [SimpleNamespace(name=name), SimpleNamespace(name="scoring")]
+        return bench_together.Pair(*runs, alone=[[10.0, 100.0]] * len(at_once), at_once=at_once)
+
+    good = pair("fast", [[5.0, 50.0], [4.5, 50.0], [9.0, 90.0]])
+    bad = pair("slow", [[1.0, 10.0], [5.0, 30.0], [2.0, 5.0]])
+    assert good.ratios == pytest.approx([1.0, 0.95, 1.8])
+    assert bench_together.verdict([good]) == (
+        0,
+        "OK: at least 0.9 is wanted: fast and scoring 1.00",
+    )
+    status, line = bench_together.verdict([good, bad])
+    assert status == 1 and line.startswith("MISSED: ") and line.endswith("slow and scoring 0.25")
 
 
 def test_turns_run_every_side_each_round_and_compare_within_it() -> None:
