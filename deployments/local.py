@@ -103,8 +103,11 @@ def down(console: Terminal, arguments: list[str]) -> int:
             if state.name.endswith("-worker"):
                 supervisor.stop_program(state.name)
         if stack.prefect_url:
-            # A server that does not answer any more must not keep the rest from being stopped.
-            with environment_of(stack.environment(home)), contextlib.suppress(OSError):
+            # Neither a server that does not answer nor a spoilt file of passwords may keep the rest from being stopped.
+            with (
+                contextlib.suppress(OSError, ServiceError),
+                environment_of(stack.environment(home)),
+            ):
                 for name in prefect_api.end_runs("The services were stopped (make down)"):
                     console.print(f"  ended the run {name}")
     supervisor.shutdown()

@@ -168,12 +168,7 @@ def ownership(home: Path, passable: bool = False) -> Generator[None]:
     Raises:
         ServiceError: another process has it, it is somebody else's, or it cannot be made.
     """
-    try:
-        make_private(home, passable)
-    except OSError as error:
-        raise ServiceError(
-            f"Cannot make the folder: {error.strerror}", str(home), "set NIGHTSHIFT_HOME"
-        ) from error
+    make_private(home, passable)
     try:
         with FileLock(home / "lock", timeout=0):
             yield

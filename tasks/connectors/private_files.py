@@ -37,11 +37,15 @@ def make_private(folder: Path, passable: bool = False) -> None:
         passable: other accounts may pass through it to folders of their own below, and see nothing of it: what lies
             directly in it is closed to them. It is passable in any case where a folder directly in it is.
     Raises:
-        ServiceError: the folder is somebody else's.
-        OSError: it cannot be made.
+        ServiceError: the folder is somebody else's, or cannot be made.
     """
-    with private_files():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with private_files():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServiceError(
+            f"Cannot make the folder: {error.strerror}", str(folder), "set NIGHTSHIFT_HOME"
+        ) from error
     if folder.stat().st_uid != os.geteuid():
         raise ServiceError(
             "The folder is somebody else's, who could read and change what is kept in it",

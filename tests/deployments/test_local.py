@@ -1,0 +1,52 @@
+"""`make up`, `make down` and `open` beside what an earlier version started, or what became of its passwords."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from deployments import local
+from flows.__main__ import main as nightshift
+from tasks.connectors.local_stack import Stack, local_passwords, passwords_of, record_of
+from tasks.connectors.processes import this_process
+from tasks.core.errors import ServiceError
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home on which a stack runs, as far as its record says."""
+    monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path))
+    url = "http://127.0.0.1:1"
+    stack = Stack(owner=this_process(), s3_url="", mlflow_url=url, prefect_url=url)
+    record_of(tmp_path).parent.mkdir()
+    record_of(tmp_path).write_text(stack.model_dump_json())
+    return tmp_path
+
+
+def test_what_an_earlier_version_started_is_not_called_up(home: Path) -> None:
+    with pytest.raises(ServiceError, match=r"lets everybody in .* -> make down, then make up"):
+        local.up(Console(file=io.StringIO()), [])
+
+
+def test_clients_of_what_an_earlier_version_started_find_it_without_a_password(home: Path) -> None:
+    assert not [name for name in local._found_services() if "PASSWORD" in name or "AUTH" in name]
+    passwords = local_passwords(home)
+    given = local._found_services()
+    assert given["PREFECT_API_AUTH_STRING"] == passwords.prefect
+    assert given["MLFLOW_TRACKING_PASSWORD"] == passwords.mlflow
+
+
+def test_spoilt_passwords_do_not_keep_it_from_being_stopped(home: Path) -> None:
+    passwords_of(home).write_text("{")
+    said = io.StringIO()
+    assert local.down(Console(file=said), []) == 0
+    assert "Nightshift is down" in said.getvalue() and not record_of(home).exists()
+
+
+def test_open_says_in_a_sentence_that_nothing_is_up(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record_of(home).unlink()
+    assert nightshift(["open"]) == 2
+    assert "ServiceError: Nightshift is not up" in capsys.readouterr().err
