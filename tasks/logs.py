@@ -37,7 +37,7 @@ class _Sentences(logging.Filter):
 _SENTENCES = _Sentences()
 
 
-class _Readable(logging.LogRecord):
+class ReadableRecord(logging.LogRecord):
     """A line that names of others cannot forge or colour, and in which no URL has a password, also in a stack trace."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -55,7 +55,7 @@ def log_for_people() -> None:
     """Set up logging for this process; calling it again changes nothing."""
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.setLogRecordFactory(_Readable)
+    logging.setLogRecordFactory(ReadableRecord)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
     for name in _SPEAKING:

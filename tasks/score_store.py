@@ -15,18 +15,29 @@ MANIFEST, SUCCESS, INCOMPLETE = "manifest.json", "_SUCCESS", "_INCOMPLETE"
 
 
 def read_run(objects: ExactObjects, place: str) -> ScoringRun | None:
-    """The frozen run at a place; None where there is none. Raises StoreError when it is of another version."""
+    """The frozen run at a place; None where there is none.
+
+    Raises:
+        StoreError: the manifest is of another version of the code, or of another place, to which its outputs would go.
+    """
     content = objects.store.read_bytes(f"{place}/{MANIFEST}")
     if not content:  # or empty: whoever wrote it died
         return None
     try:
-        return ScoringRun.model_validate_json(content)
+        run = ScoringRun.model_validate_json(content)
     except PydanticError as error:
         raise StoreError(
             f"Not a manifest of this version: {error.error_count()} fields differ",
             f"{place}/{MANIFEST}",
             "start a new run; what is scored stays scored",
         ) from error
+    if run.place != place:
+        raise StoreError(
+            "The manifest is that of another run",
+            f"{place}/{MANIFEST}",
+            "start a new run; if nobody has moved the records, find out who writes there",
+        )
+    return run
 
 
 def require_run(objects: ExactObjects, place: str) -> ScoringRun:
@@ -65,7 +76,7 @@ def is_another_under_way(objects: ExactObjects, run: ScoringRun) -> bool:
     """Whether another run said so, and has not come to its end: then nothing beside the predictions may say success."""
     said = objects.store.read_bytes(f"{run.root}/{INCOMPLETE}")
     place = str(json.loads(said).get("under way", "")) if said else ""
-    if place in ("", run.place):
+    if place == run.place or not place.startswith(f"{run.root}/_runs/"):
         return False
     return objects.store.read_bytes(f"{place}/{SUCCESS}") is None
 

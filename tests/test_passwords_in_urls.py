@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.config import Config
@@ -25,8 +26,12 @@ def all_of(error: BaseException) -> str:
 
 @pytest.mark.parametrize("url", [URL, ODD, URL.replace("://", ":/"), URL.replace("http", "htp")])
 def test_the_object_store(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    once = {"retries": {"total_max_attempts": 1}}
-    monkeypatch.setattr(object_store, "Config", lambda **given: Config(**(given | once)))
+
+    def once(**given: Any) -> Config:
+        given["retries"] = {"total_max_attempts": 1}
+        return Config(**given)
+
+    monkeypatch.setattr(object_store, "Config", once)
     with pytest.raises(NightshiftError) as caught:
         object_store.ObjectStore(url, "a", "b").read_bytes("s3://nightshift/x")
     assert PASSWORD not in all_of(caught.value)

@@ -12,7 +12,7 @@ from rich.text import Text
 from flows import summaries
 from tasks.core.errors import SettingsError
 from tasks.core.readable import on_one_line, visible, without_passwords
-from tasks.logs import _Readable
+from tasks.logs import ReadableRecord
 from tasks.terminal import Terminal
 from tests.core.test_markdown import EVIL, hostile_summary
 
@@ -58,9 +58,9 @@ def test_the_summary_of_a_scoring_run_shows_what_there_is(evil: str) -> None:
 
 def test_a_line_of_the_log_cannot_be_forged_or_coloured() -> None:
     key = "a\n12:00 | INFO | all is well\x1b[2J"
-    record = _Readable("tasks.x", logging.INFO, "x.py", 1, "%s failed", (key,), None)
+    record = ReadableRecord("tasks.x", logging.INFO, "x.py", 1, "%s failed", (key,), None)
     assert record.getMessage() == r"a\n12:00 | INFO | all is well\x1b[2J failed"
-    foreign = _Readable("prefect", logging.INFO, "x.py", 1, "two\nlines\x1b", None, None)
+    foreign = ReadableRecord("prefect", logging.INFO, "x.py", 1, "two\nlines\x1b", None, None)
     assert foreign.getMessage() == "two\nlines\\x1b"
 
 
@@ -69,7 +69,7 @@ def test_a_stack_trace_shows_no_password() -> None:
         raise ValueError("cannot reach http://user:hunter2@host/")
     except ValueError as error:
         given = (type(error), error, error.__traceback__)
-    record = _Readable("x", logging.ERROR, "x.py", 1, "at %s", ("s://u:hunter2@h",), given)
+    record = ReadableRecord("x", logging.ERROR, "x.py", 1, "at %s", ("s://u:hunter2@h",), given)
     text = logging.Formatter().format(record)
     assert "hunter2" not in text and "cannot reach http://host/" in text and "Traceback" in text
 

@@ -233,9 +233,11 @@ class ModelRegistry(TrackedRuns):
 
         with self._saying(f"downloading {version}"):
             uri = self._client.get_model_version_download_uri(version.name, version.version)
-            return Path(
+            found = Path(
                 mlflow.artifacts.download_artifacts(uri, dst_path=str(into), tracking_uri=self._uri)
             )
+        _require_inside(found, into, version)
+        return found
 
     def file_of(self, version: ModelVersion, name: str, into: Path) -> Path | None:
         """One file of the top of a version's folder, copied below `into`; None where there is none of that name."""
@@ -252,6 +254,17 @@ class ModelRegistry(TrackedRuns):
                     whole, dst_path=str(into), tracking_uri=self._uri
                 )
             )
+
+
+def _require_inside(found: Path, into: Path, version: ModelVersion) -> None:
+    """Raises RegistryError where a download lies elsewhere than it should, or holds links."""
+    inside = found.resolve().is_relative_to(into.resolve())
+    if not inside or any(path.is_symlink() for path in (found, *found.rglob("*"))):
+        raise RegistryError(
+            "The files of the version are links, or lie outside the folder they were fetched to",
+            str(version),
+            "register the model again through the retrain flow",
+        )
 
 
 def _registered(found: Any) -> Registered:

@@ -1,0 +1,36 @@
+"""Records of a scoring run that somebody hostile has written: they lead nowhere but to their own place."""
+
+import pytest
+
+from tasks.connectors.exact_objects import ExactObjects
+from tasks.connectors.object_store import ObjectStore
+from tasks.core.errors import StoreError
+from tasks.core.scoring_plan import ScoringRun
+from tasks.score_store import is_another_under_way, read_run, require_run
+from tests.core.test_formulas import run
+
+
+def kept(store: ObjectStore, made: ScoringRun, place: str) -> None:
+    store.write_bytes(made.model_dump_json().encode(), f"{place}/manifest.json")
+
+
+def test_a_manifest_counts_only_at_its_own_place(store: ObjectStore, prefix: str) -> None:
+    """Its outputs would go where it says."""
+    objects, made = ExactObjects(store), run(output=f"{prefix}/out/")
+    kept(store, made, made.place)
+    assert read_run(objects, made.place) == made == require_run(objects, f"{made.place}/")
+    elsewhere = made.model_copy(update={"output": f"{prefix}/theirs/"})
+    for other in (elsewhere, made.model_copy(update={"run": "../../x"})):
+        kept(store, other, made.place)
+        with pytest.raises(StoreError, match="that of another run"):
+            read_run(objects, made.place)
+
+
+@pytest.mark.parametrize("said", ["/etc", "s3://elsewhere/_runs/1", "http://evil.test/_runs/1"])
+def test_a_mark_leads_to_no_other_place(said: str, store: ObjectStore, prefix: str) -> None:
+    objects, made = ExactObjects(store), run(output=f"{prefix}/{len(said)}/")
+    store.write_bytes(f'{{"under way": "{said}"}}'.encode(), f"{made.root}/_INCOMPLETE")
+    assert not is_another_under_way(objects, made)
+    other = f"{made.root}/_runs/other"
+    store.write_bytes(f'{{"under way": "{other}"}}'.encode(), f"{made.root}/_INCOMPLETE")
+    assert is_another_under_way(objects, made)
