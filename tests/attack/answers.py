@@ -149,6 +149,21 @@ ALLOWED = (
         text=r"^(OK|[0-9.]+)$",
         why="health and ready answers",
     ),
+    # What this server can do, which depends on its version and options alone.
+    Allowed(
+        target=r"MLflow",
+        tried=r"GET /(ajax-)?api/3\.0/mlflow/server-info, no password",
+        statuses=(200,),
+        text=r'^\{"store_type":"SqlStore",("\w+":(true|false|\{"\w+":(true|false)\}),?)+\}$',
+        why="health and ready answers",
+    ),
+    Allowed(
+        target=r"MLflow",
+        tried=r"GET /(static-files|health)/.*",
+        statuses=(404,),
+        text=r"^<!doctype html>\s*<html lang=en>\s*<title>404 Not Found</title>",
+        why="no such page",
+    ),
 )
 
 
