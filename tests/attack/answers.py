@@ -120,6 +120,14 @@ ALLOWED = (
         text=r"^the page may not read it: TypeError: Failed to fetch$",
         why="preflight refused",
     ),
+    # "Client sent an HTTP request to an HTTPS server": another user reads it, a page does not.
+    Allowed(
+        target=r"SeaweedFS (filer|master)\.port",
+        tried=rf"{_PAGE}(GET /|POST a file).*",
+        statuses=(400,),
+        text=r"^the page may not read it: ",
+        why=REFUSED,
+    ),
     # SeaweedFS's shell tries for ever to get in, and is ended; what it says is the name of its port.
     Allowed(
         target=r"SeaweedFS master\.port\.grpc",
