@@ -14,10 +14,10 @@ import argparse
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 
 from tests.attack import web_page
-from tests.attack.answers import HAD, Verdict
+from tests.attack.answers import Verdict
 from tests.attack.attack import attacked
 from tests.attack.subjects import KINDS, Subject, code_of
 
@@ -27,15 +27,16 @@ _LINE = "  {:<26} {:<88} {}"
 def show(verdicts: list[Verdict], every: bool) -> None:
     """Print the table: each miss, then the others in groups."""
     print(_LINE.format("target", "tried", "answer -> verdict"))
+    groups: dict[tuple[str, bool, str], Counter[str]] = defaultdict(Counter)
     for v in verdicts:
         if every or (v.had and not v.sweep):
             print(_LINE.format(v.target, v.tried, f"{v.answer} -> {v.why}"))
-    swept = Counter((v.target, v.answer.partition(" ")[0]) for v in verdicts if v.had and v.sweep)
-    for (target, status), count in sorted(swept.items()):
-        print(_LINE.format(target, f"{count} routes of the API, no password", f"{status} -> {HAD}"))
-    groups = Counter((v.target, v.why) for v in verdicts if not v.had)
-    for (target, why), count in sorted(groups.items()):
-        print(_LINE.format(target, f"{count} attempts", f"-> {why}"))
+        else:
+            groups[v.target, v.sweep, v.why][v.answer.split()[0].rstrip(":")] += 1
+    for (target, sweep, why), answers in sorted(groups.items()):
+        kind = "routes of the API, no password" if sweep else "attempts"
+        told = ", ".join(f"{answer} x {n}" for answer, n in answers.most_common(5))
+        print(_LINE.format(target, f"{answers.total()} {kind}", f"{told} -> {why}"))
 
 
 def main() -> int:

@@ -120,6 +120,14 @@ ALLOWED = (
         text=r"^the page may not read it: TypeError: Failed to fetch$",
         why="preflight refused",
     ),
+    # "Client sent an HTTP request to an HTTPS server": another user reads it, a page does not.
+    Allowed(
+        target=r"SeaweedFS (filer|master)\.port",
+        tried=rf"{_PAGE}(GET /|POST a file).*",
+        statuses=(400,),
+        text=r"^the page may not read it: ",
+        why=REFUSED,
+    ),
     # SeaweedFS's shell tries for ever to get in, and is ended; what it says is the name of its port.
     Allowed(
         target=r"SeaweedFS master\.port\.grpc",
@@ -148,6 +156,21 @@ ALLOWED = (
         statuses=(200,),
         text=r"^(OK|[0-9.]+)$",
         why="health and ready answers",
+    ),
+    # What this server can do, which depends on its version and options alone.
+    Allowed(
+        target=r"MLflow",
+        tried=r"GET /(ajax-)?api/3\.0/mlflow/server-info, no password",
+        statuses=(200,),
+        text=r'^\{"store_type":"SqlStore",("\w+":(true|false|\{"\w+":(true|false)\}),?)+\}$',
+        why="health and ready answers",
+    ),
+    Allowed(
+        target=r"MLflow",
+        tried=r"GET /(static-files|health)/.*",
+        statuses=(404,),
+        text=r"^<!doctype html>\s*<html lang=en>\s*<title>404 Not Found</title>",
+        why="no such page",
     ),
 )
 

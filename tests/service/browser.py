@@ -189,7 +189,9 @@ def chromium(*switches: str) -> Generator["Page"]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_ARGUMENTS, *switches])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*_ARGUMENTS, *switches]
+        )
         try:
             page = browser.new_page(viewport={"width": 1440, "height": 1000})
             page.set_default_timeout(60_000)
