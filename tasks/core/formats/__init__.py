@@ -11,7 +11,7 @@ holds more than a few rows. A large file is cut into spans, each decoded alone, 
     join(name, parts, stream)               the encoded parts as one file
 """
 
-from tasks.core.formats.base import LONGEST_RECORD, Format, Kind, Row, Span
+from tasks.core.formats.base import LONGEST_RECORD, MOST_COLUMNS, Format, Kind, Row, Span
 from tasks.core.formats.columns import lookup, require_columns, with_columns
 from tasks.core.formats.detection import HEAD_BYTES, detect
 from tasks.core.formats.formulas import guarded, unguarded
@@ -25,6 +25,7 @@ __all__ = [
     "FORMATS",
     "HEAD_BYTES",
     "LONGEST_RECORD",
+    "MOST_COLUMNS",
     "SPREADSHEETS",
     "Format",
     "Kind",

@@ -6,9 +6,9 @@ that wants more ends this process at worst, and its parent goes on (parquet_proc
 
 Messages are bytes over one connection; whatever the parent reads of them is JSON, or Arrow's stream format:
 
-    parent: {"do": "open", "size": bytes}
+    parent: {"do": "open", "size": bytes, "sent": whether all of them follow at once}
     child:  {"columns": names, "leaves": number, "groups": [[rows, bytes], ...]}
-    parent: {"do": "read", "group": n, "columns": names, "rows": at once, "skip": rows}
+    parent: {"do": "read", "group": n, "columns": names, "rows": at once, "skip": rows, "longest": bytes of a row}
     child:  {"rows": n, "bytes": decoded, "batch": true} and the batch; without one: a row too long to be held
     parent: nothing, for the next one
     child:  the next one; {} after the last
@@ -32,14 +32,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 MOST_BYTES = 1 << 30  # of memory beyond what this process has at its start
-LONGEST_ROW = 16 << 20  # bytes; LONGEST_RECORD of the other formats
 _SLICE_BYTES = 32 << 20  # of the values of a message, as Python holds them
 _GATHERED_BYTES = 8 << 20
 _ROWS_A_MESSAGE = 4_096
 _READ_BYTES = 8 << 20  # asked for at once, which is what the object store's streams hold
-_WHOLE_CHUNK_BYTES = (
-    64 << 20
-)  # column chunks of a row group that are read whole; larger ones in pieces
+_WHOLE_BYTES = 64 << 20  # of a row group that is read whole; a larger one is read in pieces
+_PIECES_BYTES = 128 << 20  # of all columns together
 _OBJECT_BYTES = 64  # of a Python object and its place, without its content
 
 # pyarrow has no types; these are its modules
@@ -84,10 +82,8 @@ def _tell(parent: Connection, **message: Any) -> None:
     parent.send_bytes(json.dumps(message).encode())
 
 
-def _opened(file: _ParentsFile, **options: Any) -> pq.ParquetFile:
-    return pq.ParquetFile(
-        pa.PythonFile(file, "r"), coerce_int96_timestamp_unit="us", pre_buffer=False, **options
-    )
+def _opened(source: Any, **options: Any) -> pq.ParquetFile:
+    return pq.ParquetFile(source, coerce_int96_timestamp_unit="us", pre_buffer=False, **options)
 
 
 def _facts(file: pq.ParquetFile) -> dict[str, Any]:
@@ -104,7 +100,7 @@ def _facts(file: pq.ParquetFile) -> dict[str, Any]:
 class _Groups:
     """Row groups of a file, read in pieces where they are large."""
 
-    def __init__(self, source: _ParentsFile, file: pq.ParquetFile) -> None:
+    def __init__(self, source: Any, file: pq.ParquetFile) -> None:
         self._source, self._file = source, file
         self._leaves: dict[str, list[int]] = {}
         self._pieces: pq.ParquetFile | None = None
@@ -126,10 +122,10 @@ class _Groups:
         leaves = self._leaves_of(columns)
         found = self._file.metadata.row_group(group)
         file = self._file
-        if sum(found.column(leaf).total_compressed_size for leaf in leaves) > _WHOLE_CHUNK_BYTES:
-            buffer = max(1 << 16, min(_READ_BYTES, 128 * _READ_BYTES // 8 // len(leaves)))
+        if sum(found.column(leaf).total_compressed_size for leaf in leaves) > _WHOLE_BYTES:
+            size = min(_READ_BYTES, _PIECES_BYTES // len(leaves))
             self._pieces = self._pieces or _opened(
-                self._source, buffer_size=buffer, metadata=file.metadata
+                self._source, buffer_size=size, metadata=file.metadata
             )
             file = self._pieces
         for batch in file.reader.iter_batches(rows, [group], leaves, use_threads=False):
@@ -164,17 +160,16 @@ def held_bytes(array: Any) -> Any:
     if isinstance(array, pa.ExtensionArray):
         return held_bytes(array.storage)
     if pa.types.is_dictionary(kind):
-        return held_bytes(array.dictionary)[array.indices.fill_null(0).to_numpy(False)]
+        sizes = np.append(held_bytes(array.dictionary), _OBJECT_BYTES)  # the last is that of null
+        return sizes[array.indices.fill_null(len(sizes) - 1).to_numpy(False)]
     if pa.types.is_struct(kind):
         fields = [held_bytes(field) for field in array.flatten()]
         return sum(fields, np.full(len(array), _OBJECT_BYTES, np.int64))
     if pa.types.is_nested(kind):  # a list of some kind, or a map
-        lengths = pc.list_value_length(_as_list(array)).fill_null(0).to_numpy(False)
-        items = _as_list(array).flatten()
-        if pa.types.is_map(kind):
-            lengths = lengths.astype(np.int64)
-        ends = np.cumsum(lengths, dtype=np.int64)
-        summed = np.concatenate([[0], np.cumsum(held_bytes(items), dtype=np.int64)])
+        lists = _as_list(array)
+        lengths = pc.list_value_length(lists).fill_null(0).to_numpy(False).astype(np.int64)
+        ends = np.cumsum(lengths)
+        summed = np.concatenate([[0], np.cumsum(held_bytes(lists.flatten()))])
         return _OBJECT_BYTES + summed[ends] - summed[ends - lengths]
     if _has_length(kind):
         return _OBJECT_BYTES + pc.binary_length(array).fill_null(0).to_numpy(False).astype(np.int64)
@@ -201,19 +196,19 @@ def _has_length(kind: Any) -> bool:
     return any(check(kind) for check in checks)
 
 
-def _messages(batches: Iterator[Any]) -> Iterator[tuple[int, int, Any]]:
+def _messages(batches: Iterator[Any], longest: int) -> Iterator[tuple[int, int, Any]]:
     """Rows, bytes and the batch of each message; no batch where it is one row that is too long to be held."""
     for batch in batches:
         sizes = sum(
             (held_bytes(column) for column in batch.columns), np.zeros(len(batch), np.int64)
         )
         begin = held = 0
-        for row, size in enumerate(sizes.tolist()) if int(sizes.sum()) > LONGEST_ROW else ():
-            if row > begin and (held + size > _SLICE_BYTES or size > LONGEST_ROW):
+        for row, size in enumerate(sizes.tolist()) if int(sizes.sum()) > longest else ():
+            if row > begin and (held + size > _SLICE_BYTES or size > longest):
                 yield _message(batch, begin, row)
                 begin, held = row, 0
             held += size
-            if size > LONGEST_ROW:
+            if size > longest:
                 yield 1, batch.slice(row, 1).nbytes, None
                 begin, held = row + 1, 0
         if begin < len(batch):
@@ -237,7 +232,7 @@ class _Server:
         while True:
             try:
                 command = self._answer(json.loads(command))
-            except (pa.ArrowException, OSError, EOFError, ValueError, MemoryError) as error:
+            except Exception as error:  # whatever a file brings about is said of that file
                 error.__traceback__ = None  # it holds what took the memory
                 self._tell_error(error)
                 command = self._parent.recv_bytes()
@@ -246,7 +241,10 @@ class _Server:
         """Returns the command that comes next."""
         if command["do"] == "open":
             self._groups = None  # before another one is opened
-            source = _ParentsFile(self._parent, command["size"])
+            if command["sent"]:
+                source = pa.BufferReader(self._parent.recv_bytes())
+            else:
+                source = pa.PythonFile(_ParentsFile(self._parent, command["size"]), "r")
             file = _opened(source)
             self._groups = _Groups(source, file)
             _tell(self._parent, **_facts(file))
@@ -254,11 +252,11 @@ class _Server:
         if self._groups is None:
             raise ValueError("no file is open")
         read = self._groups.batches(command["group"], command["columns"], command["rows"])
-        return self._sent(read, command["skip"])
+        return self._sent(_messages(_gathered(read), command["longest"]), command["skip"])
 
-    def _sent(self, read: Iterator[Any], skip: int) -> bytes:
+    def _sent(self, messages: Iterator[tuple[int, int, Any]], skip: int) -> bytes:
         """Send the batches of one row group, each when it is asked for."""
-        for count, size, batch in _messages(_gathered(read)):
+        for count, size, batch in messages:
             if skip >= count:
                 skip -= count
                 continue

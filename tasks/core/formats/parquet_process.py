@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
 
-from tasks.core.formats.base import UnfitError
+from tasks.core.formats.base import LONGEST_RECORD, UnfitError
 
 RecordBatch: TypeAlias = Any  # pyarrow's, which has no types
 Part: TypeAlias = tuple[int, int, RecordBatch | None]
 
 _PATIENCE_SECONDS = 300.0  # without any message of the process
+_SMALL_BYTES = 1 << 20  # a file that is sent at once
 _CHILD = Path(__file__).with_name("parquet_child.py")
 _SMALLER = "write it again with smaller row groups and pages, and look at its longest rows"
 
@@ -61,7 +62,7 @@ class _Reader:
         self._process.kill()
         self._process.wait()
 
-    def ask(self, message: bytes, stream: IO[bytes]) -> tuple[dict[str, Any], RecordBatch | None]:
+    def ask(self, stream: IO[bytes], *messages: bytes) -> tuple[dict[str, Any], RecordBatch | None]:
         """The answer, and the batch that comes with it; the process is given the bytes of the file it asks for.
 
         Raises:
@@ -71,7 +72,7 @@ class _Reader:
         """
         self.waits = False
         try:
-            answer, batch = self._asked(message, stream)
+            answer, batch = self._asked(messages, stream)
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             code = self._process.wait()
             raise TooMuchError(f"it ends the process that decodes it ({code})") from error
@@ -83,9 +84,10 @@ class _Reader:
         return answer, batch
 
     def _asked(
-        self, message: bytes, stream: IO[bytes]
+        self, messages: Iterable[bytes], stream: IO[bytes]
     ) -> tuple[dict[str, Any], RecordBatch | None]:
-        self._connection.send_bytes(message)
+        for message in messages:
+            self._connection.send_bytes(message)
         while True:
             if not self._connection.poll(_PATIENCE_SECONDS):
                 raise UnfitError("it could not be decoded in five minutes", _SMALLER)
@@ -164,8 +166,12 @@ class ParquetFile:
             raise
 
     def _open(self) -> Facts:
+        sent = self.bytes <= _SMALL_BYTES
+        command = json.dumps({"do": "open", "size": self.bytes, "sent": sent}).encode()
+        self._stream.seek(0)
         try:
-            found = self._ask({"do": "open", "size": self.bytes})[0]
+            content = [_exactly(self._stream, self.bytes)] if sent else []
+            found = self._reader.ask(self._stream, command, *content)[0]
         except TooMuchError as error:
             raise UnfitError(f"its footer cannot be read: {error}", _SMALLER) from error
         return Facts(found["leaves"], found["columns"], [(n, size) for n, size in found["groups"]])
@@ -195,13 +201,13 @@ class ParquetFile:
 
     def _parts(self, group: int, columns: list[str], rows: int, skip: int) -> Iterator[Part]:
         command = {"do": "read", "group": group, "columns": columns, "rows": rows, "skip": skip}
-        answer, batch = self._ask(command)
+        answer, batch = self._ask(command | {"longest": LONGEST_RECORD})
         while answer:
             yield answer["rows"], answer["bytes"], batch
             answer, batch = self._ask(None)
 
     def _ask(self, command: dict[str, Any] | None) -> tuple[dict[str, Any], RecordBatch | None]:
-        return self._reader.ask(json.dumps(command).encode() if command else b"", self._stream)
+        return self._reader.ask(self._stream, json.dumps(command).encode() if command else b"")
 
     def _begin_again(self) -> None:
         self._reader.end()

@@ -1,0 +1,119 @@
+"""Only columns that are asked for are decoded; what Python cannot hold of them becomes a text or a row's problem."""
+
+import datetime
+import io
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.core import formats
+from tasks.core.errors import MissingDataError, UnreadableDataError
+from tasks.core.formats.values import held_bytes
+
+
+def parquet(**columns: Any) -> io.BytesIO:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    buffer.seek(0)
+    return buffer
+
+
+def values(stream: io.BytesIO, *columns: str) -> list[Any]:
+    stream.seek(0)
+    rows = formats.decode("r.parquet", stream, columns=columns or None)
+    return [row.values if row.values is not None else row.problem for row in rows]
+
+
+_UNKNOWN = pa.array([1_700_000_000_000_000, None], pa.timestamp("us", "tzutc()"))
+_FAR = pa.array([400_000_000_000_000_000, 0], pa.timestamp("us"))  # year 14645
+_DAYS = pa.array([5_000_000, 0], pa.date32())
+
+
+def test_a_column_nobody_asked_for_is_in_nobodys_way() -> None:
+    content = parquet(text=["a", "b"], zone=_UNKNOWN, far=_FAR)
+    assert values(content, "text", "id") == [{"text": "a"}, {"text": "b"}]
+    assert values(content, "nothing") == [{}, {}]
+
+
+def test_what_python_has_no_value_for_is_a_text() -> None:
+    found = values(parquet(zone=_UNKNOWN, far=_FAR, day=_DAYS))
+    assert found[0]["zone"] == "2023-11-14 22:13:20.000000Z" and found[1]["zone"] is None
+    assert found[0]["far"].startswith("14645-") and found[1]["far"] == datetime.datetime(1970, 1, 1)
+    assert found[0]["day"].startswith("15659-") and found[1]["day"] == datetime.date(1970, 1, 1)
+    assert json.loads(formats.json_text(found[0]))["far"] == found[0]["far"]
+
+
+def test_the_same_inside_of_structs_and_lists() -> None:
+    inner = pa.StructArray.from_arrays([_FAR, pa.array(["x", "y"])], ["at", "by"])
+    lists = pa.ListArray.from_arrays(pa.array([0, 2, 2], pa.int32()), inner)
+    found = values(parquet(text=["a", "b"], log=lists))
+    assert [entry["by"] for entry in found[0]["log"]] == ["x", "y"]
+    assert found[0]["log"][0]["at"].startswith("14645-") and found[1]["log"] == []
+
+
+def test_a_value_without_a_text_is_the_problem_of_its_row() -> None:
+    buffers = pa.array([b"lovely", b"\xff"]).buffers()
+    broken = pa.Array.from_buffers(pa.string(), 2, buffers)
+    assert values(parquet(text=broken, id=["a", "b"]), "text", "id") == [
+        {"text": "lovely", "id": "a"},
+        "not UTF-8",
+    ]
+
+
+def test_the_last_day_of_python_in_int96() -> None:
+    buffer = io.BytesIO()
+    end = pa.array([253_402_214_400_000_000], pa.timestamp("us"))
+    pq.write_table(pa.table({"at": end}), buffer, use_deprecated_int96_timestamps=True)
+    assert values(buffer) == [{"at": datetime.datetime(9999, 12, 31)}]
+
+
+def test_whole_columns_by_names_with_dots_and_by_paths() -> None:
+    content = parquet(**{
+        "review": [{"text": "a", "by": {"name": "b"}}],
+        "review.text": ["c"],
+        "text": pa.array(["d"]).dictionary_encode(),
+        "map": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int32())),
+    })  # fmt: skip
+    assert values(content, "review.text") == [
+        {"review": {"text": "a", "by": {"name": "b"}}, "review.text": "c"}
+    ]
+    assert values(content, "text", "map") == [{"text": "d", "map": [("k", 1)]}]
+
+
+def test_an_error_still_lists_all_columns() -> None:
+    rows = formats.decode("r.parquet", parquet(stars=[5], other=["x"]), columns=["text"])
+    with pytest.raises(MissingDataError, match=r"No column 'text'; the columns are: other, stars"):
+        list(formats.with_columns(rows, ["text"], "r.parquet"))
+
+
+def test_a_reader_that_is_left_in_the_middle_reads_the_next_file() -> None:
+    many = parquet(text=[f"review {n}" for n in range(20_000)])
+    for _ in range(3):
+        many.seek(0)
+        rows = formats.decode("r.parquet", many)
+        assert next(rows).values == {"text": "review 0"}
+        del rows
+    assert len(values(many)) == 20_000
+
+
+def test_what_reading_the_stream_raises_comes_through() -> None:
+    class Torn(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise MissingDataError("It is gone", "s3://b/r.parquet")
+
+    content = parquet(text=["a"]).getvalue()
+    torn = Torn(content)
+    with pytest.raises((MissingDataError, UnreadableDataError)):
+        list(formats.FORMATS["parquet"].decode(torn))
+    assert len(values(io.BytesIO(content))) == 1
+
+
+def test_all_objects_of_a_value_are_counted() -> None:
+    lists: Any = [[] for _ in range(10_000)]
+    assert held_bytes(lists, 1 << 30) > 10_000 * 56
+    assert held_bytes({"a": lists, "b": (lists, "text")}, 1 << 30) > 20_000 * 56
+    assert 1_000 < held_bytes([lists] * 10_000, 1_000) < 200_000  # it stops where it is too much
+    assert held_bytes("a" * 1_000, 1 << 30) > 1_000

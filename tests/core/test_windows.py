@@ -1,0 +1,109 @@
+"""What is held at once: all of it counts, readable or not, and an object that is the wrong one is given up early."""
+
+import gzip
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.core import formats, scoring
+from tasks.core.errors import MissingDataError, UnreadableDataError, ValidationError
+from tasks.core.formats import Row, columns
+from tasks.core.scoring import End, Review
+from tasks.core.scoring_plan import Columns
+from tests.faults.parts import CharacterEncoder
+
+
+class CountingEngine:
+    """Says how many reviews were handed to it at once."""
+
+    label_names = ("a", "b")
+
+    def __init__(self) -> None:
+        self.windows: list[int] = []
+
+    def logits(self, input_ids: Any) -> Any:
+        self.windows.append(len(input_ids))
+        return np.zeros((len(input_ids), 2), np.float32)
+
+
+def reviews(count: int, kept: Any) -> Iterator[Review | End]:
+    columns = Columns(keep=["x"])
+    for number in range(count):
+        row = Row(number + 1, {"text": f"review {number}", "x": kept})
+        yield scoring.to_review(row, columns)
+    yield End()
+
+
+@pytest.mark.parametrize(
+    ("kept", "windows"),
+    [("short", [40]), ("x" * (3 << 20), [3] * 13 + [1]), ([[]] * 50_000, [3] * 13 + [1])],
+)
+def test_columns_that_go_along_fill_a_window(kept: Any, windows: list[int]) -> None:
+    engine: Any = CountingEngine()
+    encoder: Any = CharacterEncoder()
+    found = list(scoring.score([reviews(40, kept)], encoder, engine, 1_000))
+    assert engine.windows == windows and len(found) == 41
+
+
+def test_a_row_that_keeps_too_much_is_rejected() -> None:
+    row = Row(1, {"text": "fine", "x": [[] for _ in range(1_500_000)]}, raw=b"the row")
+    review = scoring.to_review(row, Columns(keep=["x"]))
+    assert review.problem == "kept columns of more than 64 MiB in memory"
+    assert (review.kept, review.raw) == ((), b"the row")
+    assert scoring.to_review(row, Columns()).problem == ""
+
+
+def test_rejects_end_an_object_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "_ROWS_TO_JUDGE", 10)
+    bad = [Review(n, "", "", "not JSON") for n in range(5)]
+    good = [Review(n, "", "fine") for n in range(100)]
+    assert list(scoring.within_share([*bad, *good, *bad], 0.5, "x")) == [*bad, *good, *bad]
+    assert list(scoring.within_share(bad, 0.5, "x")) == bad  # few: judged at the end
+    with pytest.raises(ValidationError, match=r"6 of its first 10 rows.*not JSON.*\[x\]"):
+        list(scoring.within_share([*bad, *good[:4], *bad], 0.5, "x"))
+    assert len(list(scoring.within_share(bad * 9, 1.0, "x"))) == 45
+
+
+def test_rows_that_are_held_for_a_column_are_few_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "_ROWS_TO_SEE_A_READABLE_ONE", 10)
+    monkeypatch.setattr(columns, "_BYTES_TO_SEE_THEM", 10_000)
+    unreadable = [Row(n, None, "not JSON", raw=b"x") for n in range(1, 10)]
+    readable = Row(10, {"text": "fine"})
+    found = formats.with_columns([*unreadable, readable, *unreadable * 9], ["text"], "f")
+    assert len(list(found)) == 9 * 10 + 1
+    with pytest.raises(UnreadableDataError, match=r"first 10 rows.*the first: not JSON \[f\]"):
+        list(formats.with_columns(unreadable * 2, ["text"], "f"))
+    large = [Row(n, None, "odd", raw=b"x" * 4_000) for n in range(1, 5)]
+    with pytest.raises(UnreadableDataError, match="first 3 rows"):
+        list(formats.with_columns(large, ["text"], "f"))
+    nested = [Row(n, {"x": [[]] * 100}) for n in range(1, 5)]
+    with pytest.raises(MissingDataError, match="No column 'text'"):
+        list(formats.with_columns([*nested, readable], ["text"], "f"))
+
+
+def test_nothing_is_read_beyond_what_shows_that_it_is_the_wrong_file() -> None:
+    stream = io.BytesIO(gzip.compress(b"x\n" * 2_000_000))
+    rows = formats.decode("f.jsonl.gz", stream)
+    with pytest.raises(UnreadableDataError, match="Not one of its first 10,000 rows"):
+        list(formats.with_columns(rows, ["text"], "f.jsonl.gz"))
+
+
+def test_columns_have_a_bound_in_every_format() -> None:
+    many = {f"c{n}": "x" for n in range(formats.MOST_COLUMNS + 1)}
+    for name in ("r.csv", "r.tsv", "r.parquet", "r.jsonl"):
+        buffer = io.BytesIO()
+        formats.encode(name, [many], list(many), buffer)
+        buffer.seek(0)
+        if name == "r.jsonl":
+            assert next(formats.decode(name, buffer)).problem == "more than 4,096 columns"
+            continue
+        with pytest.raises(UnreadableDataError, match=r"4,097 columns, and at most 4,096 are read"):
+            list(formats.decode(name, buffer))
+        few = dict(list(many.items())[1:])
+        buffer = io.BytesIO()
+        formats.encode(name, [few], list(few), buffer)
+        buffer.seek(0)
+        assert next(formats.decode(name, buffer)).values == few
