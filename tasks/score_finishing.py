@@ -7,12 +7,14 @@ from typing import Any, get_args
 
 from tasks.connect import exact_objects
 from tasks.connectors.exact_objects import ExactObjects
+from tasks.core import formats
 from tasks.core.errors import StoreError
 from tasks.core.score_results import Counts, ObjectResult, ScoreSummary, State
 from tasks.core.scoring_plan import Entry, Names, ScoringRun
 from tasks.score_commit import failure, is_made_of, rejected_uri, replaced
 from tasks.score_joining import remove_parts, whole_results
 from tasks.score_store import require_run, result_uri, write_overwritten
+from tasks.score_success import Listing, listing_digest
 from tasks.score_summary import publish_summary
 from tasks.steps import step
 
@@ -46,7 +48,8 @@ def finish_scoring(place: str, started: float) -> ScoreSummary:
             run.place,
             "start a new run; what is scored stays scored",
         )
-    summary = tally.summary(time.time() - started)
+    proven = listing_digest(objects, run.root) if joined else tally.listing.digest
+    summary = tally.summary(time.time() - started, proven)
     write_overwritten(objects, run, tally.overwritten)
     publish_summary(objects, run, summary, tally.table())
     for entry in joined:
@@ -66,7 +69,8 @@ class Tally:
 
     def __init__(self, run: ScoringRun, objects: ExactObjects) -> None:
         self._run, self._objects = run, objects
-        self._there = Names(_listed(objects, run))
+        self.listing = Listing()
+        self._there = Names(_listed(objects, run, self.listing))
         self._counts, self.objects = Counts(), 0
         self._states = dict.fromkeys(get_args(State), 0)
         self._failed: list[ObjectResult] = []
@@ -114,8 +118,8 @@ class Tally:
         """Those that failed, before those that the next run scores anyway."""
         return self._failed + self._changed
 
-    def summary(self, seconds: float) -> ScoreSummary:
-        """All of it."""
+    def summary(self, seconds: float, proven: str) -> ScoreSummary:
+        """All of it; with the digest of the listing that it was proven from."""
         run, states = self._run, self._states
         return ScoreSummary(
             place=run.place,
@@ -131,6 +135,8 @@ class Tally:
             seconds=round(seconds, 2),
             reviews_per_second=round(self._counts.rows_out / max(seconds, 1e-9), 2),
             errors=[_said(run.input_uri(r.key), r.error) for r in self._unfit[:_ERRORS]],
+            plan_digest=run.plan_digest,
+            listing_digest=proven,
         )
 
     def table(self) -> list[dict[str, Any]]:
@@ -153,11 +159,13 @@ def _said(uri: str, error: str) -> str:
     return error if uri in error else f"{uri}: {error}"
 
 
-def _listed(objects: ExactObjects, run: ScoringRun) -> Iterator[str]:
+def _listed(objects: ExactObjects, run: ScoringRun, listing: Listing) -> Iterator[str]:
     """Name and ETag of each output that the store lists; of rejects the name, which tells what they are made of."""
-    rejected, own = f"{run.root}/_rejected/", (f"{run.root}/_runs/", f"{run.root}/_parts/")
-    for item in objects.store.scan(run.root):
+    rejected = f"{run.root}/_rejected/"
+    for item in objects.store.scan(f"{run.root}/"):
+        key = item.uri.removeprefix(f"{run.root}/")
+        listing.add(key, item.etag)
         if item.uri.startswith(rejected):
             yield item.uri
-        elif not item.uri.startswith(own):
+        elif not formats.is_hidden(key):
             yield f"{item.uri}|{item.etag}"

@@ -33,7 +33,8 @@ from tasks.core.scoring_plan import (
 from tasks.provenance import code_version, flow_run_id
 from tasks.score_commit import is_committed
 from tasks.score_marks import mark_scoring
-from tasks.score_store import MANIFEST, info, mark_incomplete, read_run, shard_uri
+from tasks.score_store import MANIFEST, info, read_run, shard_uri
+from tasks.score_success import mark_unfinished, unfinished
 from tasks.steps import step
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
     if frozen := read_run(objects, draft.place):
         logger.info("This run was begun before, and goes on: %s", draft.place)
         return _begun(objects, frozen)
+    superseded = unfinished(objects, draft.root)  # before the inputs: theirs are among them
     found = _inputs(objects, draft)
     _refuse_reserved(draft.columns)
     _refuse_shared_outputs(draft, found)
@@ -78,20 +80,21 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
 
     draft = draft.model_copy(update={"plan": secrets.token_hex(4)})
 
-    def write(shard: Shard) -> None:
+    def write(shard: Shard) -> str:
         objects.store.write_bytes(shard.to_json(), shard_uri(draft, shard.number))
+        return shard.digest
 
     with ThreadPoolExecutor(_WRITES) as pool:
-        planned = sum(
-            1 for _ in in_order(pool, write, shards(_cut(objects, draft, left)), 2 * _WRITES)
-        )
+        written = list(in_order(pool, write, shards(_cut(objects, draft, left)), 2 * _WRITES))
     counts = {
         "objects": len(left),
         "bytes": sum(entry.size for entry in left),
-        "shards": planned,
+        "shards": len(written),
         "scored_before": len(found) - len(left),
+        "plan_digest": digest_of({"shards": written}),
+        "supersedes": superseded,
     }
-    return _begun(objects, _freeze(objects, draft.model_copy(update=counts)))
+    return _begun(objects, draft.model_copy(update=counts))
 
 
 def draft_run(
@@ -133,7 +136,8 @@ def draft_run(
 
 def _begun(objects: ExactObjects, run: ScoringRun) -> RunReference:
     if run.objects:  # what lies there is not complete any more, until this run is
-        mark_incomplete(objects, run)
+        mark_unfinished(objects, run)
+    run = _freeze(objects, run)
     logger.info(
         "%s objects, %.1f MB, in %s shards; %s are scored already -> %s",
         f"{run.objects:,}",

@@ -10,6 +10,7 @@ from pydantic import Field
 from tasks import reports
 from tasks.connect import exact_objects
 from tasks.connectors.exact_objects import ExactObjects
+from tasks.core.digests import digest_of
 from tasks.core.errors import OverwrittenError
 from tasks.core.overlap import in_order
 from tasks.core.records import Record
@@ -22,6 +23,7 @@ from tasks.score_commit import (
     rejected_uri,
 )
 from tasks.score_store import info, read_overwritten, read_shard, require_run
+from tasks.score_success import why_not_success
 from tasks.steps import step
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,9 @@ class Proof(Record):
     rows: int
     complete: bool
     problems: list[str]
+    success: str = Field(
+        description="Why a reader may not take `_SUCCESS` beside the predictions; empty where one may."
+    )
 
 
 @step
@@ -60,14 +65,17 @@ def verify_run(place: str) -> Proof:
     run = require_run(objects, place)
     proven = rows = changed = 0
     problems: list[str] = []
+    shards: list[str] = []
     with ThreadPoolExecutor(_REQUESTS) as pool:
         overwritten = read_overwritten(objects, run)
-        wholes = ((run, objects, e, e.key in overwritten) for e in _wholes(objects, run))
+        wholes = ((run, objects, e, e.key in overwritten) for e in _wholes(objects, run, shards))
         for counts, problem, is_changed in in_order(pool, _look, wholes, 4 * _REQUESTS):
             proven += not problem and not is_changed
             changed, rows = changed + is_changed, rows + counts.rows_in
             if problem and len(problems) < _SHOWN:
                 problems.append(problem)
+    if run.plan_digest not in ("", digest_of({"shards": shards})):
+        problems.insert(0, f"{run.place}: its lists are not those that were frozen")
     proof = Proof(
         place=run.place,
         model=run.model.name,
@@ -76,8 +84,9 @@ def verify_run(place: str) -> Proof:
         proven=proven,
         changed=changed,
         rows=rows,
-        complete=proven + changed == run.objects,
+        complete=proven + changed == run.objects and not problems,
         problems=problems,
+        success=why_not_success(objects, run.root),
     )
     if not proof.complete and not problems:
         problems.append(
@@ -85,16 +94,19 @@ def verify_run(place: str) -> Proof:
         )
     said = "complete" if proof.complete else "NOT COMPLETE"
     logger.info("%s: %s, %s of %s objects, %s rows", place, said, proven, run.objects, f"{rows:,}")
+    logger.info("_SUCCESS in %s: %s", run.root, proof.success or "may be taken")
     reports.publish_table(
         "proof", [{"problem": p} for p in problems] or [{"problem": "none"}], said
     )
     return proof
 
 
-def _wholes(objects: ExactObjects, run: ScoringRun) -> Iterator[Entry]:
-    """Every object of the frozen run, a large one once."""
+def _wholes(objects: ExactObjects, run: ScoringRun, shards: list[str]) -> Iterator[Entry]:
+    """Every object of the frozen run, a large one once; `shards` takes the digests of its lists."""
     for number in range(run.shards):
-        for bundle in read_shard(objects, run, number).bundles:
+        shard = read_shard(objects, run, number)
+        shards.append(shard.digest)
+        for bundle in shard.bundles:
             yield from (entry for entry in bundle if entry.part == 0)
 
 

@@ -65,22 +65,6 @@ def read_shard(objects: ExactObjects, run: ScoringRun, number: int) -> Shard:
     return Shard.from_json(content)
 
 
-def mark_incomplete(objects: ExactObjects, run: ScoringRun) -> None:
-    """Say beside the predictions that a run is under way."""
-    said = canonical_json({"under way": run.place}).encode()
-    objects.store.write_bytes(said, f"{run.root}/{INCOMPLETE}")
-    objects.store.delete(f"{run.root}/{SUCCESS}")
-
-
-def is_another_under_way(objects: ExactObjects, run: ScoringRun) -> bool:
-    """Whether another run said so, and has not come to its end: then nothing beside the predictions may say success."""
-    said = objects.store.read_bytes(f"{run.root}/{INCOMPLETE}")
-    place = str(json.loads(said).get("under way", "")) if said else ""
-    if place == run.place or not place.startswith(f"{run.root}/_runs/"):
-        return False
-    return objects.store.read_bytes(f"{place}/{SUCCESS}") is None
-
-
 def results_prefix(run: ScoringRun) -> str:
     """Below it is a result for each shard that is done."""
     return f"{run.place}/plans/{run.plan}/results/"

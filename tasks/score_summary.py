@@ -14,7 +14,7 @@ from tasks.core.markdown import Markdown, bullets, code, link, table
 from tasks.core.readable import without_passwords
 from tasks.core.score_results import Counts, ScoreSummary
 from tasks.core.scoring_plan import ScoringRun
-from tasks.score_store import INCOMPLETE, SUCCESS, is_another_under_way
+from tasks.score_success import mark_finished
 from tasks.settings import read_settings
 
 
@@ -22,15 +22,10 @@ def publish_summary(
     objects: ExactObjects, run: ScoringRun, summary: ScoreSummary, rows: list[dict[str, Any]]
 ) -> None:
     """The marks that other programs look for, and the table that people look at."""
-    name, other = (SUCCESS, INCOMPLETE) if summary.complete else (INCOMPLETE, SUCCESS)
     last = _last_summary(objects, run)
-    content = canonical_json(summary.model_dump()).encode()
-    alone = not summary.complete or not is_another_under_way(objects, run)
-    for folder in (run.place, run.root) if alone else (run.place,):
-        objects.store.delete(f"{folder}/{other}")
-        objects.store.write_bytes(content, f"{folder}/{name}")
+    mark_finished(objects, run, summary)
     if summary.counts.rows_out:
-        objects.store.write_bytes(content, _last_uri(run))
+        objects.store.write_bytes(canonical_json(summary.model_dump()).encode(), _last_uri(run))
     reports.publish_table("scored", rows, _headline(summary))
     reports.publish_text("summary", summary_text(summary, last), _headline(summary))
 

@@ -72,6 +72,18 @@ class ExactObjects(ExactReads):
         self._put(content, uri, metadata, {})
         return self._ours(uri, metadata)
 
+    def remove(self, uri: str, etag: str) -> None:
+        """Remove an object if it is still the one of that ETag; on a store that keeps no conditions it stays."""
+        bucket, key = parse_uri(uri)
+        if not self._keeps_conditions(uri):
+            return
+        try:
+            with self.store.saying("deleting", uri):
+                self.store.client.delete_object(Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
+        except StoreError as error:
+            if not codes_of(error) & (CONDITION_FAILED | GONE | NOT_IMPLEMENTED):
+                raise
+
     def _keeps_conditions(self, uri: str) -> bool:
         """Whether this store keeps conditions of writes; tried once, on an object of its own.
 

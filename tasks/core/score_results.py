@@ -114,6 +114,10 @@ class ScoreSummary(Record):
     seconds: float
     reviews_per_second: float
     errors: list[str] = Field(description="The first of them, a sentence each.")
+    plan_digest: str = Field(default="", description="Of what was to be scored; empty: not known.")
+    listing_digest: str = Field(
+        default="", description="Of names and ETags of the predictions that were there at the end."
+    )
 
     @property
     def complete(self) -> bool:

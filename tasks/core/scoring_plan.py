@@ -8,6 +8,7 @@
     .../_runs/<run>/plans/<plan>/results/<i>.json what became of shard i
     .../_runs/<run>/overwritten.json              inputs that changed before they were scored; the next run's
     .../_runs/<run>/_SUCCESS                      last, and only if nothing failed; else _INCOMPLETE
+    .../_unfinished/<run>.<token>                 a run that is under way or failed (`tasks/score_success.py`)
 
 The same key always goes to the same place, whoever scores it, so that a run that comes again finds what is done.
 """
@@ -79,6 +80,11 @@ class Shard:
         listed = [[_listed(entry) for entry in bundle] for bundle in self.bundles]
         return canonical_json({"number": self.number, "bundles": listed}).encode()
 
+    @property
+    def digest(self) -> str:
+        """Of what it is to score."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
     @classmethod
     def from_json(cls, content: bytes) -> "Shard":
         """What `to_json` gave."""
@@ -124,6 +130,11 @@ class ScoringRun(Record):
     plan: str = Field(
         default="",
         description="Of several that a run made when it began twice, the one that counts.",
+    )
+    plan_digest: str = Field(default="", description="Of its shards, in their order.")
+    supersedes: list[str] = Field(
+        default_factory=list,
+        description="Marks of runs that were not finished when this one began to list its inputs.",
     )
 
     @property

@@ -53,8 +53,10 @@ def check(
     )
     if done and (bool(incomplete), bool(success)) != (failed, not failed):
         verdict.against("success and failure not told apart", root)
-    owed = set(versions) if success else set[str]()  # said too early, it would be a lie
-    if success:
+    listed = client.list_objects_v2(Bucket=bucket, Prefix=f"{root}/_unfinished/")
+    believed = success and not incomplete and not listed.get("Contents")
+    owed = set(versions) if believed else set[str]()  # said too early, it would be a lie
+    if believed:
         place = success["place"].split("/", 3)[3]
         owed -= set(_document(client, bucket, f"{place}/overwritten.json") or [])
     for name, versions_of_it in versions.items():

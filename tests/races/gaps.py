@@ -1,0 +1,90 @@
+"""Holds a process between two of its requests, while something else happens.
+
+Every call of boto3 and of MLflow's client is a numbered point. What happens at one happens in the same thread: for the
+process that is held, time stands still meanwhile, as long as it takes.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.client import BaseClient
+from mlflow import MlflowClient
+
+_OF_MLFLOW = (
+    "get_registered_model",
+    "get_model_version",
+    "get_model_version_by_alias",
+    "set_registered_model_alias",
+    "delete_registered_model_alias",
+    "search_model_versions",
+    "set_model_version_tag",
+)
+
+
+class Died(BaseException):
+    """A process came to its end in the middle; nothing catches it."""
+
+
+@dataclass
+class Held:
+    """What is done to one process.
+
+    Args:
+        gap: before which of its requests it is held, from 1; 0: it is only counted.
+        happens: meanwhile.
+        dies: whether it dies as soon as that request is answered.
+    """
+
+    gap: int = 0
+    happens: Callable[[], Any] = lambda: None
+    dies: bool = False
+    requests: list[str] = field(default_factory=list[str])
+    _elsewhere: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def _pass(self, name: str, ask: Callable[[], Any]) -> Any:
+        with self._lock:
+            if self._elsewhere:
+                return ask()
+            self.requests.append(name)
+            held = len(self.requests) == self.gap
+            self._elsewhere = held
+        if held:
+            try:
+                self.happens()
+            finally:
+                self._elsewhere = False
+        answer = ask()
+        if held and self.dies:
+            raise Died
+        return answer
+
+    @contextlib.contextmanager
+    def watch(self) -> Generator[None]:
+        """What this process asks for within is counted."""
+        with contextlib.ExitStack() as undo:
+            call = BaseClient.__dict__["_make_api_call"]
+
+            def of_s3(client: Any, operation: str, given: Any) -> Any:
+                return self._pass(operation, lambda: call(client, operation, given))
+
+            _replace(undo, BaseClient, "_make_api_call", of_s3)
+            for name in _OF_MLFLOW:
+                _replace(undo, MlflowClient, name, self._of_mlflow(name))
+            yield
+
+    def _of_mlflow(self, name: str) -> Any:
+        original = getattr(MlflowClient, name)
+
+        def method(client: Any, *args: Any, **kwargs: Any) -> Any:
+            return self._pass(name, lambda: original(client, *args, **kwargs))
+
+        return method
+
+
+def _replace(undo: contextlib.ExitStack, owner: Any, name: str, value: Any) -> None:
+    undo.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)
