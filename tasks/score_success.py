@@ -16,6 +16,7 @@ import json
 import logging
 import secrets
 from collections.abc import Collection
+from typing import Any
 
 from pydantic import ValidationError as PydanticError
 
@@ -102,7 +103,7 @@ def _say_success(
         _forget(objects, run, [*own, *run.supersedes])
         if unfinished(objects, run.root):
             return
-    if _is_one_of_before_under_way(objects, run):
+    if is_older_run_under_way(objects, run):
         return
     etag = objects.write(content, place, {FINGERPRINT: digest_of(json.loads(content))}, before)
     objects.store.delete(f"{run.root}/{INCOMPLETE}")
@@ -138,13 +139,25 @@ def why_not_success(objects: ExactObjects, root: str) -> str:
 def _is_superseded(objects: ExactObjects, run: ScoringRun) -> bool:
     """Whether `_SUCCESS` of another run stands, where this run's mark is gone: only a newer run takes it away."""
     said = objects.store.read_bytes(f"{run.root}/{SUCCESS}")
-    return bool(said) and json.loads(said or b"{}").get("place") != run.place
+    return bool(said) and _fields(said).get("place") != run.place
 
 
-def _is_one_of_before_under_way(objects: ExactObjects, run: ScoringRun) -> bool:
-    """Whether a run of the version before, which knew one mark only, says that it is under way."""
-    said = objects.store.read_bytes(f"{run.root}/{INCOMPLETE}")
-    place = str(json.loads(said).get("under way", "")) if said else ""
+def _fields(mark: bytes | None) -> dict[str, Any]:
+    """What a mark says; nothing where there is none, or where somebody has spoilt it."""
+    try:
+        said = json.loads(mark or b"{}")
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def is_older_run_under_way(objects: ExactObjects, run: ScoringRun) -> bool:
+    """True while a run of the version before, which knew one mark only, says that it is under way.
+
+    A mark that leads anywhere but to the records of a run below this root is nobody's.
+    """
+    said = _fields(objects.store.read_bytes(f"{run.root}/{INCOMPLETE}"))
+    place = str(said.get("under way", ""))
     other = place.rpartition("/")[2]
     if other in (run.run, *map(_run_of, run.supersedes)):
         return False

@@ -6,7 +6,8 @@ from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.object_store import ObjectStore
 from tasks.core.errors import StoreError
 from tasks.core.scoring_plan import ScoringRun
-from tasks.score_store import is_another_under_way, read_run, require_run
+from tasks.score_store import read_run, require_run
+from tasks.score_success import is_older_run_under_way
 from tests.core.test_formulas import run
 
 
@@ -26,11 +27,11 @@ def test_a_manifest_counts_only_at_its_own_place(store: ObjectStore, prefix: str
             read_run(objects, made.place)
 
 
-@pytest.mark.parametrize("said", ["/etc", "s3://elsewhere/_runs/1", "http://evil.test/_runs/1"])
+@pytest.mark.parametrize("said", ["/etc", "s3://elsewhere/_runs/1", "http://evil.test/_runs/1", '"}spoilt'])
 def test_a_mark_leads_to_no_other_place(said: str, store: ObjectStore, prefix: str) -> None:
     objects, made = ExactObjects(store), run(output=f"{prefix}/{len(said)}/")
     store.write_bytes(f'{{"under way": "{said}"}}'.encode(), f"{made.root}/_INCOMPLETE")
-    assert not is_another_under_way(objects, made)
+    assert not is_older_run_under_way(objects, made)
     other = f"{made.root}/_runs/other"
     store.write_bytes(f'{{"under way": "{other}"}}'.encode(), f"{made.root}/_INCOMPLETE")
-    assert is_another_under_way(objects, made)
+    assert is_older_run_under_way(objects, made)
