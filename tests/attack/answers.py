@@ -112,6 +112,21 @@ ALLOWED = (
         text=r"Disallowed CORS origin$",
         why="preflight refused",
     ),
+    # The load balancer's word on a host that is no name.
+    Allowed(
+        target=r"Prefect",
+        tried=r"POST .*, Host: x/api/health\?",
+        statuses=(400,),
+        text=r"^<html>\s*<head><title>400 Bad Request</title>",
+        why=REFUSED,
+    ),
+    Allowed(
+        target=r"PostgreSQL",
+        tried=r"psql .*",
+        statuses=(2,),
+        text=r"FATAL:\s+password authentication failed",
+        why=REFUSED,
+    ),
     # The browser asked whether the page may send this, was told no, and did not send it.
     Allowed(
         target=r".*",

@@ -109,12 +109,13 @@ class Attack:
 
     def _prefects(self) -> list[tuple[str, str]]:
         """The address that people use; where that is a load balancer, each server behind it, too."""
-        found = [("Prefect", self._owner.prefect_url)]
-        replicas = [p for p in self._named("Prefect") if "--port" in p.name]
-        return found + [(f"Prefect {p.name}", f"http://{p.host}:{p.number}") for p in replicas]
+        urls = [f"http://{p.host}:{p.number}" for p in self._ports if p.name == "Prefect server"]
+        behind = [url for url in urls if url != self._owner.prefect_url]
+        found = [(f"Prefect, server {number}", url) for number, url in enumerate(behind, start=1)]
+        return [("Prefect", self._owner.prefect_url), *found]
 
     def _strange(self) -> list[Port]:
-        known = {self._owner.prefect_url, self._owner.mlflow_url}
+        known = {self._owner.mlflow_url, *(url for _, url in self._prefects())}
         servers = ("SeaweedFS", "PostgreSQL", "Redis")
         return [
             p

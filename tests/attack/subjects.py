@@ -176,7 +176,9 @@ class Subject:
         if self._host:
             host = psutil.Process(self._host.pid)
             return [host, *host.children(recursive=True)]
-        return [p for p in psutil.process_iter() if _environment(p).get(_MARK) == str(self.home)]
+        marked = [p for p in psutil.process_iter() if _environment(p).get(_MARK) == str(self.home)]
+        # Redis writes its title over its environment.
+        return list({*marked, *(child for p in marked for child in _children(p))})
 
     def ports(self) -> list[Port]:
         """Every port that one of its processes listens on."""
@@ -231,6 +233,13 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
 def _connections(process: psutil.Process, kind: str) -> Sequence[Any]:
     try:
         return process.net_connections(kind)
@@ -245,7 +254,8 @@ def _name_of(process: psutil.Process, port: int) -> str:
         flag = next((re.split(r"[-=]", a, maxsplit=1) for a in line if a.endswith(f"={port}")), [])
         words = " ".join(line)
         programs = {"weed": "SeaweedFS", "nginx": "nginx", "postgres": "PostgreSQL"}
-        programs |= {"redis-server": "Redis", "mlflow": "MLflow", "prefect": "Prefect"}
+        programs |= {"redis-server": "Redis", "mlflow": "MLflow"}
+        programs |= {"prefect server": "Prefect server", "prefect": "Prefect worker"}
         name = next((v for k, v in programs.items() if k in words), process.name())
         return f"{name} {flag[1].partition('=')[0]}" if flag else name
     return "a program that has ended"

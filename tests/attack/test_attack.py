@@ -30,6 +30,7 @@ def test_nobody_comes_into_the_servers_of_a_flow() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(bool(web_page.why_not()), reason=web_page.why_not() or "there is a browser")
 def test_nobody_comes_into_make_up() -> None:
     with Subject(*KINDS["up"], root=ROOT) as subject:
@@ -38,6 +39,7 @@ def test_nobody_comes_into_make_up() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_nobody_comes_into_make_up_ha() -> None:
     try:
         require_installed()
@@ -46,5 +48,5 @@ def test_nobody_comes_into_make_up_ha() -> None:
     with Subject(*KINDS["ha"], root=ROOT) as subject:
         verdicts = attacked(subject, browser=not web_page.why_not())
     assert not misses(verdicts), misses(verdicts)
-    assert {"PostgreSQL", "Redis", "MLflow"} <= {v.target for v in verdicts}
-    assert len({v.target for v in verdicts if v.target.startswith("Prefect")}) == 3
+    servers = {"Prefect", "Prefect, server 1", "Prefect, server 2", "MLflow", "PostgreSQL", "Redis"}
+    assert servers <= {v.target for v in verdicts}
