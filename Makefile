@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .DEFAULT_GOAL := help
 .PHONY: help attack security-cost demo up down status up-ha down-ha status-ha imdb test test-all check lint format \
 	types bench deaths bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env cases \
-	together
+	together lock
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -126,19 +126,26 @@ clean: ## remove the environment and what tools left; data and models in .nights
 
 env: $(READY)
 
-$(READY): pyproject.toml constraints.txt deployments/install.sh
+lock: $(READY) ## the lock files with hashes anew, from pyproject.toml and constraints.txt (asks the package index)
+	$(LOCKED) -r deployments/locks/uv.txt
+	$(BIN)/python -m deployments.lock
+
+# What has no hash in the lock is not installed.
+LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes
+
+$(READY): pyproject.toml deployments/install.sh deployments/install-locked.sh $(wildcard deployments/locks/*.txt)
 	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH="$(TORCH)" sh deployments/install.sh
 	rm -f $(VENV)/.ready-*
 	touch $@
 
-$(PEERS): constraints.txt deployments/peers.txt deployments/install-peers.sh
+$(PEERS): deployments/install-peers.sh deployments/install-locked.sh $(wildcard deployments/locks/*.txt)
 	PYTHON="$(PYTHON)" VENV=.venv-peers TORCH="$(TORCH)" sh deployments/install-peers.sh
 	touch $@
 
 $(ENGINES): $(READY)
-	$(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -e '.[dev,openvino,onnx,lora]'
+	$(LOCKED) -r deployments/locks/engines.txt
 	touch $@
 
 $(EXTRAS): $(READY)
-	$(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -e '.[dev,ha,browser,ray,dask,openvino,onnx,lora]'
+	$(LOCKED) -r deployments/locks/engines.txt -r deployments/locks/extras.txt
 	touch $@

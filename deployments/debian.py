@@ -38,7 +38,9 @@ def require_installed() -> None:
     if missing := [name for name in _MODULES if importlib.util.find_spec(name) is None]:
         needs = ", ".join(f"{name} ({_MODULES[name]})" for name in missing)
         raise ServiceError(
-            f"Python packages are missing: {needs}", "", "pip install -c constraints.txt -e '.[ha]'"
+            f"Python packages are missing: {needs}",
+            "",
+            "pip install --no-deps --require-hashes -r deployments/locks/engines.txt -r deployments/locks/extras.txt",
         )
 
 

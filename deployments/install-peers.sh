@@ -6,13 +6,16 @@ set -eu
 
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
-pin() { sed -n "s/^$1==//p" constraints.txt; }
-. deployments/cpu-torch.sh
+. deployments/install-locked.sh
 
 echo "Installing what Nightshift is compared with into $VENV (once; a few minutes) ..."
-if [ "$TORCH" = cpu ]; then install_cpu_torch; else pip install "$torch"; fi
-pip install "transformers==$(pin transformers)" "accelerate==$(pin accelerate)" "datasets==$(pin datasets)"
+install_torch
+install_locked peers
 # One that has no wheel for this machine is missing from the tables, and said to be, and the others are measured.
-sed -n 's/^\([a-z0-9-]*==[^ ]*\).*/\1/p' deployments/peers.txt | while read -r package; do
-    pip install -c constraints.txt "$package" || echo "$package cannot be had here; its rows will say so" >&2
+entry() { awk -v package="$1==" 'index($0, package) == 1 {found = 1} found {print; if (!/\\$/) exit}' deployments/locks/peer-engines.txt; }
+one=$(mktemp)
+trap 'rm -f "$one"' EXIT
+sed -n 's/^\([a-z0-9-]*\)==.*/\1/p' deployments/locks/peer-engines.txt | while read -r package; do
+    entry "$package" > "$one"
+    pip install --no-deps --require-hashes -r "$one" || echo "$package cannot be had here; its rows will say so" >&2
 done

