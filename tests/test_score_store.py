@@ -27,7 +27,9 @@ def test_a_manifest_counts_only_at_its_own_place(store: ObjectStore, prefix: str
             read_run(objects, made.place)
 
 
-@pytest.mark.parametrize("said", ["/etc", "s3://elsewhere/_runs/1", "http://evil.test/_runs/1", '"}spoilt'])
+@pytest.mark.parametrize(
+    "said", ["/etc", "s3://elsewhere/_runs/1", "http://evil.test/_runs/1", '"}spoilt']
+)
 def test_a_mark_leads_to_no_other_place(said: str, store: ObjectStore, prefix: str) -> None:
     objects, made = ExactObjects(store), run(output=f"{prefix}/{len(said)}/")
     store.write_bytes(f'{{"under way": "{said}"}}'.encode(), f"{made.root}/_INCOMPLETE")
