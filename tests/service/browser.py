@@ -106,7 +106,7 @@ class Ui:
 
     def run_form(self, deployment: str) -> "RunForm":
         """Go to a deployment as people do, and open the form of a custom run."""
-        self.open("deployments", "Items per page")
+        self.open("deployments?limit=25", "Items per page")
         self.page.get_by_role("link", name=deployment, exact=True).first.click()
         self.page.get_by_role("button", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Custom run").click()
