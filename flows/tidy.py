@@ -3,6 +3,7 @@
 from flows.form_flow import form_flow
 from flows.parameters import TidyParams
 from tasks.promotion import settle_all
+from tasks.score_in_work import remove_old_records
 from tasks.tidying import close_dead_runs, remove_dead_folders
 
 _DEFAULTS = TidyParams()
@@ -10,5 +11,8 @@ _DEFAULTS = TidyParams()
 
 @form_flow(TidyParams, name="tidy")
 def tidy(params: TidyParams = _DEFAULTS) -> int:
-    """Close MLflow runs of dead processes, remove their folders, end moves of champions that they began; how many."""
-    return close_dead_runs() + remove_dead_folders() + settle_all()
+    """Close MLflow runs of dead processes, remove their folders and records, end moves of champions that they began.
+
+    Returns how many.
+    """
+    return close_dead_runs() + remove_dead_folders() + remove_old_records() + settle_all()

@@ -12,6 +12,7 @@ from tasks.core.errors import StoreError
 from tasks.core.score_results import Counts, ObjectResult, ScoreSummary, State
 from tasks.core.scoring_plan import Entry, Names, ScoringRun
 from tasks.score_commit import failure, is_made_of, rejected_uri, replaced
+from tasks.score_in_work import forget
 from tasks.score_joining import remove_parts, whole_results
 from tasks.score_store import require_run, result_uri, write_overwritten
 from tasks.score_success import Listing, listing_digest
@@ -54,6 +55,7 @@ def finish_scoring(place: str, started: float) -> ScoreSummary:
     publish_summary(objects, run, summary, tally.table())
     for entry in joined:
         remove_parts(objects, run, entry)
+    forget(objects, run)
     return summary
 
 

@@ -9,7 +9,8 @@ from typing import IO
 from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.object_store import ObjectInfo, parse_uri
 from tasks.core import formats
-from tasks.core.errors import DataError, StoreError, UnreadableDataError
+from tasks.core.blame import as_data_error, is_the_objects
+from tasks.core.errors import StoreError, UnreadableDataError
 from tasks.core.score_results import Counts, ObjectResult
 from tasks.core.scoring_plan import Entry, ScoringRun
 from tasks.score_commit import (
@@ -114,13 +115,15 @@ def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> Ob
             uris = [(target_uri(run, part), result) for part, result in parts]
             _join(objects, run.output_uri(entry.key), uris, output)
             return commit(objects, run, entry, counts, output, rejected, before)
-    except DataError as error:
+    except BaseException as error:
+        if not is_the_objects(error):
+            raise
         now = objects.head(target_uri(run, entry))
         if now and is_committed(
             objects, run, entry, now
         ):  # another run was faster, and removes the parts
             return result_of(entry, "scored", counts, etag=now.etag)
-        return failure(entry, error)
+        return failure(entry, as_data_error(error, run.input_uri(entry.key)))
 
 
 def _join(

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks.core import formats
-from tasks.core.errors import DataError, UnwritableDataError, ValidationError
+from tasks.core.blame import as_data_error, is_the_objects
+from tasks.core.errors import DataError, ValidationError
 from tasks.core.score_results import Counts
-from tasks.core.scoring import End, Prediction, Review
+from tasks.core.scoring import Broken, End, Prediction, Result, Review
 from tasks.core.scoring_plan import Entry, ScoringRun
 
 
@@ -34,50 +35,63 @@ class Output:
             reasons=self._reasons,
         )
 
-    def encode(self, results: Iterator[Prediction | Review | End]) -> None:
-        """Take results up to the object's end."""
+    def encode(self, results: Iterator[Result]) -> None:
+        """Take results up to the object's end, whatever they hold: the next object begins with its own.
+
+        Raises:
+            BaseException: what the object is not to blame for.
+        """
         made = ["input", "row", "id", "label", "score"]
         made += [f"probability_{name}" for name in self._label_names]
         columns = [*made, *self._run.columns.keep, "model", "model_version"]
         name = self._run.output_uri(self.entry.key)
+        own = _UntilEnd(results)
         with self.path.open("wb") as stream, self.rejected_path.open("wb") as rejected:
-            rows = self._rows(results, rejected)
             try:
-                first = self.entry.part == 0
+                rows, first = self._rows(own, rejected), self.entry.part == 0
                 guard = self._run.csv_formula_guard
                 formats.encode(name, rows, columns, stream, header=first, guard=guard)
-            except UnwritableDataError as error:
-                for (
-                    _
-                ) in rows:  # what is left of this object, so that the next one begins with its own
-                    pass
-                self.error = self.error or error
+            except BaseException as error:
+                if own.broke or not is_the_objects(error):
+                    raise
+                self.fail(error)
+        for result in own:
+            if isinstance(result, Broken):
+                self.fail(result.error)
+        if own.error is not None:
+            self.fail(own.error)
 
-    def _rows(
-        self, results: Iterator[Prediction | Review | End], rejected: IO[bytes]
-    ) -> Iterator[dict[str, Any]]:
+    def fail(self, error: BaseException) -> None:
+        """Say why the object cannot be scored; the first reason counts."""
+        if self.error is not None:
+            return
+        self.error = as_data_error(error, self._run.input_uri(self.entry.key))
+
+    def _rows(self, results: Iterator[Result], rejected: IO[bytes]) -> Iterator[dict[str, Any]]:
         uri = self._run.input_uri(self.entry.key)
         for result in results:
-            if isinstance(result, End):
-                self.error = result.error
-                return
-            if isinstance(result, Review):
+            if isinstance(result, Broken):
+                self.fail(result.error)
+            elif isinstance(result, Review):
                 self._reasons[result.problem] = self._reasons.get(result.problem, 0) + 1
                 rejected.write(_rejected_line(uri, result))
-                continue
-            self._labels[result.label] = self._labels.get(result.label, 0) + 1
-            shares = zip(self._label_names, result.probabilities, strict=True)
-            yield {
-                "input": uri,
-                "row": result.review.row,
-                "id": result.review.id,
-                "label": result.label,
-                "score": round(result.score, 6),
-                **{f"probability_{name}": round(p, 6) for name, p in shares},
-                **dict(zip(self._run.columns.keep, result.review.kept, strict=True)),
-                "model": self._run.model.name,
-                "model_version": self._run.model.version,
-            }
+            elif isinstance(result, Prediction):
+                yield self._row(uri, result)
+
+    def _row(self, uri: str, result: Prediction) -> dict[str, Any]:
+        self._labels[result.label] = self._labels.get(result.label, 0) + 1
+        shares = zip(self._label_names, result.probabilities, strict=True)
+        return {
+            "input": uri,
+            "row": result.review.row,
+            "id": result.review.id,
+            "label": result.label,
+            "score": round(result.score, 6),
+            **{f"probability_{name}": round(p, 6) for name, p in shares},
+            **dict(zip(self._run.columns.keep, result.review.kept, strict=True)),
+            "model": self._run.model.name,
+            "model_version": self._run.model.version,
+        }
 
     def too_many_rejects(self) -> ValidationError | None:
         """What is wrong with an object of which too much cannot be scored; of a part nothing can be said."""
@@ -90,6 +104,31 @@ class Output:
         """Remove the files."""
         self.path.unlink(missing_ok=True)
         self.rejected_path.unlink(missing_ok=True)
+
+
+class _UntilEnd:
+    """The results of one object. It knows what they ended with, and whether whoever makes them has failed."""
+
+    def __init__(self, results: Iterator[Result]) -> None:
+        self._results = results
+        self._ended = self.broke = False
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> "_UntilEnd":
+        return self
+
+    def __next__(self) -> Result:
+        if self._ended:
+            raise StopIteration
+        try:
+            result = next(self._results)
+        except BaseException:
+            self._ended = self.broke = True
+            raise
+        if isinstance(result, End):
+            self._ended, self.error = True, result.error
+            raise StopIteration
+        return result
 
 
 def too_many_rejects(run: ScoringRun, key: str, counts: Counts) -> ValidationError | None:

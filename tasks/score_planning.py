@@ -10,6 +10,7 @@ from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.exact_reads import FINGERPRINT
 from tasks.connectors.object_store import parse_uri
 from tasks.core import formats
+from tasks.core.blame import as_data_error, is_the_objects
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import (
     DataError,
@@ -32,6 +33,7 @@ from tasks.core.scoring_plan import (
 )
 from tasks.provenance import code_version, flow_run_id
 from tasks.score_commit import is_committed
+from tasks.score_in_work import InWork
 from tasks.score_marks import mark_scoring
 from tasks.score_store import MANIFEST, info, read_run, shard_uri
 from tasks.score_success import mark_unfinished, unfinished
@@ -74,8 +76,9 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
     found = _inputs(objects, draft)
     _refuse_reserved(draft.columns)
     _refuse_shared_outputs(draft, found)
+    in_work = InWork(objects, draft, "plan")
     if found:
-        _look_at_samples(objects, draft, found)
+        _look_at_samples(objects, draft, found, in_work)
     left = found if draft.rescore else list(_not_yet_scored(objects, draft, found))
 
     draft = draft.model_copy(update={"plan": secrets.token_hex(4)})
@@ -85,7 +88,8 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         return shard.digest
 
     with ThreadPoolExecutor(_WRITES) as pool:
-        written = list(in_order(pool, write, shards(_cut(objects, draft, left)), 2 * _WRITES))
+        cut = _cut(objects, draft, left, in_work)
+        written = list(in_order(pool, write, shards(cut), 2 * _WRITES))
     counts = {
         "objects": len(left),
         "bytes": sum(entry.size for entry in left),
@@ -193,7 +197,9 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
     return entries
 
 
-def _look_at_samples(objects: ExactObjects, run: ScoringRun, entries: list[Entry]) -> None:
+def _look_at_samples(
+    objects: ExactObjects, run: ScoringRun, entries: list[Entry], in_work: InWork
+) -> None:
     """Stop before anything is spent where all samples lack a column, or none may be read.
 
     One odd object is reported when it is scored.
@@ -201,13 +207,17 @@ def _look_at_samples(objects: ExactObjects, run: ScoringRun, entries: list[Entry
     problem: DataError | None = None
     last = len(entries) - 1
     for index in sorted({last * quarter // _SAMPLES for quarter in range(_SAMPLES + 1)}):
+        if in_work.is_suspect(entries[index]):
+            continue
         try:
-            _look_at(objects, run, entries[index])
+            with in_work.alone(entries[index]):
+                _look_at(objects, run, entries[index])
             return
         except (MissingDataError, ForbiddenDataError) as error:
             problem = problem or error
-        except DataError:  # unreadable: that says nothing of the others
-            continue
+        except BaseException as error:  # unreadable: that says nothing of the others
+            if not is_the_objects(error):
+                raise
     if problem:
         raise problem
 
@@ -255,7 +265,12 @@ def _not_yet_scored(
     there = Names(item.uri for item in objects.store.scan(run.root))
 
     def is_scored(entry: Entry) -> bool:
-        return is_committed(objects, run, entry, objects.head(run.output_uri(entry.key)))
+        try:
+            return is_committed(objects, run, entry, objects.head(run.output_uri(entry.key)))
+        except BaseException as error:  # what lies there was not written by us
+            if not is_the_objects(error):
+                raise
+            return False
 
     asked = [entry for entry in entries if len(there) and run.output_uri(entry.key) in there]
     with ThreadPoolExecutor(_REQUESTS) as pool:
@@ -264,10 +279,15 @@ def _not_yet_scored(
     yield from (entry for entry in entries if entry.key not in scored)
 
 
-def _cut(objects: ExactObjects, run: ScoringRun, entries: Iterable[Entry]) -> Iterator[Entry]:
+def _cut(
+    objects: ExactObjects, run: ScoringRun, entries: Iterable[Entry], in_work: InWork
+) -> Iterator[Entry]:
     """Large objects in parts, on the borders of records. One that cannot be cut is scored whole, and says why."""
     for entry in entries:
-        parts = _spans(objects, run, entry) if entry.size > SHARD_BYTES else []
+        parts: list[formats.Span] = []
+        if entry.size > SHARD_BYTES and not in_work.fatal(entry):
+            with in_work.alone(entry):
+                parts = _spans(objects, run, entry)
         if len(parts) < 2:
             yield entry
         for number, span in enumerate(parts):
@@ -284,6 +304,8 @@ def _spans(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[formats
                 return []
             stream.seek(0)
             return formats.cut(uri, stream, SHARD_BYTES)
-    except DataError as error:
-        logger.warning("%s cannot be cut into parts: %s", uri, error.what)
+    except BaseException as error:
+        if not is_the_objects(error):
+            raise
+        logger.warning("%s cannot be cut into parts: %s", uri, as_data_error(error, uri).what)
         return []

@@ -3,8 +3,9 @@
 import functools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -12,13 +13,14 @@ from tasks.connect import exact_objects, model_registry
 from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.exact_reads import Head
 from tasks.core import engines, formats, modeling, scoring
+from tasks.core.blame import as_data_error, is_the_objects
 from tasks.core.digests import canonical_json
 from tasks.core.engine import Engine, EngineOptions
-from tasks.core.errors import DataError
+from tasks.core.errors import UnreadableDataError
 from tasks.core.overlap import in_order
 from tasks.core.records import ModelVersion, Record
 from tasks.core.score_results import Counts, ObjectResult, ShardResult
-from tasks.core.scoring import End, EngineParams, Prediction, Review
+from tasks.core.scoring import End, EngineParams, Result, Review
 from tasks.core.scoring_plan import Entry, ScoringRun
 from tasks.core.tokenization import Encoder
 from tasks.pace import Gauge, pace_of
@@ -31,6 +33,7 @@ from tasks.score_commit import (
     result_of,
     target_uri,
 )
+from tasks.score_in_work import InWork
 from tasks.score_outputs import Output
 from tasks.score_store import info, read_result, read_shard, require_run, result_uri
 from tasks.steps import step, work_folder
@@ -127,6 +130,8 @@ class ShardWork:
     ) -> list[ObjectResult]:
         """What became of each object, in the order of the shard.
 
+        Objects that a process died over come last, one at a time.
+
         Args:
             number: of the shard.
             encoder: the tokenization the model was trained with.
@@ -135,63 +140,101 @@ class ShardWork:
         """
         shard = read_shard(self._objects, self._run, number)
         entries = [entry for bundle in shard.bundles for entry in bundle]
-        heads = dict(
-            zip(entries, in_order(self._pool, self._head, entries, 4 * _REQUESTS), strict=True)
-        )
-        results = {e: known for e in entries if (known := self._known(e, heads[e]))}
-        left = [b for b in shard.bundles if any(entry not in results for entry in b)]
-        wanted = (entry for bundle in left for entry in bundle)
-        streams = in_order(self._pool, self._opened, wanted, _REQUESTS)
+        self._in_work = InWork(self._objects, self._run, number)
+        looked = in_order(self._pool, self._looked, entries, 4 * _REQUESTS)
+        heads, results = dict[Entry, Head | None](), dict[Entry, ObjectResult]()
+        for entry, (head, known) in zip(entries, looked, strict=True):
+            heads[entry] = head
+            if known:
+                results[entry] = known
+        suspects = {e: None for e in entries if e not in results and self._in_work.is_suspect(e)}
+        together = [[e for e in bundle if e not in suspects] for bundle in shard.bundles]
+        left = [b for b in together if any(entry not in results for entry in b)]
+        work = _Work(encoder, engine, window_reviews, heads, results)
         pace = pace_of("reviews", sum(entry.bytes for entry in entries))
-        pace.skip(sum(e.bytes for bundle in shard.bundles if bundle not in left for e in bundle))
-        gauge = Gauge(pace)
-        items = (self._items(bundle, streams, gauge) for bundle in left)
-        scored = _gauged(scoring.score(items, encoder, engine, window_reviews), gauge)
-        writes: dict[Entry, Future[ObjectResult]] = {}
-        for index, entry in enumerate(entry for bundle in left for entry in bundle):
-            output = Output(self._run, entry, self._folder / f"{index:06}", engine.label_names)
-            output.encode(scored)  # also what is known: the reviews of a bundle share batches
-            if entry in results:
-                output.discard()
-                continue
-            writes[entry] = self._pool.submit(self._commit, output, heads[entry])
-            if len(writes) >= _WRITES_WAITING:
-                first = next(iter(writes))
-                results[first] = writes.pop(first).result()
-        gauge.over()
-        results |= {entry: write.result() for entry, write in writes.items()}
+        touched = {*suspects, *(entry for bundle in left for entry in bundle)}
+        pace.skip(sum(entry.bytes for entry in entries if entry not in touched))
+        with self._in_work.recorded():
+            for bundles in (left, *([[entry]] for entry in suspects)):
+                self._score_bundles(bundles, work, Gauge(pace))
         return [results[entry] for entry in entries]
 
-    def _head(self, entry: Entry) -> Head | None:
-        return self._objects.head(target_uri(self._run, entry))
+    def _score_bundles(self, bundles: list[list[Entry]], work: "_Work", gauge: Gauge) -> None:
+        """Score these bundles to their end, and add what became of their objects to the results."""
+        wanted = (entry for bundle in bundles for entry in bundle)
+        opened = functools.partial(self._opened, results=dict(work.results))
+        streams = in_order(self._pool, opened, wanted, _REQUESTS)
+        items = (self._items(bundle, streams, gauge) for bundle in bundles)
+        told = scoring.score(items, work.encoder, work.engine, work.window_reviews)
+        scored = _gauged(told, gauge)
+        writes: dict[Entry, Future[ObjectResult]] = {}
+        for index, entry in enumerate(entry for bundle in bundles for entry in bundle):
+            path = self._folder / f"{index:06}"
+            output = Output(self._run, entry, path, work.engine.label_names)
+            output.encode(scored)  # also what is known: the reviews of a bundle share batches
+            if entry in work.results:
+                output.discard()
+                continue
+            writes[entry] = self._pool.submit(self._committed, output, work.heads[entry])
+            if len(writes) >= _WRITES_WAITING:
+                first = next(iter(writes))
+                work.results[first] = writes.pop(first).result()
+        gauge.over()
+        work.results.update({entry: write.result() for entry, write in writes.items()})
+
+    def _looked(self, entry: Entry) -> tuple[Head | None, ObjectResult | None]:
+        """What lies in the place of an object's predictions, and its result where it needs no scoring."""
+        try:
+            head = self._objects.head(target_uri(self._run, entry))
+            known = self._known(entry, head)
+        except BaseException as error:
+            return None, self._failure(entry, error)
+        if known is None and (fatal := self._in_work.fatal(entry)):
+            known = self._failure(entry, fatal)
+        return head, known
+
+    def _failure(self, entry: Entry, error: BaseException) -> ObjectResult:
+        """The result of an object that an error says something about; any other error is raised."""
+        if not is_the_objects(error):
+            raise error
+        uri = self._run.input_uri(entry.key)
+        said = as_data_error(error, uri)
+        logger.warning("%s was not scored: %s", uri, said)
+        return failure(entry, said)
 
     def _known(self, entry: Entry, head: Head | None) -> ObjectResult | None:
         """Of what needs no scoring: it is scored already, with its rejects; or its place is taken."""
         run = self._run
         if error := foreign(run, entry, head):
-            logger.warning("%s was not scored: %s", run.input_uri(entry.key), error)
-            return failure(entry, error)
+            return self._failure(entry, error)
         by_others = run.rescore and head is not None and head.metadata.get(RUN) != run.run
         if head is None or by_others or not is_committed(self._objects, run, entry, head):
             return None
         return result_of(entry, "found", Counts.from_metadata(head.metadata), etag=head.etag)
 
-    def _opened(self, entry: Entry) -> IO[bytes] | DataError:
+    def _opened(
+        self, entry: Entry, results: Mapping[Entry, ObjectResult]
+    ) -> IO[bytes] | BaseException:
+        known = results.get(entry)
+        if known and known.state == "failed":
+            return UnreadableDataError(known.error)  # that it is not read again
         if too_long := self._run.name_too_long(entry.key):
             return too_long
         try:
             return self._objects.open(info(self._run, entry), *_range_of(entry))
-        except DataError as error:
+        except BaseException as error:
+            if not is_the_objects(error):
+                raise
             return error
 
     def _items(
-        self, bundle: list[Entry], streams: Iterator[IO[bytes] | DataError], gauge: Gauge
+        self, bundle: list[Entry], streams: Iterator[IO[bytes] | BaseException], gauge: Gauge
     ) -> Iterator[Review | End]:
         """Reviews of each object, then its end."""
-        for entry, stream in zip(
-            bundle, streams, strict=False
-        ):  # the streams of later bundles follow
-            if isinstance(stream, DataError):
+        self._in_work.begin(bundle)
+        # the streams of later bundles follow
+        for entry, stream in zip(bundle, streams, strict=False):
+            if isinstance(stream, BaseException):
                 gauge.unread(entry.bytes)
                 yield End(stream)
                 continue
@@ -212,20 +255,29 @@ class ShardWork:
             # of a part nothing can be said
             allowed = self._run.max_rejected_share if entry.parts == 1 else 1.0
             yield from scoring.within_share(reviews, allowed, uri)
-        except DataError as error:
+        except BaseException as error:
+            if not is_the_objects(error):
+                raise
             yield End(error)
         else:
             yield End()
+
+    def _committed(self, output: Output, before: Head | None) -> ObjectResult:
+        try:
+            return self._commit(output, before)
+        except BaseException as error:
+            return self._failure(output.entry, error)
+        finally:
+            output.discard()
+            self._in_work.end(output.entry)
 
     def _commit(self, output: Output, before: Head | None) -> ObjectResult:
         """Write an object's rejects, and then its predictions: they are the sign that all of it is there."""
         entry = output.entry
         error = output.error or output.too_many_rejects()
         if error is not None:
-            logger.warning("%s was not scored: %s", self._run.input_uri(entry.key), error)
-            output.discard()
-            return failure(entry, error)
-        done = commit(
+            return self._failure(entry, error)
+        return commit(
             self._objects,
             self._run,
             entry,
@@ -234,13 +286,20 @@ class ShardWork:
             output.rejected_path,
             before,
         )
-        output.discard()
-        return done
 
 
-def _gauged(
-    items: Iterator[Prediction | Review | End], gauge: Gauge
-) -> Iterator[Prediction | Review | End]:
+@dataclass(frozen=True)
+class _Work:
+    """What all bundles of a shard are scored with, and what is known of its objects."""
+
+    encoder: Encoder
+    engine: Engine
+    window_reviews: int
+    heads: dict[Entry, Head | None]
+    results: dict[Entry, ObjectResult]
+
+
+def _gauged(items: Iterator[Result], gauge: Gauge) -> Iterator[Result]:
     for item in items:
         if not isinstance(item, End):
             gauge.passed()

@@ -26,11 +26,30 @@ def _started(process: psutil.Process) -> str:
 
 def is_gone(owner: str) -> bool:
     """True when `owner` names a process of this machine that has ended; of other machines nothing is known."""
-    host, _, rest = owner.partition(":")
-    pid, _, started = rest.partition(":")
+    host, pid, started = _parts(owner)
     if host != socket.gethostname() or not pid.isdigit():
         return False
     try:
-        return _started(psutil.Process(int(pid))) != started
+        process = psutil.Process(int(pid))
+        return _started(process) != started or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def has_died_here(owner: str) -> bool:
+    """True when a process has ended on this machine since it was last started: the machine has lived on."""
+    return is_gone(owner) and not _is_of_another_boot(_parts(owner)[2])
+
+
+def _is_of_another_boot(started: str) -> bool:
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text()[:8]
+        return started.rpartition(".")[2] != boot
+    except FileNotFoundError:
+        return not started.isdigit() or int(started) < psutil.boot_time()
+
+
+def _parts(owner: str) -> tuple[str, str, str]:
+    host, _, rest = owner.partition(":")
+    pid, _, started = rest.partition(":")
+    return host, pid, started

@@ -5,17 +5,20 @@ more than a few windows are held. Reading, parsing and tokenizing go on in a thr
 not wait for them; a window may hold the reviews of many small inputs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from tasks.core.engine import Engine, softmax
 from tasks.core.engine_names import WantedEngine
-from tasks.core.errors import DataError, ValidationError
+from tasks.core.errors import ValidationError
 from tasks.core.formats import Row, held_bytes, json_text, lookup
 from tasks.core.forms import Form
+from tasks.core.isolation import each_or_error
 from tasks.core.overlap import ahead
 from tasks.core.scoring_plan import Columns
 from tasks.core.texts import is_blank
@@ -23,6 +26,7 @@ from tasks.core.tokenization import Encoder
 from tasks.core.training_params import Device, Precision
 
 _WINDOWS_AHEAD = 2
+_HARMLESS = "a film"  # whoever cannot work on it is broken
 _WINDOW_BYTES = 8 << 20  # a window of few long reviews, or of much that goes along, is full as well
 _MOST_KEPT_BYTES = 64 << 20  # of one row
 _ROWS_TO_JUDGE = 100_000  # a share of fewer may change yet
@@ -82,10 +86,20 @@ class Prediction:
 
 
 @dataclass(slots=True, frozen=True)
+class Broken:
+    """In the place of a prediction: what the tokenizer or the engine raises for this review. Its input fails."""
+
+    error: BaseException
+
+
+@dataclass(slots=True, frozen=True)
 class End:
     """Behind the last review of an input."""
 
-    error: DataError | None = None  # why it could not be read to its end
+    error: BaseException | None = None  # why it could not be read to its end
+
+
+Result = Prediction | Review | Broken | End
 
 
 @dataclass(slots=True)
@@ -97,7 +111,9 @@ class _Window:
         0  # about what they hold: all of it, as one odd row may hold a thousand times the others
     )
     input_ids: Sequence[Sequence[int]] = ()  # no two are equal
-    places: Sequence[int] = ()  # of each review that can be scored: which of them is its own
+    places: Sequence[int] = ()  # of each review that has tokens: which of them is its own
+    broken: Mapping[int, BaseException] = field(default_factory=dict[int, BaseException])
+    """What the tokenizer raises, by the number of the review among those that can be scored."""
 
     def add(self, item: Review | End) -> None:
         self.items.append(item)
@@ -158,8 +174,10 @@ def score(
     encoder: Encoder,
     engine: Engine,
     window_reviews: int,
-) -> Iterator[Prediction | Review | End]:
+) -> Iterator[Result]:
     """Predictions in the order of the reviews; a review with a problem and each input's end come back as they are.
+
+    What the tokenizer or the engine raises for some reviews only breaks those.
 
     Args:
         bundles: of reviews, each input's followed by its end; taken lazily. No window reaches beyond a bundle, so that
@@ -167,17 +185,45 @@ def score(
         encoder: the tokenization the model was trained with.
         engine: gives the logits.
         window_reviews: how many are planned together.
+    Raises:
+        ModelError: the tokenizer or the engine fails whatever it is given.
     """
     for window in ahead(_windows(bundles, encoder, window_reviews), _WINDOWS_AHEAD):
-        probabilities = softmax(engine.logits(window.input_ids)) if len(window.input_ids) else ()
-        places = iter(window.places)
+        answers = _answers(window, encoder, engine)
         for item in window.items:
             if isinstance(item, End) or item.problem:
                 yield item
-            else:
-                p = probabilities[next(places)]
-                best = int(p.argmax())
-                yield Prediction(item, engine.label_names[best], float(p[best]), p.tolist())
+                continue
+            p = next(answers)
+            if isinstance(p, BaseException):
+                yield Broken(p)
+                continue
+            best = int(p.argmax())
+            yield Prediction(item, engine.label_names[best], float(p[best]), p.tolist())
+
+
+def _answers(
+    window: _Window, encoder: Encoder, engine: Engine
+) -> Iterator[NDArray[np.float64] | BaseException]:
+    """Probabilities of each review that can be scored, shape (classes,), or what it raises."""
+    rows = _probabilities(window.input_ids, encoder, engine)
+    places = iter(window.places)
+    for number in range(len(window.places) + len(window.broken)):
+        yield window.broken[number] if number in window.broken else rows[next(places)]
+
+
+def _probabilities(
+    input_ids: Sequence[Sequence[int]], encoder: Encoder, engine: Engine
+) -> Sequence[NDArray[np.float64] | BaseException]:
+    """Probabilities of each row, shape (classes,), or what the engine raises for it."""
+    if not len(input_ids):
+        return ()
+    return each_or_error(
+        lambda rows: list(softmax(engine.logits(rows))),
+        input_ids,
+        lambda: encoder.encode([_HARMLESS]).input_ids[0],
+        "The engine",
+    )
 
 
 def _windows(
@@ -197,7 +243,16 @@ def _windows(
 def _encoded(window: _Window, encoder: Encoder) -> _Window:
     good = [i.text for i in window.items if isinstance(i, Review) and not i.problem]
     if good:
-        window.input_ids, window.places = _each_once(encoder.encode(good).input_ids)
+        rows = each_or_error(
+            lambda texts: encoder.encode(texts).input_ids,
+            good,
+            lambda: _HARMLESS,
+            "The tokenizer",
+        )
+        window.broken = {n: row for n, row in enumerate(rows) if isinstance(row, BaseException)}
+        window.input_ids, window.places = _each_once(
+            [row for row in rows if not isinstance(row, BaseException)]
+        )
     return window
 
 

@@ -62,6 +62,7 @@ def attempt(night: Night, run: str, scored: Any, die: tuple[int, bool] | None = 
     def work() -> None:
         logging.disable(logging.CRITICAL)
         sys.stderr = sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of its short life
+        worker.be_on_a_machine_that_is_lost()
         worker.small_shards()
         worker.be_impatient()
         worker.use_text_model(_SECONDS_A_REVIEW, scored)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import socket
 from typing import Any
 
 from botocore.client import BaseClient
@@ -40,6 +41,12 @@ def small_shards() -> None:
 def be_impatient() -> None:
     """Take the store for away after seconds, so that a stall is one."""
     object_store.READ_SECONDS = 1.0
+
+
+def be_on_a_machine_that_is_lost() -> None:
+    """Die with the machine: else an object that is in work at two deaths fails by name."""
+    name = f"lost-{os.getpid()}"
+    socket.gethostname = lambda: name
 
 
 def use_text_model(seconds_a_review: float = 0.0, counter: Any = None) -> None:
