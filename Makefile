@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .DEFAULT_GOAL := help
 .PHONY: help attack security-cost demo up down status up-ha down-ha status-ha imdb test test-all check lint format \
 	types bench deaths bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env cases \
-	together lock
+	together lock races
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -113,6 +113,9 @@ NIGHT_FLAGS = $(if $(wildcard $(IMDB)/test-*.parquet),--reviews $(firstword $(wi
 
 faults: $(READY) ## two hundred SIGKILLs and more, a broken network, a killed store: rows lost, doubled, mixed
 	$(BIN)/python -m tests.faults.run
+
+races: $(READY) ## a promotion and a scoring run held before each of their requests while others go through (BASE=commit: its code)
+	$(BIN)/python -m tests.races.run --rounds 20 $(if $(BASE),--base $(BASE))
 
 gate-simulation: $(READY) ## pairs of models of known quality through the gate: how often it lets each through (ten minutes)
 	$(BIN)/python -m tests.gate_simulation

@@ -10,11 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError as PydanticError
 
-from tasks.connect import object_store, prepared_store
+from tasks.connect import exact_objects, object_store, prepared_store
+from tasks.connectors.exact_reads import FINGERPRINT
 from tasks.connectors.sources import SourceParams
 from tasks.core import splitting, tables
 from tasks.core.digests import digest_of
-from tasks.core.errors import MissingDataError, StoreError
+from tasks.core.errors import ConflictError, MissingDataError, StoreError
 from tasks.core.records import HeldOutSummary, Record, Reference, ValidatedSummary
 from tasks.core.splitting import SplitParams
 from tasks.settings import read_settings
@@ -43,6 +44,7 @@ def hold_out_test(
     if "test" in validated.summary.rows:
         return _made(validated, params, drawn=False)
     pointer = _pointer(source, model_name)
+    there = exact_objects().head(pointer)
     frozen = None if params.new_test_set else _frozen(pointer)
     if frozen and frozen.summary.label_names == validated.summary.label_names:
         logger.info(
@@ -54,9 +56,18 @@ def hold_out_test(
     if frozen:
         logger.warning("test-set: drawn anew, because the labels are other ones")
     made = _made(validated, params, drawn=True)
-    record = _Frozen(source=source.location, uri=made.uri)
-    object_store().write_bytes(record.model_dump_json().encode(), pointer)
-    return made
+    record = _Frozen(source=source.location, uri=made.uri).model_dump_json().encode()
+    if exact_objects().write(record, pointer, {FINGERPRINT: digest_of({"uri": made.uri})}, there):
+        return made
+    first = _frozen(pointer)  # of another retraining that began at the same moment
+    if first is None or first.summary.label_names != validated.summary.label_names:
+        raise ConflictError(
+            "Another retraining of this model has frozen another test set meanwhile",
+            pointer,
+            "run again when it is through",
+        )
+    logger.info("test-set: another retraining has drawn it at the same moment <- %s", first.uri)
+    return first
 
 
 def _pointer(source: SourceParams, model_name: str) -> str:

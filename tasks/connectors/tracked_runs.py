@@ -68,12 +68,19 @@ class TrackedRuns:
         self._experiment = experiment
         with self._saying("connecting"), self._one_at_a_time():
             self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            self._experiment_id = self._find_or_make(experiment)
+
+    def _find_or_make(self, experiment: str) -> str:
+        """The id of an experiment; of two who make it at once, one is told that it is there."""
+        if found := self._client.get_experiment_by_name(experiment):
+            return str(found.experiment_id)
+        try:
+            return str(self._client.create_experiment(experiment, self._artifact_folder()))
+        except MlflowException as error:
             found = self._client.get_experiment_by_name(experiment)
-            self._experiment_id = (
-                found.experiment_id
-                if found
-                else self._client.create_experiment(experiment, self._artifact_folder())
-            )
+            if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return str(found.experiment_id)
 
     def artifact_url(self, run_id: str, path: str) -> str:
         """Where people open a file of a run: MLflow's page of it, or the file itself where there is no server."""

@@ -167,3 +167,17 @@ def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     ) as caught:
         ModelRegistry("http://user:secret@127.0.0.1:9", "tests")
     assert "secret" not in str(caught.value)
+
+
+def test_two_make_an_experiment_at_once(
+    tracking_uri: str, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, asked = MlflowClient.get_experiment_by_name, list[str]()
+
+    def not_yet(self: MlflowClient, name: str) -> object:
+        asked.append(name)
+        return None if len(asked) == 1 else original(self, name)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", not_yet)
+    other = ModelRegistry(tracking_uri, "tests")
+    assert other._experiment_id == registry._experiment_id and len(asked) == 2

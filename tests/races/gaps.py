@@ -47,11 +47,10 @@ class Held:
 
     def _pass(self, name: str, ask: Callable[[], Any]) -> Any:
         with self._lock:
-            if self._elsewhere:
-                return ask()
-            self.requests.append(name)
-            held = len(self.requests) == self.gap
-            self._elsewhere = held
+            held = not self._elsewhere and len(self.requests) + 1 == self.gap
+            if not self._elsewhere:
+                self.requests.append(name)
+            self._elsewhere = self._elsewhere or held
         if held:
             try:
                 self.happens()
