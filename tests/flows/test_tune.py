@@ -38,7 +38,9 @@ from tasks.core.training import TrainingParams
 from tasks.dispatch import _place
 from tasks.provenance import flow_run_id
 from tasks.pruning import judge_of, study_store
+from tasks.steps import fetched
 from tasks.sweeping import Swept, run_sweep
+from tasks.training import asked_of_training
 from tasks.training_progress import Listener
 from tests.core.tiny_trainings import Killed
 from tests.flows.test_dispatch import Worker, deployment
@@ -186,12 +188,23 @@ class Trainer:
         return run_sweep(self.prepared.tokens, self.prepared.base, params.training, asked, self)
 
 
+def as_if_trained(made: dict[str, Any], training: TrainingParams) -> Reference[TrainingSummary]:
+    """The one model that there is, committed as that of other settings: what comes back is compared with them."""
+    prepared, store = made["prepared"], prepared_store()
+    manifest = store.manifest_of(made["model"])
+    inputs = asked_of_training(prepared.tokens, prepared.base, training, None)
+    summary = made["model"].summary
+    with fetched(made["model"]) as folder:
+        copy = store.commit("model", manifest.inputs | inputs, folder, summary)
+    return store.refer(copy, TrainingSummary, reused=False)
+
+
 class Played(Trainer):
     """Trains nothing: trials report three epochs, and are the better the later they are."""
 
     def __init__(self, made: dict[str, Any]) -> None:
         super().__init__(made)
-        self.model: Reference[TrainingSummary] = made["model"]
+        self.made = made
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
 
@@ -205,8 +218,9 @@ class Played(Trainer):
                 assert not judge or not judge.stops([validation] * epoch)
                 time.sleep(0.02)
         self._count(-1)
-        summary = self.model.summary.model_copy(update={"validation": validation})
-        return self.model.model_copy(update={"summary": summary, "reused": False})
+        model = as_if_trained(self.made, training)
+        summary = model.summary.model_copy(update={"validation": validation})
+        return model.model_copy(update={"summary": summary})
 
     def _count(self, change: int) -> None:
         with self._lock:
@@ -448,7 +462,7 @@ def test_trials_on_a_pool_run_at_once_and_say_which_they_are(
 ) -> None:
     """The pool is played: it hands back a model, and for the last trial what is left of one that was stopped."""
     monkeypatch.setenv("NIGHTSHIFT_TRAINING_DEPLOYMENT", deployment)
-    prepared, model = made["prepared"], made["model"]
+    prepared = made["prepared"]
     stopped = PrunedTraining(
         epochs=1, steps=4, validation={"loss": 0.7, "accuracy": 0.5}, mlflow_run_id="x"
     )
@@ -461,6 +475,8 @@ def test_trials_on_a_pool_run_at_once_and_say_which_they_are(
         running_now.append(run)
         if len(running_now) == 2:  # both are under way before either is over
             for one, params in zip(running_now, asked[-2:], strict=True):
+                settings = TrainingParams.model_validate(params["training"])
+                model = as_if_trained(made, settings)
                 result = stopped if params["trial"]["number"] == 3 else model
                 object_store().write_bytes(result.model_dump_json().encode(), _place(str(one)))
                 client.set_flow_run_state(one, Completed(), force=True)
