@@ -76,12 +76,12 @@ def lists_in_a_row() -> bytes:
 
 
 def large_columns() -> bytes:
-    """700 reviews, each with 1.5 MB in a column that goes along, in about 6 MB."""
+    """700 reviews, each with 1.5 MB in a column that goes along, in about 8 MB."""
     draw = random.Random(0)
     buffer = io.BytesIO()
     with packed(buffer, "zstd") as sink:
         for number in range(700):
-            note = draw.randbytes(4_000).hex() + "x" * 1_500_000
+            note = draw.randbytes(10_000).hex() + "x" * 1_500_000
             row = {"id": str(number), "text": f"{_TEXTS[number % 2]}, {number}", "note": note}
             sink.write(json.dumps(row).encode() + b"\n")
     return buffer.getvalue()
