@@ -16,6 +16,7 @@ VALIDATED = Reference[ValidatedSummary](
     kind="validated",
     uri="s3://nightshift/prepared/validated/none",
     digest="none",
+    content="none",
     summary=ValidatedSummary(
         label_names=["A", "B"], rows={"train": 9}, class_rows={}, source_rows={}, findings=[]
     ),
