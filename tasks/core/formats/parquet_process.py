@@ -49,7 +49,7 @@ class _Reader:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(_CHILD), str(theirs.fileno())],
-                env=_environment(),
+                env=environment_of_child(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # a library's last words may hold text of a review
@@ -104,7 +104,7 @@ class _Reader:
         return TooMuchError(f"it ends the process that decodes it ({self._process.wait()})")
 
 
-def _environment() -> dict[str, str]:
+def environment_of_child() -> dict[str, str]:
     """All of the process's environment: it decodes what strangers wrote, and is given no keys."""
     importable = os.pathsep.join(path for path in sys.path if path)
     # pyarrow's other pools reserve a gigabyte that they do not use
