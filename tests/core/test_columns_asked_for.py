@@ -3,6 +3,7 @@
 import datetime
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 from tasks.core import formats
 from tasks.core.errors import MissingDataError, UnreadableDataError
+from tasks.core.formats import parquet_process
 from tasks.core.formats.values import held_bytes
 
 
@@ -99,16 +101,34 @@ def test_a_reader_that_is_left_in_the_middle_reads_the_next_file() -> None:
     assert len(values(many)) == 20_000
 
 
-def test_what_reading_the_stream_raises_comes_through() -> None:
+@pytest.mark.parametrize("small", [0, 1 << 20])
+def test_what_reading_the_stream_raises_comes_through(
+    small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_process, "_SMALL_BYTES", small)  # sent at once, or piece by piece
+
     class Torn(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            raise MissingDataError("It is gone", "s3://b/r.parquet")
+            raise ConnectionResetError("the store is gone")
 
     content = parquet(text=["a"]).getvalue()
-    torn = Torn(content)
-    with pytest.raises((MissingDataError, UnreadableDataError)):
-        list(formats.FORMATS["parquet"].decode(torn))
+    with pytest.raises(ConnectionResetError, match="the store is gone"):
+        list(formats.FORMATS["parquet"].decode(Torn(content)))
     assert len(values(io.BytesIO(content))) == 1
+
+
+def test_a_file_that_ends_the_process_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet_process.end_idle()
+    monkeypatch.setattr(parquet_process, "_CHILD", Path("/nonexistent"))
+    with pytest.raises(UnreadableDataError, match=r"ends the process that decodes it \(2\)"):
+        values(parquet(text=["a"]))
+    monkeypatch.undo()
+    assert len(values(parquet(text=["a"]))) == 1
+
+
+def test_the_process_that_decodes_has_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    assert set(parquet_process.environment_of_child()) == {"PYTHONPATH", "ARROW_DEFAULT_MEMORY_POOL"}
 
 
 def test_all_objects_of_a_value_are_counted() -> None:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -49,7 +49,7 @@ class _Reader:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(_CHILD), str(theirs.fileno())],
-                env=_environment(),
+                env=environment_of_child(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # a library's last words may hold text of a review
@@ -66,16 +66,19 @@ class _Reader:
         """The answer, and the batch that comes with it; the process is given the bytes of the file it asks for.
 
         Raises:
-            TooMuchError: it takes too much memory.
+            TooMuchError: it takes too much memory, or ends the process.
             ValueError: the file is damaged.
             UnfitError: no answer comes.
         """
         self.waits = False
-        try:
-            answer, batch = self._asked(messages, stream)
-        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            code = self._process.wait()
-            raise TooMuchError(f"it ends the process that decodes it ({code})") from error
+        for message in messages:
+            self._send(message)
+        answer = json.loads(self._receive())
+        while "at" in answer:
+            stream.seek(answer["at"])
+            self._send(_exactly(stream, answer["size"]))
+            answer = json.loads(self._receive())
+        batch = _unpacked(self._receive()) if answer.get("batch") else None
         if answer.get("memory"):  # the process is not used again: who knows what it still holds
             raise TooMuchError("a row takes more than 1 GiB of memory")
         self.waits = True
@@ -83,25 +86,25 @@ class _Reader:
             raise ValueError(answer["error"])
         return answer, batch
 
-    def _asked(
-        self, messages: Iterable[bytes], stream: IO[bytes]
-    ) -> tuple[dict[str, Any], RecordBatch | None]:
-        for message in messages:
-            self._connection.send_bytes(message)
-        while True:
-            if not self._connection.poll(_PATIENCE_SECONDS):
-                raise UnfitError("it could not be decoded in five minutes", _SMALLER)
-            answer = json.loads(self._connection.recv_bytes())
-            if "at" in answer:
-                stream.seek(answer["at"])
-                self._connection.send_bytes(_exactly(stream, answer["size"]))
-            elif answer.get("batch"):
-                return answer, _unpacked(self._connection.recv_bytes())
-            else:
-                return answer, None
+    def _send(self, content: bytes) -> None:
+        try:
+            self._connection.send_bytes(content)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise self._ended() from error
+
+    def _receive(self) -> bytes:
+        try:
+            if self._connection.poll(_PATIENCE_SECONDS):
+                return self._connection.recv_bytes()
+        except (EOFError, ConnectionResetError) as error:
+            raise self._ended() from error
+        raise UnfitError("it could not be decoded in five minutes", _SMALLER)
+
+    def _ended(self) -> TooMuchError:
+        return TooMuchError(f"it ends the process that decodes it ({self._process.wait()})")
 
 
-def _environment() -> dict[str, str]:
+def environment_of_child() -> dict[str, str]:
     """All of the process's environment: it decodes what strangers wrote, and is given no keys."""
     importable = os.pathsep.join(path for path in sys.path if path)
     # pyarrow's other pools reserve a gigabyte that they do not use
