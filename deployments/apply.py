@@ -36,6 +36,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect.variables import Variable
 
 from tasks.connectors.local_servers import require_prefect
+from tasks.core.bounded_yaml import load_yaml
 from tasks.core.digests import digest_of
 from tasks.core.errors import NightshiftError, ServiceError, SettingsError
 from tasks.core.readable import visible
@@ -190,9 +191,9 @@ def _apply_deployments(
 def definitions(file: Path = DEPLOYMENTS) -> list[dict[str, Any]]:
     """The deployments of prefect.yaml. Raises SettingsError when it is another kind of file, or none."""
     try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content: Any = load_yaml(file.read_text(encoding="utf-8"))
         found: list[dict[str, Any]] = content["deployments"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError, TypeError, KeyError) as error:
         raise SettingsError(
             f"Cannot read the deployments of {file}: {error!r}", "--deployments"
         ) from error

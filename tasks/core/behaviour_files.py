@@ -23,6 +23,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from tasks.core.behaviour_kinds import KINDS, Check, Lexicons, checked_lexicons
+from tasks.core.bounded_yaml import load_yaml
 from tasks.core.errors import SettingsError
 from tasks.core.forms import Form
 
@@ -42,19 +43,6 @@ class _File(Form):
     @classmethod
     def _lexicons_are_of_use(cls, lexicons: Lexicons) -> Lexicons:
         return checked_lexicons(lexicons)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which refuses a key that stands twice instead of forgetting the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for key, times in keys.items():
-            if times > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} stands {times} times", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
 
 
 def load_checks(content: str | bytes, name: str) -> list[Check]:
@@ -103,7 +91,7 @@ def _parsed(content: str | bytes, name: str) -> Any:
         )
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        return yaml.load(text, _Loader)
+        return load_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

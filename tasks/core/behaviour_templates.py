@@ -8,6 +8,7 @@ replacement, the templates taking even shares.
 import math
 import random
 import string
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -67,6 +68,16 @@ def expand(templates: Sequence[str], lexicons: Lexicons, limit: int, seed: int |
     made: dict[str, None] = {}
     for template, total, share in zip(templates, totals, shares, strict=True):
         whole = int(share) == total
-        numbers = range(total) if whole else generator.sample(range(total), int(share))
+        numbers = range(total) if whole else _drawn(generator, total, int(share))
         made |= dict.fromkeys(sentence(template, lexicons, number) for number in numbers)
     return list(made)
+
+
+def _drawn(generator: random.Random, total: int, wanted: int) -> list[int]:
+    """Distinct numbers below `total`, which may be larger than any range that can be sampled from."""
+    if total <= sys.maxsize:
+        return generator.sample(range(total), wanted)
+    numbers: dict[int, None] = {}
+    while len(numbers) < wanted:
+        numbers[generator.randrange(total)] = None
+    return list(numbers)

@@ -11,6 +11,8 @@ trace shows the types of the errors and the lines of code they passed, and a per
 import errno
 import logging
 import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from tasks.core.errors import (
     DataError,
@@ -64,6 +66,17 @@ def as_data_error(error: BaseException, uri: str) -> DataError:
         uri,
         "look at the trace in the log; leave the object out or write it anew, and report it",
     )
+
+
+@contextmanager
+def blamed_on(where: str) -> Generator[None]:
+    """Whatever is raised meanwhile, and is no other's fault, becomes a sentence that names this file or data set."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, DataError) or not is_the_objects(error):
+            raise
+        raise as_data_error(error, where) from None
 
 
 def trace_of(error: BaseException) -> str:

@@ -1,7 +1,9 @@
 """Sources of labelled reviews: one contract for all, then what is particular to each."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +14,7 @@ from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.sources import SAMPLE, Source, SourceParams, open_source
 from tasks.connectors.sources.base import Unreadable
 from tasks.connectors.sources.files import split_of
+from tasks.core import formats
 from tasks.core.errors import MissingDataError, ModelError, UnreadableDataError
 from tests.reviews import as_csv, jsonl, reviews
 
@@ -121,6 +124,26 @@ def test_what_a_person_reads_when_a_file_is_wrong(tmp_path: Path) -> None:
         str(tmp_path / "stars.csv"), text_column="review", label_column="stars!"
     )
     assert "Cannot tell the format" in problem(str(tmp_path / "words.txt"))
+
+
+def test_a_file_that_raises_whatever_it_may_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "good.jsonl").write_bytes(jsonl(TRAIN))
+    (tmp_path / "odd.jsonl").write_bytes(jsonl(TEST))
+    decode = formats.decode
+
+    def odd(name: str, *args: Any) -> Iterator[Any]:
+        yield from decode(name, *args)
+        if "odd" in name:
+            raise OverflowError("out of range: a secret")
+
+    monkeypatch.setattr(formats, "decode", odd)
+    source = open_source(SourceParams(location=str(tmp_path)), "location", lambda: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(UnreadableDataError, match=r"raises OverflowError.*odd\.jsonl") as raised:
+        list(source.rows("train"))
+    assert "secret" not in f"{raised.value}{raised.value.__cause__}{caplog.text}"
+    assert "test_sources.py" in caplog.text
 
 
 def test_a_hub_that_cannot_be_reached() -> None:

@@ -87,6 +87,13 @@ def test_another_seed_is_another_sample() -> None:
     assert expand(["{n}"], lexicons, 20, 1) != expand(["{n}"], lexicons, 20, 2)
 
 
+def test_more_sentences_than_a_machine_can_number() -> None:
+    lexicons = {name: [f"{name}{n}" for n in range(1000)] for name in "abcdefgh"}
+    template = " ".join(f"{{{name}}}" for name in lexicons)
+    made = expand([template], lexicons, limit=50, seed=1)
+    assert len(set(made)) == 50 and made == expand([template], lexicons, limit=50, seed=1)
+
+
 def test_a_slot_is_filled_with_the_word_as_it_is() -> None:
     assert sentence("{a}{b}", {"a": ["{b}"], "b": ["{a.__class__}"]}, 0) == "{b}{a.__class__}"
     assert slots("{b} {a} {b} {{c}}") == ["b", "a"]
@@ -147,6 +154,22 @@ def test_names_are_swapped_whole_within_their_list_and_stay_distinct(seed: int) 
 # Files
 
 
+def test_aliases_may_share_words() -> None:
+    check = "{name: a, kind: MFT, label: b, templates: ['{thing} {x}'], lexicons: {x: *t}}"
+    text = f"lexicons: {{thing: &t [film, book]}}\nchecks:\n- {check}"
+    (loaded,) = load_checks(text, "my.yaml")
+    assert loaded.lexicons["x"] == ["film", "book"]
+
+
+def _bomb(first: str, level: str) -> str:
+    """Nine levels, each nine times the one before, in less than 500 bytes."""
+    lines = [f"a0: &a0 {first}"]
+    for number in range(1, 9):
+        before = ", ".join([f"*a{number - 1}"] * 9)
+        lines.append(f"a{number}: &a{number} {level % before}")
+    return "\n".join(lines)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -155,6 +178,9 @@ def test_names_are_swapped_whole_within_their_list_and_stay_distinct(seed: int) 
         ("checks: [" + "[" * 20_000, "Not YAML: lists within lists without end"),
         ("a: 2024-99-99", "Not YAML: it holds what YAML has no meaning for"),
         ("x: !!python/object/apply:os.system [ls]", "Not YAML: could not determine a constructor"),
+        (_bomb("{x: 1, y: 2}", "{<<: [%s]}"), "Not YAML: .*repeat more than 20,000"),
+        (_bomb("[1, 2]", "[%s]"), "Not YAML: .*repeat more than 20,000"),
+        ("checks: &a [*a]", "Not YAML: an alias refers to what it stands in"),
         ("checks: [{name: a, kind: INV, name: b}]", "Not YAML: 'name' stands 2 times"),
         ("x" * 1_000_001, "may have 1,000,000 bytes, and this has 1,000,001"),
         ("", "must be fields with values"),

@@ -11,6 +11,7 @@ from typing import IO, Any
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.sources.base import SourceColumns, Unreadable, extra
 from tasks.core import formats
+from tasks.core.blame import blamed_on
 from tasks.core.digests import file_digest
 from tasks.core.errors import MissingDataError, UnreadableDataError
 from tasks.core.labels import canonical_label
@@ -68,7 +69,7 @@ class _Files(ABC):
         for file in self._names[split]:
             alone = f"/{self.name}".endswith(f"/{file}")  # the location names this one file
             where = self.name if alone else f"{self.name.rstrip('/')}/{file}"
-            with self._open(file) as stream:
+            with self._open(file) as stream, blamed_on(where):
                 yield from self._decoded(file, where, stream)
 
     def _decoded(

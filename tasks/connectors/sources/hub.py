@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 
 from tasks.connectors.sources.base import SourceColumns, Unreadable, extra
 from tasks.core import formats
+from tasks.core.blame import blamed_on
 from tasks.core.errors import MissingDataError, UnreadableDataError, disk_full, is_disk_full
 from tasks.core.labels import canonical_label
 from tasks.core.validation import RawReview
@@ -91,17 +92,21 @@ class HubDataset:
         if names and self._wanted_names and set(names) != set(self._wanted_names):
             names = None  # the user's names stand for the ids
         formats.require_columns(data.column_names, self._columns.all, f"{self.name} {split}")
-        for number, values in enumerate(data, start=1):
-            text = values[self._columns.text]
-            label = values[self._columns.label] if self._columns.label else None
-            if names and isinstance(label, int) and 0 <= label < len(names):
-                label = names[label]
-            yield RawReview(
-                text if isinstance(text, str) else None,
-                canonical_label(label),
-                f"{split} row {number}",
-                tuple(extra(values[name]) for name in self._columns.extras),
-            )
+        with blamed_on(f"{self.name} {split}"):
+            for number, values in enumerate(data, start=1):
+                yield self._review(values, names, f"{split} row {number}")
+
+    def _review(self, values: dict[str, Any], names: list[str] | None, where: str) -> RawReview:
+        text = values[self._columns.text]
+        label = values[self._columns.label] if self._columns.label else None
+        if names and isinstance(label, int) and 0 <= label < len(names):
+            label = names[label]
+        return RawReview(
+            text if isinstance(text, str) else None,
+            canonical_label(label),
+            where,
+            tuple(extra(values[name]) for name in self._columns.extras),
+        )
 
 
 def _unknown(name: str, why: str) -> MissingDataError:
