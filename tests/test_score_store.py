@@ -28,7 +28,9 @@ def test_a_manifest_counts_only_at_its_own_place(store: ObjectStore, prefix: str
 
 
 @pytest.mark.parametrize(
-    "said", ["/etc", "s3://elsewhere/_runs/1", "http://evil.test/_runs/1", '"}spoilt']
+    "said",
+    ["/etc", "s3://elsewhere/_runs/1", "http://evil.test/_runs/1", '"}spoilt'],
+    ids=["file", "bucket", "web", "spoilt"],
 )
 def test_a_mark_leads_to_no_other_place(said: str, store: ObjectStore, prefix: str) -> None:
     objects, made = ExactObjects(store), run(output=f"{prefix}/{len(said)}/")

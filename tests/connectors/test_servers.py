@@ -147,7 +147,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         ):
             LocalObjectStore(tmp_path, port)
         with pytest.raises(ServiceError, match="NIGHTSHIFT_PREFECT_PORT"):
-            LocalPrefectServer(tmp_path, port)
+            LocalPrefectServer(tmp_path, "nightshift:secret", port)
     require_free_port(port, "X")
 
 

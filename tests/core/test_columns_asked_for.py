@@ -128,7 +128,10 @@ def test_a_file_that_ends_the_process_is_one_sentence(monkeypatch: pytest.Monkey
 
 def test_the_process_that_decodes_has_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    assert set(parquet_process.environment_of_child()) == {"PYTHONPATH", "ARROW_DEFAULT_MEMORY_POOL"}
+    assert set(parquet_process.environment_of_child()) == {
+        "PYTHONPATH",
+        "ARROW_DEFAULT_MEMORY_POOL",
+    }
 
 
 def test_all_objects_of_a_value_are_counted() -> None:
