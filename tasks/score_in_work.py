@@ -3,7 +3,7 @@
 An object may end the process that scores it: it fills the memory, or a library aborts. Nothing can be caught then, so
 each process writes beforehand what it has in work.
 
-    s3://<bucket>/prepared/in-work/<digest of input and output>/<run>~<host>~<pid>~<start>~<what>.json
+    s3://<bucket>/registry/<model>/in-work/<digest of input and output>/<run>~<host>~<pid>~<start>~<what>.json
     .../fatal/<digest of object and code>.json      an object that was in work at two deaths
 
 A record whose process has died, on a machine that has lived on, is one death for each object in it. Objects with a
@@ -146,7 +146,7 @@ def forget(objects: ExactObjects, run: ScoringRun) -> None:
 def remove_old_records() -> int:
     """Remove records of processes and objects that nobody has come back to for a month; returns how many."""
     store, removed = object_store(), 0
-    for item in list(store.scan(_root())):
+    for item in [found for found in store.scan(_registry()) if "/in-work/" in found.uri]:
         record = _read(store, item.uri)
         if record is None or time.time() - record.when > _KEPT_SECONDS:
             store.delete(item.uri)
@@ -179,12 +179,13 @@ def _owner(name: str) -> str:
     return ":".join(name.split("~")[1:4])
 
 
-def _root() -> str:
-    return f"s3://{read_settings().bucket}/prepared/in-work/"
+def _registry() -> str:
+    return f"s3://{read_settings().bucket}/registry/"
 
 
 def _folder(run: ScoringRun) -> str:
-    return f"{_root()}{digest_of({'input': run.input, 'root': run.root})}/"
+    place = digest_of({"input": run.input, "root": run.root})
+    return f"{_registry()}{run.model.name}/in-work/{place}/"
 
 
 def _identity(run: ScoringRun, entry: Entry) -> str:

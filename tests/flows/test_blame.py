@@ -191,8 +191,8 @@ def test_reviews_that_only_fail_together_are_all_scored(
 
 
 def _records(night: Night) -> list[str]:
-    found = night.store.scan("s3://nightshift/prepared/in-work/")
-    return [o.uri for o in found if "/fatal/" not in o.uri]
+    found = [o.uri for o in night.store.scan("s3://nightshift/registry/")]
+    return [uri for uri in found if "/in-work/" in uri and "/fatal/" not in uri]
 
 
 def test_an_object_that_ends_the_process_twice_fails_by_name(odd: Night, tmp_path: Path) -> None:

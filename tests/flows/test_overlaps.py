@@ -290,7 +290,10 @@ def test_two_configurations_with_one_output_prefix(place: Night) -> None:
     other = {"columns": {"text": "text", "id": "id", "keep": ["text"]}}
     assert run_to_end(place.draft("other", **other)).complete
     summary = score_finishing.finish_scoring.fn(planned.place, 0.0)
-    assert summary.failed == 3 and "other columns, format, precision or engine" in summary.errors[0]
+    assert (
+        summary.failed == 3
+        and "other columns, format, precision, engine or guard" in summary.errors[0]
+    )
     assert not place.verified("one") and place.verified("other", **other)
 
 
