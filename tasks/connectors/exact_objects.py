@@ -21,7 +21,7 @@ from tasks.connectors.store_errors import (
     NOT_IMPLEMENTED,
     codes_of,
 )
-from tasks.core.errors import StoreError
+from tasks.core.errors import MissingDataError, StoreError
 
 _PART_BYTES = 16 << 20
 _ONE_REQUEST_BYTES = 64 << 20  # beyond that in parts, each tried again by itself
@@ -80,6 +80,8 @@ class ExactObjects(ExactReads):
         try:
             with self.store.saying("deleting", uri):
                 self.store.client.delete_object(Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
+        except MissingDataError:
+            return  # somebody else has removed it
         except StoreError as error:
             if not codes_of(error) & (CONDITION_FAILED | GONE | NOT_IMPLEMENTED):
                 raise
