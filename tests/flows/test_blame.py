@@ -83,7 +83,7 @@ class _Encoder(CharacterEncoder):
 
 def _with_model(monkeypatch: pytest.MonkeyPatch, encoder: _Encoder, engine: TextEngine) -> None:
     classifier: Any = type("Classifier", (), {"encoder": encoder})
-    monkeypatch.setitem(score_shards.__dict__, "_loaded", lambda *_: (classifier, engine))
+    monkeypatch.setattr(score_shards, "_loaded", lambda *_: (classifier, engine))
 
 
 def _decoding(monkeypatch: pytest.MonkeyPatch) -> None:

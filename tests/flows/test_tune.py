@@ -400,7 +400,8 @@ def test_a_training_that_does_worse_is_stopped_and_leaves_no_model(
     assert last.state == TrialState.PRUNED and len(last.intermediate_values) == 1
     assert "stopped after epoch 1" in caplog.text
     assert [t.learning_rate for t in trainer.begun] == [1e-6]
-    stored = [m.inputs["training"]["learning_rate"] for m in prepared_store().all("model")]
+    models = [m.inputs["training"] for m in prepared_store().all("model")]
+    stored = [training.get("learning_rate") for training in models]
     assert 1e-6 not in stored, "a training that was stopped left a model"
     again = trainer.trained(trainer.begun[0], None)
     assert isinstance(again, Reference), "by itself it is a training as any other"
