@@ -165,6 +165,7 @@ class Services:
             "PREFECT_HOME": str(self._home / "prefect" / name),
             "PREFECT_API_URL": f"{url}/api",
             "PREFECT_UI_URL": url,
+            "PREFECT_UI_STATIC_DIRECTORY": str(self._home / "prefect" / name / "ui"),
             "PREFECT_UI_API_URL": f"{url}/api",
             "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
             "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{self._passwords.prefect}",

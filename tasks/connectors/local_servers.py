@@ -186,6 +186,8 @@ def prefect_server_environment(folder: Path, port: int, password: str) -> dict[s
         | {
             "PREFECT_HOME": str(folder),
             "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+            # It unpacks its pages; beside the installed ones, which others may share, they would be this user's alone.
+            "PREFECT_UI_STATIC_DIRECTORY": str(folder / "ui"),
             "PREFECT_SERVER_API_AUTH_STRING": password,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": own_origins(port),
             "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
