@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import ValidationError as PydanticError
 
 from tasks.connectors.exact_objects import ExactObjects
-from tasks.connectors.exact_reads import FINGERPRINT
+from tasks.connectors.exact_reads import FINGERPRINT, Head
 from tasks.core import formats
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.score_results import ScoreSummary
@@ -81,12 +81,15 @@ def mark_finished(objects: ExactObjects, run: ScoringRun, summary: ScoreSummary)
     content = canonical_json(summary.model_dump()).encode()
     objects.store.delete(f"{run.place}/{other}")
     objects.store.write_bytes(content, f"{run.place}/{name}")
+    before = objects.head(
+        f"{run.root}/{SUCCESS}"
+    )  # before the marks: none replaces what came after
     marks = unfinished(objects, run.root)
     own = [mark for mark in marks if _run_of(mark) == run.run]
     if run.objects and not own and _is_superseded(objects, run):
         logger.info("A run that began later has scored all of this, and said so")
     elif summary.complete:
-        _say_success(objects, run, content, marks, own)
+        _say_success(objects, run, content, before, marks, own)
     else:
         objects.store.write_bytes(content, f"{run.root}/{INCOMPLETE}")
         objects.store.delete(f"{run.root}/{SUCCESS}")
@@ -94,11 +97,15 @@ def mark_finished(objects: ExactObjects, run: ScoringRun, summary: ScoreSummary)
 
 
 def _say_success(
-    objects: ExactObjects, run: ScoringRun, content: bytes, marks: list[str], own: list[str]
+    objects: ExactObjects,
+    run: ScoringRun,
+    content: bytes,
+    before: Head | None,
+    marks: list[str],
+    own: list[str],
 ) -> None:
     """Write `_SUCCESS` beside the predictions; of several runs that end at one moment, the last one does."""
     place = f"{run.root}/{SUCCESS}"
-    before = objects.head(place)
     if set(marks) - set(own) - set(run.supersedes):
         _forget(objects, run, [*own, *run.supersedes])
         if unfinished(objects, run.root):

@@ -43,6 +43,7 @@ class Held:
     dies: bool = False
     requests: list[str] = field(default_factory=list[str])
     _elsewhere: bool = False
+    _within: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def _pass(self, name: str, ask: Callable[[], Any]) -> Any:
@@ -78,8 +79,18 @@ class Held:
     def _of_mlflow(self, name: str) -> Any:
         original = getattr(MlflowClient, name)
 
+        def ask(client: Any, args: Any, kwargs: Any) -> Any:
+            self._within = (
+                f"{name}, within it "  # to set an alias, the client asks for the model first
+            )
+            try:
+                return original(client, *args, **kwargs)
+            finally:
+                self._within = ""
+
         def method(client: Any, *args: Any, **kwargs: Any) -> Any:
-            return self._pass(name, lambda: original(client, *args, **kwargs))
+            alias = f" {args[1]}" if name.endswith("_alias") else ""
+            return self._pass(f"{self._within}{name}{alias}", lambda: ask(client, args, kwargs))
 
         return method
 

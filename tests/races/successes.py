@@ -50,6 +50,8 @@ class Successes:
             if len(held.requests) < gap:
                 return "", []
             wrong = self._wrong(kind)
+            if kind in _OTHER[:2]:
+                return held.requests[gap - 1], wrong
             self._night.store.delete(f"{self._night.input}bad.jsonl")
             self._deliver()
             self._run(f"c{self._number}", Held())
