@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from deployments.mlflow_pages import AUTHORIZATION_FUNCTION
 from deployments.supervision import Program
 from tasks.connectors.passwords import MLFLOW_ADMINISTRATOR
 from tasks.connectors.private_files import write_private
@@ -14,7 +15,7 @@ _BASIC_AUTH = """\
 default_permission = {others_may}
 database_uri = {accounts}
 admin_username = {administrator}
-authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+authorization_function = {authorization}
 # Checking a password takes a tenth of a second of computing, and clients send theirs with each request.
 auth_cache_ttl_seconds = 60
 """
@@ -58,6 +59,9 @@ def write_mlflow_accounts(configuration: Path, accounts: str, others_may: str) -
     """Write where MLflow keeps its accounts, and what one may do that was given no permission: NO_PERMISSIONS, READ."""
     escaped = accounts.replace("%", "%%")  # as configparser reads it
     text = _BASIC_AUTH.format(
-        accounts=escaped, administrator=MLFLOW_ADMINISTRATOR, others_may=others_may
+        accounts=escaped,
+        administrator=MLFLOW_ADMINISTRATOR,
+        authorization=AUTHORIZATION_FUNCTION,
+        others_may=others_may,
     )
     write_private(configuration, text)

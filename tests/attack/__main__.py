@@ -12,6 +12,7 @@ user of the machine, and says so where it is not run as root.
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections import Counter, defaultdict
@@ -50,6 +51,8 @@ def main() -> int:
     if os.geteuid() != 0:
         print("skipped: only root can become another user of the machine")
         return 0
+    for number in (signal.SIGTERM, signal.SIGHUP):  # servers are stopped, as after Ctrl+C
+        signal.signal(number, signal.default_int_handler)
     no_browser = "as asked" if given.no_browser else web_page.why_not()
     if no_browser:
         print(f"without the foreign web page: {no_browser}")

@@ -1,8 +1,12 @@
 """Requests of foreign pages to MLflow are told from those of its own pages and of programs."""
 
+from configparser import ConfigParser
+from pathlib import Path
+
 import pytest
 
-from deployments.mlflow_pages import AUTHORIZATION_FUNCTION, authenticate, of_a_foreign_page
+from deployments.mlflow_pages import authenticate, of_a_foreign_page
+from deployments.mlflow_server import write_mlflow_accounts
 
 HOST = {"Host": "127.0.0.1:5000"}
 LINK = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
@@ -38,5 +42,9 @@ def test_a_foreign_page_is_told(method: str, headers: dict[str, str]) -> None:
     assert of_a_foreign_page(method, HOST | headers)
 
 
-def test_the_name_that_mlflow_is_given_is_that_of_the_function() -> None:
-    assert f"{authenticate.__module__}:{authenticate.__name__}" == AUTHORIZATION_FUNCTION
+def test_mlflow_is_given_the_name_of_the_function(tmp_path: Path) -> None:
+    write_mlflow_accounts(tmp_path / "basic_auth.ini", "sqlite:///accounts.db", "READ")
+    read = ConfigParser()
+    read.read(tmp_path / "basic_auth.ini")
+    name = f"{authenticate.__module__}:{authenticate.__name__}"
+    assert read["mlflow"]["authorization_function"] == name
