@@ -165,8 +165,7 @@ def evaluation(evil: str) -> str:
 
 def description(evil: str) -> str:
     said, _, _ = evaluations(evil)
-    named = {name: 0 for name in TrainingSummary.model_fields}
-    trained = TrainingSummary.model_construct(**named | {"base_model": evil})
+    trained = TrainingSummary.model_construct(base_model=evil, train_rows=1)
     return _description(trained, said, said, loses=True)
 
 
