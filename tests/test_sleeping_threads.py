@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info
 
 from deployments.high_availability_programs import Services as HighlyAvailable
 from deployments.local_programs import Services
-from deployments.passwords import Passwords
+from tasks.connectors.passwords import Passwords
 from tasks.core import baseline
 from tasks.services import CLIENT_DEFAULTS
 from tasks.settings import SLEEPING_THREADS, read_settings
