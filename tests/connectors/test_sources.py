@@ -133,8 +133,8 @@ def test_a_file_that_raises_whatever_it_may_is_named(
     (tmp_path / "odd.jsonl").write_bytes(jsonl(TEST))
     decode = formats.decode
 
-    def odd(name: str, *args: Any) -> Iterator[Any]:
-        yield from decode(name, *args)
+    def odd(name: str, *args: Any, **options: Any) -> Iterator[Any]:
+        yield from decode(name, *args, **options)
         if "odd" in name:
             raise OverflowError(TRAIN[0][0])
 

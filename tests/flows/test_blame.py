@@ -89,8 +89,8 @@ def _with_model(monkeypatch: pytest.MonkeyPatch, encoder: _Encoder, engine: Text
 def _decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     decode = formats.decode
 
-    def odd(name: str, *args: Any) -> Iterator[Any]:
-        yield from decode(name, *args)
+    def odd(name: str, *args: Any, **options: Any) -> Iterator[Any]:
+        yield from decode(name, *args, **options)
         if "odd" in name:
             raise OverflowError(f"date value out of range: {SECRET}")
 
