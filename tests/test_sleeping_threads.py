@@ -6,16 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy import sparse
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_info
 
 from deployments.high_availability_programs import Services as HighlyAvailable
 from deployments.local_programs import Services
 from tasks.connectors.passwords import Passwords
-from tasks.core import baseline
 from tasks.services import CLIENT_DEFAULTS
 from tasks.settings import SLEEPING_THREADS, read_settings
 
@@ -80,21 +75,3 @@ def test_make_says_the_same() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(rf"^export {VARIABLE} \?= {SLEEP}$", makefile, re.M)
     assert SLEEPING_THREADS.items() <= CLIENT_DEFAULTS.items()
-
-
-def test_logistic_regression_uses_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[set[int]] = []
-    fit = LogisticRegression.fit
-
-    def watched(self: LogisticRegression, *given: object) -> LogisticRegression:
-        blas = [found for found in threadpool_info() if found["user_api"] == "blas"]
-        seen.append({found["num_threads"] for found in blas})
-        return fit(self, *given)
-
-    monkeypatch.setattr(LogisticRegression, "fit", watched)
-    features = sparse.random_array((40, 9), density=0.5, rng=0, format="csr")
-    labels = np.arange(40) % 2
-    ours = baseline.classifier().fit(features, labels)
-    usual = LogisticRegression(C=10.0, max_iter=1000)
-    assert seen == [{1}]
-    assert np.allclose(ours.coef_, fit(usual, features, labels).coef_)

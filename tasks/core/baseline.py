@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from threadpoolctl import threadpool_limits
 
 from tasks.core.texts import both_ends, without_markup
 
@@ -41,23 +40,9 @@ def counter(least_documents: int = 1) -> CountVectorizer:
     return CountVectorizer(**_GRAMS, min_df=least_documents)
 
 
-class OneThreadLogisticRegression(LogisticRegression):
-    """Logistic regression whose fit uses one BLAS thread.
-
-    On sparse rows it has only short products for BLAS, and OpenBLAS's threads spin between them: with two threads a fit
-    takes three times as long, and takes the cores of other runs meanwhile.
-    """
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """As scikit-learn's."""
-        with threadpool_limits(limits=1, user_api="blas"):
-            super().fit(X, y, sample_weight)
-        return self
-
-
 def classifier() -> LogisticRegression:
     """What is fitted on these features. Deterministic."""
-    return OneThreadLogisticRegression(C=10.0, max_iter=1000)
+    return LogisticRegression(C=10.0, max_iter=1000)
 
 
 def predict(

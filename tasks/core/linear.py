@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from tasks.core import baseline, calibration
@@ -179,7 +180,7 @@ def _against_others(features: sparse.csr_matrix, own: NDArray[np.bool_]) -> tupl
     )
     ratio = np.log(there / there.sum()) - np.log(elsewhere / elsewhere.sum())
     scaled = sparse.csr_matrix(features.multiply(ratio.astype(np.float32)))
-    model = baseline.OneThreadLogisticRegression(
+    model = LogisticRegression(
         C=_STRENGTH, solver="liblinear", dual=True, max_iter=1000, random_state=0
     ).fit(scaled, own)
     found = model.coef_[0]
