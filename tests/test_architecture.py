@@ -20,6 +20,7 @@ OUTSIDE = {
     "pydantic_settings",
 }
 CORE_OF_CONNECTORS = {
+    "blame",  # whatever a file raises, as an error that names it
     "errors",
     "records",
     "digests",
