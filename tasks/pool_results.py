@@ -4,6 +4,7 @@ A worker of that pool may write trained models and results, so that what it says
 has to lead to the folder of exactly the training that was asked for, and the files have to be those of a model.
 """
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -17,6 +18,7 @@ from tasks.core.records import (
     BaseModelSummary,
     PretrainingTokensSummary,
     Reference,
+    StoredFile,
     TokensSummary,
     TrainingSummary,
 )
@@ -63,7 +65,9 @@ def accept_base_model(
 ) -> Reference[BaseModelSummary]:
     """A base model that was pre-trained further, checked as `accept_model` does."""
     asked = asked_of_pretraining(tokens, base, params)
-    return _checked(made, BaseModelSummary, "pretrained-base", asked, base.summary.parameters)
+    known = prepared_store().manifest_of(base).files  # it keeps what lies beside the weights
+    parameters = base.summary.parameters
+    return _checked(made, BaseModelSummary, "pretrained-base", asked, parameters, known)
 
 
 def _checked(
@@ -72,6 +76,7 @@ def _checked(
     kind: str,
     asked: dict[str, Any],
     parameters: int,
+    known: Mapping[str, StoredFile] | None = None,
 ) -> Reference[SummaryT]:
     """The reference, with the summary as the manifest has it."""
     prepared = prepared_store()
@@ -83,5 +88,5 @@ def _checked(
             made.uri,
             "run again; if it happens again, find out which worker answers",
         )
-    check_model_files(manifest.files, parameters, made.uri)
+    check_model_files(manifest.files, parameters, made.uri, known)
     return prepared.refer(manifest, summary_type, made.reused)

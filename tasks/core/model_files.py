@@ -14,7 +14,7 @@ from tasks.core.errors import ModelError
 from tasks.core.records import StoredFile
 
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
-_OTHERS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.(json|txt|model|jinja)")
+_OTHERS = re.compile(r"[^./][^/]*\.(json|txt|model|jinja)")
 _MOST_FILES = 100
 _FP32_BYTES = 4
 # A head, a pooler and the header of the file come to a base model's parameters.
@@ -24,19 +24,25 @@ _ADAPTER = "adapter_config.json"  # makes transformers load a second model, from
 _FIX = "do not use it; find out which worker wrote it, and train again"
 
 
-def check_model_files(files: Mapping[str, StoredFile], parameters: int, where: str) -> None:
+def check_model_files(
+    files: Mapping[str, StoredFile],
+    parameters: int,
+    where: str,
+    known: Mapping[str, StoredFile] | None = None,
+) -> None:
     """Check the files of a trained model before they are fetched.
 
     Args:
         files: by their names.
         parameters: of the base model that was trained.
         where: the folder, for the message.
+        known: of the base model; what is the same there is good.
     Raises:
         ModelError: a file is not of a model folder's kinds, or larger than such a model's can be.
     """
     weights = {name: file for name, file in files.items() if _WEIGHTS.fullmatch(name)}
     for name, file in files.items():
-        if name in weights:
+        if name in weights or file == (known or {}).get(name):
             continue
         if not _OTHERS.fullmatch(name) or name == _ADAPTER:
             raise ModelError(f"A trained model has no file such as {name!r}", where, _FIX)

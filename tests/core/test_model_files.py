@@ -63,6 +63,18 @@ def test_other_files_are_refused(name: str) -> None:
         check_sizes(GOOD | {name: 10})
 
 
+def test_what_lay_beside_the_base_model_may_go_along() -> None:
+    large = StoredFile(bytes=1 << 30, sha256="1" * 64)
+    files = {name: StoredFile(bytes=size, sha256="0" * 64) for name, size in GOOD.items()}
+    files["our corpus.txt"] = large
+    with pytest.raises(ModelError, match="too many for it"):
+        check_model_files(files, 1_000_000, "here")
+    check_model_files(files, 1_000_000, "here", known={"our corpus.txt": large})
+    other = large.model_copy(update={"sha256": "2" * 64})
+    with pytest.raises(ModelError, match="too many for it"):
+        check_model_files(files, 1_000_000, "here", known={"our corpus.txt": other})
+
+
 def test_sizes_follow_from_the_base_model() -> None:
     with pytest.raises(ModelError, match=r"weights have .* 1,000,000 parameters, at most"):
         check(model__safetensors=100_000_000)
