@@ -74,6 +74,20 @@ def test_a_secret_in_an_answer_is_a_miss_whatever_the_answer() -> None:
         assert why("GET /v2/", answer) != HAD
 
 
+def test_a_database_that_answers_is_a_miss() -> None:
+    no = Answer(status=2, text='psql: FATAL:  password authentication failed for user "mlflow"')
+    assert why("psql as mlflow, password mlflow", no, "PostgreSQL") == REFUSED
+    assert why("psql as mlflow, password mlflow", Answer(status=0, text="1\n"), "PostgreSQL") == HAD
+    assert why("INFO", Answer(text="$5123\r\n# Server"), "Redis") == HAD
+
+
+def test_a_page_that_reaches_mlflow_with_its_readers_login_is_a_miss() -> None:
+    tried = "owner logged in, page on 127.0.0.1: GET /api/2.0/mlflow/experiments/get, img"
+    unread = "the page may not read it: img error"
+    assert why(tried, Answer(status=200, error=unread), "MLflow") == HAD
+    assert why(tried, Answer(status=403, error=unread), "MLflow") == REFUSED
+
+
 def test_a_shell_that_gets_in_is_a_miss() -> None:
     said = Answer(text='I0101 wdclient\n"credentials": [{ "accessKey": "attack" }]')
     silent = Answer(error="no end within 10 s")
