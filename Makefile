@@ -91,8 +91,9 @@ deaths: $(READY) ## eleven deaths, each for real: what the user sees, and how lo
 attack: $(EXTRAS) ## nobody comes in: the services attacked as another user and as a web page (as root; BASE=commit: its code)
 	$(BIN)/python -m tests.attack $(if $(BASE),--base $(BASE))
 
-security-cost: $(EXTRAS) ## what passwords and certificates cost beside BASE=commit, in turns (ten minutes)
-	$(BIN)/python -m tests.security_cost --base $(or $(BASE),72417a1)
+security-cost: $(EXTRAS) ## what passwords and certificates cost beside BASE=commit, in turns (a quarter of an hour)
+	$(BIN)/python -m tests.security_cost --base $(or $(BASE),72417a1) --parts store up s3
+	$(BIN)/python -m tests.security_cost --base $(or $(BASE),72417a1) --parts demo
 
 cases: $(READY) ## hostile files tried from outside: expected, found, seconds, memory (ten minutes; BASE=COMMIT: that beside it)
 	$(BIN)/python -m tests.cases $(if $(BASE),--base $(BASE)) $(CASES)
