@@ -15,6 +15,7 @@ from prefect.settings.legacy import _get_valid_setting_names
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from deployments.lock import SETS, canonical
+from deployments.mlflow_pages import AUTHORIZATION_FUNCTION
 from tasks.services import CLIENT_DEFAULTS
 
 ROOT = Path(__file__).parents[2]
@@ -215,6 +216,21 @@ def test_the_object_store_alone_has_its_certificates() -> None:
     assert f"-config_dir={folder}" in services["seaweedfs"]["command"]
     for name in ("Dockerfile", "Dockerfile.servers"):
         assert folder in text(DEPLOYMENTS / "images" / name)  # with its owner and mode
+
+
+def test_mlflow_of_compose_refuses_foreign_pages() -> None:
+    content = compose()
+    module, _, function = AUTHORIZATION_FUNCTION.rpartition(".")[2].partition(":")
+    configs = content["configs"]
+    assert f"authorization_function = {module}:{function}" in configs["mlflow-auth"]["content"]
+    assert configs["mlflow-pages"]["file"] == f"./{module}.py"
+    service = content["services"]["mlflow"]
+    targets = {c["source"]: Path(c["target"]) for c in service["configs"]}
+    assert targets["mlflow-pages"].name == f"{module}.py"
+    assert service["environment"]["PYTHONPATH"] == str(targets["mlflow-pages"].parent)
+    # It is alone there: none of our code is in the servers' image.
+    alone = (DEPLOYMENTS / f"{module}.py").read_text(encoding="utf-8")
+    assert not re.search(r"(from|import) (deployments|flows|tasks)\b", alone)
 
 
 def test_a_service_waits_for_what_can_tell_that_it_is_ready() -> None:
