@@ -8,7 +8,6 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
-from tokenizers.trainers import WordPieceTrainer
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
 from tests.reviews import GOOD, POOR, reviews
@@ -19,12 +18,9 @@ _TEXTS = [text for text, _ in reviews(200)] + GOOD + POOR
 def tiny_bert(folder: Path) -> Path:
     """BERT: 2 layers, hidden 32."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    raw = Tokenizer(WordPiece(unk_token="[UNK]"))
+    raw = Tokenizer(WordPiece(_word_pieces(special), unk_token="[UNK]"))
     raw.normalizer = BertNormalizer(lowercase=True)
     raw.pre_tokenizer = BertPreTokenizer()
-    raw.train_from_iterator(
-        _TEXTS, WordPieceTrainer(vocab_size=600, special_tokens=special, show_progress=False)
-    )
     raw.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -72,3 +68,19 @@ def tiny_gpt2(folder: Path) -> Path:
     )
     GPT2Model(config).save_pretrained(folder)
     return folder
+
+
+def _word_pieces(special: list[str]) -> dict[str, int]:
+    """Every character and word of the reviews.
+
+    `WordPieceTrainer` is not used: it gives another vocabulary at each run.
+    """
+    normalizer, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
+    words = {
+        word
+        for text in _TEXTS
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+    }
+    letters = {letter for word in words for letter in word}
+    pieces = letters | {f"##{letter}" for letter in letters} | words
+    return {piece: number for number, piece in enumerate([*special, *sorted(pieces)])}
