@@ -23,7 +23,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.attack.subjects import code_of, environment_for
+from tests.attack.subjects import environment_for
+from tests.commits import code_of
 
 _STORE = """
 import json, sys, time

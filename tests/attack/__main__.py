@@ -20,7 +20,8 @@ from collections import Counter, defaultdict
 from tests.attack import web_page
 from tests.attack.answers import Verdict
 from tests.attack.attack import attacked
-from tests.attack.subjects import KINDS, Subject, code_of
+from tests.attack.subjects import KINDS, Subject
+from tests.commits import code_of
 
 _LINE = "  {:<26} {:<88} {}"
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +39,6 @@ _SECRET_VARIABLE = re.compile(r"SECRET_ACCESS_KEY|PASSWORD|AUTH_STRING|SECRET_KE
 _SECRET = re.compile(r"(?<![\w/.-])(?:[0-9a-f]{32,}|[A-Za-z0-9_-]{40,}=*)(?![\w/.-])")
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s(.*?)-----END", re.DOTALL)
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-
-
-@contextlib.contextmanager
-def code_of(commit: str) -> Generator[Path]:
-    """A folder with the code of a commit; this one's where none is named."""
-    if not commit:
-        yield ROOT
-        return
-    with tempfile.TemporaryDirectory(prefix="nightshift-base-") as name:
-        folder = Path(name) / "code"
-        git = ["git", "-C", str(ROOT), "worktree"]
-        subprocess.run([*git, "add", "--quiet", "--detach", str(folder), commit], check=True)
-        try:
-            yield folder
-        finally:
-            subprocess.run([*git, "remove", "--force", str(folder)], check=True)
 
 
 def environment_for(root: Path, home: Path, temporary: Path) -> dict[str, str]:

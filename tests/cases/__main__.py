@@ -7,18 +7,16 @@ commit, under the same limits, and stands beside it.
 
 import argparse
 import contextlib
-import subprocess
 import sys
 import tempfile
-from collections.abc import Generator
 from pathlib import Path
 
 from tests.cases.case import Case, Found
 from tests.cases.hostile_files import GOOD
 from tests.cases.registry import CASES
 from tests.cases.servers import Bench, a_bench
+from tests.commits import ROOT, code_of
 
-ROOT = Path(__file__).parents[2]
 _MORE_MIB = 2_048  # than with good data, at most
 
 
@@ -35,19 +33,6 @@ def wrong(case: Case, found: Found, good: Found) -> str:
     if found.seconds > good.seconds + case.most_seconds:
         return f"{found.seconds:.0f} s, {found.seconds - good.seconds:.0f} more than good data"
     return ""
-
-
-@contextlib.contextmanager
-def code_of(commit: str) -> Generator[Path]:
-    """A folder with the code of a commit."""
-    with tempfile.TemporaryDirectory(prefix="nightshift-base-") as name:
-        folder = Path(name) / "code"
-        git = ["git", "-C", str(ROOT), "worktree"]
-        subprocess.run([*git, "add", "--quiet", "--detach", str(folder), commit], check=True)
-        try:
-            yield folder
-        finally:
-            subprocess.run([*git, "remove", "--force", str(folder)], check=True)
 
 
 def tell(case: Case, side: str, found: Found, said: str) -> None:

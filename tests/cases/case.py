@@ -51,7 +51,8 @@ class Case:
         seen: what happened before it was mended.
         expected: what is right, for people.
         files: are put below {input}.
-        command: a flow and its options; {input} and {output} are put in. `score` gets both by itself.
+        command: a flow and its options; {input}, {output} and {base}, a tiny base model, are put in.
+            `score` gets input and output by itself.
         wrong: says what is not as it should be, or nothing.
         most_seconds: beyond those of good data.
     """
@@ -99,3 +100,21 @@ def both(*checks: Callable[[Found], str]) -> Callable[[Found], str]:
         return next((said for check in checks if (said := check(found))), "")
 
     return wrong
+
+
+def fast_retrain(location: str, model: str) -> list[str]:
+    """A retraining of seconds."""
+    options = {
+        "data.source.location": location,
+        "registration.model-name": model,
+        "training.base-model": "{base}",
+        "tokenization.max-length-tokens": "48",
+        "training.epochs": "3",
+        "training.learning-rate": "5e-3",
+        "training.device": "cpu",
+        "evaluation.resamples": "100",
+        "behaviour.max-cases": "10",
+        "report.worst-errors": "2",
+        "report.attribution-steps": "4",
+    }
+    return ["retrain", *(f"--{name}={value}" for name, value in options.items())]

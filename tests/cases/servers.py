@@ -11,22 +11,12 @@ from pathlib import Path
 from tasks.connectors.object_store import ObjectStore
 from tasks.core import formats
 from tests.cases import processes
-from tests.cases.case import Case, Found
+from tests.cases.case import Case, Found, fast_retrain
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
 
 MODEL = "cases"
 _TRAINING_SECONDS = 900.0
-_FAST = {
-    "tokenization.max-length-tokens": "48",
-    "training.epochs": "3",
-    "training.learning-rate": "5e-3",
-    "training.device": "cpu",
-    "evaluation.resamples": "100",
-    "behaviour.max-cases": "10",
-    "report.worst-errors": "2",
-    "report.attribution-steps": "4",
-}
 
 
 @dataclass
@@ -47,6 +37,11 @@ class Bench:
     most_gib: float = 12.0
     delivered: set[str] = field(default_factory=set[str])
 
+    @property
+    def base(self) -> Path:
+        """A tiny base model."""
+        return self.folder / "bert"
+
     def command(
         self, code: Path, arguments: Sequence[str], most_seconds: float | None = None
     ) -> processes.Ended:
@@ -61,15 +56,10 @@ class Bench:
         labelled = "s3://nightshift/cases/labelled"
         self.store.write_bytes(jsonl(reviews(200)), f"{labelled}/train.jsonl")
         self.store.write_bytes(jsonl(reviews(60, 50)), f"{labelled}/test.jsonl")
-        base = str(tiny_bert(self.folder / "bert"))
-        options = _FAST | {
-            "data.source.location": labelled,
-            "training.base-model": base,
-            "registration.model-name": MODEL,
-        }
-        given = [f"--{name}={value}" for name, value in options.items()]
+        tiny_bert(self.base)
+        given = [part.format(base=self.base) for part in fast_retrain(labelled, MODEL)]
         off = ["--no-gate.must-beat-baseline", "--no-engines.measure"]
-        ended = self.command(code, ["retrain", *given, *off], _TRAINING_SECONDS)
+        ended = self.command(code, [*given, *off], _TRAINING_SECONDS)
         if ended.status:
             raise RuntimeError(f"There is no champion to score with:\n{ended.text[-4000:]}")
 
@@ -81,7 +71,7 @@ class Bench:
             for name, content in case.files().items():
                 self.store.write_bytes(content, source + name)
         output = f"s3://nightshift/cases/{case.name}/{side}"
-        given = [part.format(input=source, output=output) for part in case.command]
+        given = [part.format(input=source, output=output, base=self.base) for part in case.command]
         if given[0] == "score":
             given += ["--output", output, "--model-name", MODEL]
             given += [] if "--input" in given else ["--input", source]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tasks.core import formats
 from tasks.core.formats import guarded, unguarded
-from tasks.core.records import ModelVersion
-from tasks.core.scoring_plan import Columns, Entry, ScoringRun
+from tasks.core.scoring_plan import Entry
+from tests.core.scoring_runs import scoring_run
 
 FORMULAS = [
     "=1+1",
@@ -71,41 +71,22 @@ def test_other_formats_are_not_touched(name: str) -> None:
     assert written(name, guard=True) == written(name, guard=False)
 
 
-def run(**given: Any) -> ScoringRun:
-    fields: dict[str, Any] = {
-        "run": "r",
-        "input": "s3://b/in/",
-        "output": "s3://b/out/",
-        "model": ModelVersion(name="m", version="1", model_digest="d", run_id="r"),
-        "columns": Columns(),
-        "output_format": "same",
-        "precision": "fp32",
-        "max_rejected_share": 0.5,
-        "allow_empty": False,
-        "objects": 1,
-        "bytes": 1,
-        "shards": 1,
-        "scored_before": 0,
-        "rescore": False,
-        "code": "c",
-        "flow_run": "f",
-    }
-    return ScoringRun.model_validate(fields | given)
-
-
 # Digests of the version before there was a guard.
 BEFORE = {
-    "a.jsonl": "9dfbc996b9facbd8658d3cf8ea2e7f07",
-    "a.csv": "b0234762938450b930f69603c2d873d9",
-    "a.parquet": "2d10008b083f9fd8f75a1a0abf3c8291",
+    "a.jsonl": "d166bace380d699f3bdd28940766b3bd",
+    "a.csv": "64d8b0a0428d0aba8204e9c19451f190",
+    "a.parquet": "50b372b3a5e17e5124e9af8fb6cd5956",
 }
 
 
 @pytest.mark.parametrize("key", BEFORE)
 def test_what_the_guard_does_not_change_is_found_again(key: str) -> None:
     entry = Entry(key, 10, "etag")
-    assert run().fingerprint(entry) == BEFORE[key], "a run of before"
+    assert scoring_run().fingerprint(entry) == BEFORE[key], "a run of before"
     guards = key == "a.csv"
-    assert (run(csv_formula_guard=True).fingerprint(entry) == BEFORE[key]) is not guards
-    as_csv = {"output_format": "csv", "csv_formula_guard": True}
-    assert run(**as_csv).fingerprint(entry) != run(output_format="csv").fingerprint(entry)
+    assert (scoring_run(csv_formula_guard=True).fingerprint(entry) == BEFORE[key]) is not guards
+    plain, as_csv = (
+        scoring_run(output_format="csv"),
+        scoring_run(output_format="csv", csv_formula_guard=True),
+    )
+    assert as_csv.fingerprint(entry) != plain.fingerprint(entry)

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from tasks.core import scoring_plan
 from tasks.core.formats import Span
-from tasks.core.records import ModelVersion
 from tasks.core.score_results import Counts
 from tasks.core.scoring_plan import (
     BUNDLE_BYTES,
@@ -19,30 +18,9 @@ from tasks.core.scoring_plan import (
     bundles,
     shards,
 )
+from tests.core.scoring_runs import scoring_run
 
 sizes = st.lists(st.integers(0, 3 * BUNDLE_BYTES), max_size=200)
-
-
-def run(**changed: object) -> ScoringRun:
-    given: dict[str, object] = {
-        "run": "a",
-        "input": "s3://b/in/",
-        "output": "s3://b/out",
-        "model": ModelVersion(name="m", version="3", model_digest="d", run_id="r"),
-        "columns": Columns(),
-        "output_format": "same",
-        "precision": "auto",
-        "max_rejected_share": 0.5,
-        "allow_empty": False,
-        "objects": 1,
-        "bytes": 1,
-        "shards": 1,
-        "scored_before": 0,
-        "rescore": False,
-        "code": "",
-        "flow_run": "",
-    }
-    return ScoringRun.model_validate(given | changed)
 
 
 @given(sizes)
@@ -84,7 +62,7 @@ def test_names(names: set[str], other: str) -> None:
     ],
 )
 def test_where_outputs_go(key: str, wanted: str, output: str) -> None:
-    planned = run(output_format=wanted)
+    planned = scoring_run(output_format=wanted)
     assert planned.output_uri(key) == f"s3://b/out/model=m/version=3/{output}"
     rejected = planned.rejected_uri(key, "0123456789abcdef")
     assert rejected == f"s3://b/out/model=m/version=3/_rejected/{key}.0123456789ab.jsonl"
@@ -92,37 +70,37 @@ def test_where_outputs_go(key: str, wanted: str, output: str) -> None:
 
 
 def test_an_input_that_is_one_object() -> None:
-    planned = run(input="s3://b/in/monday.csv")
+    planned = scoring_run(input="s3://b/in/monday.csv")
     assert planned.input_uri("") == "s3://b/in/monday.csv"
     assert planned.output_uri("") == "s3://b/out/model=m/version=3/monday.csv"
 
 
 def test_the_fingerprint_is_of_all_that_the_content_depends_on() -> None:
     entry = Entry("a.jsonl", 5, "e")
-    same = run().fingerprint(entry)
-    assert run(run="other", output="s3://c/x", rescore=True).fingerprint(entry) == same
-    model = run().model.model_copy(update={"version": "4"})
+    same = scoring_run().fingerprint(entry)
+    assert scoring_run(run="other", output="s3://c/x", rescore=True).fingerprint(entry) == same
+    model = scoring_run().model.model_copy(update={"version": "4"})
     others = [
-        run().fingerprint(Entry("a.jsonl", 5, "f")),
-        run().fingerprint(Entry("b.jsonl", 5, "e")),
-        run(model=model).fingerprint(entry),
-        run(columns=Columns(text="body")).fingerprint(entry),
-        run(columns=Columns(keep=["x"])).fingerprint(entry),
-        run(output_format="csv").fingerprint(entry),
-        run(precision="fp32").fingerprint(entry),
-        run(engine="openvino").fingerprint(entry),
+        scoring_run().fingerprint(Entry("a.jsonl", 5, "f")),
+        scoring_run().fingerprint(Entry("b.jsonl", 5, "e")),
+        scoring_run(model=model).fingerprint(entry),
+        scoring_run(columns=Columns(text="body")).fingerprint(entry),
+        scoring_run(columns=Columns(keep=["x"])).fingerprint(entry),
+        scoring_run(output_format="csv").fingerprint(entry),
+        scoring_run(precision="fp32").fingerprint(entry),
+        scoring_run(engine="openvino").fingerprint(entry),
     ]
     assert len({same, *others}) == len(others) + 1
 
 
 def test_a_run_of_before_there_were_engines_had_torch() -> None:
     """Its record is still read, and what it scored is not scored again."""
-    old = run().model_dump()
+    old = scoring_run().model_dump()
     del old["engine"]
     read = ScoringRun.model_validate(old)
     assert read.engine == "torch"
     entry = Entry("a.jsonl", 5, "e")
-    assert read.fingerprint(entry) == run(engine="torch").fingerprint(entry)
+    assert read.fingerprint(entry) == scoring_run(engine="torch").fingerprint(entry)
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers(1, 9), max_size=50))
@@ -138,6 +116,6 @@ def test_counts_in_metadata(labels: dict[str, int]) -> None:
 def test_the_version_of_the_layout_is_part_of_the_fingerprint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = run().fingerprint(Entry("a", 1, "e"))
+    before = scoring_run().fingerprint(Entry("a", 1, "e"))
     monkeypatch.setattr(scoring_plan, "SCORING_VERSION", 99)
-    assert run().fingerprint(Entry("a", 1, "e")) != before
+    assert scoring_run().fingerprint(Entry("a", 1, "e")) != before

@@ -22,7 +22,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parents[2]
+from tests.commits import ROOT, code_of
+
 _SHARES = 2  # of the gaps of each kind: what is tried takes two cores
 
 
@@ -122,16 +123,12 @@ _HELD = {"promotion": _promotion, "scoring": _scoring}
 
 def _of_commit(commit: str, arguments: Sequence[str]) -> int:
     """The same in a work tree of another commit, which gets this folder and knows nothing of it otherwise."""
-    with tempfile.TemporaryDirectory(prefix="nightshift-races-") as folder:
-        tree = Path(folder) / "tree"
-        subprocess.run(["git", "worktree", "add", "--detach", tree, commit], cwd=ROOT, check=True)
-        try:
-            shutil.copytree(ROOT / "tests/races", tree / "tests/races", dirs_exist_ok=True)
-            command = [sys.executable, "-m", "tests.races.run", *arguments, "--base", ""]
-            environment = os.environ | {"PYTHONPATH": str(tree)}
-            return subprocess.run(command, cwd=tree, env=environment, check=False).returncode
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=False)
+    with code_of(commit) as tree:
+        shutil.copytree(ROOT / "tests/races", tree / "tests/races", dirs_exist_ok=True)
+        shutil.copy(ROOT / "tests/commits.py", tree / "tests")
+        command = [sys.executable, "-m", "tests.races.run", *arguments, "--base", ""]
+        environment = os.environ | {"PYTHONPATH": str(tree)}
+        return subprocess.run(command, cwd=tree, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -130,13 +130,13 @@ class _Idle:
     """Processes that wait for the next file. A process that was forked off begins with none."""
 
     def __init__(self) -> None:
-        self._lock, self._readers, self._owner = threading.Lock(), list[_Reader](), os.getpid()
-        atexit.register(self.end_all)
+        self._lock, self._readers, self._owner = threading.Lock(), list[_Reader](), 0
 
     def take(self) -> _Reader:
         with self._lock:
             if self._owner != os.getpid():
                 self._readers, self._owner = [], os.getpid()
+                atexit.register(self.end_all)
             return self._readers.pop() if self._readers else _Reader()
 
     def give(self, reader: _Reader) -> None:

@@ -1,0 +1,25 @@
+"""The code of another commit, to be tried beside this one's."""
+
+import contextlib
+import subprocess
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@contextlib.contextmanager
+def code_of(commit: str) -> Generator[Path]:
+    """A folder with the code of a commit; this one's where none is named."""
+    if not commit:
+        yield ROOT
+        return
+    with tempfile.TemporaryDirectory(prefix="nightshift-base-") as name:
+        folder = Path(name) / "code"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--quiet", "--detach", str(folder), commit], check=True)
+        try:
+            yield folder
+        finally:
+            subprocess.run([*git, "remove", "--force", str(folder)], check=True)
