@@ -43,7 +43,8 @@ def register_model(judged: Judged) -> ModelVersion:
     loses = (
         evaluation.summary.metrics["accuracy"].value <= baseline.summary.metrics["accuracy"].value
     )
-    description = _description(model.summary, evaluation.summary, baseline.summary, loses)
+    summary = _summary(model.summary, evaluation.summary, baseline.summary, loses)
+    description = _description(summary)
     said = _said(judged, loses)
     version = registry.find_version(judged.model_name, model.digest, judged.engine.summary.identity)
     if version:
@@ -58,7 +59,7 @@ def register_model(judged: Judged) -> ModelVersion:
             version = registry.register(judged.model_name, folder, run_id, tags, description)
         logger.info("register: %s", version)
     if loses:
-        logger.warning(description)
+        logger.warning(summary)
     registry.set_alias(version, CHALLENGER)
     return version
 
@@ -133,15 +134,17 @@ def _log_evaluation(
         )
 
 
-def _description(
+def _summary(
     model: TrainingSummary, evaluation: EvaluationSummary, baseline: EvaluationSummary, loses: bool
 ) -> str:
-    """For MLflow's page, which renders it as Markdown."""
     ours, theirs = evaluation.metrics["accuracy"], baseline.metrics["accuracy"]
     warning = "WARNING: does not beat the baseline, which costs seconds. " if loses else ""
-    return str(
-        escape(
-            f"{warning}{model.base_model} fine-tuned on {model.train_rows:,} reviews: accuracy {ours} on "
-            f"{evaluation.rows:,} test reviews; {baseline.model}: {theirs}."
-        )
+    return (
+        f"{warning}{model.base_model} fine-tuned on {model.train_rows:,} reviews: accuracy {ours} on "
+        f"{evaluation.rows:,} test reviews; {baseline.model}: {theirs}."
     )
+
+
+def _description(summary: str) -> str:
+    """For MLflow's page, which renders it as Markdown."""
+    return str(escape(summary))

@@ -29,7 +29,7 @@ from tasks.core.records import (
 from tasks.core.report_parts import ClassRow, LineageStep, Scored
 from tasks.core.score_results import Counts, ScoreSummary
 from tasks.core.validation import LabelledReview
-from tasks.registration import _description
+from tasks.registration import _description, _summary
 from tasks.score_summary import summary_text
 from tests.core.report_example import whole
 
@@ -166,7 +166,7 @@ def evaluation(evil: str) -> str:
 def description(evil: str) -> str:
     said, _, _ = evaluations(evil)
     trained = TrainingSummary.model_construct(base_model=evil, train_rows=1)
-    return _description(trained, said, said, loses=True)
+    return _description(_summary(trained, said, said, loses=True))
 
 
 def card_of_data(evil: str) -> str:
