@@ -40,11 +40,12 @@ class Service:
 
     Args:
         home: its folder.
+        root: of the code that it runs.
         environment: settings beside those that make it stand alone.
     """
 
-    def __init__(self, home: Path, **environment: str) -> None:
-        self.home = home
+    def __init__(self, home: Path, root: Path = ROOT, **environment: str) -> None:
+        self.home, self._root = home, root
         kept = {
             k: v
             for k, v in os.environ.items()
@@ -54,6 +55,7 @@ class Service:
             kept
             | {
                 "NIGHTSHIFT_HOME": str(home),
+                "PYTHONPATH": str(root),
                 "HF_HUB_OFFLINE": "1",
                 "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
                 "AWS_EC2_METADATA_DISABLED": "true",
@@ -66,7 +68,7 @@ class Service:
         """Run `python -m deployments.local ...`; returns what it says."""
         done = subprocess.run(
             [sys.executable, "-m", "deployments.local", *arguments],
-            cwd=ROOT,
+            cwd=self._root,
             env=self._environment,
             capture_output=True,
             text=True,
