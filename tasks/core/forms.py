@@ -5,15 +5,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
-def _number_fields(schema: dict[str, Any]) -> None:
-    """Give each property its `position`, or the Prefect UI sorts the form by the alphabet."""
-    for position, field in enumerate(schema.get("properties", {}).values()):
+def _describe_fields(schema: dict[str, Any]) -> None:
+    """Give each property its `title` and `position`.
+
+    Without a title, the Prefect UI shows the one of the group's class, or "Field". Without a position, it sorts the
+    form by the alphabet.
+    """
+    for position, (name, field) in enumerate(schema.get("properties", {}).items()):
+        field.setdefault("title", name.replace("_", " ").title())
         field["position"] = position
-
-
-def _title(model: type[Any]) -> str:
-    """What stands above a group in the form: `Source`, not `SourceParams`."""
-    return model.__name__.removesuffix("Params")
 
 
 class Form(BaseModel):
@@ -23,8 +23,7 @@ class Form(BaseModel):
         extra="forbid",
         frozen=True,
         validate_default=True,
-        json_schema_extra=_number_fields,
-        model_title_generator=_title,
+        json_schema_extra=_describe_fields,
     )
 
 

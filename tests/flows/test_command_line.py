@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from flows.command_line import parse
-from flows.parameters import RetrainParams, ScoreParams
+from flows.parameters import RetrainParams, ScoreParams, TuneParams
 from tasks.core.errors import SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("model", [RetrainParams, ScoreParams])
+@pytest.mark.parametrize("model", [RetrainParams, ScoreParams, TuneParams])
 def test_every_field_is_described_bounded_and_in_its_place(model: type[BaseModel]) -> None:
     for name, field in fields(model).items():
         assert field.description, name
@@ -39,7 +39,8 @@ def test_every_field_is_described_bounded_and_in_its_place(model: type[BaseModel
             positions = [p["position"] for p in part["properties"].values()]
             assert positions == list(range(len(positions)))
             assert part["additionalProperties"] is False
-            assert not part["title"].endswith("Params"), "it stands above a group of the form"
+            for name, field in part["properties"].items():
+                assert field["title"] == name.replace("_", " ").title(), "what the form shows"
 
 
 def test_arguments_become_parameters() -> None:

@@ -215,12 +215,14 @@ def described(model: dict[str, Any], models: dict[str, Any] | None = None) -> It
         inner = models.get(field.get("$ref", "").rpartition("/")[2])
         if inner:
             kind = "group"
-        elif "enum" in field:
+        elif "enum" in field or "enum" in field.get("items", {}):
             kind = "choice"
         else:
             kind = kinds.get(field.get("type", ""), field.get("type", "optional"))
         label = field.get("title") or name.replace("_", " ").title()
         description = field.get("description") or (inner or {}).get("description", "")
         yield Field(label, description, kind, "")
+        chosen = field.get("anyOf", [{}])[0] if field.get("default") is not None else {}
+        inner = inner or models.get(chosen.get("$ref", "").rpartition("/")[2])
         if inner:
             yield from described(inner, models)
