@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 def random_rows(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
     generator = np.random.default_rng(seed)
-    return [generator.integers(5, 340, n).tolist() for n in lengths]
+    return [generator.integers(5, 280, n).tolist() for n in lengths]
 
 
 ROWS = random_rows([40, 1, 2, LONGEST, 7, 7, 63, 3, 12, 7, 30, LONGEST, 1, 55])
