@@ -103,12 +103,5 @@ def bullets(items: Iterable[object]) -> Markdown:
     return _trusted("".join(f"- {escape(item)}\n" for item in items))
 
 
-def of_template(text: str) -> Markdown:
-    """What a template of this package made, whose engine escapes every value (`finalize=escape`), or read back from
-    where this version of the code has written it.
-    """
-    return _trusted(text)
-
-
 def _trusted(text: str) -> Markdown:
     return str.__new__(Markdown, text)

@@ -212,7 +212,7 @@ def card_of_data(evil: str) -> str:
         digest="2",
     )
     findings = [Finding(severity="warning", rule=evil, split=evil, count=1, message=evil)]
-    return data_card(origin, split, findings, splits, found, params).split("---\n", 2)[2]
+    return data_card(origin, split, findings, found, params)
 
 
 def card_of_model(evil: str) -> str:
@@ -276,8 +276,6 @@ def test_a_page_is_built_with_markdown_or_not_at_all() -> None:
 SOURCES = [
     p for room in ("deployments", "flows", "tasks") for p in sorted((ROOT / room).rglob("*.py"))
 ]
-# `of_template` trusts a text: these have one from a template that escapes, or from a file written by one.
-TRUSTING = {"tasks/inspection.py", "tasks/core/markdown.py"}
 
 
 def called(source: str, name: str) -> list[ast.Call]:
@@ -299,7 +297,7 @@ def test_templates_are_literals_and_artifacts_are_made_in_one_place() -> None:
     for path in SOURCES:
         name, source = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
         assert all(map(is_template, called(source, "Markdown"))), name
-        assert not called(source, "of_template") or name in TRUSTING, name
+        assert not called(source, "_trusted") or name == "tasks/core/markdown.py", name
         if name != "tasks/reports.py":
             assert "prefect.artifacts" not in source, f"{name}: publish it with tasks.reports"
     assert not is_template(called("Markdown(f'{x}')", "Markdown")[0])
