@@ -39,7 +39,6 @@ from tasks.connectors.local_servers import require_prefect
 from tasks.core.bounded_yaml import load_yaml
 from tasks.core.digests import digest_of
 from tasks.core.errors import NightshiftError, ServiceError, SettingsError
-from tasks.core.readable import visible
 from tasks.services import set_client_defaults
 from tasks.settings import read_settings
 
@@ -70,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         require_prefect(url)
         done = apply(given.type, given.deployments.absolute())
     except NightshiftError as error:
-        print(f"error: {type(error).__name__}: {visible(error)}", file=sys.stderr)
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
     print("\n".join(done) if done else "Nothing to do: everything is registered as it should be.")
     return 0
@@ -224,8 +223,9 @@ def _deploy(full_names: list[str], file: Path) -> None:
         check=False,
     )
     if done.returncode:
-        said = "\n".join(filter(None, [done.stdout.strip()[-1500:], done.stderr.strip()[-1500:]]))
-        raise ServiceError(f"Prefect refuses the deployments:\n{said}", str(file))
+        lines = [*done.stdout[-1500:].split("\n"), *done.stderr[-1500:].split("\n")]
+        said = " / ".join(line.strip() for line in lines if line.strip())
+        raise ServiceError(f"Prefect refuses the deployments: {said}", str(file))
 
 
 def _mend(

@@ -42,6 +42,7 @@ from tasks.connectors.passwords import (
 )
 from tasks.connectors.private_files import make_private
 from tasks.core.errors import ServiceError, SettingsError
+from tasks.core.readable import on_one_line
 from tasks.settings import Settings, read_settings
 from tasks.terminal import Terminal
 
@@ -145,7 +146,7 @@ def down(console: Terminal, arguments: list[str]) -> int:
             given = client_environment(home, stack, _passwords(home))
             with environment_of(given):
                 for name in prefect_api.end_runs("The services were stopped (make down-ha)"):
-                    console.print(f"  ended the run {name}")
+                    console.print(f"  ended the run {on_one_line(name)}")
     for name in reversed([n for n in Services.order if n in names]):
         supervisor.stop_program(name)
     supervisor.shutdown()

@@ -109,7 +109,7 @@ def down(console: Terminal, arguments: list[str]) -> int:
                 environment_of(stack.environment(home)),
             ):
                 for name in prefect_api.end_runs("The services were stopped (make down)"):
-                    console.print(f"  ended the run {name}")
+                    console.print(f"  ended the run {on_one_line(name)}")
     supervisor.shutdown()
     record_of(home).unlink(missing_ok=True)
     console.print("Nightshift is down." if stack else "Nightshift was not up.")

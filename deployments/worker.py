@@ -10,7 +10,6 @@ import sys
 
 from tasks.connectors.private_files import PRIVATE_UMASK
 from tasks.core.errors import NightshiftError, SettingsError
-from tasks.core.readable import visible
 from tasks.services import set_client_defaults
 from tasks.settings import Settings, read_settings
 
@@ -36,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         if pool == "gpu":
             print(f"Pool 'gpu': {gpu_or_why_not(settings)}", flush=True)
     except NightshiftError as error:
-        print(f"error: {type(error).__name__}: {visible(error)}", file=sys.stderr)
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
     set_client_defaults()
     os.umask(PRIVATE_UMASK)  # of its flow runs as well

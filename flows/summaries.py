@@ -36,10 +36,8 @@ def show_retrained(console: Terminal, result: "Retrained") -> None:
             table.add_row(name, str(ours), str(theirs))
     console.print(table)
     for clause in result.verdict.clauses:
-        console.print(
-            f"  {'passed' if clause.passed else 'FAILED'}  {clause.name}: {clause.text}",
-            soft_wrap=True,
-        )
+        text = f"  {'passed' if clause.passed else 'FAILED'}  {clause.name}: {clause.text}"
+        console.print(on_one_line(text), soft_wrap=True)
     standing = "is the champion" if result.promoted else "stays challenger"
     console.print(f"{result.version} {standing}; trained in {result.training_seconds:.0f} s.")
     if result.steps_reused:
@@ -91,7 +89,7 @@ def show_proof(console: Terminal, result: "Proof") -> None:
 def show_provenance(console: Terminal, result: "Provenance") -> None:
     """Each fact on a line, then what it was made from and what was made of it."""
     for line in result.lines():
-        console.print(line, soft_wrap=True)
+        console.print(on_one_line(line), soft_wrap=True)
 
 
 def show_move(console: Terminal, result: "Move") -> None:
@@ -99,10 +97,8 @@ def show_move(console: Terminal, result: "Move") -> None:
     console.print(
         f"{result.model} version {result.to_version} is the champion; before it: {result.from_version or 'nobody'}.",
     )
-    console.print(
-        f"  move {result.number} ({result.kind}), {result.when}, {result.who}: {result.why}",
-        soft_wrap=True,
-    )
+    text = f"  move {result.number} ({result.kind}), {result.when}, {result.who}: {result.why}"
+    console.print(on_one_line(text), soft_wrap=True)
 
 
 def show_history(console: Terminal, result: "History") -> None:

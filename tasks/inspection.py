@@ -9,15 +9,15 @@ from typing import Any
 from tasks import reports
 from tasks.connect import prepared_store
 from tasks.core import inspection, tables
-from tasks.core.data_card import Origin, data_card
+from tasks.core.data_card import Origin, data_card, front_matter
 from tasks.core.inspection import InspectionParams, InspectionSummary
-from tasks.core.markdown import of_template
+from tasks.core.markdown import Markdown
 from tasks.core.records import Reference, SplitSummary, ValidatedSummary
 from tasks.steps import reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
-INSPECTION_VERSION = 2  # raised when the code changes what is found, or what is written of it
+INSPECTION_VERSION = 3  # raised when the code changes what is found, or what is written of it
 _SPLITS = ("train", "validation", "test")
 _NOTHING = [{"result": "nothing found"}]
 
@@ -43,6 +43,8 @@ def inspect_reviews(
         return _inspect(split, validated, params, folder)
 
     reference = reuse_or_make("inspection", inputs, InspectionSummary, make)
+    card = _card(split, validated, reference.summary, params)
+    reports.publish_text("data-card", card, "What the model is trained and tested on")
     _publish(reference, params)
     return reference
 
@@ -55,23 +57,29 @@ def _inspect(
 ) -> InspectionSummary:
     with work_folder("fetched") as source:
         names = [f"{name}.parquet" for name in _SPLITS]
-        split_params = prepared_store().fetch(split, source, *names).inputs["split"]
+        prepared_store().fetch(split, source, *names)
         splits = {name: tables.read_labelled(source / f"{name}.parquet") for name in _SPLITS}
     started = time.perf_counter()
     found = inspection.inspect(splits, params)
     summary = inspection.summarize(found, params, time.perf_counter() - started)
     inspection.write_findings(folder, found, summary, split.summary.label_names)
-    origin = _origin(split, validated, split_params)
-    card = data_card(origin, split.summary, validated.summary.findings, splits, summary, params)
+    card = front_matter(split.summary, params) + _card(split, validated, summary, params)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return summary
 
 
-def _origin(
+def _card(
     split: Reference[SplitSummary],
     validated: Reference[ValidatedSummary],
-    split_params: dict[str, Any],
-) -> Origin:
+    summary: InspectionSummary,
+    params: InspectionParams,
+) -> Markdown:
+    """Made again for each page: README.md of a folder that is reused may be anybody's who writes to the store."""
+    findings = validated.summary.findings
+    return data_card(_origin(split, validated), split.summary, findings, summary, params)
+
+
+def _origin(split: Reference[SplitSummary], validated: Reference[ValidatedSummary]) -> Origin:
     """Where the reviews came from, by the manifests of the folders they passed through."""
     prepared = prepared_store()
     manifest = prepared.read(validated.uri)
@@ -81,19 +89,17 @@ def _origin(
         source=str(loaded.summary["source"]) if loaded else "unknown (its folder is gone)",
         loaded_digest=digest or "unknown",
         columns=[str(column) for column in loaded.inputs["columns"]] if loaded else [],
-        split_params=split_params,
+        split_params=prepared.manifest_of(split).inputs["split"],
         digest=split.digest,
     )
 
 
 def _publish(reference: Reference[InspectionSummary], params: InspectionParams) -> None:
-    """Tables and the card on the run's page, and what was found as warnings; no review is among it."""
+    """Tables on the run's page, and what was found as warnings; no review is among it."""
     with work_folder("fetched") as folder:
-        manifest = prepared_store().fetch(reference, folder, "inspection.json", "README.md")
+        manifest = prepared_store().fetch(reference, folder, "inspection.json")
         shown = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
-        card = (folder / "README.md").read_text(encoding="utf-8")
     place = f"{reference.uri}/{manifest.attempt}"
-    reports.publish_text("data-card", of_template(card), "What the model is trained and tested on")
     summary = reference.summary
     for note in summary.notes:
         logger.info("%s", note)

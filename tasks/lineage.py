@@ -10,7 +10,7 @@ from tasks import reports
 from tasks.connect import exact_objects
 from tasks.connectors.object_store import ObjectInfo, parse_uri
 from tasks.core import formats
-from tasks.core.errors import MissingDataError
+from tasks.core.errors import MissingDataError, StoreAwayError, StoreError
 from tasks.core.lineage import Direction, Node, counts, table, tree
 from tasks.core.lineage_answers import facts_of_node, said_of_row, trained_on, way_back
 from tasks.core.lineage_records import LineageRecords
@@ -24,6 +24,7 @@ from tasks.lineage_store import (
     run_at,
 )
 from tasks.score_commit import RUN
+from tasks.score_store import read_run
 from tasks.steps import step
 
 logger = logging.getLogger(__name__)
@@ -134,24 +135,36 @@ def _of_predictions(uri: str, root: str, row: int) -> tuple[Facts, str]:
             uri,
             "name one below .../model=<name>/version=<number>/",
         )
-    facts = {"prediction": uri}
+    facts, place = {"prediction": uri}, f"{root}/_runs/{head.metadata[RUN]}"
     if row:
-        facts |= _row(ObjectInfo(*parse_uri(uri), head.size, head.etag), row)
+        item = ObjectInfo(*parse_uri(uri), head.size, head.etag)
+        facts |= _row(item, row, _is_guarded(uri, place))
     counted = Counts.from_metadata(head.metadata)
     facts |= {
         "rows in, scored, rejected": f"{counted.rows_in}, {counted.rows_out}, {counted.rows_rejected}",
         "input version (ETag)": head.metadata.get("input-etag", ""),
     }
-    return facts, f"{root}/_runs/{head.metadata[RUN]}"
+    return facts, place
 
 
-def _row(item: ObjectInfo, row: int) -> Facts:
+def _is_guarded(uri: str, place: str) -> bool:
+    """True of a table whose run guarded formulas, as its plan says. Where that is gone, cells are told as they are."""
+    try:
+        run = read_run(exact_objects(), place)
+    except StoreAwayError:
+        raise
+    except StoreError:
+        return False
+    is_table = formats.said_by(uri)[0] in formats.SPREADSHEETS
+    return run is not None and run.csv_formula_guard and is_table
+
+
+def _row(item: ObjectInfo, row: int, is_guarded: bool) -> Facts:
     with exact_objects().open(item) as stream:
         for found in formats.decode(item.uri, stream, columns=_SHOWN):
             if found.values and int(found.values["row"]) == row:
                 shown = {name: str(found.values[name]) for name in _SHOWN}
-                is_table = formats.said_by(item.uri)[0] in formats.SPREADSHEETS
-                return {n: formats.unguarded(v) if is_table else v for n, v in shown.items()}
+                return {n: formats.unguarded(v) if is_guarded else v for n, v in shown.items()}
     raise MissingDataError(
         f"No prediction of row {row}", item.uri, "rows that were not scored are in _rejected/"
     )

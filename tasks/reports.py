@@ -73,10 +73,10 @@ def publish_table(key: str, rows: list[dict[str, Any]], description: str) -> Non
 
 
 def table_cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows as the UI may have them: names and texts escaped, numbers as they are."""
+    """Rows as the UI may have them: numbers as they are, names and all else escaped."""
     return [
         {
-            _shown(name): _shown(value) if isinstance(value, str) else value
+            _shown(name): value if isinstance(value, int | float | None) else _shown(value)
             for name, value in row.items()
         }
         for row in rows
@@ -103,7 +103,7 @@ def publish_link(key: str, url: str, description: str) -> None:
         create_markdown_artifact(f"{code(url)}\n", key=key, description=_shown(description))
 
 
-def _shown(text: str) -> str:
+def _shown(text: object) -> str:
     return str(escape(text))
 
 

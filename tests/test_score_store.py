@@ -8,7 +8,7 @@ from tasks.core.errors import StoreError
 from tasks.core.scoring_plan import ScoringRun
 from tasks.score_store import read_run, require_run
 from tasks.score_success import is_older_run_under_way
-from tests.core.test_formulas import run
+from tests.core.scoring_runs import scoring_run
 
 
 def kept(store: ObjectStore, made: ScoringRun, place: str) -> None:
@@ -17,7 +17,7 @@ def kept(store: ObjectStore, made: ScoringRun, place: str) -> None:
 
 def test_a_manifest_counts_only_at_its_own_place(store: ObjectStore, prefix: str) -> None:
     """Its outputs would go where it says."""
-    objects, made = ExactObjects(store), run(output=f"{prefix}/out/")
+    objects, made = ExactObjects(store), scoring_run(output=f"{prefix}/out/")
     kept(store, made, made.place)
     assert read_run(objects, made.place) == made == require_run(objects, f"{made.place}/")
     elsewhere = made.model_copy(update={"output": f"{prefix}/theirs/"})
@@ -33,7 +33,7 @@ def test_a_manifest_counts_only_at_its_own_place(store: ObjectStore, prefix: str
     ids=["file", "bucket", "web", "spoilt"],
 )
 def test_a_mark_leads_to_no_other_place(said: str, store: ObjectStore, prefix: str) -> None:
-    objects, made = ExactObjects(store), run(output=f"{prefix}/{len(said)}/")
+    objects, made = ExactObjects(store), scoring_run(output=f"{prefix}/{len(said)}/")
     store.write_bytes(f'{{"under way": "{said}"}}'.encode(), f"{made.root}/_INCOMPLETE")
     assert not is_older_run_under_way(objects, made)
     other = f"{made.root}/_runs/other"

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows import summaries
-from tasks.core.errors import SettingsError
+from tasks.core.errors import MissingDataError, SettingsError
 from tasks.core.readable import on_one_line, visible, without_passwords
 from tasks.logs import ReadableRecord
 from tasks.terminal import Terminal
@@ -47,6 +47,16 @@ def test_styles_are_given_apart() -> None:
     terminal.print(Text("Ready", style="bold"))
     terminal.print_error(SettingsError("no [field]", "x:smile:"))
     assert stream.getvalue() == "Ready\nerror: SettingsError: no [field] [x:smile:]\n"
+
+
+def test_an_error_is_one_line() -> None:
+    """A key may hold line ends, with which it could forge a second one."""
+    stream = io.StringIO()
+    key = "x\nReady after 3 s.\x1b[2J\u2028"
+    Terminal(file=stream, width=80).print_error(MissingDataError(f"No {key}", key, key))
+    shown = r"x\nReady after 3 s.\x1b[2J\u2028"
+    assert stream.getvalue() == f"error: MissingDataError: No {shown} [{shown}] -> {shown}\n"
+    assert MissingDataError("No", key).where == key, "who asks for the key has it as it is"
 
 
 @pytest.mark.parametrize("evil", EVIL)

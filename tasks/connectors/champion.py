@@ -48,9 +48,8 @@ CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 BY_HAND, PUT_RIGHT = "by hand", "put right"
 _TRIES = 8  # while others move at the same moment
 _LATE_SECONDS = 1.0  # a mover that was overtaken needs less to put right what it spoiled
-_PROMPT_SECONDS = (
-    1.0  # an answer that took longer may be a second try's, and the first one still under way
-)
+# An answer that took longer may be a second try's, and the first one still under way.
+_PROMPT_SECONDS = 1.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -77,13 +76,12 @@ class Mover:
 class _Writes:
     """Writes of the alias that one call has announced or made."""
 
-    over: list[str] = field(
-        default_factory=list[str]
-    )  # announced, and certainly not under way any more
-    made: set[int] = field(default_factory=set[int])  # numbers of the moves that were written
-    late: list[Move] = field(
-        default_factory=list[Move]
-    )  # written when nobody waited for it any more
+    # Announced, and certainly not under way any more.
+    over: list[str] = field(default_factory=list[str])
+    # Numbers of the moves that were written.
+    made: set[int] = field(default_factory=set[int])
+    # Written when nobody waited for it any more.
+    late: list[Move] = field(default_factory=list[Move])
 
 
 class Champions:

@@ -249,11 +249,13 @@ class ModelRegistry(TrackedRuns):
             if name not in {PurePosixPath(file.path).name for file in listed}:
                 return None
             whole = f"{uri.rstrip('/')}/{name}"
-            return Path(
+            found = Path(
                 mlflow.artifacts.download_artifacts(
                     whole, dst_path=str(into), tracking_uri=self._uri
                 )
             )
+        _require_inside(found, into, version)
+        return found
 
 
 def _require_inside(found: Path, into: Path, version: ModelVersion) -> None:

@@ -1,20 +1,18 @@
 """The data card: what a model was trained and tested on, in the form of Hugging Face's dataset cards.
 
-No review text enters it, so it may be shown wherever the figures may.
+No review text enters it, so it may be shown wherever the figures may. It is made of summaries alone, so that a page can
+have it made again in place of a file that others may have written.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import yaml
 
-from tasks.core.inspection import InspectionParams, InspectionSummary, Splits
+from tasks.core.inspection import QUANTILES, InspectionParams, InspectionSummary
 from tasks.core.markdown import Markdown, bullets, code, table
-from tasks.core.near_duplicates import words_of
 from tasks.core.records import Finding, Record, SplitSummary
 
-_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")]
 
 
@@ -32,24 +30,22 @@ def data_card(
     origin: Origin,
     split: SplitSummary,
     findings: Sequence[Finding],
-    splits: Splits,
     found: InspectionSummary,
     params: InspectionParams,
-) -> str:
-    """Markdown with YAML front matter.
+) -> Markdown:
+    """The card as a page shows it.
 
     Args:
         origin: where the reviews came from.
         split: counts and digests.
         findings: of validation.
-        splits: the reviews, for their lengths.
         found: what the inspection counted.
         params: of the inspection.
     """
     sections = {
         "Source": _source(origin, params),
         "Splits": _classes(split) + _how_split(origin, split),
-        "Lengths": _lengths(splits),
+        "Lengths": _lengths(found),
         "Near-duplicates": _near_duplicates(found),
         "Likely label errors": _label_errors(found),
         "Validation": _findings(findings),
@@ -59,8 +55,7 @@ def data_card(
     body = Markdown("\n").join(
         Markdown("## {}\n\n{}").format(title, text) for title, text in sections.items()
     )
-    head = Markdown("# Reviews of {}\n\n{}").format(origin.source, body)
-    return f"---\n{_front_matter(split, params)}---\n\n{head}"
+    return Markdown("# Reviews of {}\n\n{}").format(origin.source, body)
 
 
 _PERSONAL = Markdown(
@@ -69,7 +64,8 @@ _PERSONAL = Markdown(
 )
 
 
-def _front_matter(split: SplitSummary, params: InspectionParams) -> str:
+def front_matter(split: SplitSummary, params: InspectionParams) -> str:
+    """YAML that goes before the card in a file of its own. It is no Markdown: a page must not show it as such."""
     total = sum(split.rows.values())
     size = next((name for limit, name in _SIZES if total < limit), "n>1M")
     names = {str(index): name for index, name in enumerate(split.label_names)}
@@ -88,7 +84,7 @@ def _front_matter(split: SplitSummary, params: InspectionParams) -> str:
             "splits": [{"name": n, "num_examples": rows} for n, rows in split.rows.items()],
         },
     }
-    return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
+    return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True)}---\n\n"
 
 
 def _source(origin: Origin, params: InspectionParams) -> Markdown:
@@ -125,13 +121,9 @@ def _how_split(origin: Origin, split: SplitSummary) -> Markdown:
     ).format(settings, code(split.train_digest), code(split.test_digest))
 
 
-def _lengths(splits: Splits) -> Markdown:
-    rows: list[list[object]] = []
-    for name, reviews in splits.items():
-        words = np.array([len(words_of(review.text)) for review in reviews] or [0])
-        quantiles = np.quantile(words, _QUANTILES, method="lower")
-        rows.append([name, *map(int, quantiles), f"{words.mean():.1f}"])
-    marks = ["least", *(f"{q:.0%}" for q in _QUANTILES[1:-1]), "most"]
+def _lengths(found: InspectionSummary) -> Markdown:
+    rows = [[n, *words, f"{found.mean_words[n]:.1f}"] for n, words in found.words.items()]
+    marks = ["least", *(f"{q:.0%}" for q in QUANTILES[1:-1]), "most"]
     return Markdown("Words a review, quantiles.\n\n") + _table(["split", *marks, "mean"], rows)
 
 

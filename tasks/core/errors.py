@@ -27,7 +27,7 @@ user names and passwords of URLs are taken out.
 
 import errno
 
-from tasks.core.readable import without_passwords
+from tasks.core.readable import on_one_line, without_passwords
 
 _DISK_FULL = ("No space left", "os error 28", "os error 122", "Disk quota exceeded", "disk is full")
 
@@ -47,7 +47,7 @@ class NightshiftError(Exception):
     def __str__(self) -> str:
         place = f" [{self.where}]" if self.where else ""
         advice = f" -> {self.fix}" if self.fix else ""
-        return f"{self.what}{place}{advice}"
+        return on_one_line(f"{self.what}{place}{advice}")  # names and keys of others are in it
 
 
 class SettingsError(NightshiftError):

@@ -17,13 +17,14 @@ from pydantic import Field
 from tasks.core import formats
 from tasks.core.forms import Form
 from tasks.core.label_errors import LabelErrors, find_label_errors
-from tasks.core.near_duplicates import NearDuplicates, find_near_duplicates
+from tasks.core.near_duplicates import NearDuplicates, find_near_duplicates, words_of
 from tasks.core.records import Record
 from tasks.core.sampling import stratified_split
 from tasks.core.validation import LabelledReview
 
 Splits = Mapping[str, Sequence[LabelledReview]]
 MOST_SHOWN = 1_000
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 class InspectionParams(Form):
@@ -95,6 +96,8 @@ class InspectionSummary(Record):
     )
     likely_label_errors: dict[str, int] = Field(description="Of the reviews judged, a split.")
     rows: dict[str, int] = Field(description="Reviews a split.")
+    words: dict[str, list[int]] = Field(description="Words a review, a split: its `QUANTILES`.")
+    mean_words: dict[str, float] = Field(description="Words a review, a split.")
     rows_compared: dict[str, int] = Field(description="Of them looked at for near-duplicates.")
     rows_judged: dict[str, int] = Field(description="Of them looked at for label errors.")
     notes: list[str] = Field(description="What was not looked at, or in part only, and why.")
@@ -162,6 +165,10 @@ def summarize(found: Inspection, params: InspectionParams, seconds: float) -> In
         )
         for (split, other), count in (near.counts.items() if near else ())
     ]
+    words = {
+        name: np.array([len(words_of(row.text)) for row in rows] or [0])
+        for name, rows in found.splits.items()
+    }
     return InspectionSummary(
         enabled=params.enabled,
         similarity=params.near_duplicate_similarity,
@@ -169,6 +176,8 @@ def summarize(found: Inspection, params: InspectionParams, seconds: float) -> In
         test_rows_near_train=near.overlapping_rows["test"] if near else None,
         likely_label_errors={s: len(issues) for s, issues in found.label_errors.issues.items()},
         rows={name: len(rows) for name, rows in found.splits.items()},
+        words={n: np.quantile(w, QUANTILES, method="lower").tolist() for n, w in words.items()},
+        mean_words={name: float(counts.mean()) for name, counts in words.items()},
         rows_compared={name: len(rows) for name, rows in found.compared.items()},
         rows_judged=found.label_errors.rows,
         notes=found.notes,

@@ -19,11 +19,9 @@ _SOMETIMES = (
     (re.compile(r"^([#~=]|[+-](?=[+\s-]|$))"), r"\\\1"),
     (re.compile(r"^(\d{1,9})([.)])(?=\s|$)"), r"\1\\\2"),
     (re.compile(r"&(?=#?\w+;)"), r"\\&"),
-    # what renderers turn into links by themselves
-    (re.compile(r"(?i)\b(https?|ftp|mailto|xmpp):"), r"\1\\:"),
-    (re.compile(r"(?i)\b(www)\."), r"\1\\."),
-    (re.compile(r"@(?=\w)"), r"\\@"),
 )
+# Renderers turn these into links by themselves, after they have resolved escapes: only a code span is safe from it.
+_LINKED_BY_ITSELF = re.compile(r"(?i)(https?|ftp|dict|mailto|xmpp):|www\.|@")
 # Figures and intervals of ours stay readable where the source is read: without a colon or a parenthesis, nothing of
 # this is a link.
 _FIGURES = re.compile(r"[0-9., %\[\]+-]*")
@@ -63,10 +61,15 @@ _ESCAPING = _Escaping()
 
 
 def escape(value: object) -> Markdown:
-    """A value on one line in which nothing is Markdown, HTML or a link; Markdown stays as it is."""
+    """A value on one line in which nothing is Markdown, HTML or a link; Markdown stays as it is.
+
+    A value with an address in it becomes a code span.
+    """
     if isinstance(value, Markdown):
         return value
     text = " ".join(visible(value).split())
+    if _LINKED_BY_ITSELF.search(text):
+        return code(text)
     if _FIGURES.fullmatch(text) and not re.match(r"[+-]([+\s-]|$)|\d+\.(\s|$)", text):
         return _trusted(text)
     text = _ALWAYS.sub(r"\\\g<0>", text)
@@ -98,13 +101,6 @@ def table(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> Markdo
 def bullets(items: Iterable[object]) -> Markdown:
     """A list, its items escaped."""
     return _trusted("".join(f"- {escape(item)}\n" for item in items))
-
-
-def of_template(text: str) -> Markdown:
-    """What a template of this package made, whose engine escapes every value (`finalize=escape`), or read back from
-    where this version of the code has written it.
-    """
-    return _trusted(text)
 
 
 def _trusted(text: str) -> Markdown:

@@ -98,7 +98,7 @@ def _kernel_in(value: Any, of_implementation: bool = False) -> str:
         inner = [_kernel_in(item, of_implementation) for item in value]
     elif isinstance(value, dict):
         inner = [
-            _kernel_in(item, of_implementation or str(key).endswith("_implementation"))
+            _kernel_in(item, of_implementation or "_implementation" in str(key))
             for key, item in value.items()
         ]
     return next(filter(None, inner), "")

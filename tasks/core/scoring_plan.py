@@ -216,9 +216,8 @@ class ScoringRun(Record):
             "format": self.output_format,
             "precision": self.precision,
         }
-        if (
-            self.engine != "torch"
-        ):  # what torch scored before there were others is still what it would score
+        # What torch scored before there were others is still what it would score.
+        if self.engine != "torch":
             made_from["engine"] = self.engine
         return made_from
 

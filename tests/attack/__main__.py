@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from tests.attack import web_page
 from tests.attack.answers import Verdict
@@ -41,6 +42,12 @@ def show(verdicts: list[Verdict], every: bool) -> None:
         print(_LINE.format(target, f"{answers.total()} {kind}", f"{told} -> {why}"))
 
 
+def outcome(failed: bool, results: Sequence[str], no_browser: str) -> str:
+    """The last line: what came of it, and what was not tried."""
+    untried = f" (no web page tried: {no_browser})" if no_browser else ""
+    return f"{'MISS' if failed else 'nobody came in'}: {'; '.join(results)}{untried}"
+
+
 def main() -> int:
     """Attack; returns 1 where something was had."""
     parser = argparse.ArgumentParser(prog="python -m tests.attack")
@@ -55,8 +62,6 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):  # servers are stopped, as after Ctrl+C
         signal.signal(number, signal.default_int_handler)
     no_browser = "as asked" if given.no_browser else web_page.why_not()
-    if no_browser:
-        print(f"without the foreign web page: {no_browser}")
     results: list[str] = []
     failed = False
     with code_of(given.base) as root:
@@ -71,7 +76,7 @@ def main() -> int:
             failed |= bool(had)
             seconds = time.perf_counter() - started
             results.append(f"{name}: {had} of {len(verdicts)} had ({seconds:.0f} s)")
-    print(f"\n{'MISS' if failed else 'nobody came in'}: {'; '.join(results)}")
+    print(f"\n{outcome(failed, results, no_browser)}")
     return int(failed)
 
 

@@ -191,12 +191,13 @@ ALLOWED = (
 
 
 def is_refusal(answer: Answer) -> bool:
-    """The server, or the system, said no."""
-    if "auth_success" in answer.text:  # a WebSocket that let us in, whatever became of it then
-        return False
-    if answer.status in _REFUSED_STATUS or answer.status in _REFUSED_CLOSE:
+    """The server, or the system, said no. A WebSocket that gave any text has let us in, however it was closed then."""
+    if answer.status in _REFUSED_STATUS:
         return True
-    if answer.status is None and _REFUSED_ERROR.search(answer.error):
+    closed = answer.status in _REFUSED_CLOSE
+    if not answer.text and (
+        closed or (answer.status is None and _REFUSED_ERROR.search(answer.error))
+    ):
         return True
     return answer.status in (None, 400) and bool(_REFUSED_TEXT.search(answer.text))
 

@@ -1,7 +1,6 @@
 """What is tried of the machine: files, processes, Unix sockets, databases, and ports of other programs."""
 
 import base64
-from pathlib import Path
 
 from tests.attack.answers import HAD, Attempt, Verdict
 from tests.attack.prefect_attempts import http
@@ -15,10 +14,14 @@ def files(subject: Subject) -> list[Attempt]:
     made = [
         Attempt(
             target="files",
-            tried=f"open every path below {name}",
-            action={"do": "open_paths", "paths": [p for p in subject.paths() if _below(p, top)]},
+            tried=f"open every path of {name}",
+            action={"do": "open_paths", "paths": paths},
         )
-        for name, top in (("its home", subject.home), ("TMPDIR", subject.temporary))
+        for name, paths in (
+            ("its home", subject.paths(subject.top)),
+            # the folder itself is everybody's, as /tmp is
+            ("TMPDIR", subject.paths(subject.temporary)[1:]),
+        )
     ]
     made += [
         Attempt(
@@ -34,10 +37,6 @@ def files(subject: Subject) -> list[Attempt]:
         *made,
         Attempt(target="processes", tried=tried, action={"do": "processes", "pids": pids}),
     ]
-
-
-def _below(path: str, top: Path) -> bool:
-    return path != str(top) and Path(path).is_relative_to(top)
 
 
 def other_ports(ports: list[Port]) -> list[Attempt]:

@@ -93,8 +93,9 @@ class Subject:
         for made in (self.public, self.temporary):
             made.mkdir()
             made.chmod(0o1777)
-        self.home = self.folder / "home" / below
-        self._given = environment_for(root, self.folder / "home", self.temporary)
+        self.top = self.folder / "home"
+        self.home = self.top / below
+        self._given = environment_for(root, self.top, self.temporary)
         self._given["OMP_NUM_THREADS"] = "1"
         self._host: subprocess.Popen[str] | None = None
         self.environment: dict[str, str] = {}
@@ -179,15 +180,15 @@ class Subject:
         named = {str(c.laddr) for p in self.processes() for c in _connections(p, "unix") if c.laddr}
         return sorted(named)
 
-    def paths(self) -> list[str]:
-        """Every file and folder below its home and its temporary folder."""
-        return [str(p) for top in (self.home, self.temporary) for p in [top, *_below(top)]]
+    def paths(self, top: Path) -> list[str]:
+        """A folder, and every file and folder below it."""
+        return [str(path) for path in (top, *_below(top))]
 
     def secrets(self) -> set[str]:
         """Keys and passwords, out of its files and the environment of its clients."""
         found = {v for k, v in self.environment.items() if _SECRET_VARIABLE.search(k)}
         found |= {value.partition(":")[2] for value in found if ":" in value}
-        for path in map(Path, self.paths()):
+        for path in map(Path, [*self.paths(self.top), *self.paths(self.temporary)]):
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 private = path.is_file() and path.stat().st_size < 64_000
                 if private and _HOLDS_SECRETS.search(path.name):

@@ -41,6 +41,8 @@ def test_a_refusal_is_told(answer: Answer) -> None:
         Answer(status=400, text='{"error":"collection x does not exist"}'),
         Answer(status=101, text="open and stays open"),
         Answer(status=1002, text='{"type":"auth_success"}', error="closed by the server with 1002"),
+        Answer(status=1008, text='{"type":"event"}', error="closed by the server with 1008"),
+        Answer(text='{"type":"event"}', error="closed by the server"),
         Answer(status=200, error="the page may not read it: opaque"),
         Answer(status=3, text="read /home/a"),
         Answer(text="+PONG\r\n"),

@@ -96,6 +96,23 @@ def test_files_that_people_registered_from_elsewhere_stay(
     assert registry.versions("elsewhere") == [] and (files / "model.safetensors").exists()
 
 
+def test_what_comes_from_elsewhere_or_is_a_link_is_refused(
+    registry: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with registry.run("r", {}, {}) as run:
+        pass
+    version = registry.register("elsewhere", folder(tmp_path), run.id, {}, "")
+    into = tmp_path / "into"
+    into.mkdir()
+    (into / "link").symlink_to(tmp_path / "model" / "config.json")
+    for found in (tmp_path / "model" / "config.json", into / "link"):
+        monkeypatch.setattr("mlflow.artifacts.download_artifacts", lambda *_, f=found, **__: str(f))
+        with pytest.raises(RegistryError, match="are links, or lie outside"):
+            registry.file_of(version, "config.json", into)
+        with pytest.raises(RegistryError, match="are links, or lie outside"):
+            registry.download(version, into)
+
+
 def test_versions_come_in_pages(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     registry._client.create_registered_model("pages")
     for _ in range(5):

@@ -19,9 +19,10 @@ from prefect import flow, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.context import FlowRunContext
 
+from tasks.connect import prepared_store
 from tasks.connectors.object_store import ObjectStore
 from tasks.core import near_duplicates
-from tasks.core.data_card import Origin, data_card
+from tasks.core.data_card import Origin, data_card, front_matter
 from tasks.core.inspection import (
     InspectionParams,
     InspectionSummary,
@@ -42,6 +43,7 @@ from tasks.core.tables import write_reviews
 from tasks.core.validation import LabelledReview, class_rows
 from tasks.inspection import inspect_reviews
 from tasks.steps import fetched, reuse_or_make
+from tests.core.test_markdown import require_harmless
 
 WORDS = [f"w{number}" for number in range(2000)]
 GENRES = {
@@ -343,7 +345,7 @@ def card_of(params: InspectionParams, tmp_path: Path) -> str:
         digest="456",
     )
     findings = [Finding(severity="warning", rule="leak", split="train", count=3, message="3 rows")]
-    return data_card(origin, split, findings, splits, summary, params)
+    return front_matter(split, params) + data_card(origin, split, findings, summary, params)
 
 
 def test_files_and_card(tmp_path: Path) -> None:
@@ -464,6 +466,44 @@ def test_the_step_lists_what_it_found_and_shows_no_review(
     assert sorted(len(json.loads(table)) for table in shown["label-errors"]) == [5, 7]
     everything = "\n".join([*messages, *itertools.chain.from_iterable(shown.values())])
     assert not any(row.text in everything for rows in splits.values() for row in rows)
+
+
+@pytest.mark.prefect
+def test_a_folder_that_somebody_else_wrote_brings_nothing_onto_the_page(
+    services: ObjectStore, prefix: str, tmp_path: Path
+) -> None:
+    """Who may write to prepared/ can commit a folder of any content at the address that is asked for."""
+    image = "![x](http://evil.test/x.png)"
+    validated, split = prepared(doubtful(), f"{prefix}/{image}")
+    summary = split.summary.model_copy(update={"label_names": [image, "x"]})
+    split = split.model_copy(update={"summary": summary})
+    params = InspectionParams(enabled=False)
+    run_ids: list[str] = []
+
+    @flow
+    def night() -> Reference[InspectionSummary]:
+        run_ids.append(str(FlowRunContext.get().flow_run.id))
+        return inspect_reviews(split, validated, params)
+
+    made = night()
+    manifest = prepared_store().manifest_of(made)
+    (tmp_path / "README.md").write_text(f"# {image}")
+    lists = {
+        "near_duplicates": [{image: image, "x": [image]}],
+        "label_errors": [{"x": {"": image}}],
+    }
+    (tmp_path / "inspection.json").write_text(json.dumps(lists))
+    theirs = made.summary.model_copy(update={"notes": [image], "test_rows_near_train": 0})
+    prepared_store().commit("inspection", manifest.inputs, tmp_path, theirs, replace=True)
+    assert night().reused
+    for shown in map(artifacts, run_ids):
+        for text in shown["data-card"]:
+            require_harmless(text)
+            assert "evil.test" in text
+    for name in ("near-duplicates", "label-errors"):
+        (rows,) = map(json.loads, shown[name])
+        for text in itertools.chain.from_iterable(row.items() for row in rows):
+            require_harmless(" ".join(text))
 
 
 def artifacts(run_id: str) -> dict[str, list[str]]:

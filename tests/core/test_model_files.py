@@ -138,6 +138,8 @@ def test_code_that_a_configuration_names_is_never_run(
         {"attn_implementation": "evil/kernel"},
         {"_attn_implementation": "evil/kernel@main:f"},
         {"experts_implementation": "evil/kernel"},
+        {"_attn_implementation_internal": "evil/kernel"},
+        {"_experts_implementation_internal": "evil/kernel"},
         {"attn_implementation": {"": "evil/kernel"}},
         {"text_config": {"attn_implementation": "paged|evil/kernel"}},
     ],

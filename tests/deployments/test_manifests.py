@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_valid_setting_names
+from prefect.utilities.templating import apply_values
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from deployments.lock import SETS, canonical
@@ -228,9 +229,18 @@ def test_mlflow_of_compose_refuses_foreign_pages() -> None:
     targets = {c["source"]: Path(c["target"]) for c in service["configs"]}
     assert targets["mlflow-pages"].name == f"{module}.py"
     assert service["environment"]["PYTHONPATH"] == str(targets["mlflow-pages"].parent)
-    # It is alone there: none of our code is in the servers' image.
+    # It is alone there: no other code of ours is in the servers' image.
     alone = (DEPLOYMENTS / f"{module}.py").read_text(encoding="utf-8")
     assert not re.search(r"(from|import) (deployments|flows|tasks)\b", alone)
+
+
+def test_mlflow_of_the_cluster_refuses_foreign_pages() -> None:
+    module, _, function = AUTHORIZATION_FUNCTION.rpartition(".")[2].partition(":")
+    given = values("mlflow")
+    assert given["auth"]["authorizationFunction"] == f"{module}:{function}"
+    copied = [rest for _, rest in instructions(DEPLOYMENTS / "images" / "Dockerfile.servers")]
+    folder = given["extraEnvVars"]["PYTHONPATH"]
+    assert f"--chmod=0644 deployments/{module}.py {folder}/" in copied
 
 
 def test_a_service_waits_for_what_can_tell_that_it_is_ready() -> None:
@@ -303,10 +313,29 @@ def test_a_template_is_whole_and_has_no_secret(path: Path) -> None:
     template = json.loads(text(path))
     assert template.keys() == {"job_configuration", "variables"}
     properties = template["variables"]["properties"]
-    assert placeholders(template["job_configuration"]) - {"env"} == properties.keys() - {"env"}
+    assert placeholders(template["job_configuration"]) == properties.keys()
     for name, value in leaves(template["job_configuration"].get("env", {})):
-        assert value == ("{{ env }}" if not name else f"{{{{ ${name[1:]} }}}}")
-    assert "default" not in properties.get("env", {})
+        assert value == f"{{{{ ${name[1:]} }}}}"
+
+
+CHOSEN = {
+    "process": set(),
+    "docker": {"registry_credentials", "auto_remove", "mem_limit", "memswap_limit"},
+    "kubernetes": {
+        *("annotations", "backoff_limit", "finished_job_ttl"),
+        *("job_watch_timeout_seconds", "pod_watch_timeout_seconds"),
+        *("cpu_request", "cpu_limit", "memory_request", "memory_limit"),
+    },
+}
+
+
+@pytest.mark.parametrize("path", POOLS, ids=lambda p: p.stem)
+def test_a_run_chooses_neither_what_is_run_nor_where(path: Path) -> None:
+    """A run gets the keys in its environment: what may be in its job_variables is exactly this."""
+    variables = json.loads(text(path))["variables"]
+    chosen = CHOSEN[path.stem.removesuffix("-gpu")] | {"name", "labels", "stream_output"}
+    assert variables["properties"].keys() == chosen
+    assert variables["additionalProperties"] is False
 
 
 def test_the_process_template_is_prefects_own_without_what_runs_commands() -> None:
@@ -339,13 +368,24 @@ def test_a_worker_takes_no_command_from_a_run(given: dict[str, Any]) -> None:
     assert (made.command, made.env, made.working_dir) == (None, {}, None)
 
 
+@pytest.mark.parametrize("path", POOLS, ids=lambda p: p.stem)
+def test_what_a_run_may_not_choose_changes_nothing(path: Path) -> None:
+    job = json.loads(text(path))["job_configuration"]
+    names = ("image", "image_pull_policy", "command", "env", "networks", "volumes", "privileged")
+    names += ("namespace", "service_account_name", "cluster_config", "job_manifest", "working_dir")
+    given = dict.fromkeys(names, "evil")
+    assert apply_values(job, given) == apply_values(job, {})
+
+
 @pytest.mark.parametrize("name", ["docker", "docker-gpu", "kubernetes", "kubernetes-gpu"])
 def test_a_template_names_the_image_that_is_built_here(name: str) -> None:
-    properties = pool(name)["variables"]["properties"]
-    assert properties["image"]["default"] == (
-        "nightshift:cuda" if name in ON_GPU else "nightshift:cpu"
-    )
-    assert properties["image_pull_policy"]["default"] == "IfNotPresent"
+    job = pool(name)["job_configuration"]
+    image, policy = job.get("image"), job.get("image_pull_policy")
+    if "job_manifest" in job:
+        (container,) = job["job_manifest"]["spec"]["template"]["spec"]["containers"]
+        image, policy = container["image"], container["imagePullPolicy"]
+    assert image == ("nightshift:cuda" if name in ON_GPU else "nightshift:cpu")
+    assert policy == "IfNotPresent"
 
 
 @pytest.mark.parametrize("name", ["kubernetes", "kubernetes-gpu"])
@@ -363,17 +403,16 @@ def test_a_job_of_kubernetes(name: str) -> None:
     properties = template["variables"]["properties"]
     assert properties["finished_job_ttl"]["default"] >= 3600
     assert properties["pod_watch_timeout_seconds"]["default"] >= (900 if name in ON_GPU else 300)
-    assert properties["namespace"]["default"] == "nightshift"
+    assert template["job_configuration"]["namespace"] == "nightshift"
+    assert template["job_configuration"]["job_manifest"]["metadata"]["namespace"] == "nightshift"
+    assert not {"args", "env"} & container.keys(), "the worker puts them in"
 
 
 def test_a_container_of_docker() -> None:
-    """Its worker may do anything on its machine, so that a run chooses nothing that leads out of its container."""
+    """Its worker may do anything on its machine, so that nothing leads out of its container."""
     for name in ("docker", "docker-gpu"):
-        variables = pool(name)["variables"]
-        walls = {"command", "env", "volumes", "privileged", "network_mode"}
-        assert not (walls | {"container_create_kwargs"}) & variables["properties"].keys()
-        assert not walls - {"env"} & pool(name)["job_configuration"].keys()
-        assert variables["additionalProperties"] is False
+        walls = {"command", "volumes", "privileged", "network_mode"}
+        assert not walls & pool(name)["job_configuration"].keys()
     assert "container_create_kwargs" not in pool("docker")["job_configuration"]
     given = pool("docker-gpu")["job_configuration"]["container_create_kwargs"]
     (request,) = given["device_requests"]

@@ -13,6 +13,8 @@ from PIL import Image
 from deployments.apply import definitions
 from flows.parameters import RetrainParams, ScoreParams, TraceParams, TuneParams, WatchParams
 from flows.registry_parameters import HistoryParams, PromoteParams, RetentionParams, RollbackParams
+from tasks.core.markdown import Markdown
+from tests.core.test_markdown import EVIL
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
 from tests.service.browser import CHROMIUM, Field, Ui, chromium, described, pictures_folder
@@ -244,6 +246,20 @@ def test_an_analyst_scores_from_the_form(ui: Ui, service: Service) -> None:
     ui.open(f"artifacts/artifact/{artifacts['summary']['id']}", "rejected: empty text")
     ui.see("Predictions", "Rejected rows", "POSITIVE")
     ui.picture("artifact-score-summary")
+
+
+def test_no_text_of_others_becomes_a_link_or_a_picture(ui: Ui, service: Service) -> None:
+    """Prefect's page makes links of addresses by itself, also in texts whose signs are escaped."""
+    shown = "".join(Markdown("- text {}: {}\n\n").format(n, evil) for n, evil in enumerate(EVIL))
+    described = str(Markdown("{}").format("; ".join(EVIL)))
+    body = {"key": "foreign", "type": "markdown", "data": shown, "description": described}
+    artifact = service.api("artifacts/", body)["id"]
+    ui.open(f"artifacts/artifact/{artifact}", f"text {len(EVIL) - 1}", "xwww.evil.test")
+    ui.picture("artifact-of-others")
+    assert ui.page.locator("a[href*='evil' i], img[src*='evil' i]").count() == 0
+    raw = service.api("artifacts/", body | {"data": "text http\\://evil.test/x"})["id"]
+    ui.open(f"artifacts/artifact/{raw}", "evil.test/x")
+    assert ui.page.locator("a[href*='evil' i]").count() == 1, "an escape does not keep it from that"
 
 
 def test_the_form_refuses_a_number_out_of_bounds(ui: Ui) -> None:
