@@ -27,7 +27,7 @@ def params(base: Path, **training: Any) -> dict[str, Any]:
     return {
         "data": {"source": {"location": LABELLED}},
         "tokenization": {"max_length_tokens": 48},
-        "training": {"base_model": str(base), "epochs": 2, "learning_rate": 5e-3} | training,
+        "training": {"base_model": str(base), "epochs": 3, "learning_rate": 5e-3} | training,
         "evaluation": {"resamples": 100},
         "gate": {"must_beat_baseline": False},
         "registration": {"model_name": "up"},
