@@ -22,6 +22,7 @@ def open_page(console: Terminal) -> None:
         raise ServiceError(
             "The Prefect server is one of yours", "PREFECT_API_URL", "open its page yourself"
         )
+    stack.require_own_ports()  # the password is typed there
     opened = webbrowser.open(stack.prefect_url)
     console.print(f"{'Opened' if opened else 'Open'} {stack.prefect_url}", soft_wrap=True)
     if (file := passwords_of(home)).exists():

@@ -1,7 +1,7 @@
 """The servers that a run on a single machine starts for itself: SeaweedFS for S3, and a Prefect server. Loopback only.
 
-Each is a child process of its own (`child_process`), keeps its data below `.nightshift/`, and counts as started when it
-has answered a real request, not when it has been launched.
+Each is a child process of its own (`child_process`), keeps its data below `.nightshift/`, and counts as started when
+this user listens on its port and a real request has been answered there, not when it has been launched.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tasks.connectors.child_process import ChildProcess
+from tasks.connectors.listening import listener_problem
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.seaweedfs import HOST, SeaweedFS, free_ports
 from tasks.core.errors import ChildEndedError, ServiceError
@@ -139,7 +140,7 @@ class LocalPrefectServer:
         if port is not None:
             require_free_port(port, "NIGHTSHIFT_PREFECT_PORT")
         folder.mkdir(parents=True, exist_ok=True)
-        port = port or free_ports(1)[0]
+        self._port = port = port or free_ports(1)[0]
         self.ui_url = f"http://{HOST}:{port}"
         self.api_url = f"{self.ui_url}/api"
         command = prefect_server_command(port)
@@ -149,11 +150,19 @@ class LocalPrefectServer:
         )
 
     def wait(self, timeout_seconds: float = 120.0) -> None:
-        """Return once the server answers its health check."""
+        """Return once the server answers its health check.
+
+        Raises:
+            ServiceError: it does not come up, or another user's program has its port.
+        """
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
-            _wait_until(lambda: prefect_problem(self.api_url), self._child, timeout_seconds)
+            _wait_until(self._problem, self._child, timeout_seconds)
             undo.pop_all()
+
+    def _problem(self) -> str:
+        taken = listener_problem(self._port, "NIGHTSHIFT_PREFECT_PORT")
+        return taken or prefect_problem(self.api_url)
 
     def stop(self) -> None:
         """End the server; its history stays."""

@@ -2,22 +2,45 @@
 
 import contextlib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from tasks.connectors.listening import listener_problem
 from tasks.connectors.passwords import LocalPasswords, kept_passwords, read_passwords
 from tasks.connectors.processes import is_gone
 from tasks.connectors.seaweedfs import kept_credentials
 from tasks.core.records import Record
 
+PORT_SETTINGS = {
+    "s3": "NIGHTSHIFT_S3_PORT",
+    "mlflow": "NIGHTSHIFT_MLFLOW_PORT",
+    "prefect": "NIGHTSHIFT_PREFECT_PORT",
+}
+
 
 class Stack(Record):
-    """Where the services of a running stack are. An empty URL: that service is somebody else's."""
+    """Where the services of a running stack are. An empty URL: that service is somebody else's.
+
+    Attributes:
+        prefect_user: id of the account that Prefect's address is served by; None for the user of the stack.
+    """
 
     owner: str
     s3_url: str
     mlflow_url: str
     prefect_url: str
+    prefect_user: int | None = None
+
+    def require_own_ports(self) -> None:
+        """Raises ServiceError where another user's program listens at one of the addresses."""
+        for service, url, user in (
+            ("s3", self.s3_url, None),
+            ("mlflow", self.mlflow_url, None),
+            ("prefect", self.prefect_url, self.prefect_user),
+        ):
+            if port := urlsplit(url).port:
+                listener_problem(port, PORT_SETTINGS[service], user)
 
     def environment(self, home: Path) -> dict[str, str]:
         """What a client of `make up` has in its environment; it holds keys and passwords."""
@@ -32,7 +55,12 @@ class Stack(Record):
         return found
 
     def addresses(self, home: Path) -> dict[str, str]:
-        """Where a client finds the services, and the keys of the object store."""
+        """Where a client finds the services, and the keys of the object store.
+
+        Raises:
+            ServiceError: another user's program listens at one of the addresses.
+        """
+        self.require_own_ports()
         found: dict[str, str] = {}
         if self.s3_url:
             access_key, secret_key = kept_credentials(home / "s3" / "credentials.json")
