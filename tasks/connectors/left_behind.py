@@ -52,7 +52,7 @@ def end_left_server(data: Path) -> None:
 
 
 def _serves(process: psutil.Process, data: Path) -> bool:
-    if process.uids().real != os.getuid():
+    if process.uids().effective != os.geteuid():
         return False
     words = process.cmdline()
     folders = [word.removeprefix("-dir=") for word in words if word.startswith("-dir=")]
@@ -95,7 +95,7 @@ def remove_dead_sockets() -> list[str]:
 
 
 def _socket_folders() -> Iterator[Path]:
-    place, user = Path(tempfile.gettempdir()), os.getuid()
+    place, user = Path(tempfile.gettempdir()), os.geteuid()
     for pattern in (f"nightshift-{user}-*", f"weed-{user}-*"):  # the latter by earlier versions
         yield from filter(is_private, place.glob(pattern))
 

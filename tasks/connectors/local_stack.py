@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from tasks.connectors.listening import listener_problem
 from tasks.connectors.passwords import LocalPasswords, kept_passwords, read_passwords
+from tasks.connectors.private_files import require_ours
 from tasks.connectors.processes import is_gone
 from tasks.connectors.seaweedfs import kept_credentials
 from tasks.core.records import Record
@@ -100,7 +101,13 @@ def record_of(home: Path) -> Path:
 
 
 def running_stack(home: Path) -> Stack | None:
-    """The stack that runs on a folder; None where none does, or where its supervisor was killed."""
+    """The stack that runs on a folder; None where none does, or where its supervisor was killed.
+
+    Raises:
+        ServiceError: the folder or the record is somebody else's, who could name servers of theirs in it.
+    """
+    require_ours(home)
+    require_ours(record_of(home))
     with contextlib.suppress(FileNotFoundError, ValidationError):
         stack = Stack.model_validate_json(record_of(home).read_text())
         return None if is_gone(stack.owner) else stack

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.connectors import left_behind, private_files
+from tasks.connectors import left_behind
 from tasks.connectors.child_process import ChildProcess
 from tasks.connectors.left_behind import remove_dead_sockets
 from tasks.connectors.local_servers import LocalObjectStore
@@ -139,7 +139,8 @@ def test_a_folder_is_ours_alone_or_refused(tmp_path: Path, monkeypatch: pytest.M
     ):
         with pytest.raises(ServiceError, match=rf"It {fault}.*{name}.*remove it, or set TMPDIR"):
             private_folder(tmp_path / name)
-    monkeypatch.setattr(private_files.os, "getuid", lambda: os.geteuid() + 1)
+    another = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: another)
     with pytest.raises(ServiceError, match="belongs to somebody else"):
         private_folder(tmp_path / "new")
 
@@ -181,7 +182,7 @@ def test_dead_sockets_are_removed_and_nothing_else(monkeypatch: pytest.MonkeyPat
         folders = {
             name: private_folder(temporary_folder(name)) for name in ("dead", "alive", "new")
         }
-        before = place / f"weed-{os.getuid()}-before"
+        before = place / f"weed-{os.geteuid()}-before"
         before.mkdir(0o700)
         locks = private_folder(temporary_folder("locks"))
         (locks / "gpu-0.lock").write_text("")

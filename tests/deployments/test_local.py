@@ -1,16 +1,19 @@
 """`make up`, `make down` and `open` beside what an earlier version started, or what became of its passwords."""
 
 import io
+import os
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from deployments import local
+from flows import opening
 from flows.__main__ import main as nightshift
 from tasks.connectors.local_stack import Stack, local_passwords, passwords_of, record_of
 from tasks.connectors.processes import this_process
 from tasks.core.errors import ServiceError
+from tasks.services import local_services
 
 
 @pytest.fixture
@@ -50,3 +53,28 @@ def test_open_says_in_a_sentence_that_nothing_is_up(
     record_of(home).unlink()
     assert nightshift(["open"]) == 2
     assert "ServiceError: Nightshift is not up" in capsys.readouterr().err
+
+
+def test_a_home_of_somebody_else_is_believed_by_nobody(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(opening.webbrowser, "open", opened.append)
+    another = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: another)
+    assert nightshift(["open"]) == 2
+    assert opened == []
+    for arguments in (["status"], ["down"], ["up"], ["put", __file__, "s3://b/"], ["run", "true"]):
+        assert local.main(arguments) == 2
+    with pytest.raises(ServiceError, match="It is somebody else's"), local_services():
+        pass
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("It is somebody else's, who could read") == 6
+    assert record_of(home).exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what belongs to others")
+def test_a_record_that_somebody_else_laid_into_an_open_home_is_not_believed(home: Path) -> None:
+    os.chown(record_of(home), 65534, 65534)
+    with pytest.raises(ServiceError, match=r"somebody else's.*stack\.json"), local_services():
+        pass
