@@ -5,6 +5,7 @@ this user listens on its port and a real request has been answered there, not wh
 """
 
 import contextlib
+import http.client
 import logging
 import os
 import socket
@@ -19,7 +20,7 @@ from tasks.connectors.child_process import ChildProcess
 from tasks.connectors.listening import listener_problem
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.seaweedfs import HOST, SeaweedFS, free_ports
-from tasks.core.errors import ChildEndedError, ServiceError
+from tasks.core.errors import ChildEndedError, ServiceError, SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +99,24 @@ class LocalObjectStore:
         self._program.clean_up()
 
 
+def require_no_password(api_url: str) -> None:
+    """Raises SettingsError where a Prefect URL holds a user or a password: libraries quote parts of it in errors."""
+    if "@" in api_url:
+        raise SettingsError(
+            "The URL has an @ in it, as behind a user or a password",
+            "PREFECT_API_URL",
+            "user and password belong in PREFECT_API_AUTH_STRING, as user:password",
+        )
+
+
 def require_prefect(api_url: str) -> None:
-    """Raises ServiceError when no Prefect server answers at a URL."""
+    """See that a Prefect server answers at a URL.
+
+    Raises:
+        SettingsError: the URL holds a user or a password.
+        ServiceError: no server answers.
+    """
+    require_no_password(api_url)
     if problem := prefect_problem(api_url, timeout_seconds=10):
         raise ServiceError(
             f"No Prefect server answers: {problem}", api_url, "check PREFECT_API_URL, or unset it"
@@ -119,6 +136,9 @@ def http_problem(url: str, timeout_seconds: float = 2) -> str:
     except urllib.error.HTTPError as error:
         # One that refuses us is there; whether it lets us in is Prefect's own business.
         return str(error) if error.code >= 500 else ""
+    except http.client.HTTPException as error:
+        # By its type alone: it quotes the URL in parts, or what came instead of an answer.
+        return f"the URL is wrong, or what answers there is no HTTP server ({type(error).__name__})"
     except (OSError, ValueError) as error:
         return str(error)
 
