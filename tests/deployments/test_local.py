@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from deployments import local
 from flows import opening
@@ -14,6 +13,7 @@ from tasks.connectors.local_stack import Stack, local_passwords, passwords_of, r
 from tasks.connectors.processes import this_process
 from tasks.core.errors import ServiceError
 from tasks.services import local_services
+from tasks.terminal import Terminal
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_an_earlier_version_started_is_not_called_up(home: Path) -> None:
     with pytest.raises(ServiceError, match=r"lets everybody in .* -> make down, then make up"):
-        local.up(Console(file=io.StringIO()), [])
+        local.up(Terminal(file=io.StringIO()), [])
 
 
 def test_clients_of_what_an_earlier_version_started_find_it_without_a_password(home: Path) -> None:
@@ -43,7 +43,7 @@ def test_clients_of_what_an_earlier_version_started_find_it_without_a_password(h
 def test_spoilt_passwords_do_not_keep_it_from_being_stopped(home: Path) -> None:
     passwords_of(home).write_text("{")
     said = io.StringIO()
-    assert local.down(Console(file=said), []) == 0
+    assert local.down(Terminal(file=said), []) == 0
     assert "Nightshift is down" in said.getvalue() and not record_of(home).exists()
 
 
