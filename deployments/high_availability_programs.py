@@ -108,6 +108,7 @@ class Services:
             s3_url=self._s3.endpoint_url,
             mlflow_url=self._url("mlflow"),
             prefect_url=self._url("prefect"),
+            asks_for_passwords=True,
             prefect_user=self._balancer.user_id,
         )
 

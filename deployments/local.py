@@ -57,8 +57,8 @@ def up(console: Terminal, arguments: list[str]) -> int:
             by a version without passwords.
     """
     home = home_folder()
-    if running_stack(home):
-        if not passwords_of(home).exists():
+    if stack := running_stack(home):
+        if not stack.asks_for_passwords:
             raise ServiceError(
                 "What runs was started by an earlier version, and lets everybody in",
                 str(home),
@@ -132,7 +132,7 @@ def status(console: Terminal, arguments: list[str]) -> int:
 
 def _show_passwords(console: Terminal, stack: Stack, file: Path) -> None:
     """Where they lie and what is typed where; never the passwords themselves."""
-    if file.exists() and (stack.prefect_url or stack.mlflow_url):
+    if stack.asks_for_passwords and (stack.prefect_url or stack.mlflow_url):
         console.print(f"  passwords                {file}", soft_wrap=True)
         if stack.prefect_url:
             console.print(

@@ -66,6 +66,7 @@ class Services:
             s3_url=self.s3_url,
             mlflow_url=self.mlflow_url,
             prefect_url=self.prefect_url,
+            asks_for_passwords=True,
         )
 
     def _add_object_store(self, folder: Path, port: int) -> None:

@@ -25,7 +25,8 @@ def open_page(console: Terminal) -> None:
     stack.require_own_ports()  # the password is typed there
     opened = webbrowser.open(stack.prefect_url)
     console.print(f"{'Opened' if opened else 'Open'} {stack.prefect_url}", soft_wrap=True)
-    if (file := passwords_of(home)).exists():
+    if stack.asks_for_passwords:
+        file = passwords_of(home)
         console.print(
             f'It asks for a password: what {file} has as "prefect", as it stands.',
             soft_wrap=True,

@@ -24,6 +24,7 @@ class Stack(Record):
     """Where the services of a running stack are. An empty URL: that service is somebody else's.
 
     Attributes:
+        asks_for_passwords: earlier versions asked for none, and did not write this down either.
         prefect_user: id of the account that Prefect's address is served by; None for the user of the stack.
     """
 
@@ -31,6 +32,7 @@ class Stack(Record):
     s3_url: str
     mlflow_url: str
     prefect_url: str
+    asks_for_passwords: bool = False
     prefect_user: int | None = None
 
     def require_own_ports(self) -> None:
@@ -44,9 +46,13 @@ class Stack(Record):
                 listener_problem(port, PORT_SETTINGS[service], user)
 
     def environment(self, home: Path) -> dict[str, str]:
-        """What a client of `make up` has in its environment; it holds keys and passwords."""
+        """What a client of `make up` has in its environment; it holds keys and passwords.
+
+        Raises:
+            ServiceError: as `addresses`; or the passwords cannot be read.
+        """
         found = self.addresses(home)
-        if not passwords_of(home).exists():  # started by a version that asked for none
+        if not self.asks_for_passwords:
             return found
         passwords = read_passwords(passwords_of(home), LocalPasswords)
         if self.mlflow_url:

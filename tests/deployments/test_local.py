@@ -20,24 +20,50 @@ from tasks.terminal import Terminal
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home on which a stack runs, as far as its record says."""
     monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path))
-    url = "http://127.0.0.1:1"
-    stack = Stack(owner=this_process(), s3_url="", mlflow_url=url, prefect_url=url)
     record_of(tmp_path).parent.mkdir()
-    record_of(tmp_path).write_text(stack.model_dump_json())
+    write_record(tmp_path, asks_for_passwords=True)
     return tmp_path
 
 
+def write_record(home: Path, asks_for_passwords: bool) -> None:
+    """As this version writes it, or as an earlier one did."""
+    url = "http://127.0.0.1:1"
+    stack = Stack(
+        owner=this_process(),
+        s3_url="",
+        mlflow_url=url,
+        prefect_url=url,
+        asks_for_passwords=asks_for_passwords,
+    )
+    written = stack.model_dump_json(exclude_defaults=True)
+    assert ("passwords" in written) == asks_for_passwords
+    record_of(home).write_text(written)
+
+
 def test_what_an_earlier_version_started_is_not_called_up(home: Path) -> None:
+    write_record(home, asks_for_passwords=False)
     with pytest.raises(ServiceError, match=r"lets everybody in .* -> make down, then make up"):
         local.up(Terminal(file=io.StringIO()), [])
 
 
 def test_clients_of_what_an_earlier_version_started_find_it_without_a_password(home: Path) -> None:
-    assert not [name for name in local._found_services() if "PASSWORD" in name or "AUTH" in name]
     passwords = local_passwords(home)
+    write_record(home, asks_for_passwords=False)
+    assert not [name for name in local._found_services() if "PASSWORD" in name or "AUTH" in name]
+    write_record(home, asks_for_passwords=True)
     given = local._found_services()
     assert given["PREFECT_API_AUTH_STRING"] == passwords.prefect
     assert given["MLFLOW_TRACKING_PASSWORD"] == passwords.mlflow
+
+
+def test_lost_passwords_of_what_runs_are_missed_in_a_sentence(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["up"], ["status"], ["run", "true"]):
+        assert local.main(arguments) == 2
+        assert "The passwords cannot be read" in capsys.readouterr().err
+    with pytest.raises(ServiceError, match="bring the file back"), local_services():
+        pass
 
 
 def test_spoilt_passwords_do_not_keep_it_from_being_stopped(home: Path) -> None:
