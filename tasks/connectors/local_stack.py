@@ -87,6 +87,16 @@ def passwords_of(home: Path) -> Path:
     return home / "passwords.json"
 
 
+def high_availability_home(home: Path) -> Path:
+    """The folder of `make up-ha`, below that of `make up`."""
+    return home / "ha"
+
+
+def high_availability_passwords_of(home: Path) -> Path:
+    """The file that holds the passwords of `make up-ha`, in its folder."""
+    return home / "secrets.json"
+
+
 def accounts_of(home: Path) -> Path:
     """MLflow's database of accounts."""
     return home / "mlflow" / "accounts.db"

@@ -73,6 +73,30 @@ def test_spoilt_passwords_do_not_keep_it_from_being_stopped(home: Path) -> None:
     assert "Nightshift is down" in said.getvalue() and not record_of(home).exists()
 
 
+@pytest.mark.parametrize(
+    ("below", "login"),
+    [
+        ("", 'the value of "prefect" in HOME/passwords.json.'),
+        ("ha", '"nightshift:" and the value of "prefect" behind it, in HOME/ha/secrets.json.'),
+    ],
+)
+def test_open_knows_both_services(
+    below: str,
+    login: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(opening.webbrowser, "open", lambda url: not opened.append(url))
+    (home / below).mkdir(exist_ok=True)
+    (home / "stack").rename(home / below / "stack")
+    assert nightshift(["open"]) == 0
+    assert opened == ["http://127.0.0.1:1"]
+    said = capsys.readouterr().out.replace(str(home), "HOME")
+    assert said == f"Opened http://127.0.0.1:1\nLog in with {login}\n"
+
+
 def test_open_says_in_a_sentence_that_nothing_is_up(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
