@@ -171,11 +171,12 @@ def status(console: Terminal, arguments: list[str]) -> int:
     supervisor = Supervisor(home / "stack", str(home))
     with environment_of(client_environment(home, stack, _passwords(home))):
         problems = show_status(console, stack, supervisor)
-    console.print(
-        f"  passwords                {high_availability_passwords_of(home)}", soft_wrap=True
-    )
-    console.print(f"  Prefect lets in          {USER}:<prefect>")
-    console.print(f"  MLflow lets in           {MLFLOW_ADMINISTRATOR}, <mlflow_admin>")
+    file = high_availability_passwords_of(home)
+    for name, login in (
+        ("Prefect", f'with "{USER}:" and the value of "prefect" behind it'),
+        ("MLflow", f'as {MLFLOW_ADMINISTRATOR} with the value of "mlflow_admin"'),
+    ):
+        console.print(f"  {name:<24} log in {login}, in {file}", soft_wrap=True)
     return problems
 
 

@@ -133,15 +133,12 @@ def status(console: Terminal, arguments: list[str]) -> int:
 def _show_passwords(console: Terminal, stack: Stack, file: Path) -> None:
     """Where they lie and what is typed where; never the passwords themselves."""
     if stack.asks_for_passwords and (stack.prefect_url or stack.mlflow_url):
-        console.print(f"  passwords                {file}", soft_wrap=True)
         if stack.prefect_url:
-            console.print(
-                '  Prefect lets in          what that file has as "prefect", as it stands'
-            )
+            login = f'log in with the value of "prefect" in {file}'
+            console.print(f"  Prefect                  {login}", soft_wrap=True)
         if stack.mlflow_url:
-            console.print(
-                f'  MLflow lets in           {MLFLOW_ADMINISTRATOR}, with what it has as "mlflow"'
-            )
+            login = f'log in as {MLFLOW_ADMINISTRATOR} with the value of "mlflow" in {file}'
+            console.print(f"  MLflow                   {login}", soft_wrap=True)
 
 
 def put(console: Terminal, arguments: list[str]) -> int:

@@ -82,7 +82,9 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
         if server:
             server.wait()
             stack.callback(_deliver_logs)
-            logger.info('Pages of runs ask for what %s has as "prefect"', passwords_of(home))
+            logger.info(
+                'Log in to pages of runs with the value of "prefect" in %s', passwords_of(home)
+            )
         yield read_settings()
 
 

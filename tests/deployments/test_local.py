@@ -97,6 +97,18 @@ def test_open_knows_both_services(
     assert said == f"Opened http://127.0.0.1:1\nLog in with {login}\n"
 
 
+def test_status_says_what_is_typed_where(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local_passwords(home)
+    monkeypatch.setattr(local, "show_status", lambda *_: 0)
+    said = io.StringIO()
+    assert local.status(Terminal(file=said), []) == 0
+    lines = said.getvalue().replace(str(passwords_of(home)), "FILE").splitlines()
+    assert [line.split(maxsplit=1) for line in lines] == [
+        ["Prefect", 'log in with the value of "prefect" in FILE'],
+        ["MLflow", 'log in as admin with the value of "mlflow" in FILE'],
+    ]
+
+
 def test_open_says_in_a_sentence_that_nothing_is_up(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
