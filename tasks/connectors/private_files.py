@@ -106,17 +106,26 @@ def private_folder(path: Path) -> Path:
     """Make a folder with mode 0700, or take the one that is there; returns its path.
 
     Raises:
-        ServiceError: what is there is a link or a file, belongs to somebody else, or is open to others.
+        ServiceError: what is there is a link or a file, belongs to somebody else, or is open to others; or it cannot be
+            made.
     """
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
-        if not is_private(path):
+        if fault := _fault(path):
+            # In /tmp nobody can remove what is somebody else's.
+            removal = "remove it, or " if is_ours(path) else ""
             raise ServiceError(
-                f"It {_fault(path)}, so sockets and locks in it are not safe",
+                f"It {fault}, so sockets and locks in it are not safe",
                 str(path),
-                "remove it, or set TMPDIR to a folder of yours",
+                f"{removal}set TMPDIR to a folder of yours",
             ) from None
+    except OSError as error:
+        raise ServiceError(
+            f"Cannot make the folder: {error.strerror}",
+            str(path),
+            "set TMPDIR to a folder that is there and that you can write to",
+        ) from error
     return path
 
 
