@@ -39,7 +39,7 @@ from tasks.connectors.local_servers import require_prefect
 from tasks.core.bounded_yaml import load_yaml
 from tasks.core.digests import digest_of
 from tasks.core.errors import NightshiftError, ServiceError, SettingsError
-from tasks.services import set_client_defaults
+from tasks.services import require_login, set_client_defaults
 from tasks.settings import read_settings
 
 HERE = Path(__file__).parent
@@ -61,12 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     set_client_defaults()
     try:
-        url = read_settings().prefect_api_url
-        if not url:
+        settings = read_settings()
+        if not settings.prefect_api_url:
             raise SettingsError(
                 "No Prefect server is configured", "PREFECT_API_URL", "set it, or use `make up`"
             )
-        require_prefect(url)
+        require_prefect(settings.prefect_api_url)
+        require_login(settings)
         done = apply(given.type, given.deployments.absolute())
     except NightshiftError as error:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)

@@ -33,6 +33,7 @@ class Postgres:
     def __init__(self, folder: Path, port: int, password: str) -> None:
         self._folder, self._port, self._password = folder, port, password
         self._account = Account("postgres")
+        self.user_id = self._account.user_id
         self.data = folder / "data"
         self._programs = _programs_for(self.data)
         command = [*self._account.prefix("INT"), str(self._programs / "postgres")]
@@ -147,6 +148,7 @@ class Redis:
     def __init__(self, folder: Path, port: int, password: str) -> None:
         self._folder, self._port, self._password = folder, port, password
         self._account = Account("redis")
+        self.user_id = self._account.user_id
         self._configuration = folder / "redis.conf"
         command = [*self._account.prefix("TERM"), program("redis-server")]
         self.program = Program(

@@ -93,6 +93,11 @@ class Account:
                 f"There is no account {name!r}", "", "install the Debian package that makes it"
             ) from error
 
+    @property
+    def user_id(self) -> int:
+        """Of the account; this process's where its programs run under that."""
+        return self._user.pw_uid if self._user else os.geteuid()
+
     def prefix(self, signal: str) -> list[str]:
         """Words before a command; `signal` is what ends it when its parent is dead."""
         words = [program("setpriv"), "--pdeathsig", signal]

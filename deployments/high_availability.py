@@ -33,7 +33,12 @@ from deployments.starting import (
     wait_until,
 )
 from deployments.supervision import Supervisor
-from tasks.connectors.local_stack import record_of, running_stack
+from tasks.connectors.local_stack import (
+    high_availability_home,
+    high_availability_passwords_of,
+    record_of,
+    running_stack,
+)
 from tasks.connectors.passwords import (
     MLFLOW_ADMINISTRATOR,
     Passwords,
@@ -55,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def home_folder() -> Path:
     """Where it keeps its data."""
-    return read_settings().home.expanduser().absolute() / "ha"
+    return high_availability_home(read_settings().home.expanduser().absolute())
 
 
 def up(console: Terminal, arguments: list[str]) -> int:
@@ -76,7 +81,9 @@ def up(console: Terminal, arguments: list[str]) -> int:
     def make_services() -> Services:
         require_reachable(home)
         database = home / "postgres" / "data"
-        passwords = kept_passwords(home / "secrets.json", Passwords, belongs_to=database)
+        passwords = kept_passwords(
+            high_availability_passwords_of(home), Passwords, belongs_to=database
+        )
         return Services(home, settings, passwords)
 
     # Started by root, PostgreSQL, Redis and nginx run under accounts of their own and pass through to their folders.
@@ -165,9 +172,12 @@ def status(console: Terminal, arguments: list[str]) -> int:
     supervisor = Supervisor(home / "stack", str(home))
     with environment_of(client_environment(home, stack, _passwords(home))):
         problems = show_status(console, stack, supervisor)
-    console.print(f"  passwords                {home / 'secrets.json'}", soft_wrap=True)
-    console.print(f"  Prefect lets in          {USER}:<prefect>")
-    console.print(f"  MLflow lets in           {MLFLOW_ADMINISTRATOR}, <mlflow_admin>")
+    file = high_availability_passwords_of(home)
+    for name, login in (
+        ("Prefect", f'with "{USER}:" and the value of "prefect" behind it'),
+        ("MLflow", f'as {MLFLOW_ADMINISTRATOR} with the value of "mlflow_admin"'),
+    ):
+        console.print(f"  {name:<24} log in {login}, in {file}", soft_wrap=True)
     return problems
 
 
@@ -186,7 +196,7 @@ def run(console: Terminal, arguments: list[str]) -> int:
 
 
 def _passwords(home: Path) -> Passwords:
-    return read_passwords(home / "secrets.json", Passwords)
+    return read_passwords(high_availability_passwords_of(home), Passwords)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ from deployments.mlflow_accounts import MLflowAccounts
 from deployments.mlflow_server import mlflow_secrets, mlflow_server, write_mlflow_accounts
 from deployments.starting import kept_port
 from deployments.supervision import Program, Supervisor
+from tasks.connectors.listening import listener_problem
 from tasks.connectors.local_servers import (
     NO_TELEMETRY,
     http_problem,
     own_origins,
     prefect_problem,
 )
-from tasks.connectors.local_stack import Stack
+from tasks.connectors.local_stack import PORT_SETTINGS, Stack
 from tasks.connectors.passwords import MLFLOW_ADMINISTRATOR, PREFECT_USER, Passwords
 from tasks.connectors.seaweedfs import HOST, SeaweedFS
 from tasks.services import CLIENT_DEFAULTS
@@ -107,6 +108,8 @@ class Services:
             s3_url=self._s3.endpoint_url,
             mlflow_url=self._url("mlflow"),
             prefect_url=self._url("prefect"),
+            asks_for_passwords=True,
+            prefect_user=self._balancer.user_id,
         )
 
     def _url(self, name: str) -> str:
@@ -239,7 +242,22 @@ class Services:
         accounts.make_worker(USER, password, experiment, MODEL)
 
     def health(self, name: str, supervisor: Supervisor) -> Callable[[], str]:
-        """The question that tells what is wrong with a program; '' when it is well."""
+        """The question that tells what is wrong with a program; '' when it is well.
+
+        It raises ServiceError where another user's program has the port: its clients would send their password there.
+        """
+        question = self._question(name, supervisor)
+        if name not in self._ports:
+            return question
+        users = {
+            "postgres": self._postgres.user_id,
+            "redis": self._redis.user_id,
+            "prefect": self._balancer.user_id,
+        }
+        setting = PORT_SETTINGS.get(name, "")
+        return lambda: listener_problem(self._ports[name], setting, users.get(name)) or question()
+
+    def _question(self, name: str, supervisor: Supervisor) -> Callable[[], str]:
         questions = {
             "postgres": self._postgres.problem,
             "redis": self._redis.problem,

@@ -72,6 +72,7 @@ class LoadBalancer:
     def __init__(self, name: str, folder: Path, port: int, replicas: Sequence[int]) -> None:
         self._folder, self._port, self._replicas = folder, port, replicas
         self._account = Account("www-data")
+        self.user_id = self._account.user_id
         command = [*self._account.prefix("TERM"), program("nginx"), "-e", "stderr"]
         self.program = Program(
             name=name,

@@ -57,8 +57,8 @@ def up(console: Terminal, arguments: list[str]) -> int:
             by a version without passwords.
     """
     home = home_folder()
-    if running_stack(home):
-        if not passwords_of(home).exists():
+    if stack := running_stack(home):
+        if not stack.asks_for_passwords:
             raise ServiceError(
                 "What runs was started by an earlier version, and lets everybody in",
                 str(home),
@@ -132,16 +132,13 @@ def status(console: Terminal, arguments: list[str]) -> int:
 
 def _show_passwords(console: Terminal, stack: Stack, file: Path) -> None:
     """Where they lie and what is typed where; never the passwords themselves."""
-    if file.exists() and (stack.prefect_url or stack.mlflow_url):
-        console.print(f"  passwords                {file}", soft_wrap=True)
+    if stack.asks_for_passwords and (stack.prefect_url or stack.mlflow_url):
         if stack.prefect_url:
-            console.print(
-                '  Prefect lets in          what that file has as "prefect", as it stands'
-            )
+            login = f'log in with the value of "prefect" in {file}'
+            console.print(f"  Prefect                  {login}", soft_wrap=True)
         if stack.mlflow_url:
-            console.print(
-                f'  MLflow lets in           {MLFLOW_ADMINISTRATOR}, with what it has as "mlflow"'
-            )
+            login = f'log in as {MLFLOW_ADMINISTRATOR} with the value of "mlflow" in {file}'
+            console.print(f"  MLflow                   {login}", soft_wrap=True)
 
 
 def put(console: Terminal, arguments: list[str]) -> int:

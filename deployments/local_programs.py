@@ -8,13 +8,14 @@ from pathlib import Path
 from deployments.mlflow_server import mlflow_secrets, mlflow_server, write_mlflow_accounts
 from deployments.starting import kept_port
 from deployments.supervision import Program
+from tasks.connectors.listening import listener_problem
 from tasks.connectors.local_servers import (
     http_problem,
     prefect_problem,
     prefect_server_command,
     prefect_server_environment,
 )
-from tasks.connectors.local_stack import Stack, accounts_of, local_passwords
+from tasks.connectors.local_stack import PORT_SETTINGS, Stack, accounts_of, local_passwords
 from tasks.connectors.seaweedfs import HOST, SeaweedFS
 from tasks.services import CLIENT_DEFAULTS
 from tasks.settings import Settings
@@ -65,6 +66,7 @@ class Services:
             s3_url=self.s3_url,
             mlflow_url=self.mlflow_url,
             prefect_url=self.prefect_url,
+            asks_for_passwords=True,
         )
 
     def _add_object_store(self, folder: Path, port: int) -> None:
@@ -85,7 +87,10 @@ class Services:
         folder = self._home / "mlflow"
         folder.mkdir(exist_ok=True)
         self.mlflow_url = f"http://{HOST}:{port}"
-        self.health["mlflow"] = lambda: http_problem(f"{self.mlflow_url}/health")
+        self.health["mlflow"] = lambda: (
+            listener_problem(port, PORT_SETTINGS["mlflow"])
+            or http_problem(f"{self.mlflow_url}/health")
+        )
         # One account is enough: experiments and models that were made before there were passwords are nobody's.
         configuration, accounts = folder / "basic_auth.ini", f"sqlite:///{accounts_of(self._home)}"
         write_mlflow_accounts(configuration, accounts, others_may="NO_PERMISSIONS")
@@ -99,7 +104,10 @@ class Services:
         folder = self._home / "prefect"
         folder.mkdir(exist_ok=True)
         self.prefect_url = f"http://{HOST}:{port}"
-        self.health["prefect"] = lambda: prefect_problem(f"{self.prefect_url}/api")
+        self.health["prefect"] = lambda: (
+            listener_problem(port, PORT_SETTINGS["prefect"])
+            or prefect_problem(f"{self.prefect_url}/api")
+        )
         self.servers.append(
             Program(
                 name="prefect",

@@ -8,9 +8,10 @@ import os
 import socket
 import sys
 
+from tasks.connectors.local_servers import require_no_password
 from tasks.connectors.private_files import PRIVATE_UMASK
 from tasks.core.errors import NightshiftError, SettingsError
-from tasks.services import set_client_defaults
+from tasks.services import require_login, set_client_defaults
 from tasks.settings import Settings, read_settings
 
 POOLS = ("cpu", "gpu")
@@ -26,19 +27,21 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"usage: python -m deployments.worker {'|'.join(POOLS)}", file=sys.stderr)
         return 2
     (pool,) = given
+    set_client_defaults()
+    os.umask(PRIVATE_UMASK)  # of its flow runs as well
     try:
         settings = read_settings()
         if not settings.prefect_api_url:
             raise SettingsError(
                 "No Prefect server is configured", "PREFECT_API_URL", "set it, or use `make up`"
             )
+        require_no_password(settings.prefect_api_url)
+        require_login(settings)
         if pool == "gpu":
             print(f"Pool 'gpu': {gpu_or_why_not(settings)}", flush=True)
     except NightshiftError as error:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    set_client_defaults()
-    os.umask(PRIVATE_UMASK)  # of its flow runs as well
     os.execv(sys.executable, [sys.executable, "-m", "prefect", *_arguments(pool)])
 
 

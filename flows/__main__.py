@@ -31,7 +31,7 @@ flows:
   retention  old versions that nothing needs -> deleted
 
 beside flows:
-  open       the page of the service that `make up` has started, in the browser
+  open       the page of the service that `make up` or `make up-ha` has started, in the browser
 
 `python -m flows FLOW --help` lists its fields; `--training.epochs 2` sets one."""
 

@@ -1,31 +1,49 @@
 """open: Prefect's page of the running service in the browser, and where the password for it lies."""
 
 import webbrowser
+from pathlib import Path
 
-from tasks.connectors.local_stack import passwords_of, running_stack
+from tasks.connectors.local_stack import (
+    Stack,
+    high_availability_home,
+    high_availability_passwords_of,
+    passwords_of,
+    running_stack,
+)
+from tasks.connectors.passwords import PREFECT_USER
 from tasks.core.errors import ServiceError
 from tasks.settings import read_settings
 from tasks.terminal import Terminal
 
 
 def open_page(console: Terminal) -> None:
-    """Open the page. Its password is in no address, as browsers and proxies keep those.
+    """Open the page of `make up`, or else of `make up-ha`. Its password is in no address, as browsers and proxies keep
+    those.
 
     Raises:
-        ServiceError: nothing is up on this folder, or its Prefect server is one of the user's own.
+        ServiceError: nothing is up on this folder, its Prefect server is one of the user's own, or another user's
+            program listens there.
     """
-    home = read_settings().home.expanduser().absolute()
-    stack = running_stack(home)
-    if stack is None:
-        raise ServiceError("Nightshift is not up", str(home), "`make up` starts it")
+    stack, login = _running(read_settings().home.expanduser().absolute())
     if not stack.prefect_url:
         raise ServiceError(
             "The Prefect server is one of yours", "PREFECT_API_URL", "open its page yourself"
         )
+    stack.require_own_ports()  # the password is typed there
     opened = webbrowser.open(stack.prefect_url)
     console.print(f"{'Opened' if opened else 'Open'} {stack.prefect_url}", soft_wrap=True)
-    if (file := passwords_of(home)).exists():
-        console.print(
-            f'It asks for a password: what {file} has as "prefect", as it stands.',
-            soft_wrap=True,
-        )
+    if stack.asks_for_passwords:
+        console.print(f"Log in with {login}.", soft_wrap=True)
+
+
+def _running(home: Path) -> tuple[Stack, str]:
+    """The stack, and what its login page asks for."""
+    if stack := running_stack(home):
+        return stack, f'the value of "prefect" in {passwords_of(home)}'
+    ha = high_availability_home(home)
+    if stack := running_stack(ha):
+        file = high_availability_passwords_of(ha)
+        return stack, f'"{PREFECT_USER}:" and the value of "prefect" behind it, in {file}'
+    raise ServiceError(
+        "Nightshift is not up", str(home), "`make up` starts it, or `make up-ha` does"
+    )

@@ -51,7 +51,7 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
     (imports that take seconds go there), and only then is waited for the Prefect server.
 
     Raises:
-        ServiceError: a server does not come up, or another run holds `.nightshift`.
+        ServiceError: a server does not come up or does not let us in, or another run holds `.nightshift`.
         SettingsError: a setting is wrong.
     """
     home = read_settings().home.expanduser().absolute()
@@ -69,6 +69,7 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
         server: LocalPrefectServer | None = None
         if settings.prefect_api_url:
             require_prefect(settings.prefect_api_url)
+            require_login(settings)
         else:
             server = _launch_prefect(stack, home, settings, environment)
         if settings.embeds_object_store:
@@ -81,8 +82,43 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
         if server:
             server.wait()
             stack.callback(_deliver_logs)
-            logger.info('Pages of runs ask for what %s has as "prefect"', passwords_of(home))
+            logger.info(
+                'Log in to pages of runs with the value of "prefect" in %s', passwords_of(home)
+            )
         yield read_settings()
+
+
+def require_login(settings: Settings) -> None:
+    """See that the configured Prefect server lets this process in. One that does not answer is no concern of this.
+
+    Prefect's own client asks, which finds a password in profiles and files, too.
+
+    Raises:
+        ServiceError: it asks for another password, or for one at all.
+    """
+    import httpx
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.settings import get_current_settings
+
+    api, url = get_current_settings().api, settings.prefect_api_url or ""
+    proof, key = api.auth_string, api.key
+    try:
+        with SyncPrefectClient(
+            url,
+            auth_string=proof.get_secret_value() if proof else None,
+            api_key=key.get_secret_value() if key else None,
+        ) as client:
+            client.hello()
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code == 401:
+            file = passwords_of(settings.home.expanduser().absolute())
+            raise ServiceError(
+                "The Prefect server asks for a password, and PREFECT_API_AUTH_STRING is not it",
+                url,
+                f'set it; for a server that `make up` has started, to the value of "prefect" in {file}',
+            ) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        logger.debug("The Prefect server was not asked for its password: %s", error)
 
 
 def _use_running_stack(home: Path, environment: MutableMapping[str, str]) -> None:

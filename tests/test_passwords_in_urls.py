@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.config import Config
 
+from deployments import apply, worker
+from flows.__main__ import main as flow
 from tasks.connectors import object_store
+from tasks.connectors.local_servers import require_prefect
 from tasks.connectors.studies import StudyStore
 from tasks.connectors.tracked_runs import TrackedRuns
 from tasks.core.errors import NightshiftError
@@ -17,6 +21,7 @@ from tasks.settings import read_settings
 
 PASSWORD = "hunter2-secret"
 URL = f"http://someone:{PASSWORD}@127.0.0.1:9"
+NO_PORT = f"http://someone:{PASSWORD}@localhost"  # what Python takes for a port is the password
 ODD = f"http://someone:{PASSWORD}/#?{PASSWORD}@127.0.0.1:9"  # not encoded, as people write it
 
 
@@ -24,7 +29,9 @@ def all_of(error: BaseException) -> str:
     return f"{error} {error!r} {error.args}"
 
 
-@pytest.mark.parametrize("url", [URL, ODD, URL.replace("://", ":/"), URL.replace("http", "htp")])
+@pytest.mark.parametrize(
+    "url", [URL, NO_PORT, ODD, URL.replace("://", ":/"), URL.replace("http", "htp")]
+)
 def test_the_object_store(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def once(**given: Any) -> Config:
@@ -37,7 +44,7 @@ def test_the_object_store(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert PASSWORD not in all_of(caught.value)
 
 
-@pytest.mark.parametrize("url", [URL, ODD])
+@pytest.mark.parametrize("url", [URL, NO_PORT, ODD])
 def test_mlflow(
     url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +77,39 @@ def test_settings_that_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NightshiftError) as caught:
         read_settings()
     assert PASSWORD not in all_of(caught.value)
+
+
+@pytest.fixture
+def _umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_umask")  # the worker sets its own
+@pytest.mark.parametrize("command", [flow, apply.main, worker.main], ids=lambda c: c.__module__)
+@pytest.mark.parametrize(
+    "url", [URL, NO_PORT, ODD, NO_PORT.removeprefix("http://"), NO_PORT.replace("@", "[x@")]
+)
+def test_a_password_in_the_url_of_prefect_is_refused_in_a_sentence(
+    url: str,
+    command: Callable[[list[str]], int],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
+    monkeypatch.setattr(os, "execv", None)
+    arguments = {flow: ["history"], worker.main: ["cpu"]}
+    assert command(arguments.get(command, [])) == 2
+    said = capfd.readouterr()
+    assert PASSWORD not in said.out + said.err
+    assert "[PREFECT_API_URL] -> user and password belong in PREFECT_API_AUTH_STRING" in said.err
+
+
+def test_what_is_no_url_is_said_by_its_kind() -> None:
+    for url in ("http://localhost:port/api", "http://127.0.0.1:9/a\x00b"):
+        with pytest.raises(NightshiftError, match=r"answers: .* \(InvalidURL\) .*PREFECT_API_URL"):
+            require_prefect(url)
 
 
 @pytest.mark.slow  # each waits until a server that is not there is given up

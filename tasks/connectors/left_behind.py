@@ -29,7 +29,7 @@ def end_left_server(data: Path) -> None:
     """End the SeaweedFS that a killed process of this user left running on a data folder.
 
     Raises:
-        ServiceError: whoever started the one that runs there still lives.
+        ServiceError: whoever started the one that runs there still lives, or it does not end.
     """
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # gone, or not ours
@@ -43,7 +43,7 @@ def end_left_server(data: Path) -> None:
                         " another folder",
                     )
                 process.kill()
-                process.wait(10)
+                _wait_for_end(process, data)
                 logger.warning(
                     "Ended SeaweedFS, process %d, which a killed process left running on %s",
                     process.pid,
@@ -51,8 +51,19 @@ def end_left_server(data: Path) -> None:
                 )
 
 
+def _wait_for_end(process: psutil.Process, data: Path) -> None:
+    try:
+        process.wait(10)
+    except psutil.TimeoutExpired as error:
+        raise ServiceError(
+            f"SeaweedFS, process {process.pid}, was killed and has not ended after 10 s",
+            str(data),
+            "it may be waiting for its disk: try again later, or set NIGHTSHIFT_HOME to another folder",
+        ) from error
+
+
 def _serves(process: psutil.Process, data: Path) -> bool:
-    if process.uids().real != os.getuid():
+    if process.uids().effective != os.geteuid():
         return False
     words = process.cmdline()
     folders = [word.removeprefix("-dir=") for word in words if word.startswith("-dir=")]
@@ -82,20 +93,21 @@ def remove_dead_sockets() -> list[str]:
     """
     removed = [path for path in SEAWEEDFS_SOCKETS.glob("seaweedfs-*-grpc-*.sock") if _is_dead(path)]
     for folder in _socket_folders():
-        content = list(folder.iterdir())
-        dead = [path for path in content if _is_dead(path)]
-        removed += dead
-        if len(dead) + 1 == len(content) and (pid := folder / "supervisord.pid").is_file():
-            removed.append(pid)
-        if not content and _is_older(folder, _EMPTY_SECONDS):
-            folder.rmdir()
+        with contextlib.suppress(OSError):  # another process tidies, or has just begun to use it
+            content = list(folder.iterdir())
+            dead = [path for path in content if _is_dead(path)]
+            removed += dead
+            if len(dead) + 1 == len(content) and (pid := folder / "supervisord.pid").is_file():
+                removed.append(pid)
+            if not content and _is_older(folder, _EMPTY_SECONDS):
+                folder.rmdir()
     for path in removed:
         path.unlink(missing_ok=True)
     return [str(path) for path in removed]
 
 
 def _socket_folders() -> Iterator[Path]:
-    place, user = Path(tempfile.gettempdir()), os.getuid()
+    place, user = Path(tempfile.gettempdir()), os.geteuid()
     for pattern in (f"nightshift-{user}-*", f"weed-{user}-*"):  # the latter by earlier versions
         yield from filter(is_private, place.glob(pattern))
 
@@ -106,11 +118,11 @@ def _is_older(path: Path, seconds: float) -> bool:
 
 def _is_dead(path: Path) -> bool:
     """True for a socket of this user that nobody listens on."""
-    if (
-        not is_ours(path)
-        or not stat.S_ISSOCK(path.lstat().st_mode)
-        or not _is_older(path, _SETTLED_SECONDS)
-    ):
+    try:
+        is_socket = is_ours(path) and stat.S_ISSOCK(path.lstat().st_mode)
+        if not is_socket or not _is_older(path, _SETTLED_SECONDS):
+            return False
+    except FileNotFoundError:  # another process tidies
         return False
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(1)

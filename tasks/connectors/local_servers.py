@@ -1,10 +1,11 @@
 """The servers that a run on a single machine starts for itself: SeaweedFS for S3, and a Prefect server. Loopback only.
 
-Each is a child process of its own (`child_process`), keeps its data below `.nightshift/`, and counts as started when it
-has answered a real request, not when it has been launched.
+Each is a child process of its own (`child_process`), keeps its data below `.nightshift/`, and counts as started when
+this user listens on its port and a real request has been answered there, not when it has been launched.
 """
 
 import contextlib
+import http.client
 import logging
 import os
 import socket
@@ -16,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tasks.connectors.child_process import ChildProcess
+from tasks.connectors.listening import listener_problem
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.seaweedfs import HOST, SeaweedFS, free_ports
-from tasks.core.errors import ChildEndedError, ServiceError
+from tasks.core.errors import ChildEndedError, ServiceError, SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +99,24 @@ class LocalObjectStore:
         self._program.clean_up()
 
 
+def require_no_password(api_url: str) -> None:
+    """Raises SettingsError where a Prefect URL holds a user or a password: libraries quote parts of it in errors."""
+    if "@" in api_url:
+        raise SettingsError(
+            "The URL has an @ in it, as behind a user or a password",
+            "PREFECT_API_URL",
+            "user and password belong in PREFECT_API_AUTH_STRING, as user:password",
+        )
+
+
 def require_prefect(api_url: str) -> None:
-    """Raises ServiceError when no Prefect server answers at a URL."""
+    """See that a Prefect server answers at a URL.
+
+    Raises:
+        SettingsError: the URL holds a user or a password.
+        ServiceError: no server answers.
+    """
+    require_no_password(api_url)
     if problem := prefect_problem(api_url, timeout_seconds=10):
         raise ServiceError(
             f"No Prefect server answers: {problem}", api_url, "check PREFECT_API_URL, or unset it"
@@ -118,6 +136,9 @@ def http_problem(url: str, timeout_seconds: float = 2) -> str:
     except urllib.error.HTTPError as error:
         # One that refuses us is there; whether it lets us in is Prefect's own business.
         return str(error) if error.code >= 500 else ""
+    except http.client.HTTPException as error:
+        # By its type alone: it quotes the URL in parts, or what came instead of an answer.
+        return f"the URL is wrong, or what answers there is no HTTP server ({type(error).__name__})"
     except (OSError, ValueError) as error:
         return str(error)
 
@@ -139,7 +160,7 @@ class LocalPrefectServer:
         if port is not None:
             require_free_port(port, "NIGHTSHIFT_PREFECT_PORT")
         folder.mkdir(parents=True, exist_ok=True)
-        port = port or free_ports(1)[0]
+        self._port = port = port or free_ports(1)[0]
         self.ui_url = f"http://{HOST}:{port}"
         self.api_url = f"{self.ui_url}/api"
         command = prefect_server_command(port)
@@ -149,11 +170,19 @@ class LocalPrefectServer:
         )
 
     def wait(self, timeout_seconds: float = 120.0) -> None:
-        """Return once the server answers its health check."""
+        """Return once the server answers its health check.
+
+        Raises:
+            ServiceError: it does not come up, or another user's program has its port.
+        """
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
-            _wait_until(lambda: prefect_problem(self.api_url), self._child, timeout_seconds)
+            _wait_until(self._problem, self._child, timeout_seconds)
             undo.pop_all()
+
+    def _problem(self) -> str:
+        taken = listener_problem(self._port, "NIGHTSHIFT_PREFECT_PORT")
+        return taken or prefect_problem(self.api_url)
 
     def stop(self) -> None:
         """End the server; its history stays."""

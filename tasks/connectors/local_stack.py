@@ -2,27 +2,57 @@
 
 import contextlib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from tasks.connectors.listening import listener_problem
 from tasks.connectors.passwords import LocalPasswords, kept_passwords, read_passwords
+from tasks.connectors.private_files import require_ours
 from tasks.connectors.processes import is_gone
 from tasks.connectors.seaweedfs import kept_credentials
 from tasks.core.records import Record
 
+PORT_SETTINGS = {
+    "s3": "NIGHTSHIFT_S3_PORT",
+    "mlflow": "NIGHTSHIFT_MLFLOW_PORT",
+    "prefect": "NIGHTSHIFT_PREFECT_PORT",
+}
+
 
 class Stack(Record):
-    """Where the services of a running stack are. An empty URL: that service is somebody else's."""
+    """Where the services of a running stack are. An empty URL: that service is somebody else's.
+
+    Attributes:
+        asks_for_passwords: earlier versions asked for none, and did not write this down either.
+        prefect_user: id of the account that Prefect's address is served by; None for the user of the stack.
+    """
 
     owner: str
     s3_url: str
     mlflow_url: str
     prefect_url: str
+    asks_for_passwords: bool = False
+    prefect_user: int | None = None
+
+    def require_own_ports(self) -> None:
+        """Raises ServiceError where another user's program listens at one of the addresses."""
+        for service, url, user in (
+            ("s3", self.s3_url, None),
+            ("mlflow", self.mlflow_url, None),
+            ("prefect", self.prefect_url, self.prefect_user),
+        ):
+            if port := urlsplit(url).port:
+                listener_problem(port, PORT_SETTINGS[service], user)
 
     def environment(self, home: Path) -> dict[str, str]:
-        """What a client of `make up` has in its environment; it holds keys and passwords."""
+        """What a client of `make up` has in its environment; it holds keys and passwords.
+
+        Raises:
+            ServiceError: as `addresses`; or the passwords cannot be read.
+        """
         found = self.addresses(home)
-        if not passwords_of(home).exists():  # started by a version that asked for none
+        if not self.asks_for_passwords:
             return found
         passwords = read_passwords(passwords_of(home), LocalPasswords)
         if self.mlflow_url:
@@ -32,7 +62,12 @@ class Stack(Record):
         return found
 
     def addresses(self, home: Path) -> dict[str, str]:
-        """Where a client finds the services, and the keys of the object store."""
+        """Where a client finds the services, and the keys of the object store.
+
+        Raises:
+            ServiceError: another user's program listens at one of the addresses.
+        """
+        self.require_own_ports()
         found: dict[str, str] = {}
         if self.s3_url:
             access_key, secret_key = kept_credentials(home / "s3" / "credentials.json")
@@ -50,6 +85,16 @@ class Stack(Record):
 def passwords_of(home: Path) -> Path:
     """The file that holds the passwords of Prefect and MLflow."""
     return home / "passwords.json"
+
+
+def high_availability_home(home: Path) -> Path:
+    """The folder of `make up-ha`, below that of `make up`."""
+    return home / "ha"
+
+
+def high_availability_passwords_of(home: Path) -> Path:
+    """The file that holds the passwords of `make up-ha`, in its folder."""
+    return home / "secrets.json"
 
 
 def accounts_of(home: Path) -> Path:
@@ -72,7 +117,13 @@ def record_of(home: Path) -> Path:
 
 
 def running_stack(home: Path) -> Stack | None:
-    """The stack that runs on a folder; None where none does, or where its supervisor was killed."""
+    """The stack that runs on a folder; None where none does, or where its supervisor was killed.
+
+    Raises:
+        ServiceError: the folder or the record is somebody else's, who could name servers of theirs in it.
+    """
+    require_ours(home)
+    require_ours(record_of(home))
     with contextlib.suppress(FileNotFoundError, ValidationError):
         stack = Stack.model_validate_json(record_of(home).read_text())
         return None if is_gone(stack.owner) else stack

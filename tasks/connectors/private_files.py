@@ -29,6 +29,28 @@ def private_files() -> Generator[None]:
         os.umask(before)
 
 
+def require_ours(path: Path) -> None:
+    """Do nothing where a path is this user's, or where nothing is.
+
+    Raises:
+        ServiceError: it is somebody else's, or cannot be looked at.
+    """
+    try:
+        owner = path.stat().st_uid
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ServiceError(
+            f"Cannot look at it: {error.strerror}", str(path), "set NIGHTSHIFT_HOME"
+        ) from error
+    if owner != os.geteuid():
+        raise ServiceError(
+            "It is somebody else's, who could read and change what is kept in it",
+            str(path),
+            "set NIGHTSHIFT_HOME to a folder of your own, or make it yours (chown)",
+        )
+
+
 def make_private(folder: Path, passable: bool = False) -> None:
     """Make a folder that its owner alone can enter; tighten one that is there.
 
@@ -46,12 +68,7 @@ def make_private(folder: Path, passable: bool = False) -> None:
         raise ServiceError(
             f"Cannot make the folder: {error.strerror}", str(folder), "set NIGHTSHIFT_HOME"
         ) from error
-    if folder.stat().st_uid != os.geteuid():
-        raise ServiceError(
-            "The folder is somebody else's, who could read and change what is kept in it",
-            str(folder),
-            "set NIGHTSHIFT_HOME to a folder of your own, or make it yours (chown)",
-        )
+    require_ours(folder)
     inner = list(folder.iterdir())
     if not passable and not any(map(_is_passable, inner)):
         folder.chmod(0o700)
@@ -82,24 +99,33 @@ def write_private(path: Path, content: str | bytes) -> None:
 
 def temporary_folder(name: str) -> Path:
     """Path of a folder of this user in the folder for temporary files, the same in every process. It is not made."""
-    return Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}-{name}"
+    return Path(tempfile.gettempdir()) / f"nightshift-{os.geteuid()}-{name}"
 
 
 def private_folder(path: Path) -> Path:
     """Make a folder with mode 0700, or take the one that is there; returns its path.
 
     Raises:
-        ServiceError: what is there is a link or a file, belongs to somebody else, or is open to others.
+        ServiceError: what is there is a link or a file, belongs to somebody else, or is open to others; or it cannot be
+            made.
     """
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
-        if not is_private(path):
+        if fault := _fault(path):
+            # In /tmp nobody can remove what is somebody else's.
+            removal = "remove it, or " if is_ours(path) else ""
             raise ServiceError(
-                f"It {_fault(path)}, so sockets and locks in it are not safe",
+                f"It {fault}, so sockets and locks in it are not safe",
                 str(path),
-                "remove it, or set TMPDIR to a folder of yours",
+                f"{removal}set TMPDIR to a folder of yours",
             ) from None
+    except OSError as error:
+        raise ServiceError(
+            f"Cannot make the folder: {error.strerror}",
+            str(path),
+            "set TMPDIR to a folder that is there and that you can write to",
+        ) from error
     return path
 
 
@@ -115,7 +141,7 @@ def _fault(path: Path) -> str:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
         return "is no folder"
-    if found.st_uid != os.getuid():
+    if found.st_uid != os.geteuid():
         return "belongs to somebody else"
     return "is open to others" if found.st_mode & 0o077 else ""
 
@@ -123,6 +149,6 @@ def _fault(path: Path) -> str:
 def is_ours(path: Path) -> bool:
     """True for something that is there and belongs to this user; of a link, the link itself counts."""
     try:
-        return path.lstat().st_uid == os.getuid()
+        return path.lstat().st_uid == os.geteuid()
     except FileNotFoundError:
         return False

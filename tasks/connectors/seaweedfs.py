@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.connectors.left_behind import SEAWEEDFS_SOCKETS, end_left_server
+from tasks.connectors.listening import listener_problem
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.private_files import (
     is_ours,
@@ -57,8 +58,8 @@ class SeaweedFS:
         self.access_key, self.secret_key = kept_credentials(folder / "credentials.json")
         self._security = self.folder / ".seaweedfs"  # where its own tools look, given HOME
         secure_store(self._security, datetime.now(UTC))
+        self._port, self._ports = port, free_ports(9)
         self.endpoint_url = f"http://{HOST}:{port}"
-        self._ports = free_ports(9)
         # A socket's path may have a hundred characters at most, and `folder` may be longer.
         name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
         self._sockets = private_folder(temporary_folder(f"weed-{name}"))
@@ -83,7 +84,13 @@ class SeaweedFS:
         return ObjectStore(self.endpoint_url, self.access_key, self.secret_key)
 
     def problem(self) -> str:
-        """Why it does not take a write, or lets in whoever comes; '' when all is well."""
+        """Why it does not take a write, or lets in whoever comes; '' when all is well.
+
+        Raises:
+            ServiceError: another user's program has its S3 port.
+        """
+        if problem := listener_problem(self._port, "NIGHTSHIFT_S3_PORT"):
+            return problem
         try:
             store = self.store()
             store.make_bucket("nightshift-probe")
@@ -91,11 +98,13 @@ class SeaweedFS:
         except NightshiftError as error:
             return error.what
         # It starts without certificates, and warns in its log, when it cannot read them.
-        open_ports = [port for port in self._ports if not self._is_guarded(port)]
-        return f"Its ports {open_ports} ask for no certificate" if open_ports else ""
+        guarded = {port: self._is_guarded(port) for port in self._ports}
+        if open_ports := [port for port, answer in guarded.items() if answer is False]:
+            return f"Its ports {open_ports} ask for no certificate"
+        return "" if any(guarded.values()) else "Its inner ports do not answer"
 
-    def _is_guarded(self, port: int) -> bool:
-        """True where the server there is ours and turns away who has no certificate, or where nobody listens."""
+    def _is_guarded(self, port: int) -> bool | None:
+        """True where the server there is ours and turns away who has no certificate; None where nobody listens."""
         context = ssl.create_default_context(cafile=self._security / AUTHORITY)
         context.set_alpn_protocols(["h2", "http/1.1"])
         try:
@@ -105,7 +114,7 @@ class SeaweedFS:
             ):
                 secured.recv(1)
         except ConnectionRefusedError:
-            return True  # not started yet, or not at all
+            return None  # not started yet, or not at all
         except ssl.SSLError as error:
             return "CERTIFICATE_REQUIRED" in (error.reason or "")
         except OSError:

@@ -41,4 +41,7 @@ def _owner(name: str) -> str:
 
 
 def _is_old(folder: Path) -> bool:
-    return time.time() - folder.lstat().st_mtime > _UNNAMED_SECONDS
+    try:
+        return time.time() - folder.lstat().st_mtime > _UNNAMED_SECONDS
+    except FileNotFoundError:  # another process tidies
+        return False

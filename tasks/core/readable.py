@@ -8,9 +8,13 @@ _STEERING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-# An s3:// URI has no user, but may have an @ in its key. Elsewhere all up to the last @ goes, as a password may hold
-# any character; a URL with a fault in its scheme or its slashes counts, too.
-_USER_INFO = re.compile(r"""s3://\S*|(:/+|//)[^\s'"<>]*@""")
+# An s3:// URI has no user, but may have an @ in its key; it ends at a quote or where another URL begins. Elsewhere all
+# up to the last @ before a space goes, as a password may hold any character, quotes as well; a URL with a fault in its
+# scheme or its slashes counts, too.
+_USER_INFO = re.compile(r"""s3://(?:(?!:/)[^\s'"<>])*|(:/+|//)\S*@""")
+_UP_TO_LAST_AT = re.compile(
+    r"(?<!\S)\S*@"
+)  # in these alone, where it takes time in proportion to their length
 
 
 def visible(text: object) -> str:
@@ -32,7 +36,11 @@ def _escaped(found: re.Match[str]) -> str:
 
 def without_passwords(text: object) -> str:
     """Text in which no URL has a user name and a password: libraries quote URLs in their errors."""
-    return _USER_INFO.sub(lambda found: found[1] or found[0], str(text))
+    return _UP_TO_LAST_AT.sub(lambda word: _USER_INFO.sub(_kept, word[0]), str(text))
+
+
+def _kept(found: re.Match[str]) -> str:
+    return found[1] or found[0]
 
 
 def said_to_people(text: object) -> str:

@@ -13,12 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.connectors import left_behind, private_files
+from tasks.connectors import left_behind
 from tasks.connectors.child_process import ChildProcess
 from tasks.connectors.left_behind import remove_dead_sockets
 from tasks.connectors.local_servers import LocalObjectStore
 from tasks.connectors.private_files import private_folder, temporary_folder
 from tasks.connectors.seaweedfs import SeaweedFS, free_ports
+from tasks.connectors.work_folders import remove_left_folders
 from tasks.core.errors import ServiceError
 from tests.connectors.test_servers import ROOT, wait_for
 
@@ -98,6 +99,20 @@ def test_a_store_left_running_is_ended_and_its_data_taken_over(
         store.stop()
 
 
+def test_a_store_left_running_that_does_not_end_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = orphan(tmp_path / "s3")
+
+    def wait(process: psutil.Process, seconds: float) -> None:
+        raise psutil.TimeoutExpired(seconds, process.pid)
+
+    monkeypatch.setattr(psutil.Process, "wait", wait)
+    with pytest.raises(ServiceError, match=rf"process {left.pid}, was killed and has not ended"):
+        LocalObjectStore(tmp_path / "s3")
+    assert wait_for(lambda: gone(left))
+
+
 def test_a_store_that_somebody_still_runs_is_named(tmp_path: Path) -> None:
     first = LocalObjectStore(tmp_path)
     try:
@@ -139,9 +154,13 @@ def test_a_folder_is_ours_alone_or_refused(tmp_path: Path, monkeypatch: pytest.M
     ):
         with pytest.raises(ServiceError, match=rf"It {fault}.*{name}.*remove it, or set TMPDIR"):
             private_folder(tmp_path / name)
-    monkeypatch.setattr(private_files.os, "getuid", lambda: os.geteuid() + 1)
-    with pytest.raises(ServiceError, match="belongs to somebody else"):
-        private_folder(tmp_path / "new")
+    with pytest.raises(ServiceError, match=r"Cannot make the folder: No such file.*set TMPDIR"):
+        private_folder(tmp_path / "missing" / "new")
+    another = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: another)
+    for name, fault in (("new", "belongs to somebody else"), ("link", "is no folder")):
+        with pytest.raises(ServiceError, match=rf"It {fault}.* -> set TMPDIR"):
+            private_folder(tmp_path / name)
 
 
 @pytest.mark.parametrize("made", ["link", "open"])
@@ -181,7 +200,7 @@ def test_dead_sockets_are_removed_and_nothing_else(monkeypatch: pytest.MonkeyPat
         folders = {
             name: private_folder(temporary_folder(name)) for name in ("dead", "alive", "new")
         }
-        before = place / f"weed-{os.getuid()}-before"
+        before = place / f"weed-{os.geteuid()}-before"
         before.mkdir(0o700)
         locks = private_folder(temporary_folder("locks"))
         (locks / "gpu-0.lock").write_text("")
@@ -204,6 +223,49 @@ def test_dead_sockets_are_removed_and_nothing_else(monkeypatch: pytest.MonkeyPat
         assert not before.exists() and folders["dead"].exists()
         for server in servers:
             server.close()
+
+
+@pytest.mark.parametrize("meanwhile", ["removed", "used again"])
+def test_two_tidyings_at_once_are_no_fault(
+    meanwhile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(left_behind, "SEAWEEDFS_SOCKETS", tmp_path)
+    folder = private_folder(temporary_folder("empty"))
+
+    def is_older(path: Path, seconds: float) -> bool:
+        if meanwhile == "removed":
+            path.rmdir()
+        else:
+            (path / "new.sock").touch()
+        return True
+
+    monkeypatch.setattr(left_behind, "_is_older", is_older)
+    assert remove_dead_sockets() == []
+    assert folder.exists() == (meanwhile == "used again")
+
+
+def test_a_socket_that_is_removed_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(left_behind, "SEAWEEDFS_SOCKETS", tmp_path)
+    (tmp_path / "seaweedfs-s3-grpc-1.sock").touch()
+
+    def is_ours(path: Path) -> bool:
+        path.unlink()
+        return True
+
+    monkeypatch.setattr(left_behind, "is_ours", is_ours)
+    assert remove_dead_sockets() == []
+
+
+def test_a_work_folder_that_is_removed_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([tmp_path / "nightshift-engine-gone"]))
+    assert remove_left_folders() == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what belongs to others")

@@ -137,6 +137,31 @@ def test_a_run_that_brings_its_own_command_is_refused(server: Embedded, tmp_path
     assert not proof.exists()
 
 
+@pytest.mark.parametrize("password", ["", "somebody:of-another-server"])
+@pytest.mark.parametrize(
+    "command", ["flows history", "deployments.apply", "deployments.worker cpu"]
+)
+def test_who_has_its_address_alone_is_told_where_the_password_is(
+    command: str, password: str, server: Embedded
+) -> None:
+    kept = {k: v for k, v in server.environment.items() if k != "PREFECT_API_AUTH_STRING"}
+    given = {"PREFECT_API_AUTH_STRING": password} if password else {}
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        cwd=ROOT,
+        env=kept | given,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"asks for a password, and PREFECT_API_AUTH_STRING is not it [{server.api_url}]" in (
+        done.stderr
+    )
+    assert f'to the value of "prefect" in {passwords_of(server.home)}' in done.stderr
+
+
 def deployed(server: Embedded, folder: Path) -> str:
     """A deployment on the pool `cpu`; returns its id."""
     (folder / "a_flow_of_a_test.py").write_text(FLOW)
