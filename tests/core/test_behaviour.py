@@ -26,6 +26,7 @@ from tasks.core.behaviour_files import built_in_checks, load_checks
 from tasks.core.behaviour_kinds import KINDS, Check
 from tasks.core.behaviour_results import BehaviourResult
 from tasks.core.behaviour_templates import count, expand, sentence, slots
+from tasks.core.bounded_yaml import load_yaml
 from tasks.core.errors import SettingsError
 from tasks.core.perturbations import PERTURBATIONS, swapping
 from tasks.core.texts import is_blank
@@ -159,6 +160,13 @@ def test_aliases_may_share_words() -> None:
     text = f"lexicons: {{thing: &t [film, book]}}\nchecks:\n- {check}"
     (loaded,) = load_checks(text, "my.yaml")
     assert loaded.lexicons["x"] == ["film", "book"]
+
+
+def test_a_mapping_that_merges_another_may_be_merged_again() -> None:
+    shared = "all: &all {kind: MFT, label: a}\nfirst: {is: &first {<<: *all, label: b}}"
+    assert load_yaml(f"{shared}\nsecond: {{<<: *first}}")["second"] == {"kind": "MFT", "label": "b"}
+    with pytest.raises(yaml.YAMLError, match="'label' stands 2 times"):
+        load_yaml("{label: a, label: b}")
 
 
 def _bomb(first: str, level: str) -> str:
