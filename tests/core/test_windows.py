@@ -56,6 +56,18 @@ def test_a_row_that_keeps_too_much_is_rejected() -> None:
     assert scoring.to_review(row, Columns()).problem == ""
 
 
+@pytest.mark.parametrize("name", ["text", "id"])
+def test_a_text_that_a_format_lets_through_is_not_scored(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "LONGEST_RECORD", 100)
+    values = {"text": "fine", "id": "7"}
+    assert scoring.to_review(Row(1, values), Columns()).problem == ""
+    review = scoring.to_review(Row(1, values | {name: "a" * 100}), Columns())
+    assert (review.id, review.text, review.raw) == ("1", "", b"")
+    assert review.problem == "longer than 16 MiB"
+
+
 def test_rejects_end_an_object_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "_ROWS_TO_JUDGE", 10)
     bad = [Review(n, "", "", "not JSON") for n in range(5)]

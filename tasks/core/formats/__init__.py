@@ -11,7 +11,15 @@ holds more than a few rows. A large file is cut into spans, each decoded alone, 
     join(name, parts, stream)               the encoded parts as one file
 """
 
-from tasks.core.formats.base import LONGEST_RECORD, MOST_COLUMNS, Format, Kind, Row, Span
+from tasks.core.formats.base import (
+    LONGEST_RECORD,
+    MOST_COLUMNS,
+    TOO_LONG,
+    Format,
+    Kind,
+    Row,
+    Span,
+)
 from tasks.core.formats.columns import lookup, require_columns, with_columns
 from tasks.core.formats.detection import HEAD_BYTES, detect
 from tasks.core.formats.formulas import guarded, unguarded
@@ -27,6 +35,7 @@ __all__ = [
     "LONGEST_RECORD",
     "MOST_COLUMNS",
     "SPREADSHEETS",
+    "TOO_LONG",
     "Format",
     "Kind",
     "Row",

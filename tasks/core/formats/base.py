@@ -73,11 +73,16 @@ class UnfitError(ValueError):
 
 
 def require_plausible(unpacked: int, packed: int) -> None:
-    """Raises UnfitError where a file holds far more than its size: a bomb, made to fill a disk or the memory."""
+    """Raises UnfitError where a file holds far more than its size: a bomb, made to fill a disk or the memory.
+
+    Args:
+        unpacked: bytes so far, or what values made of them take in memory.
+        packed: bytes of the file as it is stored.
+    """
     if unpacked > max(MOST_UNPACKED, MOST_SHRUNK * packed):
         raise UnfitError(
             f"it unpacks to more than {MOST_SHRUNK} times its {packed:,} bytes, as files do that are made to fill a "
-            "disk",
+            "disk or the memory",
             "unpack it elsewhere and look; give it uncompressed if it is as it should be",
         )
 

@@ -28,6 +28,7 @@ Part: TypeAlias = tuple[int, int, RecordBatch | None]
 _PATIENCE_SECONDS = 300.0  # without any message of the process
 _SMALL_BYTES = 1 << 20  # a file that is sent at once
 _CHILD = Path(__file__).with_name("parquet_child.py")
+_CODE = Path(__file__).parents[3]  # that it imports, whatever else is installed
 _SMALLER = "write it again with smaller row groups and pages, and look at its longest rows"
 
 
@@ -113,7 +114,7 @@ class _Reader:
 
 def environment_of_child() -> dict[str, str]:
     """The whole environment of the process that decodes: files may come from anybody, so it gets no keys."""
-    importable = os.pathsep.join(path for path in sys.path if path)
+    importable = os.pathsep.join([str(_CODE), *(path for path in sys.path if path)])
     # pyarrow's other pools reserve a gigabyte that they do not use
     return {"PYTHONPATH": importable, "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
@@ -172,7 +173,7 @@ class ParquetFile:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self.bytes = stream.seek(0, io.SEEK_END)
+        self._bytes = stream.seek(0, io.SEEK_END)
         self._reader = _idle.take()
         try:
             self.facts = self._open()
@@ -195,15 +196,17 @@ class ParquetFile:
             raise UnfitError(f"its footer {error}", _SMALLER) from error
 
     def _asked_for_facts(self) -> Facts:
-        sent = self.bytes <= _SMALL_BYTES
-        command = json.dumps({"do": "open", "size": self.bytes, "sent": sent}).encode()
+        sent = self._bytes <= _SMALL_BYTES
+        command = json.dumps({"do": "open", "size": self._bytes, "sent": sent}).encode()
         self._stream.seek(0)
-        content = [_exactly(self._stream, self.bytes)] if sent else []
+        content = [_exactly(self._stream, self._bytes)] if sent else []
         found = self._reader.ask(self._stream, command, *content)[0]
         return Facts(found["leaves"], found["columns"], [(n, size) for n, size in found["groups"]])
 
     def parts(self, group: int, columns: list[str], rows: int) -> Iterator[Part]:
-        """Consecutive parts of a row group: rows, decoded bytes, and the values; None for a row too long to be held.
+        """Consecutive parts of a row group: rows, bytes, and the values; None for a row too long to be held.
+
+        The bytes are those that the values take in memory as Python's objects, about.
 
         Args:
             group: from 0.
