@@ -1,7 +1,9 @@
 """Steps from a source of labelled reviews to train, validation and test: load, validate, split."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks import reports
@@ -10,6 +12,7 @@ from tasks.connectors.sources import Source, SourceParams, open_source
 from tasks.connectors.sources.base import Unreadable
 from tasks.core import splitting, tables, validation
 from tasks.core.digests import digest_of, file_digest
+from tasks.core.early_end import refuse_useless
 from tasks.core.errors import MissingDataError
 from tasks.core.records import (
     HeldOutSummary,
@@ -19,7 +22,7 @@ from tasks.core.records import (
     ValidatedSummary,
 )
 from tasks.core.splitting import SplitParams
-from tasks.core.validation import RawReview, ValidationParams
+from tasks.core.validation import RawReview, ValidationParams, unusable_by
 from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
@@ -29,15 +32,20 @@ LOAD_VERSION = 3
 VALIDATE_VERSION = 3
 SPLIT_VERSION = 5
 _EXAMPLES = 5
+_MOST_UNUSABLE = 1_000  # rows of each rule that are kept, for what validation says of them
 
 
 @step
-def load_reviews(params: SourceParams) -> Reference[LoadedSummary]:
+def load_reviews(params: SourceParams, max_unusable_share: float) -> Reference[LoadedSummary]:
     """Read every labelled review of the source into the object store.
 
+    Args:
+        params: where they are.
+        max_unusable_share: that validation will allow; reading ends early where it is hopeless.
     Raises:
         MissingDataError: nothing there, or a column is missing.
         UnreadableDataError: a file is not what it claims to be.
+        ValidationError: of a million rows or more, most are of no use.
     """
     sources = {"train": open_source(params, "location", object_store)}
     if params.test_location:
@@ -51,22 +59,30 @@ def load_reviews(params: SourceParams) -> Reference[LoadedSummary]:
         "columns": [params.text_column, params.label_column, *params.slice_columns],
     }
     return reuse_or_make(
-        "loaded", inputs, LoadedSummary, lambda folder: _load(sources, params, folder)
+        "loaded",
+        inputs,
+        LoadedSummary,
+        lambda folder: _load(sources, params, max_unusable_share, folder),
     )
 
 
-def _load(sources: dict[str, Source], params: SourceParams, folder: Path) -> LoadedSummary:
+def _load(
+    sources: dict[str, Source], params: SourceParams, max_unusable_share: float, folder: Path
+) -> LoadedSummary:
     rows: dict[str, int] = {}
+    unusable: dict[str, dict[str, int]] = {}
     unreadable: dict[str, int] = {}
     examples: list[str] = []
     for split, source in sources.items():
         read_from = split if split in source.splits() else "train"  # test reviews apart, unnamed
-        kept, unreadable[split], found = _partition(source.rows(read_from))
-        examples += found
-        tables.write_reviews(folder / f"{split}.parquet", kept, raw=True)
-        rows[split] = len(kept)
-        logger.info("Read %s rows of %s from %s", f"{len(kept):,}", split, source.name)
-        for first in found[:1]:
+        read = read_rows(source.rows(read_from), max_unusable_share, f"{source.name} ({split})")
+        unreadable[split], examples = read.unreadable, examples + read.examples
+        if further := read.further:
+            unusable[split] = dict(further)
+        tables.write_reviews(folder / f"{split}.parquet", read.kept, raw=True)
+        rows[split] = len(read.kept)
+        logger.info("Read %s rows of %s from %s", f"{rows[split]:,}", split, source.name)
+        for first in read.examples[:1]:
             count = f"{unreadable[split]:,}"
             logger.warning("%s rows of %s could not be decoded; the first: %s", count, split, first)
     if not any(rows.values()):
@@ -76,26 +92,64 @@ def _load(sources: dict[str, Source], params: SourceParams, folder: Path) -> Loa
     return LoadedSummary(
         source=params.location,
         rows=rows,
+        unusable=unusable,
         unreadable=unreadable,
         unreadable_examples=examples[:_EXAMPLES],
         label_names=sources["train"].label_names(),
     )
 
 
-def _partition(
-    rows: Iterable[RawReview | Unreadable],
-) -> tuple[list[RawReview], int, list[str]]:
-    """The readable rows, how many others there are, and where the first of those are and why."""
-    kept: list[RawReview] = []
-    unreadable, examples = 0, list[str]()
-    for row in rows:
-        if isinstance(row, RawReview):
-            kept.append(row)
-            continue
-        unreadable += 1
-        if len(examples) < _EXAMPLES:
-            examples.append(f"{row.where}: {row.problem}")
-    return kept, unreadable, examples
+@dataclass
+class ReadRows:
+    """Rows of a split, and the counts of those that are of no use."""
+
+    kept: list[RawReview] = field(default_factory=list[RawReview])
+    by_rule: Counter[str] = field(default_factory=Counter[str])
+    unreadable: int = 0
+    examples: list[str] = field(default_factory=list[str])  # where unreadable ones are, and why
+
+    @property
+    def further(self) -> dict[str, int]:
+        """Rows by rule that are counted and not kept."""
+        return {
+            rule: count - _MOST_UNUSABLE
+            for rule, count in self.by_rule.items()
+            if count > _MOST_UNUSABLE
+        }
+
+    def add(self, row: RawReview | Unreadable) -> str:
+        """Keep or count a row; returns why it is of no use, or ''."""
+        if isinstance(row, Unreadable):
+            self.unreadable += 1
+            if len(self.examples) < _EXAMPLES:
+                self.examples.append(f"{row.where}: {row.problem}")
+            return row.problem
+        rule = unusable_by(row)
+        if rule:
+            self.by_rule[rule] += 1
+        if not rule or self.by_rule[rule] <= _MOST_UNUSABLE:
+            self.kept.append(row)
+        return rule
+
+
+def read_rows(
+    rows: Iterable[RawReview | Unreadable], max_unusable_share: float, where: str
+) -> ReadRows:
+    """The rows of a split; of those without a text or a label, the first of each rule, and how many there are.
+
+    Args:
+        rows: in their order.
+        max_unusable_share: that validation will allow.
+        where: they are from, for the error.
+    Raises:
+        ValidationError: of its first million rows, or of more, most are of no use.
+    """
+    read, unusable = ReadRows(), 0
+    for number, row in enumerate(rows, start=1):
+        if reason := read.add(row):
+            unusable += 1
+            refuse_useless(unusable, number, reason, where, max_unusable_share)
+    return read
 
 
 @step
@@ -120,7 +174,8 @@ def validate_reviews(
             splits = {
                 split: tables.read_raw(raw / f"{split}.parquet") for split in loaded.summary.rows
             }
-        validated = validation.validate(splits, names, loaded.summary.unreadable, params)
+        summary = loaded.summary
+        validated = validation.validate(splits, names, summary.unreadable, params, summary.unusable)
         class_rows = validation.class_rows(validated.splits, validated.label_names)
         if any(finding.severity == "error" for finding in validated.findings):
             reports.publish_findings(validated.findings, class_rows)

@@ -19,8 +19,11 @@ from tasks.core.formats.base import (
     Kind,
     Row,
     Span,
+    UnfitError,
+    require_plausible,
 )
 from tasks.core.formats.columns import lookup, require_columns, with_columns
+from tasks.core.formats.compression import stored_bytes
 from tasks.core.formats.detection import HEAD_BYTES, detect
 from tasks.core.formats.formulas import guarded, unguarded
 from tasks.core.formats.names import format_of, is_hidden, output_name, said_by
@@ -40,6 +43,7 @@ __all__ = [
     "Kind",
     "Row",
     "Span",
+    "UnfitError",
     "cut",
     "decode",
     "detect",
@@ -53,7 +57,9 @@ __all__ = [
     "lookup",
     "output_name",
     "require_columns",
+    "require_plausible",
     "said_by",
+    "stored_bytes",
     "unguarded",
     "with_columns",
 ]

@@ -72,17 +72,19 @@ class UnfitError(ValueError):
         self.fix = fix
 
 
-def require_plausible(unpacked: int, packed: int) -> None:
+def require_plausible(
+    unpacked: int, packed: int, says: str = "it unpacks to more than {} times its {:,} bytes"
+) -> None:
     """Raises UnfitError where a file holds far more than its size: a bomb, made to fill a disk or the memory.
 
     Args:
         unpacked: bytes so far, or what values made of them take in memory.
         packed: bytes of the file as it is stored.
+        says: what is wrong then; the allowance and the bytes that are stored are put in.
     """
     if unpacked > max(MOST_UNPACKED, MOST_SHRUNK * packed):
         raise UnfitError(
-            f"it unpacks to more than {MOST_SHRUNK} times its {packed:,} bytes, as files do that are made to fill a "
-            "disk or the memory",
+            f"{says.format(MOST_SHRUNK, packed)}, as files do that are made to fill a disk or the memory",
             "unpack it elsewhere and look; give it uncompressed if it is as it should be",
         )
 
