@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks import data
+from tasks import reading_rows
 from tasks.connectors.sources.base import Unreadable
 from tasks.core import early_end
 from tasks.core.errors import ValidationError
@@ -23,7 +23,7 @@ def good(count: int) -> Iterator[RawReview]:
     return (RawReview(text, label, f"f row {n}") for n, (text, label) in enumerate(reviews(count)))
 
 
-def validated(read: data.ReadRows, names: list[str]) -> Validated:
+def validated(read: reading_rows.ReadRows, names: list[str]) -> Validated:
     splits, unusable = {"train": read.kept}, {"train": read.further}
     params = ValidationParams(max_unusable_share=1.0)
     return validate(splits, names, {"train": read.unreadable}, params, unusable)
@@ -33,11 +33,11 @@ def validated(read: data.ReadRows, names: list[str]) -> Validated:
 def test_what_is_not_kept_is_said_as_if_it_were(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [*good(40), *[_ODD[rule]] * 30, Unreadable("f row 99", "not JSON")]
     both = (_NAMES, ["-1", *_NAMES])
-    all_kept = data.read_rows(rows, 1.0, "f")
+    all_kept = reading_rows.read_rows(rows, 1.0, "f")
     assert len(all_kept.kept) == 70 and not all_kept.further
     expected = [validated(all_kept, names) for names in both]
-    monkeypatch.setattr(data, "_MOST_UNUSABLE", 6)
-    few_kept = data.read_rows(rows, 1.0, "f")
+    monkeypatch.setattr(reading_rows, "_MOST_UNUSABLE", 6)
+    few_kept = reading_rows.read_rows(rows, 1.0, "f")
     assert len(few_kept.kept) == 46 and few_kept.further == {rule: 24}
     found = [validated(few_kept, names) for names in both]
     assert [one.findings for one in found] == [one.findings for one in expected]
@@ -48,9 +48,9 @@ def test_what_is_not_kept_is_said_as_if_it_were(rule: str, monkeypatch: pytest.M
 def test_reading_ends_where_most_rows_are_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early_end, "_ROWS_TO_JUDGE", 100)
     odd = _ODD["missing text"]
-    read = data.read_rows([*[odd] * 60, *good(60)], 0.5, "f")
+    read = reading_rows.read_rows([*[odd] * 60, *good(60)], 0.5, "f")
     assert len(read.kept) == 120, "they may come first, where rows are sorted"
-    assert len(data.read_rows([*good(40), *[odd] * 100], 1.0, "f").kept) == 140
+    assert len(reading_rows.read_rows([*good(40), *[odd] * 100], 1.0, "f").kept) == 140
     seen: list[int] = []
 
     def endless() -> Iterator[RawReview | Unreadable]:
@@ -60,5 +60,5 @@ def test_reading_ends_where_most_rows_are_of_no_use(monkeypatch: pytest.MonkeyPa
             yield Unreadable(f"f row {number}", "not JSON") if number % 2 else odd
 
     with pytest.raises(ValidationError, match=r"60 of its first 100 rows .*missing text|not JSON"):
-        data.read_rows(endless(), 0.5, "f (train)")
+        reading_rows.read_rows(endless(), 0.5, "f (train)")
     assert len(seen) == 60
