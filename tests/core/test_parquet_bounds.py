@@ -10,7 +10,7 @@ import pytest
 
 from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
-from tasks.core.formats import arrow_values
+from tasks.core.formats import arrow_values, parquet_child
 from tests.core.test_columns_asked_for import parquet, values
 
 _VIEWS: list[tuple[Any, Any]] = [
@@ -81,3 +81,23 @@ def test_a_file_may_not_be_packed_to_hide_what_it_becomes() -> None:
     packed = gzip.compress(buffer.getvalue())
     with pytest.raises(UnreadableDataError, match=rf"200 times its {len(packed):,} bytes"):
         list(formats.decode("r.parquet.gz", io.BytesIO(packed), columns=["text"]))
+
+
+def test_rows_are_not_announced_before_they_can_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the error would be read as the rows."""
+
+    class Parent:
+        def __init__(self) -> None:
+            self.told: list[bytes] = []
+
+        def send_bytes(self, content: bytes) -> None:
+            self.told.append(content)
+
+    def too_much(_: Any) -> Any:
+        raise MemoryError
+
+    parent: Any = Parent()
+    monkeypatch.setattr(parquet_child, "_packed", too_much)
+    with pytest.raises(MemoryError):
+        parquet_child._Server(parent)._sent(iter([(1, 64, pa.record_batch({"x": [1]}))]), 0)
+    assert parent.told == []

@@ -211,11 +211,13 @@ class _Server:
             if skip >= count:
                 skip -= count
                 continue
-            batch = batch.slice(skip) if batch is not None else None
-            _tell(self._parent, rows=count - skip, bytes=size, batch=batch is not None)
+            # before anything is said of it: this, too, may take more memory than there is
+            content = _packed(batch.slice(skip)) if batch is not None else None
+            _tell(self._parent, rows=count - skip, bytes=size, batch=content is not None)
             skip = 0
-            if batch is not None:
-                self._parent.send_bytes(_packed(batch))
+            if content is not None:
+                self._parent.send_bytes(content)
+                content = None
             if asked := self._parent.recv_bytes():
                 return asked
         _tell(self._parent)
