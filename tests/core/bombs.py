@@ -157,6 +157,8 @@ BOMBS = [
     Bomb("20,000 keys in a row", "b.jsonl",
          lambda: b'{"text": "good"}\n' + json.dumps({f"k{i}": i for i in range(20_000)}).encode() + b"\n",
          problem="more than 4,096 columns", rows=1),
+    Bomb("100,000 keys inside of a column, kept", "b.jsonl", keep=("x",), rows=1,
+         content=lambda: json.dumps({"text": "good", "x": {f"k{i}": i for i in range(100_000)}}).encode()),
     Bomb("five million lines that are no JSON", "b.jsonl.gz", lambda: gzip.compress(b"x\n" * 5_000_000),
          error="Not one of its first 10,000 rows can be read; the first: not JSON"),
     Bomb("the same behind a good one", "b.jsonl.gz",

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 LONGEST_RECORD = 16 * 1024 * 1024  # bytes; a longer one is passed over, not held in memory
-MOST_COLUMNS = 4_096  # of a file, those inside of structs and lists included
+MOST_COLUMNS = (
+    4_096  # of a CSV header, of a JSON object, of Parquet with those inside of structs and lists
+)
 MOST_UNPACKED = 64 * 1024 * 1024  # bytes; more only of a file that is not shrunk beyond measure
 MOST_SHRUNK = 200  # times
 TOO_LONG = f"longer than {LONGEST_RECORD // 1024 // 1024} MiB"
