@@ -78,7 +78,7 @@ def prepare(params: RetrainParams) -> Prepared:
     source, rules = params.data.source, params.data
     base = prepare_base_model(params.training, params.tokenization)
     teacher = pin_teacher(params.distillation)
-    loaded = load_reviews(source)
+    loaded = load_reviews(source, rules.validation.max_unusable_share)
     validated = validate_reviews(loaded, source.label_names, rules.validation)
     label_roles(validated.summary.label_names, params.behaviour)  # that the labels it names exist
     held_out = hold_out_test(validated, source, rules.split, params.registration.model_name)

@@ -9,6 +9,7 @@ from pydantic import Field
 from tasks.connect import object_store
 from tasks.core import behaviour, tables
 from tasks.core.behaviour import BehaviourParams, Cases
+from tasks.core.behaviour_files import MAX_BYTES
 from tasks.core.behaviour_results import BehaviourResult
 from tasks.core.engine import softmax
 from tasks.core.errors import SettingsError
@@ -58,16 +59,22 @@ def keep_checks(params: BehaviourParams) -> Checks:
 
 
 def read_checks(params: BehaviourParams) -> bytes | None:
-    """The file of the user's own checks; None where none is named. Raises SettingsError where it is not there."""
+    """The file of the user's own checks, as far as it may be long; None where none is named.
+
+    Raises:
+        SettingsError: it is not there.
+        StoreError: the object is larger than such a file may be.
+    """
     if not params.checks:
         return None
     content: bytes | None = None
     why = "there is no such object"
     if params.checks.startswith("s3://"):
-        content = object_store().read_bytes(params.checks)
+        content = object_store().read_bytes(params.checks, at_most=MAX_BYTES)
     else:
         try:
-            content = Path(params.checks).expanduser().read_bytes()
+            with Path(params.checks).expanduser().open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
         except OSError as error:
             why = error.strerror or type(error).__name__
     if content is None:

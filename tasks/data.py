@@ -1,13 +1,11 @@
 """Steps from a source of labelled reviews to train, validation and test: load, validate, split."""
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
 from tasks import reports
 from tasks.connect import object_store
 from tasks.connectors.sources import Source, SourceParams, open_source
-from tasks.connectors.sources.base import Unreadable
 from tasks.core import splitting, tables, validation
 from tasks.core.digests import digest_of, file_digest
 from tasks.core.errors import MissingDataError
@@ -19,7 +17,8 @@ from tasks.core.records import (
     ValidatedSummary,
 )
 from tasks.core.splitting import SplitParams
-from tasks.core.validation import RawReview, ValidationParams
+from tasks.core.validation import ValidationParams
+from tasks.reading_rows import read_rows
 from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
@@ -32,12 +31,16 @@ _EXAMPLES = 5
 
 
 @step
-def load_reviews(params: SourceParams) -> Reference[LoadedSummary]:
+def load_reviews(params: SourceParams, max_unusable_share: float) -> Reference[LoadedSummary]:
     """Read every labelled review of the source into the object store.
 
+    Args:
+        params: where they are.
+        max_unusable_share: that validation will allow; reading ends early where it is hopeless.
     Raises:
         MissingDataError: nothing there, or a column is missing.
         UnreadableDataError: a file is not what it claims to be.
+        ValidationError: of a million rows or more, most are of no use.
     """
     sources = {"train": open_source(params, "location", object_store)}
     if params.test_location:
@@ -51,22 +54,30 @@ def load_reviews(params: SourceParams) -> Reference[LoadedSummary]:
         "columns": [params.text_column, params.label_column, *params.slice_columns],
     }
     return reuse_or_make(
-        "loaded", inputs, LoadedSummary, lambda folder: _load(sources, params, folder)
+        "loaded",
+        inputs,
+        LoadedSummary,
+        lambda folder: _load(sources, params, max_unusable_share, folder),
     )
 
 
-def _load(sources: dict[str, Source], params: SourceParams, folder: Path) -> LoadedSummary:
+def _load(
+    sources: dict[str, Source], params: SourceParams, max_unusable_share: float, folder: Path
+) -> LoadedSummary:
     rows: dict[str, int] = {}
+    unusable: dict[str, dict[str, int]] = {}
     unreadable: dict[str, int] = {}
     examples: list[str] = []
     for split, source in sources.items():
         read_from = split if split in source.splits() else "train"  # test reviews apart, unnamed
-        kept, unreadable[split], found = _partition(source.rows(read_from))
-        examples += found
-        tables.write_reviews(folder / f"{split}.parquet", kept, raw=True)
-        rows[split] = len(kept)
-        logger.info("Read %s rows of %s from %s", f"{len(kept):,}", split, source.name)
-        for first in found[:1]:
+        read = read_rows(source.rows(read_from), max_unusable_share, f"{source.name} ({split})")
+        unreadable[split], examples = read.unreadable, examples + read.examples
+        if further := read.further:
+            unusable[split] = dict(further)
+        tables.write_reviews(folder / f"{split}.parquet", read.kept, raw=True)
+        rows[split] = len(read.kept)
+        logger.info("Read %s rows of %s from %s", f"{rows[split]:,}", split, source.name)
+        for first in read.examples[:1]:
             count = f"{unreadable[split]:,}"
             logger.warning("%s rows of %s could not be decoded; the first: %s", count, split, first)
     if not any(rows.values()):
@@ -76,26 +87,11 @@ def _load(sources: dict[str, Source], params: SourceParams, folder: Path) -> Loa
     return LoadedSummary(
         source=params.location,
         rows=rows,
+        unusable=unusable,
         unreadable=unreadable,
         unreadable_examples=examples[:_EXAMPLES],
         label_names=sources["train"].label_names(),
     )
-
-
-def _partition(
-    rows: Iterable[RawReview | Unreadable],
-) -> tuple[list[RawReview], int, list[str]]:
-    """The readable rows, how many others there are, and where the first of those are and why."""
-    kept: list[RawReview] = []
-    unreadable, examples = 0, list[str]()
-    for row in rows:
-        if isinstance(row, RawReview):
-            kept.append(row)
-            continue
-        unreadable += 1
-        if len(examples) < _EXAMPLES:
-            examples.append(f"{row.where}: {row.problem}")
-    return kept, unreadable, examples
 
 
 @step
@@ -120,7 +116,8 @@ def validate_reviews(
             splits = {
                 split: tables.read_raw(raw / f"{split}.parquet") for split in loaded.summary.rows
             }
-        validated = validation.validate(splits, names, loaded.summary.unreadable, params)
+        summary = loaded.summary
+        validated = validation.validate(splits, names, summary.unreadable, params, summary.unusable)
         class_rows = validation.class_rows(validated.splits, validated.label_names)
         if any(finding.severity == "error" for finding in validated.findings):
             reports.publish_findings(validated.findings, class_rows)

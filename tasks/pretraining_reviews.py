@@ -9,6 +9,7 @@ from tasks.connect import object_store
 from tasks.connectors.sources import Source, open_unlabelled
 from tasks.connectors.sources.base import Unreadable
 from tasks.core import model_folders, tables
+from tasks.core.early_end import refuse_useless
 from tasks.core.errors import MissingDataError
 from tasks.core.language_models import objective_of
 from tasks.core.pretraining_params import PretrainingParams
@@ -114,14 +115,17 @@ def _unlabelled(source: Source | None) -> tuple[list[str | None], int]:
 
     Raises:
         MissingDataError: there is not one readable row.
+        ValidationError: of a million rows or more, most are unreadable.
     """
     if source is None:
         return [], 0
     splits = [split for split in source.splits() if split != "test"]
     texts, unreadable = list[str | None](), 0
-    for row in (row for split in splits for row in source.rows(split)):
+    all_rows = (row for split in splits for row in source.rows(split))
+    for number, row in enumerate(all_rows, start=1):
         if isinstance(row, Unreadable):
             unreadable += 1
+            refuse_useless(unreadable, number, row.problem, source.name)
         else:
             texts.append(row.text)
     if not any(texts):

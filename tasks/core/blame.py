@@ -1,8 +1,8 @@
 """Whose fault an error is: whatever reading, scoring or encoding one object raises is that object's.
 
 There is no list of errors that an object may raise. There is a short one of what is not its fault: our own errors that
-say so (the store is away, a setting, a model), a disk or a network of this machine, and what is no error at all
-(cancellation, Ctrl-C, the end of the process).
+say so (the store is away, a setting, a model), a disk, a network or the kernel of this machine (out of memory for a
+new process, of files, of threads), and what is no error at all (cancellation, Ctrl-C, the end of the process).
 
 Errors of libraries quote what they could not read. So their messages, which may hold reviews, are never repeated: a
 trace shows the types of the errors and the lines of code they passed, and a person gets a sentence.
@@ -25,8 +25,16 @@ from tasks.core.errors import (
 logger = logging.getLogger(__name__)
 
 _OF_THE_MACHINE = {
-    errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EPIPE, errno.EROFS,
+    # rights
+    errno.EACCES, errno.EPERM,
+    # disks
+    errno.EDQUOT, errno.EIO, errno.ENODEV, errno.ENOLCK, errno.ENOSPC, errno.ENXIO, errno.EROFS, errno.ESTALE,
+    # the kernel has no more memory, processes or open files to give: a new process fails with the first two
+    errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOBUFS,
+    # networks and pipes; broken connections and timeouts have types of their own
+    errno.EADDRNOTAVAIL, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.EPIPE,
 }  # fmt: skip
+_NO_THREAD = "can't start new thread"  # all that Python says of the kernel's EAGAIN then
 _MOST_CAUSES = 10
 
 
@@ -46,6 +54,8 @@ def may_be_the_rows(error: BaseException) -> bool:
         return type(error).__module__ == "pyo3_runtime"  # a panic in Rust, no Exception to Python
     if isinstance(error, ConnectionError | TimeoutError) or is_disk_full(error):
         return False
+    if isinstance(error, RuntimeError):
+        return _NO_THREAD not in str(error)
     return not (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE)
 
 

@@ -17,13 +17,6 @@ class _Loader(yaml.SafeLoader):
             _require_bounded(node)
         return node
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for key, times in keys.items():
-            if times > 1:
-                raise _error(f"{key!r} stands {times} times", node)
-        return super().construct_mapping(node, deep)
-
 
 def load_yaml(text: str) -> Any:
     """The value of a YAML document.
@@ -37,7 +30,10 @@ def load_yaml(text: str) -> Any:
 
 
 def _require_bounded(root: yaml.Node) -> None:
-    """Raises where aliases and merge keys repeat so much that it would take minutes to copy it."""
+    """Raises where a key stands twice, or aliases and merge keys repeat so much that copying takes minutes.
+
+    Keys are counted here, before PyYAML puts merged keys into the node itself, where another node may merge it again.
+    """
     sizes: dict[int, int] = {}
     under_way: set[int] = set()
 
@@ -45,6 +41,7 @@ def _require_bounded(root: yaml.Node) -> None:
         if id(node) in under_way:
             raise _error("an alias refers to what it stands in", node)
         if id(node) not in sizes:
+            _require_each_key_once(node)
             under_way.add(id(node))
             sizes[id(node)] = 1 + sum(map(size, _children(node)))
             under_way.remove(id(node))
@@ -55,6 +52,17 @@ def _require_bounded(root: yaml.Node) -> None:
             f"aliases (*name) and merge keys (<<) repeat more than {_MOST_REPEATED:,} values; write out what is meant",
             root,
         )
+
+
+def _require_each_key_once(node: yaml.Node) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    keys = Counter(
+        (key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)
+    )
+    for (_, key), times in keys.items():
+        if times > 1:
+            raise _error(f"{key!r} stands {times} times", node)
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

@@ -60,7 +60,11 @@ class LoadedSummary(Record):
     """Rows as they came from the source, one Parquet file a split (columns: text, label, file, row)."""
 
     source: str
-    rows: dict[str, int] = Field(description="Readable rows a split.")
+    rows: dict[str, int] = Field(description="Rows that are kept, a split.")
+    unusable: dict[str, dict[str, int]] = Field(
+        default_factory=dict,
+        description="Further rows without a text or a label, by split and rule: the first thousand of each are kept.",
+    )
     unreadable: dict[str, int] = Field(description="Rows that could not be decoded, a split.")
     unreadable_examples: list[str] = Field(description="Where the first of them are, and why.")
     label_names: list[str] | None = Field(

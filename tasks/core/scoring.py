@@ -16,7 +16,7 @@ from pydantic import Field
 from tasks.core.engine import Engine, softmax
 from tasks.core.engine_names import WantedEngine
 from tasks.core.errors import ValidationError
-from tasks.core.formats import Row, held_bytes, json_text, lookup
+from tasks.core.formats import LONGEST_RECORD, TOO_LONG, Row, held_bytes, json_text, lookup
 from tasks.core.forms import Form
 from tasks.core.isolation import each_or_error
 from tasks.core.overlap import ahead
@@ -122,7 +122,10 @@ class _Window:
 
 
 def to_review(row: Row, columns: Columns) -> Review:
-    """A file's row as a review. Its id is the row number where the file has no id column or the field is empty."""
+    """A file's row as a review. Its id is the row number where the file has no id column or the field is empty.
+
+    The formats bound what a row holds, each in its way; here no text or id passes that is longer than any row may be.
+    """
     if row.values is None:
         return _refused(row, str(row.number), row.problem)
     given: Any = lookup(row.values, columns.id)
@@ -132,6 +135,8 @@ def to_review(row: Row, columns: Columns) -> Review:
         return _refused(row, review_id, f"no {columns.text!r}")
     if not isinstance(text, str):
         return _refused(row, review_id, f"{columns.text!r} is not a text but {type(text).__name__}")
+    if len(text) + len(review_id) > LONGEST_RECORD:
+        return Review(row.number, str(row.number), "", TOO_LONG, row.offset, row.raw)
     if is_blank(text):
         return _refused(row, review_id, "empty text")
     kept = tuple(lookup(row.values, name) for name in columns.keep)

@@ -22,7 +22,7 @@ Texts count as the same in their `texts.matching_form`.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import Field
 
@@ -109,11 +109,19 @@ def class_rows(
     }
 
 
+def unusable_by(row: RawReview) -> str:
+    """The rule that leaves a row out whatever the labels are; '' where none does."""
+    if row.text is None or is_blank(row.text):
+        return "unlabelled" if row.label == UNLABELLED else "missing text"
+    return "missing label" if row.label is None else ""
+
+
 def validate(
     splits: Mapping[str, Sequence[RawReview]],
     label_names: Sequence[str] | None,
     unreadable: Mapping[str, int],
     params: ValidationParams,
+    unusable: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Validated:
     """Apply every rule of the table above; nothing is raised, so that a report can show all findings at once.
 
@@ -122,6 +130,7 @@ def validate(
         label_names: in order of their ids; None to take them from the labels of train.
         unreadable: rows a split that could not be decoded.
         params: limits of the rules.
+        unusable: further rows a split that are not among `splits`, by `unusable_by`.
     """
     findings: list[Finding] = []
     names = list(label_names or []) or discover_names(r.label for r in splits.get("train", ()))
@@ -131,8 +140,9 @@ def validate(
     usable: dict[str, list[LabelledReview]] = {}
     source_rows: dict[str, list[int]] = {}
     for split, rows in splits.items():
+        further = (unusable or {}).get(split, {})
         usable[split], found = _usable(
-            split, rows, label_ids(names), unreadable.get(split, 0), params
+            split, rows, label_ids(names), unreadable.get(split, 0), further, params
         )
         findings += found
         counts = Counter(row.label for row in usable[split])
@@ -143,28 +153,46 @@ def validate(
     return Validated(names, usable, findings, source_rows)
 
 
+@dataclass
+class _LeftOut:
+    """Rows that one rule leaves out."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list[str])  # where they are
+
+    def add(self, where: str) -> None:
+        self.count += 1
+        if len(self.first) < _EXAMPLES:
+            self.first.append(where)
+
+    def __str__(self) -> str:
+        more = self.count - len(self.first)
+        return ", ".join(self.first) + (f" and {more:,} more" if more else "")
+
+
 def _usable(
     split: str,
     rows: Sequence[RawReview],
     ids: Mapping[str, int],
     unreadable: int,
+    further: Mapping[str, int],
     params: ValidationParams,
 ) -> tuple[list[LabelledReview], list[Finding]]:
     kept: list[LabelledReview] = []
-    dropped: dict[str, list[str]] = defaultdict(list)
+    left_out: dict[str, _LeftOut] = defaultdict(_LeftOut)
     for row in rows:
-        if row.label == UNLABELLED and UNLABELLED not in ids:
-            dropped["unlabelled"].append(row.where)
-        elif row.text is None or is_blank(row.text):
-            dropped["missing text"].append(row.where)
-        elif row.label is None:
-            dropped["missing label"].append(row.where)
-        elif row.label not in ids:
-            dropped["unknown label"].append(f"{row.label[:40]!r} in {row.where}")
-        else:
+        rule = _rule(row, ids)
+        if not rule and row.text is not None and row.label is not None:
             kept.append(LabelledReview(row.text, ids[row.label], row.where, row.extras))
-    allowed = params.max_unusable_share * (len(rows) + unreadable)
-    findings = [_unusable(split, rule, where, allowed, ids) for rule, where in dropped.items()]
+        elif rule == "unknown label":
+            left_out[rule].add(f"{str(row.label)[:40]!r} in {row.where}")
+        else:
+            left_out[rule].add(row.where)
+    for rule, count in further.items():
+        unlabelled_class = rule == "unlabelled" and UNLABELLED in ids
+        left_out["missing text" if unlabelled_class else rule].count += count
+    allowed = params.max_unusable_share * (len(rows) + unreadable + sum(further.values()))
+    findings = [_unusable(split, rule, some, allowed, ids) for rule, some in left_out.items()]
     if unreadable:
         severity = "error" if unreadable > allowed else "warning"
         message = f"{unreadable:,} rows could not be decoded; left out"
@@ -172,10 +200,20 @@ def _usable(
     return kept, findings
 
 
+def _rule(row: RawReview, ids: Mapping[str, int]) -> str:
+    """The rule that leaves a row out, where these are the labels; '' where none does."""
+    rule = unusable_by(row)
+    if row.label == UNLABELLED:
+        if UNLABELLED not in ids:
+            return "unlabelled"
+        return "missing text" if rule else ""
+    return rule or ("" if row.label in ids else "unknown label")
+
+
 def _unusable(
-    split: str, rule: str, where: Sequence[str], allowed: float, ids: Mapping[str, int]
+    split: str, rule: str, left_out: _LeftOut, allowed: float, ids: Mapping[str, int]
 ) -> Finding:
-    count = len(where)
+    count = left_out.count
     if rule == "unlabelled":
         message = f"{count:,} rows are unlabelled ({UNLABELLED}); left out"
         advice = f"; if {UNLABELLED} is a class of yours, list it in data.source.label_names"
@@ -184,13 +222,13 @@ def _unusable(
             "warning" if many else "note", rule, split, count, message + (advice if many else "")
         )
     if rule == "unknown label":
-        message = f"{count:,} rows have a label that is none of {_names(ids)}: {_some(where)}"
+        message = f"{count:,} rows have a label that is none of {_names(ids)}: {left_out}"
         return _finding("error", rule, split, count, message)
     if count > allowed:
-        message = f"{count:,} rows have a {rule}, more than data.validation.max_unusable_share allows: {_some(where)}"
+        message = f"{count:,} rows have a {rule}, more than data.validation.max_unusable_share allows: {left_out}"
         return _finding("error", rule, split, count, message)
     return _finding(
-        "warning", rule, split, count, f"{count:,} rows have a {rule}; left out: {_some(where)}"
+        "warning", rule, split, count, f"{count:,} rows have a {rule}; left out: {left_out}"
     )
 
 
@@ -270,8 +308,3 @@ def _finding(severity: str, rule: str, split: str, count: int, message: str) -> 
 def _names(ids: Mapping[str, int]) -> str:
     """Class names, cut short: where the wrong column was named, whole reviews stand here."""
     return ", ".join(name[:40] for name in list(ids)[:20])
-
-
-def _some(where: Sequence[str]) -> str:
-    more = f" and {len(where) - _EXAMPLES:,} more" if len(where) > _EXAMPLES else ""
-    return ", ".join(where[:_EXAMPLES]) + more

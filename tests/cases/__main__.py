@@ -1,8 +1,8 @@
 """Try every case as a person would: `python -m tests.cases [NAME ...] [--base COMMIT]` (`make cases`).
 
 Each case is a command in a process of its own against real servers. The table says what is expected, what was found,
-how long it took and how much memory the processes took at most. With --base the same is done with the code of another
-commit, under the same limits, and stands beside it.
+how long it took and how much memory one of its processes took at most (VmHWM). With --base the same is done with the
+code of another commit, under the same limits, and stands beside it.
 """
 
 import argparse

@@ -18,7 +18,7 @@ class Found:
         default_factory=dict[str, bytes]
     )  # predictions as they lie in the store
     seconds: float = 0.0
-    peak_mib: int = 0  # of the run's processes together
+    peak_mib: int = 0  # VmHWM of the run's process that took most
     timed_out: bool = False
 
     @property

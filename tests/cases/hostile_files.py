@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -61,6 +62,33 @@ def list_bomb() -> bytes:
     )
     lists = pa.ListArray.from_arrays(pa.array([0, 2048], pa.int32()), big)
     return table({"text": ["good one"], "tags": lists}, store_schema=False)
+
+
+def views_behind_gz() -> bytes:
+    """12 reviews of 250 MB that were views in Arrow, beside 60 MB of zeros, all of it in 60 kB."""
+    text = pa.array(["a" * 250_000_000], pa.string_view())
+    review = pa.table({"text": text, "x": [bytes(5_000_000)]})
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(
+        buffer,
+        review.schema,
+        use_dictionary=["text"],
+        compression={"text": "zstd", "x": "none"},
+    ) as writer:
+        for _ in range(12):
+            writer.write_table(review)
+    return gzip.compress(buffer.getvalue(), mtime=0)
+
+
+def nulls(rows: int = 50_000_000) -> bytes:
+    """Parquet of as many rows without anything, which has no bytes for them; gzip makes it 1 kB."""
+    return gzip.compress(table({name: pa.nulls(rows) for name in ("text", "label")}), mtime=0)
+
+
+def letters(rows: int = 12_000_000) -> bytes:
+    """Parquet of as many reviews of one letter."""
+    texts = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int8), pa.array(["a"]))
+    return table({"text": texts, "label": pa.array(np.arange(rows) % 2 == 0)})
 
 
 def columns(number: int) -> Callable[[], bytes]:
@@ -151,6 +179,11 @@ CASES = [
     Case("nojson-behind", "3 GB", "the same behind a good row",
          beside_good("b.jsonl.gz", lambda: gzip.compress(good("b") + b"x\n" * 20_000_000, mtime=0)),
          both(fails("b.jsonl.gz", "cannot be scored"), _BESIDE)),
+    Case("views", "3.9 GB, not done in 3 minutes", "a and c scored, b fails by name",
+         beside_good("b.parquet.gz", views_behind_gz), both(fails("b.parquet.gz", "200 times"), _BESIDE)),
+    Case("nojson-other", "3 GB", "a and c scored, b fails by name",
+         beside_good("b.jsonl.gz", lambda: gzip.compress(b'{"x": 1}\n' + b"x\n" * 20_000_000, mtime=0)),
+         both(fails("b.jsonl.gz", "No column 'text'"), _BESIDE)),
     Case("kept", "2.4 GB", "700 rows with all they bring along",
          lambda: {"b.jsonl.zst": large_columns()}, both(done, scored(b=700)),
          ("score", "--keep-columns", "note"), most_seconds=120.0),
@@ -160,6 +193,14 @@ CASES = [
     Case("bomb-trained", "9 GB", "an error that names the file",
          lambda: {"train.parquet": dictionary_bomb()()}, fails("200 times"),
          (*_TRAINED, "--data.source.label-column", "text")),
+    Case("nulls-trained", "7 GB", "an error that names the file",
+         lambda: {"train.parquet.gz": nulls()}, fails("200 times", "train.parquet.gz"), _TRAINED),
+    Case("letters-trained", "2.5 GB", "an error that names the file",
+         lambda: {"train.parquet": letters()}, fails("200 times", "train.parquet"), _TRAINED),
+    Case("rows-trained", "4 GB", "an error that names the file",
+         lambda: {"train.jsonl.gz": gzip.compress(
+             b'{"text": "a", "label": "b"}\n' + b"{}\n" * 20_000_000, mtime=0)},
+         fails("200 times", "train.jsonl.gz"), _TRAINED),
     Case("nojson-trained", "3 GB", "an error that names the file",
          lambda: {"train.jsonl.gz": no_json()()}, fails("not JSON", "train.jsonl.gz"), _TRAINED),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A command in processes of its own, with limits of time and memory; how much memory they take is watched."""
+"""A command in processes of its own, with limits of time and memory; how much memory each takes at most is watched."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ class Ended:
     status: int
     text: str
     seconds: float
-    peak_mib: int
+    peak_mib: int  # of the process that took most, in the course of its life (VmHWM)
     timed_out: bool
 
 
@@ -58,7 +58,7 @@ def run(
         while process.poll() is None and time.perf_counter() - started < most_seconds:
             alive = _tree(process.pid)
             seen |= alive
-            peak = max(peak, sum(_resident(pid) for pid in alive))
+            peak = max(peak, *map(_most_resident, alive))
             time.sleep(_POLL_SECONDS)
         timed_out = process.poll() is None
         _end(process, seen)
@@ -94,8 +94,13 @@ def _tree(root: int) -> set[int]:
     return found
 
 
-def _resident(pid: int) -> int:
-    """Bytes of memory that are its own, now."""
+def _most_resident(pid: int) -> int:
+    """The most bytes of memory that it has had so far, as the kernel remembers them (VmHWM); 0 where it has ended.
+
+    What it takes between two looks is not missed, but for the last moment of its life.
+    """
     with contextlib.suppress(OSError, IndexError, ValueError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
     return 0

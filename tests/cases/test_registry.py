@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import processes
 from tests.cases.case import Case, Found, both, done, fails, scored
 from tests.cases.registry import CASES
 
@@ -32,6 +33,17 @@ def test_what_is_found_is_judged() -> None:
     assert "8 columns" in fails("8 columns")(found)
     assert scored(a=2)(found) and both(scored(a=2, c=2), done)(found) == "exit status 2"
     assert str(found).startswith("a.jsonl 2, c.jsonl 2 scored; error: DataError")
+
+
+def test_the_most_memory_of_one_process_is_seen(tmp_path: Path) -> None:
+    """Also where it has let go of it, and a child of it is small."""
+    script = (
+        "import subprocess, sys, time; b'x' * (300 << 20); "
+        "subprocess.run([sys.executable, '-c', 'import time; b=bytes(9); time.sleep(0.4)'])"
+    )
+    ended = processes.run([sys.executable, "-c", script], {}, tmp_path, 60.0, 4.0)
+    assert ended.status == 0 and not ended.timed_out, ended
+    assert 300 <= ended.peak_mib < 450
 
 
 @pytest.mark.slow

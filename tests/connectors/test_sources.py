@@ -1,5 +1,6 @@
 """Sources of labelled reviews: one contract for all, then what is particular to each."""
 
+import gzip
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tasks.core.errors import MissingDataError, ModelError, UnreadableDataError
 from tests.reviews import as_csv, jsonl, reviews
 
 TRAIN, TEST = reviews(20), reviews(8, seed=1)
+MIB = 1 << 20
 
 
 def parquet(rows: list[tuple[str, str]]) -> bytes:
@@ -144,6 +146,44 @@ def test_a_file_that_raises_whatever_it_may_is_named(
         list(source.rows("train"))
     assert TRAIN[0][0] not in f"{raised.value}{raised.value.__cause__}{caplog.text}"
     assert "test_sources.py" in caplog.text
+
+
+_TINY = {
+    "b.jsonl.gz": lambda: gzip.compress(b'{"text": "a", "label": 1}\n' * 30_000),
+    "c.jsonl.gz": lambda: gzip.compress(b'{"text": "a", "label": 1}\n' + b"{}\n" * 30_000),
+    "b.csv.gz": lambda: gzip.compress(b"text,label\n" + b"a,1\n" * 30_000),
+    "c.csv.gz": lambda: gzip.compress(b"text,label\n" + b",\n" * 30_000),
+    "b.parquet": lambda: parquet([("a", "1")] * 30_000),
+}
+
+
+@pytest.mark.parametrize("name", _TINY)
+def test_a_small_file_of_very_many_reviews_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes some 200 bytes of memory, and less than one in the file."""
+    monkeypatch.setattr("tasks.core.formats.base.MOST_UNPACKED", MIB)
+    (tmp_path / "a.jsonl").write_bytes(jsonl(TRAIN))
+    (tmp_path / name).write_bytes(_TINY[name]())
+    source = open_source(SourceParams(location=str(tmp_path)), "location", _no_store)
+    found: list[object] = []
+    with pytest.raises(UnreadableDataError, match=rf"more than 200 times.*{name}\]"):
+        found.extend(source.rows("train"))
+    assert 20 < len(found) < 12_000
+
+
+def test_many_small_files_may_not_take_more_than_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.core.formats.base.MOST_UNPACKED", MIB)
+    for number in range(9):
+        content = gzip.compress(b'{"text": "a", "label": 1}\n' * 2_000)
+        (tmp_path / f"{number}.jsonl.gz").write_bytes(content)
+    source = open_source(SourceParams(location=str(tmp_path)), "location", _no_store)
+    with pytest.raises(
+        UnreadableDataError, match=r"up to here .*bytes of their files.*[12]\.jsonl"
+    ):
+        list(source.rows("train"))
 
 
 def test_a_hub_that_cannot_be_reached() -> None:

@@ -1,35 +1,37 @@
 """Small files that would take gigabytes or minutes: the table that test_bombs.py checks and the documentation shows.
 
-`python -m tests.core.bombs` prints it as Markdown. Each file is decoded as scoring does it, by one process after the
-other, and after each is said how much memory that process and those that decode Parquet have taken at most so far.
-Another process makes the files before, so that what making them takes is not counted.
+`python -m tests.core.bombs` prints it as Markdown. Each file is read as scoring or training does it, by one process
+after the other, and after each is said how much memory that process and those that decode Parquet have taken at most so
+far. Another process makes the files before, so that what making them takes is not counted.
 """
 
 import bz2
 import gzip
+import importlib
 import io
 import json
 import resource
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core import formats
 from tasks.core.errors import DataError
 from tasks.core.formats import parquet_process
-from tasks.core.scoring import to_review, within_share
-from tasks.core.scoring_plan import Columns
 
 MIB = 1 << 20
+_PATIENCE_SECONDS = 120.0  # for a file that is being made
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Bomb:
     problem: str = ""
     rows: int = 0
     keep: tuple[str, ...] = ()
+    trained: bool = False  # read as training does it
 
 
 def table(columns: dict[str, Any], **options: Any) -> bytes:
@@ -50,6 +53,29 @@ def table(columns: dict[str, Any], **options: Any) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer, compression="zstd", **options)
     return buffer.getvalue()
+
+
+def as_views(rows: int) -> Any:
+    """One text of 4 MB many times: views of the same bytes."""
+    text = b"a" * 4_000_000
+    view = struct.pack("<i4sii", len(text), text[:4], 0, 0)
+    buffers = [None, pa.py_buffer(view * rows), pa.py_buffer(text)]
+    return pa.Array.from_buffers(pa.string_view(), rows, buffers)
+
+
+def packed_twice() -> bytes:
+    """Parquet of three megabytes, zeros most of them, that holds a hundred; gzip makes it small."""
+    texts = pa.array(["a" * 100_000] * 1_000).dictionary_encode()
+    zeros = pa.array([bytes(3_000)] * 1_000)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"text": texts, "x": zeros}), buffer, use_dictionary=["text"],
+                   compression="none")  # fmt: skip
+    return gzip.compress(buffer.getvalue())
+
+
+def letters(rows: int) -> Any:
+    """One letter many times: a dictionary of one value."""
+    return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int8), pa.array(["a"]))
 
 
 def repeated(rows: int = 2048) -> Any:
@@ -92,7 +118,7 @@ BOMBS = [
          error="a row takes more than 1 GiB of memory"),
     Bomb("a list of 20 million nulls in one row, kept", "b.parquet",
          lambda: table({"text": ["good"], "x": one_list(pa.nulls(20_000_000, pa.int8()))}), keep=("x",),
-         problem="longer than 16 MiB"),
+         error="unpacks to more than 200 times"),
     Bomb("a list of 70 million nulls in one row, kept", "b.parquet",
          lambda: table({"text": ["good"], "x": one_list(pa.nulls(70_000_000, pa.int8()))}), keep=("x",),
          error="a row takes more than 1 GiB of memory"),
@@ -102,6 +128,28 @@ BOMBS = [
     Bomb("a page of 400 MB", "b.parquet",
          lambda: table({"text": ["a" * 100_000] * 4_000}, use_dictionary=False, data_page_size=1 << 30,
                        write_batch_size=1 << 20, max_rows_per_page=1 << 20), error="unpacks to more"),
+    Bomb("a dictionary of one long text, views in Arrow", "b.parquet",
+         lambda: table({"text": as_views(300)}),
+         error="unpacks to more than 200 times"),
+    Bomb("a text of 40 MB, a view in Arrow", "b.parquet",
+         lambda: table({"text": pa.array(["a" * 40_000_000, "good"], pa.string_view())}),
+         problem="longer than 16 MiB", rows=1),
+    Bomb("a list of one long text in one row, views in Arrow, kept", "b.parquet",
+         lambda: table({"text": ["good"], "x": one_list(as_views(300))}),
+         keep=("x",), error="a row takes more than 1 GiB of memory"),
+    Bomb("five million nulls", "b.parquet", lambda: table({"text": pa.nulls(5_000_000)}),
+         error="100,000 of its first 100,000 rows cannot be scored"),
+    Bomb("lists of ten nulls, kept", "b.parquet",
+         lambda: table({"text": letters(500_000), "x": pa.array([[None] * 10] * 500_000)}), keep=("x",),
+         error="unpacks to more than 200 times"),
+    Bomb("Parquet that gz makes small once more", "b.parquet.gz", packed_twice,
+         error="unpacks to more than 200 times"),
+    Bomb("five million nulls, trained with", "b.parquet.gz", trained=True,
+         content=lambda: gzip.compress(table({"text": pa.nulls(5_000_000), "label": pa.nulls(5_000_000)})),
+         error="Its reviews take more than 200 times"),
+    Bomb("four million reviews of one letter, trained with", "b.parquet", trained=True,
+         content=lambda: table({"text": letters(4_000_000), "label": letters(4_000_000)}),
+         error="Its reviews take more than 200 times"),
     Bomb("20,000 columns, Parquet", "b.parquet", many_columns, error="has 20,001 columns, and at most 4,096"),
     Bomb("a header of 80,000 commas", "b.csv", lambda: b"," * 80_000 + b"\n", error="has 80,001 columns"),
     Bomb("rows of a million commas", "b.csv", lambda: b"text\n" + (b"," * MIB + b"\n") * 8,
@@ -109,11 +157,15 @@ BOMBS = [
     Bomb("20,000 keys in a row", "b.jsonl",
          lambda: b'{"text": "good"}\n' + json.dumps({f"k{i}": i for i in range(20_000)}).encode() + b"\n",
          problem="more than 4,096 columns", rows=1),
+    Bomb("100,000 keys inside of a column, kept", "b.jsonl", keep=("x",), rows=1,
+         content=lambda: json.dumps({"text": "good", "x": {f"k{i}": i for i in range(100_000)}}).encode()),
     Bomb("five million lines that are no JSON", "b.jsonl.gz", lambda: gzip.compress(b"x\n" * 5_000_000),
          error="Not one of its first 10,000 rows can be read; the first: not JSON"),
     Bomb("the same behind a good one", "b.jsonl.gz",
          lambda: gzip.compress(b'{"text": "good"}\n' + b"x\n" * 5_000_000),
          error="99,999 of its first 100,000 rows cannot be scored"),
+    Bomb("the same behind one without the column", "b.jsonl.gz",
+         lambda: gzip.compress(b'{"x": 1}\n' + b"x\n" * 5_000_000), error="No column 'text'; the columns are: x"),
     Bomb("16 MiB of blank lines", "b.jsonl.gz", lambda: gzip.compress(b"\n" * (16 * MIB))),
     Bomb("a line that never ends, CSV", "b.csv.gz", lambda: gzip.compress(b"text\n" + b"x" * (60 * MIB)),
          problem="longer than 16 MiB"),
@@ -133,23 +185,44 @@ BOMBS = [
 ]  # fmt: skip
 
 
-def tried(bomb: Bomb, content: bytes) -> dict[str, Any]:
-    """What scoring makes of it before any model sees it, one review after the other."""
+def scored(bomb: Bomb, content: bytes) -> Iterator[str]:
+    """The problem of each row as scoring sees it before any model does, one review after the other; '' of good ones."""
+    from tasks.core.scoring import to_review, within_share  # takes seconds, for torch
+    from tasks.core.scoring_plan import Columns
+
     columns = Columns(keep=list(bomb.keep))
-    rows, problems, error, started = 0, Counter[str](), "", time.perf_counter()
+    asked_for = [columns.id, columns.text, *columns.keep]
+    decoded = formats.decode(bomb.name, io.BytesIO(content), columns=asked_for)
+    checked = formats.with_columns(decoded, [columns.text, *columns.keep], bomb.name)
+    for review in within_share((to_review(row, columns) for row in checked), 0.5, bomb.name):
+        yield review.problem
+
+
+def trained_with(bomb: Bomb, content: bytes) -> Iterator[str]:
+    """Nothing for each row that training keeps."""
+    # takes seconds, for the libraries of all kinds of sources
+    from tasks.connectors.sources.base import SourceColumns
+    from tasks.connectors.sources.files import LocalFiles
+    from tasks.reading_rows import read_rows
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, bomb.name)
+        path.write_bytes(content)
+        source = LocalFiles(path, SourceColumns("text", "label"), bomb.name)
+        yield from ("" for _ in read_rows(source.rows("train"), 0.01, bomb.name).kept)
+
+
+def tried(bomb: Bomb, content: bytes) -> dict[str, Any]:
+    """What becomes of it."""
+    problems, error, started = Counter[str](), "", time.perf_counter()
     try:
-        asked_for = [columns.id, columns.text, *columns.keep]
-        decoded = formats.decode(bomb.name, io.BytesIO(content), columns=asked_for)
-        checked = formats.with_columns(decoded, [columns.text, *columns.keep], bomb.name)
-        for review in within_share((to_review(row, columns) for row in checked), 0.5, bomb.name):
-            rows += 1
-            problems[review.problem] += 1
+        problems.update(trained_with(bomb, content) if bomb.trained else scored(bomb, content))
     except DataError as found:
         error = str(found)
     return {
         "title": bomb.title,
         "bytes": len(content),
-        "rows": rows,
+        "rows": problems.total(),
         "problems": dict(problems),
         "error": error,
         "seconds": round(time.perf_counter() - started, 2),
@@ -157,34 +230,48 @@ def tried(bomb: Bomb, content: bytes) -> dict[str, Any]:
 
 
 def memory() -> dict[str, int]:
-    """The most that this process and those that decode Parquet have taken, in MiB."""
+    """The most that this process and those that decode Parquet have taken, in MiB.
+
+    The kernel counts what a process had before it began another program; VmHWM begins with the program.
+    """
     parquet_process.end_idle()
-    used = {"own": resource.RUSAGE_SELF, "decoder": resource.RUSAGE_CHILDREN}
-    return {name: resource.getrusage(who).ru_maxrss // 1024 for name, who in used.items()}
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    decoder = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return {"own": own // 1024, "decoder": decoder // 1024}
 
 
 def make(folder: Path) -> None:
-    """Write all files."""
+    """Write all files, each whole under its name."""
     for number, bomb in enumerate(BOMBS):
-        (folder / str(number)).write_bytes(bomb.content())
+        begun = folder / f"{number}.begun"
+        begun.write_bytes(bomb.content())
+        begun.rename(folder / str(number))
 
 
 def try_all(folder: Path) -> None:
-    """Print a line for each."""
+    """Print a line for each, as soon as it is there."""
+    importlib.import_module("tasks.core.scoring")
+    importlib.import_module("tasks.connectors.sources.files")
     print(json.dumps({"title": "nothing yet", **memory()}), flush=True)
     for number, bomb in enumerate(BOMBS):
-        found = tried(bomb, (folder / str(number)).read_bytes())
+        file, end = folder / str(number), time.monotonic() + _PATIENCE_SECONDS
+        while not file.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        found = tried(bomb, file.read_bytes())
         print(json.dumps({**found, **memory()}), flush=True)
 
 
 def all_tried() -> dict[str, Any]:
-    """What became of each, by its title, and "nothing yet"; making and trying have processes of their own."""
+    """What became of each, by its title, and "nothing yet"; making and trying have processes of their own, at once."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tests.core.bombs"]
-        subprocess.run([*command, "make", folder], check=True)
-        tried = subprocess.run(
-            [*command, "try", folder], check=True, stdout=subprocess.PIPE, text=True
-        )
+        with subprocess.Popen([*command, "make", folder]) as making:
+            tried = subprocess.run(
+                [*command, "try", folder], check=True, stdout=subprocess.PIPE, text=True
+            )
+        if making.returncode:
+            raise RuntimeError("not all files could be made")
     return {found["title"]: found for found in map(json.loads, tried.stdout.splitlines())}
 
 

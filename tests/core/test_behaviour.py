@@ -26,6 +26,7 @@ from tasks.core.behaviour_files import built_in_checks, load_checks
 from tasks.core.behaviour_kinds import KINDS, Check
 from tasks.core.behaviour_results import BehaviourResult
 from tasks.core.behaviour_templates import count, expand, sentence, slots
+from tasks.core.bounded_yaml import load_yaml
 from tasks.core.errors import SettingsError
 from tasks.core.perturbations import PERTURBATIONS, swapping
 from tasks.core.texts import is_blank
@@ -161,6 +162,13 @@ def test_aliases_may_share_words() -> None:
     assert loaded.lexicons["x"] == ["film", "book"]
 
 
+def test_a_mapping_that_merges_another_may_be_merged_again() -> None:
+    shared = "all: &all {kind: MFT, label: a}\nfirst: {is: &first {<<: *all, label: b}}"
+    assert load_yaml(f"{shared}\nsecond: {{<<: *first}}")["second"] == {"kind": "MFT", "label": "b"}
+    with pytest.raises(yaml.YAMLError, match="'label' stands 2 times"):
+        load_yaml("{label: a, label: b}")
+
+
 def _bomb(first: str, level: str) -> str:
     """Nine levels, each nine times the one before, in less than 500 bytes."""
     lines = [f"a0: &a0 {first}"]
@@ -182,7 +190,7 @@ def _bomb(first: str, level: str) -> str:
         (_bomb("[1, 2]", "[%s]"), "Not YAML: .*repeat more than 20,000"),
         ("checks: &a [*a]", "Not YAML: an alias refers to what it stands in"),
         ("checks: [{name: a, kind: INV, name: b}]", "Not YAML: 'name' stands 2 times"),
-        ("x" * 1_000_001, "may have 1,000,000 bytes, and this has 1,000,001"),
+        ("x" * 1_000_001, "may have 1,000,000 bytes, and this has more"),
         ("", "must be fields with values"),
         ("- a", "must be fields with values"),
         ("lexicons: {a: [b]}", "checks: is missing; add it"),

@@ -126,6 +126,60 @@ def test_a_file_that_ends_the_process_is_one_sentence(monkeypatch: pytest.Monkey
     assert len(values(parquet(text=["a"]))) == 1
 
 
+def _kill_idle() -> int:
+    """Kill the processes that wait for a file, as the kernel does where memory is short."""
+    waiting = [reader._process for reader in parquet_process._idle._readers]
+    for process in waiting:
+        process.kill()
+        process.wait()
+    return len(waiting)
+
+
+def test_a_good_file_is_read_although_the_kernel_has_ended_the_idle_processes() -> None:
+    content = parquet(text=[f"review {n}" for n in range(5_000)])
+    both = [formats.decode("r.parquet", io.BytesIO(content.getvalue())) for _ in range(2)]
+    assert [next(rows).number for rows in both] == [1, 1]
+    for rows in both:
+        assert len(list(rows)) == 4_999
+    assert _kill_idle() >= 2
+    assert len(values(content)) == 5_000
+
+
+def test_a_good_file_is_read_although_all_processes_end_in_the_middle() -> None:
+    content = parquet(text=[f"review {n}" for n in range(6_000)])
+    other = formats.decode("r.parquet", io.BytesIO(content.getvalue()))
+    assert next(other).number == 1
+    file = parquet_process.ParquetFile(content)
+    assert len(list(other)) == 5_999
+    assert _kill_idle() >= 1, "that of the other file, which would be the next to be taken"
+    parts = file.parts(0, ["text"], 1_024)
+    rows = next(parts)[0]
+    file._reader._process.kill()
+    assert rows + sum(part[0] for part in parts) == 6_000
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ([{"memory": True, "error": "no memory"}] * 2, "its footer takes more than 1 GiB of memory"),
+        ([{"columns": ["text"], "leaves": 1, "groups": [[1, 9]]}, *[{"memory": True, "error": ""}]],
+         "row group 1: a row takes more than 1 GiB of memory"),
+    ],
+    ids=["footer", "row"],
+)  # fmt: skip
+def test_what_takes_too_much_memory_is_named(
+    answers: list[dict[str, Any]], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = answers[0]
+    told = iter([answers[0], answers[1], facts, answers[-1]])
+    monkeypatch.setattr(
+        parquet_process._Reader, "_receive", lambda _: json.dumps(next(told)).encode()
+    )
+    with pytest.raises(UnreadableDataError, match=sentence):
+        values(parquet(text=["a"]))
+
+
 def test_the_process_that_decodes_has_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     assert set(parquet_process.environment_of_child()) == {

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,6 +57,18 @@ def test_a_row_that_keeps_too_much_is_rejected() -> None:
     assert scoring.to_review(row, Columns()).problem == ""
 
 
+@pytest.mark.parametrize("name", ["text", "id"])
+def test_a_text_that_a_format_lets_through_is_not_scored(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "LONGEST_RECORD", 100)
+    values = {"text": "fine", "id": "7"}
+    assert scoring.to_review(Row(1, values), Columns()).problem == ""
+    review = scoring.to_review(Row(1, values | {name: "a" * 100}), Columns())
+    assert (review.id, review.text, review.raw) == ("1", "", b"")
+    assert review.problem == "longer than 16 MiB"
+
+
 def test_rejects_end_an_object_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "_ROWS_TO_JUDGE", 10)
     bad = [Review(n, "", "", "not JSON") for n in range(5)]
@@ -68,8 +81,8 @@ def test_rejects_end_an_object_when_they_are_too_many(monkeypatch: pytest.Monkey
 
 
 def test_rows_that_are_held_for_a_column_are_few_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "_ROWS_TO_SEE_A_READABLE_ONE", 10)
-    monkeypatch.setattr(columns, "_BYTES_TO_SEE_THEM", 10_000)
+    monkeypatch.setattr(columns, "_MOST_ROWS_HELD", 10)
+    monkeypatch.setattr(columns, "_MOST_BYTES_HELD", 10_000)
     unreadable = [Row(n, None, "not JSON", raw=b"x") for n in range(1, 10)]
     readable = Row(10, {"text": "fine"})
     found = formats.with_columns([*unreadable, readable, *unreadable * 9], ["text"], "f")
@@ -82,6 +95,19 @@ def test_rows_that_are_held_for_a_column_are_few_and_small(monkeypatch: pytest.M
     nested = [Row(n, {"x": [[]] * 100}) for n in range(1, 5)]
     with pytest.raises(MissingDataError, match="No column 'text'"):
         list(formats.with_columns([*nested, readable], ["text"], "f"))
+    other = Row(1, {"x": 1})
+    assert list(formats.with_columns([other, readable, *unreadable * 9], ["text"], "f"))
+    with pytest.raises(MissingDataError, match="No column 'text'; the columns are: x"):
+        list(formats.with_columns([other, *unreadable, readable], ["text"], "f"))
+
+
+def test_every_row_that_is_held_counts_itself() -> None:
+    number = 10**6  # each of its own, as numbers of rows are
+    tracemalloc.start()
+    held = [Row(number + n, None, "not JSON", 10**9 + n, b"x") for n in range(5_000)]
+    taken = tracemalloc.get_traced_memory()[0] / len(held)
+    tracemalloc.stop()
+    assert taken < columns._ROW_BYTES + len(held[0].raw) + 40
 
 
 def test_nothing_is_read_beyond_what_shows_that_it_is_the_wrong_file() -> None:

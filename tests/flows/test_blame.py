@@ -1,5 +1,6 @@
 """Whatever one object raises, or dies of, is that object's: it fails by name, and all others are scored."""
 
+import errno
 import logging
 import os
 import subprocess
@@ -149,7 +150,8 @@ def test_whatever_an_object_raises_is_that_objects(
 
 @pytest.mark.parametrize(
     "error",
-    [StoreAwayError("It is away"), OSError(28, "No space left"), KeyboardInterrupt(), ConnectionResetError()],
+    [StoreAwayError("It is away"), OSError(28, "No space left"), KeyboardInterrupt(), ConnectionResetError(),
+     BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")],
 )  # fmt: skip
 def test_what_is_no_objects_fault_ends_the_run(
     odd: Night, error: BaseException, monkeypatch: pytest.MonkeyPatch

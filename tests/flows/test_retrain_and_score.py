@@ -270,7 +270,7 @@ def test_test_reviews_apart_are_read_from_their_test_split(
         services.write_bytes(jsonl(reviews(60, seed)), f"{prefix}/{place}/train.jsonl")
         services.write_bytes(jsonl(reviews(40, seed + 10)), f"{prefix}/{place}/test.jsonl")
     given = SourceParams(location=f"{prefix}/mine", test_location=f"{prefix}/theirs")
-    loaded = load_reviews.fn(given)
+    loaded = load_reviews.fn(given, 0.01)
     with fetched(loaded.uri) as folder:
         texts = {row.text for row in tables.read_raw(folder / "test.parquet")}
     assert texts == {text for text, _ in reviews(40, 12)}

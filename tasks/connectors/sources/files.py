@@ -4,7 +4,7 @@ import contextlib
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 # What the datasets library writes beside its files.
 _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+_REVIEW_BYTES = 88  # of a `RawReview` and its place in a list, without its values
+_MUCH = 1 << 40  # bytes: whatever a row holds is counted
+_ONE = "Its reviews take more than {} times its {:,} bytes of memory"
+_ALL = "The reviews up to here take more than {} times the {:,} bytes of their files in memory"
 _SPLIT = re.compile(r"(?:^|/)(train|test|unsupervised|validation)(?=[-_./\d]|$)", re.IGNORECASE)
 
 
@@ -32,6 +36,30 @@ def split_of(name: str) -> str:
     """
     found = _SPLIT.search(name)
     return found.group(1).lower() if found else "train"
+
+
+class _Held:
+    """What training holds of a source's files: a thousand bytes of them may stand for millions of reviews."""
+
+    def __init__(self) -> None:
+        self._bytes = self._stored = 0  # of all files so far
+
+    def counted(self, reviews: Iterable[RawReview | Unreadable], stored: int) -> Iterator[Any]:
+        """The reviews of a file, which has so many bytes where it is stored.
+
+        Raises:
+            UnfitError: this file, or all so far, take far more memory than they have bytes.
+        """
+        self._stored += stored
+        held = 0
+        for review in reviews:
+            if isinstance(review, RawReview):
+                values = (review.text, review.label, review.where, review.extras)
+                size = _REVIEW_BYTES + formats.held_bytes(values, _MUCH)
+                held, self._bytes = held + size, self._bytes + size
+                formats.require_plausible(held, stored, _ONE)
+                formats.require_plausible(self._bytes, self._stored, _ALL)
+            yield review
 
 
 class _Files(ABC):
@@ -66,11 +94,16 @@ class _Files(ABC):
         return None  # files hold labels, not their names
 
     def rows(self, split: str) -> Iterator[RawReview | Unreadable]:
+        held = _Held()
         for file in self._names[split]:
             alone = f"/{self.name}".endswith(f"/{file}")  # the location names this one file
             where = self.name if alone else f"{self.name.rstrip('/')}/{file}"
             with self._open(file) as stream, blamed_on(where):
-                yield from self._decoded(file, where, stream)
+                try:
+                    stored = formats.stored_bytes(stream)
+                    yield from held.counted(self._decoded(file, where, stream), stored)
+                except formats.UnfitError as error:
+                    raise UnreadableDataError(str(error), where, error.fix) from error
 
     def _decoded(
         self, file: str, where: str, stream: IO[bytes]

@@ -11,8 +11,19 @@ holds more than a few rows. A large file is cut into spans, each decoded alone, 
     join(name, parts, stream)               the encoded parts as one file
 """
 
-from tasks.core.formats.base import LONGEST_RECORD, MOST_COLUMNS, Format, Kind, Row, Span
+from tasks.core.formats.base import (
+    LONGEST_RECORD,
+    MOST_COLUMNS,
+    TOO_LONG,
+    Format,
+    Kind,
+    Row,
+    Span,
+    UnfitError,
+    require_plausible,
+)
 from tasks.core.formats.columns import lookup, require_columns, with_columns
+from tasks.core.formats.compression import stored_bytes
 from tasks.core.formats.detection import HEAD_BYTES, detect
 from tasks.core.formats.formulas import guarded, unguarded
 from tasks.core.formats.names import format_of, is_hidden, output_name, said_by
@@ -27,10 +38,12 @@ __all__ = [
     "LONGEST_RECORD",
     "MOST_COLUMNS",
     "SPREADSHEETS",
+    "TOO_LONG",
     "Format",
     "Kind",
     "Row",
     "Span",
+    "UnfitError",
     "cut",
     "decode",
     "detect",
@@ -44,7 +57,9 @@ __all__ = [
     "lookup",
     "output_name",
     "require_columns",
+    "require_plausible",
     "said_by",
+    "stored_bytes",
     "unguarded",
     "with_columns",
 ]

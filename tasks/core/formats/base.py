@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 LONGEST_RECORD = 16 * 1024 * 1024  # bytes; a longer one is passed over, not held in memory
-MOST_COLUMNS = 4_096  # of a file, those inside of structs and lists included
+MOST_COLUMNS = (
+    4_096  # of a CSV header, of a JSON object, of Parquet with those inside of structs and lists
+)
 MOST_UNPACKED = 64 * 1024 * 1024  # bytes; more only of a file that is not shrunk beyond measure
 MOST_SHRUNK = 200  # times
 TOO_LONG = f"longer than {LONGEST_RECORD // 1024 // 1024} MiB"
@@ -72,12 +74,19 @@ class UnfitError(ValueError):
         self.fix = fix
 
 
-def require_plausible(unpacked: int, packed: int) -> None:
-    """Raises UnfitError where a file holds far more than its size: a bomb, made to fill a disk or the memory."""
+def require_plausible(
+    unpacked: int, packed: int, says: str = "it unpacks to more than {} times its {:,} bytes"
+) -> None:
+    """Raises UnfitError where a file holds far more than its size: a bomb, made to fill a disk or the memory.
+
+    Args:
+        unpacked: bytes so far, or what values made of them take in memory.
+        packed: bytes of the file as it is stored.
+        says: what is wrong then; the allowance and the bytes that are stored are put in.
+    """
     if unpacked > max(MOST_UNPACKED, MOST_SHRUNK * packed):
         raise UnfitError(
-            f"it unpacks to more than {MOST_SHRUNK} times its {packed:,} bytes, as files do that are made to fill a "
-            "disk",
+            f"{says.format(MOST_SHRUNK, packed)}, as files do that are made to fill a disk or the memory",
             "unpack it elsewhere and look; give it uncompressed if it is as it should be",
         )
 

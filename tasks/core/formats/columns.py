@@ -9,8 +9,9 @@ from tasks.core.formats.base import Row
 from tasks.core.formats.values import held_bytes
 
 _ROWS_TO_SEE_ALL_COLUMNS = 1_000
-_ROWS_TO_SEE_A_READABLE_ONE = 10_000
-_BYTES_TO_SEE_THEM = 64 << 20  # held meanwhile
+_MOST_ROWS_HELD = 10_000  # readable or not
+_MOST_BYTES_HELD = 64 << 20
+_ROW_BYTES = 160  # of a `Row` and its numbers, without its values and its bytes
 _MISSING = object()
 _LIKE_A_NAME = re.compile(r"[\w.\[\]-]{1,40}")
 
@@ -52,8 +53,8 @@ def with_columns(rows: Iterable[Row], columns: Sequence[str], where: str) -> Ite
         where: the file, for the error.
     Raises:
         MissingDataError: none of the first thousand readable rows, or of all, has a column; it says which there are.
-            Fewer rows, where those fill 64 MiB.
-        UnreadableDataError: none of the first ten thousand rows is readable.
+            Fewer rows, where they are among ten thousand in all, or fill 64 MiB.
+        UnreadableDataError: none of the first ten thousand rows, or of those that fill 64 MiB, is readable.
     """
     seen = _Seen(columns, where)
     rows = iter(rows)
@@ -77,27 +78,26 @@ class _Seen:
     def add(self, row: Row) -> None:
         """Raises where enough was seen, and something is missing."""
         self.held.append(row)
-        self._bytes += len(row.raw) + held_bytes(row.values, _BYTES_TO_SEE_THEM)
+        self._bytes += _ROW_BYTES + len(row.raw) + held_bytes(row.values, _MOST_BYTES_HELD)
         if row.values is not None:
             self.readable += 1
             self.missing = {c for c in self.missing if lookup(row.values, c, _MISSING) is _MISSING}
             self._names.update(row.columns, _names(row.values, self.missing))
-        full = self._bytes > _BYTES_TO_SEE_THEM
+        full = self._bytes > _MOST_BYTES_HELD or len(self.held) >= _MOST_ROWS_HELD
         if self.readable and (full or self.readable >= _ROWS_TO_SEE_ALL_COLUMNS):
             self.refuse_missing()
-        elif full or len(self.held) >= _ROWS_TO_SEE_A_READABLE_ONE:
+        elif full:
             self._refuse_unreadable()
 
     def refuse_missing(self) -> None:
         _refuse([c for c in self._columns if c in self.missing], self._names, self._where)
 
     def _refuse_unreadable(self) -> None:
-        if not self.readable:
-            raise UnreadableDataError(
-                f"Not one of its first {len(self.held):,} rows can be read; the first: {self.held[0].problem}",
-                self._where,
-                "check that it is the right file and what its name says",
-            )
+        raise UnreadableDataError(
+            f"Not one of its first {len(self.held):,} rows can be read; the first: {self.held[0].problem}",
+            self._where,
+            "check that it is the right file and what its name says",
+        )
 
 
 def require_columns(there: Collection[str], wanted: Sequence[str], where: str) -> None:

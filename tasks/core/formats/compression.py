@@ -33,14 +33,25 @@ def unpacked(stream: IO[bytes], compression: str | None) -> IO[bytes]:
     return io.BufferedReader(_Unpacked(stream, compression), 1 << 20)
 
 
+def stored_bytes(content: IO[bytes]) -> int:
+    """Bytes of the file as it is stored: of a stream that `unpacked` gave, those before it is unpacked."""
+    raw = getattr(content, "raw", None)
+    return raw.packed_bytes if isinstance(raw, _Unpacked) else _bytes_left(content)
+
+
+def _bytes_left(stream: IO[bytes]) -> int:
+    begin = stream.tell()
+    size = stream.seek(0, io.SEEK_END) - begin
+    stream.seek(begin)
+    return size
+
+
 class _Unpacked(io.RawIOBase):
     """Unpacks, and stops at a file made to fill the disk or the memory."""
 
     def __init__(self, stream: IO[bytes], compression: str) -> None:
         self._bytes = 0
-        begin = stream.tell()
-        self._packed_bytes = stream.seek(0, io.SEEK_END) - begin
-        stream.seek(begin)
+        self.packed_bytes = _bytes_left(stream)
         source = pa.PythonFile(LeftOpen(stream), "r")
         self._source: Any = pa.CompressedInputStream(source, compression)
 
@@ -50,7 +61,7 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         count = self._source.readinto(buffer)
         self._bytes += count
-        require_plausible(self._bytes, self._packed_bytes)
+        require_plausible(self._bytes, self.packed_bytes)
         return count
 
 
@@ -78,7 +89,4 @@ def packed(stream: IO[bytes], compression: str | None) -> Generator[IO[bytes]]:
 
 def is_empty_member(part: IO[bytes], compression: str | None) -> bool:
     """True of a bz2 member without content: it may not stand among others."""
-    begin = part.tell()
-    size = part.seek(0, io.SEEK_END) - begin
-    part.seek(begin)
-    return compression == "bz2" and size == _EMPTY_BZ2_BYTES
+    return compression == "bz2" and _bytes_left(part) == _EMPTY_BZ2_BYTES

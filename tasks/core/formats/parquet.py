@@ -20,12 +20,14 @@ from tasks.core.formats.base import (
     require_few_columns,
     require_plausible,
 )
+from tasks.core.formats.compression import stored_bytes
 from tasks.core.formats.parquet_process import ParquetFile, opened
 from tasks.core.formats.parquet_values import rows_of
 from tasks.core.formats.parquet_writing import merged, written
 
 _ROWS_A_BATCH = 1_024
 _BYTES_A_BATCH = 4 * LONGEST_RECORD
+_EMPTY_ROW_BYTES = 64  # of memory, about
 
 
 class Parquet:
@@ -37,12 +39,14 @@ class Parquet:
         self, stream: IO[bytes], span: Span | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[Row]:
         number = span.first_row - 1 if span else 0
+        stored = stored_bytes(stream)
         with _opened(stream) as file:
             names = tuple(file.facts.columns)
             wanted = [name for name in names if columns is None or _is_asked_for(name, columns)]
             total = sum(rows for rows, _ in file.facts.groups)
             first, end = (span.offset, span.end) if span else (0, None)
-            for values, problem in _values(file, wanted, range(len(file.facts.groups))[first:end]):
+            groups = range(len(file.facts.groups))[first:end]
+            for values, problem in _values(file, wanted, groups, stored):
                 number += 1
                 yield Row(number, values, problem, number - 1, of=total, columns=names)
 
@@ -101,20 +105,23 @@ def _is_asked_for(name: str, columns: Iterable[str]) -> bool:
 
 
 def _values(
-    file: ParquetFile, columns: list[str], groups: Iterable[int]
+    file: ParquetFile, columns: list[str], groups: Iterable[int], stored: int
 ) -> Iterator[tuple[dict[str, Any] | None, str]]:
-    """Values or the problem of each row of some row groups."""
+    """Values or the problem of each row of some row groups.
+
+    What they take in memory is held against the bytes that are stored, before the file itself is unpacked.
+    """
     unpacked = 0
     for group in groups:
         rows, size = file.facts.groups[group]
         if not columns:  # none of those asked for is there; the number of rows may be a lie
-            unpacked += rows
-            require_plausible(unpacked, file.bytes)
+            unpacked += rows * _EMPTY_ROW_BYTES
+            require_plausible(unpacked, stored)
             yield from (({}, "") for _ in range(rows))
             continue
-        for count, decoded, batch in file.parts(group, columns, _rows_a_batch(rows, size)):
-            unpacked += decoded
-            require_plausible(unpacked, file.bytes)
+        for count, held, batch in file.parts(group, columns, _rows_a_batch(rows, size)):
+            unpacked += held
+            require_plausible(unpacked, stored)
             yield from rows_of(batch) if batch is not None else [(None, TOO_LONG)] * count
 
 

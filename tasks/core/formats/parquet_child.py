@@ -9,7 +9,7 @@ Messages are bytes over one connection; whatever the parent reads of them is JSO
     parent: {"do": "open", "size": bytes, "sent": whether all of them follow at once}
     child:  {"columns": names, "leaves": number, "groups": [[rows, bytes], ...]}
     parent: {"do": "read", "group": n, "columns": names, "rows": at once, "skip": rows, "longest": bytes of a row}
-    child:  {"rows": n, "bytes": decoded, "batch": true} and the batch; without one: a row too long to be held
+    child:  {"rows": n, "bytes": as Python's objects, "batch": true} and the batch; none: a row too long to be held
     parent: nothing, for the next one
     child:  the next one; {} after the last
     child, instead of an answer: {"error": text, "memory": true where too little of it is the reason}
@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from tasks.core.formats.arrow_values import held_bytes, without_views
 
 MOST_BYTES = 1 << 30  # of memory beyond what this process has at its start
 _SLICE_BYTES = 32 << 20  # of the values of a message, as Python holds them
@@ -38,11 +39,8 @@ _ROWS_A_MESSAGE = 4_096
 _READ_BYTES = 8 << 20  # asked for at once, which is what the object store's streams hold
 _WHOLE_BYTES = 64 << 20  # of a row group that is read whole; a larger one is read in pieces
 _PIECES_BYTES = 128 << 20  # of all columns together
-_OBJECT_BYTES = 64  # of a Python object and its place, without its content
 
-# pyarrow has no types; these are its modules
-pa: Any
-pc: Any
+pa: Any  # pyarrow has no types
 
 
 class _ParentsFile(io.RawIOBase):
@@ -118,7 +116,7 @@ class _Groups:
         return sorted(leaf for name in columns for leaf in self._leaves.get(name, []))
 
     def batches(self, group: int, columns: list[str], rows: int) -> Iterator[Any]:
-        """Record batches of some columns, with plain values in the place of dictionaries."""
+        """Record batches of some columns, with plain values in the place of dictionaries and views."""
         leaves = self._leaves_of(columns)
         found = self._file.metadata.row_group(group)
         file = self._file
@@ -129,11 +127,11 @@ class _Groups:
             )
             file = self._pieces
         for batch in file.reader.iter_batches(rows, [group], leaves, use_threads=False):
-            arrays = [_plain(column) for column in batch.columns]
+            arrays = [without_views(_decoded(column)) for column in batch.columns]
             yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
-def _plain(column: Any) -> Any:
+def _decoded(column: Any) -> Any:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
@@ -151,53 +149,11 @@ def _gathered(batches: Iterator[Any]) -> Iterator[Any]:
         yield pa.concat_batches(held)
 
 
-def held_bytes(array: Any) -> Any:
-    """About how many bytes each value of an array takes as a Python object: an int64 each.
-
-    The content of texts counts as UTF-8; each object, also each in a list or a struct, counts 64 bytes more.
-    """
-    kind = array.type
-    if isinstance(array, pa.ExtensionArray):
-        return held_bytes(array.storage)
-    if pa.types.is_dictionary(kind):
-        sizes = np.append(held_bytes(array.dictionary), _OBJECT_BYTES)  # the last is that of null
-        return sizes[array.indices.fill_null(len(sizes) - 1).to_numpy(False)]
-    if pa.types.is_struct(kind):
-        fields = [held_bytes(field) for field in array.flatten()]
-        return sum(fields, np.full(len(array), _OBJECT_BYTES, np.int64))
-    if pa.types.is_nested(kind):  # a list of some kind, or a map
-        lists = _as_list(array)
-        lengths = pc.list_value_length(lists).fill_null(0).to_numpy(False).astype(np.int64)
-        ends = np.cumsum(lengths)
-        summed = np.concatenate([[0], np.cumsum(held_bytes(lists.flatten()))])
-        return _OBJECT_BYTES + summed[ends] - summed[ends - lengths]
-    if _has_length(kind):
-        return _OBJECT_BYTES + pc.binary_length(array).fill_null(0).to_numpy(False).astype(np.int64)
-    return np.full(len(array), _OBJECT_BYTES, np.int64)
-
-
-def _as_list(array: Any) -> Any:
-    """A map as the list of structs that it is."""
-    kind = array.type
-    if not pa.types.is_map(kind):
-        return array
-    entries = pa.struct([pa.field("key", kind.key_type), pa.field("value", kind.item_type)])
-    return array.cast(pa.list_(entries))
-
-
-def _has_length(kind: Any) -> bool:
-    checks = (
-        pa.types.is_string,
-        pa.types.is_large_string,
-        pa.types.is_binary,
-        pa.types.is_large_binary,
-        pa.types.is_fixed_size_binary,
-    )
-    return any(check(kind) for check in checks)
-
-
 def _messages(batches: Iterator[Any], longest: int) -> Iterator[tuple[int, int, Any]]:
-    """Rows, bytes and the batch of each message; no batch where it is one row that is too long to be held."""
+    """Rows, bytes and the batch of each message; no batch where it is one row that is too long to be held.
+
+    The bytes are those of `held_bytes`: columns of nulls have none of their own, and still become rows.
+    """
     for batch in batches:
         sizes = sum(
             (held_bytes(column) for column in batch.columns), np.zeros(len(batch), np.int64)
@@ -205,19 +161,14 @@ def _messages(batches: Iterator[Any], longest: int) -> Iterator[tuple[int, int, 
         begin = held = 0
         for row, size in enumerate(sizes.tolist()) if int(sizes.sum()) > longest else ():
             if row > begin and (held + size > _SLICE_BYTES or size > longest):
-                yield _message(batch, begin, row)
+                yield row - begin, held, batch.slice(begin, row - begin)
                 begin, held = row, 0
             held += size
             if size > longest:
-                yield 1, batch.slice(row, 1).nbytes, None
+                yield 1, size, None
                 begin, held = row + 1, 0
         if begin < len(batch):
-            yield _message(batch, begin, len(batch))
-
-
-def _message(batch: Any, begin: int, end: int) -> tuple[int, int, Any]:
-    rows = batch.slice(begin, end - begin)
-    return end - begin, rows.nbytes, rows
+            yield len(batch) - begin, int(sizes[begin:].sum()), batch.slice(begin)
 
 
 class _Server:
@@ -260,11 +211,13 @@ class _Server:
             if skip >= count:
                 skip -= count
                 continue
-            batch = batch.slice(skip) if batch is not None else None
-            _tell(self._parent, rows=count - skip, bytes=size, batch=batch is not None)
+            # before anything is said of it: this, too, may take more memory than there is
+            content = _packed(batch.slice(skip)) if batch is not None else None
+            _tell(self._parent, rows=count - skip, bytes=size, batch=content is not None)
             skip = 0
-            if batch is not None:
-                self._parent.send_bytes(_packed(batch))
+            if content is not None:
+                self._parent.send_bytes(content)
+                content = None
             if asked := self._parent.recv_bytes():
                 return asked
         _tell(self._parent)

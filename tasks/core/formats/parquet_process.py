@@ -1,4 +1,8 @@
-"""Parquet decoded in a process of its own, whose memory is limited (parquet_child.py): the side that asks."""
+"""Parquet decoded in a process of its own, whose memory is limited (parquet_child.py): the side that asks.
+
+Core starts a process here because nothing else bounds the memory that pyarrow takes. To callers, decoding is still a
+function of a file's bytes: the process gets these and no others, and nothing of our environment.
+"""
 
 import atexit
 import contextlib
@@ -24,11 +28,15 @@ Part: TypeAlias = tuple[int, int, RecordBatch | None]
 _PATIENCE_SECONDS = 300.0  # without any message of the process
 _SMALL_BYTES = 1 << 20  # a file that is sent at once
 _CHILD = Path(__file__).with_name("parquet_child.py")
+_CODE = Path(__file__).parents[3]  # that it imports, whatever else is installed
 _SMALLER = "write it again with smaller row groups and pages, and look at its longest rows"
 
 
 class TooMuchError(Exception):
-    """What was asked for takes more memory than the process may have, or has ended it; less at once may do."""
+    """What was asked for takes more memory than the process may have, or has ended it; less at once may do.
+
+    Its text is the end of a sentence that begins with what was asked for.
+    """
 
 
 @dataclass(slots=True, frozen=True)
@@ -80,7 +88,7 @@ class _Reader:
             answer = json.loads(self._receive())
         batch = _unpacked(self._receive()) if answer.get("batch") else None
         if answer.get("memory"):  # the process is not used again: who knows what it still holds
-            raise TooMuchError("a row takes more than 1 GiB of memory")
+            raise TooMuchError("takes more than 1 GiB of memory")
         self.waits = True
         if "error" in answer:
             raise ValueError(answer["error"])
@@ -101,12 +109,12 @@ class _Reader:
         raise UnfitError("it could not be decoded in five minutes", _SMALLER)
 
     def _ended(self) -> TooMuchError:
-        return TooMuchError(f"it ends the process that decodes it ({self._process.wait()})")
+        return TooMuchError(f"ends the process that decodes it ({self._process.wait()})")
 
 
 def environment_of_child() -> dict[str, str]:
-    """All of the process's environment: it decodes what strangers wrote, and is given no keys."""
-    importable = os.pathsep.join(path for path in sys.path if path)
+    """The whole environment of the process that decodes: files may come from anybody, so it gets no keys."""
+    importable = os.pathsep.join([str(_CODE), *(path for path in sys.path if path)])
     # pyarrow's other pools reserve a gigabyte that they do not use
     return {"PYTHONPATH": importable, "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
@@ -137,7 +145,8 @@ class _Idle:
             if self._owner != os.getpid():
                 self._readers, self._owner = [], os.getpid()
                 atexit.register(self.end_all)
-            return self._readers.pop() if self._readers else _Reader()
+            idle = self._readers.pop() if self._readers else None
+        return idle or _Reader()
 
     def give(self, reader: _Reader) -> None:
         if reader.waits:
@@ -147,8 +156,12 @@ class _Idle:
             reader.end()
 
     def end_all(self) -> None:
-        while self._owner == os.getpid() and self._readers:
-            self._readers.pop().end()
+        if self._owner != os.getpid():  # forked off: they, and perhaps the lock, are the parent's
+            return
+        with self._lock:
+            readers, self._readers = self._readers, []
+        for reader in readers:
+            reader.end()
 
 
 _idle = _Idle()
@@ -160,7 +173,7 @@ class ParquetFile:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self.bytes = stream.seek(0, io.SEEK_END)
+        self._bytes = stream.seek(0, io.SEEK_END)
         self._reader = _idle.take()
         try:
             self.facts = self._open()
@@ -169,18 +182,31 @@ class ParquetFile:
             raise
 
     def _open(self) -> Facts:
-        sent = self.bytes <= _SMALL_BYTES
-        command = json.dumps({"do": "open", "size": self.bytes, "sent": sent}).encode()
-        self._stream.seek(0)
+        """Read the footer; where that fails, once more in a new process.
+
+        The kernel may have ended an idle process, to free memory. The file is only to blame if it ends a new one, too.
+        """
         try:
-            content = [_exactly(self._stream, self.bytes)] if sent else []
-            found = self._reader.ask(self._stream, command, *content)[0]
+            return self._asked_for_facts()
+        except TooMuchError:
+            self._replace_reader()
+        try:
+            return self._asked_for_facts()
         except TooMuchError as error:
-            raise UnfitError(f"its footer cannot be read: {error}", _SMALLER) from error
+            raise UnfitError(f"its footer {error}", _SMALLER) from error
+
+    def _asked_for_facts(self) -> Facts:
+        sent = self._bytes <= _SMALL_BYTES
+        command = json.dumps({"do": "open", "size": self._bytes, "sent": sent}).encode()
+        self._stream.seek(0)
+        content = [_exactly(self._stream, self._bytes)] if sent else []
+        found = self._reader.ask(self._stream, command, *content)[0]
         return Facts(found["leaves"], found["columns"], [(n, size) for n, size in found["groups"]])
 
     def parts(self, group: int, columns: list[str], rows: int) -> Iterator[Part]:
-        """Consecutive parts of a row group: rows, decoded bytes, and the values; None for a row too long to be held.
+        """Consecutive parts of a row group: rows, bytes, and the values; None for a row too long to be held.
+
+        The bytes are those that the values take in memory as Python's objects, about.
 
         Args:
             group: from 0.
@@ -196,11 +222,12 @@ class ParquetFile:
                 done += part[0]
                 yield part
         except TooMuchError:
-            self._begin_again()
+            self._replace_reader()
+            self._open()
             try:
                 yield from self._parts(group, columns, 1, done)
             except TooMuchError as error:
-                raise UnfitError(f"row group {group + 1}: {error}", _SMALLER) from error
+                raise UnfitError(f"row group {group + 1}: a row {error}", _SMALLER) from error
 
     def _parts(self, group: int, columns: list[str], rows: int, skip: int) -> Iterator[Part]:
         command = {"do": "read", "group": group, "columns": columns, "rows": rows, "skip": skip}
@@ -212,10 +239,10 @@ class ParquetFile:
     def _ask(self, command: dict[str, Any] | None) -> tuple[dict[str, Any], RecordBatch | None]:
         return self._reader.ask(self._stream, json.dumps(command).encode() if command else b"")
 
-    def _begin_again(self) -> None:
+    def _replace_reader(self) -> None:
+        """By a new process, as idle ones may have been ended as well."""
         self._reader.end()
-        self._reader = _idle.take()
-        self._open()
+        self._reader = _Reader()
 
     def close(self) -> None:
         """The process is used again, unless it is in the middle of something."""
