@@ -36,7 +36,7 @@ from tasks.score_commit import is_committed
 from tasks.score_in_work import InWork
 from tasks.score_marks import mark_scoring
 from tasks.score_store import MANIFEST, info, read_run, shard_uri
-from tasks.score_success import mark_unfinished, unfinished
+from tasks.score_success import mark_unfinished, replaced_by
 from tasks.steps import step
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
     if frozen := read_run(objects, draft.place):
         logger.info("This run was begun before, and goes on: %s", draft.place)
         return _begun(objects, frozen)
-    superseded = unfinished(objects, draft.root)  # before the inputs: theirs are among them
+    replaced = replaced_by(objects, draft)  # before the inputs: theirs are among them
     found = _inputs(objects, draft)
     _refuse_reserved(draft.columns)
     _refuse_shared_outputs(draft, found)
@@ -96,7 +96,7 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         "shards": len(written),
         "scored_before": len(found) - len(left),
         "plan_digest": digest_of({"shards": written}),
-        "supersedes": superseded,
+        "supersedes": replaced,
     }
     return _begun(objects, draft.model_copy(update=counts))
 

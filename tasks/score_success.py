@@ -4,11 +4,14 @@
     .../_INCOMPLETE                  the run that began last is under way, or something failed
     .../_SUCCESS                     a run came to its end and nothing failed: a `ScoreSummary` with two digests
 
-A reader takes `_SUCCESS` only where there is no `_INCOMPLETE` and nothing below `_unfinished/`. Only the names below
-`_unfinished/` are relied on: nobody else ever writes there, so no two runs undo each other's, and no condition of the
-store is needed. A run that comes to its end removes its own (unless something failed: then it stays), and those that it
-saw before it listed its inputs: it has scored all that they were to score. A run whose process died is so superseded by
-the next one.
+A reader takes `_SUCCESS` only where there is no `_INCOMPLETE` and nothing below `_unfinished/`. Each run writes a mark
+of its own there, so no run overwrites another's, and no condition of the store is needed.
+
+A run that ends without a failure removes its own mark; a failed run leaves it. It also removes the marks of earlier
+runs that it has replaced: those that stood when it listed its inputs and that were to score the same input with the
+same settings. Several inputs may share a root. A run over one of them says nothing about the others, so their marks
+stay until the same input is scored again. A mark of a run that scores everything again (`rescore`) is removed only by
+another such run.
 """
 
 import hashlib
@@ -26,7 +29,7 @@ from tasks.core import formats
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.score_results import ScoreSummary
 from tasks.core.scoring_plan import ScoringRun
-from tasks.score_store import INCOMPLETE, SUCCESS, read_run
+from tasks.score_store import INCOMPLETE, MANIFEST, SUCCESS, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +67,53 @@ def unfinished(objects: ExactObjects, root: str) -> list[str]:
     return sorted(item.uri.removeprefix(folder) for item in objects.store.scan(folder))
 
 
+def replaced_by(objects: ExactObjects, run: ScoringRun) -> list[str]:
+    """Names of the marks that stand now, of runs that owe nothing which this run does not score as well.
+
+    To be asked before this run lists its inputs: what those runs were to score is then among them.
+    """
+    return [mark for mark in unfinished(objects, run.root) if _covers(objects, run, mark)]
+
+
+def _covers(objects: ExactObjects, run: ScoringRun, mark: str) -> bool:
+    """True where a run was to score the same input with the same settings, or where it died before it had a plan.
+
+    Without a plan nothing was scored: it is as if that run had died before it wrote its mark.
+    """
+    said = _read_mark(objects, run.root, mark)
+    if said is None:
+        return True
+    return said.get("assignment") == run.assignment and (run.rescore or not said.get("rescore"))
+
+
+def _read_mark(objects: ExactObjects, root: str, mark: str) -> dict[str, Any] | None:
+    """What a mark says of its run; None where neither the mark nor a plan says anything.
+
+    A mark of an earlier version, or one whose upload was torn, says nothing: then the plan of its run does. A plan that
+    this version cannot read gives no fields, so that no run covers it.
+    """
+    said = _fields(objects.store.read_bytes(f"{root}/{_UNFINISHED}/{mark}"))
+    if "assignment" in said:
+        return said
+    frozen = objects.store.read_bytes(f"{root}/_runs/{_run_of(mark)}/{MANIFEST}")
+    try:
+        return _said(ScoringRun.model_validate_json(frozen)) if frozen else None
+    except PydanticError:
+        return {}
+
+
+def _said(run: ScoringRun) -> dict[str, Any]:
+    return {
+        "under way": run.place,
+        "assignment": run.assignment,
+        "input": run.input,
+        "rescore": run.rescore,
+    }
+
+
 def mark_unfinished(objects: ExactObjects, run: ScoringRun) -> None:
     """Say beside the predictions that a run is under way. Before its plan is frozen."""
-    said = canonical_json({"under way": run.place}).encode()
+    said = canonical_json(_said(run)).encode()
     objects.store.write_bytes(said, _mark_uri(run, f"{run.run}.{secrets.token_hex(8)}"))
     objects.store.write_bytes(said, f"{run.root}/{INCOMPLETE}")
     objects.store.delete(f"{run.root}/{SUCCESS}")
@@ -108,7 +155,8 @@ def _say_success(
     place = f"{run.root}/{SUCCESS}"
     if set(marks) - set(own) - set(run.supersedes):
         _forget(objects, run, [*own, *run.supersedes])
-        if unfinished(objects, run.root):
+        if left := _unfinished_run(objects, run.root):
+            logger.warning("All of this run is scored; there is no _SUCCESS yet: %s", left)
             return
     if is_older_run_under_way(objects, run):
         return
@@ -120,17 +168,18 @@ def _say_success(
 
 
 def why_not_success(objects: ExactObjects, root: str) -> str:
-    """Why `_SUCCESS` beside predictions may not be taken; '' where it may.
+    """Why `_SUCCESS` beside predictions may not be taken, and what to do; '' where it may.
 
     `_SUCCESS` of a version that knew no digests is taken by its being there alone.
     """
     content = objects.store.read_bytes(f"{root}/{SUCCESS}")
+    unfinished_run = _unfinished_run(objects, root)
     if not content:
-        return "there is no _SUCCESS"
+        return "; ".join(filter(None, ("there is no _SUCCESS", unfinished_run)))
     if objects.head(f"{root}/{INCOMPLETE}"):
-        return "there is an _INCOMPLETE beside it"
-    if marks := unfinished(objects, root):
-        return f"a run is under way, failed or died, and none has come to its end since: {_run_of(marks[0])}"
+        return "; ".join(filter(None, ("there is an _INCOMPLETE beside it", unfinished_run)))
+    if unfinished_run:
+        return unfinished_run
     try:
         said = ScoreSummary.model_validate_json(content)
     except PydanticError:
@@ -140,6 +189,20 @@ def why_not_success(objects: ExactObjects, root: str) -> str:
         return f"it is not of the plan that is frozen in {said.place}"
     if said.listing_digest and said.listing_digest != listing_digest(objects, root):
         return "predictions were written or removed after it"
+    return ""
+
+
+def _unfinished_run(objects: ExactObjects, root: str) -> str:
+    """The first run that is not finished, and how to end that; '' where there is none."""
+    for mark in unfinished(objects, root):
+        said = _read_mark(objects, root, mark) or {}
+        source = said.get("input", "an input that it does not name")
+        scope = " and scope rescore" if said.get("rescore") else ""
+        return (
+            f"the run {_run_of(mark)} over {source} is under way, failed or died. If it is over, run score again with "
+            f"the same input, output and settings{scope} (and allow_empty where nothing is there any more). If nobody "
+            f"needs that input, remove {root}/{_UNFINISHED}/{mark}; the next run then says _SUCCESS"
+        )
     return ""
 
 
@@ -161,9 +224,12 @@ def _fields(mark: bytes | None) -> dict[str, Any]:
 def is_older_run_under_way(objects: ExactObjects, run: ScoringRun) -> bool:
     """True while a run of the version before, which knew one mark only, says that it is under way.
 
-    A mark that leads anywhere but to the records of a run below this root is nobody's.
+    A mark that leads anywhere but to the records of a run below this root is nobody's. What this version wrote does not
+    count: its runs have a mark of their own as well.
     """
     said = _fields(objects.store.read_bytes(f"{run.root}/{INCOMPLETE}"))
+    if "assignment" in said:
+        return False
     place = str(said.get("under way", ""))
     other = place.rpartition("/")[2]
     if other in (run.run, *map(_run_of, run.supersedes)):

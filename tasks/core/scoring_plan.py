@@ -134,7 +134,7 @@ class ScoringRun(Record):
     plan_digest: str = Field(default="", description="Of its shards, in their order.")
     supersedes: list[str] = Field(
         default_factory=list,
-        description="Marks of runs that were not finished when this one began to list its inputs.",
+        description="Marks of runs with the same assignment that were not finished when this one listed its inputs.",
     )
 
     @property
@@ -220,6 +220,23 @@ class ScoringRun(Record):
         if self.engine != "torch":
             made_from["engine"] = self.engine
         return made_from
+
+    @property
+    def assignment(self) -> str:
+        """Digest of what a run is to score and how: of two runs with the same one, the later does all of the earlier.
+
+        It does not depend on the version of the code, so that a run that failed under another one can be repeated.
+        """
+        return digest_of(
+            {
+                "input": self.input,
+                "columns": self.columns.model_dump(),
+                "format": self.output_format,
+                "precision": self.precision,
+                "engine": self.engine,
+                "csv_formula_guard": self.csv_formula_guard,
+            }
+        )
 
     def source(self, key: str) -> str:
         """Digest of an input's name: two inputs may not have their predictions in one place."""

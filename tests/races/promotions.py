@@ -33,8 +33,8 @@ class Promotions:
             self._client.create_model_version(name, "file:///nowhere")
         self._log = MoveLog(ExactObjects(store), "nightshift")
 
-    def requests(self) -> list[str]:
-        """What a promotion asks for, in this order."""
+    def requests(self, kind: str) -> list[str]:
+        """What a promotion asks for, in this order, whatever the kind of the round."""
         self._reset()
         held = Held()
         with held.watch():

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ _SHARES = 2  # of the gaps of each kind: what is tried takes two cores
 
 
 def main() -> None:
-    """Exit 1 where a round ends wrong."""
+    """Exit 1 where a round ends wrong, or where one never came to the request before which it was to be held."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=20, help="at each gap")
+    parser.add_argument("--rounds", type=int, default=20, help="of each kind at each gap")
     parser.add_argument("--gaps", type=int, default=0, help="the first ones only; 0: all")
     parser.add_argument("--only", default="", help="what is held: promotion, scoring, ...")
     parser.add_argument("--base", default="", help="a commit whose code is tried instead")
@@ -40,12 +41,34 @@ def main() -> None:
     sys.exit(1 if races(given.rounds, given.gaps, given.only) else 0)
 
 
+@dataclass
+class Gap:
+    """One kind of rounds before one request.
+
+    Args:
+        held: what is held: a promotion or a scoring run.
+        kind: what happens meanwhile.
+        number: of the request, from 1.
+        request: its name.
+        rounds: in which it was asked for.
+        missed: rounds in which it was not, which tried nothing.
+        problems: what was wrong, a sentence for each round that ended wrong.
+    """
+
+    held: str
+    kind: str
+    number: int
+    request: str = ""
+    rounds: int = 0
+    missed: int = 0
+    problems: list[str] = field(default_factory=list[str])
+
+
 def races(rounds: int, most: int = 0, only: str = "") -> int:
-    """Run all of it and print a table; returns how many rounds ended wrong."""
+    """Run all of it and print a table; returns how many rounds ended wrong or were not reached."""
     began = time.monotonic()
     from tasks.connectors.local_servers import LocalObjectStore
 
-    console, tried, wrong = Console(width=140), 0, 0
     with tempfile.TemporaryDirectory(prefix="nightshift-races-") as folder:
         server = LocalObjectStore(Path(folder) / "s3")
         try:
@@ -57,43 +80,73 @@ def races(rounds: int, most: int = 0, only: str = "") -> int:
             }
             with ProcessPoolExecutor(_SHARES) as pool:
                 given = [
-                    (what, share, rounds, most, folder, environment)
-                    for what in _HELD
+                    (held, share, rounds, most, folder, environment)
+                    for held in _HELD
                     for share in range(1, _SHARES + 1)
-                    if only in ("", what)
+                    if only in ("", held)
                 ]
-                found = sorted(row for rows in pool.map(_all_gaps, given) for row in rows)
+                found = [gap for gaps in pool.map(_all_gaps, given) for gap in gaps]
         finally:
             server.stop()
-    table = Table("held", "before request", "rounds", "violations", "the first")
-    for what, gap, request, count, problems in found:
-        tried, wrong = tried + count, wrong + len(problems)
-        first = Counter(problems).most_common(1)[0][0] if problems else ""
-        table.add_row(what, f"{gap} {request}", str(count), str(len(problems)), first)
-    console.print(table)
-    seconds = time.monotonic() - began
-    print(f"races: {tried} rounds at {len(found)} gaps in {seconds:.0f} s, {wrong} violations")
-    return wrong
+    return _show(found, rounds, time.monotonic() - began)
 
 
-def _all_gaps(given: Any) -> list[tuple[str, int, str, int, list[str]]]:
+def _show(found: list[Gap], rounds: int, seconds: float) -> int:
+    table = Table("held", "before request", "kinds", "rounds", "not reached", "violations", "first")
+    of_gaps = defaultdict[tuple[str, int], list[Gap]](list)
+    for gap in found:
+        of_gaps[gap.held, gap.number].append(gap)
+    for (held, number), gaps in sorted(of_gaps.items()):
+        requests = sorted({gap.request for gap in gaps if gap.request})
+        problems = Counter(f"{gap.kind}: {said}" for gap in gaps for said in gap.problems)
+        table.add_row(
+            held,
+            f"{number} {' or '.join(requests)}",
+            str(len(gaps)),
+            str(sum(gap.rounds for gap in gaps)),
+            str(sum(gap.missed for gap in gaps)),
+            str(problems.total()),
+            problems.most_common(1)[0][0] if problems else "",
+        )
+    Console(width=160).print(table)
+    tried, missed = sum(gap.rounds for gap in found), sum(gap.missed for gap in found)
+    wrong = sum(len(gap.problems) for gap in found)
+    for held in sorted({gap.held for gap in found}):
+        gaps = {gap.number for gap in found if gap.held == held}
+        kinds = {gap.kind for gap in found if gap.held == held}
+        print(
+            f"{held}: {len(gaps)} gaps, {len(kinds)} kinds, {rounds} rounds of each kind at each gap"
+        )
+    print(
+        f"races: {tried} rounds at {len(of_gaps)} gaps in {seconds:.0f} s, {missed} not reached, {wrong} violations"
+    )
+    return wrong + missed
+
+
+def _all_gaps(given: Any) -> list[Gap]:
     """In a process of its own: one kind of process, held at every second of its gaps in turn."""
-    what, share, rounds, most, folder, environment = given
+    held, share, rounds, most, folder, environment = given
     os.environ |= environment
     logging.disable(logging.WARNING)
-    kinds, make = _HELD[what](f"{folder}/{share}")
-    number = len(make(f"counted{share}").requests())
-    found: list[tuple[str, int, str, int, list[str]]] = []
-    for gap in range(share, min(number, most or number) + 1, _SHARES):
-        subject, problems, request = make(f"gap{gap}"), list[str](), ""
-        for turn in range(rounds):
-            kind = kinds[turn % len(kinds)]
-            asked, wrong = subject.round(gap, kind)
-            request = request or asked
-            problems += [f"{kind}: {wrong[0]}"] if wrong else []
-        found.append((what, gap, request, rounds, problems))
-        print(f"{what}, {gap} of {number}: {len(problems)} violations", file=sys.stderr, flush=True)
+    kinds, make = _HELD[held](f"{folder}/{share}")
+    found: list[Gap] = []
+    for place, kind in enumerate(kinds):
+        subject = make(f"{share}-{place}")
+        number = len(subject.requests(kind))
+        for gap in range(share, min(number, most or number) + 1, _SHARES):
+            found.append(_rounds(subject, Gap(held, kind, gap), rounds))
+        problems = sum(len(gap.problems) for gap in found if gap.kind == kind)
+        print(f"{held}, {kind}: {problems} violations", file=sys.stderr, flush=True)
     return found
+
+
+def _rounds(subject: Any, gap: Gap, rounds: int) -> Gap:
+    for _ in range(rounds):
+        request, wrong = subject.round(gap.number, gap.kind)
+        gap.request = gap.request or request
+        gap.rounds, gap.missed = gap.rounds + bool(request), gap.missed + (not request)
+        gap.problems += wrong[:1]
+    return gap
 
 
 def _promotion(folder: str) -> tuple[Sequence[str], Any]:
