@@ -58,7 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in _FLOWS and [name, *rest] != ["open"]:
         (console if name in ("-h", "--help") else errors).print(_USAGE)
         return 0 if name in ("-h", "--help") else 2
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
     try:
         if name == "open":
             open_page(console)

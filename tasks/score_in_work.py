@@ -37,7 +37,8 @@ from tasks.settings import read_settings
 logger = logging.getLogger(__name__)
 
 _FATAL_DEATHS = 2
-_KEPT_SECONDS = 30 * 24 * 3600.0
+_DAY_SECONDS = 24 * 3600.0
+_KEPT_SECONDS = 30 * _DAY_SECONDS
 
 
 class _Record(Record):
@@ -77,18 +78,23 @@ class InWork:
     def fatal(self, entry: Entry) -> DataError | None:
         """What to say of an object that must not be touched again."""
         uri = self._fatal_uri(entry)
-        if uri not in self._fatal:
-            if self._deaths[_identity(self._run, entry)] < _FATAL_DEATHS:
-                return None
-            record = _Record(objects=[], when=time.time(), input=self._run.input_uri(entry.key))
-            self._store.write_bytes(canonical_json(record.model_dump()).encode(), uri)
-            self._fatal.add(uri)
+        if uri not in self._fatal and self._deaths[_identity(self._run, entry)] < _FATAL_DEATHS:
+            return None
+        self._keep_fatal(uri, entry)
         return UnreadableDataError(
             f"The process that works on it has died, {_FATAL_DEATHS} times: for its memory, or by a library's crash",
             self._run.input_uri(entry.key),
             "look at its size and its rows, and leave it out or write it anew; it is tried again when it is replaced, "
             f"by a new version of the model or of Nightshift, or when {uri} is removed",
         )
+
+    def _keep_fatal(self, uri: str, entry: Entry) -> None:
+        """Write the record, once a day: it is removed a month after an object was last met."""
+        known = _read(self._store, uri)
+        if known is None or time.time() - known.when > _DAY_SECONDS:
+            record = _Record(objects=[], when=time.time(), input=self._run.input_uri(entry.key))
+            self._store.write_bytes(canonical_json(record.model_dump()).encode(), uri)
+        self._fatal.add(uri)
 
     @contextmanager
     def recorded(self) -> Generator[None]:

@@ -207,7 +207,7 @@ def _look_at_samples(
     problem: DataError | None = None
     last = len(entries) - 1
     for index in sorted({last * quarter // _SAMPLES for quarter in range(_SAMPLES + 1)}):
-        if in_work.is_suspect(entries[index]):
+        if in_work.is_suspect(entries[index]) or in_work.fatal(entries[index]):
             continue
         try:
             with in_work.alone(entries[index]):

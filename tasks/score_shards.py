@@ -174,6 +174,7 @@ class ShardWork:
             output.encode(scored)  # also what is known: the reviews of a bundle share batches
             if entry in work.results:
                 output.discard()
+                self._in_work.end(entry)
                 continue
             writes[entry] = self._pool.submit(self._committed, output, work.heads[entry])
             if len(writes) >= _WRITES_WAITING:

@@ -1,10 +1,12 @@
 """Whatever one object raises, or dies of, is that object's: it fails by name, and all others are scored."""
 
 import errno
+import json
 import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,6 +213,29 @@ def test_an_object_that_ends_the_process_twice_fails_by_name(odd: Night, tmp_pat
     assert after and (after.scored_before, after.failed) == (5, 1), "nobody dies again"
     _write(odd, "2-odd.jsonl", "a harmless review")
     assert run_to_end(odd.draft("fifth")).complete
+
+
+def test_a_fatal_object_is_not_opened_again_and_stays_known(
+    odd: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(odd, "0-odd.jsonl", "a deadly review")  # the first, which a plan looks at
+    for run in ("first", "second"):
+        assert score_apart(odd, run, tmp_path) is None
+    assert score_apart(odd, "third", tmp_path)
+    opened: list[str] = []
+    decode = formats.decode
+
+    def decoding(name: str, *args: Any, **options: Any) -> Iterator[Any]:
+        opened.append(name)
+        yield from decode(name, *args, **options)
+
+    monkeypatch.setattr(formats, "decode", decoding)
+    monkeypatch.setattr(score_in_work, "_DAY_SECONDS", -1.0)
+    begun = time.time()
+    (error,) = run_to_end(odd.draft("fourth")).errors
+    assert not [name for name in opened if "odd" in name]
+    kept = error.partition(" or when ")[2].partition(" is removed")[0]
+    assert json.loads(odd.store.read_bytes(kept) or b"")["when"] >= begun
 
 
 def test_a_run_that_is_started_again_goes_on_beside_a_deadly_object(
