@@ -10,8 +10,8 @@ from tasks.connectors.store_errors import (
     CONDITION_FAILED,
     NOT_IMPLEMENTED,
     OUT_OF_RANGE,
-    THIS_OBJECT_ONLY,
     codes_of,
+    is_of_one_object,
 )
 from tasks.core.errors import (
     ForbiddenDataError,
@@ -123,7 +123,7 @@ class ExactReads:
                     self.require_unchanged(item)
                     self._conditional_reads = False  # it is as it was, and the condition holds
                     continue
-                if codes & THIS_OBJECT_ONLY:
+                if is_of_one_object(error):
                     raise ForbiddenDataError(error.what, error.where, error.fix) from error
                 if codes & NOT_IMPLEMENTED and condition:
                     self._conditional_reads = False

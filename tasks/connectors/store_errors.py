@@ -11,8 +11,6 @@ CONFLICT = {"409", "ConditionalRequestConflict"}  # somebody writes at this mome
 GONE = {"404", "NoSuchKey"}  # If-Match on what somebody has deleted
 NOT_IMPLEMENTED = {"501", "NotImplemented"}
 OUT_OF_RANGE = {"416", "InvalidRange"}
-# in reading: rights, encryption with a key of the uploader's own, an archive
-THIS_OBJECT_ONLY = {"AccessDenied", "InvalidRequest", "InvalidObjectState"}
 
 _BUSY = {
     "ConditionalRequestConflict",
@@ -20,6 +18,23 @@ _BUSY = {
     "RequestTimeout",
     "Throttling",
     "ThrottlingException",
+}
+_ACCOUNT = {  # keys, their age, the clock, the bucket: any other object would be refused as well
+    "AccountProblem",
+    "AllAccessDisabled",
+    "AuthorizationHeaderMalformed",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidBucketName",
+    "InvalidSecurity",
+    "InvalidToken",
+    "NoSuchBucket",
+    "NotSignedUp",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "UserSuspended",
 }
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _KEYS = (
@@ -61,6 +76,13 @@ def from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftErr
     return (StoreAwayError if away else StoreError)(
         f"{doing.capitalize()} failed ({code}: {message})", uri, "see the store's own log"
     )
+
+
+def is_of_one_object(error: NightshiftError) -> bool:
+    """True where the server refuses to read an object for its own sake: rights, its encryption key, an archive."""
+    codes = codes_of(error)
+    refused = any(code.isdecimal() and 400 <= int(code) < 500 for code in codes)
+    return refused and not codes & ({"401", "407", "408", "429"} | _ACCOUNT | _BUSY)
 
 
 def codes_of(error: NightshiftError) -> set[str]:

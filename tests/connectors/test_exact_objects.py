@@ -2,13 +2,15 @@
 
 import io
 import random
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tasks.connectors import exact_reads
 from tasks.connectors.exact_objects import ExactObjects
 from tasks.connectors.object_store import ObjectInfo, ObjectStore
-from tasks.core.errors import OverwrittenError
+from tasks.core.errors import ForbiddenDataError, OverwrittenError, StoreAwayError, StoreError
 
 SIZE = 300_000
 
@@ -56,6 +58,39 @@ def test_few_requests(
         while stream.read(1_000):
             pass
     assert asked == [20_000] * (SIZE // 20_000)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (400, "KMS.DisabledException", ForbiddenDataError),
+        (400, "KMS.NotFoundException", ForbiddenDataError),
+        (403, "AccessDenied", ForbiddenDataError),
+        (403, "InvalidObjectState", ForbiddenDataError),
+        (400, "ExpiredToken", StoreError),
+        (403, "RequestTimeTooSkewed", StoreError),
+        (403, "SignatureDoesNotMatch", StoreError),
+        (429, "TooManyRequests", StoreError),
+        (503, "SlowDown", StoreAwayError),
+    ],
+)
+def test_a_refusal_of_one_object_is_told_from_one_of_all(
+    store: ObjectStore,
+    item: ObjectInfo,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    code: str,
+    expected: type[Exception],
+) -> None:
+    said: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+    def refusing(**_: Any) -> Any:
+        raise ClientError(said, "GetObject")
+
+    monkeypatch.setattr(store.client, "get_object", refusing)
+    with pytest.raises(expected) as raised:
+        ExactObjects(store).range(item, 0, 10)
+    assert raised.type is expected
 
 
 def test_overwritten_between_two_reads(store: ObjectStore, item: ObjectInfo) -> None:
