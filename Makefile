@@ -116,7 +116,7 @@ faults: $(READY) ## two hundred SIGKILLs and more, a broken network, a killed st
 	$(BIN)/python -m tests.faults.run
 
 races: $(READY) ## a promotion and a scoring run held before each of their requests while others go through (BASE=commit: its code)
-	$(BIN)/python -m tests.races.run --rounds 20 $(if $(BASE),--base $(BASE))
+	$(BIN)/python -m tests.races.run --minutes 9 $(if $(BASE),--base $(BASE))
 
 gate-simulation: $(READY) ## pairs of models of known quality through the gate: how often it lets each through (ten minutes)
 	$(BIN)/python -m tests.gate_simulation

@@ -1,8 +1,9 @@
 """Holds a promotion and a scoring run before each of their requests, while others go through: `make races`.
 
-    python -m tests.races.run --rounds 20 [--base COMMIT]
+    python -m tests.races.run [--minutes 9] [--base COMMIT]
 
-The S3 server and MLflow are real. With `--base` the same is done to the code of another commit.
+Each gap gets a round of each kind, again and again, up to --rounds; with --minutes it ends sooner, and the last lines
+say how many rounds there were. The S3 server and MLflow are real. With --base the code of another commit is tried.
 """
 
 import argparse
@@ -32,13 +33,14 @@ def main() -> None:
     """Exit 1 where a round ends wrong, or where one never came to the request before which it was to be held."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=20, help="of each kind at each gap")
+    parser.add_argument("--minutes", type=float, default=0, help="fewer rounds; 0: all")
     parser.add_argument("--gaps", type=int, default=0, help="the first ones only; 0: all")
     parser.add_argument("--only", default="", help="what is held: promotion, scoring, ...")
     parser.add_argument("--base", default="", help="a commit whose code is tried instead")
     given = parser.parse_args()
     if given.base:
         sys.exit(_of_commit(given.base, sys.argv[1:]))
-    sys.exit(1 if races(given.rounds, given.gaps, given.only) else 0)
+    sys.exit(1 if races(given.rounds, given.minutes, given.gaps, given.only) else 0)
 
 
 @dataclass
@@ -64,9 +66,9 @@ class Gap:
     problems: list[str] = field(default_factory=list[str])
 
 
-def races(rounds: int, most: int = 0, only: str = "") -> int:
+def races(rounds: int, minutes: float = 0, most: int = 0, only: str = "") -> int:
     """Run all of it and print a table; returns how many rounds ended wrong or were not reached."""
-    began = time.monotonic()
+    began, seconds = time.monotonic(), minutes * 60 / len(_HELD)
     from tasks.connectors.local_servers import LocalObjectStore
 
     with tempfile.TemporaryDirectory(prefix="nightshift-races-") as folder:
@@ -80,7 +82,7 @@ def races(rounds: int, most: int = 0, only: str = "") -> int:
             }
             with ProcessPoolExecutor(_SHARES) as pool:
                 given = [
-                    (held, share, rounds, most, folder, environment)
+                    (held, share, rounds, seconds, most, folder, environment)
                     for held in _HELD
                     for share in range(1, _SHARES + 1)
                     if only in ("", held)
@@ -88,10 +90,10 @@ def races(rounds: int, most: int = 0, only: str = "") -> int:
                 found = [gap for gaps in pool.map(_all_gaps, given) for gap in gaps]
         finally:
             server.stop()
-    return _show(found, rounds, time.monotonic() - began)
+    return _show(found, time.monotonic() - began)
 
 
-def _show(found: list[Gap], rounds: int, seconds: float) -> int:
+def _show(found: list[Gap], seconds: float) -> int:
     table = Table("held", "before request", "kinds", "rounds", "not reached", "violations", "first")
     of_gaps = defaultdict[tuple[str, int], list[Gap]](list)
     for gap in found:
@@ -114,6 +116,7 @@ def _show(found: list[Gap], rounds: int, seconds: float) -> int:
     for held in sorted({gap.held for gap in found}):
         gaps = {gap.number for gap in found if gap.held == held}
         kinds = {gap.kind for gap in found if gap.held == held}
+        rounds = min(gap.rounds for gap in found if gap.held == held)
         print(
             f"{held}: {len(gaps)} gaps, {len(kinds)} kinds, {rounds} rounds of each kind at each gap"
         )
@@ -124,29 +127,32 @@ def _show(found: list[Gap], rounds: int, seconds: float) -> int:
 
 
 def _all_gaps(given: Any) -> list[Gap]:
-    """In a process of its own: one kind of process, held at every second of its gaps in turn."""
-    held, share, rounds, most, folder, environment = given
+    """In a process of its own: one kind of process, held at every second of its gaps, a round of each in turn."""
+    held, share, rounds, seconds, most, folder, environment = given
     os.environ |= environment
     logging.disable(logging.WARNING)
     kinds, make = _HELD[held](f"{folder}/{share}")
-    found: list[Gap] = []
+    began, found = time.monotonic(), list[tuple[Any, Gap]]()
     for place, kind in enumerate(kinds):
         subject = make(f"{share}-{place}")
         number = len(subject.requests(kind))
         for gap in range(share, min(number, most or number) + 1, _SHARES):
-            found.append(_rounds(subject, Gap(held, kind, gap), rounds))
-        problems = sum(len(gap.problems) for gap in found if gap.kind == kind)
-        print(f"{held}, {kind}: {problems} violations", file=sys.stderr, flush=True)
-    return found
+            found.append((subject, Gap(held, kind, gap)))
+    for turn in range(1, rounds + 1):
+        for subject, gap in found:
+            _round(subject, gap)
+        wrong, passed = sum(len(gap.problems) for _, gap in found), time.monotonic() - began
+        print(f"{held}, {turn} of {rounds} rounds: {wrong} violations", file=sys.stderr, flush=True)
+        if seconds and passed * (turn + 1) / turn > seconds:
+            break
+    return [gap for _, gap in found]
 
 
-def _rounds(subject: Any, gap: Gap, rounds: int) -> Gap:
-    for _ in range(rounds):
-        request, wrong = subject.round(gap.number, gap.kind)
-        gap.request = gap.request or request
-        gap.rounds, gap.missed = gap.rounds + bool(request), gap.missed + (not request)
-        gap.problems += wrong[:1]
-    return gap
+def _round(subject: Any, gap: Gap) -> None:
+    request, wrong = subject.round(gap.number, gap.kind)
+    gap.request = gap.request or request
+    gap.rounds, gap.missed = gap.rounds + bool(request), gap.missed + (not request)
+    gap.problems += wrong[:1]
 
 
 def _promotion(folder: str) -> tuple[Sequence[str], Any]:
