@@ -79,18 +79,17 @@ class Held:
     def _of_mlflow(self, name: str) -> Any:
         original = getattr(MlflowClient, name)
 
-        def ask(client: Any, args: Any, kwargs: Any) -> Any:
-            self._within = (
-                f"{name}, within it "  # to set an alias, the client asks for the model first
-            )
+        def ask(asked: str, client: Any, args: Any, kwargs: Any) -> Any:
+            # to set an alias, the client asks for the model first
+            self._within = f"{asked}, within it "
             try:
                 return original(client, *args, **kwargs)
             finally:
                 self._within = ""
 
         def method(client: Any, *args: Any, **kwargs: Any) -> Any:
-            alias = f" {args[1]}" if name.endswith("_alias") else ""
-            return self._pass(f"{self._within}{name}{alias}", lambda: ask(client, args, kwargs))
+            asked = f"{name} {args[1]}" if name.endswith("_alias") else name
+            return self._pass(f"{self._within}{asked}", lambda: ask(asked, client, args, kwargs))
 
         return method
 
