@@ -145,6 +145,7 @@ def down(console: Terminal, arguments: list[str]) -> int:
     stack = running_stack(home)
     names = [state.name for state in supervisor.states()]
     if stack:
+        supervisor.end_flow_runs()
         workers = [name for name in names if name.endswith("-worker")]
         for name in workers:
             supervisor.stop_program(name)

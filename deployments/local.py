@@ -99,6 +99,7 @@ def down(console: Terminal, arguments: list[str]) -> int:
     supervisor = Supervisor(home / "stack", str(home))
     stack = running_stack(home)
     if stack:
+        supervisor.end_flow_runs()
         for state in supervisor.states():
             if state.name.endswith("-worker"):
                 supervisor.stop_program(state.name)

@@ -32,6 +32,7 @@ from tasks.core.errors import ServiceError
 from tasks.core.records import Record
 
 _MARK = "NIGHTSHIFT_STACK"
+_FLOW_RUN = "PREFECT__FLOW_RUN_ID"  # workers give it to the processes of flow runs
 
 
 class Program(Record):
@@ -159,6 +160,18 @@ class Supervisor:
         """A program's output."""
         return self.logs / f"{name}.log"
 
+    def end_flow_runs(self, timeout_seconds: float = 20.0) -> None:
+        """Ask the processes of flow runs to end, and wait for them.
+
+        A worker that is stopped kills its own at once, and a process that is killed leaves a record as if an object
+        had ended it (tasks/score_in_work.py).
+        """
+        runs = [p for p in psutil.process_iter() if self._is_marked(p, _FLOW_RUN)]
+        for process in runs:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
+                process.terminate()
+        psutil.wait_procs(runs, timeout_seconds)
+
     def shutdown(self, timeout_seconds: float = 60.0) -> None:
         """Stop all programs and supervisord itself; nothing of them is left afterwards."""
         process = self._process()
@@ -181,11 +194,14 @@ class Supervisor:
         psutil.wait_procs(left, 10)
         return names
 
-    def _is_marked(self, process: psutil.Process) -> bool:
+    def _is_marked(self, process: psutil.Process, variable: str = "") -> bool:
+        """True of a process that was started by a program; with `variable`, where that is set for it, too."""
         try:
-            return process.pid != os.getpid() and process.environ().get(_MARK, "") == self._mark
+            given = process.environ()
         except (psutil.Error, OSError):
             return False  # not ours to look at
+        ours = process.pid != os.getpid() and given.get(_MARK, "") == self._mark
+        return ours and (not variable or variable in given)
 
     def _process(self) -> psutil.Process | None:
         pid = self._call("getPID")

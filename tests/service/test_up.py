@@ -178,6 +178,25 @@ def test_the_page_is_opened_and_the_password_is_not_in_its_address(
     assert str(passwords_of(service.home)) in done.stdout
 
 
+def test_a_run_that_is_stopped_with_the_services_is_no_death_of_its_objects(
+    service: Service,
+) -> None:
+    """A record that stays is a death, and an object with two of them fails by name."""
+    lines = b"".join(b'{"id": %d, "text": "The plot was grand."}\n' % n for n in range(60_000))
+    service.store().write_bytes(lines, "s3://nightshift/long/x.jsonl")
+    run = service.press_run("score/score", {"model_name": "up", "input": "s3://nightshift/long/"})
+
+    def records() -> list[str]:
+        found = [o.key for o in service.store().scan("s3://nightshift/registry/up/in-work/")]
+        return [key for key in found if "~" in key and not key.endswith("~plan.json")]
+
+    wait_for(lambda: bool(records()), 120, "the object to be in work")
+    service.down()
+    service.up()
+    assert records() == []
+    assert service.run(run)["state_type"] == "CRASHED"
+
+
 def test_data_survive_and_a_killed_supervisor_leaves_nothing(service: Service) -> None:
     (owner,) = {service.stack.owner.split(":")[1]}
     os.kill(int(owner), 9)
