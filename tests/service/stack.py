@@ -106,7 +106,7 @@ class Service:
 
     def store(self) -> ObjectStore:
         """A client of its object store."""
-        given = self.stack.environment(self.home)
+        given = self.stack.addresses(self.home)
         return ObjectStore(
             given["AWS_ENDPOINT_URL_S3"], given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"]
         )

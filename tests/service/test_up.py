@@ -15,7 +15,7 @@ import pytest
 from tasks.connectors.local_stack import passwords_of
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
-from tests.service.stack import ROOT, Service, wait_for
+from tests.service.stack import OVER, ROOT, Service, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.prefect]
 
@@ -182,7 +182,9 @@ def test_a_run_that_is_stopped_with_the_services_is_no_death_of_its_objects(
     service: Service,
 ) -> None:
     """A record that stays is a death, and an object with two of them fails by name."""
-    lines = b"".join(b'{"id": %d, "text": "The plot was grand."}\n' % n for n in range(60_000))
+    lines = b"".join(
+        b'{"id": %d, "text": "Scene %d was grand."}\n' % (n, n) for n in range(200_000)
+    )
     service.store().write_bytes(lines, "s3://nightshift/long/x.jsonl")
     run = service.press_run("score/score", {"model_name": "up", "input": "s3://nightshift/long/"})
 
@@ -190,7 +192,8 @@ def test_a_run_that_is_stopped_with_the_services_is_no_death_of_its_objects(
         found = [o.key for o in service.store().scan("s3://nightshift/registry/up/in-work/")]
         return [key for key in found if "~" in key and not key.endswith("~plan.json")]
 
-    wait_for(lambda: bool(records()), 120, "the object to be in work")
+    wait_for(lambda: bool(records()) or service.state(run) in OVER, 240, "the object to be in work")
+    assert records(), service.log(run)[-5:]
     service.down()
     service.up()
     assert records() == []
