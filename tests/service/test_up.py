@@ -185,7 +185,7 @@ def test_a_run_that_is_stopped_with_the_services_is_no_death_of_its_objects(
     lines = b"".join(
         b'{"id": %d, "text": "Scene %d was grand."}\n' % (n, n) for n in range(200_000)
     )
-    service.store().write_bytes(lines, "s3://nightshift/long/x.jsonl")
+    service.store().write_bytes(lines, "s3://nightshift/long/long.jsonl")
     run = service.press_run("score/score", {"model_name": "up", "input": "s3://nightshift/long/"})
 
     def records() -> list[str]:
