@@ -269,7 +269,9 @@ class Move(Record):
 
     number: int = Field(description="From 1, without gaps: no two moves of a model share one.")
     model: str
-    kind: str = Field(description="gate, approval, overrule, promote, rollback, by hand, or put right.")
+    kind: str = Field(
+        description="gate, approval, overrule, promote, rollback, by hand, or put right."
+    )
     from_version: str = Field(description="Champion before; empty where there was none.")
     to_version: str = Field(description="Champion afterwards; empty where there is none.")
     who: str
