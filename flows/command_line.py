@@ -3,10 +3,11 @@
 import difflib
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -19,6 +20,7 @@ from flows.parameters import RetrainParams, ScoreParams, TraceParams, TuneParams
 from flows.registry_parameters import HistoryParams, PromoteParams, RetentionParams, RollbackParams
 from tasks.core.errors import SettingsError
 from tasks.core.forms import problems_of
+from tasks.core.pairs import holds_pairs
 from tasks.core.recipes import RECIPES
 
 
@@ -52,7 +54,7 @@ def parse(flow: str, arguments: list[str]) -> Any:
     """
     model = _without_environment(_MODELS[flow])
     see = f"see python -m flows {flow} --help"
-    spelled = [_hyphened(argument) for argument in arguments]
+    spelled = _with_values([_hyphened(argument) for argument in arguments], model)
     try:
         # What was typed and nothing else: the model's own values are not among it.
         typed = CliSettingsSource(
@@ -128,13 +130,58 @@ def _hyphened(argument: str) -> str:
     return argument if not found else found.group().replace("_", "-") + argument[found.end() :]
 
 
-def _options(model: type[BaseModel], prefix: str = "--") -> Iterator[str]:
-    """All options a model makes."""
+def _with_values(arguments: list[str], model: type[BaseModel]) -> list[str]:
+    """`--name -1,1` as `--name=-1,1`: argparse takes a value that begins with a hyphen for another option."""
+    takes_value = set(_options(model)) - set(_options(model, _is_flag))
+    pairs = set(_options(model, lambda field: holds_pairs(field.metadata)))
+    joined: list[str] = []
+    for argument in arguments:
+        before = joined[-1].lower() if joined else ""
+        is_value = argument.startswith("-") and not re.match(r"--?[A-Za-z]", argument)
+        if before in pairs or (is_value and before in takes_value):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return _gathered(joined, pairs)
+
+
+def _gathered(arguments: list[str], pairs: Collection[str]) -> list[str]:
+    """Pairs that are given one after another together: argparse would keep the last alone."""
+    given: dict[str, list[str]] = {}
+    others: list[str] = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if equals and option.lower() in pairs:
+            given.setdefault(option.lower(), []).append(value)
+        else:
+            others.append(argument)
+    return others + [f"{option}={_as_one(values)}" for option, values in given.items()]
+
+
+def _as_one(values: list[str]) -> str:
+    """Pairs without the braces that each may have."""
+    if len(values) == 1:
+        return values[0]
+    return ", ".join(re.sub(r"^\s*\{(.*)\}\s*$", r"\1", value) for value in values)
+
+
+def _is_flag(field: FieldInfo) -> bool:
+    return field.annotation is bool
+
+
+def _every(field: FieldInfo) -> bool:
+    return True
+
+
+def _options(
+    model: type[BaseModel], wanted: Callable[[FieldInfo], bool] = _every, prefix: str = "--"
+) -> Iterator[str]:
+    """All options a model makes, of the fields that are wanted."""
     for name, field in model.model_fields.items():
         option = prefix + name.replace("_", "-")
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _options(field.annotation, f"{option}.")
-        else:
+            yield from _options(field.annotation, wanted, f"{option}.")
+        elif wanted(field):
             yield option
             if field.annotation is bool:
                 yield option.replace("--", "--no-", 1)

@@ -140,6 +140,8 @@ def _judged(
         evaluation=params.evaluation,
         behaviour=params.behaviour,
         checks=prepared.checks,
+        loaded=prepared.loaded.summary,
+        label_map=params.data.source.label_map,
         engine=engine[0],
         proof=engine[1],
     )

@@ -79,10 +79,16 @@ def prepare(params: RetrainParams) -> Prepared:
     base = prepare_base_model(params.training, params.tokenization)
     teacher = pin_teacher(params.distillation)
     loaded = load_reviews(source, rules.validation.max_unusable_share)
-    validated = validate_reviews(loaded, source.label_names, rules.validation)
+    validated = validate_reviews(loaded, source.label_names, rules.validation, source.label_map)
     label_roles(validated.summary.label_names, params.behaviour)  # that the labels it names exist
     held_out = hold_out_test(validated, source, rules.split, params.registration.model_name)
-    split = split_reviews(validated, held_out, source.slice_columns, rules.split)
+    split = split_reviews(
+        validated,
+        held_out,
+        source.slice_columns,
+        rules.split,
+        rules.validation.min_rows_a_class,
+    )
     warn_of_few_rows(split, params.engines)
     taught = None
     if teacher:

@@ -9,10 +9,13 @@ from tasks.connectors.sources import Source, SourceParams, open_source
 from tasks.core import splitting, tables, validation
 from tasks.core.digests import digest_of, file_digest
 from tasks.core.errors import MissingDataError
+from tasks.core.label_map import LabelMap
+from tasks.core.pairs import LEAVE_OUT
 from tasks.core.records import (
     HeldOutSummary,
     LoadedSummary,
     Reference,
+    SourceFile,
     SplitSummary,
     ValidatedSummary,
 )
@@ -24,10 +27,11 @@ from tasks.steps import fetched, reuse_or_make, step
 logger = logging.getLogger(__name__)
 
 # Raised when the code of a step changes what it makes, so that nothing made by the old code is reused.
-LOAD_VERSION = 3
-VALIDATE_VERSION = 3
-SPLIT_VERSION = 5
+LOAD_VERSION = 4
+VALIDATE_VERSION = 4
+SPLIT_VERSION = 6
 _EXAMPLES = 5
+_MOST_FILES = 100  # of a split that are named
 
 
 @step
@@ -52,13 +56,54 @@ def load_reviews(params: SourceParams, max_unusable_share: float) -> Reference[L
         "sources": {split: source.identity() for split, source in sources.items()},
         "test_apart": bool(params.test_location),
         "columns": [params.text_column, params.label_column, *params.slice_columns],
+        "splits": params.splits,
     }
-    return reuse_or_make(
+    loaded = reuse_or_make(
         "loaded",
         inputs,
         LoadedSummary,
         lambda folder: _load(sources, params, max_unusable_share, folder),
     )
+    _log_files(loaded.summary)
+    return loaded
+
+
+def _log_files(loaded: LoadedSummary) -> None:
+    """Each file's split: what is trained on and what is not must be seen."""
+    for file in loaded.files:
+        log = logger.info if file.split in ("train", "test") else logger.warning
+        used = f"is {file.split}" if file.split in ("train", "test") else _unused(file)
+        log("%s %s (%s)", file.name, used, file.why)
+    for split, count in loaded.more_files.items():
+        logger.info("%s further files are %s", f"{count:,}", split)
+
+
+def _unused(file: SourceFile) -> str:
+    return "is not read" if file.split == LEAVE_OUT else f"is {file.split}, which is not used"
+
+
+def _files(sources: dict[str, Source]) -> tuple[list[SourceFile], dict[str, int]]:
+    """The first files of each split, and how many more there are of each."""
+    found: list[SourceFile] = []
+    apart = "test" in sources and sources["test"] is not sources["train"]
+    for file in sources["train"].files():
+        unused = apart and file.split == "test"
+        why = f"{file.why}, but data.source.test_location names another test set"
+        found.append(SourceFile(name=file.name, split="-", why=why) if unused else file)
+    if apart:
+        own = "test" if "test" in sources["test"].splits() else "train"  # what is read of it
+        found += [
+            SourceFile(name=f.name, split="test", why="it is in data.source.test_location")
+            if f.split == own
+            else f.model_copy(update={"split": "-"})
+            for f in sources["test"].files()
+        ]
+    by_split: dict[str, list[SourceFile]] = {}
+    for file in found:
+        by_split.setdefault(file.split, []).append(file)
+    listed = [file for files in by_split.values() for file in files[:_MOST_FILES]]
+    more = {split: len(files) - _MOST_FILES for split, files in by_split.items()}
+    return listed, {split: count for split, count in more.items() if count > 0}
 
 
 def _load(
@@ -84,8 +129,11 @@ def _load(
         raise MissingDataError(
             "There is not one readable row", params.location, "check data.source.location"
         )
+    files, more_files = _files(sources)
     return LoadedSummary(
         source=params.location,
+        files=files,
+        more_files=more_files,
         rows=rows,
         unusable=unusable,
         unreadable=unreadable,
@@ -96,18 +144,28 @@ def _load(
 
 @step
 def validate_reviews(
-    loaded: Reference[LoadedSummary], label_names: list[str], params: ValidationParams
+    loaded: Reference[LoadedSummary],
+    label_names: list[str],
+    params: ValidationParams,
+    label_map: str = "",
 ) -> Reference[ValidatedSummary]:
     """Check the reviews by the stated rules and keep those that are fit, with a report either way.
 
+    Args:
+        loaded: the reviews as the source has them.
+        label_names: in order of their ids; empty: as the source says, else as they are found.
+        params: limits of the rules.
+        label_map: what labels are read as, in the form of `data.source.label_map`.
     Raises:
         ValidationError: at least one rule says error.
     """
-    names = label_names or loaded.summary.label_names
+    mapped = LabelMap(label_map)
+    names = label_names or mapped.names(loaded.summary.label_names or []) or None
     inputs = {
         "version": VALIDATE_VERSION,
         "loaded": loaded.digest,
         "label_names": names,
+        "label_map": label_map,
         "rules": params.model_dump(),
     }
 
@@ -117,7 +175,9 @@ def validate_reviews(
                 split: tables.read_raw(raw / f"{split}.parquet") for split in loaded.summary.rows
             }
         summary = loaded.summary
-        validated = validation.validate(splits, names, summary.unreadable, params, summary.unusable)
+        validated = validation.validate(
+            splits, names, summary.unreadable, params, summary.unusable, mapped
+        )
         class_rows = validation.class_rows(validated.splits, validated.label_names)
         if any(finding.severity == "error" for finding in validated.findings):
             reports.publish_findings(validated.findings, class_rows)
@@ -146,11 +206,18 @@ def split_reviews(
     held_out: Reference[HeldOutSummary],
     slice_columns: list[str],
     params: SplitParams,
+    min_rows_a_class: int = 2,
 ) -> Reference[SplitSummary]:
     """Draw train and validation beside the test set that is held out: seeded, shuffled, stratified.
 
+    Args:
+        validated: the reviews.
+        held_out: the test set.
+        slice_columns: names of the further columns.
+        params: sizes and seed.
+        min_rows_a_class: that train must have.
     Raises:
-        ValidationError: so few rows that a split lacks a class.
+        ValidationError: train has fewer rows of a class, or validation or test none.
     """
     names = validated.summary.label_names
     inputs = {
@@ -159,6 +226,7 @@ def split_reviews(
         "held_out": held_out.digest,
         "slice_columns": slice_columns,
         "split": params.model_dump(exclude={"new_test_set"}),
+        "min_rows_a_class": min_rows_a_class,
     }
 
     def make(folder: Path) -> SplitSummary:
@@ -168,9 +236,11 @@ def split_reviews(
                 "test": tables.read_labelled(apart / "test.parquet"),
             }
         made = splitting.split(splits, validated.summary.source_rows, params)
+        findings = splitting.require_rows(made, names, min_rows_a_class)
         for name, rows in made.items():
             tables.write_reviews(folder / f"{name}.parquet", rows)
         return SplitSummary(
+            findings=findings,
             label_names=names,
             slice_columns=slice_columns,
             rows={name: len(rows) for name, rows in made.items()},
@@ -186,4 +256,6 @@ def split_reviews(
         logger.info(
             "%s: %s", name, ", ".join(f"{label} {count:,}" for label, count in counts.items())
         )
+    for finding in reference.summary.findings:
+        logger.warning("%s: %s (%s)", finding.split, finding.message, finding.rule)
     return reference

@@ -16,6 +16,7 @@ from tasks.connectors.sources import SourceParams
 from tasks.core import splitting, tables
 from tasks.core.digests import digest_of
 from tasks.core.errors import ConflictError, MissingDataError, StoreError
+from tasks.core.labels import same_labels
 from tasks.core.records import HeldOutSummary, Record, Reference, ValidatedSummary
 from tasks.core.splitting import SplitParams
 from tasks.settings import read_settings
@@ -46,7 +47,8 @@ def hold_out_test(
     pointer = _pointer(source, model_name)
     there = exact_objects().head(pointer)
     frozen = None if params.new_test_set else _frozen(pointer)
-    if frozen and frozen.summary.label_names == validated.summary.label_names:
+    names = validated.summary.label_names
+    if frozen and same_labels(frozen.summary.label_names, names):
         logger.info(
             "test-set: %s reviews that were drawn by an earlier run <- %s",
             f"{frozen.summary.rows:,}",
@@ -60,7 +62,7 @@ def hold_out_test(
     if exact_objects().write(record, pointer, {FINGERPRINT: digest_of({"uri": made.uri})}, there):
         return made
     first = _frozen(pointer)  # of another retraining that began at the same moment
-    if first is None or first.summary.label_names != validated.summary.label_names:
+    if first is None or not same_labels(first.summary.label_names, names):
         raise ConflictError(
             "Another retraining of this model has frozen another test set meanwhile",
             pointer,
@@ -75,6 +77,8 @@ def _pointer(source: SourceParams, model_name: str) -> str:
     identity = source.model_dump(
         include={"text_column", "label_column", "hub_configuration", "slice_columns"}
     )
+    # A test set whose labels were read otherwise is another one.
+    identity |= {"label_map": source.label_map} if source.label_map else {}
     name = digest_of(identity | {"location": source.location.rstrip("/")})
     return f"s3://{read_settings().bucket}/registry/{model_name}/test-sets/{name}.json"
 

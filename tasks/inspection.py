@@ -12,12 +12,12 @@ from tasks.core import inspection, tables
 from tasks.core.data_card import Origin, data_card, front_matter
 from tasks.core.inspection import InspectionParams, InspectionSummary
 from tasks.core.markdown import Markdown
-from tasks.core.records import Reference, SplitSummary, ValidatedSummary
+from tasks.core.records import Reference, SourceFile, SplitSummary, ValidatedSummary
 from tasks.steps import reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
-INSPECTION_VERSION = 3  # raised when the code changes what is found, or what is written of it
+INSPECTION_VERSION = 4  # raised when the code changes what is found, or what is written of it
 _SPLITS = ("train", "validation", "test")
 _NOTHING = [{"result": "nothing found"}]
 
@@ -87,6 +87,9 @@ def _origin(split: Reference[SplitSummary], validated: Reference[ValidatedSummar
     loaded = prepared.read(prepared.uri("loaded", digest)) if digest else None
     return Origin(
         source=str(loaded.summary["source"]) if loaded else "unknown (its folder is gone)",
+        label_map=str(manifest.inputs.get("label_map", "")) if manifest else "",
+        files=[SourceFile(**file) for file in loaded.summary.get("files", [])] if loaded else [],
+        more_files=loaded.summary.get("more_files", {}) if loaded else {},
         loaded_digest=digest or "unknown",
         columns=[str(column) for column in loaded.inputs["columns"]] if loaded else [],
         split_params=prepared.manifest_of(split).inputs["split"],

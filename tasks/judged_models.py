@@ -7,6 +7,7 @@ from pathlib import Path
 from tasks.connect import model_registry
 from tasks.core import modeling
 from tasks.core.errors import ModelError
+from tasks.core.labels import same_labels
 from tasks.core.modeling import Classifier
 from tasks.core.records import ModelVersion, Reference, TrainingSummary
 from tasks.steps import fetched, work_folder
@@ -35,7 +36,7 @@ def opened(model: JudgedModel, label_names: list[str]) -> Generator[Classifier]:
     """
     with _folder(model) as folder:
         classifier = modeling.load(folder)
-        if classifier.label_names != label_names:
+        if not same_labels(classifier.label_names, label_names):
             raise ModelError(
                 f"The labels of {name_of(model)} are {', '.join(classifier.label_names)}, and the test set's are "
                 f"{', '.join(label_names)}",

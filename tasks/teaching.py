@@ -23,6 +23,7 @@ from tasks.core import devices, engines, modeling, tables
 from tasks.core.distillation import TEACHER_LOGITS, DistillationParams
 from tasks.core.engine import Engine, EngineOptions
 from tasks.core.errors import ModelError, SettingsError
+from tasks.core.labels import index_of
 from tasks.core.records import (
     LessonsSummary,
     ModelVersion,
@@ -155,19 +156,20 @@ def _opened(
     with work_folder("teacher") as folder:
         place = model_registry().download(teacher, folder)
         classifier = modeling.load(place)
-        if sorted(classifier.label_names) != sorted(label_names):
+        columns = [index_of(name, classifier.label_names) for name in label_names]
+        known = [column for column in columns if column is not None]
+        if len(set(known)) < max(len(label_names), len(classifier.label_names)):
             raise ModelError(
                 f"The labels of the teacher, {teacher}, are {', '.join(classifier.label_names)}, and the reviews' are "
                 f"{', '.join(label_names)}",
                 "distillation.teacher",
                 "choose a teacher of the same labels, or set data.source.label_names",
             )
-        columns = [classifier.label_names.index(name) for name in label_names]
         encoder = classifier.encoder
         yield (
             encoder,
             engines.open_engine(engines.TORCH, classifier, place, EngineOptions()),
-            columns,
+            known,
         )
 
 

@@ -24,7 +24,7 @@ from tasks.core.gate import GateParams, Verdict
 from tasks.core.inspection import InspectionSummary
 from tasks.core.metrics import EvaluationParams
 from tasks.core.plots import SliceRow
-from tasks.core.records import ModelVersion, Record, Reference, SplitSummary
+from tasks.core.records import LoadedSummary, ModelVersion, Record, Reference, SplitSummary
 from tasks.core.report_page import render
 from tasks.core.report_params import ReportParams
 from tasks.core.report_parts import (
@@ -80,6 +80,8 @@ class Judged:
     evaluation: EvaluationParams
     behaviour: BehaviourParams
     checks: Checks
+    loaded: LoadedSummary
+    label_map: str
     engine: Reference[EngineChoice]
     proof: Reference[EngineProof] | None
 
@@ -268,6 +270,9 @@ def _data(judged: Judged) -> DataFacts:
         near_duplicates=found.test_rows_near_train,
         likely_label_errors=found.likely_label_errors if found.enabled else None,
         notes=found.notes,
+        files=judged.loaded.files,
+        more_files=judged.loaded.more_files,
+        label_map=judged.label_map,
     )
 
 

@@ -25,6 +25,9 @@ CORE_OF_CONNECTORS = {
     "records",
     "digests",
     "labels",
+    "label_map",  # what a form says of labels and of files
+    "pairs",
+    "split_names",
     "validation",
     "formats",
     "forms",

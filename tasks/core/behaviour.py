@@ -26,6 +26,7 @@ from tasks.core.behaviour_results import BehaviourResult, CheckResult, SkippedCh
 from tasks.core.digests import digest_of
 from tasks.core.errors import SettingsError
 from tasks.core.forms import Form
+from tasks.core.labels import index_of, meaning
 from tasks.core.texts import both_ends, encodable, is_blank
 
 CASES_VERSION = (
@@ -161,25 +162,26 @@ def label_roles(label_names: Sequence[str], params: BehaviourParams) -> dict[str
     given = {"positive": params.positive_label, "negative": params.negative_label}
     roles: dict[str, int] = {}
     for role, label in given.items():
-        if label and label not in label_names:
+        place = index_of(label, label_names) if label else None
+        if label and place is None:
             raise SettingsError(
                 f"No label is called {label!r}; there are {_listed(label_names)}",
-                f"{role}_label",
-                "name one of them, or leave it empty",
+                f"behaviour.{role}_label",
+                f"name one of them, or leave it empty: --behaviour.{role}-label NAME",
             )
-        if label:
-            roles[role] = list(label_names).index(label)
+        if place is not None:
+            roles[role] = place
     if len(roles) == 1 and len(label_names) == 2:
         role, index = next(iter(roles.items()))
         roles["negative" if role == "positive" else "positive"] = 1 - index
     for role in _ROLE_NAMES.keys() - roles.keys():
-        told = [i for i, name in enumerate(label_names) if name.casefold() in _ROLE_NAMES[role]]
+        told = [i for i, name in enumerate(label_names) if meaning(name) in _ROLE_NAMES[role]]
         if len(told) == 1:
             roles[role] = told[0]
     if len(roles) == 2 and len(set(roles.values())) == 1:
         raise SettingsError(
             f"The label {label_names[roles['positive']]!r} is named as positive and as negative",
-            "positive_label, negative_label",
+            "behaviour.positive_label, behaviour.negative_label",
             "name two labels, or leave both empty",
         )
     return roles
@@ -268,11 +270,11 @@ def _label(
         return None, ""
     if named in roles:
         return roles[named], ""
-    if named in label_names:
-        return list(label_names).index(named), ""
+    if (place := index_of(named, label_names)) is not None:
+        return place, ""
     if named in _ROLE_NAMES:
         return None, (
-            f"the labels {_listed(label_names)} do not tell which is {named}; set {named}_label"
+            f"the labels {_listed(label_names)} do not tell which is {named}; set behaviour.{named}_label"
         )
     return None, f"it names the label {named!r}, and there are {_listed(label_names)}"
 

@@ -4,14 +4,15 @@ No review text enters it, so it may be shown wherever the figures may. It is mad
 have it made again in place of a file that others may have written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
+from pydantic import Field
 
 from tasks.core.inspection import QUANTILES, InspectionParams, InspectionSummary
 from tasks.core.markdown import Markdown, bullets, code, table
-from tasks.core.records import Finding, Record, SplitSummary
+from tasks.core.records import Finding, Record, SourceFile, SplitSummary
 
 _SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")]
 
@@ -24,6 +25,9 @@ class Origin(Record):
     columns: list[str]
     split_params: dict[str, Any]
     digest: str  # of the split
+    label_map: str = ""  # as it was typed
+    files: list[SourceFile] = Field(default=[], description="The first of each split.")
+    more_files: dict[str, int] = Field(default_factory=dict, description="Beyond those, a split.")
 
 
 def data_card(
@@ -43,12 +47,12 @@ def data_card(
         params: of the inspection.
     """
     sections = {
-        "Source": _source(origin, params),
+        "Source": _source(origin, params) + files_list(origin.files, origin.more_files),
         "Splits": _classes(split) + _how_split(origin, split),
         "Lengths": _lengths(found),
         "Near-duplicates": _near_duplicates(found),
         "Likely label errors": _label_errors(found),
-        "Validation": _findings(findings),
+        "Validation": _findings([*findings, *split.findings]),
         "Known limits": _limits(found),
         "Personal data": _PERSONAL,
     }
@@ -94,14 +98,25 @@ def _source(origin: Origin, params: InspectionParams) -> Markdown:
         "- Digest of what was read: {}; of these splits: {}\n"
         "- Columns of the source: {}; here `text`, `label` (class id), `row` (where in the source) and `extras` (the "
         "other columns that were asked for)\n"
+        "- Labels: {}\n"
         "- Languages: {}\n"
     ).format(
         code(origin.source),
         code(origin.loaded_digest),
         code(origin.digest),
         Markdown(", ").join(map(code, origin.columns)),
+        code(origin.label_map) if origin.label_map else "as the source has them",
         languages,
     )
+
+
+def files_list(files: Sequence[SourceFile], more: Mapping[str, int]) -> Markdown:
+    """The split of each file, and how it is known."""
+    if not files:
+        return Markdown("")
+    rows = [[file.name, file.split, file.why] for file in files]
+    rows += [[f"{count:,} more files", split, ""] for split, count in more.items()]
+    return Markdown("\n") + _table(["file", "split", "because"], rows)
 
 
 def _classes(split: SplitSummary) -> Markdown:

@@ -56,6 +56,14 @@ class Reference(Record, Generic[SummaryT]):
     reused: bool = Field(description="True when an earlier run had already made it.")
 
 
+class SourceFile(Record):
+    """A file of a source, or a split of a hub data set."""
+
+    name: str = Field(description="Relative to the source.")
+    split: str = Field(description="train, test, or another, which is not used; -: left out.")
+    why: str = Field(description="How that is known.")
+
+
 class LoadedSummary(Record):
     """Rows as they came from the source, one Parquet file a split (columns: text, label, file, row)."""
 
@@ -69,6 +77,10 @@ class LoadedSummary(Record):
     unreadable_examples: list[str] = Field(description="Where the first of them are, and why.")
     label_names: list[str] | None = Field(
         description="In order of their ids, where the source knows them."
+    )
+    files: list[SourceFile] = Field(default=[], description="The first of each split.")
+    more_files: dict[str, int] = Field(
+        default_factory=dict, description="Files of a split that are not listed."
     )
 
 
@@ -115,6 +127,7 @@ class SplitSummary(Record):
     test_digest: str = Field(
         description="sha256 of the test rows: what makes two evaluations comparable."
     )
+    findings: list[Finding] = Field(default=[], description="Of the sizes of its splits.")
 
 
 class TokensSummary(Record):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tasks.core.attributions import Attribution
 from tasks.core.gate_evidence import Verdict
 from tasks.core.plots import SliceRow
-from tasks.core.records import Interval, Metrics
+from tasks.core.records import Interval, Metrics, SourceFile
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,9 @@ class DataFacts:
     )
     likely_label_errors: Mapping[str, int] | None = None  # by split
     notes: Sequence[str] = ()
+    files: Sequence[SourceFile] = ()  # the first of each split
+    more_files: Mapping[str, int] = field(default_factory=dict[str, int])
+    label_map: str = ""  # what labels were read as
 
 
 @dataclass(frozen=True)

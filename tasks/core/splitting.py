@@ -9,9 +9,10 @@ from pydantic import Field
 from tasks.core.digests import digest_of
 from tasks.core.errors import ValidationError
 from tasks.core.forms import Form
+from tasks.core.records import Finding
 from tasks.core.sampling import stratified_split
 from tasks.core.texts import matching_form
-from tasks.core.validation import LabelledReview
+from tasks.core.validation import LabelledReview, few_rows
 
 Reviews = list[LabelledReview]
 
@@ -62,8 +63,6 @@ def split(
         source_rows: rows the source has of each class, for each split. Samples are drawn in these proportions, so
             that 1,000 reviews of IMDb are 500 of each class although some of its reviews were duplicates.
         params: sizes and seed.
-    Raises:
-        ValidationError: so few rows that a split lacks a class.
     """
     test = list(splits["test"])
     tested = {matching_form(row.text) for row in test}
@@ -81,17 +80,30 @@ def split(
     train_rows = min(wanted, len(pool) - validation_rows)
     sizes = [train_rows, validation_rows]
     train, validation = _sampled(pool, sizes, params.seed, proportions["train"])
-    made = {"train": train, "validation": validation, "test": test}
-    for name, rows in made.items():
-        present = len({r.label for r in rows})
-        classes = len(proportions["train"])
-        if present < (classes if name == "train" else 2):
-            raise ValidationError(
-                f"{name} would have {len(rows)} rows of {present} classes, of {classes}",
-                "data.split",
-                "give more reviews, or raise the limit or the fraction",
-            )
-    return made
+    return {"train": train, "validation": validation, "test": test}
+
+
+def require_rows(
+    made: Mapping[str, Reviews], label_names: Sequence[str], least: int
+) -> list[Finding]:
+    """What is to be said of splits that are small, counted by class.
+
+    Args:
+        made: train, validation and test.
+        label_names: in order of their ids.
+        least: `data.validation.min_rows_a_class`.
+    Raises:
+        ValidationError: train has fewer rows of a class, or validation or test none.
+    """
+    found = few_rows(made, label_names, least)
+    if errors := [f"{f.split}: {f.message}" for f in found if f.severity == "error"]:
+        raise ValidationError(
+            "; ".join(errors),
+            "data.split",
+            "give more reviews of these classes, raise the limits or fractions of data.split, or ask for fewer: "
+            "--data.validation.min-rows-a-class (2 at least)",
+        )
+    return found
 
 
 def held_out(rows: Sequence[LabelledReview], fraction: float, seed: int) -> Reviews:

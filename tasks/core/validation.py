@@ -5,14 +5,21 @@
 | unreadable rows     | rows that could not be decoded | left out; error above `max_unusable_share` |
 | missing text        | null, not a text, or nothing but space and markup | left out; error above `max_unusable_share` |
 | missing label       | null or empty label | left out; error above `max_unusable_share` |
-| unlabelled          | label -1, unless `label_names` lists it | left out; warning above `max_unusable_share` |
+| unlabelled          | label -1, unless `label_names` or `label_map` names it | left out; error above the same share |
+| hidden labels       | no review of test has a label, or all have -1 | error, with what to test on instead |
 | unknown label       | a label that is none of `label_names` | error |
+| unmapped label      | a label that `label_map` says nothing of, though it names classes | error |
+| left out            | a label that `label_map` leaves out (`-`) | left out, note |
+| unused mapping      | a label of `label_map` that no row has | warning |
+| spelling            | a label that differs from its class in case or Unicode form | counted as that class, warning |
+| missing in words    | a class such as `nan`, `null` or `n/a` | warning |
 | contradiction       | the same text in train under several labels | all its copies left out, warning |
 | duplicates in train | the same text again | the first is kept, warning |
 | duplicates in test  | the same text again | kept (the test set is what it is), warning |
 | leak                | a test text in train | dropped from train, warning |
 | one class           | train or test has reviews of one class only | error |
-| few rows            | a class with fewer than `min_rows_a_class` in train | error |
+| few rows            | after the split: a class with under `min_rows_a_class` in train, with none in another | error |
+| thin                | after the split: a class with under `min_rows_a_class` in validation or test | warning |
 | imbalance           | largest class over smallest in train | warning from 10, error over `max_imbalance` |
 | unnamed labels      | labels are bare numbers and nobody named them | warning |
 | empty               | no usable row | error |
@@ -22,17 +29,38 @@ Texts count as the same in their `texts.matching_form`.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pydantic import Field
 
 from tasks.core.errors import ValidationError
 from tasks.core.forms import Form
-from tasks.core.labels import UNLABELLED, discover_names, label_ids
+from tasks.core.label_map import LabelMap
+from tasks.core.labels import MISSING_IN_WORDS, UNLABELLED, LabelIds, discover_names, is_number
 from tasks.core.records import Finding
-from tasks.core.texts import is_blank, matching_form
+from tasks.core.texts import matching_form
+from tasks.core.usable_rows import (
+    LabelledReview,
+    RawReview,
+    Reading,
+    finding,
+    hidden_labels,
+    option,
+    unusable_by,
+    usable_rows,
+)
 
-_EXAMPLES = 5
+__all__ = [
+    "LabelledReview",
+    "RawReview",
+    "Validated",
+    "ValidationParams",
+    "class_rows",
+    "few_rows",
+    "unusable_by",
+    "validate",
+]
+
 _IMBALANCE_WARNING = 10
 
 
@@ -40,7 +68,11 @@ class ValidationParams(Form):
     """What the reviews must be like."""
 
     min_rows_a_class: int = Field(
-        default=8, ge=2, le=1_000_000, description="Training reviews every class must have."
+        default=8,
+        ge=2,
+        le=1_000_000,
+        description="Training reviews every class must have, after the split; of validation and test, fewer than that "
+        "are a warning, and none is an error.",
     )
     max_unusable_share: float = Field(
         default=0.01,
@@ -54,26 +86,6 @@ class ValidationParams(Form):
         le=1e6,
         description="Most rows of the largest class for one of the smallest.",
     )
-
-
-@dataclass(slots=True, frozen=True)
-class RawReview:
-    """A row as the source had it; `label` in the spelling of `labels.canonical_label`."""
-
-    text: str | None
-    label: str | None
-    where: str  # "file row 17"
-    extras: tuple[str, ...] = ()  # values of data.source.slice_columns
-
-
-@dataclass(slots=True, frozen=True)
-class LabelledReview:
-    """A row fit for use."""
-
-    text: str
-    label: int
-    where: str
-    extras: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,19 +121,13 @@ def class_rows(
     }
 
 
-def unusable_by(row: RawReview) -> str:
-    """The rule that leaves a row out whatever the labels are; '' where none does."""
-    if row.text is None or is_blank(row.text):
-        return "unlabelled" if row.label == UNLABELLED else "missing text"
-    return "missing label" if row.label is None else ""
-
-
 def validate(
     splits: Mapping[str, Sequence[RawReview]],
     label_names: Sequence[str] | None,
     unreadable: Mapping[str, int],
     params: ValidationParams,
     unusable: Mapping[str, Mapping[str, int]] | None = None,
+    label_map: LabelMap | None = None,
 ) -> Validated:
     """Apply every rule of the table above; nothing is raised, so that a report can show all findings at once.
 
@@ -131,20 +137,22 @@ def validate(
         unreadable: rows a split that could not be decoded.
         params: limits of the rules.
         unusable: further rows a split that are not among `splits`, by `unusable_by`.
+        label_map: what labels are read as.
+    Raises:
+        ValidationError: so many different labels, or such ones, that no class names can be told.
     """
+    label_map = label_map or LabelMap()
     findings: list[Finding] = []
-    names = list(label_names or []) or discover_names(r.label for r in splits.get("train", ()))
-    if not label_names and any(name.isdigit() for name in names):
-        message = f"labels have no names but {', '.join(names[:20])}; set data.source.label_names to say what they mean"
-        findings.append(_finding("warning", "unnamed labels", "train", len(names), message))
+    names = list(label_names or []) or _discovered(splits.get("train", ()), label_map)
+    findings += _of_names(names, bool(label_names), splits, label_map)
     usable: dict[str, list[LabelledReview]] = {}
     source_rows: dict[str, list[int]] = {}
+    reading = Reading(LabelIds(names), label_map, params.max_unusable_share, bool(label_names))
     for split, rows in splits.items():
         further = (unusable or {}).get(split, {})
-        usable[split], found = _usable(
-            split, rows, label_ids(names), unreadable.get(split, 0), further, params
-        )
-        findings += found
+        hidden = hidden_labels(split, rows, reading)
+        usable[split], found = usable_rows(split, rows, reading, unreadable.get(split, 0), further)
+        findings += hidden or found
         counts = Counter(row.label for row in usable[split])
         source_rows[split] = [counts[index] for index in range(len(names))]
     usable["train"], found = _deduplicated(usable.get("train", []), usable.get("test", []))
@@ -153,83 +161,35 @@ def validate(
     return Validated(names, usable, findings, source_rows)
 
 
-@dataclass
-class _LeftOut:
-    """Rows that one rule leaves out."""
-
-    count: int = 0
-    first: list[str] = field(default_factory=list[str])  # where they are
-
-    def add(self, where: str) -> None:
-        self.count += 1
-        if len(self.first) < _EXAMPLES:
-            self.first.append(where)
-
-    def __str__(self) -> str:
-        more = self.count - len(self.first)
-        return ", ".join(self.first) + (f" and {more:,} more" if more else "")
+def _discovered(train: Sequence[RawReview], label_map: LabelMap) -> list[str]:
+    read = (label_map.read(row.label) for row in train if row.label is not None)
+    labels = (label for label, rule in read if not rule)
+    unlabelled = None if label_map.speaks_of(UNLABELLED) else UNLABELLED
+    return discover_names(labels, unlabelled)
 
 
-def _usable(
-    split: str,
-    rows: Sequence[RawReview],
-    ids: Mapping[str, int],
-    unreadable: int,
-    further: Mapping[str, int],
-    params: ValidationParams,
-) -> tuple[list[LabelledReview], list[Finding]]:
-    kept: list[LabelledReview] = []
-    left_out: dict[str, _LeftOut] = defaultdict(_LeftOut)
-    for row in rows:
-        rule = _rule(row, ids)
-        if not rule and row.text is not None and row.label is not None:
-            kept.append(LabelledReview(row.text, ids[row.label], row.where, row.extras))
-        elif rule == "unknown label":
-            left_out[rule].add(f"{str(row.label)[:40]!r} in {row.where}")
-        else:
-            left_out[rule].add(row.where)
-    for rule, count in further.items():
-        unlabelled_class = rule == "unlabelled" and UNLABELLED in ids
-        left_out["missing text" if unlabelled_class else rule].count += count
-    allowed = params.max_unusable_share * (len(rows) + unreadable + sum(further.values()))
-    findings = [_unusable(split, rule, some, allowed, ids) for rule, some in left_out.items()]
-    if unreadable:
-        severity = "error" if unreadable > allowed else "warning"
-        message = f"{unreadable:,} rows could not be decoded; left out"
-        findings.append(_finding(severity, "unreadable rows", split, unreadable, message))
-    return kept, findings
-
-
-def _rule(row: RawReview, ids: Mapping[str, int]) -> str:
-    """The rule that leaves a row out, where these are the labels; '' where none does."""
-    rule = unusable_by(row)
-    if row.label == UNLABELLED:
-        if UNLABELLED not in ids:
-            return "unlabelled"
-        return "missing text" if rule else ""
-    return rule or ("" if row.label in ids else "unknown label")
-
-
-def _unusable(
-    split: str, rule: str, left_out: _LeftOut, allowed: float, ids: Mapping[str, int]
-) -> Finding:
-    count = left_out.count
-    if rule == "unlabelled":
-        message = f"{count:,} rows are unlabelled ({UNLABELLED}); left out"
-        advice = f"; if {UNLABELLED} is a class of yours, list it in data.source.label_names"
-        many = count > allowed
-        return _finding(
-            "warning" if many else "note", rule, split, count, message + (advice if many else "")
+def _of_names(
+    names: Sequence[str],
+    given: bool,
+    splits: Mapping[str, Sequence[RawReview]],
+    label_map: LabelMap,
+) -> Iterable[Finding]:
+    """What is to be said of the classes' names, and of the map that they come from."""
+    if not given and any(map(is_number, names)):
+        message = (
+            f"labels have no names but {', '.join(names[:20])}; if they are not a scale, set "
+            "data.source.label_names or data.source.label_map to say what they mean"
         )
-    if rule == "unknown label":
-        message = f"{count:,} rows have a label that is none of {_names(ids)}: {left_out}"
-        return _finding("error", rule, split, count, message)
-    if count > allowed:
-        message = f"{count:,} rows have a {rule}, more than data.validation.max_unusable_share allows: {left_out}"
-        return _finding("error", rule, split, count, message)
-    return _finding(
-        "warning", rule, split, count, f"{count:,} rows have a {rule}; left out: {left_out}"
-    )
+        yield finding("warning", "unnamed labels", "train", len(names), message)
+    for name in names:
+        if not given and name.casefold() in MISSING_IN_WORDS:
+            advice = option("label-map", label_map.with_pair(name, "-"))
+            message = f"{name!r} is a class, and is how programs write a missing value; if it is one: {advice}"
+            yield finding("warning", "missing in words", "train", 1, message)
+    labels = {row.label for rows in splits.values() for row in rows if row.label is not None}
+    if unused := label_map.unused(labels):
+        message = f"no row has the label {', '.join(unused)}, which data.source.label_map names"
+        yield finding("warning", "unused mapping", "train", len(unused), message)
 
 
 def _deduplicated(
@@ -240,7 +200,7 @@ def _deduplicated(
     repeated = sum(test_forms.values()) - len(test_forms)
     if repeated:
         message = f"{repeated:,} rows repeat an earlier text of test; kept"
-        findings.append(_finding("warning", "duplicates in test", "test", repeated, message))
+        findings.append(finding("warning", "duplicates in test", "test", repeated, message))
     labels_of: dict[str, set[int]] = defaultdict(set)
     forms = [matching_form(r.text) for r in train]
     for form, row in zip(forms, train, strict=True):
@@ -264,10 +224,39 @@ def _deduplicated(
         "duplicates in train": "repeat an earlier text; dropped",
     }
     for rule, count in sorted(dropped.items()):
-        findings.append(
-            _finding("warning", rule, "train", count, f"{count:,} rows {meaning[rule]}")
-        )
+        findings.append(finding("warning", rule, "train", count, f"{count:,} rows {meaning[rule]}"))
     return kept, findings
+
+
+def few_rows(
+    splits: Mapping[str, Sequence[LabelledReview]], names: Sequence[str], least: int
+) -> list[Finding]:
+    """Classes that have too few rows in train, validation or test, as these are after the split.
+
+    Args:
+        splits: rows of each.
+        names: of the labels, in order of their ids.
+        least: rows of a class that train must have; fewer in validation or test are a warning, and none is an error.
+    """
+    findings: list[Finding] = []
+    for split, counts in class_rows(splits, names).items():
+        needed = least if split == "train" else 1
+        short = {name: rows for name, rows in counts.items() if rows < needed}
+        thin = {name: rows for name, rows in counts.items() if needed <= rows < least}
+        if short:
+            message = f"after the split it has {_counted(short)}, and every class needs {needed:,}"
+            findings.append(finding("error", "few rows", split, min(short.values()), message))
+        if thin:
+            message = (
+                f"after the split it has {_counted(thin)}; what is measured of so few says little"
+            )
+            findings.append(finding("warning", "thin", split, min(thin.values()), message))
+    return findings
+
+
+def _counted(rows: Mapping[str, int]) -> str:
+    listed = [f"{count:,} of {name[:40]}" for name, count in list(rows.items())[:20]]
+    return ", ".join(listed) + (f" and {len(rows) - 20} more" if len(rows) > 20 else "")
 
 
 def _balance(
@@ -277,9 +266,9 @@ def _balance(
         counts = Counter(r.label for r in rows)
         listed = ", ".join(f"{name} {counts[i]:,}" for i, name in enumerate(names))
         if not rows:
-            yield _finding("error", "empty", split, 0, "no usable row is left")
+            yield finding("error", "empty", split, 0, "no usable row is left")
         elif len(counts) < 2:
-            yield _finding(
+            yield finding(
                 "error", "one class", split, len(rows), f"all rows are of one class ({listed})"
             )
         elif split == "train":
@@ -292,19 +281,10 @@ def _train_balance(
     rows = [counts.get(i, 0) for i in range(len(names))]
     if min(rows) < params.min_rows_a_class:
         message = f"a class has fewer than {params.min_rows_a_class} rows ({listed})"
-        yield _finding("error", "few rows", "train", min(rows), message)
+        yield finding("error", "few rows", "train", min(rows), message)
         return
     ratio = max(rows) / min(rows)
     if ratio >= _IMBALANCE_WARNING:
         severity = "error" if ratio > params.max_imbalance else "warning"
         message = f"the largest class has {ratio:.0f} times the rows of the smallest ({listed})"
-        yield _finding(severity, "imbalance", "train", max(rows), message)
-
-
-def _finding(severity: str, rule: str, split: str, count: int, message: str) -> Finding:
-    return Finding(severity=severity, rule=rule, split=split, count=count, message=message)
-
-
-def _names(ids: Mapping[str, int]) -> str:
-    """Class names, cut short: where the wrong column was named, whole reviews stand here."""
-    return ", ".join(name[:40] for name in list(ids)[:20])
+        yield finding(severity, "imbalance", "train", max(rows), message)

@@ -1,8 +1,10 @@
 """Sources of labelled reviews: one contract for all, then what is particular to each."""
 
+import datetime
 import gzip
 import io
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,14 @@ from tasks.connectors.hub import base_model_folder
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.sources import SAMPLE, Source, SourceParams, open_source
 from tasks.connectors.sources.base import Unreadable
-from tasks.connectors.sources.files import split_of
 from tasks.core import formats
-from tasks.core.errors import MissingDataError, ModelError, UnreadableDataError
+from tasks.core.errors import (
+    MissingDataError,
+    ModelError,
+    SettingsError,
+    UnreadableDataError,
+    ValidationError,
+)
 from tests.reviews import as_csv, jsonl, reviews
 
 TRAIN, TEST = reviews(20), reviews(8, seed=1)
@@ -88,25 +95,9 @@ def _no_store() -> ObjectStore:
     raise AssertionError("a local source asks for no store")
 
 
-@pytest.mark.parametrize(
-    ("name", "split"),
-    [
-        ("train-00000-of-00001.parquet", "train"),
-        ("test/a.csv", "test"),
-        ("sub/Test_2.jsonl", "test"),
-        ("unsupervised-0.parquet", "unsupervised"),
-        ("reviews.csv", "train"),
-        ("testimony.csv", "train"),
-        ("latest.csv", "train"),
-    ],
-)
-def test_splits_by_name(name: str, split: str) -> None:
-    assert split_of(name) == split
-
-
 def problem(location: str, **given: object) -> str:
     params = SourceParams.model_validate({"location": location} | given)
-    with pytest.raises((MissingDataError, UnreadableDataError)) as caught:
+    with pytest.raises((MissingDataError, UnreadableDataError, ValidationError)) as caught:
         list(open_source(params, "location", _no_store).rows("train"))
     return str(caught.value)
 
@@ -126,6 +117,84 @@ def test_what_a_person_reads_when_a_file_is_wrong(tmp_path: Path) -> None:
         str(tmp_path / "stars.csv"), text_column="review", label_column="stars!"
     )
     assert "Cannot tell the format" in problem(str(tmp_path / "words.txt"))
+
+
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_each_file_has_a_split_that_is_said(
+    kind: str, tmp_path: Path, store: ObjectStore, prefix: str
+) -> None:
+    files = {
+        "train.csv": as_csv(TRAIN[:10]),
+        "test (1).csv": as_csv(TEST),
+        "val-00000-of-00001.csv": as_csv(TRAIN[10:]),
+        "old/2023.csv": as_csv(TRAIN[10:]),
+        "notes.xlsx": b"PK",
+        "_SUCCESS": b"",
+    }
+    for name, content in files.items():
+        if kind == "s3":
+            store.write_bytes(content, f"{prefix}/{name}")
+        else:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(content)
+    location = prefix if kind == "s3" else str(tmp_path)
+
+    def opened(splits: str) -> Source:
+        params = SourceParams(location=location, splits=splits)
+        return open_source(params, "location", lambda: store)
+
+    with pytest.raises(ValidationError, match=r"say no split: old/2023.csv .*splits old/2023.csv="):
+        opened("")
+    with pytest.raises(SettingsError, match=r"'tset' is neither a split, a folder nor the name"):
+        opened("tset=test")
+    source = opened("old/*=-")
+    assert {file.name: file.split for file in source.files()} == {
+        "train.csv": "train",
+        "test (1).csv": "test",
+        "val-00000-of-00001.csv": "validation",
+        "old/2023.csv": "-",
+        "notes.xlsx": "-",
+    }
+    assert len(list(source.rows("train"))) == 10 and len(list(source.rows("test"))) == 8
+    assert len(list(opened("old=train, validation=test, test=-").rows("train"))) == 20
+
+
+def test_a_label_that_is_none_is_an_error_with_its_place(tmp_path: Path) -> None:
+    for number, labels in enumerate(
+        [[[0], [1]], [{"a": 1}], [b"pos"], [datetime.date(2026, 1, 1)]]
+    ):
+        pq.write_table(
+            pa.table({"text": ["a film"] * len(labels), "stars": labels}),
+            tmp_path / f"{number}.parquet",
+        )
+    (tmp_path / "4.csv").write_text('text,stars\nfine,1\na film,"[0, 1]"\n')
+    (tmp_path / "5.jsonl").write_text('{"text": "a film", "stars": [1]}\n')
+    said = [problem(str(path), label_column="stars") for path in sorted(tmp_path.iterdir())]
+    for text, kind in zip(
+        said,
+        ["a list", "a structure", "bytes", "a value of type date", "a list, written as", "a list"],
+        strict=True,
+    ):
+        assert (
+            f"A label is one text, number or boolean, and the column 'stars' holds {kind}" in text
+        )
+        assert "--data.source.label-column" in text
+    assert "0.parquet row 1]" in said[0] and "4.csv row 2]" in said[4]
+
+
+def test_the_same_labels_from_every_format(tmp_path: Path) -> None:
+    """Numbers, texts, decimals and booleans that mean the same."""
+    numbers: list[Any] = [pa.array([0, 1]), pa.array([0.0, 1.0]), pa.array(["0.0", " 1"])]
+    numbers.append(pa.array([Decimal("0.00"), Decimal("1.00")]))
+    for number, labels in enumerate(numbers):
+        pq.write_table(
+            pa.table({"text": ["a", "b"], "label": labels}), tmp_path / f"{number}.parquet"
+        )
+    (tmp_path / "a.csv").write_text("text,label\na,0.0\nb,+1\n")
+    (tmp_path / "b.jsonl").write_text('{"text": "a", "label": 0}\n{"text": "b", "label": "1.0"}\n')
+    source = open_source(SourceParams(location=str(tmp_path)), "location", _no_store)
+    read = [row for row in source.rows("train") if not isinstance(row, Unreadable)]
+    assert [row.label for row in read] == ["0", "1"] * 6
 
 
 def test_a_file_that_raises_whatever_it_may_is_named(

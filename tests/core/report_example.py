@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from tasks.core.attributions import GAP, Attribution
 from tasks.core.gate_evidence import Clause, Verdict
 from tasks.core.plots import SliceRow
-from tasks.core.records import Interval, Metrics
+from tasks.core.records import Interval, Metrics, SourceFile
 from tasks.core.report_parts import (
     Calibration,
     CheckRow,
@@ -81,6 +81,14 @@ def whole(**given: object) -> Report:
             3,
             {"train": 14},
             [f"a note {HOSTILE}"],
+            files=[
+                SourceFile(name=f"train {HOSTILE}.csv", split="train", why="its name says so"),
+                SourceFile(
+                    name="notes.xlsx", split="-", why="it is not a file of a kind that is read"
+                ),
+            ],
+            more_files={"train": 9_980},
+            label_map=f"1={HOSTILE}, 3=-",
         ),
         "classes": [
             ClassRow("NEGATIVE", 500, interval(0.9), interval(0.8)),

@@ -471,7 +471,10 @@ def test_a_check_of_labels_that_the_model_lacks_is_skipped_and_said_so() -> None
     cases = cases_of(text, names=["1", "2"])
     assert [(g.check.name, g.label) for g in cases.checks] == [("there", 1)]
     reasons = {skipped.name: skipped.reason for skipped in cases.skipped}
-    assert reasons["role"] == "the labels 1, 2 do not tell which is positive; set positive_label"
+    assert (
+        reasons["role"]
+        == "the labels 1, 2 do not tell which is positive; set behaviour.positive_label"
+    )
     assert reasons["own"] == "it names the label 'spam', and there are 1, 2"
     assert "no test review" in reasons["nobody"]
     result = judge_cases(cases, np.full((1, 2), 0.5))

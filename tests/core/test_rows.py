@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from tasks.core import batching
 from tasks.core.errors import ValidationError
-from tasks.core.labels import canonical_label, discover_names, label_ids
 from tasks.core.sampling import quotas, stratified_split
-from tasks.core.splitting import SplitParams, held_out, split
+from tasks.core.splitting import SplitParams, held_out, require_rows, split
 from tasks.core.texts import is_blank, matching_form, without_markup
 from tasks.core.validation import LabelledReview
 
@@ -35,35 +34,6 @@ def test_not_blank() -> None:
 @given(st.text())
 def test_matching_form_is_stable_under_case_and_space(text: str) -> None:
     assert matching_form(f"  {text}\n") == matching_form(text)
-
-
-@pytest.mark.parametrize(
-    ("value", "label"),
-    [
-        (1, "1"),
-        (1.0, "1"),
-        (" 1 ", "1"),
-        ("", None),
-        (None, None),
-        (float("nan"), None),
-        (True, "true"),
-        (-1, "-1"),
-    ],
-)
-def test_one_spelling_a_label(value: object, label: str | None) -> None:
-    assert canonical_label(value) == label
-
-
-def test_names_are_found_in_order() -> None:
-    assert discover_names(["10", "2", "-1", None, "2"]) == ["2", "10"]
-    assert discover_names(["b", "a"]) == ["a", "b"]
-    with pytest.raises(ValidationError, match=r"300 different values.*label_column"):
-        discover_names(str(i) for i in range(300))
-
-
-def test_a_number_stands_for_an_id_only_where_names_are_words() -> None:
-    assert label_ids(["NEGATIVE", "POSITIVE"]) == {"0": 0, "1": 1, "NEGATIVE": 0, "POSITIVE": 1}
-    assert label_ids(["1", "2"]) == {"1": 0, "2": 1}
 
 
 @given(class_ids, st.data())
@@ -136,10 +106,31 @@ def test_a_test_set_that_is_kept_is_not_trained_on() -> None:
     assert trained == {f"review {i}" for i in range(100, 500)}
 
 
-def test_a_split_without_a_class_is_refused() -> None:
-    rows = [LabelledReview(str(i), 0, "") for i in range(50)] + [LabelledReview("x", 1, "")]
-    with pytest.raises(ValidationError, match=r"rows of 1 classes, of 2"):
-        split({"train": rows, "test": held_out(rows, 0.2, 1)}, {"train": [50, 1]}, SplitParams())
+def test_rows_of_a_class_are_counted_after_the_split() -> None:
+    rows = [LabelledReview(f"review {i}", i % 2, "") for i in range(20)]
+    made = split(
+        {"train": rows, "test": held_out(rows, 0.2, 42)}, {"train": [10, 10]}, SplitParams()
+    )
+    assert [len(made[name]) for name in ("train", "validation", "test")] == [14, 2, 4]
+    with pytest.raises(
+        ValidationError, match=r"train: after the split it has 7 of neg, 7 of pos, and .* needs 8"
+    ):
+        require_rows(made, ["neg", "pos"], 8)
+    found = require_rows(made, ["neg", "pos"], 7)
+    assert [(f.split, f.severity, f.count) for f in found] == [
+        ("validation", "warning", 1),
+        ("test", "warning", 2),
+    ]
+    assert require_rows({**made, "validation": rows, "test": rows}, ["neg", "pos"], 7) == []
+
+
+@pytest.mark.parametrize("lacks", ["train", "validation", "test"])
+def test_a_split_without_a_class_is_refused(lacks: str) -> None:
+    rows = [LabelledReview(str(i), i % 3, "") for i in range(60)]
+    made = {name: list(rows) for name in ("train", "validation", "test")}
+    made[lacks] = [row for row in rows if row.label != 1]
+    with pytest.raises(ValidationError, match=rf"^{lacks}: after the split it has 0 of b"):
+        require_rows(made, ["a", "b", "c"], 2)
 
 
 @given(st.lists(st.integers(0, 600), max_size=300), st.integers(1, 4096), st.integers(1, 64))

@@ -3,6 +3,7 @@
 import pytest
 
 from tasks.core.errors import ValidationError
+from tasks.core.label_map import LabelMap
 from tasks.core.validation import RawReview, Validated, ValidationParams, class_rows, validate
 from tests.reviews import reviews
 
@@ -64,10 +65,75 @@ def test_unusable_rows_are_left_out_up_to_a_share(broken: RawReview, rule: str) 
 
 
 def test_unlabelled_rows_are_counted() -> None:
-    validated = checked(raw() + [RawReview(f"Unseen {i}.", "-1", "") for i in range(30)])
-    (finding,) = validated.findings
-    assert (finding.rule, finding.severity, finding.count) == ("unlabelled", "warning", 30)
-    assert "list it in data.source.label_names" in finding.message
+    few = checked([*raw(400), RawReview("Unseen.", "-1", "")])
+    assert rules(few) == {"unlabelled": "note"} and few.findings[0].count == 1
+    many = checked(raw() + [RawReview(f"Unseen {i}.", "-1", "") for i in range(30)])
+    (found,) = many.findings
+    assert (found.rule, found.severity, found.count) == ("unlabelled", "error", 30)
+    assert "--data.source.label-map=-1=NAME" in found.message, "the classes have names"
+
+
+def test_minus_one_says_how_it_becomes_a_class() -> None:
+    rows = [RawReview(f"Review {i} of it.", str(i % 2 * 2 - 1), "") for i in range(40)]
+    validated = validate({"train": rows}, None, {}, PARAMS)
+    message = next(f.message for f in validated.findings if f.severity == "error")
+    assert "read as unlabelled" in message
+    assert "name it: --data.source.label-names=-1,1; " in message
+    assert "left out: --data.source.label-map=-1=-" in message
+    named = validate({"train": rows}, ["-1", "1"], {}, PARAMS)
+    assert len(named.splits["train"]) == 40 and named.label_names == ["-1", "1"]
+    mapped = validate({"train": rows}, None, {}, PARAMS, label_map=LabelMap("-1=bad, 1=good"))
+    assert (mapped.label_names, len(mapped.splits["train"])) == (["bad", "good"], 40)
+    kept = validate({"train": rows}, None, {}, PARAMS, label_map=LabelMap("-1=-1, 1=1"))
+    assert kept.label_names == ["-1", "1"]
+
+
+@pytest.mark.parametrize("label", ["-1", None])
+def test_hidden_labels_of_a_test_set_have_their_remedy(label: str | None) -> None:
+    test = [RawReview(f"Hidden {i}.", label, "") for i in range(10)]
+    validated = checked(raw(), test)
+    assert rules(validated) == {"hidden labels": "error", "empty": "error"}
+    assert "--data.source.splits=test=-" in validated.findings[0].message
+    assert "'--data.source.splits=validation=test, test=-'" in validated.findings[0].message
+
+
+def test_stars_are_mapped_and_some_left_out() -> None:
+    rows = [RawReview(f"Review {i} of it.", str(i % 5 + 1), f"f row {i}") for i in range(100)]
+    stars = LabelMap("1=NEGATIVE, 2=NEGATIVE, 4=POSITIVE, 5=POSITIVE, 3=-")
+    validated = validate({"train": rows}, None, {}, PARAMS, label_map=stars)
+    assert validated.label_names == ["NEGATIVE", "POSITIVE"]
+    assert validated.source_rows == {"train": [40, 40]}
+    (found,) = validated.findings
+    assert (found.rule, found.severity, found.count) == ("left out", "note", 20)
+    ordered = validate({"train": rows}, ["POSITIVE", "NEGATIVE"], {}, PARAMS, label_map=stars)
+    assert ordered.splits["train"][0].label == 1, "label_names orders the classes"
+
+
+def test_a_label_that_the_map_forgets_is_an_error() -> None:
+    rows = [RawReview(f"Review {i} of it.", str(i % 5 + 1), f"f row {i}") for i in range(100)]
+    stars = LabelMap("1=NEGATIVE, 2=NEGATIVE, 4=POSITIVE, 5=POSITIVE, 6=POSITIVE")
+    validated = validate({"train": rows}, None, {}, PARAMS, label_map=stars)
+    assert rules(validated) == {"unmapped label": "error", "unused mapping": "warning"}
+    message = "; ".join(f.message for f in validated.findings)
+    assert "no row has the label 6" in message and "'3' in f row 2" in message
+    assert "6=POSITIVE, 3=-'" in message
+
+
+def test_other_spellings_count_as_the_class_and_are_said() -> None:
+    rows = raw(40)
+    other = [RawReview(f"{r.text} Again.", str(r.label).title(), r.where) for r in rows[:3]]
+    given = checked(rows + other)
+    assert rules(given) == {"spelling": "warning"} and given.findings[0].count == 3
+    assert "'Negative' for 'NEGATIVE'" in given.findings[0].message
+    found = validate({"train": rows + other}, None, {}, PARAMS)
+    assert found.label_names == ["NEGATIVE", "POSITIVE"] and rules(found) == {"spelling": "warning"}
+
+
+def test_a_missing_value_in_words_is_warned_of() -> None:
+    rows = raw(40) + [RawReview(f"Odd {i}.", "NaN", "") for i in range(10)]
+    validated = validate({"train": rows}, None, {}, PARAMS)
+    assert rules(validated) == {"missing in words": "warning"}
+    assert "--data.source.label-map=NaN=-" in validated.findings[0].message
 
 
 def test_minus_one_is_a_class_where_it_is_named() -> None:

@@ -1,10 +1,10 @@
 """Where labelled reviews come from. One file a source, one rule in `open_source`; all pass the same contract test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.sources.base import Source, SourceColumns
@@ -12,6 +12,9 @@ from tasks.connectors.sources.files import LocalFiles, StoredObjects
 from tasks.connectors.sources.hub import HubDataset
 from tasks.core.errors import MissingDataError
 from tasks.core.forms import Form
+from tasks.core.label_map import LabelMap
+from tasks.core.labels import NotALabelError, canonical_label, meaning
+from tasks.core.pairs import PairsText, parse_pairs
 
 SAMPLE = "sample"
 
@@ -32,12 +35,18 @@ class SourceParams(Form):
         default=SAMPLE,
         min_length=1,
         description="'sample' (the reviews that come with Nightshift), s3://bucket/prefix, a local file or folder "
-        "(Parquet, CSV, TSV, JSONL; gz, zst or bz2), or a hub data set such as stanfordnlp/imdb. Files whose names "
-        "begin with train or test, or lie in folders of that name, are those splits; others are all train.",
+        "(Parquet, CSV, TSV, JSONL; gz, zst or bz2), or a hub data set such as stanfordnlp/imdb. Files and folders "
+        "named train, test, validation and the like are those splits; where none is named train, the others are.",
     )
     test_location: str | None = Field(
         default=None,
         description="Where the test reviews are, if apart. Empty: the source's own test split, or a share of it.",
+    )
+    splits: PairsText = Field(
+        default="",
+        max_length=4_000,
+        description="Which split a file, a folder or a split of a hub data set is, where its name does not say: "
+        "2025.csv=test, old/*=-, validation=test (train, test, validation, or - to leave it out).",
     )
     text_column: str = Field(
         default="text", min_length=1, description="Column that holds the review."
@@ -49,6 +58,12 @@ class SourceParams(Form):
         default=[],
         description="The classes in order of their ids, as in [NEGATIVE, POSITIVE]. Empty: as the source says, "
         "else the distinct labels in sorted order.",
+    )
+    label_map: PairsText = Field(
+        default="",
+        max_length=20_000,
+        description="What labels mean: 1=NEGATIVE, 2=NEGATIVE, 4=POSITIVE, 5=POSITIVE, 3=- (- leaves such rows out). "
+        "Empty: labels are what the source has.",
     )
     slice_columns: list[str] = Field(
         default=[],
@@ -64,6 +79,26 @@ class SourceParams(Form):
         description="Branch, tag or commit of a hub data set. Empty takes the newest and records which it was.",
     )
 
+    @field_validator("label_map")
+    @classmethod
+    def _map_is_of_labels(cls, text: str) -> str:
+        LabelMap(text)
+        return text
+
+    @field_validator("label_names")
+    @classmethod
+    def _names_are_of_labels(cls, names: list[str]) -> list[str]:
+        try:
+            spelled = [canonical_label(name) for name in names]
+        except NotALabelError as error:
+            raise ValueError(f"a name is {error}; write such as NEGATIVE,POSITIVE") from None
+        known = [name for name in spelled if name is not None]
+        if len(known) < len(names):
+            raise ValueError("a name is empty")
+        if len(set(map(meaning, known))) < len(known):
+            raise ValueError("two names mean the same label")
+        return known
+
 
 def open_source(
     params: SourceParams,
@@ -73,7 +108,8 @@ def open_source(
     """The source a location names. Raises MissingDataError where nothing is there, StoreError where S3 refuses."""
     location = params.location if which == "location" else params.test_location or ""
     columns = SourceColumns(params.text_column, params.label_column, tuple(params.slice_columns))
-    return _opened(location, columns, params, f"data.source.{which}", store)
+    said = parse_pairs(params.splits) if which == "location" else {}
+    return _opened(location, columns, params, f"data.source.{which}", store, said)
 
 
 def open_unlabelled(location: str, text_column: str, store: Callable[[], ObjectStore]) -> Source:
@@ -86,7 +122,7 @@ def open_unlabelled(location: str, text_column: str, store: Callable[[], ObjectS
     setting = "pretraining.location"
     try:
         columns = SourceColumns(text_column, label="")
-        return _opened(location, columns, SourceParams(), setting, store)
+        return _opened(location, columns, SourceParams(), setting, store, {})
     except MissingDataError as error:
         raise MissingDataError(error.what, error.where, f"check {setting}") from error
 
@@ -97,18 +133,21 @@ def _opened(
     hub: SourceParams,
     setting: str,
     store: Callable[[], ObjectStore],
+    said: Mapping[str, str],
 ) -> Source:
     if location == SAMPLE:
-        return LocalFiles(Path(__file__).parents[2] / "sample", columns, name=SAMPLE)
+        return LocalFiles(Path(__file__).parents[2] / "sample", columns, SAMPLE, said)
     if location.startswith("s3://"):
-        return StoredObjects(store(), location, columns)
+        return StoredObjects(store(), location, columns, said)
     path = Path(location).expanduser()
     if path.exists():
-        return LocalFiles(path, columns, name=location)
+        return LocalFiles(path, columns, location, said)
     if (
         location.startswith((".", "/", "~"))
         or location.count("/") != 1
         or "." in location.rsplit("/", 1)[-1]
     ):
         raise MissingDataError("No such file or folder", location, f"check {setting}")
-    return HubDataset(location, hub.hub_configuration, hub.hub_revision, columns, hub.label_names)
+    # Names that labels are mapped to do not stand for the ids of a data set.
+    wanted = [] if hub.label_map else hub.label_names
+    return HubDataset(location, hub.hub_configuration, hub.hub_revision, columns, wanted, said)

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tasks.core.errors import ValidationError
+from tasks.core.labels import NotALabelError, canonical_label
+from tasks.core.records import SourceFile
 from tasks.core.validation import RawReview
 
 _LONGEST_EXTRA = 200  # characters; what is longer names no group of reviews
@@ -28,6 +31,22 @@ def extra(value: Any) -> str:
     return "" if value is None else str(value)[:_LONGEST_EXTRA]
 
 
+def label_of(value: Any, column: str, where: str) -> str | None:
+    """The label of a row in its one spelling; None where it is missing.
+
+    Raises:
+        ValidationError: it is no text, number or boolean.
+    """
+    try:
+        return canonical_label(value)
+    except NotALabelError as error:
+        raise ValidationError(
+            f"A label is one text, number or boolean, and the column {column!r} holds {error}",
+            where,
+            "name the column that holds one label a review, --data.source.label-column NAME, or write the file again",
+        ) from None
+
+
 @dataclass(frozen=True)
 class Unreadable:
     """A row that could not be decoded."""
@@ -47,6 +66,10 @@ class Source(Protocol):
 
     def splits(self) -> list[str]:
         """ "train", and "test" where the source has one."""
+        ...
+
+    def files(self) -> list[SourceFile]:
+        """Each file or part of the source, with the split that it is of, and those that are left out."""
         ...
 
     def rows(self, split: str) -> Iterator[RawReview | Unreadable]:

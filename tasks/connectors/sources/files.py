@@ -1,23 +1,20 @@
 """Labelled reviews in files: on this machine, or as objects in S3. Both are decoded by the same code as scoring."""
 
 import contextlib
-import logging
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.sources.base import SourceColumns, Unreadable, extra
+from tasks.connectors.sources.base import SourceColumns, Unreadable, extra, label_of
 from tasks.core import formats
 from tasks.core.blame import blamed_on
 from tasks.core.digests import file_digest
 from tasks.core.errors import MissingDataError, UnreadableDataError
-from tasks.core.labels import canonical_label
+from tasks.core.records import SourceFile
+from tasks.core.split_names import Told, told_splits
 from tasks.core.validation import RawReview
-
-logger = logging.getLogger(__name__)
 
 # What the datasets library writes beside its files.
 _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
@@ -25,17 +22,6 @@ _REVIEW_BYTES = 88  # of a `RawReview` and its place in a list, without its valu
 _MUCH = 1 << 40  # bytes: whatever a row holds is counted
 _ONE = "Its reviews take more than {} times its {:,} bytes of memory"
 _ALL = "The reviews up to here take more than {} times the {:,} bytes of their files in memory"
-_SPLIT = re.compile(r"(?:^|/)(train|test|unsupervised|validation)(?=[-_./\d]|$)", re.IGNORECASE)
-
-
-def split_of(name: str) -> str:
-    """The split a relative file name says: `test-00000.parquet` and `test/a.csv` are test; unnamed ones are train.
-
-    `unsupervised` and `validation` files are neither trained nor tested on; where no labels are asked for,
-    `unsupervised` ones are read.
-    """
-    found = _SPLIT.search(name)
-    return found.group(1).lower() if found else "train"
 
 
 class _Held:
@@ -65,66 +51,97 @@ class _Held:
 class _Files(ABC):
     """What files have in common, wherever they lie: names, splits, decoding."""
 
-    def __init__(self, name: str, columns: SourceColumns, names: list[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        columns: SourceColumns,
+        names: list[str],
+        said: Mapping[str, str],
+        passed_over: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self._columns = columns
-        self._names: dict[str, list[str]] = {}
-        for file in names:
-            split = split_of(file)
-            if split == "unsupervised" and not columns.label:
-                split = "train"
-            self._names.setdefault(split, []).append(file)
-        if len(names) == 1 or set(self._names) == {"test"}:
-            self._names = {"train": names}  # a single file or split that happens to be named so
-        for split in self._names.keys() - {"train", "test"}:
-            logger.info("%s: %s %s files are not used", name, len(self._names[split]), split)
-        if "train" not in self._names:
+        self._passed_over = passed_over
+        self._told = self._splits_of(names, said)
+        if not any(told.split == "train" for told in self._told.values()):
             raise MissingDataError(
-                "No file of training reviews",
+                "No file of training reviews; "
+                + ", ".join(
+                    f"{file} is {told.split}" for file, told in list(self._told.items())[:10]
+                ),
                 name,
-                "see data.source.location for how files are named",
+                "see data.source.location for how files are named, or say it: --data.source.splits NAME=train",
             )
         for file in names:
             formats.format_of(file)
 
+    def _splits_of(self, names: list[str], said: Mapping[str, str]) -> dict[str, Told]:
+        if len(names) == 1 and not said:
+            return {names[0]: Told("train", "it is the only file")}
+        told = told_splits(names, said, labelled=bool(self._columns.label))
+        if not said and {one.split for one in told.values()} == {"test"}:
+            return dict.fromkeys(told, Told("train", "all of them are named test"))
+        if self._columns.label:
+            return told
+        return {
+            n: Told("train", t.why) if t.split == "unsupervised" else t for n, t in told.items()
+        }
+
+    def files(self) -> list[SourceFile]:
+        known = [SourceFile(name=n, split=t.split, why=t.why) for n, t in self._told.items()]
+        why = "it is not a file of a kind that is read"
+        return known + [SourceFile(name=n, split="-", why=why) for n in self._passed_over]
+
     def splits(self) -> list[str]:
-        return [split for split in ("train", "test") if split in self._names]
+        there = {told.split for told in self._told.values()}
+        return [split for split in ("train", "test") if split in there]
 
     def label_names(self) -> list[str] | None:
         return None  # files hold labels, not their names
 
     def rows(self, split: str) -> Iterator[RawReview | Unreadable]:
         held = _Held()
-        for file in self._names[split]:
+        for file in (name for name, told in self._told.items() if told.split == split):
             alone = f"/{self.name}".endswith(f"/{file}")  # the location names this one file
             where = self.name if alone else f"{self.name.rstrip('/')}/{file}"
             with self._open(file) as stream, blamed_on(where):
                 try:
                     stored = formats.stored_bytes(stream)
-                    yield from held.counted(self._decoded(file, where, stream), stored)
+                    # Closed at once where reading ends early, not when the garbage collector gets to it: a process
+                    # of its own may decode.
+                    with contextlib.closing(self._decoded(file, where, stream)) as reviews:
+                        yield from held.counted(reviews, stored)
                 except formats.UnfitError as error:
                     raise UnreadableDataError(str(error), where, error.fix) from error
 
     def _decoded(
         self, file: str, where: str, stream: IO[bytes]
-    ) -> Iterator[RawReview | Unreadable]:
+    ) -> Generator[RawReview | Unreadable]:
         short = PurePosixPath(file).name
+        columns = self._columns.all
         try:
-            rows = formats.decode(file, stream, columns=self._columns.all)
-            for row in formats.with_columns(rows, self._columns.all, where):
-                if row.values is None:
-                    yield Unreadable(f"{short} row {row.number}", row.problem)
-                    continue
-                text = formats.lookup(row.values, self._columns.text)
-                label = self._columns.label and formats.lookup(row.values, self._columns.label)
-                yield RawReview(
-                    text if isinstance(text, str) else None,
-                    canonical_label(label),
-                    f"{short} row {row.number}",
-                    tuple(extra(formats.lookup(row.values, n)) for n in self._columns.extras),
-                )
+            with contextlib.ExitStack() as opened:
+                rows = formats.decode(file, stream, columns=columns)
+                if isinstance(rows, Generator):
+                    opened.callback(rows.close)
+                for row in formats.with_columns(rows, columns, where):
+                    if row.values is None:
+                        yield Unreadable(f"{short} row {row.number}", row.problem)
+                    else:
+                        yield self._review(row.values, f"{short} row {row.number}", where)
         except UnreadableDataError as error:
             raise UnreadableDataError(error.what, where, error.fix) from error
+
+    def _review(self, values: Mapping[str, Any], row: str, where: str) -> RawReview:
+        columns = self._columns
+        text = formats.lookup(values, columns.text)
+        label = formats.lookup(values, columns.label) if columns.label else None
+        return RawReview(
+            text if isinstance(text, str) else None,
+            label_of(label, columns.label, f"{where} row {row.rpartition(' row ')[2]}"),
+            row,
+            tuple(extra(formats.lookup(values, name)) for name in columns.extras),
+        )
 
     @abstractmethod
     def _open(self, file: str) -> contextlib.AbstractContextManager[IO[bytes]]:
@@ -134,20 +151,24 @@ class _Files(ABC):
 class LocalFiles(_Files):
     """A file, or every file below a folder. Hidden files and those of other kinds are passed over in a folder."""
 
-    def __init__(self, path: Path, columns: SourceColumns, name: str) -> None:
+    def __init__(
+        self, path: Path, columns: SourceColumns, name: str, said: Mapping[str, str] | None = None
+    ) -> None:
         self._paths: dict[str, Path] = {path.name: path}
+        passed_over: list[str] = []
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.is_file())
-            self._paths = {
-                below: p for p in found if _is_data(below := p.relative_to(path).as_posix())
+            found = {
+                p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if p.is_file()
             }
+            self._paths = {below: p for below, p in found.items() if _is_data(below)}
+            passed_over = [below for below in found if _is_passed_over(below)]
         if not self._paths:
             raise MissingDataError(
                 "No Parquet, CSV, TSV or JSONL file in this folder",
                 str(path),
                 "check data.source.location",
             )
-        super().__init__(name, columns, list(self._paths))
+        super().__init__(name, columns, list(self._paths), said or {}, passed_over)
 
     def identity(self) -> dict[str, Any]:
         digests: dict[str, str] = {}
@@ -172,7 +193,13 @@ class LocalFiles(_Files):
 class StoredObjects(_Files):
     """One object, or every object below a prefix."""
 
-    def __init__(self, store: ObjectStore, uri: str, columns: SourceColumns) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        uri: str,
+        columns: SourceColumns,
+        said: Mapping[str, str] | None = None,
+    ) -> None:
         self._store = store
         listed = store.list(uri)
         prefix = uri.split("/", 3)[3].rstrip("/") + "/" if uri.count("/") > 2 else ""
@@ -182,6 +209,7 @@ class StoredObjects(_Files):
             else item.key.removeprefix(prefix): item
             for item in listed
         }
+        passed_over = [name for name in self._objects if _is_passed_over(name)]
         self._objects = {name: item for name, item in self._objects.items() if _is_data(name)}
         if not self._objects:
             raise MissingDataError(
@@ -189,7 +217,7 @@ class StoredObjects(_Files):
                 uri,
                 "check data.source.location",
             )
-        super().__init__(uri, columns, list(self._objects))
+        super().__init__(uri, columns, list(self._objects), said or {}, passed_over)
 
     def identity(self) -> dict[str, Any]:
         return {"objects": {item.uri: [item.size, item.etag] for item in self._objects.values()}}
@@ -206,3 +234,9 @@ def _is_data(name: str) -> bool:
     except UnreadableDataError:
         return False
     return True
+
+
+def _is_passed_over(name: str) -> bool:
+    """True of what a person may have meant to be read; not of hidden files and descriptions."""
+    hidden = formats.is_hidden(name) or PurePosixPath(name).name in _DESCRIPTIONS
+    return not hidden and not name.endswith("/") and not _is_data(name)

@@ -1,6 +1,6 @@
 """Labelled reviews of a Hugging Face data set, through `datasets`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -15,11 +15,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from tasks.connectors.sources.base import SourceColumns, Unreadable, extra
+from tasks.connectors.sources.base import SourceColumns, Unreadable, extra, label_of
 from tasks.core import formats
 from tasks.core.blame import blamed_on
 from tasks.core.errors import MissingDataError, UnreadableDataError, disk_full, is_disk_full
-from tasks.core.labels import canonical_label
+from tasks.core.labels import meaning
+from tasks.core.records import SourceFile
+from tasks.core.split_names import Told, said_splits
 from tasks.core.validation import RawReview
 
 
@@ -33,6 +35,7 @@ class HubDataset:
         revision: str | None,
         columns: SourceColumns,
         wanted_names: Sequence[str] = (),
+        said: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self._wanted_names = wanted_names
@@ -58,6 +61,7 @@ class HubDataset:
         except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
             raise _unknown(name, "and no hub can be reached to look for it") from error
         self._sets = self._load()
+        self._told = self._splits_of(said or {})
 
     def _load(self) -> dict[str, Dataset]:
         try:
@@ -73,23 +77,44 @@ class HubDataset:
             ) from error
 
     def identity(self) -> dict[str, Any]:
-        return {"hub": self.name, "configuration": self._configuration, "commit": self._commit}
+        found = {"hub": self.name, "configuration": self._configuration, "commit": self._commit}
+        return found | ({"ids_named": list(self._wanted_names)} if self._wanted_names else {})
+
+    def _splits_of(self, said: Mapping[str, str]) -> dict[str, Told]:
+        """Only train and test are used, unless somebody says that another split is one of them."""
+        named = {name: Told(name, "its name in the data set") for name in self._sets}
+        return named | said_splits(list(self._sets), said)
+
+    def _names(self, split: str) -> list[str]:
+        return [name for name, told in self._told.items() if told.split == split]
+
+    def files(self) -> list[SourceFile]:
+        return [SourceFile(name=n, split=t.split, why=t.why) for n, t in self._told.items()]
 
     def splits(self) -> list[str]:
         unlabelled = [] if self._columns.label else ["unsupervised"]
-        if not any(split in self._sets for split in ("train", *unlabelled)):
-            raise MissingDataError(f"No train split; there are: {', '.join(self._sets)}", self.name)
-        return [split for split in ("train", "test", *unlabelled) if split in self._sets]
+        if not any(self._names(split) for split in ("train", *unlabelled)):
+            raise MissingDataError(
+                f"No train split; there are: {', '.join(self._sets)}",
+                self.name,
+                "say which it is: --data.source.splits NAME=train",
+            )
+        return [split for split in ("train", "test", *unlabelled) if self._names(split)]
 
     def label_names(self) -> list[str] | None:
         return self._label_names
 
     def rows(self, split: str) -> Iterator[RawReview | Unreadable]:
+        for name in self._names(split):
+            yield from self._rows(name)
+
+    def _rows(self, split: str) -> Iterator[RawReview]:
         data: Any = self._sets[split]
         feature = data.features.get(self._columns.label)
         names = list(feature.names) if isinstance(feature, ClassLabel) else None
         self._label_names = names or self._label_names
-        if names and self._wanted_names and set(names) != set(self._wanted_names):
+        wanted = set(map(meaning, self._wanted_names))
+        if names and wanted and set(map(meaning, names)) != wanted:
             names = None  # the user's names stand for the ids
         formats.require_columns(data.column_names, self._columns.all, f"{self.name} {split}")
         with blamed_on(f"{self.name} {split}"):
@@ -103,7 +128,7 @@ class HubDataset:
             label = names[label]
         return RawReview(
             text if isinstance(text, str) else None,
-            canonical_label(label),
+            label_of(label, self._columns.label, f"{self.name} {where}"),
             where,
             tuple(extra(values[name]) for name in self._columns.extras),
         )

@@ -1,0 +1,97 @@
+"""Pairs that people type into one field: `1=NEGATIVE, 3=-`, `{1: NEGATIVE, 3: -}`, or a mapping of a job file."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, cast
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+LEAVE_OUT = "-"  # on the right side: whatever the left side names is left out
+
+_QUOTED = r'"(?:[^"\\]|\\.)*"|\'[^\']*\''
+_PAIR = re.compile(rf"\s*({_QUOTED}|[^=:,\n]+?)\s*[=:]\s*({_QUOTED}|[^,\n]+?)\s*(?:[,\n]|$)")
+_PLAIN = re.compile(r"[^=:,\n{}\"'\s](?:[^=:,\n{}\"']*[^=:,\n{}\"'\s])?")
+
+
+def parse_pairs(text: str) -> dict[str, str]:
+    """The pairs of a text, in their order.
+
+    Raises:
+        ValueError: it is not of the form `one=two, three=four`, or says two things of one name.
+    """
+    inner = text.strip()
+    if inner.startswith("{") and inner.endswith("}"):
+        inner = inner[1:-1].strip()
+    pairs: dict[str, str] = {}
+    at = 0
+    while at < len(inner):
+        found = _PAIR.match(inner, at)
+        if not found:
+            raise ValueError(f"write pairs such as 1=NEGATIVE, 5=POSITIVE, 3=-, not {inner[at:]!r}")
+        name, value = map(_unquoted, found.groups())
+        if pairs.setdefault(name, value) != value:
+            raise ValueError(f"{name!r} is there twice, as {pairs[name]!r} and as {value!r}")
+        at = found.end()
+        at += len(inner[at:]) - len(inner[at:].lstrip(", \n"))
+    return pairs
+
+
+def pairs_text(pairs: Mapping[str, str]) -> str:
+    """The pairs as a text that `parse_pairs` reads."""
+    return ", ".join(f"{_quoted(name)}={_quoted(value)}" for name, value in pairs.items())
+
+
+def _normal_text(given: Any) -> Any:
+    """What was typed, or a mapping, in one form."""
+    if isinstance(given, Mapping):
+        entries = cast(Mapping[Any, Any], given)
+        return pairs_text({_name(key): _value(key, value) for key, value in entries.items()})
+    return pairs_text(parse_pairs(given)) if isinstance(given, str) else given
+
+
+def _name(key: Any) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
+def _value(key: Any, value: Any) -> str:
+    if value is None:
+        return LEAVE_OUT
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(
+            f"the value of {key!r} is read as {value!r}, not as a text; put it in quotes"
+        )
+    return str(value)
+
+
+def _quoted(part: str) -> str:
+    return part if _PLAIN.fullmatch(part) else json.dumps(part, ensure_ascii=False)
+
+
+def _unquoted(part: str) -> str:
+    if part[0] == '"' and len(part) > 1:
+        try:
+            return str(json.loads(part))
+        except ValueError:
+            return part[1:-1]
+    return part[1:-1] if part[0] == "'" and len(part) > 1 else part
+
+
+def holds_pairs(metadata: Iterable[Any]) -> bool:
+    """Whether a field with this metadata is one of pairs."""
+    return any(isinstance(one, BeforeValidator) and one.func is _normal_text for one in metadata)
+
+
+# A text in the form and on the command line; a mapping, too, in the parameters of a job.
+PairsText = Annotated[
+    str,
+    BeforeValidator(_normal_text),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "additionalProperties": {"type": ["string", "number", "null"]}},
+            ]
+        }
+    ),
+]
