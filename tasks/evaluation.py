@@ -20,6 +20,7 @@ from tasks.core import baseline, metrics, plots, tables
 from tasks.core.devices import resolve_device, resolve_precision
 from tasks.core.engine import Engine, softmax
 from tasks.core.engines.torch_engine import TorchEngine
+from tasks.core.labels import scale_of
 from tasks.core.metrics import EvaluationParams
 from tasks.core.modeling import Classifier
 from tasks.core.records import EvaluationSummary, Reference, SplitSummary
@@ -30,7 +31,7 @@ from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 BASELINE_VERSION = 1
 _WINDOW = 512
 
@@ -182,7 +183,7 @@ def _summary(
     seconds: float,
 ) -> EvaluationSummary:
     names = split.label_names
-    measured = metrics.evaluate(said.labels, said.probabilities, params)
+    measured = metrics.evaluate(said.labels, said.probabilities, params, scale_of(names))
     before = said.uncalibrated
     predicted = said.probabilities.argmax(axis=1)
     return EvaluationSummary(

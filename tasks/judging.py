@@ -17,6 +17,7 @@ from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
 from tasks.core.gate import Evidence, GateParams, Verdict
 from tasks.core.inspection import InspectionSummary
+from tasks.core.labels import scale_of
 from tasks.core.lineage_parts import LINEAGE_TAG
 from tasks.core.metrics import EvaluationParams
 from tasks.core.modeling import Classifier
@@ -30,7 +31,7 @@ from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-VERDICT_VERSION = 2
+VERDICT_VERSION = 3
 _SPEED_REVIEWS = 64
 _SPEED_ROUNDS = 5
 
@@ -144,6 +145,8 @@ def judge(
         (logger.info if clause.passed else logger.warning)(
             "  %s %s: %s", "passed" if clause.passed else "FAILED", clause.name, clause.text
         )
+    for figure in verdict.beside:
+        logger.info("  beside: %s", figure)
     for warning in verdict.warnings:
         logger.warning("  %s", warning)
     return reference
@@ -196,6 +199,7 @@ def _evidence(
         validation_right=round(training.validation["accuracy"] * training.validation_rows),
         validation_rows=training.validation_rows,
         overlap=_overlap(inspection.summary),
+        scale=scale_of(names),
     )
 
 

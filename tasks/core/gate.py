@@ -44,7 +44,32 @@ def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams)
         _wanted(params),
     ]
     clauses = [clause for clause in found if clause]
-    return Verdict(promote=all(c.passed for c in clauses), clauses=clauses, warnings=warnings)
+    return Verdict(
+        promote=all(c.passed for c in clauses),
+        clauses=clauses,
+        warnings=warnings,
+        beside=_on_a_scale(evidence),
+    )
+
+
+def _on_a_scale(evidence: Evidence) -> list[str]:
+    """How far off the answers are, of the candidate and of those it is compared with."""
+    if evidence.scale is None:
+        return []
+    models = {"": evidence.candidate, "baseline ": evidence.baseline}
+    if evidence.champion is not None:
+        models |= {f"{evidence.champion_name} ": evidence.champion}
+    found = {
+        name: metrics.on_a_scale(evidence.labels, said.argmax(axis=1), evidence.scale)
+        for name, said in models.items()
+    }
+    own = found.pop("")
+    return [
+        f"{metric.replace('_', ' ')} {value[0]:.4f} ("
+        + ", ".join(f"{name}{other[metric][0]:.4f}" for name, other in found.items())
+        + ")"
+        for metric, value in own.items()
+    ]
 
 
 def _accuracy(evidence: Evidence, params: GateParams) -> Clause | None:

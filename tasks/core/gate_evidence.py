@@ -31,6 +31,10 @@ class Verdict(Record):
     warnings: list[str] = Field(
         default=[], description="What people should know although it refuses nothing."
     )
+    beside: list[str] = Field(
+        default=[],
+        description="Figures that no clause goes by: of labels that are a scale, how far off answers are.",
+    )
 
     def __str__(self) -> str:
         marks = "; ".join(
@@ -65,6 +69,7 @@ class Evidence:
     validation_right: int  # of the candidate, on its own validation set
     validation_rows: int
     overlap: int | None  # test reviews that have a near-duplicate in training; None: not looked for
+    scale: Sequence[float] | None = None  # value of each class, where the labels are a scale
 
     def right(self, probabilities: Floats) -> Bools:
         return np.asarray(probabilities.argmax(axis=1) == self.labels)

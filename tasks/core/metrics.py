@@ -7,7 +7,7 @@ they are sorted once. Nothing is approximated. Percentile intervals: Efron and T
 Bootstrap", chapter 13.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +21,14 @@ from tasks.core.records import Interval
 METRIC_NAMES = {
     "accuracy": "Accuracy",
     "macro_f1": "Macro-F1",
+    "mean_absolute_error": "Mean absolute error (labels as a scale)",
+    "quadratic_weighted_kappa": "Kappa, quadratic weights (labels as a scale)",
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
     "log_loss": "Log-loss (nats)",
     "calibration_error": "Calibration error",
 }
-LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
+LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error", "mean_absolute_error"})
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -103,19 +105,52 @@ def calibration_noise(probabilities: Floats, bins: int, risk: float) -> float:
     return float(quantile / len(probabilities))
 
 
-def evaluate(labels: Ints, probabilities: Floats, params: EvaluationParams) -> Measured:
+def on_a_scale(
+    labels: Ints, predicted: Ints, scale: Sequence[float], weights: Ints | None = None
+) -> dict[str, Floats]:
+    """Mean absolute error in the unit of the scale, and Cohen's kappa with quadratic weights, as scikit-learn has them.
+
+    Kappa goes by the ranks of the classes on the scale (Cohen, 1968). It is nan where only one class is meant and said.
+
+    Args:
+        labels, predicted: class ids, shape (rows,).
+        scale: the value of each class.
+        weights: how often each row counts, shape (resamples, rows); None: once.
+    """
+    weights = np.ones((1, len(labels)), np.int64) if weights is None else weights
+    values = np.asarray(scale, dtype=np.float64)
+    ranks = values.argsort().argsort().astype(np.float64)
+    meant, said = ranks[labels], ranks[predicted]
+    columns = [np.abs(values[labels] - values[predicted]), meant, said, meant**2, said**2]
+    table = np.stack([*columns, meant * said], axis=1)
+    error, x, y, xx, yy, xy = (weights.astype(np.float64) @ table / weights.sum(axis=1)[:, None]).T
+    by_chance = xx + yy - 2 * x * y
+    return {
+        "mean_absolute_error": error,
+        "quadratic_weighted_kappa": 1 - _ratio(xx + yy - 2 * xy, by_chance, np.nan),
+    }
+
+
+def evaluate(
+    labels: Ints,
+    probabilities: Floats,
+    params: EvaluationParams,
+    scale: Sequence[float] | None = None,
+) -> Measured:
     """All metrics, each with its interval.
 
     Overall: accuracy, macro_f1, log_loss (nats), roc_auc, pr_auc (average precision, as scikit-learn defines it) and
     calibration_error. The two areas are of the last class against the other when there are two, else the mean over
     classes, one against the rest; they are left out where a class does not occur. By class: precision and recall, left
-    out where they are not defined (a class that is never named, or never meant). A resample in which a figure is not
+    out where they are not defined (a class that is never named, or never meant). Of labels that are a scale also what
+    `on_a_scale` says. A resample in which a figure is not
     defined does not count for its interval.
 
     Args:
         labels: true class ids, shape (rows,).
         probabilities: shape (rows, classes), rows summing to one.
         params: resamples, confidence, bins, seed.
+        scale: the value of each class, where they are a scale.
     Raises:
         ValueError: no rows, or shapes that do not match.
     """
@@ -123,9 +158,12 @@ def evaluate(labels: Ints, probabilities: Floats, params: EvaluationParams) -> M
     areas = _Areas(labels, probabilities)  # sorts the rows, and everything below takes them so
     labels, probabilities = labels[areas.order], probabilities[areas.order]
     sums = _Sums(labels, probabilities, params.calibration_bins)
+    predicted = probabilities.argmax(axis=1)
 
     def at(weights: Ints) -> dict[_Key, Floats]:
-        return sums.at(weights) | areas.at(weights)
+        ordered = {} if scale is None else on_a_scale(labels, predicted, scale, weights)
+        named: dict[_Key, Floats] = {(name, None): values for name, values in ordered.items()}
+        return sums.at(weights) | areas.at(weights) | named
 
     found = _intervals(at, len(labels), params)
     return Measured(

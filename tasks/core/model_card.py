@@ -19,7 +19,12 @@ from tasks.core.records import Interval
 from tasks.core.report_parts import Report
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_METRIC_TYPES = {"macro_f1": "f1", "calibration_error": "expected_calibration_error"}
+_METRIC_TYPES = {
+    "macro_f1": "f1",
+    "calibration_error": "expected_calibration_error",
+    "mean_absolute_error": "mae",
+    "quadratic_weighted_kappa": "cohen_kappa",
+}
 _MOST_LABELS = 20
 _FAILS_OFTEN = 0.1  # share of failed cases from which a check is named as a limitation
 

@@ -360,3 +360,21 @@ def test_the_promises_hold_in_a_small_simulation() -> None:
     equals = [c for c in found if c.truth == "equal" and c.small_test_set == "widen"]
     assert all(c.through > 0.6 for c in equals)
     assert all(c.through < 0.12 for c in found if c.truth == "worse by twice the margin")
+
+
+def test_of_a_scale_the_verdict_says_how_far_off_answers_are() -> None:
+    labels = np.arange(1000) % 5
+    sure = np.eye(5)
+    next_star = sure[np.minimum(labels + (np.arange(1000) < 200), 4)]
+    found = evidence(
+        rows=1000,
+        labels=labels,
+        candidate=next_star,
+        champion=sure[labels],
+        baseline=sure[np.zeros(1000, np.int64)],
+        scale=[1.0, 2.0, 3.0, 4.0, 5.0],
+    )
+    error, kappa = judged(found).beside
+    assert error == "mean absolute error 0.1600 (baseline 2.0000, reviews version 3 0.0000)"
+    assert kappa.startswith("quadratic weighted kappa 0.9") and "reviews version 3 1.0000" in kappa
+    assert judged(evidence()).beside == []

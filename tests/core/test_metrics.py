@@ -15,6 +15,7 @@ from tasks.core.metrics import (
     confusion_matrix,
     evaluate,
     macro_f1,
+    on_a_scale,
     resample_counts,
     uncalibrated,
 )
@@ -32,6 +33,30 @@ def predictions(rows: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndar
     return labels, powers / powers.sum(axis=1, keepdims=True)
 
 
+def test_a_scale_goes_by_the_values_of_its_classes_in_whatever_order() -> None:
+    labels, p = predictions(400, 5, 3)
+    stars = [5.0, 1.0, 3.0, 2.0, 4.0]  # of the class ids
+    found = evaluate(labels, p, PARAMS, stars).overall
+    values = np.array(stars)
+    meant, said = values[labels], values[p.argmax(axis=1)]
+    error, kappa = found["mean_absolute_error"], found["quadratic_weighted_kappa"]
+    assert error.value == pytest.approx(reference.mean_absolute_error(meant, said))
+    assert kappa.value == pytest.approx(
+        reference.cohen_kappa_score(meant, said, weights="quadratic")
+    )
+    assert error.low < error.value < error.high and kappa.low < kappa.value < kappa.high
+    drawn = [
+        reference.cohen_kappa_score(np.repeat(meant, w), np.repeat(said, w), weights="quadratic")
+        for chunk in resample_counts(400, 20, 0)
+        for w in chunk
+    ]
+    weights = np.concatenate(list(resample_counts(400, 20, 0)))
+    got = on_a_scale(labels, p.argmax(axis=1), stars, weights)["quadratic_weighted_kappa"]
+    assert got == pytest.approx(drawn)
+    one = np.zeros(5, np.int64)
+    assert np.isnan(on_a_scale(one, one, stars)["quadratic_weighted_kappa"]).all()
+
+
 @given(st.integers(6, 60), st.integers(2, 4), st.integers(0, 999))
 def test_point_estimates_are_scikit_learns(rows: int, classes: int, seed: int) -> None:
     labels, p = predictions(rows, classes, seed)
@@ -46,6 +71,16 @@ def test_point_estimates_are_scikit_learns(rows: int, classes: int, seed: int) -
     for name, area in AREAS.items():
         expected = np.mean([area(labels == c, p[:, c]) for c in scored])
         assert got[name] == pytest.approx(expected)
+    scale = [0.0, 1.0, 2.5, 3.0][:classes]
+    ordered = evaluate(labels, p, EvaluationParams(resamples=100), scale).overall
+    values = np.array(scale)
+    assert ordered["mean_absolute_error"].value == pytest.approx(
+        reference.mean_absolute_error(values[labels], values[guess])
+    )
+    assert ordered["quadratic_weighted_kappa"].value == pytest.approx(
+        reference.cohen_kappa_score(labels, guess, weights="quadratic", labels=range(classes))
+    )
+    assert "mean_absolute_error" not in got
     precision, recall, _, _ = reference.precision_recall_fscore_support(
         labels, guess, labels=range(classes), zero_division=np.nan
     )
