@@ -1,11 +1,13 @@
 """What a person at a terminal gets: help, typos, bounds; and the same models as forms."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.utilities.schema_tools.validation import validate
 from pydantic import BaseModel, ValidationError
 
 from flows.command_line import parse
@@ -76,6 +78,58 @@ def test_arguments_become_parameters() -> None:
 def test_a_typo_is_a_sentence(arguments: list[str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         parse("retrain", arguments)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["--data.source.label-names", "-1,1"],
+        ["--data.source.label-names=-1,1"],
+        ["--data.source.label_names", "-1", "--data.source.label_names", "1"],
+        ["--Data.Source.Label-Names", "-1.0, +1"],
+    ],
+)
+def test_a_value_may_begin_with_a_hyphen(typed: list[str]) -> None:
+    given = parse("retrain", [*typed, "--no-gate.promote"])
+    assert given.data.source.label_names == ["-1", "1"] and not given.gate.promote
+    with pytest.raises(SettingsError, match=r"greater than or equal to 0, not '-3'"):
+        parse("retrain", ["--training.seed", "-3"])
+
+
+_STARS = "1=NEGATIVE, 2=NEGATIVE, 4=POSITIVE, 5=POSITIVE, 3=-"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["--data.source.label-map", _STARS],
+        [f"--data.source.label-map={_STARS}"],
+        ["--data.source.label-map", "{1: NEGATIVE, 2: NEGATIVE, 4: POSITIVE, 5: POSITIVE, 3: -}"],
+        ["--data.source.label-map", "1=NEGATIVE, 2=NEGATIVE", "--data.source.label_map", "{4: POSITIVE, 5: POSITIVE}",
+         "--data.source.label-map", "3=-"],
+    ],
+)  # fmt: skip
+def test_pairs_are_typed_as_people_write_them(typed: list[str]) -> None:
+    assert parse("tune", typed).data.source.label_map == _STARS
+    with pytest.raises(SettingsError, match=r"label_map: write pairs such as"):
+        parse("retrain", ["--data.source.label-map", "stars"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        _STARS,
+        {1: "NEGATIVE", 2: "NEGATIVE", 4: "POSITIVE", 5: "POSITIVE", 3: "-"},
+        {"1": "NEGATIVE", "2": "NEGATIVE", "4": "POSITIVE", "5": "POSITIVE", "3": None},
+    ],
+)
+def test_pairs_are_a_text_or_a_mapping_in_a_job(given: Any) -> None:
+    """As the Prefect API checks parameters against the form's schema, and as the flow takes them."""
+    form = {"data": {"source": {"label_map": given}}}
+    assert RetrainParams.model_validate(form).data.source.label_map == _STARS
+    validate(json.loads(json.dumps(form)), RetrainParams.model_json_schema())
+    with pytest.raises(ValidationError, match="put it in quotes"):
+        RetrainParams.model_validate({"data": {"source": {"label_map": {"1": False}}}})
 
 
 def _bounds() -> list[tuple[str, Any]]:

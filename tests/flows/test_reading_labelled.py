@@ -1,0 +1,103 @@
+"""From labelled files to splits, by the steps of a retraining, without a model."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.sources import SourceParams
+from tasks.core import tables
+from tasks.core.errors import ValidationError
+from tasks.core.records import Reference, SplitSummary
+from tasks.core.splitting import SplitParams
+from tasks.core.validation import ValidationParams
+from tasks.data import load_reviews, split_reviews, validate_reviews
+from tasks.held_out import hold_out_test
+from tasks.inspection import _origin
+from tasks.steps import fetched
+from tests.reviews import as_csv, reviews
+
+PARAMS = ValidationParams()
+STARS = "1=NEGATIVE, 2=NEGATIVE, 4=POSITIVE, 5=POSITIVE, 3=-"
+
+
+def split(model: str, source: SourceParams) -> Reference[SplitSummary]:
+    loaded = load_reviews.fn(source, PARAMS.max_unusable_share)
+    validated = validate_reviews.fn(loaded, source.label_names, PARAMS, source.label_map)
+    held_out = hold_out_test.fn(validated, source, SplitParams(), model)
+    return split_reviews.fn(validated, held_out, [], SplitParams(), PARAMS.min_rows_a_class)
+
+
+def starred(rows: int) -> list[tuple[str, object]]:
+    return [(text, number % 5 + 1) for number, (text, _) in enumerate(reviews(rows))]
+
+
+def test_another_label_map_draws_another_test_set(configured: ObjectStore, prefix: str) -> None:
+    configured.write_bytes(as_csv(starred(500)), f"{prefix}/reviews.csv")
+    labels: list[set[tuple[str, int]]] = []
+    for label_map in (STARS, STARS.replace("3=-", "3=NEGATIVE"), STARS):
+        source = SourceParams(location=prefix, label_map=label_map)
+        made = split("label-map", source)
+        assert made.summary.label_names == ["NEGATIVE", "POSITIVE"]
+        with fetched(made, "test.parquet") as folder:
+            rows = tables.read_labelled(folder / "test.parquet")
+        stars = dict(starred(500))
+        labels.append({(str(stars[row.text]), row.label) for row in rows})
+    known = {("1", 0), ("2", 0), ("4", 1), ("5", 1)}
+    assert labels == [known, known | {("3", 0)}, known]
+
+
+def test_the_split_of_each_file_is_in_the_log_and_in_the_data_card(
+    configured: ObjectStore, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, rows, seed in (("train", 200, 1), ("Test (1)", 40, 2), ("dev", 40, 3)):
+        configured.write_bytes(as_csv(reviews(rows, seed)), f"{prefix}/{name}.csv")
+    configured.write_bytes(b"PK", f"{prefix}/more.xlsx")
+    source = SourceParams(location=prefix)
+    with caplog.at_level(logging.INFO):
+        loaded = load_reviews.fn(source, PARAMS.max_unusable_share)
+        load_reviews.fn(source, PARAMS.max_unusable_share)
+    said = [
+        "Test (1).csv is test (its name says so)",
+        "train.csv is train (its name says so)",
+        "dev.csv is validation, which is not used (its name says so)",
+        "more.xlsx is not read (it is not a file of a kind that is read)",
+    ]
+    for line in said:
+        assert caplog.text.count(line) == 2, "also where it was read before"
+    assert loaded.summary.rows == {"train": 200, "test": 40}
+    validated = validate_reviews.fn(loaded, [], PARAMS)
+    held_out = hold_out_test.fn(validated, source, SplitParams(), "files")
+    made = split_reviews.fn(validated, held_out, [], SplitParams(), PARAMS.min_rows_a_class)
+    card = {file.name: file.split for file in _origin(made, validated).files}
+    assert card == {
+        "train.csv": "train",
+        "Test (1).csv": "test",
+        "dev.csv": "validation",
+        "more.xlsx": "-",
+    }
+
+
+def test_files_of_another_test_location_are_named(configured: ObjectStore, prefix: str) -> None:
+    for name, seed in (("a/train", 1), ("a/test", 2), ("b/2025", 3)):
+        configured.write_bytes(as_csv(reviews(60, seed)), f"{prefix}/{name}.csv")
+    given = SourceParams(location=f"{prefix}/a", test_location=f"{prefix}/b")
+    files = load_reviews.fn(given, 0.01).summary.files
+    assert {file.name: file.split for file in files} == {
+        "train.csv": "train",
+        "test.csv": "-",
+        "2025.csv": "test",
+    }
+
+
+def test_rows_are_counted_after_the_split(
+    configured: ObjectStore, prefix: str, tmp_path: Path
+) -> None:
+    (tmp_path / "reviews.csv").write_bytes(as_csv(reviews(20)))
+    source = SourceParams(location=str(tmp_path))
+    with pytest.raises(
+        ValidationError,
+        match=r"train: after the split it has 7 of NEGATIVE, 7 of POSITIVE.*needs 8",
+    ):
+        split("after-split", source)
