@@ -194,7 +194,7 @@ def chromium(*switches: str) -> Generator["Page"]:
         )
         try:
             page = browser.new_page(viewport={"width": 1440, "height": 1000})
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(180_000)
             yield page
         finally:
             browser.close()

@@ -104,6 +104,11 @@ class Service:
         """For a client of it."""
         return self._environment | self.stack.environment(self.home)
 
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The accounts and addresses that a worker has."""
+        return self.stack.environment(self.home)
+
     def store(self) -> ObjectStore:
         """A client of its object store."""
         given = self.stack.addresses(self.home)
@@ -113,7 +118,7 @@ class Service:
 
     def registry(self) -> ModelRegistry:
         """A client of its model registry. MLflow's own client finds its password in the environment alone."""
-        given = self.stack.environment(self.home)
+        given = self.credentials
         os.environ.update({name: given[name] for name in _MLFLOW_ACCOUNT})
         return ModelRegistry(self.stack.mlflow_url, "nightshift")
 

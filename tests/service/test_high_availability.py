@@ -73,7 +73,7 @@ class HighlyAvailable(Service):
 
     @property
     def credentials(self) -> dict[str, str]:
-        """What a worker has."""
+        """The accounts and addresses that a worker has."""
         passwords = read_passwords(self.home / "secrets.json", Passwords)
         return client_environment(self.home, self.stack, passwords)
 
@@ -144,12 +144,8 @@ def service() -> Iterator[HighlyAvailable]:
 
 
 @pytest.fixture(scope="module")
-def registry(service: HighlyAvailable) -> Iterator[ModelRegistry]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in service.credentials.items():
-            if name.startswith("MLFLOW_TRACKING_"):
-                patch.setenv(name, value)
-        yield ModelRegistry(service.stack.mlflow_url, "nightshift")
+def registry(service: HighlyAvailable) -> ModelRegistry:
+    return service.registry()
 
 
 @pytest.fixture(scope="module")
@@ -314,9 +310,7 @@ def test_what_needs_no_root_does_not_run_as_root(service: HighlyAvailable) -> No
         assert psutil.Process(service.program(program).pid).username() == user
 
 
-def test_data_outlive_a_down_and_no_process_does(
-    service: HighlyAvailable, registry: ModelRegistry, night: Night
-) -> None:
+def test_data_outlive_a_down_and_no_process_does(service: HighlyAvailable, night: Night) -> None:
     before, urls, secrets = service.descendants(), service.stack, service.secrets()
     assert len(before) > 12
     started = time.perf_counter()
@@ -332,7 +326,7 @@ def test_data_outlive_a_down_and_no_process_does(
     assert service.secrets() == secrets
     assert service.stack.model_dump(exclude={"owner"}) == urls.model_dump(exclude={"owner"})
     assert service.state(night.score) == "COMPLETED"
-    champion = registry.resolve(MODEL, "champion")
+    champion = service.registry().resolve(MODEL, "champion")
     assert champion is not None and champion.version == night.version
     output = "s3://nightshift/predictions-of-the-next-night/"
     started = time.perf_counter()
