@@ -31,7 +31,8 @@ LOAD_VERSION = 4
 VALIDATE_VERSION = 4
 SPLIT_VERSION = 6
 _EXAMPLES = 5
-_MOST_FILES = 100  # of a split that are named
+_MOST_FILES = 100  # of a split that the report names
+_MOST_LOGGED = 10  # of a split that a line of the log names
 
 
 @step
@@ -69,17 +70,22 @@ def load_reviews(params: SourceParams, max_unusable_share: float) -> Reference[L
 
 
 def _log_files(loaded: LoadedSummary) -> None:
-    """Each file's split: what is trained on and what is not must be seen."""
+    """Each file's split, a line for files of one kind: what is trained on and what is not must be seen."""
+    names: dict[tuple[str, str], list[str]] = {}
     for file in loaded.files:
-        log = logger.info if file.split in ("train", "test") else logger.warning
-        used = f"is {file.split}" if file.split in ("train", "test") else _unused(file)
-        log("%s %s (%s)", file.name, used, file.why)
+        names.setdefault((file.split, file.why), []).append(file.name)
+    for (split, why), files in names.items():
+        log = logger.info if split in ("train", "test") else logger.warning
+        more = f" and {len(files) - _MOST_LOGGED:,} more" if len(files) > _MOST_LOGGED else ""
+        log("%s: %s%s (%s)", _use_of(split), ", ".join(files[:_MOST_LOGGED]), more, why)
     for split, count in loaded.more_files.items():
-        logger.info("%s further files are %s", f"{count:,}", split)
+        logger.info("%s: %s further files", _use_of(split), f"{count:,}")
 
 
-def _unused(file: SourceFile) -> str:
-    return "is not read" if file.split == LEAVE_OUT else f"is {file.split}, which is not used"
+def _use_of(split: str) -> str:
+    if split == LEAVE_OUT:
+        return "Files not read"
+    return f"Files of {split}" + ("" if split in ("train", "test") else ", not used")
 
 
 def _files(sources: dict[str, Source]) -> tuple[list[SourceFile], dict[str, int]]:

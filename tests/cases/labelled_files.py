@@ -95,7 +95,7 @@ CASES = [
         },
         both(
             done,
-            says(r"test \(1\)\.csv is test ", r"train\.csv is train ", r"test: neg 20, pos 20"),
+            says(r"Files of test: test \(1\)\.csv ", r"Files of train: train\.csv ", r"test: neg 20, pos 20"),
         ),
         retraining("browser-name"),
         _SECONDS,

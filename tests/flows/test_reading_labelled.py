@@ -59,10 +59,10 @@ def test_the_split_of_each_file_is_in_the_log_and_in_the_data_card(
         loaded = load_reviews.fn(source, PARAMS.max_unusable_share)
         load_reviews.fn(source, PARAMS.max_unusable_share)
     said = [
-        "Test (1).csv is test (its name says so)",
-        "train.csv is train (its name says so)",
-        "dev.csv is validation, which is not used (its name says so)",
-        "more.xlsx is not read (it is not a file of a kind that is read)",
+        "Files of test: Test (1).csv (its name says so)",
+        "Files of train: train.csv (its name says so)",
+        "Files of validation, not used: dev.csv (its name says so)",
+        "Files not read: more.xlsx (it is not a file of a kind that is read)",
     ]
     for line in said:
         assert caplog.text.count(line) == 2, "also where it was read before"

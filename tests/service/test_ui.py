@@ -174,6 +174,7 @@ def test_an_analyst_retrains_from_the_form(ui: Ui, service: Service, base: Path)
     )
     champion = service.registry().resolve("ui", "champion")
     assert champion and champion.version == "1"
+    assert "train: NEGATIVE 90, POSITIVE 90" in service.log(run)
     look_at_the_run(ui, run)
     look_at_the_artifacts(ui, service, run)
 
@@ -183,7 +184,7 @@ def look_at_the_run(ui: Ui, run: str) -> None:
     ui.open(f"runs/flow-run/{run}", "Preflight: object store and model registry answer")
     ui.picture("run")
     text = ui.text()
-    assert "train: NEGATIVE 90, POSITIVE 90" in text and "Traceback" not in text
+    assert "Files of train: train.jsonl (its name says so)" in text and "Traceback" not in text
     ui.tab("Subflow Runs")
     ui.see("1 Subflow run", "Work Pool")
     ui.picture("run-child")
