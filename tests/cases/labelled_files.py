@@ -95,7 +95,11 @@ CASES = [
         },
         both(
             done,
-            says(r"Files of test: test \(1\)\.csv ", r"Files of train: train\.csv ", r"test: neg 20, pos 20"),
+            says(
+                r"Files of test: test \(1\)\.csv ",
+                r"Files of train: train\.csv ",
+                r"test: neg 20, pos 20",
+            ),
         ),
         retraining("browser-name"),
         _SECONDS,
