@@ -4,6 +4,7 @@ What is not configured (S3, Prefect, MLflow) is started for the time of the run.
 sentence on stderr and exit status 2.
 """
 
+import difflib
 import importlib
 import signal
 import sys
@@ -11,7 +12,7 @@ import time
 from typing import Any, NoReturn
 
 from flows.opening import open_page
-from tasks.core.errors import NightshiftError
+from tasks.core.errors import NightshiftError, SettingsError
 from tasks.services import local_services, set_client_defaults
 from tasks.terminal import Terminal
 
@@ -56,8 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     console, errors = Terminal(), Terminal(stderr=True)
     if name not in _FLOWS and [name, *rest] != ["open"]:
-        (console if name in ("-h", "--help") else errors).print(_USAGE)
-        return 0 if name in ("-h", "--help") else 2
+        return _usage(name, console, errors)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:
@@ -72,6 +72,18 @@ def main(arguments: list[str] | None = None) -> int:
         errors.print("interrupted")
         return 130
     return 0
+
+
+def _usage(name: str, console: Terminal, errors: Terminal) -> int:
+    """Print the flows there are, on stderr where another was asked for; returns the exit status."""
+    if name in ("-h", "--help"):
+        console.print(_USAGE)
+        return 0
+    near = difflib.get_close_matches(name, [*_FLOWS, "open"], 2)
+    meant = f"did you mean {' or '.join(near)}?" if near else "its flows are listed above"
+    errors.print(_USAGE)
+    errors.print_error(SettingsError(f"There is no flow {name!r}", "", meant))
+    return 2
 
 
 def _interrupted(*_: object) -> NoReturn:

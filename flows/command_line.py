@@ -1,6 +1,5 @@
 """Parameters of a flow from the command line, by pydantic-settings: the same models that are forms in the UI."""
 
-import difflib
 import operator
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -19,7 +18,7 @@ from pydantic_settings import SettingsError as CliError
 from flows.parameters import RetrainParams, ScoreParams, TraceParams, TuneParams, VerifyParams
 from flows.registry_parameters import HistoryParams, PromoteParams, RetentionParams, RollbackParams
 from tasks.core.errors import SettingsError
-from tasks.core.forms import problems_of
+from tasks.core.forms import field_paths, problems_of, suggestions
 from tasks.core.pairs import holds_pairs
 from tasks.core.recipes import RECIPES
 
@@ -66,15 +65,36 @@ def parse(flow: str, arguments: list[str]) -> Any:
             _with_recipe(params, recipe) if isinstance(params, RetrainParams) and recipe else params
         )
     except ValidationError as error:
-        raise SettingsError(problems_of(error), flow, see) from error
+        raise SettingsError(problems_of(error, form=_MODELS[flow]), flow, see) from error
     except CliError as error:
-        known = list(_options(model))
-        unknown = [a for a in spelled if a.startswith("--") and a.split("=")[0] not in known]
-        if not unknown:
-            raise SettingsError(str(error), flow, see) from error
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise SettingsError(f"There is no field {unknown[0]}", flow, hint + see) from error
+        raise _unknown_option(spelled, _MODELS[flow], str(error), flow, see) from error
+
+
+def _unknown_option(
+    spelled: list[str], model: type[BaseModel], message: str, flow: str, see: str
+) -> SettingsError:
+    """The error that names the first option that is not there, and what may have been meant."""
+    known = [path.replace("_", "-") for path in field_paths(model)]
+    typed = [argument[2:].partition("=")[0].lower() for argument in spelled if argument[:2] == "--"]
+    groups = {path.rpartition(".")[0] for path in known}
+    fields = {*known, *groups, *(_turned_off(path) for path in known), "help"}
+    unknown = [name for name in typed if name not in fields]
+    if not unknown:
+        return SettingsError(message, flow, see)
+    wrong = unknown[0]
+    near = suggestions(wrong, known)
+    off = wrong.rpartition(".")[2].startswith("no-") or wrong.startswith("no-")
+    if not near or off:  # a switch that is turned off: --training.no-x is --no-training.x
+        near = suggestions(wrong.replace("no-", "", 1), known)
+        near = " or ".join(map(_turned_off, near.split(" or "))) if off and near else near
+    asked = (
+        f"did you mean {' or '.join(f'--{name}' for name in near.split(' or '))}? " if near else ""
+    )
+    return SettingsError(f"There is no field --{wrong}", flow, asked + see)
+
+
+def _turned_off(path: str) -> str:
+    return f"no-{path}"
 
 
 def _with_recipe(typed: RetrainParams, recipe: str) -> RetrainParams:

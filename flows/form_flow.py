@@ -38,7 +38,7 @@ def form_flow(form: type[FormT], name: str) -> Callable[[Callable[[FormT], R]], 
                 given = form.model_validate(params)
             except ValidationError as error:
                 raise SettingsError(
-                    problems_of(error, "params"), name, "correct the form and run it again"
+                    problems_of(error, "params", form), name, "correct the form and run it again"
                 ) from None
             return function(given)
 

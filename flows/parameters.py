@@ -1,7 +1,7 @@
 """The forms of the flows, composed of the parameters of their steps. No Prefect here, so that `--help` is quick."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -20,6 +20,15 @@ from tasks.core.recipes import RECIPES, RecipeName, filled_in
 from tasks.core.report_params import ReportParams
 from tasks.core.scoring import EngineParams
 from tasks.core.scoring_plan import OutputFormat
+from tasks.core.shapes import (
+    BASE_MODEL,
+    LESSONS,
+    MODEL_NAME,
+    RUN_RECORDS,
+    S3_PREFIX,
+    SOURCE_ROW,
+    TOKENS,
+)
 from tasks.core.splitting import SplitParams
 from tasks.core.sweep import SweepParams, TrialParams, require_agreement
 from tasks.core.tokenization import TokenizationParams
@@ -45,9 +54,8 @@ class DataParams(Form):
 class RegistrationParams(Form):
     """Under which name the model is registered."""
 
-    model_name: str = Field(
+    model_name: Annotated[str, MODEL_NAME] = Field(
         default="reviews",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="Name in the MLflow model registry. Scoring looks for the champion of this name.",
     )
 
@@ -55,12 +63,10 @@ class RegistrationParams(Form):
 class FineTuneParams(Form):
     """Fine-tune a base model on reviews that `retrain` has prepared. It starts this itself, on the GPU pool."""
 
-    tokens: str = Field(
-        pattern=r"^s3://[^/]+/prepared/(pretraining-)?tokens/[0-9a-f]{32}$",
+    tokens: Annotated[str, TOKENS] = Field(
         description="Where the tokenized reviews lie, as the log of a retrain run names it.",
     )
-    base_model: str = Field(
-        pattern=r"^s3://[^/]+/prepared/(base-model|pretrained-base)/[0-9a-f]{32}$",
+    base_model: Annotated[str, BASE_MODEL] = Field(
         description="Where the prepared base model lies, as the log of a retrain run names it.",
     )
     tokenization: TokenizationParams = Field(
@@ -72,9 +78,8 @@ class FineTuneParams(Form):
     trial: TrialParams | None = Field(
         default=None, description="Which trial of a sweep it is; a hopeless one is stopped early."
     )
-    lessons: str = Field(
+    lessons: Annotated[str, LESSONS] = Field(
         default="",
-        pattern=r"^(s3://[^/]+/prepared/lessons/[0-9a-f]{32})?$",
         description="Where lies what a teacher says of the reviews, as the log of a retrain run names it. Empty: it "
         "learns from the labels alone.",
     )
@@ -160,9 +165,8 @@ class TuneParams(RetrainParams):
 class WatchParams(Form):
     """Look whether newly labelled reviews have landed, and say so by an event that starts retraining."""
 
-    location: str = Field(
+    location: Annotated[str, S3_PREFIX] = Field(
         default="s3://nightshift/labelled/",
-        pattern=r"^s3://[^/]+",
         description="Prefix where labelled reviews land.",
     )
 
@@ -174,8 +178,7 @@ class TidyParams(Form):
 class VerifyParams(Form):
     """Prove from the object store alone that a scoring run is complete."""
 
-    run: str = Field(
-        pattern=r"^s3://[^/]+/.+/_runs/[^/]+/?$",
+    run: Annotated[str, RUN_RECORDS] = Field(
         description="Where the records of the run lie, as its log and its last line name it.",
     )
 
@@ -197,10 +200,9 @@ class TraceParams(Form):
         le=10**12,
         description="Of predictions: number of the row in the input; 0: only the object.",
     )
-    source_row: str = Field(
+    source_row: Annotated[str, SOURCE_ROW] = Field(
         default="",
         max_length=500,
-        pattern=r"^(.* row \d+)?$",
         description="Was this labelled review in the training data? Its name as the checks of the data give it, such "
         "as: train.jsonl row 17.",
     )
@@ -209,8 +211,7 @@ class TraceParams(Form):
 class ScoreShardsParams(Form):
     """Score some shards of a scoring run. `score` starts it where several share the work."""
 
-    place: str = Field(
-        pattern=r"^s3://[^/]+/.+/_runs/[^/]+$",
+    place: Annotated[str, RUN_RECORDS] = Field(
         description="Where the records of the run lie, as its log names it.",
     )
     shards: list[int] = Field(min_length=1, description="Numbers of the shards, from 0.")
@@ -225,14 +226,12 @@ class ScoreShardsParams(Form):
 class ScoreParams(Form):
     """Score every review below a prefix with a pinned version of a registered model."""
 
-    input: str = Field(
+    input: Annotated[str, S3_PREFIX] = Field(
         default="s3://nightshift/incoming/",
-        pattern=r"^s3://[^/]+",
         description="Prefix (or one object) with reviews: JSONL, CSV, TSV or Parquet; gz, zst or bz2.",
     )
-    output: str = Field(
+    output: Annotated[str, S3_PREFIX] = Field(
         default="s3://nightshift/predictions/",
-        pattern=r"^s3://[^/]+",
         description="Prefix for predictions. Below it each model and version has a folder, with one object for each "
         "input object, of the same name.",
     )

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tasks.core.forms import Form
+from tasks.core.shapes import S3_PREFIX, SAID_BY_PEOPLE
 
 RegisteredName = Annotated[
     str, Field(min_length=1, description="Name in the MLflow model registry.")
@@ -14,18 +15,18 @@ Who = Annotated[
     Field(
         min_length=2,
         max_length=100,
-        pattern=r"\S.*\S",
         description="Your name, for the history; taken as you say it, nobody checks it.",
     ),
+    SAID_BY_PEOPLE,
 ]
 Reason = Annotated[
     str,
     Field(
         min_length=3,
         max_length=500,
-        pattern=r"\S.*\S",
         description="Why, for those who look at it later; kept in the history.",
     ),
+    SAID_BY_PEOPLE,
 ]
 
 
@@ -70,10 +71,9 @@ class RetentionParams(Form):
     """Delete old versions of a model, but none with an alias, none of the last moves, none that predictions name."""
 
     model_name: RegisteredName = "reviews"
-    who: str = Field(
+    who: Annotated[str, SAID_BY_PEOPLE] = Field(
         min_length=2,
         max_length=100,
-        pattern=r"\S.*\S",
         description="Your name, kept with what is deleted; taken as you say it, nobody checks it.",
     )
     keep_last: int = Field(
@@ -82,7 +82,7 @@ class RetentionParams(Form):
     min_age_days: int = Field(
         default=30, ge=0, le=3_650, description="Versions younger than so many days are kept."
     )
-    predictions: list[str] = Field(
+    predictions: list[Annotated[str, S3_PREFIX]] = Field(
         default=["s3://nightshift/predictions/"],
         max_length=50,
         description="Prefixes where predictions lie. Scoring itself notes where it writes; what it wrote before it did "

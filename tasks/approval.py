@@ -9,7 +9,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import httpx
@@ -23,6 +23,7 @@ from tasks.core.approval import ApprovalParams
 from tasks.core.errors import SettingsError
 from tasks.core.markdown import Markdown
 from tasks.core.report_parts import Decision
+from tasks.core.shapes import SAID_BY_PEOPLE
 from tasks.decisions import NOBODY
 
 logger = logging.getLogger(__name__)
@@ -38,17 +39,15 @@ class ApprovalForm(RunInput):
         description="Approve: it becomes champion, and the next scoring run uses it. Reject: it stays challenger.",
         json_schema_extra={"position": 0},
     )
-    name: str = Field(
+    name: Annotated[str, SAID_BY_PEOPLE] = Field(
         min_length=2,
         max_length=100,
-        pattern=r"\S.*\S",
         description="Your name.",
         json_schema_extra={"position": 1},
     )
-    comment: str = Field(
+    comment: Annotated[str, SAID_BY_PEOPLE] = Field(
         min_length=3,
         max_length=500,
-        pattern=r"\S.*\S",
         description="Why, for those who look at it later.",
         json_schema_extra={"position": 2},
     )

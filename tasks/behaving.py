@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 
 from tasks.connect import object_store
+from tasks.connectors.local_paths import local_path
+from tasks.connectors.object_store import S3_LIKE, parse_uri
 from tasks.core import behaviour, tables
 from tasks.core.behaviour import BehaviourParams, Cases
 from tasks.core.behaviour_files import MAX_BYTES
@@ -69,11 +71,12 @@ def read_checks(params: BehaviourParams) -> bytes | None:
         return None
     content: bytes | None = None
     why = "there is no such object"
-    if params.checks.startswith("s3://"):
+    if S3_LIKE.match(params.checks):
+        parse_uri(params.checks, "behaviour.checks")
         content = object_store().read_bytes(params.checks, at_most=MAX_BYTES)
     else:
         try:
-            with Path(params.checks).expanduser().open("rb") as file:
+            with local_path(params.checks).open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
         except OSError as error:
             why = error.strerror or type(error).__name__

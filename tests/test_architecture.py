@@ -32,6 +32,7 @@ CORE_OF_CONNECTORS = {
     "formats",
     "forms",
     "readable",
+    "uris",
 }
 SOURCES = sorted(
     p for room in ("deployments", "flows", "tasks") for p in (ROOT / room).rglob("*.py")

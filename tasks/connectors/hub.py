@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from tasks.connectors.local_paths import local_path
 from tasks.core.digests import file_digest
 from tasks.core.errors import ModelError, NightshiftError, disk_full, is_disk_full
 
@@ -47,7 +48,7 @@ def base_model_folder(name: str, revision: str | None) -> tuple[Path, str]:
     """
     if name == PACKAGED:
         return _packaged(), _PACKAGED_SHA256["model.safetensors"][:12]
-    folder = Path(name).expanduser()
+    folder = local_path(name)
     if folder.is_dir():
         return folder, "local"
     if name.startswith((".", "/", "~")) or name.count("/") > 1:

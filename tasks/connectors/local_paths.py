@@ -4,6 +4,7 @@ A manifest, a record or a listing may have been written by another worker, or by
 names may lead out of the folder that a caller gives.
 """
 
+import os
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,11 @@ from tasks.core.errors import StoreError
 _LONGEST_PART_BYTES = 255  # of most file systems
 _LONGEST_NAME_BYTES = 1_024  # of S3
 _DO = "do not use it, and find out who wrote it: nothing that Nightshift writes has such names"
+
+
+def local_path(name: str) -> Path:
+    """The path that somebody has typed. A ~ that stands for no home folder stays as it is, and is not there then."""
+    return Path(os.path.expanduser(name))  # that of pathlib raises
 
 
 def require_names(names: Iterable[str], where: str) -> None:

@@ -1,6 +1,7 @@
 """The object store: any S3 server, through boto3. Every failure becomes a sentence with bucket and key."""
 
 import contextlib
+import re
 import secrets
 import tempfile
 from collections.abc import Generator, Iterator
@@ -26,6 +27,7 @@ from tasks.core.errors import (
     disk_full,
     is_disk_full,
 )
+from tasks.core.uris import OF_THE_FORM, split_uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -49,13 +51,15 @@ class ObjectInfo:
         return f"s3://{self.bucket}/{self.key}"
 
 
+# Meant for an object store, also where it is misspelt: it is neither a file nor a data set of a hub.
+S3_LIKE = re.compile(r"s3[an]?:", re.IGNORECASE)
+
+
 def parse_uri(uri: str, field: str = "") -> tuple[str, str]:
     """Bucket and key (or prefix) of an s3:// URI. Raises SettingsError when it is none."""
-    scheme, _, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not bucket:
-        raise SettingsError(f"{uri!r} is not of the form s3://bucket/prefix", field)
-    return bucket, key
+    if (found := split_uri(uri)) is None:
+        raise SettingsError(f"{uri!r} is not {OF_THE_FORM}", field)
+    return found
 
 
 class ObjectStore:

@@ -5,6 +5,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from tasks.core.errors import MissingDataError, NightshiftError, StoreAwayError, StoreError
+from tasks.core.uris import split_uri
 
 CONDITION_FAILED = {"412", "PreconditionFailed"}
 CONFLICT = {"409", "ConditionalRequestConflict"}  # somebody writes at this moment: ask again
@@ -63,7 +64,7 @@ def from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftErr
     """
     details: Any = error.response.get("Error", {})
     code, message = str(details.get("Code", "")), str(details.get("Message", "")) or "no message"
-    bucket, _, key = uri.partition("://")[2].partition("/")
+    bucket, key = split_uri(uri) or (uri, "")
     if code == "NoSuchBucket" or (code in _MISSING and not key):
         fix = f"create the bucket {bucket!r}, or name another (NIGHTSHIFT_BUCKET)"
         return MissingDataError("No such bucket", uri, fix)

@@ -5,11 +5,14 @@ student is drawn towards the teacher by the Kullback-Leibler divergence: Hinton,
 the Knowledge in a Neural Network".
 """
 
+from typing import Annotated
+
 import torch
 from pydantic import Field
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from tasks.core.forms import Form
+from tasks.core.shapes import TEACHER
 
 #: Column of the training rows: a list of as many numbers as there are classes.
 TEACHER_LOGITS = "teacher_logits"
@@ -18,9 +21,8 @@ TEACHER_LOGITS = "teacher_logits"
 class DistillationParams(Form):
     """From which teacher a model learns beside the labels, and how much."""
 
-    teacher: str = Field(
+    teacher: Annotated[str, TEACHER] = Field(
         default="",
-        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9._-]{1,100})?$",
         description="A registered version with the same labels, such as reviews/champion or reviews/3. It is asked "
         "once about each training review. Empty: the model learns from the labels alone.",
     )

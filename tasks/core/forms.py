@@ -1,8 +1,14 @@
 """The base of every parameter model: what people fill in as a form in the Prefect UI."""
 
+import difflib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.core.shapes import NOT_OF_SHAPE
+
+_LONGEST_VALUE = 200  # characters of what was given
 
 
 def _describe_fields(schema: dict[str, Any]) -> None:
@@ -27,11 +33,77 @@ class Form(BaseModel):
     )
 
 
-def problems_of(error: ValidationError, before: str = "") -> str:
-    """All that is wrong with what was given, field by field."""
-    said: list[str] = []
-    for e in error.errors():
-        place = ".".join(map(str, [*filter(None, [before]), *e["loc"]]))
-        given = "" if e["type"] == "value_error" else f", not {e['input']!r}"
-        said.append(f"{place}: " * bool(place) + e["msg"].removeprefix("Value error, ") + given)
-    return "; ".join(said)
+def problems_of(
+    error: ValidationError, before: str = "", form: type[BaseModel] | None = None
+) -> str:
+    """All that is wrong with what was given, field by field.
+
+    Args:
+        error: pydantic's.
+        before: where the form itself is, such as params.
+        form: that was filled in; its fields are suggested in the place of unknown ones.
+    """
+    return "; ".join(_problem(dict(e), before, form) for e in error.errors())
+
+
+def _problem(error: dict[str, Any], before: str, form: type[BaseModel] | None) -> str:
+    place = ".".join(map(str, [*filter(None, [before]), *error["loc"]]))
+    message, given = error["msg"].removeprefix("Value error, "), _shortened(repr(error["input"]))
+    start = f"{place}: " * bool(place)
+    if error["type"] == NOT_OF_SHAPE:
+        return f"{start}{given} {message}"
+    if error["type"] == "missing":
+        return f"{start}it is required"
+    if error["type"] == "extra_forbidden":
+        near = form and suggestions(".".join(map(str, error["loc"])), _with_groups(form))
+        return f"{start}there is no such field" + (f", did you mean {near}?" if near else "")
+    return (
+        f"{start}{message}" if error["type"] == "value_error" else f"{start}{message}, not {given}"
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def field_paths(form: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every field of a form that takes a value, as group.field, in the form's order."""
+    found: list[str] = []
+    for name, field in form.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found += field_paths(kind, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+def _with_groups(form: type[BaseModel]) -> list[str]:
+    paths = field_paths(form)
+    groups = dict.fromkeys(path.rpartition(".")[0] for path in paths if "." in path)
+    return [*groups, *paths]
+
+
+def suggestions(wrong: str, known: Sequence[str]) -> str:
+    """What somebody may have meant who typed a name that is not there; '' where nothing is like it.
+
+    A field's own name counts more than its group's: `location` is data.source.location or pretraining.location, and
+    `source.location` the first alone. Shorter paths come first, then those that stand first in the form.
+
+    Args:
+        wrong: such as data.location; groups are divided by dots.
+        known: all that there are.
+    """
+    leaf = wrong.rpartition(".")[2]
+    leaves = [name.rpartition(".")[2] for name in known]
+    found = [name for name in known if name.endswith(f".{wrong}")]
+    if not found:
+        found = [name for name, own in zip(known, leaves, strict=True) if own == leaf]
+    if not found:
+        found = difflib.get_close_matches(wrong, known, 1, 0.8)
+    if not found:
+        near = difflib.get_close_matches(leaf, leaves, 1, 0.7)
+        found = [name for name, own in zip(known, leaves, strict=True) if own in near]
+    if not found:
+        found = difflib.get_close_matches(wrong, known, 1)
+    return " or ".join(sorted(found, key=len)[:3])

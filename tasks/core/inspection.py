@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,7 @@ from tasks.core.label_errors import LabelErrors, find_label_errors
 from tasks.core.near_duplicates import NearDuplicates, find_near_duplicates, words_of
 from tasks.core.records import Record
 from tasks.core.sampling import stratified_split
+from tasks.core.shapes import LANGUAGES
 from tasks.core.validation import LabelledReview
 
 Splits = Mapping[str, Sequence[LabelledReview]]
@@ -65,9 +66,8 @@ class InspectionParams(Form):
         le=MOST_SHOWN,
         description="How many of each are shown on the run's page; the files list more.",
     )
-    language: str = Field(
+    language: Annotated[str, LANGUAGES] = Field(
         default="",
-        pattern=r"^([a-z]{2,3}(,[a-z]{2,3})*)?$",
         description="Languages of the reviews for the data card, as codes with commas between: en,de. Empty: unknown.",
     )
     seed: int = Field(

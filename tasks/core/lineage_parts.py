@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.core.records import Move
+from tasks.core.uris import BUCKET
 
 LINEAGE_TAG = "nightshift.lineage"
-_PREPARED = re.compile(r"(s3://[^/]+/prepared)/([^/]+)/([0-9a-f]{32})(?:/.*)?")
+_PREPARED = re.compile(rf"(s3://{BUCKET}/prepared)/([^/]+)/([0-9a-f]{{32}})(?:/.*)?")
 
 
 @dataclass(frozen=True)

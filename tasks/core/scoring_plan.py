@@ -29,6 +29,7 @@ from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import UnwritableDataError
 from tasks.core.formats import Span
 from tasks.core.records import ModelVersion, Record
+from tasks.core.uris import key_of
 
 SCORING_VERSION = 1  # of the content of outputs: raised when the same inputs give other bytes
 SHARD_BYTES = 64 << 20
@@ -173,7 +174,7 @@ class ScoringRun(Record):
     def name_too_long(self, key: str) -> UnwritableDataError | None:
         """What is wrong with an input whose predictions or rejects would have a longer name than S3 allows."""
         names = (self.output_uri(key), self.rejected_uri(key, "0" * 12))
-        longest = max(len(uri.split("/", 3)[3].encode()) for uri in names)
+        longest = max(len(key_of(uri).encode()) for uri in names)
         if longest <= LONGEST_KEY_BYTES:
             return None
         return UnwritableDataError(

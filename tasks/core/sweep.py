@@ -4,7 +4,7 @@ Every setting that may be tried is a setting of a training, by its name and with
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from optuna.distributions import (
@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tasks.core.forms import Form, problems_of
 from tasks.core.records import Record
+from tasks.core.shapes import STUDY
 from tasks.core.training import TrainingParams
 
 Metric: TypeAlias = Literal["accuracy", "loss"]
@@ -30,7 +31,7 @@ DIGITS = 4  # of a sampled number: enough, and short enough to be typed into a f
 class TrialParams(Form):
     """Which trial of a sweep a training is. It has no influence on the weights."""
 
-    study: str = Field(pattern=r"^tune-[0-9a-f]{32}$", description="Name of the study.")
+    study: Annotated[str, STUDY] = Field(description="Name of the study.")
     number: int = Field(ge=0, le=10**6, description="Number of the trial, from 0.")
 
 

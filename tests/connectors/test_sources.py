@@ -20,6 +20,7 @@ from tasks.core import formats
 from tasks.core.errors import (
     MissingDataError,
     ModelError,
+    NightshiftError,
     SettingsError,
     UnreadableDataError,
     ValidationError,
@@ -292,3 +293,26 @@ def test_a_packaged_model_with_another_tokenizer_is_refused(
     (copy / changed).write_bytes(content.replace(b"movie", b"mowie").replace(b"512", b"511"))
     with pytest.raises(ModelError, match=rf"not all-MiniLM-L6-v2 as it was published: {changed}"):
         base_model_folder("minilm", None)
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("reviews/", r"No such file or folder \[reviews/\] -> check data.source.location"),
+        ("~nobody-of-that-name/reviews", "No such file or folder"),
+        ("-/reviews", "No such file or folder"),
+        ("a b/reviews", "No such file or folder"),
+        ("imdb", "No such file or folder"),
+        ("s3:/x", r"'s3:/x' is not of the form s3://bucket/prefix.*\[data.source.location\]"),
+        ("S3://reviews/in", "is not of the form s3://bucket/prefix"),
+        ("s3a://reviews/in", "is not of the form s3://bucket/prefix"),
+        ("s3://Reviews/in", "is not of the form s3://bucket/prefix"),
+        ("https://host/reviews.csv", "is no place that reviews are read from"),
+        ("file:///reviews.csv", "is no place that reviews are read from"),
+    ],
+)
+def test_a_location_that_is_none_is_one_sentence(location: str, message: str) -> None:
+    """No hub is asked for what can be no data set of one."""
+    params = SourceParams(location=location)
+    with pytest.raises(NightshiftError, match=message):
+        open_source(params, "location", _no_store)

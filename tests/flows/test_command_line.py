@@ -10,6 +10,7 @@ import pytest
 from prefect.utilities.schema_tools.validation import validate
 from pydantic import BaseModel, ValidationError
 
+from flows.__main__ import main
 from flows.command_line import parse
 from flows.parameters import RetrainParams, ScoreParams, TuneParams
 from tasks.core.errors import SettingsError
@@ -204,3 +205,28 @@ def test_an_error_at_the_terminal_is_one_sentence_and_no_trace(tmp_path: Path) -
         and ended.stderr.startswith("error: SettingsError: training.epochs")
     )
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("flow", "arguments", "message"),
+    [
+        ("retrain", ["--location", "x"], "did you mean --data.source.location or --pretraining"),
+        ("retrain", ["--training.epoch=2"], r"did you mean --training.epochs\?"),
+        ("retrain", ["--no-must-beat-baseline"], r"did you mean --no-gate.must-beat-baseline\?"),
+        ("retrain", ["--training", '{"epoch": 2}'], r"did you mean training.epochs\?"),
+        ("score", ["--input", "s3:/x"], "'s3:/x' is not of the form s3://bucket/prefix"),
+        ("promote", [], "who: it is required; reason: it is required"),
+    ],
+)
+def test_a_wrong_option_is_told_with_one_of_its_kind(
+    flow: str, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        parse(flow, arguments)
+
+
+def test_a_flow_that_is_not_there_is_told_with_one_that_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["retrian"]) == 2
+    assert "There is no flow 'retrian' -> did you mean retrain?" in capsys.readouterr().err

@@ -1,22 +1,26 @@
 """Where labelled reviews come from. One file a source, one rule in `open_source`; all pass the same contract test."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.local_paths import local_path
+from tasks.connectors.object_store import S3_LIKE, ObjectStore, parse_uri
 from tasks.connectors.sources.base import Source, SourceColumns
 from tasks.connectors.sources.files import LocalFiles, StoredObjects
 from tasks.connectors.sources.hub import HubDataset
-from tasks.core.errors import MissingDataError
+from tasks.core.errors import MissingDataError, SettingsError
 from tasks.core.forms import Form
 from tasks.core.label_map import LabelMap
 from tasks.core.labels import NotALabelError, canonical_label, meaning
 from tasks.core.pairs import PairsText, parse_pairs
 
 SAMPLE = "sample"
+# With a dot in its second part it is rather a file. The hub refuses the rest.
+_HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w-]*", re.ASCII)
 
 __all__ = [
     "SAMPLE",
@@ -105,7 +109,13 @@ def open_source(
     which: Literal["location", "test_location"],
     store: Callable[[], ObjectStore],
 ) -> Source:
-    """The source a location names. Raises MissingDataError where nothing is there, StoreError where S3 refuses."""
+    """The source a location names.
+
+    Raises:
+        MissingDataError: nothing is there.
+        SettingsError: it names no place that reviews are read from.
+        StoreError: S3 refuses.
+    """
     location = params.location if which == "location" else params.test_location or ""
     columns = SourceColumns(params.text_column, params.label_column, tuple(params.slice_columns))
     said = parse_pairs(params.splits) if which == "location" else {}
@@ -137,16 +147,19 @@ def _opened(
 ) -> Source:
     if location == SAMPLE:
         return LocalFiles(Path(__file__).parents[2] / "sample", columns, SAMPLE, said)
-    if location.startswith("s3://"):
+    if S3_LIKE.match(location):
+        parse_uri(location, setting)
         return StoredObjects(store(), location, columns, said)
-    path = Path(location).expanduser()
+    path = local_path(location)
     if path.exists():
         return LocalFiles(path, columns, location, said)
-    if (
-        location.startswith((".", "/", "~"))
-        or location.count("/") != 1
-        or "." in location.rsplit("/", 1)[-1]
-    ):
+    if "://" in location:
+        raise SettingsError(
+            f"{location!r} is no place that reviews are read from",
+            setting,
+            "write s3://bucket/prefix, a file or folder of this machine, or the name of a hub data set",
+        )
+    if not _HUB_NAME.fullmatch(location):
         raise MissingDataError("No such file or folder", location, f"check {setting}")
     # Names that labels are mapped to do not stand for the ids of a data set.
     wanted = [] if hub.label_map else hub.label_names

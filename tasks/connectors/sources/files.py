@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.object_store import ObjectStore, parse_uri
 from tasks.connectors.sources.base import SourceColumns, Unreadable, extra, label_of
 from tasks.core import formats
 from tasks.core.blame import blamed_on
@@ -202,7 +202,8 @@ class StoredObjects(_Files):
     ) -> None:
         self._store = store
         listed = store.list(uri)
-        prefix = uri.split("/", 3)[3].rstrip("/") + "/" if uri.count("/") > 2 else ""
+        key = parse_uri(uri)[1].rstrip("/")
+        prefix = key and f"{key}/"
         self._objects = {
             item.key.removeprefix(prefix).rsplit("/", 1)[-1]
             if item.uri == uri

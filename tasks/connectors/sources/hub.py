@@ -10,6 +10,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -50,7 +51,7 @@ class HubDataset:
                 name,
                 "log in with `hf auth login`",
             ) from error
-        except RepositoryNotFoundError as error:
+        except (RepositoryNotFoundError, HFValidationError) as error:
             raise _unknown(name, "and the hub has no data set of that name") from error
         except RevisionNotFoundError as error:
             raise MissingDataError(

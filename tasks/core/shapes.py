@@ -1,0 +1,99 @@
+"""Forms that a text must have, said in words wherever a text is refused: on the command line, in a run, by a server.
+
+A field is annotated with its shape: `input: Annotated[str, S3_PREFIX]`. pydantic alone would quote the regular
+expression, and so would a server that checks a form by its JSON schema.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
+
+from tasks.core.uris import BUCKET, OF_THE_FORM
+
+NOT_OF_SHAPE = "not_of_shape"  # type of the error
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a text must be like.
+
+    Args:
+        pattern: a regular expression that matches all of it, as Rust and Python read it.
+        words: what it is said not to be, such as "of the form s3://bucket/prefix".
+    """
+
+    pattern: str
+    words: str
+
+    @cached_property
+    def _validator(self) -> SchemaValidator:
+        """pydantic's own, whose regular expressions take time in proportion to the text."""
+        return SchemaValidator(core_schema.str_schema(pattern=rf"^(?:{self.pattern})$"))
+
+    def fits(self, text: str) -> bool:
+        """True for a text of this shape."""
+        return self._validator.isinstance_python(text)
+
+    def _check(self, text: str) -> str:
+        if not self.fits(text):
+            raise PydanticCustomError(NOT_OF_SHAPE, "is not {words}", {"words": self.words})
+        return text
+
+    def __get_pydantic_core_schema__(self, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(kind))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """A server says of `pattern` that a text does not match it, and of `const` that the words were expected."""
+        wrong = {"not": {"pattern": rf"^(?:{self.pattern})$"}}
+        return handler(schema) | {"if": wrong, "then": {"const": self.words}}
+
+
+_DIGEST = "[0-9a-f]{32}"
+_PREPARED = "where {} lies, as the log of a retrain run names it: s3://bucket/prepared/{}/..."
+
+S3_PREFIX = Shape(
+    rf"s3://{BUCKET}(/.*)?",
+    OF_THE_FORM,
+)
+RUN_RECORDS = Shape(
+    rf"s3://{BUCKET}/.+/_runs/[^/]+/?",
+    "the place of a scoring run's records, as its log names it: s3://bucket/prefix/_runs/name",
+)
+TOKENS = Shape(
+    rf"s3://{BUCKET}/prepared/(pretraining-)?tokens/{_DIGEST}", _PREPARED.format("tokens", "tokens")
+)
+BASE_MODEL = Shape(
+    rf"s3://{BUCKET}/prepared/(base-model|pretrained-base)/{_DIGEST}",
+    _PREPARED.format("a base model", "base-model"),
+)
+LESSONS = Shape(
+    rf"(s3://{BUCKET}/prepared/lessons/{_DIGEST})?", _PREPARED.format("lessons", "lessons")
+)
+MODEL_NAME = Shape(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
+    "a name of letters, digits, dots, hyphens and underscores (100 at most, the first a letter or digit)",
+)
+TEACHER = Shape(
+    r"([A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9._-]{1,100})?",
+    "of the form model/version or model/alias, such as reviews/3 or reviews/champion",
+)
+SOURCE_ROW = Shape(r"(.* row \d+)?", "of the form FILE row NUMBER, such as: train.jsonl row 17")
+SAID_BY_PEOPLE = Shape(r"[\s\S]*\S.*\S[\s\S]*", "a text of two or more characters beside spaces")
+STUDY = Shape(r"tune-[0-9a-f]{32}", "the name of a study of tune, as its log names it")
+LANGUAGES = Shape(
+    r"([a-z]{2,3}(,[a-z]{2,3})*)?",
+    "one or more codes of languages with commas between, such as en,de",
+)
+BUCKET_NAME = Shape(
+    BUCKET,
+    "the name of a bucket: 3 to 63 lower-case letters, digits, dots and hyphens",
+)
+DEPLOYMENT = Shape(r"([^/]+/[^/]+)?", "of the form flow/deployment")
+BLOCK = Shape(r"(none|[^/]+/[^/]+)?", "of the form type/name, such as slack-webhook/on-call")
+RENDEZVOUS = Shape(r"([^:/]+:\d+)?", "of the form host:port")
+STORE_PAGE = Shape(r"(https?://.*\{bucket\}.*)?", "of the form https://host/{bucket}/{prefix}")

@@ -1,0 +1,26 @@
+"""s3:// URIs: which bucket and which key they name. The bucket may be an access point, whose name has a slash in it."""
+
+import re
+
+# The name of an access point, of this region or of several, on AWS itself or on an Outpost.
+_ACCESS_POINT = (
+    r"arn:aws[a-z-]*:s3[a-z-]*:[a-z0-9-]*:[0-9]{12}:"
+    r"(?:accesspoint[:/][A-Za-z0-9.-]{1,63}|outpost[:/][A-Za-z0-9-]{1,63}[:/]accesspoint[:/][A-Za-z0-9-]{1,63})"
+)
+BUCKET = rf"(?:[a-z0-9][a-z0-9._-]{{0,62}}|{_ACCESS_POINT})"
+OF_THE_FORM = "of the form s3://bucket/prefix (a bucket's name has lower-case letters, digits, dots and hyphens)"
+_URI = re.compile(rf"s3://(?P<bucket>{_ACCESS_POINT}|[^/]+)(?:/(?P<key>.*))?", re.DOTALL)
+_BUCKET = re.compile(BUCKET)
+
+
+def split_uri(uri: str) -> tuple[str, str] | None:
+    """Bucket and key (or prefix; '' without one) of an s3:// URI; None where it is not of that form."""
+    found = _URI.fullmatch(uri)
+    if not found or not _BUCKET.fullmatch(found["bucket"]):
+        return None
+    return found["bucket"], found["key"] or ""
+
+
+def key_of(uri: str) -> str:
+    """The key of an s3:// URI; '' where it names a bucket alone, or is none."""
+    return (split_uri(uri) or ("", ""))[1]
