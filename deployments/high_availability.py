@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def home_folder() -> Path:
     """Where it keeps its data."""
-    return high_availability_home(read_settings().home.expanduser().absolute())
+    return high_availability_home(read_settings().home)
 
 
 def up(console: Terminal, arguments: list[str]) -> int:

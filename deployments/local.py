@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def home_folder() -> Path:
     """Where the stack keeps its data."""
-    return read_settings().home.expanduser().absolute()
+    return read_settings().home
 
 
 def up(console: Terminal, arguments: list[str]) -> int:

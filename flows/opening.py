@@ -24,7 +24,7 @@ def open_page(console: Terminal) -> None:
         ServiceError: nothing is up on this folder, its Prefect server is one of the user's own, or another user's
             program listens there.
     """
-    stack, login = _running(read_settings().home.expanduser().absolute())
+    stack, login = _running(read_settings().home)
     if not stack.prefect_url:
         raise ServiceError(
             "The Prefect server is one of yours", "PREFECT_API_URL", "open its page yourself"

@@ -54,7 +54,7 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
         ServiceError: a server does not come up or does not let us in, or another run holds `.nightshift`.
         SettingsError: a setting is wrong.
     """
-    home = read_settings().home.expanduser().absolute()
+    home = read_settings().home
     with (
         contextlib.ExitStack() as stack,
         _environment() as environment,
@@ -111,7 +111,7 @@ def require_login(settings: Settings) -> None:
             client.hello()
     except httpx.HTTPStatusError as error:
         if error.response.status_code == 401:
-            file = passwords_of(settings.home.expanduser().absolute())
+            file = passwords_of(settings.home)
             raise ServiceError(
                 "The Prefect server asks for a password, and PREFECT_API_AUTH_STRING is not it",
                 url,

@@ -64,3 +64,75 @@ def test_a_wrong_setting_is_named(
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=rf"{value}.*\[{variable}\]"):
         read_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("NIGHTSHIFT_BUKET", "b", r"no such setting .*did you mean NIGHTSHIFT_BUCKET\?"),
+        ("nightshift_home_", "b", r"no such setting .*did you mean NIGHTSHIFT_HOME\?"),
+        ("NIGHTSHIFT_XYZZY", "", r"no such setting .*README"),
+        ("NIGHTSHIFT_BUCKET", "Reviews", "'Reviews' is not the name of a bucket"),
+        ("NIGHTSHIFT_TRAINING_DEPLOYMENT", "fine-tune", "'fine-tune' is not of the form flow/dep"),
+        ("NIGHTSHIFT_TRAINING_RENDEZVOUS", "host", "'host' is not of the form host:port"),
+        ("NIGHTSHIFT_NOTIFICATION_BLOCK", "slack", "'slack' is not of the form type/name"),
+        ("NIGHTSHIFT_MLFLOW_PORT", "tcp://10.0.0.1:5000", "Kubernetes sets it.*enableServiceLinks"),
+        ("NIGHTSHIFT_HOME", "/tmp/a?b", r"has a \? in it"),
+        ("AWS_ENDPOINT_URL_S3", "htp//x", "Not the address of an S3 server.*http://host:port"),
+        ("AWS_ENDPOINT_URL_S3", "http://", "Not the address of an S3 server"),
+        ("AWS_ENDPOINT_URL", "http://host:port", "Not the address of an S3 server"),
+        ("MLFLOW_TRACKING_URI", "localhost:5000", "Not the address of an MLflow server"),
+        ("MLFLOW_TRACKING_URI", "mlruns", "Not the address of an MLflow server"),
+        ("MLFLOW_TRACKING_URI", "http:/x", "Not the address of an MLflow server"),
+        ("PREFECT_API_URL", "localhost:4200/api", "Not the address of a Prefect server"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_sentence(
+    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=message):
+        read_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("NIGHTSHIFT_WORKER_SERVICE_HOST", "10.0.0.1"),
+        ("NIGHTSHIFT_PREFECT_SERVER_PORT", "tcp://10.0.0.1:4200"),
+        ("NIGHTSHIFT_PREFECT_SERVER_PORT_4200_TCP_ADDR", "10.0.0.1"),
+        ("NIGHTSHIFT_S3_SERVICE_PORT_HTTP", "9000"),
+        ("MLFLOW_TRACKING_URI", "postgresql://db/mlflow"),
+        ("MLFLOW_TRACKING_URI", "databricks"),
+        ("NIGHTSHIFT_BUCKET", "arn:aws:s3:eu-west-1:123456789012:accesspoint/reviews"),
+        ("AWS_ENDPOINT_URL_S3", "http://[::1]:9000"),
+    ],
+)
+def test_what_others_set_is_no_mistake(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    read_settings()
+
+
+def test_a_home_that_is_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for below in ("file", "file/home"):
+        monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path / below))
+        with pytest.raises(SettingsError, match="file' is a file, and a folder is wanted"):
+            read_settings()
+
+
+def test_no_home_folder_is_no_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for an account of a container that the machine does not know."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("AWS_SHARED_CREDENTIALS_FILE")
+    monkeypatch.setattr("pwd.getpwuid", _unknown)
+    assert read_settings().embeds_object_store
+    monkeypatch.setenv("NIGHTSHIFT_HOME", "~/nightshift")
+    with pytest.raises(SettingsError, match="set HOME, or write the whole path"):
+        read_settings()
+
+
+def _unknown(_number: int) -> None:
+    raise KeyError
