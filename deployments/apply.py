@@ -132,7 +132,7 @@ def _apply_pools(client: SyncPrefectClient, applied: _Applied, pool_type: str) -
     for name, description in _POOLS.items():
         special = HERE / "pools" / f"{pool_type}-{name}.json"
         file = special if special.is_file() else HERE / "pools" / f"{pool_type}.json"
-        template: dict[str, Any] = json.loads(file.read_text())
+        template: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         differs = applied.differs(f"pool:{name}", [pool_type, template, description])
         try:
             pool = client.read_work_pool(name)
@@ -220,7 +220,8 @@ def _deploy(full_names: list[str], file: Path) -> None:
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *names, "--prefect-file", file],
         cwd=HERE.parent,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     if done.returncode:

@@ -132,7 +132,7 @@ def _programs_for(data: Path) -> Path:
     made_by = data / "PG_VERSION"
     if not made_by.is_file():
         return installed[max(installed)]
-    version = int(made_by.read_text())
+    version = int(made_by.read_text(encoding="utf-8"))
     if version not in installed:
         raise ServiceError(
             f"The databases were made by PostgreSQL {version}, which is not installed",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def main() -> None:
     """Replace this process."""
-    program = json.loads(Path(sys.argv[1]).read_text())
+    program = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     command = program["command"]
     if program["directory"]:
         os.chdir(program["directory"])

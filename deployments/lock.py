@@ -90,7 +90,7 @@ def compiled(arguments: Sequence[str], requirements: Sequence[str] = ()) -> dict
     command += ["--universal", "--python-version", "3.11", "--generate-hashes"]
     command += ["--no-header", "--no-annotate", "--constraint", str(CONSTRAINTS), *arguments]
     done = subprocess.run(
-        command, input="\n".join(requirements), cwd=ROOT, text=True, stdout=subprocess.PIPE
+        command, input="\n".join(requirements), cwd=ROOT, encoding="utf-8", stdout=subprocess.PIPE
     )
     if done.returncode:
         raise SystemExit(done.returncode)

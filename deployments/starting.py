@@ -19,7 +19,8 @@ from tasks.connectors.private_files import private_files
 from tasks.connectors.seaweedfs import free_ports
 from tasks.core.errors import NightshiftError, ServiceError
 from tasks.services import ownership
-from tasks.terminal import Terminal
+from tasks.settings import go_past_proxies_to_loopback
+from tasks.terminal import Terminal, print_whatever_comes
 
 _STARTING_SECONDS = 180.0
 
@@ -43,6 +44,8 @@ def run_command(
     arguments: list[str] | None,
 ) -> int:
     """Do what the first argument says, or say what can be said; returns the exit status. Errors are one sentence."""
+    print_whatever_comes()
+    go_past_proxies_to_loopback()
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["help"]
     console, errors = Terminal(), Terminal(stderr=True)
     if command not in commands:
@@ -153,7 +156,13 @@ def run_to_end(
         ServiceError: it ends with an error; with what it said last.
     """
     done = subprocess.run(
-        command, env=environment, cwd=cwd, capture_output=True, text=True, check=False
+        command,
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     if done.returncode:
         said = (done.stderr or done.stdout).strip()[-1500:]
@@ -198,7 +207,7 @@ def kept_port(folder: Path, service: str, wanted: int | None, usual: int) -> int
         return wanted
     kept = folder / f"{service}.port"
     folder.mkdir(parents=True, exist_ok=True)
-    last = int(kept.read_text()) if kept.is_file() else usual
+    last = int(kept.read_text(encoding="utf-8")) if kept.is_file() else usual
     try:
         require_free_port(last, "")
     except ServiceError:

@@ -95,7 +95,8 @@ class Supervisor:
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
             env=kept | {_MARK: self._mark},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
         deadline = time.monotonic() + timeout_seconds

@@ -108,7 +108,9 @@ def _parse(name: str, arguments: list[str]) -> Any:
 def _run(name: str, params: Any, console: Terminal, started: float) -> None:
     # Prefect reads its settings when it is first imported: only now do they stand.
     from flows import summaries
+    from tasks.logs import log_for_people
 
+    log_for_people()
     module, show = _FLOWS[name]
     found = importlib.import_module(module)
     flow: Any = getattr(found, name)

@@ -15,7 +15,7 @@ from tasks.core.errors import SettingsError
 from tasks.core.forms import Form, problems_of
 from tasks.logs import log_for_people
 from tasks.preflight import require_passwords
-from tasks.settings import read_settings
+from tasks.settings import go_past_proxies_to_loopback, read_settings
 
 FormT = TypeVar("FormT", bound=Form)
 R = TypeVar("R")
@@ -32,6 +32,7 @@ def form_flow(form: type[FormT], name: str) -> Callable[[Callable[[FormT], R]], 
     def decorate(function: Callable[[FormT], R]) -> Flow[..., R]:
         @functools.wraps(function)
         def checked(params: Any) -> R:
+            go_past_proxies_to_loopback()
             log_for_people()
             require_passwords(read_settings())
             try:

@@ -66,7 +66,11 @@ def build_apart(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None
 
 
 def _last_words(log: Path) -> str:
-    said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    said = [
+        line
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
     fatal = [line for line in said if line.startswith("Fatal Python error")]
     return (fatal or said[-1:] or ["without a word"])[0]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.core.errors import NightshiftError
 from tasks.core.readable import on_one_line, said_to_people
+from tasks.terminal import outlive_the_reader, print_whatever_comes
 
 _CHATTY = (
     "httpx",
@@ -51,8 +52,17 @@ class ReadableRecord(logging.LogRecord):
         return on_one_line(message) if self.name.split(".")[0] in _OURS else message
 
 
+def _outlive_the_readers() -> None:
+    """A run goes on where who read its log has gone (`| head`): Prefect's handler ends the process then."""
+    loggers = [logging.root, *map(logging.getLogger, logging.root.manager.loggerDict)]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
+        outlive_the_reader(getattr(handler, "console", None))
+
+
 def log_for_people() -> None:
     """Set up logging for this process; calling it again changes nothing."""
+    print_whatever_comes()
+    _outlive_the_readers()
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.setLogRecordFactory(ReadableRecord)

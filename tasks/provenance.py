@@ -14,7 +14,7 @@ def code_version() -> str:
         try:
             described = subprocess.run(
                 ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-                cwd=root, capture_output=True, text=True, check=True, timeout=30,
+                cwd=root, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=30,
             )  # fmt: skip
             return described.stdout.strip()
         except (OSError, subprocess.SubprocessError):

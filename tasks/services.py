@@ -18,7 +18,13 @@ from tasks.connectors.local_servers import (
 from tasks.connectors.local_stack import local_passwords, passwords_of, running_stack
 from tasks.connectors.private_files import make_private, private_files
 from tasks.core.errors import ServiceError, disk_full, is_disk_full
-from tasks.settings import SLEEPING_THREADS, Settings, read_settings
+from tasks.settings import (
+    SLEEPING_THREADS,
+    Settings,
+    go_past_proxies_to_loopback,
+    read_settings,
+)
+from tasks.terminal import print_whatever_comes
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +38,16 @@ CLIENT_DEFAULTS = (
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with emoji, before a run's end is written
         "TOKENIZERS_PARALLELISM": "true",
     }
 )
 
 
 def set_client_defaults() -> None:
-    """Set what libraries read when they are imported, where nobody has set it."""
+    """Set what libraries read when they are imported, where nobody has set it; and nothing that is printed can fail."""
+    print_whatever_comes()
+    go_past_proxies_to_loopback()
     for name, value in CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
 

@@ -87,6 +87,26 @@ _OTHER_TRACKING = re.compile(r"databricks|(?!https?:)[a-z][a-z0-9+.-]*://")
 SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def go_past_proxies_to_loopback() -> None:
+    """Name this machine among the hosts that no proxy is asked for, where a proxy is set.
+
+    A proxy is another machine, whose loopback is another. Of this process and all that it starts: boto3, requests
+    (MLflow), httpx (Prefect) and urllib read these variables. Where no proxy is set they stay as they are, as on macOS
+    any of them would put the system's proxies aside.
+    """
+    if not any(name.lower() in _PROXIES and value for name, value in os.environ.items()):
+        return
+    listed = f"{os.environ.get('no_proxy', '')},{os.environ.get('NO_PROXY', '')}"
+    names = list(dict.fromkeys(filter(None, map(str.strip, listed.split(",")))))
+    if "*" not in names:
+        joined = ",".join(dict.fromkeys([*names, *_LOOPBACK]))
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = joined
+
+
 class Settings(BaseSettings):
     """See the table above."""
 

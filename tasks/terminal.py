@@ -4,12 +4,43 @@ rich reads `[bold]` and `:smile:` in texts, and passes escape sequences on. Name
 both, so that here neither is read: what is to be bold is given as a style.
 """
 
+import contextlib
+import functools
+import io
+import os
+import sys
 from typing import IO, Any
 
 from rich.console import Console, JustifyMethod, OverflowMethod
 from rich.text import Text
 
 from tasks.core.readable import said_to_people
+
+
+def print_whatever_comes() -> None:
+    """Show signs that the terminal's encoding lacks as escapes: libraries print emoji, and a name may hold anything."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def mute(console: Console) -> None:
+    """Have a console print nothing any more: who read it has gone, or its disk is full. The run goes on.
+
+    rich itself ends the process then. What is left in the stream's buffer goes nowhere, or Python would end with an
+    error that it cannot write it.
+    """
+    console.quiet = True
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, console.file.fileno())
+        os.close(nowhere)
+
+
+def outlive_the_reader(console: object) -> None:
+    """Have a console of somebody else's print nothing any more once nobody reads it."""
+    if isinstance(console, Console):
+        console.on_broken_pipe = functools.partial(mute, console)
 
 
 class Terminal(Console):
@@ -37,6 +68,16 @@ class Terminal(Console):
         """See `Console.render_str`: every text that is printed passes here."""
         del emoji, markup, highlight, highlighter
         return Text(said_to_people(text), style=style, justify=justify, overflow=overflow)
+
+    def print(self, *objects: Any, **given: Any) -> None:
+        """See `Console.print`. Where nothing can be written any more, nothing is."""
+        try:
+            super().print(*objects, **given)
+        except (OSError, UnicodeError):
+            mute(self)
+
+    def on_broken_pipe(self) -> None:
+        mute(self)
 
     def print_error(self, error: Exception) -> None:
         """An error as one sentence, with its kind before it."""

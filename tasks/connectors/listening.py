@@ -43,7 +43,7 @@ def _listeners(port: int) -> set[int]:
     """User ids of all programs that listen on a port, at addresses by which this machine reaches itself."""
     found: set[int] = set()
     for table in filter(Path.exists, _TABLES):
-        for line in table.read_text().splitlines()[1:]:
+        for line in table.read_text(encoding="utf-8").splitlines()[1:]:
             _, local, _, state, _, _, _, user, *_ = line.split()
             address, _, number = local.partition(":")
             if state == _LISTEN and int(number, 16) == port and _is_of_this_machine(address):

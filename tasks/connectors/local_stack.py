@@ -125,6 +125,6 @@ def running_stack(home: Path) -> Stack | None:
     require_ours(home)
     require_ours(record_of(home))
     with contextlib.suppress(FileNotFoundError, ValidationError):
-        stack = Stack.model_validate_json(record_of(home).read_text())
+        stack = Stack.model_validate_json(record_of(home).read_text(encoding="utf-8"))
         return None if is_gone(stack.owner) else stack
     return None

@@ -78,7 +78,7 @@ def read_passwords(path: Path, kind: type[P]) -> P:
         ServiceError: the file is gone or spoilt, and with it the way into what it belongs to.
     """
     try:
-        return kind(**json.loads(path.read_text()))
+        return kind(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, ValidationError):
         # Without its cause: a report of what is wrong with a file of passwords would quote them.
         raise ServiceError("The passwords cannot be read", str(path), kind.lost) from None

@@ -17,8 +17,10 @@ def this_process(process: psutil.Process | None = None) -> str:
 def _started(process: psutil.Process) -> str:
     """When it started: ticks since which boot, which setting the clock does not change. Elsewhere, by the clock."""
     try:
-        fields = (_PROC / str(process.pid) / "stat").read_text().rpartition(")")[2].split()
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text()[:8]
+        # A program's name may be of any bytes.
+        stat = (_PROC / str(process.pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        fields = stat.rpartition(")")[2].split()
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
         return f"{fields[19]}.{boot}"
     except FileNotFoundError:
         return f"{process.create_time():.0f}"
@@ -43,7 +45,7 @@ def has_died_here(owner: str) -> bool:
 
 def _is_of_another_boot(started: str) -> bool:
     try:
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text()[:8]
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
         return started.rpartition(".")[2] != boot
     except FileNotFoundError:
         return not started.isdigit() or int(started) < psutil.boot_time()

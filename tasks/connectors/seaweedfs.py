@@ -160,7 +160,7 @@ def kept_credentials(path: Path) -> tuple[str, str]:
         pair = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
         write_private(path, json.dumps(pair).encode())
     try:
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_text(encoding="utf-8"))
         return kept["access_key"], kept["secret_key"]
     except (ValueError, KeyError) as error:
         raise ServiceError(

@@ -121,7 +121,9 @@ class TrainingClock(TrainerCallback):
     def goes_on_from(self, checkpoint: Path) -> None:
         """Take over what the training had cost that wrote a checkpoint."""
         kept = checkpoint / "seconds.json"
-        self._before = float(json.loads(kept.read_text())) if kept.is_file() else 0.0
+        self._before = (
+            float(json.loads(kept.read_text(encoding="utf-8"))) if kept.is_file() else 0.0
+        )
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -146,7 +148,7 @@ def final_train_loss(log_history: Sequence[dict[str, Any]]) -> float:
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """Trainer's state in a checkpoint."""
-    return json.loads((checkpoint / _STATE).read_text())
+    return json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
 
 
 def adopt(checkpoint: Path) -> None:
