@@ -52,7 +52,9 @@ def check_services(
     store = object_store()
     for uri in filter(None, [f"s3://{settings.bucket}/prepared", also_write_to]):
         store.probe(uri)
-    model_registry()
+    registry = model_registry()
+    if trains:
+        registry.require_experiment()
     close_dead_runs()
     remove_dead_folders()
     training = f", training on the pool of {elsewhere}" if elsewhere else ""

@@ -6,6 +6,7 @@ MLflow never gives a version's number to another, and drops the aliases of a ver
 """
 
 import contextlib
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ from mlflow.exceptions import MlflowException
 
 from tasks.connectors.tracked_runs import TrackedRuns, cut
 from tasks.core.errors import RegistryError
+from tasks.core.readable import without_passwords
 from tasks.core.records import ModelVersion
+
+logger = logging.getLogger(__name__)
 
 _ALIAS_TRIES = 4
 _SET_AT_ONCE = ("UNIQUE constraint failed", "duplicate key value")  # SQLite, PostgreSQL
@@ -68,7 +72,7 @@ class ModelRegistry(TrackedRuns):
     def find_version(
         self, name: str, model_digest: str, engine: str | None = None
     ) -> ModelVersion | None:
-        """The newest version of a model that was registered from exactly this training, or None.
+        """The newest version of a model that was registered from exactly this training and has its files, or None.
 
         Args:
             name: of the model.
@@ -82,8 +86,21 @@ class ModelRegistry(TrackedRuns):
         ready = [v for v in found if v.status == "READY" and DELETING_TAG not in (v.tags or {})]
         if engine is not None:
             ready = [v for v in ready if (v.tags or {}).get(ENGINE_TAG) == engine]
-        newest = max(ready, key=lambda v: int(v.version), default=None)
-        return _pinned(newest) if newest else None
+        for version in sorted(ready, key=lambda v: int(v.version), reverse=True):
+            pinned = _pinned(version)
+            if "config.json" in self._files(pinned):  # which a person may have removed
+                return pinned
+            logger.warning("The files of %s are gone; it is registered again", pinned)
+        return None
+
+    def _files(self, version: ModelVersion) -> set[str]:
+        """Names of the files and folders at the top of a version's folder."""
+        import mlflow.artifacts
+
+        with self._saying(f"looking at the files of {version}"):
+            uri = self._client.get_model_version_download_uri(version.name, version.version)
+            listed = mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=self._uri)
+        return {PurePosixPath(file.path).name for file in listed}
 
     def register(
         self, name: str, folder: Path, run_id: str, tags: Mapping[str, str], description: str
@@ -233,9 +250,20 @@ class ModelRegistry(TrackedRuns):
 
         with self._saying(f"downloading {version}"):
             uri = self._client.get_model_version_download_uri(version.name, version.version)
-            found = Path(
-                mlflow.artifacts.download_artifacts(uri, dst_path=str(into), tracking_uri=self._uri)
-            )
+            try:
+                found = Path(
+                    mlflow.artifacts.download_artifacts(
+                        uri, dst_path=str(into), tracking_uri=self._uri
+                    )
+                )
+            except MlflowException as error:
+                if self._files(version):
+                    raise
+                raise RegistryError(
+                    f"The files of {version} are gone",
+                    without_passwords(uri),
+                    "bring them back from a backup, or retrain the same data, which registers it again",
+                ) from error
         _require_inside(found, into, version)
         return found
 
@@ -245,8 +273,7 @@ class ModelRegistry(TrackedRuns):
 
         with self._saying(f"downloading {name} of {version}"):
             uri = self._client.get_model_version_download_uri(version.name, version.version)
-            listed = mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=self._uri)
-            if name not in {PurePosixPath(file.path).name for file in listed}:
+            if name not in self._files(version):
                 return None
             whole = f"{uri.rstrip('/')}/{name}"
             found = Path(
