@@ -104,7 +104,12 @@ class _Applied:
 
     def __init__(self) -> None:
         found: Any = Variable.get(_APPLIED, default="{}")
-        self._before: dict[str, str] = json.loads(found) if isinstance(found, str) else dict(found)
+        try:
+            self._before: dict[str, str] = dict(
+                json.loads(found) if isinstance(found, str) else found
+            )
+        except (ValueError, TypeError):  # somebody has changed it: all is applied again
+            self._before = {}
         self.now: dict[str, str] = {}
 
     def differs(self, name: str, definition: Any) -> bool:
@@ -171,7 +176,7 @@ def _apply_deployments(
         differs = applied.differs(f"deployment:{full_name}", [entry, schema])
         before = _deployment(client, full_name)
         slugs[full_name] = {schedule["slug"] for schedule in entry.get("schedules", ())}
-        if differs or before is None:
+        if differs or before is None or not before.work_pool_name:  # with its pool, deleted by hand
             changed[full_name] = before
     try:
         if changed:

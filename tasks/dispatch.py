@@ -12,7 +12,7 @@ import httpx
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun, State, WorkerStatus
+from prefect.client.schemas.objects import DeploymentStatus, FlowRun, State, WorkerStatus
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runtime import flow_run as current_run
@@ -87,15 +87,30 @@ def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _submitted(client: SyncPrefectClient, deployment: str, params: dict[str, Any]) -> FlowRun:
+    require_deployment(client, deployment)
+    made: Any = run_deployment(deployment, parameters={"params": params}, timeout=0)
+    return client.read_flow_run(made.id)
+
+
+def require_deployment(client: SyncPrefectClient, deployment: str) -> None:
+    """See that runs of a deployment can begin. Whoever deletes a pool in the UI leaves its deployments without one.
+
+    Raises:
+        ServiceError: there is no such deployment, or it has no work pool.
+    """
+    setting = "NIGHTSHIFT_TRAINING_DEPLOYMENT or NIGHTSHIFT_SCORING_DEPLOYMENT"
+    again = "register pools and deployments again: python -m deployments.apply"
     try:
-        made: Any = run_deployment(deployment, parameters={"params": params}, timeout=0)
-        return client.read_flow_run(made.id)
+        found = client.read_deployment_by_name(deployment)
     except ObjectNotFound as error:
+        raise ServiceError(f"There is no deployment {deployment!r}", setting, again) from error
+    served = found.status == DeploymentStatus.READY  # by a process of its own, without a pool
+    if not found.work_pool_name and not served:
         raise ServiceError(
-            f"There is no deployment {deployment!r}",
-            "NIGHTSHIFT_TRAINING_DEPLOYMENT or NIGHTSHIFT_SCORING_DEPLOYMENT",
-            "register the deployments: python -m deployments.apply",
-        ) from error
+            f"The deployment {deployment!r} has no work pool any more: somebody has deleted it",
+            setting,
+            again,
+        )
 
 
 class _Waiting:
@@ -141,7 +156,16 @@ class _Waiting:
         if state.is_pending() or time.monotonic() - self._spoken < _SAY_AGAIN_SECONDS:
             return
         try:
+            if self._client.read_work_pool(self._pool).is_paused:
+                self._say(f"The pool {self._pool!r} is paused; resume it on its page in Prefect")
+                return
             workers = self._client.read_workers_for_work_pool(self._pool)
+        except ObjectNotFound as error:
+            raise PoolError(
+                f"The work pool {self._pool!r} was deleted while {self._run.name} waited there",
+                str(self._run.id),
+                "register pools and deployments again: python -m deployments.apply",
+            ) from error
         except (httpx.HTTPError, PrefectException) as error:
             self._say(f"The Prefect server does not say who works: {type(error).__name__}")
             return

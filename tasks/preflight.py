@@ -7,12 +7,14 @@ from mlflow.environment_variables import MLFLOW_TRACKING_TOKEN
 from mlflow.utils.credentials import read_mlflow_creds
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
 from tasks.connect import model_registry, object_store
 from tasks.core import devices
 from tasks.core.errors import SettingsError
 from tasks.core.training_params import Device
+from tasks.dispatch import require_deployment
 from tasks.settings import Settings, read_settings
 from tasks.steps import is_outage
 from tasks.tidying import close_dead_runs, remove_dead_folders
@@ -42,7 +44,8 @@ def check_services(
         also_write_to: an s3:// prefix beside the bucket for prepared data.
     Raises:
         MissingDataError, StoreError: a bucket is missing, or a right.
-        RegistryError: MLflow is not there.
+        RegistryError: MLflow is not there, or its experiment is deleted.
+        ServiceError: the deployment that is to train is not there, or its pool is not.
         SettingsError: something is not configured, or no GPU is here.
     """
     settings = read_settings()
@@ -55,6 +58,9 @@ def check_services(
     registry = model_registry()
     if trains:
         registry.require_experiment()
+        if settings.training_deployment:
+            with get_client(sync_client=True) as client:
+                require_deployment(client, settings.training_deployment)
     close_dead_runs()
     remove_dead_folders()
     training = f", training on the pool of {elsewhere}" if elsewhere else ""

@@ -51,8 +51,24 @@ class PreparedStore:
         return f"{self._root}/{kind}/{digest}"
 
     def find(self, kind: str, inputs: Mapping[str, Any]) -> Manifest | None:
-        """The manifest of the folder made from exactly these inputs, or None."""
-        return self.read(self.uri(kind, digest_of(inputs)))
+        """The manifest of the folder made from exactly these inputs; None where none is, or files of it are gone."""
+        return self._whole(self.uri(kind, digest_of(inputs)))
+
+    def _whole(self, uri: str) -> Manifest | None:
+        """The manifest of a folder if all of its files are there: a person may have removed some."""
+        manifest = self.read(uri)
+        if manifest is None:
+            return None
+        for name, file in manifest.files.items():
+            place = f"{uri}/{manifest.attempt}/{name}"
+            try:
+                if self.store.size(place) == file.bytes:
+                    continue
+            except MissingDataError:
+                pass
+            logger.warning("A file of a prepared folder is gone, or another: %s", place)
+            return None
+        return manifest
 
     def read(self, uri: str) -> Manifest | None:
         """The manifest of the folder at a URI, or None.
@@ -74,12 +90,14 @@ class PreparedStore:
         """What a step needs to know of the folder at a URI.
 
         Raises:
-            MissingDataError: there is none.
+            MissingDataError: there is none, or files of it are gone.
             StoreError: it is of another kind, or of another version.
         """
-        manifest = self.read(uri)
+        manifest = self._whole(uri)
         if manifest is None:
-            raise MissingDataError("No prepared folder there", uri, "run retrain; it makes it")
+            raise MissingDataError(
+                "No prepared folder there that is whole", uri, "run retrain; it makes it"
+            )
         return self.refer(manifest, summary_type, reused=True)
 
     def refer(
@@ -163,7 +181,7 @@ class PreparedStore:
             for name, path in paths.items():
                 uploaded.append(f"{uri}/{manifest.attempt}/{name}")
                 self.store.upload(path, uploaded[-1])
-            first = None if replace else self.read(uri)
+            first = None if replace else self._whole(uri)
             if first is not None:
                 return first
             record = canonical_json(manifest.model_dump()).encode()

@@ -188,3 +188,23 @@ def test_gone_or_foreign(prepared: PreparedStore, tmp_path: Path) -> None:
     prepared.store.write_bytes(b'{"kind": 1}', f"{odd}/manifest.json")
     with pytest.raises(StoreError, match="Not a manifest"):
         prepared.read(odd)
+
+
+def test_a_prepared_folder_that_lost_a_file_is_made_again(
+    prepared: PreparedStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody has removed an object by hand: the manifest alone is not the folder."""
+    inputs = {"of": "a folder that lost a file"}
+    first = prepared.commit("lost", inputs, made(tmp_path / "in"), SUMMARY)
+    uri = prepared.uri("lost", first.digest)
+    assert prepared.find("lost", inputs) == first
+    prepared.store.delete(f"{uri}/{first.attempt}/a.txt")
+    assert prepared.find("lost", inputs) is None and f"{first.attempt}/a.txt" in caplog.text
+    with pytest.raises(MissingDataError, match="No prepared folder there that is whole"):
+        prepared.reference(uri, type(SUMMARY))
+    second = prepared.commit("lost", inputs, tmp_path / "in", SUMMARY)
+    assert prepared.find("lost", inputs) == second != first
+    prepared.fetch(uri, tmp_path / "out")
+    assert (tmp_path / "out" / "a.txt").read_text() == "a"
+    prepared.store.write_bytes(b"torn off", f"{uri}/{second.attempt}/a.txt")
+    assert prepared.find("lost", inputs) is None

@@ -3,24 +3,24 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running
 
-from tasks import arrivals
+from tasks import arrivals, dispatch
 from tasks.connectors.object_store import ObjectStore
 from tasks.core.errors import PoolError, RunDiedError, ServiceError
-from tasks.dispatch import _place, run_on_pool
+from tasks.dispatch import _place, require_deployment, run_on_pool
 from tests.service.stack import wait_for
 
 pytestmark = pytest.mark.prefect
@@ -159,11 +159,52 @@ def test_an_unknown_deployment_is_named(services: ObjectStore) -> None:
         asks("fine-tune/gone")
 
 
+@pytest.fixture
+def doomed(services: ObjectStore) -> Iterator[str]:
+    """A deployment on a pool of its own, which a person will delete."""
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="doomed", type="process"))
+        flow_id = client.create_flow(elsewhere)
+        client.create_deployment(flow_id, "doomed", work_pool_name="doomed", entrypoint="x.y")
+    yield "elsewhere/doomed"
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound):
+        client.delete_work_pool("doomed")
+
+
+def test_a_deployment_whose_pool_was_deleted_is_told_before_anything_waits(doomed: str) -> None:
+    """Prefect keeps the deployment, and would keep its runs waiting for ever."""
+    with get_client(sync_client=True) as client:
+        require_deployment(client, doomed)
+        client.delete_work_pool("doomed")
+    with pytest.raises(ServiceError, match=r"no work pool any more.*deployments.apply"):
+        asks(doomed)
+
+
+def test_a_pool_that_is_deleted_meanwhile_ends_the_waiting(
+    doomed: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dispatch, "_SAY_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(dispatch, "_POLL_SECONDS", 0.1)
+    ended: list[Exception] = []
+
+    def ask() -> None:
+        with pytest.raises(PoolError) as caught:
+            asks(doomed)
+        ended.append(caught.value)
+
+    with get_client(sync_client=True) as client:
+        client.update_work_pool("doomed", WorkPoolUpdate(is_paused=True))
+        waiting = threading.Thread(target=ask, daemon=True)
+        waiting.start()
+        wait_for(lambda: "'doomed' is paused" in caplog.text, 60, "the waiting to be told")
+        client.delete_work_pool("doomed")
+    waiting.join(60)
+    assert ended and "'doomed' was deleted while" in str(ended[0]) and "apply" in str(ended[0])
+
+
 def test_nobody_goes_on_for_a_run_that_ended(
     deployment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import dispatch
-
     def interrupted(_self: Any) -> Any:
         raise KeyboardInterrupt
 
