@@ -184,7 +184,7 @@ def _start_object_store(
     environment["AWS_ENDPOINT_URL_S3"] = store.endpoint_url
     environment["AWS_ACCESS_KEY_ID"] = store.access_key
     environment["AWS_SECRET_ACCESS_KEY"] = store.secret_key
-    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):  # of other credentials
+    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):  # of other credentials
         environment.pop(name, None)
 
 

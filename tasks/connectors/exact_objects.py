@@ -129,25 +129,26 @@ class ExactObjects(ExactReads):
     ) -> str | None:
         """Each part is tried again by itself. Ceph ignores conditions here: look right before the parts are joined."""
         bucket, key = parse_uri(uri)
-        where: dict[str, Any] = {"Bucket": bucket, "Key": key}
-        client = self.store.client
-        try:
-            with self.store.saying("writing", uri), contextlib.ExitStack() as undo:
-                given = client.create_multipart_upload(**where, Metadata=dict(metadata))
+
+        def put(client: Any) -> None:
+            where: dict[str, Any] = {"Bucket": bucket, "Key": key}
+            checksums = _checksums(client)
+            with contextlib.ExitStack() as undo:
+                given = client.create_multipart_upload(
+                    **where, Metadata=dict(metadata), **checksums
+                )
                 where["UploadId"] = given["UploadId"]
                 undo.callback(_abort, client, dict(where))
-                parts: list[Any] = []
-                with path.open("rb") as stream:
-                    while part := stream.read(_PART_BYTES):
-                        number = len(parts) + 1
-                        sent = client.upload_part(**where, PartNumber=number, Body=part)
-                        parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+                parts = _sent_parts(client, where | checksums, path)
                 if not self._is_as_before(uri, before):
-                    return self._ours(uri, metadata)
+                    return
                 if self._keeps_conditions(uri):
                     where |= condition
                 client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
                 undo.pop_all()
+
+        try:
+            self.store.send(uri, put)
         except StoreError as error:
             if not codes_of(error) & (CONDITION_FAILED | GONE):
                 raise
@@ -157,14 +158,20 @@ class ExactObjects(ExactReads):
         self, content: bytes | Path, uri: str, metadata: Mapping[str, str], more: dict[str, Any]
     ) -> str:
         bucket, key = parse_uri(uri)
-        with contextlib.ExitStack() as stack, self.store.saying("writing", uri):
-            body: Any = (
-                content if isinstance(content, bytes) else stack.enter_context(content.open("rb"))
-            )
-            answer = self.store.client.put_object(
-                Bucket=bucket, Key=key, Body=body, Metadata=dict(metadata), **more
-            )
-            return answer["ETag"].strip('"')
+
+        def put(client: Any) -> str:
+            with contextlib.ExitStack() as stack:
+                body: Any = (
+                    content
+                    if isinstance(content, bytes)
+                    else stack.enter_context(content.open("rb"))
+                )
+                answer = client.put_object(
+                    Bucket=bucket, Key=key, Body=body, Metadata=dict(metadata), **more
+                )
+                return answer["ETag"].strip('"')
+
+        return self.store.send(uri, put)
 
     def _is_as_before(self, uri: str, before: Head | None) -> bool:
         now = self.head(uri)
@@ -174,6 +181,25 @@ class ExactObjects(ExactReads):
         """The ETag of what is there, when it is made from the same."""
         now = self.head(uri)
         return now.etag if now and now.metadata.get(FINGERPRINT) == metadata[FINGERPRINT] else None
+
+
+def _checksums(client: Any) -> dict[str, str]:
+    """What an upload in parts is begun with where boto3 sends a checksum with each part: it must be told before."""
+    config = client.meta.config
+    wanted = config.request_checksum_calculation == "when_supported"
+    return {"ChecksumAlgorithm": "CRC32"} if wanted else {}
+
+
+def _sent_parts(client: Any, where: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Upload a file's parts; returns what the upload is completed with."""
+    parts: list[dict[str, Any]] = []
+    with path.open("rb") as stream:
+        while part := stream.read(_PART_BYTES):
+            number = len(parts) + 1
+            sent = client.upload_part(**where, PartNumber=number, Body=part)
+            kept = {name: sent[name] for name in ("ETag", "ChecksumCRC32") if name in sent}
+            parts.append({"PartNumber": number, **kept})
+    return parts
 
 
 def _abort(client: Any, where: dict[str, Any]) -> None:

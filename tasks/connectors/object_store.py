@@ -1,23 +1,23 @@
 """The object store: any S3 server, through boto3. Every failure becomes a sentence with bucket and key."""
 
 import contextlib
+import logging
 import re
 import secrets
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 
-import boto3
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-from tasks.connectors.store_errors import from_client_error
+from tasks.connectors.store_client import StoreClient
+from tasks.connectors.store_errors import from_client_error, may_be_of_checksums
 from tasks.core.errors import (
     MissingDataError,
     OverwrittenError,
@@ -32,8 +32,8 @@ from tasks.core.uris import OF_THE_FORM, split_uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 60.0  # without a byte: then the store is taken for away
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(slots=True, frozen=True, order=True)
@@ -79,32 +79,40 @@ class ObjectStore:
         region: str | None = None,
     ) -> None:
         self.endpoint_url = endpoint_url
-        config = Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"total_max_attempts": 8, "mode": "standard"},
-            max_pool_connections=32,
-            # servers other than AWS may refuse checksum trailers
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={"addressing_style": "path"} if endpoint_url else {},
-        )
-        try:
-            with self.saying("connecting", ""):
-                self.client: S3Client = boto3.session.Session().client(
-                    "s3",
-                    endpoint_url=endpoint_url,
-                    aws_access_key_id=access_key,
-                    aws_secret_access_key=secret_key,
-                    region_name=region or ("us-east-1" if endpoint_url else None),
-                    config=config,
-                )
-        except ValueError:  # it quotes the address, which may hold a password
-            raise SettingsError(
-                "Not the address of an S3 server",
-                "AWS_ENDPOINT_URL_S3",
-                "write http://host:port or https://host",
-            ) from None
+        self._clients = StoreClient(endpoint_url, access_key, secret_key, region)
+
+    @property
+    def client(self) -> "S3Client":
+        """boto3's; another one after a store has refused checksums."""
+        return self._clients.client
+
+    def send(self, uri: str, write: "Callable[[S3Client], T]") -> T:
+        """Let a client write something; where the store refuses checksums, once more without, as all that follow.
+
+        Args:
+            uri: of what is written.
+            write: called with the client, and maybe again with another one.
+        Raises:
+            MissingDataError, StoreError: as every method.
+        """
+        with self.saying("writing", uri):
+            try:
+                return write(self.client)
+            except (ClientError, Boto3Error) as error:
+                if not may_be_of_checksums(error) or not (
+                    plain := self._clients.without_checksums()
+                ):
+                    raise
+                try:
+                    answer = write(plain)
+                except (ClientError, BotoCoreError, Boto3Error):
+                    raise error from error.__cause__  # what it minds is something else
+        self._goes_without(plain)
+        return answer
+
+    def _goes_without(self, plain: "S3Client") -> None:
+        self._clients.go_on_with(plain)
+        logger.info("%s takes no checksums of writes: it gets none", self.endpoint_url or "AWS")
 
     def list(self, uri: str) -> list[ObjectInfo]:
         """All objects below a prefix (or the one object of that key), sorted by key; folder markers are left out.
@@ -202,16 +210,13 @@ class ObjectStore:
     def upload(self, path: Path, uri: str) -> None:
         """A local file to an object; it appears whole or not at all."""
         bucket, key = parse_uri(uri)
-        with self.saying("writing", uri):
-            self.client.upload_file(
-                str(path), bucket, key, Config=TransferConfig(max_concurrency=4)
-            )
+        how = TransferConfig(max_concurrency=4)
+        self.send(uri, lambda client: client.upload_file(str(path), bucket, key, Config=how))
 
     def write_bytes(self, content: bytes, uri: str) -> None:
         """Small content to an object."""
         bucket, key = parse_uri(uri)
-        with self.saying("writing", uri):
-            self.client.put_object(Bucket=bucket, Key=key, Body=content)
+        self.send(uri, lambda client: client.put_object(Bucket=bucket, Key=key, Body=content))
 
     def delete(self, uri: str) -> None:
         """Remove an object; nothing happens where there is none."""
@@ -234,9 +239,24 @@ class ObjectStore:
         """
         place = f"{uri.rstrip('/')}/.nightshift-probe-{secrets.token_hex(8)}"
         self.write_bytes(b"probe", place)
-        if self.read_bytes(place) != b"probe":
+        if not self._gives_back(b"probe", place):
             raise StoreError("The store does not give back what was written to it", place)
         self.delete(place)
+
+    def _gives_back(self, content: bytes, uri: str) -> bool:
+        """True where an object is what was written. An old store keeps a trailing checksum as part of the object."""
+        if self.read_bytes(uri) == content:
+            return True
+        plain = self._clients.without_checksums()
+        if plain is None:
+            return False
+        bucket, key = parse_uri(uri)
+        with self.saying("writing", uri):
+            plain.put_object(Bucket=bucket, Key=key, Body=content)
+        if self.read_bytes(uri) != content:
+            return False
+        self._goes_without(plain)
+        return True
 
     @contextlib.contextmanager
     def saying(self, doing: str, uri: str) -> Generator[None]:

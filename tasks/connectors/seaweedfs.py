@@ -25,7 +25,7 @@ from tasks.connectors.private_files import (
     write_private,
 )
 from tasks.connectors.store_certificates import AUTHORITY, secure_store
-from tasks.core.errors import DiskFullError, NightshiftError, ServiceError
+from tasks.core.errors import DiskFullError, NightshiftError, ServiceError, SettingsError
 
 HOST = "127.0.0.1"
 _LEAST_FREE_BYTES = 200_000_000
@@ -95,6 +95,8 @@ class SeaweedFS:
             store = self.store()
             store.make_bucket("nightshift-probe")
             store.probe("s3://nightshift-probe")
+        except SettingsError:  # waiting would not help
+            raise
         except NightshiftError as error:
             return error.what
         # It starts without certificates, and warns in its log, when it cannot read them.

@@ -50,6 +50,8 @@ _ADVICE = {
     "RequestTimeTooSkewed": _CLOCK,
     "KeyTooLongError": "shorten the key or the output prefix: a key may have 1,024 bytes",
     "InvalidObjectState": "it is archived: restore it, or move it out of the input",
+    "InvalidRequest": "where it asks for a checksum or Content-MD5, unset AWS_REQUEST_CHECKSUM_CALCULATION (and "
+    "request_checksum_calculation in AWS configuration files): boto3 sends one then",
     "QuotaExceeded": "ask for more room in the store, or remove what is not needed",
 }
 
@@ -77,6 +79,22 @@ def from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftErr
     return (StoreAwayError if away else StoreError)(
         f"{doing.capitalize()} failed ({code}: {message})", uri, "see the store's own log"
     )
+
+
+def may_be_of_checksums(error: Exception) -> bool:
+    """True where a store may have refused a write for the checksum that came with it; old ones say it in many ways.
+
+    Which is found out by writing again without one.
+    """
+    refusal = error if isinstance(error, ClientError) else error.__cause__ or error.__context__
+    if not isinstance(refusal, ClientError):
+        return False
+    response: Any = refusal.response
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code == "SignatureDoesNotMatch":  # of a server that signs the trailer otherwise, or not
+        return True
+    return status in (400, 411, 501) and code not in _ACCOUNT | _BUSY
 
 
 def is_of_one_object(error: NightshiftError) -> bool:

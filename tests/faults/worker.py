@@ -9,7 +9,7 @@ from typing import Any
 from botocore.client import BaseClient
 
 from tasks import score_planning, score_shards
-from tasks.connectors import exact_objects, object_store
+from tasks.connectors import exact_objects, store_client
 from tasks.core import scoring_plan
 from tasks.core.records import ModelVersion
 from tasks.core.scoring import EngineParams
@@ -40,7 +40,7 @@ def small_shards() -> None:
 
 def be_impatient() -> None:
     """Take the store for away after seconds, so that a stall is one."""
-    object_store.READ_SECONDS = 1.0
+    store_client.READ_SECONDS = 1.0
 
 
 def be_on_a_machine_that_is_lost() -> None:

@@ -1,0 +1,112 @@
+"""boto3's client for the object store: people's own settings of boto3 win, and what old stores need is found by trying.
+
+Nothing is given to boto3 that its variables and files can say, but defaults of ours where people have said nothing.
+Since 2025 it sends a checksum with each write, which a bucket with Object Lock insists on, and which old stores refuse.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import boto3.session
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from tasks.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 60.0  # without a byte: then the store is taken for away
+_ATTEMPTS = 8
+_CHECKSUMS = "request_checksum_calculation"
+# Name in files, variable, default, conversion: as botocore has them, with a default of ours.
+_OURS: dict[str, Any] = {"max_attempts": ("max_attempts", "AWS_MAX_ATTEMPTS", _ATTEMPTS, int)}
+_ASKED: dict[str, Any] = {_CHECKSUMS: (_CHECKSUMS, "AWS_REQUEST_CHECKSUM_CALCULATION", None, None)}
+# Of a server of our own, which has nothing to do with people's profiles and files.
+_NO_FILES: dict[str, Any] = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, "/dev/null", None),
+    "credentials_file": (None, None, "/dev/null", None),
+}
+# Endpoints that have refused checksums, as long as this process lives.
+_refusing: set[str] = set()
+
+
+class StoreClient:
+    """Makes clients, and knows whether this store gets checksums with its writes.
+
+    Args:
+        endpoint_url: of the server; None for AWS, or for what boto3's files say.
+        access_key, secret_key: None to let boto3 find them (environment, profile, role).
+        region: None to let boto3 find it.
+    Raises:
+        SettingsError: the address is none, or boto3 refuses its own settings.
+    """
+
+    def __init__(
+        self,
+        endpoint_url: str | None,
+        access_key: str | None,
+        secret_key: str | None,
+        region: str | None,
+    ) -> None:
+        self._endpoint_url, self._region = endpoint_url, region
+        self._keys = access_key, secret_key
+        self._own = _NO_FILES if access_key else {}
+        try:
+            asked = botocore.session.Session(session_vars=_ASKED | self._own)
+            self._is_said = asked.get_config_variable(_CHECKSUMS) is not None
+            plain = not self._is_said and str(endpoint_url) in _refusing
+            self.client: S3Client = self._made(plain)
+        except ValueError as error:  # it may quote the address, which may hold a password
+            if "endpoint" not in str(error):
+                raise _refused(error) from None
+            raise SettingsError(
+                "Not the address of an S3 server",
+                "AWS_ENDPOINT_URL_S3",
+                "write http://host:port or https://host",
+            ) from None
+        except BotoCoreError as error:
+            raise _refused(error) from error
+
+    def _made(self, plain: bool) -> "S3Client":
+        """A client; a plain one sends checksums only where an operation requires one."""
+        session = botocore.session.Session(session_vars=_OURS | self._own)
+        said: dict[str, Any] = session.get_config_variable("s3") or {}
+        by_path = bool(self._endpoint_url) and "addressing_style" not in said
+        usual = "us-east-1" if self._endpoint_url else None
+        return boto3.session.Session(botocore_session=session).client(
+            "s3",
+            endpoint_url=self._endpoint_url,
+            aws_access_key_id=self._keys[0],
+            aws_secret_access_key=self._keys[1],
+            region_name=self._region or session.get_config_variable("region") or usual,
+            config=Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                max_pool_connections=32,
+                s3={"addressing_style": "path"} if by_path else None,
+                request_checksum_calculation="when_required" if plain else None,
+            ),
+        )
+
+    def without_checksums(self) -> "S3Client | None":
+        """A client that sends none where none is required; None where people have chosen, or this one is so."""
+        config: Any = self.client.meta.config
+        if self._is_said or config.request_checksum_calculation == "when_required":
+            return None
+        return self._made(plain=True)
+
+    def go_on_with(self, client: "S3Client") -> None:
+        """Use a plain client from now on, as every other of this process does: the store has refused checksums."""
+        _refusing.add(str(self._endpoint_url))
+        self.client = client
+
+
+def _refused(error: Exception) -> SettingsError:
+    return SettingsError(
+        f"boto3 refuses its settings: {error}",
+        "AWS_... variables, AWS configuration files",
+        "correct them, or unset what you do not need",
+    )
