@@ -88,6 +88,17 @@ class ValidationParams(Form):
     )
 
 
+# Rules that a field of the form can relax; of the others only the data can be mended.
+_FIELDS = {
+    "few rows": "data.validation.min_rows_a_class",
+    "imbalance": "data.validation.max_imbalance",
+    "missing text": "data.validation.max_unusable_share",
+    "missing label": "data.validation.max_unusable_share",
+    "unlabelled": "data.validation.max_unusable_share",
+    "unreadable rows": "data.validation.max_unusable_share",
+}
+
+
 @dataclass(frozen=True)
 class Validated:
     """What is left, and everything that was noticed on the way."""
@@ -104,10 +115,15 @@ class Validated:
         errors = [f for f in self.findings if f.severity == "error"]
         if errors:
             raise ValidationError(
-                "; ".join(f"{f.split}: {f.message}" for f in errors),
-                "data",
-                "mend the data, or change its rule in data.validation; the run's page has every finding",
+                "; ".join(f"{f.split}: {f.message}" for f in errors), "data", _advice(errors)
             )
+
+
+def _advice(errors: Iterable[Finding]) -> str:
+    """What to do about errors; a field is named only where one relaxes the rule."""
+    fields = sorted({_FIELDS[found.rule] for found in errors if found.rule in _FIELDS})
+    relax = f", or change {' or '.join(fields)}" if fields else ""
+    return f"mend the data{relax}; the run's page has every finding"
 
 
 def class_rows(
