@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from tasks import reports
-from tasks.connect import prepared_store
+from tasks.connect import object_store, prepared_store
 from tasks.core import inspection, tables
 from tasks.core.data_card import Origin, data_card, front_matter
 from tasks.core.inspection import InspectionParams, InspectionSummary
 from tasks.core.markdown import Markdown
 from tasks.core.records import Reference, SourceFile, SplitSummary, ValidatedSummary
+from tasks.findings import keep_findings
 from tasks.steps import reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
 INSPECTION_VERSION = 4  # raised when the code changes what is found, or what is written of it
 _SPLITS = ("train", "validation", "test")
+_LISTS = ("near-duplicates", "label-errors")
 _NOTHING = [{"result": "nothing found"}]
 
 
@@ -102,7 +104,7 @@ def _publish(reference: Reference[InspectionSummary], params: InspectionParams) 
     with work_folder("fetched") as folder:
         manifest = prepared_store().fetch(reference, folder, "inspection.json")
         shown = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
-    place = f"{reference.uri}/{manifest.attempt}"
+    place = _opened(reference, f"{reference.uri}/{manifest.attempt}")
     summary = reference.summary
     for note in summary.notes:
         logger.info("%s", note)
@@ -123,6 +125,15 @@ def _publish(reference: Reference[InspectionSummary], params: InspectionParams) 
             counts,
             place,
         )
+
+
+def _opened(reference: Reference[InspectionSummary], place: str) -> str:
+    """Where a person opens what was found: a folder of this machine where the object store is on it."""
+    objects = {f"{kind}.csv": f"{place}/{kind}.csv" for kind in _LISTS}
+    if reference.summary.test_rows_near_train is None:
+        return place
+    kept = keep_findings(object_store(), f"inspection/{reference.digest[:12]}", objects)
+    return str(kept) if kept else place
 
 
 def _publish_list(kind: str, rows: list[dict[str, Any]], listed: int, place: str) -> None:

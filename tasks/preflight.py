@@ -15,7 +15,7 @@ from tasks.core import devices
 from tasks.core.errors import SettingsError
 from tasks.core.training_params import Device
 from tasks.dispatch import require_deployment
-from tasks.settings import Settings, read_settings
+from tasks.settings import Settings, is_of_this_machine, read_settings
 from tasks.steps import is_outage
 from tasks.tidying import close_dead_runs, remove_dead_folders
 
@@ -78,7 +78,7 @@ def require_passwords(settings: Settings) -> None:
     }
     for variable, (url, proof) in proofs.items():
         parts = urlsplit(url or "")
-        local = parts.hostname in ("localhost", "::1") or str(parts.hostname).startswith("127.")
+        local = is_of_this_machine(url)
         if parts.scheme not in ("http", "https") or local or proof or parts.password:
             continue
         if not settings.trusted_network:

@@ -1,5 +1,6 @@
 """What a scoring run came to, for programs and for people: marks beside the predictions, tables on the run's page."""
 
+import logging
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -14,8 +15,11 @@ from tasks.core.markdown import Markdown, bullets, code, link, table
 from tasks.core.readable import without_passwords
 from tasks.core.score_results import Counts, ScoreSummary
 from tasks.core.scoring_plan import ScoringRun
+from tasks.findings import keep_findings
 from tasks.score_success import mark_finished
 from tasks.settings import read_settings
+
+logger = logging.getLogger(__name__)
 
 
 def publish_summary(
@@ -28,6 +32,19 @@ def publish_summary(
         objects.store.write_bytes(canonical_json(summary.model_dump()).encode(), _last_uri(run))
     reports.publish_table("scored", rows, _headline(summary))
     reports.publish_text("summary", summary_text(summary, last), _headline(summary))
+    if summary.counts.rows_rejected:
+        _keep_rejects(objects, run, summary.counts.rows_rejected)
+
+
+def _keep_rejects(objects: ExactObjects, run: ScoringRun, rows: int) -> None:
+    """Say where a person opens rejected rows: those of earlier runs of the version are among them."""
+    place = f"{run.root}/_rejected/"
+    listed = {item.uri.removeprefix(place): item.uri for item in objects.store.scan(place)}
+    kept = keep_findings(objects.store, f"rejected/{run.model.name}-{run.model.version}", listed)
+    where = f"{kept}/" if kept else place
+    logger.warning(
+        "%s rows were rejected; each is listed with its reason below %s", f"{rows:,}", where
+    )
 
 
 def _last_uri(run: ScoringRun) -> str:

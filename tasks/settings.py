@@ -202,6 +202,11 @@ class Settings(BaseSettings):
         return "https://s3.console.aws.amazon.com/s3/buckets/{bucket}?prefix={prefix}"
 
     @property
+    def keeps_objects_here(self) -> bool:
+        """True when the object store is on this machine, started by a command or by `make up`."""
+        return self.embeds_object_store or is_of_this_machine(self.s3_endpoint_url)
+
+    @property
     def embeds_object_store(self) -> bool:
         """True when no S3 of the user's is configured."""
         if self.object_store != "auto":
@@ -213,6 +218,12 @@ class Settings(BaseSettings):
         return not (
             self.s3_endpoint_url or any(map(os.environ.get, _CREDENTIALS)) or Path(file).is_file()
         )
+
+
+def is_of_this_machine(url: str | None) -> bool:
+    """True for the URL of a server that only this machine reaches."""
+    host = str(urlsplit(url or "").hostname)
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def read_settings() -> Settings:
