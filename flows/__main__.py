@@ -50,6 +50,8 @@ _FLOWS = {
     "history": ("flows.history", "show_history"),
     "retention": ("flows.retention", "show_retained"),
 }
+# These answer in seconds, so that whoever has typed one waits for it: without servers they end within a minute.
+_AT_ONCE = {"verify", "trace", "promote", "rollback", "history", "retention"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name == "open":
             open_page(console)
         else:
-            _run_flow(name, rest, console)
+            _run_flow(name, rest, console, errors)
     except NightshiftError as error:
         errors.print_error(error)
         return 2
@@ -90,12 +92,24 @@ def _interrupted(*_: object) -> NoReturn:
     raise SystemExit(143)
 
 
-def _run_flow(name: str, arguments: list[str], console: Terminal) -> None:
+def _run_flow(name: str, arguments: list[str], console: Terminal, errors: Terminal) -> None:
     started = time.perf_counter()
-    set_client_defaults()
+    set_client_defaults(impatient=name in _AT_ONCE)
     params = _parse(name, arguments)
-    with local_services(prepare=lambda: importlib.import_module(_FLOWS[name][0])):
+    with local_services(prepare=lambda: _prepare(name, errors)):
         _run(name, params, console, started)
+
+
+def _prepare(name: str, errors: Terminal) -> None:
+    """See that the object store answers, and import the flow."""
+    from tasks.waiting import await_object_store
+
+    await_object_store(errors, gives_up=name in _AT_ONCE)
+    importlib.import_module(_FLOWS[name][0])
+    if name in _AT_ONCE:
+        from tasks.steps import be_impatient
+
+        be_impatient()
 
 
 def _parse(name: str, arguments: list[str]) -> Any:
@@ -110,7 +124,7 @@ def _run(name: str, params: Any, console: Terminal, started: float) -> None:
     from flows import summaries
     from tasks.logs import log_for_people
 
-    log_for_people()
+    log_for_people(command=True)
     module, show = _FLOWS[name]
     found = importlib.import_module(module)
     flow: Any = getattr(found, name)

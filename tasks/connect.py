@@ -8,6 +8,7 @@ from tasks.connectors.model_registry import ModelRegistry
 from tasks.connectors.move_log import MoveLog
 from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.prepared import PreparedStore
+from tasks.connectors.registered_models import RegisteredModels
 from tasks.core.errors import SettingsError
 from tasks.settings import read_settings
 
@@ -48,12 +49,21 @@ def prepared_store() -> PreparedStore:
 
 def model_registry() -> ModelRegistry:
     """The configured model registry. Raises SettingsError where there is none."""
+    return ModelRegistry(*_tracking())
+
+
+def registered_models() -> RegisteredModels:
+    """The same, for those who ask for all that it has."""
+    return RegisteredModels(*_tracking())
+
+
+def _tracking() -> tuple[str, str]:
     settings = read_settings()
     if not settings.mlflow_tracking_uri:
         raise SettingsError(
             "No MLflow is configured", "", _HOW.format(variable="MLFLOW_TRACKING_URI")
         )
-    return ModelRegistry(settings.mlflow_tracking_uri, settings.experiment)
+    return settings.mlflow_tracking_uri, settings.experiment
 
 
 def move_log() -> MoveLog:

@@ -1,9 +1,13 @@
 """Logs a person can read at 3 a.m.: our own lines, no library chatter, and sentences instead of stack traces."""
 
 import logging
+import re
 import traceback
 import warnings
+from collections.abc import Iterator
 from typing import Any
+
+from rich.console import Console
 
 from tasks.core.errors import NightshiftError
 from tasks.core.readable import on_one_line, said_to_people
@@ -24,18 +28,41 @@ _OURS = ("flows", "tasks")
 _SPEAKING = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
+_FAILED = re.compile(
+    r"(Finished in state \w+)\(.(?:Task|Flow) run encountered an exception:? (\w+): "
+)
+
+
 class _Sentences(logging.Filter):
-    """Replaces the stack trace of an error that explains itself by its explanation. Others keep theirs."""
+    """Tells an error that explains itself once, as a sentence and without its stack trace. Others keep theirs.
+
+    Prefect tells it as the end of the task, as the flow's error, and as the end of the flow: the second stays.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, NightshiftError):
             record.msg, record.args = "%s: %s", (type(error).__name__, error)
             record.exc_info, record.exc_text = None, None
+            record.ends_the_run = True
+        elif (found := _FAILED.match(str(record.msg))) and found[2] in _names(NightshiftError):
+            record.msg = found[1]
         return True
 
 
+def _names(kind: type[Exception]) -> set[str]:
+    return {kind.__name__}.union(*map(_names, kind.__subclasses__()))
+
+
+class _NotTheLast(logging.Filter):
+    """Keeps a run's error from a terminal where the command itself ends with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(record, "ends_the_run", False)
+
+
 _SENTENCES = _Sentences()
+_NOT_THE_LAST = _NotTheLast()
 
 
 class ReadableRecord(logging.LogRecord):
@@ -52,17 +79,26 @@ class ReadableRecord(logging.LogRecord):
         return on_one_line(message) if self.name.split(".")[0] in _OURS else message
 
 
-def _outlive_the_readers() -> None:
-    """A run goes on where who read its log has gone (`| head`): Prefect's handler ends the process then."""
+def _on_terminals() -> Iterator[tuple[logging.Handler, Console]]:
+    """Handlers that write to a terminal, as Prefect's do, and their consoles."""
     loggers = [logging.root, *map(logging.getLogger, logging.root.manager.loggerDict)]
     for handler in {handler for logger in loggers for handler in logger.handlers}:
-        outlive_the_reader(getattr(handler, "console", None))
+        console: object = getattr(handler, "console", None)
+        if isinstance(console, Console):
+            yield handler, console
 
 
-def log_for_people() -> None:
-    """Set up logging for this process; calling it again changes nothing."""
+def log_for_people(command: bool = False) -> None:
+    """Set up logging for this process; calling it again changes nothing.
+
+    Args:
+        command: this process is a command that prints an error itself as its last line.
+    """
     print_whatever_comes()
-    _outlive_the_readers()
+    for handler, console in _on_terminals():
+        outlive_the_reader(console)
+        if command:
+            handler.addFilter(_NOT_THE_LAST)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.setLogRecordFactory(ReadableRecord)

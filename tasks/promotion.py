@@ -1,12 +1,13 @@
 """Promotion steps: who is the champion, how a version becomes it, how it goes back, and what there was before."""
 
+import difflib
 import logging
 from datetime import UTC, datetime
 
 from pydantic import Field
 
 from tasks import reports
-from tasks.connect import champions, model_registry, move_log
+from tasks.connect import champions, model_registry, move_log, registered_models
 from tasks.connectors.champion import CHAMPION, PREVIOUS, Mover, Standing
 from tasks.connectors.model_registry import DELETING_TAG
 from tasks.core.errors import ModelError, RegistryAwayError, StoreAwayError, StoreError
@@ -18,6 +19,7 @@ from tasks.steps import step
 logger = logging.getLogger(__name__)
 
 _JUST_NOW_SECONDS = 600
+_MOST_NAMED = 20  # models that an error lists
 
 
 class Opponent(Record):
@@ -97,6 +99,8 @@ def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
         standing = None
         version = model_registry().resolve(model_name, alias_or_version)
     if version is None:
+        if not (standing and standing.last):
+            require_model(model_name)
         raise _missing(model_name, alias_or_version, standing)
     require_not_deleted(version)
     logger.info("Pinned %s (%s)", version, alias_or_version)
@@ -115,6 +119,20 @@ def require_not_deleted(version: ModelVersion) -> None:
         raise ModelError(
             f"Retention has begun to delete {version}", "model_version", "name another version"
         )
+
+
+def require_model(model_name: str) -> None:
+    """Raises ModelError where no model of that name is registered, with those that are."""
+    known = registered_models().names()
+    if model_name in known:
+        return
+    near = difflib.get_close_matches(model_name, known, 3)
+    others = f"the registry has {', '.join(known[:_MOST_NAMED])}" if known else "it has no model"
+    raise ModelError(
+        f"The registry has no model {model_name!r}",
+        "model_name",
+        f"did you mean {' or '.join(near)}?" if near else f"{others}; retrain registers one",
+    )
 
 
 def _missing(model_name: str, wanted: str, standing: Standing | None) -> ModelError:
@@ -183,7 +201,11 @@ def moved_by_this_run(model_name: str) -> Move | None:
 
 @step
 def read_history(model_name: str, last: int) -> History:
-    """The newest moves of a model's champion, from the object store; with MLflow away, as far as it is known there."""
+    """The newest moves of a model's champion, from the object store; with MLflow away, as far as it is known there.
+
+    Raises:
+        ModelError: no model of that name is registered, and none ever was.
+    """
     try:
         champions().settle(model_name)
         versions = [r.version.version for r in model_registry().versions(model_name)]
@@ -191,6 +213,8 @@ def read_history(model_name: str, last: int) -> History:
         logger.warning("Moves by hand since the last one are not known: %s", error)
         versions = None
     moves = move_log().moves(model_name)
+    if not moves and versions == []:
+        require_model(model_name)
     history = History(model=model_name, moves=moves[-last:], versions=versions)
     said = f"Moves of the champion of {model_name}: {len(moves)}, the newest first"
     reports.publish_table("moves", rows_of(history) or [{"move": "none"}], said)

@@ -24,6 +24,7 @@ from tasks.connect import champions, model_registry, move_log, object_store
 from tasks.connectors.model_registry import DELETING_TAG, ModelRegistry, Registered
 from tasks.core.digests import canonical_json
 from tasks.core.records import Record
+from tasks.promotion import require_model
 from tasks.provenance import flow_run_id
 from tasks.score_marks import marked_predictions, predictions_below
 from tasks.settings import read_settings
@@ -95,9 +96,12 @@ def weigh_versions(rule: Rule) -> list[Fate]:
 
     Raises:
         MissingDataError: the bucket of one of the rule's prefixes is not there.
+        ModelError: no model of that name is registered, and none ever was.
     """
     champions().settle(rule.model)
     found = model_registry().versions(rule.model)
+    if not found and not move_log().last(rule.model):
+        require_model(rule.model)
     named = _named(rule, found)
     return [_fate(registered, _reason(rule, registered, named)) for registered in found]
 

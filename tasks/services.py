@@ -44,11 +44,22 @@ CLIENT_DEFAULTS = (
 )
 
 
-def set_client_defaults() -> None:
-    """Set what libraries read when they are imported, where nobody has set it; and nothing that is printed can fail."""
+# For commands that a person waits for: without MLflow they end, or do what they can, within half a minute.
+IMPATIENT_CLIENTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+def set_client_defaults(impatient: bool = False) -> None:
+    """Set what libraries read when they are imported, where nobody has set it; and nothing that is printed can fail.
+
+    Args:
+        impatient: a person waits for what is done, which takes seconds where all servers answer.
+    """
     print_whatever_comes()
     go_past_proxies_to_loopback()
-    for name, value in CLIENT_DEFAULTS.items():
+    for name, value in (CLIENT_DEFAULTS | (IMPATIENT_CLIENTS if impatient else {})).items():
         os.environ.setdefault(name, value)
 
 

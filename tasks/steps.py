@@ -1,6 +1,7 @@
 """One mechanism for every step that prepares something: reuse what is there, or make it, commit it, and say which."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from tasks.core.records import Reference
 logger = logging.getLogger(__name__)
 _NO_ROOM_BYTES = 1_000_000  # torch and SQLite describe a full disk in words of their own
 _OUTAGE: list[float] = [5, 20, 60, 180]  # seconds before another try
+_impatient = threading.Event()
 SummaryT = TypeVar("SummaryT", bound=BaseModel)
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,8 +84,15 @@ def step(function: Callable[P, R]) -> Task[P, R]:
     return patient(function)
 
 
+def be_impatient() -> None:
+    """Try no step of this process again: a person waits, and will rather be told."""
+    _impatient.set()
+
+
 def is_outage(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """True when a task failed because the object store or the registry does not answer."""
+    """True when a task failed because the object store or the registry does not answer, and may be tried again."""
+    if _impatient.is_set():
+        return False
     error: Any = state.result(raise_on_failure=False)
     return isinstance(error, StoreAwayError | RegistryAwayError)
 

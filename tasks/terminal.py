@@ -37,10 +37,9 @@ def mute(console: Console) -> None:
         os.close(nowhere)
 
 
-def outlive_the_reader(console: object) -> None:
-    """Have a console of somebody else's print nothing any more once nobody reads it."""
-    if isinstance(console, Console):
-        console.on_broken_pipe = functools.partial(mute, console)
+def outlive_the_reader(console: Console) -> None:
+    """Have a console of somebody else's print nothing any more once nobody reads it: rich ends the process then."""
+    console.on_broken_pipe = functools.partial(mute, console)
 
 
 class Terminal(Console):

@@ -25,6 +25,7 @@ from tasks.core.errors import (
     StoreAwayError,
     StoreError,
     disk_full,
+    first_line,
     is_disk_full,
 )
 from tasks.core.uris import OF_THE_FORM, split_uri
@@ -257,6 +258,16 @@ class ObjectStore:
             return False
         self._goes_without(plain)
         return True
+
+    def silence(self, bucket: str) -> str:
+        """Why the store does not answer, asked once; '' where it does, be it with a refusal."""
+        try:
+            self._clients.impatient().head_bucket(Bucket=bucket)
+        except (HTTPClientError, NoConnectionError) as error:
+            return first_line(error)
+        except (ClientError, BotoCoreError):  # of rights, or of credentials: who uses it says so
+            return ""
+        return ""
 
     @contextlib.contextmanager
     def saying(self, doing: str, uri: str) -> Generator[None]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0  # without a byte: then the store is taken for away
+_ANSWER_SECONDS = 10.0  # where it is only asked if it answers
 _ATTEMPTS = 8
 _CHECKSUMS = "request_checksum_calculation"
 # Name in files, variable, default, conversion: as botocore has them, with a default of ours.
@@ -70,25 +71,31 @@ class StoreClient:
         except BotoCoreError as error:
             raise _refused(error) from error
 
-    def _made(self, plain: bool) -> "S3Client":
+    def impatient(self) -> "S3Client":
+        """A client that asks once and waits for seconds, to find out whether the store answers."""
+        once = Config(read_timeout=_ANSWER_SECONDS, retries={"total_max_attempts": 1})
+        return self._made(plain=True, more=once)
+
+    def _made(self, plain: bool, more: Config | None = None) -> "S3Client":
         """A client; a plain one sends checksums only where an operation requires one."""
         session = botocore.session.Session(session_vars=_OURS | self._own)
         said: dict[str, Any] = session.get_config_variable("s3") or {}
         by_path = bool(self._endpoint_url) and "addressing_style" not in said
         usual = "us-east-1" if self._endpoint_url else None
+        config = Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            max_pool_connections=32,
+            s3={"addressing_style": "path"} if by_path else None,
+            request_checksum_calculation="when_required" if plain else None,
+        )
         return boto3.session.Session(botocore_session=session).client(
             "s3",
             endpoint_url=self._endpoint_url,
             aws_access_key_id=self._keys[0],
             aws_secret_access_key=self._keys[1],
             region_name=self._region or session.get_config_variable("region") or usual,
-            config=Config(
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
-                max_pool_connections=32,
-                s3={"addressing_style": "path"} if by_path else None,
-                request_checksum_calculation="when_required" if plain else None,
-            ),
+            config=config.merge(more) if more else config,
         )
 
     def without_checksums(self) -> "S3Client | None":
