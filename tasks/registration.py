@@ -7,6 +7,7 @@ from importlib.metadata import version as installed
 from tasks import reports
 from tasks.connect import model_registry
 from tasks.connectors.champion import CHALLENGER
+from tasks.connectors.mlflow_flavors import describe_for_mlflow
 from tasks.connectors.model_registry import DIGEST_TAG, ENGINE_TAG
 from tasks.core.digests import canonical_json
 from tasks.core.lineage_parts import LINEAGE_TAG
@@ -55,6 +56,8 @@ def register_model(judged: Judged) -> ModelVersion:
         with fetched(model) as folder, fetched(judged.engine) as engines:
             shutil.copytree(engines, folder, dirs_exist_ok=True)
             (folder / "README.md").write_text(_card(judged), encoding="utf-8")
+            longest = int(judged.params["tokenization"]["max_length_tokens"])
+            describe_for_mlflow(folder, longest)
             tags = _made(judged) | said
             version = registry.register(judged.model_name, folder, run_id, tags, description)
         logger.info("register: %s", version)

@@ -2,6 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cases.servers import Bench
 
 Files = Mapping[str, bytes]  # name below the case's own prefix -> content
 
@@ -51,10 +56,12 @@ class Case:
         seen: what happened before it was mended.
         expected: what is right, for people.
         files: are put below {input}.
-        command: a flow and its options; {input}, {output} and {base}, a tiny base model, are put in.
-            `score` gets input and output by itself.
+        command: a flow and its options, or `python` and its arguments; {input}, {output}, {base}, a tiny base model,
+            and {side}, whose code it is, are put in. `score` gets input and output by itself.
         wrong: says what is not as it should be, or nothing.
         most_seconds: beyond those of good data.
+        environment: variables to set; of None, to unset.
+        prepare: what happens before, such as a person's deletion; returns further variables.
     """
 
     name: str
@@ -64,6 +71,8 @@ class Case:
     wrong: Callable[[Found], str]
     command: Sequence[str] = ("score",)
     most_seconds: float = 60.0
+    environment: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+    prepare: "Callable[[Bench, Path, list[str]], Mapping[str, str]] | None" = None
 
 
 def scored(**rows: int) -> Callable[[Found], str]:

@@ -1,6 +1,11 @@
 """All cases, in the order in which they are tried. A new module of cases is an import and an entry here."""
 
-from tests.cases import hostile_files, hostile_texts, labelled_files
+from tests.cases import hostile_files, hostile_texts, labelled_files, surroundings
 from tests.cases.case import Case
 
-CASES: list[Case] = [*hostile_files.CASES, *hostile_texts.CASES, *labelled_files.CASES]
+CASES: list[Case] = [
+    *hostile_files.CASES,
+    *hostile_texts.CASES,
+    *labelled_files.CASES,
+    *surroundings.CASES,
+]

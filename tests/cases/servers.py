@@ -43,11 +43,17 @@ class Bench:
         return self.folder / "bert"
 
     def command(
-        self, code: Path, arguments: Sequence[str], most_seconds: float | None = None
+        self,
+        code: Path,
+        arguments: Sequence[str],
+        most_seconds: float | None = None,
+        variables: Mapping[str, str | None] | None = None,
     ) -> processes.Ended:
-        """`python -m flows ...` with the code of a folder."""
-        environment = {**self.environment, "PYTHONPATH": str(code)}
-        command = [sys.executable, "-m", "flows", *arguments]
+        """`python -m flows ...` (or another `python ...`) with the code of a folder and other variables."""
+        given = {**self.environment, "PYTHONPATH": str(code), **(variables or {})}
+        environment = {name: value for name, value in given.items() if value is not None}
+        of_flows = [] if arguments[0] == "python" else ["-m", "flows", arguments[0]]
+        command = [sys.executable, *of_flows, *arguments[1:]]
         seconds = most_seconds or self.most_seconds
         return processes.run(command, environment, code, seconds, self.most_gib)
 
@@ -71,11 +77,15 @@ class Bench:
             for name, content in case.files().items():
                 self.store.write_bytes(content, source + name)
         output = f"s3://nightshift/cases/{case.name}/{side}"
-        given = [part.format(input=source, output=output, base=self.base) for part in case.command]
+        put_in = {"input": source, "output": output, "base": self.base, "side": side}
+        given = [part.format(**put_in) for part in case.command]
         if given[0] == "score":
             given += ["--output", output, "--model-name", MODEL]
             given += [] if "--input" in given else ["--input", source]
-        ended = self.command(code, given)
+        variables = dict(case.environment)
+        if case.prepare:
+            variables |= case.prepare(self, code, given)
+        ended = self.command(code, given, None, variables)
         rows, rejected, content = self._written(output) if given[0] == "score" else ({}, {}, {})
         return Found(
             ended.status,

@@ -21,8 +21,8 @@ def test_names_are_of_one_case_and_can_stand_in_a_key() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_case_says_what_is_right_and_notices_what_is_not(case: Case) -> None:
-    assert case.seen and case.expected and case.command[0] in ("score", "retrain", "tune", "verify")
-    assert [part.format(input="x/", output="y", base="z") for part in case.command]
+    assert case.seen and case.expected and case.command
+    assert [part.format(input="x/", output="y", base="z", side="here") for part in case.command]
     assert case.wrong(Found(1, "")) and case.wrong(Found(-6, "Aborted"))
 
 

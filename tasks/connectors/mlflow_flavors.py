@@ -1,0 +1,54 @@
+"""MLflow's own description of a model folder, so that MLflow's tools load it: pyfunc, transformers and `models serve`.
+
+The folder stays a Hugging Face folder. MLflow's flavour of transformers reads the tokenizer from a folder of its own.
+"""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version as installed
+from pathlib import Path
+
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+
+from tasks.core.model_folders import load_tokenizer
+
+_PACKAGES: Sequence[str] = ("mlflow", "torch", "transformers", "accelerate")
+_ENVIRONMENT = "python_env.yaml"
+_REQUIREMENTS = "requirements.txt"
+
+
+def describe_for_mlflow(folder: Path, max_length_tokens: int) -> None:
+    """Write MLmodel, the tokenizer where MLflow looks for it, and what an environment for it needs.
+
+    Args:
+        folder: a Hugging Face folder of a sequence classifier.
+        max_length_tokens: pyfunc cuts longer texts at their end, as its pipeline would raise.
+    """
+    load_tokenizer(folder).save_pretrained(folder / "components" / "tokenizer")
+    pinned = "".join(f"{name}=={installed(name)}\n" for name in _PACKAGES)
+    (folder / _REQUIREMENTS).write_text(pinned, encoding="utf-8")
+    environment = f"python: {platform.python_version()}\ndependencies:\n- -r {_REQUIREMENTS}\n"
+    (folder / _ENVIRONMENT).write_text(environment, encoding="utf-8")
+    answers = [ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")]
+    texts = Schema([ColSpec(DataType.string)])
+    model = Model(signature=ModelSignature(inputs=texts, outputs=Schema(answers)))
+    model.add_flavor(
+        "transformers",
+        transformers_version=installed("transformers"),
+        task="text-classification",
+        instance_type="TextClassificationPipeline",
+        pipeline_model_type="AutoModelForSequenceClassification",
+        model_binary=".",
+        components=["tokenizer"],
+        tokenizer_type="AutoTokenizer",
+    )
+    # As mlflow.pyfunc.add_to_model does, whose import takes seconds.
+    model.add_flavor(
+        "python_function",
+        loader_module="mlflow.transformers",
+        python_version=platform.python_version(),
+        env={"virtualenv": _ENVIRONMENT},
+        config={"truncation": True, "max_length": max_length_tokens},
+    )
+    model.save(str(folder / "MLmodel"))
