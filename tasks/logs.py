@@ -4,10 +4,7 @@ import logging
 import re
 import traceback
 import warnings
-from collections.abc import Iterator
 from typing import Any
-
-from rich.console import Console
 
 from tasks.core.errors import NightshiftError
 from tasks.core.readable import on_one_line, said_to_people
@@ -79,13 +76,9 @@ class ReadableRecord(logging.LogRecord):
         return on_one_line(message) if self.name.split(".")[0] in _OURS else message
 
 
-def _on_terminals() -> Iterator[tuple[logging.Handler, Console]]:
-    """Handlers that write to a terminal, as Prefect's do, and their consoles."""
+def _handlers() -> set[logging.Handler]:
     loggers = [logging.root, *map(logging.getLogger, logging.root.manager.loggerDict)]
-    for handler in {handler for logger in loggers for handler in logger.handlers}:
-        console: object = getattr(handler, "console", None)
-        if isinstance(console, Console):
-            yield handler, console
+    return {handler for logger in loggers for handler in logger.handlers}
 
 
 def log_for_people(command: bool = False) -> None:
@@ -95,9 +88,9 @@ def log_for_people(command: bool = False) -> None:
         command: this process is a command that prints an error itself as its last line.
     """
     print_whatever_comes()
-    for handler, console in _on_terminals():
-        outlive_the_reader(console)
-        if command:
+    for handler in _handlers():
+        is_terminal = outlive_the_reader(getattr(handler, "console", None))
+        if is_terminal and command:
             handler.addFilter(_NOT_THE_LAST)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)

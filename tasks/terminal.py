@@ -37,9 +37,16 @@ def mute(console: Console) -> None:
         os.close(nowhere)
 
 
-def outlive_the_reader(console: Console) -> None:
-    """Have a console of somebody else's print nothing any more once nobody reads it: rich ends the process then."""
+def outlive_the_reader(console: object) -> bool:
+    """Have a console of somebody else's print nothing any more once nobody reads it: rich ends the process then.
+
+    Returns:
+        True for a console; nothing is done with anything else.
+    """
+    if not isinstance(console, Console):
+        return False
     console.on_broken_pipe = functools.partial(mute, console)
+    return True
 
 
 class Terminal(Console):

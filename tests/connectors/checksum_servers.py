@@ -67,7 +67,7 @@ class Between:
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
                 """Print nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -278,3 +278,9 @@ def versions_below(store: ObjectStore, root: str) -> set[str]:
     lines = [line for name in names for line in (store.read_bytes(name) or b"").splitlines()]
     assert len(lines) == 60
     return {json.loads(line)["model_version"] for line in lines}
+
+
+def test_the_history_of_a_model_that_never_was_is_an_error(parts: Parts) -> None:
+    with pytest.raises(ModelError, match=rf"no model '{parts.name}-'.*did you mean {parts.name}"):
+        history(HistoryParams(model_name=f"{parts.name}-"))
+    assert history(HistoryParams(model_name=parts.name)).moves == [], "this one has none yet"

@@ -295,7 +295,8 @@ def test_files_that_two_versions_share_stay_with_the_last_of_them(
 
 
 def test_a_model_that_is_not_there(model: Model) -> None:
-    assert model.retain(model_name="nobody-has-made-it").fates == []
+    with pytest.raises(ModelError, match="The registry has no model 'nobody-has-made-it'"):
+        model.retain(model_name="nobody-has-made-it")
 
 
 def test_a_champion_by_hand_is_kept_by_its_alias(model: Model, registry: ModelRegistry) -> None:
