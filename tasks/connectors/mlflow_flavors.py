@@ -30,9 +30,9 @@ def describe_for_mlflow(folder: Path, max_length_tokens: int) -> None:
     (folder / _REQUIREMENTS).write_text(pinned, encoding="utf-8")
     environment = f"python: {platform.python_version()}\ndependencies:\n- -r {_REQUIREMENTS}\n"
     (folder / _ENVIRONMENT).write_text(environment, encoding="utf-8")
-    answers = [ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")]
+    answers = Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")])
     texts = Schema([ColSpec(DataType.string)])
-    model = Model(signature=ModelSignature(inputs=texts, outputs=Schema(answers)))
+    model = Model(signature=ModelSignature(inputs=texts, outputs=answers))
     model.add_flavor(
         "transformers",
         transformers_version=installed("transformers"),
