@@ -31,7 +31,7 @@ from tasks.connectors.processes import this_process
 from tasks.core.errors import ServiceError
 from tasks.core.records import Record
 
-_MARK = "NIGHTSHIFT_STACK"
+_MARK = "STACK_OF_NIGHTSHIFT"  # no setting, whose names begin with NIGHTSHIFT_
 _FLOW_RUN = "PREFECT__FLOW_RUN_ID"  # workers give it to the processes of flow runs
 
 

@@ -13,6 +13,7 @@ from tasks.core.digests import canonical_json
 from tasks.core.lineage_parts import LINEAGE_TAG
 from tasks.core.markdown import escape
 from tasks.core.model_card import CardDetails, model_card
+from tasks.core.model_folders import load_tokenizer
 from tasks.core.records import (
     EvaluationSummary,
     ModelVersion,
@@ -57,7 +58,7 @@ def register_model(judged: Judged) -> ModelVersion:
             shutil.copytree(engines, folder, dirs_exist_ok=True)
             (folder / "README.md").write_text(_card(judged), encoding="utf-8")
             longest = int(judged.params["tokenization"]["max_length_tokens"])
-            describe_for_mlflow(folder, longest)
+            describe_for_mlflow(folder, load_tokenizer(folder), longest)
             tags = _made(judged) | said
             version = registry.register(judged.model_name, folder, run_id, tags, description)
         logger.info("register: %s", version)

@@ -44,7 +44,7 @@ class Rig:
         self._prefect = LocalPrefectServer(folder / "prefect", _LOGIN)
         self._environment = os.environ | {
             "NIGHTSHIFT_HOME": str(folder / "home"),
-            "NIGHTSHIFT_BENCH_SECONDS_A_REVIEW": str(seconds / (_OBJECTS * _REVIEWS)),
+            "BENCH_SECONDS_A_REVIEW": str(seconds / (_OBJECTS * _REVIEWS)),
             "NIGHTSHIFT_SCORING_DEPLOYMENT": "score-shards/score-shards",
             "AWS_ENDPOINT_URL_S3": self._store.endpoint_url,
             "AWS_ACCESS_KEY_ID": self._store.access_key,

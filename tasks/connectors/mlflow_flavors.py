@@ -7,25 +7,30 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-from tasks.core.model_folders import load_tokenizer
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _PACKAGES: Sequence[str] = ("mlflow", "torch", "transformers", "accelerate")
 _ENVIRONMENT = "python_env.yaml"
 _REQUIREMENTS = "requirements.txt"
 
 
-def describe_for_mlflow(folder: Path, max_length_tokens: int) -> None:
+def describe_for_mlflow(
+    folder: Path, tokenizer: "PreTrainedTokenizerBase", max_length_tokens: int
+) -> None:
     """Write MLmodel, the tokenizer where MLflow looks for it, and what an environment for it needs.
 
     Args:
         folder: a Hugging Face folder of a sequence classifier.
+        tokenizer: of that folder.
         max_length_tokens: pyfunc cuts longer texts at their end, as its pipeline would raise.
     """
-    load_tokenizer(folder).save_pretrained(folder / "components" / "tokenizer")
+    tokenizer.save_pretrained(folder / "components" / "tokenizer")
     pinned = "".join(f"{name}=={installed(name)}\n" for name in _PACKAGES)
     (folder / _REQUIREMENTS).write_text(pinned, encoding="utf-8")
     environment = f"python: {platform.python_version()}\ndependencies:\n- -r {_REQUIREMENTS}\n"

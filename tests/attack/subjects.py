@@ -161,7 +161,7 @@ class Subject:
         if self._host:
             host = psutil.Process(self._host.pid)
             return [host, *host.children(recursive=True)]
-        marked = [p for p in psutil.process_iter() if _environment(p).get(_MARK) == str(self.home)]
+        marked = [p for p in psutil.process_iter() if str(self.home) in _marks(p)]
         # Redis writes its title over its environment.
         return list({*marked, *(child for p in marked for child in _children(p))})
 
@@ -196,7 +196,7 @@ class Subject:
         return {secret for secret in found if len(secret) >= 16}
 
 
-_MARK = "NIGHTSHIFT_STACK"
+_MARKS = ("STACK_OF_NIGHTSHIFT", "NIGHTSHIFT_STACK")  # the second in commits before
 
 
 def _secrets_of(text: str) -> set[str]:
@@ -216,6 +216,11 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return process.environ()
     except (psutil.Error, OSError):
         return {}
+
+
+def _marks(process: psutil.Process) -> set[str]:
+    given = _environment(process)
+    return {given.get(name, "") for name in _MARKS}
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

@@ -73,7 +73,7 @@ def by_onnxruntime(model: str, int8: bool, threads: int, tokens: int = 4096, **_
     network = AutoModelForSequenceClassification.from_pretrained(
         model, dtype=torch.float32, attn_implementation="eager"
     ).eval()
-    folder = Path(tempfile.mkdtemp(prefix="peers-", dir=os.environ["NIGHTSHIFT_PEERS_FOLDER"]))
+    folder = Path(tempfile.mkdtemp(prefix="peers-", dir=os.environ["PEERS_FOLDER"]))
     path = folder / "model.onnx"
     example = torch.ones((2, 8), dtype=torch.int64)
     rows_and_tokens = {0: "rows", 1: "tokens"}
@@ -114,7 +114,7 @@ def by_ctranslate2(model: str, threads: int, tokens: int = 4096, **_: Any) -> Sc
     network = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32)
     weight = network.classifier.weight.detach().numpy()
     bias = network.classifier.bias.detach().numpy()
-    folder = tempfile.mkdtemp(prefix="peers-", dir=os.environ["NIGHTSHIFT_PEERS_FOLDER"])
+    folder = tempfile.mkdtemp(prefix="peers-", dir=os.environ["PEERS_FOLDER"])
     network.config.position_embedding_type = (
         "absolute"  # it asks for what transformers 5 no longer writes
     )

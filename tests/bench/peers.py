@@ -56,7 +56,7 @@ class Peers:
             "OMP_NUM_THREADS": str(threads),
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "true",
-            "NIGHTSHIFT_PEERS_FOLDER": self._folder.name,
+            "PEERS_FOLDER": self._folder.name,
         }
         surroundings.pop("PYTHONPATH", None)
         self._process = subprocess.Popen(

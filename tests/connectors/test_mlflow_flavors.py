@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 
 from tasks.connectors.mlflow_flavors import describe_for_mlflow
 from tasks.connectors.model_registry import ModelRegistry
+from tasks.core.model_folders import load_tokenizer
 
 _TEXTS = ["a good film", "bad " * 2_000]
 
@@ -27,7 +28,7 @@ def folder(bert: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def champion(folder: Path, tracking_uri: str, registry: ModelRegistry) -> str:
     """The URI of an alias."""
-    describe_for_mlflow(folder, max_length_tokens=32)
+    describe_for_mlflow(folder, load_tokenizer(folder), max_length_tokens=32)
     with registry.run("r", {}, {}) as run:
         pass
     version = registry.register("loaded-by-mlflow", folder, run.id, {}, "")

@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-_SECONDS = "NIGHTSHIFT_BENCH_SECONDS_A_REVIEW"
+_SECONDS = "BENCH_SECONDS_A_REVIEW"
 _MODULE = "tasks.score_shards"
 
 

@@ -154,6 +154,7 @@ def test_it_runs_where_training_runs_and_gets_references_only(
 
     monkeypatch.setenv("NIGHTSHIFT_TRAINING_DEPLOYMENT", "fine-tune/gpu")
     monkeypatch.setattr("flows.fine_tune.run_on_pool", elsewhere)
+    monkeypatch.setattr("tasks.preflight.require_deployment", lambda *_: None)  # there is no pool
     retrain(asked(gpt2, deliver(services, prefix), "far", ""))
     first, second = asked_for
     assert (

@@ -202,7 +202,7 @@ def chromium(*switches: str) -> Generator["Page"]:
 
 def pictures_folder(otherwise: Path) -> Path:
     """Where screenshots go."""
-    folder = Path(os.environ.get("NIGHTSHIFT_SCREENSHOTS") or otherwise)
+    folder = Path(os.environ.get("SCREENSHOTS") or otherwise)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
