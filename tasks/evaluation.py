@@ -31,7 +31,7 @@ from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-EVALUATION_VERSION = 3
+EVALUATION_VERSION = 4
 BASELINE_VERSION = 1
 _WINDOW = 512
 

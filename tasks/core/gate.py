@@ -4,6 +4,7 @@ The rule and its risks stand in gate_rule.py; docs/gate.md explains it, and `mak
 """
 
 from tasks.core import metrics
+from tasks.core.calibration_error import calibration_error, calibration_noise
 from tasks.core.comparison import Pair, difference_of_shares
 from tasks.core.gate_champion import NONE_YET, against_champion, behaviour, slices
 from tasks.core.gate_evidence import Clause, Evidence, Verdict
@@ -128,8 +129,8 @@ def _calibration(
     limit, bins = params.limits.maximum_calibration_error, evaluation.calibration_bins
     if limit >= 1:
         return None
-    error = metrics.calibration_error(evidence.labels, evidence.candidate, bins)
-    noise = metrics.calibration_noise(evidence.candidate, bins, params.clause_risk)
+    error = calibration_error(evidence.labels, evidence.candidate, bins)
+    noise = calibration_noise(evidence.candidate, bins, params.clause_risk)
     return Clause(
         name="calibration error",
         passed=error <= limit + noise,

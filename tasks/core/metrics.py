@@ -4,7 +4,8 @@ A bootstrap resample of n rows is a vector of n counts (how often each row was d
 function of a weight matrix of shape (resamples, rows); weights of one give the point estimate. Most are sums over rows,
 hence one matrix product; the two areas need the rows in the order of their score, which resampling leaves as it is, so
 they are sorted once. Nothing is approximated. Percentile intervals: Efron and Tibshirani, 1993, "An Introduction to the
-Bootstrap", chapter 13.
+Bootstrap", chapter 13. They are moved for figures that are larger in a resample for the rows that it has twice. The
+calibration error, for which no bootstrap serves, has an interval of its own (`calibration_error`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import stats
 
+from tasks.core.calibration_error import calibration_interval
 from tasks.core.forms import Form
 from tasks.core.records import Interval
 
@@ -36,6 +37,7 @@ _CHUNK_CELLS = (
     400_000  # weights held at a time: a few megabytes, so that they stay in the processor's cache
 )
 _EPSILON = 1e-12
+_MOVED_BY_TIES = frozenset({"pr_auc", "quadratic_weighted_kappa"})  # of rows drawn twice
 
 
 class EvaluationParams(Form):
@@ -73,36 +75,6 @@ def macro_f1(labels: Ints, predicted: Ints, classes: int) -> float:
     """Mean of the classes' F1; a class that is neither meant nor named does not count."""
     cells = confusion_matrix(labels, predicted, classes).astype(np.float64)
     return float(_macro_f1(np.diagonal(cells), cells.sum(axis=1), cells.sum(axis=0)))
-
-
-def calibration_error(labels: Ints, probabilities: Floats, bins: int) -> float:
-    """Expected calibration error over bins of equal width.
-
-    Guo et al., 2017, "On Calibration of Modern Neural Networks".
-    """
-    gaps = np.bincount(
-        _bins_of(probabilities, bins), _right(labels, probabilities) - _confidence(probabilities)
-    )
-    return float(np.abs(gaps).sum() / len(labels))
-
-
-def calibration_noise(probabilities: Floats, bins: int, risk: float) -> float:
-    """How large the calibration error of a perfectly calibrated model is by chance, exceeded with a chance of `risk`.
-
-    The error of few rows is measured too large: it adds up the size of each bin's deviation, whatever its sign. Were
-    the model perfect, a bin would deviate about normally, with variance sum p (1 - p) / n^2 over its rows, and the
-    size of that is half-normal; their sum is taken as a gamma distribution of the same mean and variance, whose tail
-    is a little heavier. (Broecker and Smith, 2007, "Increasing the Reliability of Reliability Diagrams", resample.) A
-    model whose true error is e is measured above e plus this no more often, about.
-    """
-    confidence = _confidence(probabilities)
-    variances = np.bincount(_bins_of(probabilities, bins), confidence * (1 - confidence))
-    mean = np.sqrt(variances).sum() * np.sqrt(2 / np.pi)
-    variance = (1 - 2 / np.pi) * variances.sum()
-    if not variance:
-        return 0.0
-    quantile = stats.gamma.isf(risk, mean**2 / variance, scale=variance / mean)
-    return float(quantile / len(probabilities))
 
 
 def on_a_scale(
@@ -157,7 +129,7 @@ def evaluate(
     _check(labels, probabilities)
     areas = _Areas(labels, probabilities)  # sorts the rows, and everything below takes them so
     labels, probabilities = labels[areas.order], probabilities[areas.order]
-    sums = _Sums(labels, probabilities, params.calibration_bins)
+    sums = _Sums(labels, probabilities)
     predicted = probabilities.argmax(axis=1)
 
     def at(weights: Ints) -> dict[_Key, Floats]:
@@ -166,8 +138,9 @@ def evaluate(
         return sums.at(weights) | areas.at(weights) | named
 
     found = _intervals(at, len(labels), params)
+    overall = {name: interval for (name, owner), interval in found.items() if owner is None}
     return Measured(
-        overall={name: interval for (name, owner), interval in found.items() if owner is None},
+        overall=overall | _calibration(labels, probabilities, params),
         per_class=[
             {name: interval for (name, owner), interval in found.items() if owner == class_id}
             for class_id in range(probabilities.shape[1])
@@ -184,9 +157,16 @@ def uncalibrated(
         ValueError: as `evaluate`.
     """
     _check(labels, probabilities)
-    sums = _Sums(labels, probabilities, params.calibration_bins)
+    sums = _Sums(labels, probabilities)
     found = _intervals(sums.at, len(labels), params)
-    return {name: found[name, None] for name in ("log_loss", "calibration_error")}
+    return {"log_loss": found["log_loss", None]} | _calibration(labels, probabilities, params)
+
+
+def _calibration(
+    labels: Ints, probabilities: Floats, params: EvaluationParams
+) -> dict[str, Interval]:
+    bins, confidence = params.calibration_bins, params.confidence
+    return {"calibration_error": calibration_interval(labels, probabilities, bins, confidence)}
 
 
 def resample_counts(rows: int, resamples: int, seed: int) -> Iterator[Ints]:
@@ -212,7 +192,11 @@ def _check(labels: Ints, probabilities: Floats) -> None:
 def _intervals(
     at: Callable[[Ints], dict[_Key, Floats]], rows: int, params: EvaluationParams
 ) -> dict[_Key, Interval]:
-    """Each metric with its percentile interval; what is nowhere defined is left out."""
+    """Each metric with its percentile interval; what is nowhere defined is left out.
+
+    A resample has some rows twice, and ties alone make average precision larger in it, and kappa other. Theirs is moved
+    so that its middle is the estimate, which it might not hold otherwise.
+    """
     point = at(np.ones((1, rows), dtype=np.int64))
     drawn = [at(weights) for weights in resample_counts(rows, params.resamples, params.seed)]
     tail = (1 - params.confidence) / 2
@@ -221,7 +205,9 @@ def _intervals(
         values = np.concatenate([chunk[key] for chunk in drawn])
         if np.isnan(value) or np.isnan(values).all():
             continue
-        low, high = np.nanquantile(values, [tail, 1 - tail])
+        low, middle, high = np.nanquantile(values, [tail, 0.5, 1 - tail])
+        if key[0] in _MOVED_BY_TIES:
+            low, high = low + value - middle, min(high + value - middle, 1.0)
         found[key] = Interval(value=float(value), low=float(low), high=float(high))
     return found
 
@@ -229,17 +215,15 @@ def _intervals(
 class _Sums:
     """The metrics that are made of sums over rows, for any weights."""
 
-    def __init__(self, labels: Ints, probabilities: Floats, bins: int) -> None:
+    def __init__(self, labels: Ints, probabilities: Floats) -> None:
         self._classes = classes = probabilities.shape[1]
         right = _right(labels, probabilities)
-        gaps = right - _confidence(probabilities)
         true_probability = np.take_along_axis(probabilities, labels[:, None], axis=1)
         named = _one_hot(probabilities.argmax(axis=1), classes)
         parts = {
             "hits": named * right[:, None],
             "named": named,
             "meant": _one_hot(labels, classes),
-            "gaps": _one_hot(_bins_of(probabilities, bins), bins) * gaps[:, None],
             "loss": -np.log(np.clip(true_probability, _EPSILON, 1.0)),
         }
         self._table = np.hstack(list(parts.values()))
@@ -256,7 +240,6 @@ class _Sums:
             ("accuracy", None): hits.sum(axis=1) / total,
             ("macro_f1", None): _macro_f1(hits, sums["meant"], sums["named"]),
             ("log_loss", None): sums["loss"][:, 0] / total,
-            ("calibration_error", None): np.abs(sums["gaps"]).sum(axis=1) / total,
         }
         for name, of in (("precision", sums["named"]), ("recall", sums["meant"])):
             share = _ratio(hits, of, np.nan)
@@ -332,16 +315,6 @@ def _ratio(counts: Floats | Ints, of: Floats | Ints, otherwise: float) -> Floats
 
 def _right(labels: Ints, probabilities: Floats) -> Floats:
     return (probabilities.argmax(axis=1) == labels).astype(np.float64)
-
-
-def _confidence(probabilities: Floats) -> Floats:
-    """The highest probability of each row; along columns, as numpy is slow at many short rows."""
-    return np.ascontiguousarray(probabilities.T).max(axis=0)
-
-
-def _bins_of(probabilities: Floats, bins: int) -> Ints:
-    """The calibration bin of each row, by the probability of its predicted class."""
-    return np.minimum((_confidence(probabilities) * bins).astype(np.int64), bins - 1)
 
 
 def _one_hot(ids: Ints, classes: int) -> Floats:

@@ -219,7 +219,7 @@ class TrainingSummary(Record):
 
 
 class Interval(Record):
-    """A figure with its bootstrap percentile interval."""
+    """A figure with its interval, which holds it."""
 
     value: float
     low: float

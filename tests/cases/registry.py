@@ -1,6 +1,6 @@
 """All cases, in the order in which they are tried. A new module of cases is an import and an entry here."""
 
-from tests.cases import hostile_files, hostile_texts, labelled_files, surroundings
+from tests.cases import hostile_files, hostile_texts, labelled_files, surroundings, verdicts
 from tests.cases.case import Case
 
 CASES: list[Case] = [
@@ -8,4 +8,5 @@ CASES: list[Case] = [
     *hostile_texts.CASES,
     *labelled_files.CASES,
     *surroundings.CASES,
+    *verdicts.CASES,
 ]
