@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from tasks.core.formats.compression import packed
 from tests.cases.case import Case, Files, Found, both, done, fails, scored
+from tests.core.packings import pzstd, zipped
 
 _TEXTS = ("I liked it very much", "It was a waste of time")
 MIB = 1 << 20
@@ -103,6 +104,16 @@ def lists_in_a_row() -> bytes:
     return (odd + '{"id": "b2", "text": "bad one", "tags": []}\n').encode()
 
 
+def as_pzstd() -> bytes:
+    """Two good reviews in a frame each, as the parallel zstd writes them."""
+    return pzstd(*good("b").splitlines(keepends=True))
+
+
+def archive(*names: str) -> bytes:
+    """A zip archive of files of these names."""
+    return zipped(b"id,text\n1,good one\n", *names)
+
+
 def large_columns() -> bytes:
     """700 reviews, each with 1.5 MB in a column that goes along, in about 8 MB."""
     draw = random.Random(0)
@@ -190,6 +201,16 @@ CASES = [
     Case("lists", "510 MiB a row", "b1 is rejected, all others are scored",
          lambda: {"b.jsonl": lists_in_a_row()}, both(done, scored(b=1)),
          ("score", "--keep-columns", "tags")),
+    Case("pzstd", "neither text nor any other format", "6 rows",
+         beside_good("b.jsonl.zst", as_pzstd), both(done, scored(a=2, b=2, c=2))),
+    Case("workbook", "a zip archive or an Excel workbook", "said what it is, and what to do",
+         beside_good("b.xlsx", lambda: archive("[Content_Types].xml", "xl/workbook.xml")),
+         both(fails("b.xlsx", "is an Excel workbook", "CSV UTF-8"), _BESIDE)),
+    Case("archive", "a zip archive or an Excel workbook", "said what it is, and what to do",
+         beside_good("b.csv", lambda: archive("reviews.csv")),
+         both(fails("is a zip archive", "though its name says CSV", "unzip b.csv"), _BESIDE)),
+    Case("workbook-trained", "cannot tell the format from the name", "said what it is, and what to do",
+         lambda: {"train.xlsx": archive("xl/workbook.xml")}, fails("is an Excel workbook", "CSV UTF-8"), _TRAINED),
     Case("bomb-trained", "9 GB", "an error that names the file",
          lambda: {"train.parquet": dictionary_bomb()()}, fails("200 times"),
          (*_TRAINED, "--data.source.label-column", "text")),

@@ -3,6 +3,7 @@
 import datetime
 import gzip
 import io
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -118,6 +119,24 @@ def test_what_a_person_reads_when_a_file_is_wrong(tmp_path: Path) -> None:
         str(tmp_path / "stars.csv"), text_column="review", label_column="stars!"
     )
     assert "Cannot tell the format" in problem(str(tmp_path / "words.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("reviews.xlsx", r"an Excel workbook.* -> open it, and save each sheet"),
+        ("reviews.csv.zip", r"a zip archive.* -> unpack it: unzip reviews\.csv\.zip"),
+        ("my reviews.tar.gz", r"a tar archive.* -> unpack it: tar -xf 'my reviews\.tar\.gz'"),
+        ("reviews.ods", "an OpenDocument spreadsheet"),
+        ("reviews.jsonl.xz", "compressed with xz"),
+        ("old.xls", "an old Excel or Word file"),
+    ],
+)
+def test_what_is_not_read_is_called_by_its_name(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"whatever it holds")
+    (tmp_path / "notes.txt").write_text("words")
+    for location in (tmp_path, tmp_path / name):
+        assert re.search(said, problem(str(location))), location
 
 
 @pytest.mark.parametrize("kind", ["local", "s3"])

@@ -7,7 +7,8 @@ import bz2
 import gzip
 import io
 import json
-import zipfile
+import lzma
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -17,9 +18,9 @@ import pyarrow.parquet as pq
 
 from tasks.core import formats
 from tasks.core.errors import DataError
-from tasks.core.formats.compression import packed
 from tasks.core.scoring import to_review
 from tasks.core.scoring_plan import Columns
+from tests.core.packings import halves, pzstd, skippable, spreadsheet, tar, zipped, zstd
 
 SECRET = "lovely"  # is in every review, and may be in no message
 MIB = 1024 * 1024
@@ -86,22 +87,6 @@ def table(**columns: object) -> bytes:
     return buffer.getvalue()
 
 
-def zstd(content: bytes) -> bytes:
-    """Packed with zstd."""
-    buffer = io.BytesIO()
-    with packed(buffer, "zstd") as sink:
-        sink.write(content)
-    return buffer.getvalue()
-
-
-def zipped(content: bytes) -> bytes:
-    """A zip archive of one file."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("reviews.csv", content)
-    return buffer.getvalue()
-
-
 def not_utf8_parquet() -> bytes:
     """A string column with bytes that are no text."""
     buffers = pa.array([b"lovely 1", b"\xff"]).buffers()
@@ -123,6 +108,7 @@ GOOD = lines("a lovely film", "a lovely cast")
 CSV = b"id,text\n1,a lovely film\n2,a lovely cast\n"
 MANY = lines(*(f"lovely {i * 7919 % 1000}" for i in range(3000)))
 CUT = "Not readable as .*whole"
+BEHIND = "other bytes stand between or behind"
 
 COMPRESSED = [
     Case("gz, cut off", "r.jsonl.gz", gzip.compress(MANY)[:-2000], error=CUT),
@@ -133,18 +119,56 @@ COMPRESSED = [
     Case("several gz members", "r.jsonl.gz", gzip.compress(GOOD) * 3, rows=6),
     Case("second gz member cut off", "r.jsonl.gz",
          gzip.compress(GOOD) + gzip.compress(GOOD)[:-3], error=CUT),
-    Case("garbage behind gz", "r.jsonl.gz", gzip.compress(GOOD) + b"garbage", error=CUT),
+    Case("garbage behind gz", "r.jsonl.gz", gzip.compress(GOOD) + b"garbage", error=BEHIND),
+    Case("zeros behind gz", "r.jsonl.gz", gzip.compress(GOOD) + bytes(512), error=BEHIND),
+    Case("garbage behind zst", "r.jsonl.zst", zstd(GOOD) + b"garbage", error=BEHIND),
+    Case("garbage behind bz2", "r.jsonl.bz2", bz2.compress(GOOD) + b"garbage", error=BEHIND),
+    Case("several gz members, some of nothing", "r.csv.gz",
+         gzip.compress(b"") + gzip.compress(CSV) + gzip.compress(b"") + gzip.compress(b"3,lovely\n"), rows=3),
+    Case("several zst frames", "r.jsonl.zst", zstd(GOOD) + zstd(b"") + zstd(GOOD), rows=4),
+    Case("several bz2 members", "r.jsonl.bz2", bz2.compress(GOOD) * 3, rows=6),
+    Case("several bz2 members, some of nothing", "r.csv.bz2",
+         bz2.compress(b"") + bz2.compress(CSV) + bz2.compress(b"") + bz2.compress(b"3,lovely\n"), rows=3),
+    Case("zst as pzstd writes it", "r.jsonl.zst", pzstd(GOOD, MANY, GOOD), rows=3004),
+    Case("the same, without a name that says it", "reviews", pzstd(GOOD, GOOD), rows=4),
+    Case("the same, a table", "r.csv.zst", pzstd(CSV, b"3,a lovely end\n"), rows=3),
+    Case("the same, Parquet", "r.parquet.zst", lambda: pzstd(*halves(table(text=["lovely", "film"]))), rows=2),
+    Case("the same, last frame cut off", "r.jsonl.zst", pzstd(GOOD, MANY)[:-100], error=CUT),
+    Case("zst with a table of contents at its end", "r.jsonl.zst", zstd(GOOD) + zstd(GOOD) + skippable(b"x" * 99),
+         rows=4),
     Case("gz of nothing, JSON Lines", "r.jsonl.gz", gzip.compress(b""), rows=0),
     Case("gz of nothing, CSV", "r.csv.gz", gzip.compress(b""), error="a header row is expected"),
     Case("gz of gz", "r.csv.gz", gzip.compress(gzip.compress(CSV)), error="compressed twice"),
     Case("gz that is not named so", "r.csv", gzip.compress(CSV), rows=2),
     Case("not compressed, though named so", "r.csv.gz", CSV, rows=2),
     Case("zip bomb in gz", "r.jsonl.gz", bomb, error="unpacks to more than 200 times"),
-    Case("zip archive", "r.csv", zipped(CSV), error="a zip archive or an Excel workbook"),
-    Case("Excel workbook", "reviews.xlsx", zipped(CSV), error="save the sheet as CSV"),
-    Case("xz", "r.csv.xz", b"\xfd7zXZ\x00\x00\x04", error="compressed with xz"),
-    Case("tar in gz", "r.csv.tar.gz", gzip.compress(b"r.csv".ljust(257, b"\0") + b"ustar" + b"\0" * 250),
-         error="a tar archive"),
+    Case("zip archive", "r.csv.zip", zipped(CSV), error="is a zip archive.*unpack it: unzip r.csv.zip"),
+    Case("zip archive, though named CSV", "r.csv", zipped(CSV),
+         error="a zip archive, which is not read here, though its name says CSV.*unpack it"),
+    Case("Excel workbook", "reviews.xlsx", zipped(CSV, "[Content_Types].xml", "xl/workbook.xml"),
+         error="an Excel workbook, .*save each sheet with reviews as CSV"),
+    Case("Excel workbook, though named CSV", "reviews.csv", zipped(CSV, "[Content_Types].xml", "xl/workbook.xml"),
+         error="an Excel workbook, which is not read here, though its name says CSV"),
+    Case("Excel workbook, told by its name alone", "reviews.xlsx", zipped(CSV, "data"), error="an Excel workbook"),
+    Case("Excel workbook with a password", "my reviews.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500),
+         error="protected by a password"),
+    Case("old Excel workbook", "reviews.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500),
+         error="an old Excel or Word file.*save each sheet"),
+    Case("a table that is named as a workbook", "reviews.xls", CSV.replace(b",", b"\t"), rows=2),
+    Case("OpenDocument spreadsheet", "reviews.ods", lambda: spreadsheet(CSV), error="an OpenDocument spreadsheet"),
+    Case("Word document", "reviews.docx", zipped(CSV, "[Content_Types].xml", "word/document.xml"),
+         error="a text document"),
+    Case("7z archive", "r.7z", b"7z\xbc\xaf\x27\x1c\x00\x04" + bytes(99), error="a 7z archive.*7z x r.7z"),
+    Case("RAR archive", "r.csv.rar", b"Rar!\x1a\x07\x01\x00" + bytes(99), error="a RAR archive.*unrar x r.csv.rar"),
+    Case("xz", "r.csv.xz", lzma.compress(CSV), error="compressed with xz.*xz -dc r.csv.xz > unpacked-r.csv;"),
+    Case("several xz streams", "r.csv", lzma.compress(CSV) * 2, error="compressed with xz"),
+    Case("lz4", "r.csv.lz4", lambda: zstd(CSV, "lz4") * 2, error="compressed with lz4"),
+    Case("tar", "r.tar", lambda: tar(CSV), error="a tar archive.*tar -xf r.tar"),
+    Case("tar in gz", "r.csv.tar.gz", lambda: gzip.compress(tar(CSV)), error="a tar archive.*tar -xf"),
+    Case("tar in zst", "r.tgz", lambda: zstd(tar(CSV)), error="a tar archive"),
+    Case("a pickle", "r.pkl", pickle.dumps(list(range(999))), error="By its name the file is a pickle"),
+    Case("a pointer of Git LFS", "r.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+         error="git lfs pull"),
 ]  # fmt: skip
 
 ENCODINGS = [

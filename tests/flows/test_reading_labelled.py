@@ -62,7 +62,7 @@ def test_the_split_of_each_file_is_in_the_log_and_in_the_data_card(
         "Files of test: Test (1).csv (its name says so)",
         "Files of train: train.csv (its name says so)",
         "Files of validation, not used: dev.csv (its name says so)",
-        "Files not read: more.xlsx (it is not a file of a kind that is read)",
+        "Files not read: more.xlsx (it is an Excel workbook)",
     ]
     for line in said:
         assert caplog.text.count(line) == 2, "also where it was read before"

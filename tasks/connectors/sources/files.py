@@ -11,7 +11,7 @@ from tasks.connectors.sources.base import SourceColumns, Unreadable, extra, labe
 from tasks.core import formats
 from tasks.core.blame import blamed_on
 from tasks.core.digests import file_digest
-from tasks.core.errors import MissingDataError, UnreadableDataError
+from tasks.core.errors import DataError, MissingDataError, UnreadableDataError
 from tasks.core.records import SourceFile
 from tasks.core.split_names import Told, told_splits
 from tasks.core.validation import RawReview
@@ -89,8 +89,9 @@ class _Files(ABC):
 
     def files(self) -> list[SourceFile]:
         known = [SourceFile(name=n, split=t.split, why=t.why) for n, t in self._told.items()]
-        why = "it is not a file of a kind that is read"
-        return known + [SourceFile(name=n, split="-", why=why) for n in self._passed_over]
+        return known + [
+            SourceFile(name=n, split="-", why=_why_passed_over(n)) for n in self._passed_over
+        ]
 
     def splits(self) -> list[str]:
         there = {told.split for told in self._told.values()}
@@ -163,11 +164,7 @@ class LocalFiles(_Files):
             self._paths = {below: p for below, p in found.items() if _is_data(below)}
             passed_over = [below for below in found if _is_passed_over(below)]
         if not self._paths:
-            raise MissingDataError(
-                "No Parquet, CSV, TSV or JSONL file in this folder",
-                str(path),
-                "check data.source.location",
-            )
+            raise _nothing_to_read("file in this folder", str(path), passed_over)
         super().__init__(name, columns, list(self._paths), said or {}, passed_over)
 
     def identity(self) -> dict[str, Any]:
@@ -213,11 +210,7 @@ class StoredObjects(_Files):
         passed_over = [name for name in self._objects if _is_passed_over(name)]
         self._objects = {name: item for name, item in self._objects.items() if _is_data(name)}
         if not self._objects:
-            raise MissingDataError(
-                "No Parquet, CSV, TSV or JSONL object below this prefix",
-                uri,
-                "check data.source.location",
-            )
+            raise _nothing_to_read("object below this prefix", uri, passed_over)
         super().__init__(uri, columns, list(self._objects), said or {}, passed_over)
 
     def identity(self) -> dict[str, Any]:
@@ -241,3 +234,18 @@ def _is_passed_over(name: str) -> bool:
     """True of what a person may have meant to be read; not of hidden files and descriptions."""
     hidden = formats.is_hidden(name) or PurePosixPath(name).name in _DESCRIPTIONS
     return not hidden and not name.endswith("/") and not _is_data(name)
+
+
+def _why_passed_over(name: str) -> str:
+    foreign = formats.foreign_name(name)
+    return f"it is {foreign.what}" if foreign else "it is not a file of a kind that is read"
+
+
+def _nothing_to_read(what: str, where: str, passed_over: Sequence[str]) -> DataError:
+    """The error of a place without data; it names a file there that a person may have meant."""
+    for name in passed_over:
+        if foreign := formats.foreign_name(name):
+            return foreign.error(f"{where.rstrip('/')}/{name}", by_name=True)
+    return MissingDataError(
+        f"No Parquet, CSV, TSV or JSONL {what}", where, "check data.source.location"
+    )

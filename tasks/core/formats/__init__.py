@@ -25,6 +25,7 @@ from tasks.core.formats.base import (
 from tasks.core.formats.columns import lookup, require_columns, with_columns
 from tasks.core.formats.compression import stored_bytes
 from tasks.core.formats.detection import HEAD_BYTES, detect
+from tasks.core.formats.foreign import foreign_name
 from tasks.core.formats.formulas import guarded, unguarded
 from tasks.core.formats.names import format_of, is_hidden, output_name, said_by
 from tasks.core.formats.reading import cut, decode
@@ -48,6 +49,7 @@ __all__ = [
     "decode",
     "detect",
     "encode",
+    "foreign_name",
     "format_of",
     "guarded",
     "held_bytes",

@@ -1,5 +1,6 @@
 """Compression of whole files: told by the first bytes, not by the name. Several compressed members make one file."""
 
+import bz2
 import contextlib
 import io
 from collections.abc import Generator
@@ -7,14 +8,22 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from tasks.core.formats.base import LeftOpen, require_plausible
+from tasks.core.formats.base import LeftOpen, UnfitError, require_plausible
 
 COMPRESSIONS = {"gz": "gzip", "zst": "zstd", "zstd": "zstd", "bz2": "bz2"}
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
+    **{bytes([skippable]) + b"\x2a\x4d\x18": "zstd" for skippable in range(0x50, 0x60)},
     **{b"BZh%d" % level: "bz2" for level in range(1, 10)},
 }
+_CHUNK = 1 << 20
+_NOT_A_MEMBER = (  # what the libraries say of bytes that begin no member
+    "incorrect header check",
+    "unknown compression method",
+    "Unknown frame descriptor",
+    "Invalid data stream",
+)
 _EMPTY_BZ2_BYTES = 14
 
 
@@ -26,7 +35,8 @@ def compression_of(head: bytes) -> str | None:
 def unpacked(stream: IO[bytes], compression: str | None) -> IO[bytes]:
     """The content of a stream that stands at its start.
 
-    Reading it raises OSError where a member is cut or damaged, and UnfitError where it unpacks beyond measure.
+    Reading it raises OSError where a member is cut or damaged, and UnfitError where it unpacks beyond measure, or where
+    something else lies behind its members.
     """
     if compression is None:
         return stream
@@ -51,18 +61,54 @@ class _Unpacked(io.RawIOBase):
 
     def __init__(self, stream: IO[bytes], compression: str) -> None:
         self._bytes = 0
+        self._compression = compression
         self.packed_bytes = _bytes_left(stream)
-        source = pa.PythonFile(LeftOpen(stream), "r")
-        self._source: Any = pa.CompressedInputStream(source, compression)
+        self._source = _source(stream, compression)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count = self._source.readinto(buffer)
+        try:
+            count = self._source.readinto(buffer)
+        except OSError as error:
+            if not error.errno and str(error).endswith(_NOT_A_MEMBER):
+                raise UnfitError(
+                    f"not all of it is compressed with {self._compression}: other bytes stand between or behind",
+                    "check that the file is whole, and that nothing was appended to it",
+                ) from error
+            raise
         self._bytes += count
         require_plausible(self._bytes, self.packed_bytes)
         return count
+
+
+def _source(stream: IO[bytes], compression: str) -> Any:
+    if compression == "bz2":
+        return _Bz2Members(stream)
+    return pa.CompressedInputStream(pa.PythonFile(LeftOpen(stream), "r"), compression)
+
+
+class _Bz2Members:
+    """All members of a bz2 file. pyarrow stumbles over one without content, as parallel compressors write them."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._member = stream, bz2.BZ2Decompressor()
+
+    def readinto(self, buffer: Any) -> int:
+        piece = b""
+        while not piece:
+            given = b""
+            if self._member.eof:
+                given = self._member.unused_data or self._stream.read(_CHUNK)
+                if not given:
+                    return 0
+                self._member = bz2.BZ2Decompressor()
+            elif self._member.needs_input and not (given := self._stream.read(_CHUNK)):
+                raise EOFError("Truncated compressed stream")
+            piece = self._member.decompress(given, len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
 def unpacked_head(head: bytes, compression: str | None, size: int) -> bytes:

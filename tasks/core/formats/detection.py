@@ -7,30 +7,12 @@ import re
 from tasks.core.errors import UnreadableDataError
 from tasks.core.formats.base import Kind
 from tasks.core.formats.compression import compression_of, unpacked_head
+from tasks.core.formats.foreign import foreign_content, foreign_name
 from tasks.core.formats.names import said_by
 
 HEAD_BYTES = 1024 * 1024  # of a file, to tell what it is: a block of bz2 and more
 _LOOKED_AT = 64 * 1024  # of its content
 
-_UTF8 = "save it as UTF-8"
-_FOREIGN = {
-    b"\xff\xfe\x00\x00": ("text in UTF-32", _UTF8),
-    b"\x00\x00\xfe\xff": ("text in UTF-32", _UTF8),
-    b"\xff\xfe": ("text in UTF-16", _UTF8),
-    b"\xfe\xff": ("text in UTF-16", _UTF8),
-    b"%PDF-": ("a PDF document", "export its reviews as JSON Lines, CSV or Parquet"),
-    b"PK\x03\x04": (
-        "a zip archive or an Excel workbook",
-        "unpack it, or save the sheet as CSV (UTF-8)",
-    ),
-    b"\xd0\xcf\x11\xe0": ("an old Excel or Word file", "save the sheet as CSV (UTF-8)"),
-    b"\xfd7zXZ\x00": ("compressed with xz", "compress it with gzip, zstd or bzip2"),
-    b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "unpack it"),
-    b"\x04\x22\x4d\x18": ("compressed with lz4", "compress it with gzip, zstd or bzip2"),
-    b"Obj\x01": ("an Avro file", "convert it to Parquet"),
-    b"ARROW1\x00\x00": ("an Arrow file", "convert it to Parquet"),
-    b"SQLite format 3": ("an SQLite database", "export the table as CSV or JSON Lines"),
-}
 _PAGE = re.compile(rb"(?:<\?xml|<!doctype|<html|<error)\b", re.IGNORECASE)
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _OBJECT_BEGINS = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:')
@@ -52,7 +34,7 @@ def detect(name: str, head: bytes) -> Kind:
     content = unpacked_head(head, compression, _LOOKED_AT)
     if _is_parquet(name, content, said):
         return Kind("parquet", compression, said)
-    _refuse_foreign(name, content, compression)
+    _refuse_foreign(name, content, compression, said)
     text = _Text(content)
     if _is_jsonl(name, text, said):
         return Kind("jsonl", compression, said)
@@ -87,14 +69,11 @@ class _Text:
         self.first = self.lines[0].strip() if self.lines else b""
 
 
-def _refuse_foreign(name: str, content: bytes, compression: str | None) -> None:
-    for magic, (what, fix) in _FOREIGN.items():
-        if content.startswith(magic):
-            raise _error(name, f"The file is {what}, which is not read here", fix)
+def _refuse_foreign(name: str, content: bytes, compression: str | None, said: str | None) -> None:
+    if foreign := foreign_content(name, content):
+        raise foreign.error(name, said)
     if compression and compression_of(content):
         raise _error(name, "The file is compressed twice", "unpack it once")
-    if compression and content[257:262] == b"ustar":
-        raise _error(name, "The file is a tar archive, which is not read here", "unpack it")
     if _PAGE.match(content.removeprefix(b"\xef\xbb\xbf").lstrip()[:20]):
         raise _error(
             name,
@@ -102,6 +81,8 @@ def _refuse_foreign(name: str, content: bytes, compression: str | None) -> None:
             "fetch it again and look at it",
         )
     if _is_binary(content):
+        if foreign := foreign_name(name):
+            raise foreign.error(name, by_name=True)
         raise _error(
             name,
             "The file is neither text nor any other format that is read here",
@@ -198,6 +179,8 @@ def _delimited(name: str, text: _Text) -> str:
     for kind, mark in _DELIMITED.items():
         if separator == mark:
             return kind
+    if foreign := foreign_name(name):
+        raise foreign.error(name, by_name=True)
     raise _error(
         name,
         "Cannot tell the format of this file from its name or its content",

@@ -3,6 +3,7 @@
 from tasks.core.errors import SettingsError, UnreadableDataError
 from tasks.core.formats.base import Kind
 from tasks.core.formats.compression import COMPRESSIONS
+from tasks.core.formats.foreign import foreign_name
 from tasks.core.formats.registry import EXTENSIONS, FORMATS
 
 SAME = "same"
@@ -20,9 +21,11 @@ def format_of(name: str) -> tuple[str, str | None]:
     """Format and compression that a file's name says: `reviews.csv.gz` -> ("csv", "gzip").
 
     Raises:
-        UnreadableDataError: the name ends in nothing we know.
+        UnreadableDataError: the name ends in nothing we know, or in that of a kind that is not read.
     """
     said, compression = said_by(name)
+    if said is None and (foreign := foreign_name(name)):
+        raise foreign.error(name, by_name=True)
     if said is None:
         raise UnreadableDataError(
             "Cannot tell the format of this file from its name",

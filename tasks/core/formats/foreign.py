@@ -1,0 +1,148 @@
+"""Files of kinds that are not read here: what each is, told by its content or its name, and what to do with it."""
+
+import re
+import shlex
+from dataclasses import dataclass
+
+from tasks.core.errors import UnreadableDataError
+
+_SHEET = "open it, and save each sheet with reviews as CSV UTF-8"
+_EXPORT = "export its reviews as JSON Lines, CSV (UTF-8) or Parquet"
+_PARQUET = "convert it to Parquet"
+_UTF8 = "save it as UTF-8"
+
+
+@dataclass(slots=True, frozen=True)
+class Foreign:
+    """A kind of file that is not read."""
+
+    what: str
+    fix: (
+        str  # {name}: the file's own, as it is typed; {plain}: that of the file when it is unpacked
+    )
+    endings: tuple[str, ...] = ()  # of names
+    magic: tuple[bytes, ...] = ()  # with which its content begins
+
+    def error(
+        self, name: str, said: str | None = None, by_name: bool = False
+    ) -> UnreadableDataError:
+        """That a file is of this kind.
+
+        Args:
+            name: file name or key.
+            said: the format that its name says, where it says one.
+            by_name: only the name is known.
+        """
+        is_it = "By its name the file is" if by_name else "The file is"
+        though = f", though its name says {said.upper()}" if said and self.endings else ""
+        base = name.rsplit("/", 1)[-1]
+        stem, _, ending = base.rpartition(".")
+        plain = shlex.quote(f"unpacked-{stem if ending.lower() in self.endings else base}")
+        return UnreadableDataError(
+            f"{is_it} {self.what}, which is not read here{though}",
+            name,
+            self.fix.format(name=shlex.quote(base), plain=plain),
+        )
+
+
+_EXCEL = Foreign("an Excel workbook", _SHEET, ("xlsx", "xlsm", "xlsb"))
+_LOCKED = Foreign(
+    "an Excel workbook that is protected by a password, or of the old kind",
+    "open it, and save each sheet with reviews as CSV UTF-8",
+)
+_ODS = Foreign("an OpenDocument spreadsheet", _SHEET, ("ods",))
+_DOCUMENT = Foreign("a text document, and no table", _EXPORT, ("docx", "doc", "odt", "rtf"))
+_ZIP = Foreign("a zip archive", "unpack it: unzip {name}", ("zip",), (b"PK\x03\x04", b"PK\x05\x06"))
+_TAR_ENDINGS = ("tar", "tgz", "tbz2", "txz", "tar.gz", "tar.bz2", "tar.zst", "tar.xz")
+_TAR = Foreign("a tar archive", "unpack it: tar -xf {name}", _TAR_ENDINGS)
+_OLE = Foreign("an old Excel or Word file", _SHEET, ("xls",), (b"\xd0\xcf\x11\xe0",))
+_ZIPS = (_EXCEL, _ODS, _DOCUMENT)
+_OTHERS = (
+    Foreign("text in UTF-32", _UTF8, magic=(b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")),
+    Foreign("text in UTF-16", _UTF8, magic=(b"\xff\xfe", b"\xfe\xff")),
+    Foreign("a PDF document", _EXPORT, ("pdf",), (b"%PDF-",)),
+    _ZIP,
+    _OLE,
+    Foreign("a 7z archive", "unpack it: 7z x {name}", ("7z",), (b"7z\xbc\xaf\x27\x1c",)),
+    Foreign("a RAR archive", "unpack it: unrar x {name}", ("rar",), (b"Rar!\x1a\x07",)),
+    Foreign(
+        "compressed with xz",
+        "unpack it: xz -dc {name} > {plain}; or compress it with gzip, zstd or bzip2",
+        ("xz", "lzma"),
+        (b"\xfd7zXZ\x00", b"\x5d\x00\x00\x80\x00", b"LZIP"),
+    ),
+    Foreign(
+        "compressed with lz4",
+        "unpack it: lz4 -dc {name} > {plain}; or compress it with gzip, zstd or bzip2",
+        ("lz4",),
+        (b"\x04\x22\x4d\x18", b"\x02\x21\x4c\x18"),
+    ),
+    Foreign(
+        "compressed with snappy or brotli",
+        "unpack it; or compress it with gzip, zstd or bzip2",
+        ("snappy", "sz", "br"),
+        (b"\xff\x06\x00\x00sNaPpY",),
+    ),
+    Foreign(
+        "compressed with compress",
+        "unpack it: gzip -dc {name} > {plain}",
+        ("z",),
+        (b"\x1f\x9d", b"\x1f\xa0"),
+    ),
+    Foreign("an Avro file", _PARQUET, ("avro",), (b"Obj\x01",)),
+    Foreign(
+        "an Arrow or Feather file",
+        _PARQUET,
+        ("arrow", "feather", "ipc"),
+        (b"ARROW1\x00\x00", b"FEA1"),
+    ),
+    Foreign("an ORC file", _PARQUET, ("orc",)),
+    Foreign("an HDF5 file", _PARQUET, ("h5", "hdf5"), (b"\x89HDF\r\n\x1a\n",)),
+    Foreign("a NumPy array", _PARQUET, ("npy", "npz"), (b"\x93NUMPY",)),
+    Foreign("a pickle", _PARQUET, ("pkl", "pickle")),
+    Foreign(
+        "an SQLite database",
+        "export the table as CSV or JSON Lines",
+        ("sqlite", "sqlite3", "db"),
+        (b"SQLite format 3",),
+    ),
+    Foreign(
+        "a pointer to a file that Git LFS has",
+        "fetch the file itself: git lfs pull",
+        magic=(b"version https://git-lfs.github.com/",),
+    ),
+)
+_BY_ENDING = {e: kind for kind in (*_OTHERS, *_ZIPS, _TAR) for e in kind.endings}
+_ENTRY = re.compile(rb"PK\x03\x04.{22}(..)..", re.DOTALL)
+
+
+def foreign_name(name: str) -> Foreign | None:
+    """What a file is that is not read here, by the end of its name; None where the name does not say it."""
+    parts = name.lower().rsplit("/", 1)[-1].split(".")[1:]
+    ends = (".".join(parts[-2:]), *parts[-1:])
+    return next((_BY_ENDING[end] for end in ends if end in _BY_ENDING), None)
+
+
+def foreign_content(name: str, content: bytes) -> Foreign | None:
+    """What a file is that is not read here, by its first bytes."""
+    if content[257:263] in (b"ustar\0", b"ustar "):
+        return _TAR
+    found = next((kind for kind in _OTHERS if content.startswith(kind.magic)), None)
+    if found is _ZIP:
+        return _in_zip(content) or (by_name if (by_name := foreign_name(name)) in _ZIPS else _ZIP)
+    if found is _OLE and foreign_name(name) is _EXCEL:
+        return _LOCKED
+    return found
+
+
+def _in_zip(content: bytes) -> Foreign | None:
+    """What a zip archive is, by the names of its first entries."""
+    if content[30:84].startswith(b"mimetypeapplication/vnd.oasis.opendocument."):
+        return _ODS if content[73:].startswith(b"spreadsheet") else _DOCUMENT
+    for entry in _ENTRY.finditer(content):
+        path = content[entry.end() : entry.end() + int.from_bytes(entry[1], "little")]
+        if path.startswith(b"xl/"):
+            return _EXCEL
+        if path.startswith(b"word/"):
+            return _DOCUMENT
+    return None
