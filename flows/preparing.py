@@ -28,6 +28,7 @@ from tasks.data import load_reviews, split_reviews, validate_reviews
 from tasks.engine_choice import warn_of_few_rows
 from tasks.held_out import hold_out_test
 from tasks.inspection import inspect_reviews
+from tasks.judging import warn_of_few_test_rows
 from tasks.preflight import check_services
 from tasks.pretraining_reviews import gather_pretraining_reviews
 from tasks.teaching import Taught, pin_teacher, write_lessons
@@ -90,6 +91,7 @@ def prepare(params: RetrainParams) -> Prepared:
         rules.validation.min_rows_a_class,
     )
     warn_of_few_rows(split, params.engines)
+    warn_of_few_test_rows(split, params.gate)
     taught = None
     if teacher:
         taught = Taught(lessons=write_lessons(teacher, split), params=params.distillation)

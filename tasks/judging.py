@@ -16,6 +16,7 @@ from tasks.core.behaviour import BehaviourParams
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
 from tasks.core.gate import Evidence, GateParams, Verdict
+from tasks.core.gate_first import of_test_rows, refusal
 from tasks.core.inspection import InspectionSummary
 from tasks.core.labels import scale_of
 from tasks.core.lineage_parts import LINEAGE_TAG
@@ -31,7 +32,7 @@ from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-VERDICT_VERSION = 3
+VERDICT_VERSION = 4
 _SPEED_REVIEWS = 64
 _SPEED_ROUNDS = 5
 
@@ -152,6 +153,13 @@ def judge(
     return reference
 
 
+def warn_of_few_test_rows(split: Reference[SplitSummary], params: GateParams) -> None:
+    """Say before a training, and not after it, that it cannot lead to a first champion."""
+    for clause in of_test_rows(split.summary.class_rows["test"], params.first_champion):
+        if not clause.passed:
+            logger.warning(refusal(clause))
+
+
 def _unjudged(split: Reference[SplitSummary], params: GateParams) -> list[str]:
     _, too_small = slices_of(split, params)
     if not too_small:
@@ -183,6 +191,7 @@ def _evidence(
     sized = params.budget.max_parameters is not None
     return Evidence(
         labels=own.labels,
+        label_names=names,
         candidate=own.probabilities,
         baseline=read_predictions(baseline).probabilities,
         champion=theirs.probabilities if theirs else None,

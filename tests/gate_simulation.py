@@ -10,16 +10,15 @@ calibrated. A promise is broken when errors are more than chance explains: the b
 in a thousand where the true rate is just what was promised.
 
 Beside the simulation stands the same chance for the comparison with the champion alone, summed over all outcomes.
+Models that are compared with no champion are in gate_simulation_first.py.
 """
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -34,6 +33,7 @@ from tasks.core.gate import Evidence, GateParams, decide
 from tasks.core.gate_champion import NOT_WORSE
 from tasks.core.metrics import EvaluationParams
 from tasks.core.slices import BANDS, make_slices
+from tests import gate_simulation_first
 
 ACCURACY, BASELINE = 0.9, 0.8
 ROWS, DISAGREEMENTS = [500, 2000, 25_000], [0.06, 0.1]
@@ -117,6 +117,7 @@ def evidence(kind: Pairs, generator: np.random.Generator) -> Evidence:
     accuracy = ACCURACY + kind.better - kind.worse
     return Evidence(
         labels=labels,
+        label_names=["NEGATIVE", "POSITIVE"],
         candidate=_answers(labels, right | better, accuracy, generator),
         baseline=_answers(labels, generator.random(rows) < BASELINE, BASELINE, generator),
         champion=_answers(labels, right | (differ & ~better), ACCURACY, generator),
@@ -217,17 +218,8 @@ def simulate(
         Pairs.of(n, d, truth, small)
         for small, n, d, truth in product(RULES, rows, disagreements, TRUTHS)
     ]
-    return list(_run(kinds, pairs, workers))
-
-
-def _run(kinds: Sequence[Pairs], pairs: int, workers: int) -> Iterator[Cell]:
-    seeds = range(1, len(kinds) + 1)
-    if workers == 1:
-        yield from map(run_cell, kinds, [pairs] * len(kinds), seeds)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(run_cell, kinds, [pairs] * len(kinds), seeds)
+    jobs = [(kind, pairs, seed) for seed, kind in enumerate(kinds, start=1)]
+    return gate_simulation_first.spread(run_cell, jobs, workers)
 
 
 def table(cells: Sequence[Cell]) -> Table:
@@ -295,13 +287,16 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw them here")
     asked = parser.parse_args()
     cells = simulate(asked.pairs, asked.rows, asked.disagreements, asked.workers)
-    Console(width=None if sys.stdout.isatty() else 170).print(table(cells))
+    first = gate_simulation_first.simulate(asked.pairs, gate_simulation_first.ROWS, asked.workers)
+    console = Console(width=None if sys.stdout.isatty() else 170)
+    console.print(table(cells))
+    console.print(gate_simulation_first.table(first))
     if asked.json:
-        found = [asdict(cell) | {"kept": cell.kept} for cell in cells]
+        found = [asdict(cell) | {"kept": cell.kept} for cell in (*cells, *first)]
         asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if asked.plot:
         draw(cells, asked.plot)
-    broken = [cell for cell in cells if not cell.kept]
+    broken = [cell for cell in (*cells, *first) if not cell.kept]
     print("all promises kept" if not broken else f"{len(broken)} promises broken")
     sys.exit(1 if broken else 0)
 

@@ -217,6 +217,21 @@ def chance_to_pass(
     return passed
 
 
+def least_share(hits: int, rows: int, risk: float) -> float:
+    """What a share is at least, but for a chance of at most `risk`: Clopper and Pearson's exact bound (1934)."""
+    return float(stats.beta.ppf(risk, hits, rows - hits + 1)) if hits else 0.0
+
+
+def rows_to_exceed(share: float, limit: float, risk: float) -> int:
+    """About how many rows show a share to be above a limit, where it is measured as it is now.
+
+    Fleiss, Levin and Paik, 2003, "Statistical Methods for Rates and Proportions", with the correction for continuity.
+    """
+    gap = share - limit
+    rows = float(stats.norm.isf(risk)) ** 2 * limit * (1 - limit) / gap**2
+    return int(np.ceil(rows / 4 * (1 + np.sqrt(1 + 2 / (rows * gap))) ** 2))
+
+
 def difference_of_shares(
     hits: int, rows: int, other_hits: int, other_rows: int, risk: float
 ) -> float:

@@ -8,6 +8,7 @@ from tasks.core.calibration_error import calibration_error, calibration_noise
 from tasks.core.comparison import Pair, difference_of_shares
 from tasks.core.gate_champion import NONE_YET, against_champion, behaviour, slices
 from tasks.core.gate_evidence import Clause, Evidence, Verdict
+from tasks.core.gate_first import shown_by_test_set
 from tasks.core.gate_rule import GateParams
 from tasks.core.metrics import EvaluationParams
 
@@ -29,6 +30,7 @@ def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams)
     """
     warnings: list[str] = []
     found = [
+        *shown_by_test_set(evidence, params, warnings),
         _accuracy(evidence, params),
         _macro_f1(evidence, params),
         _baseline(evidence, params, evaluation),

@@ -52,6 +52,7 @@ class Evidence:
     """What is known of a candidate. Probabilities are calibrated, shape (rows, classes), of the same test rows."""
 
     labels: Ints
+    label_names: Sequence[str]
     candidate: Floats
     baseline: Floats
     champion: Floats | None  # None: there is none yet, or it cannot be compared
@@ -85,6 +86,15 @@ class Evidence:
     @cached_property
     def accuracy(self) -> float:
         return float(self.candidate_right.mean())
+
+    @property
+    def recognized(self) -> Ints:
+        """Labels of the rows that the candidate gets right."""
+        return self.labels[self.candidate_right]
+
+    def rows_of(self, labels: Ints) -> Ints:
+        """How many of some labels are of each class."""
+        return np.bincount(labels, minlength=len(self.label_names))
 
     @property
     def first(self) -> bool:

@@ -5,6 +5,9 @@ by the margin applied is let through at most so often. `false_refusal_risk`: a m
 by chance at most so often, where the test set is large enough. Three quarters of the latter go to the comparison with
 the champion; the last quarter is shared by the four clauses that could refuse an equal by chance (slices, behaviour,
 calibration, plausibility), and within slices again by their number (Bonferroni).
+
+A first champion is compared with no other. What the test set must show of it is FirstChampionParams: a model that is
+worth no more than the answer of the largest class passes at most at `false_promotion_risk`.
 """
 
 from typing import Literal
@@ -16,6 +19,26 @@ from tasks.core.forms import Form
 
 _OF_THE_COMPARISON = 0.75
 _OTHER_CLAUSES = 4
+
+
+class FirstChampionParams(Form):
+    """What the test set must show of a model's first champion, which is compared with no other."""
+
+    min_test_rows: int = Field(
+        default=100, ge=0, le=1_000_000, description="Test reviews that it needs. 0: any number."
+    )
+    min_test_rows_a_class: int = Field(
+        default=10, ge=0, le=1_000_000, description="The same of each class. 0: any number."
+    )
+    must_beat_largest_class: bool = Field(
+        default=True,
+        description="Require an accuracy above what the largest class as the answer to every review would have, also "
+        "at its lower bound (at champion.false_promotion_risk).",
+    )
+    must_recall_every_class: bool = Field(
+        default=True,
+        description="Refuse a model that gets no test review of a class right; a later one, where the champion does.",
+    )
 
 
 class LimitsParams(Form):
@@ -152,6 +175,9 @@ class GateParams(Form):
     must_beat_baseline: bool = Field(
         default=True,
         description="Require more right answers than TF-IDF + logistic regression on the same test rows.",
+    )
+    first_champion: FirstChampionParams = Field(
+        default=FirstChampionParams(), description="Enough test reviews to rest a verdict on."
     )
     champion: ChampionParams = Field(
         default=ChampionParams(), description="Not worse than the champion."

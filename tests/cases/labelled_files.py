@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from tests.cases.case import Case, Files, Found, both, done, fails, fast_retrain
 from tests.cases.hostile_files import table
+from tests.reviews import jsonl, reviews
 
 _POSITIVE = ("a fine film number {}", "great fun, take {}", "I loved part {}", "wonderful scene {}")
 _NEGATIVE = ("a dull film number {}", "no fun, take {}", "I hated part {}", "terrible scene {}")
@@ -22,6 +23,17 @@ def labelled(labels: Sequence[str], rows: int = 100, begin: int = 0) -> bytes:
     """CSV with as many rows, whose labels come in turns."""
     lines = (f'"{review(n)}",{labels[n % len(labels)]}\n' for n in range(begin, begin + rows))
     return ("text,label\n" + "".join(lines)).encode()
+
+
+def rare(rows: int, begin: int = 0) -> bytes:
+    """More lines of the same CSV, of a third class."""
+    lines = (f'"rare question {n}",abbreviation\n' for n in range(begin, begin + rows))
+    return "".join(lines).encode()
+
+
+def chance(rows: int = 600) -> bytes:
+    """CSV whose labels have nothing to do with the texts; four of five are of one class."""
+    return labelled(["neg", "neg", "neg", "pos", "neg"], rows)
 
 
 def lists() -> bytes:
@@ -71,7 +83,68 @@ def _minus_one() -> Iterator[Case]:
         )
 
 
+def challenger(name: str, seen: str, files: Callable[[], Files], *clauses: str) -> Case:
+    """A first model that the gate refuses by these clauses, in these words."""
+    return Case(
+        name,
+        seen,
+        f"it stays challenger: {'; '.join(clauses)}",
+        files,
+        both(done, says(*(f"FAILED {clause}" for clause in clauses), f"{name} version 1 stays")),
+        retraining(name, "--no-gate.must-beat-baseline"),
+        _SECONDS,
+    )
+
+
+FIRST_CHAMPIONS = [
+    challenger(
+        "never-predicted",
+        "champion, though one class was never predicted",
+        lambda: {"reviews.csv": labelled(["neg", "pos"], 600) + rare(20)},
+        "enough test reviews of each class: each needs 10: abbreviation has 4, 6 are missing",
+    ),
+    challenger(
+        "few-test-rows",
+        "champion on 12 test reviews",
+        lambda: {"reviews.jsonl": jsonl(reviews(60))},
+        "enough test reviews: 12, and a first champion needs 100: 88 are missing",
+        "enough test reviews of each class: each needs 10: NEGATIVE has 6, 4 are missing",
+    ),
+    challenger(
+        "small-class",
+        "champion, though of one class there were 8 test reviews",
+        lambda: {
+            "train.csv": labelled(["neg", "pos"], 400) + rare(100),
+            "test.csv": labelled(["neg", "pos"], 120, 1000) + rare(8, 1000),
+        },
+        "enough test reviews of each class: each needs 10: abbreviation has 8, 2 are missing",
+    ),
+    challenger(
+        "no-better",
+        "champion, though it was no better than one answer to all",
+        lambda: {"reviews.csv": chance()},
+        "better than the largest class: 0.[78]",
+        "every class recognized: pos in none of 24 reviews",
+    ),
+    Case(
+        "first-champion",
+        "champion on whatever there was",
+        "champion: 100 test reviews, 50 of each class, and it knows both",
+        lambda: {"reviews.jsonl": jsonl(reviews(500))},
+        both(
+            done,
+            says(
+                "passed enough test reviews: 100, ",
+                "passed better than the largest class: ",
+                "first-champion version 1 is the champion",
+            ),
+        ),
+        retraining("first-champion", "--no-gate.must-beat-baseline"),
+        _SECONDS,
+    ),
+]
 CASES = [
+    *FIRST_CHAMPIONS,
     Case(
         "float-labels",
         "four classes, 0, 0.0, 1 and 1.0, and a champion",

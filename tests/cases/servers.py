@@ -61,7 +61,7 @@ class Bench:
         """Register a tiny model, which becomes the champion."""
         labelled = "s3://nightshift/cases/labelled"
         self.store.write_bytes(jsonl(reviews(200)), f"{labelled}/train.jsonl")
-        self.store.write_bytes(jsonl(reviews(60, 50)), f"{labelled}/test.jsonl")
+        self.store.write_bytes(jsonl(reviews(120, 50)), f"{labelled}/test.jsonl")
         tiny_bert(self.base)
         given = [part.format(base=self.base) for part in fast_retrain(labelled, MODEL)]
         off = ["--no-gate.must-beat-baseline", "--no-engines.measure"]

@@ -35,6 +35,7 @@ def evidence(
     champion = None if champion_wrong is None else said(labels, number >= champion_wrong)
     known = Evidence(
         labels=labels,
+        label_names=["NEGATIVE", "POSITIVE"],
         candidate=said(labels, number >= wrong),
         baseline=said(labels, number >= rows // 4),
         champion=champion,
@@ -369,6 +370,7 @@ def test_of_a_scale_the_verdict_says_how_far_off_answers_are() -> None:
     found = evidence(
         rows=1000,
         labels=labels,
+        label_names=["1", "2", "3", "4", "5"],
         candidate=next_star,
         champion=sure[labels],
         baseline=sure[np.zeros(1000, np.int64)],

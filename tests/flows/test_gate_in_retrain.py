@@ -10,6 +10,7 @@ from flows import concluding
 from flows.retrain import retrain
 from tasks.connectors.object_store import ObjectStore
 from tasks.core.errors import SettingsError
+from tasks.core.gate_first import MORE_REVIEWS
 from tasks.promotion import find_champion
 from tasks.steps import fetched
 from tests.retraining import LENIENT, deliver, params, tags
@@ -37,6 +38,28 @@ def test_the_test_set_stays_when_the_data_grows(
     assert third.evaluation.rows == 100  # a fifth of the data there is now
     fourth = retrain(params(bert, f"{prefix}/labelled", "frozen"))
     assert fourth.evaluation.test_digest == third.evaluation.test_digest
+
+
+def test_a_first_model_on_twelve_test_reviews_stays_challenger_until_there_are_more(
+    services: ObjectStore, prefix: str, bert: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The test set that was drawn first stays too small, whatever is labelled, until another is drawn."""
+    place = f"{prefix}/labelled/one.jsonl"
+    asked = {**LENIENT, "gate__first_champion": {}}
+    services.write_bytes(jsonl(reviews(60, 71)), place)
+    first = retrain(params(bert, f"{prefix}/labelled", "evidence", **asked))
+    assert not first.promoted and find_champion.fn("evidence") is None
+    assert "88 are missing" in first.verdict.failed[0].text
+    assert MORE_REVIEWS in first.verdict.warnings
+    assert tags("evidence", "1")["nightshift.gate"] == "refused"
+    assert caplog.text.count("A first champion would be refused, enough test reviews") == 2
+
+    services.write_bytes(jsonl(reviews(600, 71)), place)
+    still = retrain(params(bert, f"{prefix}/labelled", "evidence", **asked))
+    assert not still.promoted and still.evaluation.rows == 12
+    again = params(bert, f"{prefix}/labelled", "evidence", **asked, data__split__new_test_set=True)
+    third = retrain(again)
+    assert third.evaluation.rows == 120 and third.promoted, str(third.verdict)
 
 
 def test_a_champion_is_scored_once_for_each_test_set(

@@ -38,7 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("decision", ["Approve", "Reject"])
 def test_a_person_decides(ui: Ui, service: Service, base: Path, decision: str) -> None:
     service.store().write_bytes(jsonl(reviews(200)), f"{LABELLED}train.jsonl")
-    service.store().write_bytes(jsonl(reviews(60, seed=50)), f"{LABELLED}test.jsonl")
+    service.store().write_bytes(jsonl(reviews(120, seed=50)), f"{LABELLED}test.jsonl")
     name = f"asked-{decision.lower()}"
     given: dict[str, Any] = {
         "data": {"source": {"location": LABELLED}},

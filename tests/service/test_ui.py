@@ -145,7 +145,7 @@ def _as_shown(value: object) -> str:
 
 def test_an_analyst_retrains_from_the_form(ui: Ui, service: Service, base: Path) -> None:
     service.store().write_bytes(jsonl(reviews(200)), f"{LABELLED}train.jsonl")
-    service.store().write_bytes(jsonl(reviews(60, seed=50)), f"{LABELLED}test.jsonl")
+    service.store().write_bytes(jsonl(reviews(120, seed=50)), f"{LABELLED}test.jsonl")
     form = ui.run_form("retrain")
     form.fill(LABELLED, "Data", "Source", "Location")
     form.fill(48, "Tokenization", "Max Length Tokens")

@@ -36,7 +36,7 @@ def params(base: Path, **training: Any) -> dict[str, Any]:
 
 def test_a_night_from_reviews_to_predictions(service: Service, tmp_path: Path) -> None:
     base = tiny_bert(tmp_path / "base")
-    for name, rows, seed in (("train", 200, 0), ("test", 60, 1)):
+    for name, rows, seed in (("train", 200, 0), ("test", 120, 1)):
         (tmp_path / f"{name}.jsonl").write_bytes(jsonl(reviews(rows, seed)))
     files = [str(tmp_path / f"{name}.jsonl") for name in ("train", "test")]
     assert f"{LABELLED}/train.jsonl" in service.command("put", *files, LABELLED)
