@@ -1,18 +1,26 @@
 """Batches planned by length, so that little is spent on padding; evaluation and scoring share the plan."""
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+#: Which rows may share a batch so that none has a say in another's answer: see `neighbours`.
+BatchRule: TypeAlias = Literal["padded", "equal lengths", "alone"]
+Side: TypeAlias = Literal["left", "right"]
 
-def plan(lengths: Sequence[int], max_tokens: int, max_rows: int) -> list[NDArray[np.int64]]:
+
+def plan(
+    lengths: Sequence[int], max_tokens: int, max_rows: int, rule: BatchRule = "padded"
+) -> list[NDArray[np.int64]]:
     """Group rows of similar length into batches whose padded size stays within a budget.
 
     Args:
         lengths: tokens of each row.
         max_tokens: budget of a batch, counted as rows x its longest row; a row longer than that goes alone.
         max_rows: rows a batch at most.
+        rule: which rows may be together: any, those of one length, or none.
     Returns:
         Index arrays, longest rows first (an out-of-memory shows at once); each row is in exactly one.
     Raises:
@@ -20,12 +28,15 @@ def plan(lengths: Sequence[int], max_tokens: int, max_rows: int) -> list[NDArray
     """
     if max_tokens < 1 or max_rows < 1:
         raise ValueError("max_tokens and max_rows must be at least 1")
+    max_rows = 1 if rule == "alone" else max_rows
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    ordered = [max(1, lengths[row]) for row in order]
     batches: list[NDArray[np.int64]] = []
     start = 0
     while start < len(order):
-        longest = max(1, lengths[order[start]])
-        rows = max(1, min(max_rows, max_tokens // longest))
+        rows = max(1, min(max_rows, max_tokens // ordered[start]))
+        if rule == "equal lengths":
+            rows = ordered[start : start + rows].count(ordered[start])
         batches.append(order[start : start + rows])
         start += rows
     return batches
@@ -46,12 +57,15 @@ def plan_packed(lengths: Sequence[int], max_tokens: int, max_rows: int) -> list[
     return [*batches, order[start:]] if len(order) else []
 
 
-def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Right-padded `input_ids` and `attention_mask`, each of shape (rows, longest row), int64."""
+def pad(
+    rows: Sequence[Sequence[int]], pad_id: int, side: Side = "right"
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Padded `input_ids` and `attention_mask`, each of shape (rows, longest row), int64."""
     width = max((len(row) for row in rows), default=0)
     input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     attention_mask = np.zeros((len(rows), width), dtype=np.int64)
     for index, row in enumerate(rows):
-        input_ids[index, : len(row)] = row
-        attention_mask[index, : len(row)] = 1
+        real = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        input_ids[index, real] = row
+        attention_mask[index, real] = 1
     return input_ids, attention_mask

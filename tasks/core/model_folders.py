@@ -88,7 +88,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
                 "The tokenizer has neither a pad, an end-of-text nor an unknown token", str(folder)
             )
         tokenizer.pad_token = spare
-    tokenizer.padding_side = "right"
     return tokenizer
 
 

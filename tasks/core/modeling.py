@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError as PydanticError
@@ -20,7 +20,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tasks.core import model_folders
+from tasks.core import model_folders, neighbours
+from tasks.core.batching import BatchRule, Side
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.model_files import refuse_foreign_code
 from tasks.core.tokenization import Encoder, TokenizationParams
@@ -57,11 +58,17 @@ class Classifier:
     encoder: Encoder
     label_names: list[str]
     temperature: float = 1.0  # by which the head's weights were divided: see `with_temperature`
+    batch_rule: BatchRule = "padded"  # which texts it may answer together: see `neighbours`
 
     @property
     def pad_id(self) -> int:
         """The id that fills up a batch."""
         return int(self.encoder.tokenizer.pad_token_id)  # type: ignore[arg-type]
+
+    @property
+    def padding_side(self) -> Side:
+        """Where it stands in a row that is shorter than others of its batch."""
+        return self.encoder.tokenizer.padding_side  # type: ignore[return-value]
 
 
 def load_for_training(
@@ -189,6 +196,7 @@ def save(classifier: Classifier, folder: Path) -> None:
         "tokenization": classifier.encoder.params.model_dump(),
         "label_names": classifier.label_names,
         "temperature": classifier.temperature,
+        "batch_rule": classifier.batch_rule,
     }
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
@@ -197,7 +205,8 @@ def load(folder: Path) -> Classifier:
     """A classifier that `save` wrote, in evaluation mode, in fp32 on the CPU.
 
     Raises:
-        ModelError: not such a folder, damaged, or one that would fetch code.
+        ModelError: not such a folder, damaged, or one that would fetch code; or saved before it was asked whether its
+            answers depend on one another, and they do in a way that cannot be helped.
     """
     refuse_foreign_code(folder)
     try:
@@ -205,6 +214,9 @@ def load(folder: Path) -> Classifier:
         params = TokenizationParams.model_validate(card["tokenization"])
         label_names = [str(name) for name in card["label_names"]]
         temperature = float(card.get("temperature", 1.0))
+        rule = card.get("batch_rule")
+        if rule not in (None, *get_args(BatchRule)):
+            raise ValueError(f"no batch_rule {rule!r}")
         model = AutoModelForSequenceClassification.from_pretrained(
             folder,
             use_safetensors=True,
@@ -219,4 +231,5 @@ def load(folder: Path) -> Classifier:
             "register it through the retrain flow",
         ) from error
     encoder = Encoder(model_folders.load_tokenizer(folder), params)
-    return Classifier(model.eval(), encoder, label_names, temperature)
+    made = Classifier(model.eval(), encoder, label_names, temperature)
+    return replace(made, batch_rule=rule) if rule else neighbours.heedless(made)

@@ -1,17 +1,20 @@
-"""A training's batches without padding: reviews laid end to end, attention within each.
+"""A training's batches without padding: reviews laid end to end, attention within each; or one length at a time.
 
 The model itself is trained, under its own name and with its own parameters; where a batch comes packed, its `forward`
-runs `PackedModel`, which shares them.
+runs `PackedModel`, which shares them. A model whose answers depend on padding takes a padded batch apart instead.
 """
 
 from collections.abc import Sequence
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from tasks.core import batching
+from tasks.core.batching import BatchRule
 from tasks.core.distillation import TEACHER_LOGITS
 from tasks.core.packed_model import PackedModel
 from tasks.core.packing import PackedBatch, UnpackableError
@@ -64,6 +67,35 @@ def run_packed(model: PreTrainedModel, pad_id: int, longest: int) -> PackedModel
     return runs
 
 
+def run_apart(model: PreTrainedModel, rule: BatchRule) -> None:
+    """Have the model take padded batches apart and run them as a rule says, without padding, until `run_plain`.
+
+    Args:
+        model: a classifier of any family.
+        rule: which rows it may answer together.
+    """
+    plain = model.forward
+
+    @wraps(plain)
+    def forward(input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
+        real = attention_mask.bool()
+        lengths = real.sum(dim=1).tolist()
+        parts = batching.plan(lengths, max(1, real.numel()), len(lengths), rule)
+        logits = [
+            plain(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            for ids in (_without_padding(input_ids[part], real[part]) for part in parts)
+        ]
+        order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(input_ids.device)
+        return SequenceClassifierOutput(logits=torch.cat(logits)[order])
+
+    vars(model)["forward"] = forward
+
+
+def _without_padding(ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Rows of one length."""
+    return ids[real].unflatten(0, (len(ids), -1))
+
+
 def run_plain(model: PreTrainedModel) -> None:
-    """Undo what `run_packed` and Accelerate have put before a model's own `forward`."""
+    """Undo what `run_packed`, `run_apart` and Accelerate have put before a model's own `forward`."""
     vars(model).pop("forward", None)

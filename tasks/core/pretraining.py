@@ -139,6 +139,7 @@ def _trainer(
 ) -> _LanguageTrainer:
     params, objective = job.params, job.objective
     tokenizer = model_folders.load_tokenizer(job.base_folder)
+    tokenizer.padding_side = "right"  # positions count from the left
     settings = TrainingParams(
         epochs=params.epochs,
         batch_size=params.batch_size,

@@ -205,6 +205,11 @@ class TrainingSummary(Record):
     device: str
     processes: int = Field(default=1, description="That trained it together.")
     packed: bool = Field(default=False, description="Its batches had no padding.")
+    batch_rule: str = Field(
+        default="padded",
+        description="Which texts share a batch so that no answer depends on another text: any (padded), those of equal "
+        "lengths, or none (alone). It holds for training and for all that scores the model.",
+    )
     bf16_difference: float | None = Field(
         default=None,
         description="Share by which loss or gradient of the first batches in bf16 differed from fp32's; where it is "

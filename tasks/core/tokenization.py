@@ -84,6 +84,11 @@ class Encoder:
                 "tokenization.max_length_tokens",
             )
 
+    @property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and after each text."""
+        return self._prefix, self._suffix
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Token ids of each text, cut to `max_length_tokens`, with the special tokens, in the order given.
 

@@ -7,7 +7,7 @@ processor multiplies in it.
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ from tasks.core.training_protocols import (
     TrainingListener,
 )
 from tasks.core.training_ranks import Ranks, SharedJudge, SharedKeeper
-from tasks.core.training_way import Way, fastest_way, first_rows, padding
+from tasks.core.training_way import Way, fastest_way, first_rows, made_heedless, padding
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ def fine_tune(
     params, ranks = job.params, Ranks()
     classifier = _trainable(job, ranks)
     plan = _planned(classifier, params, train, ranks)
+    classifier = plan.classifier
     with CheckpointWriter(params.background_checkpoints) as writer:
         kept = SharedKeeper(ranks, PatientKeeper(keeper or NoCheckpoints(), writer))
         clock = TrainingClock()
@@ -120,8 +121,9 @@ def fine_tune(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What each step of a training sees, where it is computed, and how."""
+    """What is trained, what each step sees, where it is computed, and how."""
 
+    classifier: Classifier
     batches: TrainingBatches
     device: torch.device
     way: Way
@@ -131,8 +133,11 @@ def _planned(classifier: Classifier, params: TrainingParams, train: Dataset, ran
     batches = TrainingBatches(train["length"], params, ranks.index, ranks.count)
     device = devices.resolve_device(params.device)
     precision = devices.resolve_precision(params.precision, device)
+    model: Any = classifier.model
+    model.to(device)
+    classifier = made_heedless(classifier)
     way = fastest_way(classifier, first_rows(train, batches), params, device, precision, ranks)
-    return _Plan(batches, device, way)
+    return _Plan(classifier, batches, device, way)
 
 
 def _trainer(
@@ -257,6 +262,7 @@ def _trained(
     best = next(e for e in evaluated_epochs(state.log_history) if e["step"] == kept)
     epochs = float(state.epoch or 0)
     adapters.merge(classifier.model)
+    classifier = made_heedless(classifier, trainer.eval_dataset)
     temperature, validation_rows = _temperature(trainer)
     run_plain(classifier.model)
     facts: dict[str, Any] = {
@@ -268,6 +274,7 @@ def _trained(
         "precision": "bf16" if way.bf16 else "fp32",
         "bf16_difference": way.bf16_difference,
         "packed": way.packed,
+        "batch_rule": classifier.batch_rule,
         "device": trainer.args.device.type,
         "processes": trainer.args.world_size,
         "final_train_loss": float(loss),
@@ -277,7 +284,7 @@ def _trained(
     model: Any = classifier.model
     model = model.to(torch.device("cpu")).eval()
     validation = {"loss": float(best["eval_loss"]), "accuracy": float(best["eval_accuracy"])}
-    kept_model = Classifier(model, classifier.encoder, classifier.label_names)
+    kept_model = replace(classifier, model=model)
     return Trained(modeling.with_temperature(kept_model, temperature), facts, validation)
 
 

@@ -1,18 +1,19 @@
-"""How a training's steps are computed: in bf16 or fp32, packed or padded; the faster way only where it proves right."""
+"""How a training's steps are computed: in bf16 or fp32, packed, padded or by length; fast where it proves right."""
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import DataCollatorWithPadding
 
-from tasks.core import training_checks
+from tasks.core import neighbours, training_checks
 from tasks.core.errors import SettingsError
 from tasks.core.modeling import Classifier
-from tasks.core.packed_training import PackingCollator, run_packed, run_plain
+from tasks.core.packed_training import PackingCollator, run_apart, run_packed, run_plain
 from tasks.core.packing import UnpackableError, trying
 from tasks.core.training_batches import PAD_TO, TrainingBatches
 from tasks.core.training_checks import Batch
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, Any]]
 Collator = Callable[[Rows], Batch]
+_ASKED = 24  # validation reviews that are answered alone and beside others before a model is kept
 _PACKED_TOLERANCE = 1e-3  # in fp32: a review that sees another one changes the loss by far more
 
 
@@ -41,6 +43,22 @@ class Way:
     packed: bool
     bf16: bool
     bf16_difference: float | None
+
+
+def made_heedless(classifier: Classifier, reviews: Any = ()) -> Classifier:
+    """The classifier with what is found of it by `neighbours`; where padding has a say, its model takes batches apart.
+
+    Args:
+        classifier: with what was found before.
+        reviews: rows of a data set, of which some are asked, from the first to the last.
+    Raises:
+        ModelError: what it says of a text cannot be made independent of others.
+    """
+    places = np.linspace(0, len(reviews) - 1, min(_ASKED, len(reviews))).astype(int)
+    found = neighbours.heedless(classifier, [reviews[i]["input_ids"] for i in places.tolist()])
+    if found.batch_rule != classifier.batch_rule:
+        run_apart(found.model, found.batch_rule)
+    return found
 
 
 def padding(classifier: Classifier) -> Collator:
@@ -108,7 +126,9 @@ def _packing(
     model = classifier.model
     problem = ""
     collate: PackingCollator | None = None
-    if params.attention_dropout:
+    if classifier.batch_rule != "padded":
+        problem = "its answers depend on what stands beside a text"
+    elif params.attention_dropout:
         problem = "there is dropout in the attention"
     else:
         try:

@@ -15,7 +15,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from tasks.core import model_folders, modeling
+from tasks.core import model_folders, modeling, training
 from tasks.core.errors import NightshiftError, SettingsError
 from tasks.core.tokenization import Encoder
 from tasks.core.training import TrainingParams, fine_tune
@@ -152,12 +152,17 @@ def test_the_epoch_of_least_loss_is_kept_where_asked_for() -> None:
     assert sure["accuracy"] == 0.9 and hesitant["merit"] > sure["merit"]
 
 
-def test_training_that_diverges_says_so(bert: Path, tmp_path: Path) -> None:
+def test_training_that_diverges_says_so(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(bert, broken)
     weights = load_file(broken / "model.safetensors")
     name = next(n for n in weights if "LayerNorm.weight" in n)
     weights[name] = torch.full_like(weights[name], torch.inf)
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(NightshiftError, match="not a number"):
+    with pytest.raises(NightshiftError, match="Some of its answers are no numbers"):
+        trained(broken, tmp_path / "work", epochs=1)
+    monkeypatch.setattr(training, "made_heedless", lambda classifier: classifier)
+    with pytest.raises(NightshiftError, match="The loss is not a number"):
         trained(broken, tmp_path / "work", epochs=1)

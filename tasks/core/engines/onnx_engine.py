@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.core import batching
+from tasks.core.batching import BatchRule, Side
 from tasks.core.engine import Engine, EngineOptions
 from tasks.core.engines import built, exporting
 from tasks.core.engines.exporting import Exportable
@@ -30,10 +31,14 @@ _OPSET = 17
 class OnnxEngine:
     """Scores with a session of ONNX Runtime."""
 
-    def __init__(self, session: Any, classifier: Classifier, options: EngineOptions) -> None:
+    def __init__(
+        self, session: Any, classifier: Classifier, options: EngineOptions, side: Side
+    ) -> None:
         self.label_names = classifier.label_names
         self._session = session
         self._pad_id = classifier.pad_id
+        self._side: Side = side
+        self._rule: BatchRule = classifier.batch_rule
         self._batch_tokens = min(options.batch_tokens, _BATCH_TOKENS)
         self._threads = options.threads or torch.get_num_threads()
 
@@ -43,10 +48,11 @@ class OnnxEngine:
         rows = [row if len(row) else [self._pad_id] for row in input_ids]
 
         def run(batch: NDArray[np.int64]) -> None:
-            padded = batching.pad([rows[i] for i in batch], self._pad_id)
+            padded = batching.pad([rows[i] for i in batch], self._pad_id, self._side)
             logits[batch] = self._session.run(None, dict(zip(exporting.INPUTS, padded, strict=True)))[0]  # fmt: skip
 
-        batches = batching.plan([len(row) for row in rows], self._batch_tokens, max_rows=256)
+        lengths = [len(row) for row in rows]
+        batches = batching.plan(lengths, self._batch_tokens, 256, self._rule)
         with ThreadPoolExecutor(self._threads) as pool:
             for _ in pool.map(run, batches):
                 pass
@@ -70,13 +76,15 @@ class _Onnx:
             ModelError: the converted model answers otherwise.
             Exception: whatever the exporter, or the model's code as it is traced, raises; who tries engines takes any.
         """
-        _export(classifier, folder / MODEL)
-        built.write_record(folder, self.name, classifier, [MODEL], _versions())
+        side = _export(classifier, folder / MODEL)
+        facts = {**_versions(), "padding_side": side}
+        built.write_record(folder, self.name, classifier, [MODEL], facts)
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
         """Raises ModelError: not built for this model, or damaged."""
-        built.read_record(folder, self.name, classifier)
-        return OnnxEngine(_session(folder / MODEL), classifier, options)
+        record = built.read_record(folder, self.name, classifier)
+        side: Side = record.get("padding_side", classifier.padding_side)
+        return OnnxEngine(_session(folder / MODEL), classifier, options, side)
 
 
 class _OnnxInt8(_Onnx):
@@ -87,17 +95,19 @@ class _OnnxInt8(_Onnx):
     def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
         """The same, quantised."""
         whole = folder / f"{MODEL}.part"
-        _export(classifier, whole)
+        side = _export(classifier, whole)
         with exporting.quietly():
             quantization: Any = importlib.import_module("onnxruntime.quantization")
             quantization.quantize_dynamic(
                 whole, folder / MODEL, per_channel=True, weight_type=quantization.QuantType.QInt8
             )
         os.remove(whole)
-        built.write_record(folder, self.name, classifier, [MODEL], _versions())
+        facts = {**_versions(), "padding_side": side}
+        built.write_record(folder, self.name, classifier, [MODEL], facts)
 
 
-def _export(classifier: Classifier, path: Path) -> None:
+def _export(classifier: Classifier, path: Path) -> Side:
+    """Write the graph; returns the side on which it wants padding."""
     both = {0: "rows", 1: "tokens"}
     with exporting.quietly():
         torch.onnx.export(
@@ -111,7 +121,7 @@ def _export(classifier: Classifier, path: Path) -> None:
             dynamo=False,  # the newer exporter loses the fusion of attention
         )
     session = _session(path)
-    exporting.check(
+    return exporting.check(
         lambda ids, mask: session.run(None, dict(zip(exporting.INPUTS, (ids, mask), strict=True)))[
             0
         ],

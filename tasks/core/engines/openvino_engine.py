@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.core import batching
+from tasks.core.batching import BatchRule, Side
 from tasks.core.devices import resolve_precision
 from tasks.core.engine import Engine, EngineOptions
 from tasks.core.engines import built, exporting
@@ -39,9 +40,13 @@ _CPU = torch.device("cpu")
 class OpenVinoEngine:
     """Scores with a compiled model; one thread may use it at a time."""
 
-    def __init__(self, model: Any, classifier: Classifier, options: EngineOptions) -> None:
+    def __init__(
+        self, model: Any, classifier: Classifier, options: EngineOptions, side: Side
+    ) -> None:
         self.label_names = classifier.label_names
         self._pad_id = classifier.pad_id
+        self._side: Side = side
+        self._rule: BatchRule = classifier.batch_rule
         self._batch_tokens = min(options.batch_tokens, _BATCH_TOKENS)
         threads = options.threads or torch.get_num_threads()
         precision = _precision(classifier, options)
@@ -54,8 +59,8 @@ class OpenVinoEngine:
         logits = np.empty((len(input_ids), len(self.label_names)), dtype=np.float32)
         rows = [row if len(row) else [self._pad_id] for row in input_ids]
         lengths = [len(row) for row in rows]
-        for batch in batching.plan(lengths, self._batch_tokens, max_rows=256):
-            ids, mask = batching.pad([rows[i] for i in batch], self._pad_id)
+        for batch in batching.plan(lengths, self._batch_tokens, 256, self._rule):
+            ids, mask = batching.pad([rows[i] for i in batch], self._pad_id, self._side)
             self._queue.start_async([ids, mask], (logits, batch))
         self._queue.wait_all()
         return logits
@@ -115,8 +120,10 @@ class _OpenVino:
             Exception: whatever the converter, or the model's code when it is traced, raises; it has no common base, and
                 who tries engines takes any.
         """
-        _save(_convert(classifier), folder)
-        built.write_record(folder, self.name, classifier, [MODEL, WEIGHTS], _versions())
+        model, side = _convert(classifier)
+        _save(model, folder)
+        facts = {**_versions(), "padding_side": side}
+        built.write_record(folder, self.name, classifier, [MODEL, WEIGHTS], facts)
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
         """Raises ModelError: not built for this model, damaged, or by a newer OpenVINO than is installed here."""
@@ -124,7 +131,8 @@ class _OpenVino:
         _require_version(str(record.get("openvino", "")), folder)
         try:
             model = _openvino().Core().read_model(folder / MODEL)
-            return OpenVinoEngine(model, classifier, options)
+            side: Side = record.get("padding_side", classifier.padding_side)
+            return OpenVinoEngine(model, classifier, options, side)
         except RuntimeError as error:
             raise ModelError(
                 f"OpenVINO cannot open it: {str(error).strip().splitlines()[-1]}",
@@ -146,8 +154,13 @@ class _OpenVinoInt8(_OpenVino):
             raise ModelError(
                 "int8 wants token rows to calibrate on", self.name, "give a sample of reviews"
             )
-        _save(_quantised(_convert(classifier), rows), folder)
-        facts = {**_versions(), "nncf": importlib.import_module("nncf").__version__}
+        model, side = _convert(classifier)
+        _save(_quantised(model, rows), folder)
+        facts = {
+            **_versions(),
+            "padding_side": side,
+            "nncf": importlib.import_module("nncf").__version__,
+        }
         facts |= {"calibration_rows": len(rows), "scheme": "transformer, full int8"}
         built.write_record(folder, self.name, classifier, [MODEL, WEIGHTS], facts)
 
@@ -159,7 +172,8 @@ def _openvino() -> Any:
     return importlib.import_module("openvino")
 
 
-def _convert(classifier: Classifier) -> Any:
+def _convert(classifier: Classifier) -> tuple[Any, Side]:
+    """The graph, and the side on which it wants padding."""
     ov = _openvino()
     free = [-1, -1]
     with exporting.quietly():
@@ -169,8 +183,8 @@ def _convert(classifier: Classifier) -> Any:
             input=[(name, free, ov.Type.i64) for name in exporting.INPUTS],
         )
     compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    exporting.check(lambda ids, mask: compiled([ids, mask])[0], classifier, "openvino")
-    return model
+    side = exporting.check(lambda ids, mask: compiled([ids, mask])[0], classifier, "openvino")
+    return model, side
 
 
 def _quantised(model: Any, rows: Sequence[Sequence[int]]) -> Any:

@@ -1,7 +1,7 @@
 """Any transformers sequence classifier, run by torch: packed without padding where that gives the same answers.
 
-Whether it does is not taken on trust. When the engine opens, random rows are computed packed and padded, in fp32; if
-they differ, batches are padded, and a line in the log says so.
+Whether it does is not taken on trust. When the engine opens, random rows are computed packed and one by one, in fp32;
+if they differ, batches are padded, and a line in the log says so. How they may be is known of the classifier.
 """
 
 import logging
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.core import batching
+from tasks.core import batching, neighbours
 from tasks.core.devices import resolve_device, resolve_precision
 from tasks.core.engine import Engine, EngineOptions
 from tasks.core.modeling import Classifier
@@ -24,10 +24,9 @@ from tasks.core.training_params import Device, Precision
 logger = logging.getLogger(__name__)
 
 _PACKED_ROWS, _PADDED_ROWS = 1024, 256  # of a batch at most
-_PROBE_LENGTHS = (7, 1, 33, 2, 16, 7, 96, 3, 256)
-#: How far packed logits may be from padded ones: shares of the range of the probe's logits, and of the largest. A row
-#: that sees another moves by tens of per cent of the range; bf16 alone moves a random model's by a few.
-_FP32_TOLERANCE = (2e-3, 2e-5)
+#: How far packed logits in bf16 may be from those in fp32 of a row alone: shares of the range of the probe's logits,
+#: and of the largest. A row that sees another moves by tens of per cent of the range; bf16 alone moves a random
+#: model's by a few.
 _BF16_TOLERANCE = (0.2, 0.03)
 
 
@@ -53,12 +52,13 @@ class TorchEngine:
         self.label_names = classifier.label_names
         self._device = resolve_device(device)
         bf16 = resolve_precision(precision, self._device) == "bf16"
+        self._classifier = classifier
         self._model: Any = classifier.model.eval()
         self._pad_id = classifier.pad_id
         self._batch_tokens = batch_tokens
         self._packed: PackedModel | None = None
         dtype = torch.bfloat16 if bf16 else torch.float32
-        if packed:
+        if packed and classifier.batch_rule == "padded":
             self._packed = self._opened(classifier.encoder.params.max_length_tokens, dtype)
         move(self._model, self._device, dtype)
 
@@ -74,7 +74,8 @@ class TorchEngine:
         if self._packed:
             batches = batching.plan_packed(lengths, self._batch_tokens, _PACKED_ROWS)
         else:
-            batches = batching.plan(lengths, self._batch_tokens, _PADDED_ROWS)
+            rule = self._classifier.batch_rule
+            batches = batching.plan(lengths, self._batch_tokens, _PADDED_ROWS, rule)
         for batch in batches:
             together = [rows[i] for i in batch]
             found = self._packed.logits(together) if self._packed else self._padded(together)
@@ -82,7 +83,7 @@ class TorchEngine:
         return logits
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        ids, mask = batching.pad(rows, self._pad_id)
+        ids, mask = batching.pad(rows, self._pad_id, self._classifier.padding_side)
         where = self._model.device
         with torch.inference_mode():
             output = self._model(
@@ -92,20 +93,21 @@ class TorchEngine:
         return output.logits
 
     def _opened(self, longest: int, dtype: torch.dtype) -> PackedModel | None:
-        """The model packed, where it is to run; None where that does not give what padding gives."""
+        """The model packed, where it is to run; None where that does not give what a row gets alone."""
         move(self._model, self._model.device, torch.float32)  # a GPU may lack the room for fp32
-        rows = _probe(self._model, self._pad_id, longest)
-        expected = self._padded(rows)
+        rows = neighbours.probe(self._classifier)
+        expected = neighbours.alone(self._classifier, rows)
         problem = ""
         for narrow in (True, False):
             try:
                 with trying():
                     packed = PackedModel(self._model, self._pad_id, longest, narrow)
-                    problem = _difference(packed.logits(rows), expected, _FP32_TOLERANCE)
+                    problem = neighbours.difference(packed.logits(rows), expected)
                     if not problem:
                         packed.move(self._device, dtype)
                         if self._device.type != "cpu":  # other kernels
-                            problem = _difference(packed.logits(rows), expected, _BF16_TOLERANCE)
+                            found = packed.logits(rows)
+                            problem = neighbours.difference(found, expected, _BF16_TOLERANCE)
                 if not problem:
                     return packed
             except UnpackableError as error:
@@ -113,25 +115,6 @@ class TorchEngine:
         name = type(self._model).__name__
         logger.warning("%s is scored in padded batches, which takes longer: %s", name, problem)
         return None
-
-
-def _probe(model: Any, pad_id: int, longest: int) -> list[list[int]]:
-    """Random rows of differing lengths."""
-    generator = np.random.default_rng(0)
-    vocabulary = int(model.config.get_text_config().vocab_size)
-    rows = [generator.integers(0, vocabulary, min(n, longest)) for n in _PROBE_LENGTHS]
-    return [np.where(row == pad_id, (pad_id + 1) % vocabulary, row).tolist() for row in rows]
-
-
-def _difference(found: torch.Tensor, expected: torch.Tensor, tolerance: tuple[float, float]) -> str:
-    """Empty, or that they differ, and by how much."""
-    found, expected = found.float().cpu(), expected.float().cpu()
-    spread = (expected.amax(0) - expected.amin(0)).max()
-    allowed = float(tolerance[0] * spread + tolerance[1] * expected.abs().max())
-    furthest = float((found - expected).abs().max())
-    if furthest <= allowed:
-        return ""
-    return f"packed logits differ from padded ones by {furthest:.2g}, and {allowed:.2g} is allowed"
 
 
 class _Torch:
