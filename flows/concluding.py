@@ -5,6 +5,7 @@ evaluate -> check behaviour -> choose engine, prove it -> judge -> register -> r
 """
 
 import logging
+from dataclasses import replace
 
 from flows.parameters import RetrainParams
 from flows.preparing import Prepared
@@ -61,8 +62,14 @@ def conclude(
     )
     baseline = evaluate_baseline(split, params.evaluation)
     engine, proof = proven_engine(
-        model, prepared.tokens, candidate.evaluation, split, params.engines
+        model,
+        prepared.tokens,
+        candidate.evaluation,
+        split,
+        params.engines,
+        params.registration.model_name,
     )
+    candidate = replace(candidate, proof=proof)
     version, verdict, promoted = _settled(params, prepared, candidate, baseline, (engine, proof))
     made = (model, candidate.evaluation, candidate.behaviour, baseline, engine, verdict)
     steps = (*prepared.steps, *made, *filter(None, [proof]))

@@ -12,20 +12,22 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from tasks.core import engines
+from tasks.core import engines, modeling
 from tasks.core.devices import resolve_precision
 from tasks.core.engine_choice import choose, worth_measuring
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice
-from tasks.core.engine_contest import Clock, TokenRows, too_few_for_linear
+from tasks.core.engine_contest import Clock, too_few_for_linear
+from tasks.core.engine_texts import TokenRows
 from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
 from tasks.core.token_tables import read_tokens
 from tasks.engine_building import build_apart
+from tasks.scored_before import texts_scored_before
 from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-ENGINES_VERSION = 3
+ENGINES_VERSION = 4
 CLOCK: Clock = time.perf_counter
 _PACKAGES = ("torch", "transformers", "openvino", "nncf", "onnxruntime")
 _NO_ROWS = TokenRows([], np.empty(0, dtype=np.int64))
@@ -33,7 +35,10 @@ _NO_ROWS = TokenRows([], np.empty(0, dtype=np.int64))
 
 @step
 def choose_engine(
-    model: Reference[TrainingSummary], tokens: Reference[TokensSummary], params: EngineChoiceParams
+    model: Reference[TrainingSummary],
+    tokens: Reference[TokensSummary],
+    params: EngineChoiceParams,
+    model_name: str,
 ) -> Reference[EngineChoice]:
     """Build and compare the engines that are installed here, unless exactly this has been done before.
 
@@ -42,16 +47,19 @@ def choose_engine(
 
     Args:
         model: that was trained.
-        tokens: that it was trained on; engines are compared on their validation rows.
+        tokens: that it was trained on.
         params: what is compared, and what counts as the same.
+        model_name: of the registry; engines are compared on reviews that its versions have scored, before others.
     """
     params = _asked_here(params)
     compares = worth_measuring(params)
+    scored = texts_scored_before(model_name, params.judged_rows) if compares else []
     machine = this_machine() if compares else {}
     inputs = {
         "version": ENGINES_VERSION,
         "model": model.digest,
         "params": params.model_dump(),
+        "scored_before": len(scored),  # more of them are worth another look, others are not
         "installed": [name for name in params.candidates if engines.available(name)],
         "machine": machine,
     }
@@ -61,14 +69,16 @@ def choose_engine(
             return choose(folder, _NO_ROWS, _NO_ROWS, params, CLOCK, machine)
         with fetched(model) as source, fetched(tokens) as data:
             validation, train = map(_rows, read_tokens(data, ("validation", "train")))
-            found = choose(source, validation, train, params, CLOCK, machine, build_apart)
+            ids = modeling.load(source).encoder.encode(scored).input_ids if scored else []
+            found = choose(source, validation, train, params, CLOCK, machine, build_apart, ids)
             shutil.move(source / engines.CHOICE, folder)
             if (source / engines.FOLDER).is_dir():
                 shutil.move(source / engines.FOLDER, folder)
         return found
 
     reference = reuse_or_make("engines", inputs, EngineChoice, make)
-    logger.info("It will be scored by %s", reference.summary)
+    log = logger.warning if reference.summary.too_few else logger.info
+    log("It will be scored by %s", reference.summary)
     return reference
 
 

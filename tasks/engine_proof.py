@@ -12,18 +12,24 @@ from numpy.typing import NDArray
 
 from tasks.core import engines, modeling, tables
 from tasks.core.comparison import Pair
-from tasks.core.engine import EngineOptions
+from tasks.core.engine import EngineOptions, softmax
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice, EngineProof
 from tasks.core.errors import ModelError
 from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
 from tasks.engine_choice import choose_engine
-from tasks.evaluation import Evaluation, logits_of, read_predictions
+from tasks.evaluation import (
+    Evaluation,
+    Predictions,
+    logits_of,
+    read_predictions,
+    write_predictions,
+)
 from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-PROOF_VERSION = 1
+PROOF_VERSION = 2
 _RISK = 0.05
 
 
@@ -33,6 +39,7 @@ def proven_engine(
     evaluation: Evaluation,
     split: Reference[SplitSummary],
     params: EngineChoiceParams,
+    model_name: str,
 ) -> tuple[Reference[EngineChoice], Reference[EngineProof] | None]:
     """The engine that is to score with a model, and how it did on the test set; None for torch, which was judged.
 
@@ -41,14 +48,15 @@ def proven_engine(
 
     Args:
         model: that was trained.
-        tokens: that it was trained on; engines are compared on their validation rows.
+        tokens: that it was trained on.
         evaluation: of the model, on the test set.
         split: with the test set.
         params: what is compared, and what counts as the same.
+        model_name: of the registry.
     """
     again = [params.model_copy(update={"cascade": "exact"})] if params.cascade != "exact" else []
     for given in (params, *again):
-        engine = choose_engine(model, tokens, given)
+        engine = choose_engine(model, tokens, given, model_name)
         if engine.summary.chosen == engines.TORCH:
             return engine, None
         try:
@@ -59,7 +67,8 @@ def proven_engine(
         if proof.summary.holds:
             return engine, proof
         logger.warning("It is not used: %s", proof.summary)
-    return choose_engine(model, tokens, params.model_copy(update={"measure": False})), None
+    unmeasured = params.model_copy(update={"measure": False})
+    return choose_engine(model, tokens, unmeasured, model_name), None
 
 
 @step
@@ -90,14 +99,16 @@ def prove_engine(
 
     def make(folder: Path) -> EngineProof:
         judged = read_predictions(evaluation)
-        said = _answers(model, engine, split).argmax(axis=1)
-        before = judged.probabilities.argmax(axis=1)
+        probabilities = softmax(_answers(model, engine, split))
+        write_predictions(folder, Predictions(judged.labels, probabilities, None))
+        said, before = probabilities.argmax(axis=1), judged.probabilities.argmax(axis=1)
         pair = Pair.of(said == judged.labels, before == judged.labels)
         lower = pair.lower(_RISK)
         return EngineProof(
             engine=engine.summary.chosen,
             rows=len(said),
             agreement=float((said == before).mean()),
+            largest_change=float(np.abs(probabilities - judged.probabilities).max()),
             accuracy=float((said == judged.labels).mean()),
             judged_accuracy=float((before == judged.labels).mean()),
             better=pair.better,
@@ -121,7 +132,8 @@ def _answers(
     with fetched(split, "test.parquet") as rows:
         texts = [review.text or "" for review in tables.read_labelled(rows / "test.parquet")]
     with fetched(model) as place, fetched(engine) as built:
-        (built / engines.FOLDER).rename(place / engines.FOLDER)
+        if (built / engines.FOLDER).is_dir():  # torch has none
+            (built / engines.FOLDER).rename(place / engines.FOLDER)
         classifier = modeling.load(place)
         options = EngineOptions(device="cpu")
         opened = engines.open_engine(engine.summary.chosen, classifier, place, options)

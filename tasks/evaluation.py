@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -155,7 +156,7 @@ def _evaluate(
         seconds = time.perf_counter() - started
         labels = np.array([r.label for r in reviews], dtype=np.int64)
         said = Predictions(labels, given.probabilities, given.uncalibrated)
-        _write(folder / "predictions.parquet", said)
+        write_predictions(folder, said)
         names = split.summary.label_names
         plots.draw_all(
             folder,
@@ -200,19 +201,21 @@ def _summary(
     )
 
 
-def _write(path: Path, said: Predictions) -> None:
+def write_predictions(folder: Path, said: Predictions) -> None:
+    """predictions.parquet: what a model, or an engine of it, said of each test row."""
     columns = {"probabilities": said.probabilities, "uncalibrated": said.uncalibrated}
     lists = {
         name: pa.array(values.tolist(), pa.list_(pa.float64()))
         for name, values in columns.items()
         if values is not None
     }
-    pq.write_table(pa.table({"label": said.labels, **lists}), path, compression="zstd")
+    table = pa.table({"label": said.labels, **lists})
+    pq.write_table(table, folder / "predictions.parquet", compression="zstd")
 
 
-def read_predictions(evaluation: Evaluation) -> Predictions:
-    """What a model said of each test row."""
-    with fetched(evaluation, "predictions.parquet") as folder:
+def read_predictions(kept: Reference[Any]) -> Predictions:
+    """What a model, or an engine of it, said of each test row: of an evaluation, or of an engine's proof."""
+    with fetched(kept, "predictions.parquet") as folder:
         table = pq.read_table(folder / "predictions.parquet")
     lists = {
         name: np.array(table[name].to_pylist())

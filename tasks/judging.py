@@ -13,6 +13,7 @@ from tasks.behaving import Behaviour, Checks, check_behaviour
 from tasks.connect import model_registry, prepared_store
 from tasks.core import gate, slices, tables
 from tasks.core.behaviour import BehaviourParams
+from tasks.core.engine_choice_records import EngineProof
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
 from tasks.core.gate import Evidence, GateParams, Verdict
@@ -44,6 +45,7 @@ class Candidate:
     model: Reference[TrainingSummary]
     evaluation: Evaluation
     behaviour: Behaviour
+    proof: Reference[EngineProof] | None = None  # of the engine that scores, where torch does not
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def judge(
         "version": VERDICT_VERSION,
         "evaluation": candidate.evaluation.digest,
         "behaviour": candidate.behaviour.digest,
+        "engine": candidate.proof.digest if candidate.proof else "",
         "baseline": baseline.digest,
         "champion": _identity(champion),
         "split": split.digest,
@@ -209,6 +212,8 @@ def _evidence(
         validation_rows=training.validation_rows,
         overlap=_overlap(inspection.summary),
         scale=scale_of(names),
+        scored=read_predictions(candidate.proof).probabilities if candidate.proof else None,
+        scored_by=candidate.proof.summary.engine if candidate.proof else "",
     )
 
 

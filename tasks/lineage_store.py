@@ -126,7 +126,7 @@ def add_runs(records: LineageRecords, model: str, version: str) -> int:
     objects = exact_objects()
     places: dict[str, ScoringMark | None] = {}
     for mark in _marks(model, version):
-        places |= dict.fromkeys(_runs_below(objects, mark.root)) | {mark.place: mark}
+        places |= dict.fromkeys(runs_below(objects, mark.root)) | {mark.place: mark}
     with ThreadPoolExecutor(_REQUESTS) as pool:
         found = list(pool.map(lambda place: scored_run(objects, place, places[place]), places))
         found.sort(key=lambda run: moment(run.when) or _LONG_AGO, reverse=True)
@@ -136,7 +136,7 @@ def add_runs(records: LineageRecords, model: str, version: str) -> int:
     return len(found)
 
 
-def _runs_below(objects: ExactObjects, root: str) -> list[str]:
+def runs_below(objects: ExactObjects, root: str) -> list[str]:
     """Places of the runs below a root, by their folders: what each holds is not listed."""
     bucket, prefix = parse_uri(f"{root}/_runs/")
     with objects.store.saying("listing", root):

@@ -36,6 +36,17 @@ def mark_scoring(run: ScoringRun) -> None:
     store.write_bytes(canonical_json(mark.model_dump()).encode(), place)
 
 
+def marks_of(model: str) -> list[ScoringMark]:
+    """Where versions of a model have scored, the latest root first; what is no mark of this code is left out."""
+    store, found = object_store(), list[ScoringMark]()
+    for item in store.scan(f"s3://{read_settings().bucket}/registry/{model}/scored/"):
+        try:
+            found.append(ScoringMark.model_validate_json(store.read_bytes(item.uri) or b""))
+        except PydanticError:
+            continue
+    return sorted(found, key=lambda mark: (mark.when, mark.root), reverse=True)
+
+
 def marked_predictions(model: str, version: str) -> str:
     """Where predictions of a version still lie, by the marks of scoring; '' for nowhere.
 

@@ -9,7 +9,7 @@ from tasks.core import engines, modeling
 from tasks.core.engine import EngineOptions
 from tasks.core.engine_choice import choose
 from tasks.core.engine_choice_params import EngineChoiceParams
-from tasks.core.engine_contest import TokenRows
+from tasks.core.engine_texts import TokenRows
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError
 from tasks.engine_building import build_apart
@@ -74,7 +74,7 @@ def test_an_engine_that_ends_its_process_is_left_out(
     params = EngineChoiceParams(candidates=["torch", "openvino"], judged_rows=20)
     seconds = iter(range(1000))
     found = choose(model, rows, rows, params, lambda: next(seconds), {}, build_apart)
-    assert found.chosen == "torch"
+    assert found.chosen in ("torch", "torch-fp32") and found.too_few
     (note,) = (row.note for row in found.rows if row.name == "openvino")
     assert "died while it was built" in note and "Floating point exception" in note
     assert not (model / engines.FOLDER).exists()

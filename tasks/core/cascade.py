@@ -164,7 +164,8 @@ class Rows:
 
     Attributes:
         input_ids: unpadded rows like those that will be scored.
-        labels: true class ids, shape (rows,); None where there are none, which will do unless the cascade is fast.
+        labels: true class ids, shape (rows,), below 0 where one is not known; None where there are none, which will do
+            unless the cascade is fast.
         answers: logits that are known already, by the name of the stage.
         reference: logits of the engine that a fast cascade is compared with; the last stage's where nothing is given.
     """
@@ -199,7 +200,7 @@ def fit_cascade(
     stages = Cascade(stages).stages
     answers = [rows.logits_of(stage) for stage in stages]
     exact = answers[-1] if rows.reference is None else rows.reference
-    if rows.labels is not None:
+    if rows.labels is not None and (rows.labels >= 0).any():
         of_their_own = len(stages) - (1 if rule.use == "fast" else 2)
         stages, answers = _calibrated(stages, answers, rows.labels, max(of_their_own, 0))
     if rule.blends and len(stages) > 1 and rows.labels is not None:
@@ -219,7 +220,8 @@ def _calibrated(
     stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints, first: int
 ) -> tuple[list[Stage], list[Logits]]:
     """The first stages; the exact engine's temperature is in its head, and so it is in that of its other precisions."""
-    heats = [fit_temperature(found, labels) for found in answers[:first]]
+    known = labels >= 0
+    heats = [fit_temperature(found[known], labels[known]) for found in answers[:first]]
     heats += [1.0] * (len(stages) - first)
     warmed = [
         replace(stage, temperature=stage.temperature * heat)
@@ -262,8 +264,9 @@ def _record(
         "agreement": float((final.argmax(axis=1) == exact.argmax(axis=1)).mean()),
         "largest_change": float(np.abs(softmax(final) - softmax(exact)).max()),
     }
-    if labels is not None:
-        right, exactly = final.argmax(axis=1) == labels, exact.argmax(axis=1) == labels
+    if labels is not None and (known := labels >= 0).any():
+        right = (final.argmax(axis=1) == labels)[known]
+        exactly = (exact.argmax(axis=1) == labels)[known]
         pair = Pair.of(right, exactly)
         told |= {"accuracy": float(right.mean()), "exact_accuracy": float(exactly.mean())}
         told |= {"better": pair.better, "worse": pair.worse, "mcnemar_p": pair.mcnemar()}
@@ -295,5 +298,10 @@ def promise(rule: CascadeRule, rows: int, stages: int) -> str:
             f"{1 - rule.minimum_agreement:.2%} of all reviews, {sure}; of the rest, {near}"
         )
     if most_failures(rows, 1 - rule.minimum_agreement, rule.risk) >= 0:
-        return f"labels of the exact engine in at least {rule.minimum_agreement:.2%} of reviews, {sure}"
+        close = (
+            f", and probabilities within {rule.maximum_change:g} of its,"
+            if rule.maximum_change < 1
+            else ""
+        )
+        return f"labels of the exact engine{close} in at least {rule.minimum_agreement:.2%} of reviews, {sure}"
     return f"{near}; they are too few for {rule.minimum_agreement:.2%} {sure}"

@@ -22,6 +22,8 @@ fixed sequence, whose risk is that of one test (Angelopoulos et al., 2021, "Lear
 the way, it is the narrowest at which no fewer of the validation rows are right than the exact engine has right.
 
 Several cheap stages of a fast cascade share the risk evenly.
+
+To agree is to give the same label and, where `maximum_change` asks for it, probabilities that differ by no more.
 """
 
 import math
@@ -34,6 +36,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tasks.core.comparison import lower_bound
+from tasks.core.engine import softmax
 
 Logits = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -54,6 +57,7 @@ class CascadeRule:
     minimum_agreement: float = 0.999  # with the labels of the exact engine
     accuracy_margin: float = 0.005  # by which the accuracy may seem lower, at the risk below
     risk: float = 0.05
+    maximum_change: float = 1.0  # of a probability; a row in which one changes more does not agree
     blends: bool = False  # of a fast one: later stages add the first one's logits to their own
 
     def shared_by(self, stages: int) -> "CascadeRule":
@@ -81,6 +85,27 @@ def most_failures(rows: int, share: float, risk: float) -> int:
 def least_rows(share: float, risk: float) -> float:
     """How many rows, none of which fails, show that the true share is at most `share`; infinite where none can."""
     return math.ceil(math.log(risk) / math.log1p(-share)) if share > 0 else math.inf
+
+
+def shown_share(failures: int, rows: int, risk: float) -> float:
+    """What share of all rows do not fail, at least, but for a chance of `risk`, where so many of `rows` have failed.
+
+    The bound of Clopper and Pearson that `most_failures` goes by: 0 of 167 show 98.2%.
+    """
+    return (
+        float(1 - stats.beta.isf(risk, failures + 1, rows - failures)) if failures < rows else 0.0
+    )
+
+
+def changes(found: Logits, exact: Logits) -> NDArray[np.float64]:
+    """By how much a probability of each row differs at most, shape (rows,)."""
+    return np.abs(softmax(found) - softmax(exact)).max(axis=1, initial=0.0)
+
+
+def disagree(found: Logits, exact: Logits, maximum_change: float = 1.0) -> Bools:
+    """Which rows have another label, or a probability that differs by more than is allowed; shape (rows,)."""
+    other = found.argmax(axis=1) != exact.argmax(axis=1)
+    return other if maximum_change >= 1 else other | (changes(found, exact) > maximum_change)
 
 
 def overstatement(cheap: Logits, exact: Logits) -> NDArray[np.float32]:
@@ -120,7 +145,7 @@ def fit_bands(
     left = np.ones(len(exact), dtype=np.bool_)
     bands: list[float] = []
     for number, found in enumerate(cheap):
-        narrowing = _Narrowing(found, exact, labels, given, left)
+        narrowing = _Narrowing(found, exact, labels, given, left, rule.maximum_change)
         if rule.use == "fast":
             band = _fast_band(narrowing, rule.shared_by(len(cheap)))
         elif number < len(cheap) - 1:
@@ -143,12 +168,18 @@ class _Narrowing:
         rows: all validation rows, also those that an earlier stage has taken.
         bands: the margins at which rows are taken, falling.
         taken: how many rows are.
-        differing: rows taken whose label is not the exact engine's.
+        differing: rows taken that do not agree with the exact engine.
         better, worse: rows that the whole cascade, or the exact engine, alone has right; None without labels.
     """
 
     def __init__(
-        self, found: Logits, exact: Logits, labels: Ints | None, given: Ints, left: Bools
+        self,
+        found: Logits,
+        exact: Logits,
+        labels: Ints | None,
+        given: Ints,
+        left: Bools,
+        maximum_change: float = 1.0,
     ) -> None:
         self.found, self.exact, self.rows = found, exact, len(exact)
         gaps, mine, theirs = margins(found), found.argmax(axis=1), exact.argmax(axis=1)
@@ -157,7 +188,7 @@ class _Narrowing:
         ends = np.flatnonzero(np.diff(gaps[order], append=-1.0))  # rows with one margin go together
         self.bands = gaps[order][ends].astype(np.float64)
         self.taken = ends + 1
-        self.differing = np.cumsum(mine[order] != theirs[order])[ends]
+        self.differing = np.cumsum(disagree(found, exact, maximum_change)[order])[ends]
         self.better: Ints | None = None
         self.worse: Ints | None = None
         if labels is not None:

@@ -1,9 +1,9 @@
 """Which engine suits a model on this machine: all that are installed are built, compared and timed, and one is chosen.
 
-Each engine answers the same validation rows, and is compared with what torch answers in fp32. The fastest of those
-whose labels agree with it often enough is chosen, and a cascade by its accuracy where that is asked for; torch, which
-runs everything, is where nothing else is. What was
-found is engines.json beside the model's config.json, and what the chosen engine needs lies in engines/ below it.
+Each engine answers the same texts, and is compared with what torch answers in fp32. The fastest of those that are
+shown to agree with it is chosen, and a cascade by its accuracy where that is asked for; torch in fp32 where that is
+shown of nothing else. What was found is engines.json beside the model's config.json, and what the chosen engine needs
+lies in engines/ below it.
 """
 
 import shutil
@@ -13,7 +13,8 @@ from pathlib import Path
 from tasks.core import engines
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice
-from tasks.core.engine_contest import Builder, Clock, Contest, TokenRows, build_here
+from tasks.core.engine_contest import Builder, Clock, Contest, build_here
+from tasks.core.engine_texts import Ids, JudgedTexts, TokenRows
 
 
 def worth_measuring(params: EngineChoiceParams) -> bool:
@@ -31,22 +32,26 @@ def choose(
     clock: Clock,
     machine: Mapping[str, str],
     build: Builder = build_here,
+    scored: Ids = (),
 ) -> EngineChoice:
     """Build, compare and time engines of a model, and write down which is best.
 
     Args:
         model: folder that `modeling.save` wrote; engines/ and engines.json are added to it.
         validation: rows of realistic lengths that the model was not trained on.
-        train: rows to calibrate int8 on, and to fit the linear stage of a cascade.
+        train: rows to calibrate int8 on, and to fit the linear stage of a cascade; compared on where others are few.
         params: what is compared, and what counts as the same.
         clock: seconds, rising.
         machine: what it was measured on, to be written down.
         build: how an engine is built; see `build_here`.
+        scored: rows of reviews that were scored before, whose labels nobody needs; compared on first.
     """
-    if not worth_measuring(params) or not len(validation.input_ids):
+    by_accuracy = not params.keeps_labels
+    texts = JudgedTexts.gathered(scored, validation, train, params.judged_rows, by_accuracy)
+    if not worth_measuring(params) or not len(texts):
         choice = EngineChoice(chosen=engines.TORCH, machine=dict(machine))
     else:
-        contest = Contest(model, validation.drawn(params.judged_rows), train, params, build)
+        contest = Contest(model, texts, train, params, build)
         choice = contest.outcome(clock, machine)
         if params.keep == "chosen":
             _keep_only(model, _needed(choice))

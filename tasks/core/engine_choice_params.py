@@ -24,14 +24,21 @@ class EngineChoiceParams(Form):
         default=0.999,
         ge=0.9,
         le=1.0,
-        description="Share of validation reviews that an engine must give the label that the model gives in fp32. A "
-        "cascade scores again in full precision what it must to keep to it.",
+        description="Share of reviews that an engine must be shown to give the label that the model gives in fp32, at "
+        "a confidence of 95%. A cascade scores again in full precision what it must to keep to it.",
+    )
+    maximum_change: float = Field(
+        default=0.05,
+        gt=0.0,
+        le=1.0,
+        description="A review in which a probability differs from fp32's by more than this counts as one with another "
+        "label. 1: labels alone count.",
     )
     cascade: Literal["exact", "labels", "fast", "blended"] = Field(
         default="exact",
         description="exact: int8 or bf16 first, and in fp32 what lies near the line. labels: a linear model before "
-        "them, where its labels are sure to be the model's, which takes 2,995 validation reviews to say (judged_rows) "
-        "at a minimum_agreement of 0.999; its probabilities are its own. "
+        "them, where its labels are sure to be the model's, which takes 2,995 reviews to say that were not trained on "
+        "(judged_rows), at a minimum_agreement of 0.999; its probabilities are its own. "
         "fast: a linear model first, then int8, then what is more precise, so that accuracy is not lower, though "
         "labels differ. blended: a linear model first, whose evidence is added to int8's or bf16's: more accurate on "
         "IMDb than the model, and chosen where it is on the validation reviews, too.",
@@ -44,11 +51,12 @@ class EngineChoiceParams(Form):
         "it is not lower at all.",
     )
     judged_rows: int = Field(
-        default=3000,
+        default=5000,
         ge=20,
         le=100_000,
-        description="Validation reviews whose answers are compared, at most. From 2,995 on, a cascade's agreement is "
-        "bounded and not only measured.",
+        description="Reviews whose answers are compared, at most: those that the model's versions have scored, then "
+        "validation and training reviews. From 2,995 on they can show an agreement of 99.9%; where there are fewer, "
+        "the model scores in fp32.",
     )
     timed_rows: int = Field(
         default=128,
@@ -59,7 +67,8 @@ class EngineChoiceParams(Form):
     rounds: int = Field(default=3, ge=1, le=50, description="How often, in turns; medians count.")
     keep: Literal["chosen", "all"] = Field(
         default="chosen",
-        description="Whose files are registered with the model: what the chosen one needs, or all that were built.",
+        description="Whose files are registered with the model: what the chosen one needs, or all that were built, so "
+        "that a scoring run may name another one.",
     )
 
     @property

@@ -7,13 +7,22 @@ from tasks.core.records import Record
 
 
 class EngineRow(Record):
-    """An engine, and what it did on the validation rows; None where it was not measured, and `note` says why."""
+    """An engine, and what it did on the texts; None where it was not measured, and `note` says why."""
 
     name: str
     reviews_per_second: float | None = None
     agreement: float | None = Field(default=None, description="Share of labels that are fp32's.")
+    differing: int | None = Field(
+        default=None,
+        description="Texts with another label, or a probability that changed too much.",
+    )
+    shown: float | None = Field(
+        default=None, description="Share of all reviews that do not differ, at least, at 95%."
+    )
     largest_change: float | None = Field(default=None, description="Of a probability.")
-    accuracy: float | None = None
+    accuracy: float | None = Field(
+        default=None, description="On validation reviews among the texts."
+    )
     eligible: bool = False
     note: str = ""
 
@@ -25,6 +34,10 @@ class EngineChoice(Record):
     chosen: str
     rows: list[EngineRow] = Field(default=[])
     judged_rows: int = 0
+    judged_on: str = Field(default="", description="The texts, by their origin.")
+    too_few: str = Field(
+        default="", description="Why they cannot show what is asked for; fp32 scores."
+    )
     fp32_accuracy: float | None = None
     cascades: dict[str, CascadeRecord] = Field(default={}, description="What was fitted of each.")
     machine: dict[str, str] = Field(default={})
@@ -54,12 +67,21 @@ class EngineChoice(Record):
             return f"{self.chosen}; none was compared"
         text = (
             f"{self.chosen}: {row.reviews_per_second:,.1f} reviews/s, {row.agreement:.2%} of labels as in fp32 on "
-            f"{self.judged_rows:,} validation reviews"
+            f"{self.judged_on}, probabilities within {row.largest_change or 0:.3f}"
         )
+        if self.too_few:
+            return f"{text}; {self.too_few}{self._others}"
         if cascade := self.cascade:
             bands = ", ".join(f"{stage.name} {stage.band:.3g}" for stage in cascade.stages[:-1])
             text += f"; band {bands}, {cascade.rescored_share:.1%} scored again"
         return text
+
+    @property
+    def _others(self) -> str:
+        """What the others were shown to do."""
+        others = [r for r in self.rows if r.shown is not None and r.name != self.chosen]
+        shown = (f"{r.name} {r.differing:,}, shows {r.shown:.1%}" for r in others)
+        return f" (texts that differ: {'; '.join(shown)})" if others else ""
 
 
 class EngineProof(Record):
@@ -68,6 +90,7 @@ class EngineProof(Record):
     engine: str
     rows: int
     agreement: float = Field(description="Share of labels that are those of the model as judged.")
+    largest_change: float = Field(default=0.0, description="Of a probability.")
     accuracy: float
     judged_accuracy: float
     better: int = Field(description="Reviews that it alone has right.")
@@ -80,5 +103,6 @@ class EngineProof(Record):
         return (
             f"on {self.rows:,} test reviews {self.engine} is right in {self.accuracy:.2%}, the model as judged in "
             f"{self.judged_accuracy:.2%} ({self.better} better, {self.worse} worse, lower by at most "
-            f"{max(0.0, -self.lower_bound):.2%} at a risk of 5%); {self.agreement:.2%} of labels are the same"
+            f"{max(0.0, -self.lower_bound):.2%} at a risk of 5%); {self.agreement:.2%} of labels are the same, "
+            f"probabilities within {self.largest_change:.3f}"
         )

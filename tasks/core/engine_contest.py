@@ -5,7 +5,6 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -15,10 +14,20 @@ from numpy.typing import NDArray
 
 from tasks.core import engines, linear, modeling
 from tasks.core.cascade import Cascade, CascadeRecord, Rows, Stage, fit_cascade
-from tasks.core.cascade_bands import CascadeRule, Use, least_rows
-from tasks.core.engine import Engine, EngineOptions, softmax
+from tasks.core.cascade_bands import (
+    CascadeRule,
+    Use,
+    changes,
+    disagree,
+    least_rows,
+    most_failures,
+    shown_share,
+)
+from tasks.core.devices import resolve_precision
+from tasks.core.engine import Engine, EngineOptions
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice, EngineRow
+from tasks.core.engine_texts import JudgedTexts, TokenRows
 from tasks.core.engines import cascade_engine
 from tasks.core.engines.cascade_engine import CascadeKind
 from tasks.core.engines.torch_engine import TorchEngine
@@ -36,19 +45,8 @@ CASCADES = {
 _CALIBRATION_ROWS = 300  # that int8 is fitted to
 _WINDOW = 512  # rows that engines are given at a time
 _ON_CPU = EngineOptions(device="cpu")
-
-
-@dataclass(frozen=True)
-class TokenRows:
-    """Token rows and their class ids, shape (rows,)."""
-
-    input_ids: Sequence[Sequence[int]]
-    labels: NDArray[np.int64]
-
-    def drawn(self, most: int) -> "TokenRows":
-        """At most so many, drawn evenly; the same ones every time."""
-        places = np.random.default_rng(0).permutation(len(self.input_ids))[:most]
-        return TokenRows([self.input_ids[i] for i in places.tolist()], self.labels[places])
+_RISK = CascadeRule().risk
+_HAIR = 1e-3  # by which batches of other sizes move a probability
 
 
 def build_here(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None:
@@ -63,7 +61,7 @@ class Contest:
 
     Args:
         model: its folder.
-        rows: that they answer.
+        texts: that they answer.
         train: see `choose`.
         params, build: see there.
     """
@@ -71,13 +69,14 @@ class Contest:
     def __init__(
         self,
         model: Path,
-        rows: TokenRows,
+        texts: JudgedTexts,
         train: TokenRows,
         params: EngineChoiceParams,
         build: Builder,
     ) -> None:
         self._build = build
-        self._model, self._rows, self._train, self._params = model, rows, train, params
+        self._model, self._train, self._params = model, train, params
+        self._texts, self._rows = texts, texts.rows
         self._opened: dict[str, Engine] = {}
         self._answers: dict[str, Logits] = {}
         self._notes: dict[str, str] = {}
@@ -86,7 +85,7 @@ class Contest:
 
     def outcome(self, clock: Clock, machine: Mapping[str, str]) -> EngineChoice:
         """Build them, let them answer, time them: all rows, and the best of those that may be chosen."""
-        wanted = {engines.TORCH, *self._params.candidates} & set(engines.kinds())
+        wanted = {engines.TORCH, _exact_torch(), *self._params.candidates} & set(engines.kinds())
         for name in sorted(wanted, key=_cascades_last):
             self._enter(name, clock)
         timed = self._rows.drawn(self._params.timed_rows)
@@ -97,7 +96,9 @@ class Contest:
         return EngineChoice(
             chosen=best.name,
             rows=rows,
-            judged_rows=len(self._rows.input_ids),
+            judged_rows=len(self._texts),
+            judged_on=str(self._texts),
+            too_few=self._too_few() if best.name == _exact_torch() else "",
             fp32_accuracy=self._right(self._fp32),
             cascades=self._cascades,
             machine=dict(machine),
@@ -114,12 +115,7 @@ class Contest:
             engine = self._fitted_cascade(cascade, clock) if cascade else self._built(name)
             self._answers[name] = self._answered(engine)
             self._opened[name] = engine
-            logger.info(
-                "The engine %s gives %.2f%% of %s reviews the label that they have in fp32",
-                name,
-                100 * self._agreement(name),
-                f"{len(self._rows.input_ids):,}",
-            )
+            logger.info("The engine %s: %s", name, self._shown(name)[1])
         except Exception as error:  # whatever a converter makes of an architecture it does not know
             if is_disk_full(error):
                 raise
@@ -135,7 +131,7 @@ class Contest:
         kind, classifier = engines.require(name), modeling.load(self._model)
         if why_not := kind.suits(classifier, torch.device("cpu")):
             raise ModelError(why_not)
-        if name != engines.TORCH:
+        if name not in (engines.TORCH, engines.TORCH_FP32):
             self._build(name, self._model, self._train.drawn(_CALIBRATION_ROWS).input_ids)
         return engines.open_engine(name, modeling.load(self._model), self._model, _ON_CPU)
 
@@ -150,14 +146,15 @@ class Contest:
         exact = kind.exact if kind.exact in self._opened else engines.TORCH
         cheap = self._stage(kind.cheap)
         if self._params.cascade == "exact":
-            cascade, record = self._fitted([cheap, self._in_fp32(exact)], "exact")
+            stages = [cheap, self._in_fp32(exact)]
+            cascade, record = self._fitted(stages, "exact", self._texts.all)
         elif self._params.cascade == "labels":
             cascade, record = self._with_labels_kept([cheap, self._in_fp32(exact)], clock)
         else:
             # what the linear model adds makes up for more than full precision would
             last = [] if self._params.cascade == "blended" or cheap.kind == exact else [exact]
             stages = [self._linear, cheap, *map(self._stage, last)]
-            cascade, record = self._fitted(stages, "fast")
+            cascade, record = self._fitted(stages, "fast", self._texts.validation)
         if len(cascade.stages) == 1:
             raise ModelError(
                 "No answer of its first stages is clear enough, or its last one is not as accurate as fp32"
@@ -181,25 +178,37 @@ class Contest:
         first = linear.fit(self._train.input_ids, self._train.labels, names)
         return Stage(cascade_engine.LINEAR, first, cascade_engine.LINEAR)
 
-    def _fitted(self, stages: Sequence[Stage], use: Use) -> tuple[Cascade, CascadeRecord]:
-        """Beside the model in fp32, which the last stage of a cascade that keeps labels is."""
-        own = self._params
-        known = dict(self._answers)
+    def _fitted(
+        self, stages: Sequence[Stage], use: Use, places: NDArray[np.int64]
+    ) -> tuple[Cascade, CascadeRecord]:
+        """On the texts at these places, beside the model in fp32, which a cascade that keeps labels ends with."""
+        own, drawn = self._params, self._rows.at(places)
+        known = {name: found[places] for name, found in self._answers.items()}
         if use != "fast":
-            known[stages[-1].name] = self._fp32
-        rows = Rows(self._rows.input_ids, self._rows.labels, known, self._fp32)
-        blends = own.cascade == "blended"
-        rule = CascadeRule(use, own.minimum_agreement, own.accuracy_margin, blends=blends)
+            known[stages[-1].name] = self._fp32[places]
+        rows = Rows(drawn.input_ids, drawn.labels, known, self._fp32[places])
+        rule = CascadeRule(
+            use,
+            own.minimum_agreement,
+            own.accuracy_margin,
+            maximum_change=self._most_change(use),
+            blends=own.cascade == "blended",
+        )
         return fit_cascade(stages, rows, rule)
+
+    def _most_change(self, use: Use) -> float:
+        """A linear model's probabilities are its own: who asks for one asks for labels."""
+        return self._params.maximum_change if use == "exact" else 1.0
 
     def _with_labels_kept(
         self, stages: Sequence[Stage], clock: Clock
     ) -> tuple[Cascade, CascadeRecord]:
         """Behind the linear model or without it, whichever is faster: without, bands may be narrower."""
-        without, record = self._fitted(stages, "exact")
-        why_not = too_few_for_linear(len(self._rows.input_ids), self._params)
+        without, record = self._fitted(stages, "exact", self._texts.all)
+        untrained = self._texts.untrained
+        why_not = too_few_for_linear(len(untrained), self._params)
         if not why_not:
-            behind = self._fitted([self._linear, *stages], "labels")
+            behind = self._fitted([self._linear, *stages], "labels", untrained)
             if behind[1].stages[0].kind != cascade_engine.LINEAR:
                 why_not = (
                     "No linear model comes first: its label is sure to be the model's too rarely"
@@ -224,19 +233,57 @@ class Contest:
             raise ModelError("Some of its answers are no numbers")
         return found
 
-    def _right(self, logits: Logits) -> float:
-        return float((logits.argmax(axis=1) == self._rows.labels).mean())
+    def _right(self, logits: Logits) -> float | None:
+        """The share of right answers on validation reviews; None where there are none among the texts."""
+        places = self._texts.validation
+        right = logits.argmax(axis=1)[places] == self._rows.labels[places]
+        return float(right.mean()) if len(places) else None
 
-    def _agreement(self, name: str) -> float:
-        return float((self._answers[name].argmax(axis=1) == self._fp32.argmax(axis=1)).mean())
+    def _use(self, name: str) -> Use:
+        record = self._cascades.get(name)
+        return record.use if record else "exact"
+
+    def _compared(self, name: str) -> tuple[Logits, Logits]:
+        """An engine's logits of the texts that count for it, and fp32's."""
+        behind_linear = self._use(name) == "labels"
+        places = self._texts.untrained if behind_linear else self._texts.all
+        return self._answers[name][places], self._fp32[places]
+
+    def _disagreeing(self, name: str) -> NDArray[np.bool_]:
+        """Which of the texts that count for an engine it answers otherwise than fp32 does."""
+        return disagree(*self._compared(name), self._most_change(self._use(name)) + _HAIR)
+
+    def _shown(self, name: str) -> tuple[float, str]:
+        """What share of all reviews an engine is shown to agree in, at least, and how that is said."""
+        found = self._disagreeing(name)
+        shown = shown_share(int(found.sum()), len(found), _RISK)
+        change = self._most_change(self._use(name))
+        what = (
+            f" in label or by more than {change:g} in a probability" if change < 1 else " in label"
+        )
+        return shown, f"{found.sum():,} of {len(found):,} texts differ{what}: shows {shown:.1%}"
 
     def _agrees(self, name: str) -> bool:
-        return self._agreement(name) >= self._params.minimum_agreement
+        found = self._disagreeing(name)
+        allowed = most_failures(len(found), 1 - self._params.minimum_agreement, _RISK)
+        return int(found.sum()) <= allowed
+
+    def _too_few(self) -> str:
+        """Why no engine could be shown to agree; empty where the texts were enough."""
+        rows, wanted = len(self._texts), self._params.minimum_agreement
+        needed = least_rows(1 - wanted, _RISK)
+        if rows >= needed:
+            return ""
+        enough = f"{needed:,} would show" if math.isfinite(needed) else "no number shows"
+        return (
+            f"{self._texts} cannot show that another engine agrees with fp32 in {wanted:.4g} of all reviews, which "
+            f"{enough}: fp32 scores; engines.keep=all registers what was built, for a scoring run that names it"
+        )
 
     def _worth(self, row: EngineRow) -> tuple[bool, float]:
         """Speed; but evidence that is blended in for accuracy's sake is worth more where it makes a difference."""
         blended = self._params.cascade == "blended" and row.name in CASCADES
-        more_accurate = (row.accuracy or 0.0) > self._right(self._fp32)
+        more_accurate = (row.accuracy or 0.0) > (self._right(self._fp32) or 0.0)
         return blended and more_accurate, row.reviews_per_second or 0.0
 
     def _row(self, name: str, speed: float) -> EngineRow:
@@ -245,25 +292,37 @@ class Contest:
         if record and record.use == "fast":
             # What is blended is no less accurate in expectation; where rows are few, the frozen test set decides.
             may = record.holds or self._params.cascade == "blended"
-            eligible = may and self._right(found) >= self._right(self._fp32)
+            eligible = may and (self._right(found) or 0.0) >= (self._right(self._fp32) or 0.0)
         else:
             eligible = self._agrees(name)
+        shown, said = self._shown(name)
+        own, exact = self._compared(name)
+        notes = (record.promise, record.note) if record else ()
         return EngineRow(
             name=name,
             reviews_per_second=round(speed, 2),
-            agreement=self._agreement(name),
-            largest_change=float(np.abs(softmax(found) - softmax(self._fp32)).max()),
+            agreement=float((own.argmax(axis=1) == exact.argmax(axis=1)).mean()),
+            differing=int(self._disagreeing(name).sum()),
+            shown=shown,
+            largest_change=float(changes(own, exact).max(initial=0.0)),
             accuracy=self._right(found),
-            eligible=eligible or name == engines.TORCH,  # which runs everything
-            note="; ".join(filter(None, (record.promise, record.note))) if record else "",
+            eligible=eligible
+            or name == _exact_torch(),  # which is what the others are compared with
+            note="; ".join(filter(None, (said, *notes))),
         )
+
+
+def _exact_torch() -> str:
+    """The engine that scores in fp32: torch itself where the processor does not multiply in bf16."""
+    bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16"
+    return engines.TORCH_FP32 if bf16 else engines.TORCH
 
 
 def too_few_for_linear(rows: int, params: EngineChoiceParams) -> str:
     """Why a cascade that keeps labels cannot begin with a linear model; empty where it can, or there will be none.
 
     Args:
-        rows: of the validation set.
+        rows: that were not trained on.
         params: what is asked for.
     """
     needed = least_rows(1 - params.minimum_agreement, CascadeRule().risk)
@@ -274,8 +333,8 @@ def too_few_for_linear(rows: int, params: EngineChoiceParams) -> str:
     enough = f"{needed:,}" if math.isfinite(needed) else "infinitely many"
     looked_at = f", of which {params.judged_rows:,} are asked" if params.judged_rows < rows else ""
     return (
-        f"No linear model comes first: that its labels are sure to be the model's takes {enough} validation reviews, "
-        f"and there are {rows:,}{looked_at} [engines.cascade]: raise data.split.validation_fraction or "
+        f"No linear model comes first: that its labels are sure to be the model's takes {enough} reviews that were not "
+        f"trained on, and there are {rows:,}{looked_at} [engines.cascade]: raise data.split.validation_fraction or "
         "engines.judged_rows, or lower engines.minimum_agreement"
     )
 

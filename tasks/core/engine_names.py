@@ -4,6 +4,7 @@ from typing import Literal, TypeAlias
 
 EngineName: TypeAlias = Literal[
     "torch",
+    "torch-fp32",
     "openvino",
     "openvino-int8",
     "onnx",

@@ -131,12 +131,14 @@ def _calibration(
     limit, bins = params.limits.maximum_calibration_error, evaluation.calibration_bins
     if limit >= 1:
         return None
-    error = calibration_error(evidence.labels, evidence.candidate, bins)
-    noise = calibration_noise(evidence.candidate, bins, params.clause_risk)
+    said = evidence.candidate if evidence.scored is None else evidence.scored
+    error = calibration_error(evidence.labels, said, bins)
+    noise = calibration_noise(said, bins, params.clause_risk)
+    by = f"as {evidence.scored_by} scores, " if evidence.scored_by else ""
     return Clause(
         name="calibration error",
         passed=error <= limit + noise,
-        text=f"{error:.4f} against a limit of {limit:.4f} and {noise:.4f} that so few reviews show by chance",
+        text=f"{by}{error:.4f} against a limit of {limit:.4f} and {noise:.4f} that so few reviews show by chance",
         value=error,
         limit=limit + noise,
     )

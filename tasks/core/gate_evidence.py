@@ -71,6 +71,8 @@ class Evidence:
     validation_rows: int
     overlap: int | None  # test reviews that have a near-duplicate in training; None: not looked for
     scale: Sequence[float] | None = None  # value of each class, where the labels are a scale
+    scored: Floats | None = None  # what the engine that will score says, where torch will not
+    scored_by: str = ""
 
     def right(self, probabilities: Floats) -> Bools:
         return np.asarray(probabilities.argmax(axis=1) == self.labels)

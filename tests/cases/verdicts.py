@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable
 
-from tests.cases.case import Case, Files, Found, both, done
-from tests.cases.labelled_files import retraining, review
+from tests.cases.case import Case, Files, Found, both, done, fast_retrain
+from tests.cases.labelled_files import labelled, retraining, review, says
 
 _SECONDS = 150.0
 _INTERVAL = re.compile(r"(\w+) (-?\d+\.\d+) \[(-?\d+\.\d+), (-?\d+\.\d+)\]")
@@ -37,6 +37,22 @@ CASES = [
         _DOUBTFUL,
         both(done, holds_its_estimates),
         retraining("calibration-error", "--evaluation.confidence=0.5"),
+        _SECONDS,
+    ),
+    Case(
+        "engine-few-texts",
+        "int8 chosen on 167 reviews; one probability 0.379 where the model says 0.556",
+        "what so few reviews show is said, and fp32 scores",
+        lambda: {"reviews.csv": labelled(["neg", "pos"], 200)},
+        both(
+            done,
+            says(
+                r"It will be scored by torch(-fp32)?:",
+                r"openvino: \d+ of \d+ texts differ in label or by more than 0.05 in a probability: shows 9\d\.\d%",
+                "cannot show that another engine agrees with fp32 in 0.999 of all reviews, which 2,995 would show",
+            ),
+        ),
+        [*fast_retrain("{input}", "engine-few-texts"), "--engines.candidates", "torch,openvino"],
         _SECONDS,
     ),
 ]

@@ -14,7 +14,8 @@ from tasks.core.engine import EngineOptions
 from tasks.core.engine_choice import choose
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice
-from tasks.core.engine_contest import TokenRows, too_few_for_linear
+from tasks.core.engine_contest import too_few_for_linear
+from tasks.core.engine_texts import TokenRows
 from tasks.core.engines import cascade_engine
 from tasks.core.engines.torch_engine import TorchEngine
 from tests.core import timed_engines
@@ -28,6 +29,7 @@ _HERE = "tests.core.timed_engines"
 def timed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Engines that are torch with noise stand where the real ones do."""
     places = {"torch": "TORCH", "openvino": "EXACT", "openvino-int8": "INT8", "onnx": "BROKEN"}
+    places["torch-fp32"] = "TORCH_FP32"
     for name, kind in places.items():
         monkeypatch.setitem(engines._MODULES, name, f"{_HERE}:{kind}")
     monkeypatch.setitem(engines._MODULES, "cascade", "tasks.core.engines.cascade_engine")
@@ -58,9 +60,10 @@ def rows(model: Path, count: int, seed: int) -> TokenRows:
 
 
 def chosen(model: Path, **given: Any) -> EngineChoice:
-    params = EngineChoiceParams.model_validate(
-        {"timed_rows": 60, "candidates": ["torch", "openvino", "openvino-int8", "cascade"]} | given
-    )
+    """By 500 texts, which show 99%, and no thousandth."""
+    asked = {"timed_rows": 60, "candidates": ["torch", "openvino", "openvino-int8", "cascade"]}
+    asked |= {"minimum_agreement": 0.99}
+    params = EngineChoiceParams.model_validate(asked | given)
     validation, train = rows(model, 400, 1), rows(model, 100, 2)
     return choose(model, validation, train, params, timed_engines.CLOCK, MACHINE)
 
@@ -68,19 +71,21 @@ def chosen(model: Path, **given: Any) -> EngineChoice:
 def test_the_fastest_that_agrees_is_chosen(timed: None, model: Path) -> None:
     found = chosen(model)
     by_name = {row.name: row for row in found.rows}
-    assert {name: row.reviews_per_second for name, row in by_name.items() if name != "cascade"} == {
-        "torch": 0.1,
-        "openvino": 0.2,
-        "openvino-int8": 1.0,
-    }
+    others = ("cascade", "torch-fp32")  # the latter where torch multiplies in bf16
+    speeds = {name: row.reviews_per_second for name, row in by_name.items() if name not in others}
+    assert speeds == {"torch": 0.1, "openvino": 0.2, "openvino-int8": 1.0}
     assert by_name["openvino"].agreement == 1.0 and by_name["openvino"].largest_change < 1e-6
     int8 = by_name["openvino-int8"]
     assert int8.agreement and int8.agreement < 0.99 and not int8.eligible
+    assert int8.differing and int8.shown and int8.shown < int8.agreement
     cascade = by_name["cascade"]
-    assert cascade.agreement == 1.0 and cascade.eligible and cascade.reviews_per_second
+    assert cascade.agreement and cascade.agreement >= 0.99
+    assert cascade.eligible and cascade.reviews_per_second
     assert found.chosen == "cascade" and 0.2 < cascade.reviews_per_second < 1.0
-    assert "scored again" in str(found) and "overstated" in cascade.note
-    assert found.judged_rows == 400 and found.machine == MACHINE
+    assert "scored again" in str(found)
+    assert "probabilities within 0.05 of its, in at least 99.00% of reviews" in cascade.note
+    assert found.judged_rows == 500 and found.machine == MACHINE
+    assert "on 500 texts (400 of validation, 100 of training)" in str(found)
     assert found.fp32_accuracy == pytest.approx(0.9, abs=0.05)
 
 
@@ -93,7 +98,7 @@ def test_what_was_chosen_is_written_and_can_be_opened(timed: None, model: Path) 
     opened = engines.open_engine("cascade", modeling.load(model), model, EngineOptions())
     labels = opened.logits(validation.input_ids).argmax(axis=1)
     exact = TorchEngine(modeling.load(model), "cpu", "fp32").logits(validation.input_ids)
-    assert (labels == exact.argmax(axis=1)).mean() == 1.0
+    assert (labels == exact.argmax(axis=1)).mean() >= 0.99
     record = cascade_engine.read(model / engines.FOLDER / "cascade")
     assert record == found.cascade and record.stages[0].band > 0
     assert [stage.folder for stage in record.stages] == ["../openvino-int8", "../openvino"]
@@ -132,6 +137,7 @@ def test_what_is_blended_for_accuracy_goes_before_what_is_faster(
     told = [[*row, 100] if n % 2 else row for n, row in enumerate(drawn.input_ids)]
     known = TokenRows(told, np.arange(400) % 2)
     asked = {"timed_rows": 60, "candidates": ["openvino-int8", "openvino", "onnx", "cascade"]}
+    asked |= {"minimum_agreement": 0.99}
     params = EngineChoiceParams.model_validate(asked | {"cascade": "blended", "keep": "all"})
     found = choose(model, known, known, params, timed_engines.CLOCK, MACHINE)
     by_name = {row.name: row for row in found.rows}
@@ -163,7 +169,9 @@ def test_labels_may_be_another_models_where_they_are_the_same(
     assert by_name["cascade"].eligible and by_name["cascade"].agreement == record.agreement
     opened = engines.open_engine("cascade", modeling.load(model), model, EngineOptions())
     assert len(opened.logits(rows(model, 10, 3).input_ids)) == 10
-    strict = chosen(saved(modeling.load(model), tmp_path / "again"), cascade="labels")
+    strict = chosen(
+        saved(modeling.load(model), tmp_path / "again"), cascade="labels", minimum_agreement=0.999
+    )
     without = strict.cascades["cascade"]
     assert [stage.kind for stage in without.stages] == ["openvino-int8", "openvino"]
     assert "No linear model comes first: that its labels" in without.note
@@ -185,12 +193,74 @@ def test_torch_alone_makes_a_cascade_too(
 
 def test_reviews_are_too_few_only_where_a_linear_model_could_come_first() -> None:
     asked = EngineChoiceParams(cascade="labels", candidates=["torch", "cascade-torch"])
-    assert "takes 2,995 validation reviews, and there are 444 [" in too_few_for_linear(444, asked)
+    assert (
+        "takes 2,995 reviews that were not trained on, and there are 444 ["
+        in too_few_for_linear(444, asked)
+    )
     fewer = asked.model_copy(update={"judged_rows": 1000})
     assert "there are 5,000, of which 1,000 are asked" in too_few_for_linear(5000, fewer)
     assert not too_few_for_linear(5000, asked)
     others = {"cascade": "exact"}, {"measure": False}, {"candidates": ["torch", "openvino"]}
     assert not any(too_few_for_linear(444, asked.model_copy(update=other)) for other in others)
+
+
+def test_texts_that_cannot_show_it_leave_fp32(timed: None, model: Path) -> None:
+    """The reported case: int8 was chosen on 167 reviews, which cannot show 99.9%."""
+    validation, train = rows(model, 100, 1), rows(model, 67, 2)
+    params = EngineChoiceParams(candidates=["torch", "openvino"], timed_rows=20, keep="all")
+    found = choose(model, validation, train, params, timed_engines.CLOCK, MACHINE)
+    by_name = {row.name: row for row in found.rows}
+    exact = by_name["openvino"]
+    assert (exact.differing, exact.agreement, exact.eligible) == (0, 1.0, False)
+    assert exact.shown == pytest.approx(0.9822, abs=1e-4)
+    assert "0 of 167 texts differ in label or by more than 0.05 in a probability: shows 98.2%" in (
+        exact.note
+    )
+    assert found.chosen == exact_torch() and "openvino 0, shows 98.2%" in str(found)
+    assert "167 texts (100 of validation, 67 of training) cannot show" in found.too_few
+    assert "which 2,995 would show: fp32 scores; engines.keep=all registers" in found.too_few
+    options = EngineOptions()  # a person may name another one
+    engines.open_engine("openvino", modeling.load(model), model, options)
+
+
+def test_what_was_scored_before_is_asked_first_and_needs_no_labels(
+    timed: None, model: Path
+) -> None:
+    scored = rows(model, 300, 7).input_ids
+    params = EngineChoiceParams(
+        candidates=["torch", "openvino"], timed_rows=20, judged_rows=450, minimum_agreement=0.99
+    )
+    validation, train = rows(model, 100, 1), rows(model, 90, 2)
+    given = (params, timed_engines.CLOCK, MACHINE)
+    found = choose(model, validation, train, *given, scored=scored)
+    said = "450 texts (300 scored before, 100 of validation, 50 of training)"
+    assert found.judged_on == said and found.chosen == "openvino" and not found.too_few
+    assert found.fp32_accuracy == pytest.approx(0.9, abs=0.1)  # on validation alone
+    few = params.model_copy(update={"judged_rows": 300})
+    found = choose(model, validation, train, few, *given[1:], scored=scored)
+    assert found.judged_on == "300 texts (300 scored before)" and found.fp32_accuracy is None
+    by_accuracy = params.model_copy(update={"cascade": "fast", "judged_rows": 120})
+    found = choose(model, validation, train, by_accuracy, *given[1:], scored=scored)
+    assert found.judged_on == "120 texts (100 of validation, 20 scored before)"
+
+
+def test_a_probability_that_changes_counts_as_much_as_a_label(
+    timed: None, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that always gives the label, and is surer of it."""
+    monkeypatch.setitem(engines._MODULES, "onnx", f"{_HERE}:SURER")
+    surer: dict[str, Any] = {"candidates": ["torch", "onnx"]}
+    labels_alone = chosen(model, maximum_change=1.0, **surer)
+    assert labels_alone.chosen == "onnx"
+    both = chosen(saved(modeling.load(model), model.parent / "again"), **surer)
+    row = next(row for row in both.rows if row.name == "onnx")
+    assert both.chosen != "onnx" and row.agreement == 1.0 and not row.eligible
+    assert row.differing and (row.largest_change or 0) > 0.05
+
+
+def exact_torch() -> str:
+    bf16 = devices.resolve_precision("auto", torch.device("cpu")) == "bf16"
+    return "torch-fp32" if bf16 else "torch"
 
 
 @pytest.mark.parametrize("given", [{"measure": False}, {"candidates": ["torch"]}])

@@ -296,6 +296,18 @@ def test_an_overconfident_model_is_refused_but_not_for_chance() -> None:
     assert judged(few, must_beat_baseline=False).promote
 
 
+def test_calibration_is_judged_on_what_will_score() -> None:
+    found = evidence(wrong=500, champion_wrong=500, validation_rows=0)
+    sure = said(found.labels, np.arange(2000) >= 500, 0.99)
+    fine = said(found.labels, np.arange(2000) >= 500, 0.75)
+    by_engine = replace(found, candidate=fine, scored=sure, scored_by="cascade")
+    verdict = judged(by_engine, must_beat_baseline=False)
+    assert failing(verdict) == ["calibration error"]
+    assert clause(verdict, "calibration error").text.startswith("as cascade scores, 0.2400 against")
+    well = replace(found, candidate=sure, scored=fine, scored_by="cascade")
+    assert judged(well, must_beat_baseline=False).promote
+
+
 @pytest.mark.parametrize("wrong", [20, 100])
 def test_a_model_that_has_seen_the_test_reviews_is_caught(wrong: int) -> None:
     verdict = judged(evidence(wrong=wrong, validation_right=430))

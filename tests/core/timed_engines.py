@@ -28,15 +28,18 @@ CLOCK = Clock()
 
 
 class TimedEngine:
-    """Answers of torch in fp32 with noise that a row's own tokens decide."""
+    """Answers of torch in fp32 with noise that a row's own tokens decide, or surer ones."""
 
-    def __init__(self, exact: TorchEngine, noise: float, seconds_a_row: float) -> None:
+    def __init__(
+        self, exact: TorchEngine, noise: float, seconds_a_row: float, scale: float = 1.0
+    ) -> None:
         self.label_names = exact.label_names
         self._exact, self._noise, self._seconds = exact, noise, seconds_a_row
+        self._scale = scale
 
     def logits(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         CLOCK.seconds += self._seconds * len(input_ids)
-        found = self._exact.logits(input_ids)
+        found = self._exact.logits(input_ids) * np.float32(self._scale)
         for row, ids in enumerate(input_ids):
             drawn = np.random.default_rng(list(ids)).normal(0, self._noise, found.shape[1])
             found[row] += drawn.astype(np.float32)
@@ -50,6 +53,7 @@ class TimedKind:
     name: str
     seconds_a_row: float
     noise: float = 0.0
+    scale: float = 1.0
     breaks: str = ""
     packages: tuple[str, ...] = ()
     extra: str = ""
@@ -63,13 +67,15 @@ class TimedKind:
         (folder / BUILT).write_text(f"{len(sample)}", encoding="utf-8")
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
-        assert self.name == "torch" or (folder / BUILT).is_file()
+        assert self.name in ("torch", "torch-fp32") or (folder / BUILT).is_file()
         exact = TorchEngine(classifier, "cpu", "fp32", packed=False)
-        return TimedEngine(exact, self.noise, self.seconds_a_row)
+        return TimedEngine(exact, self.noise, self.seconds_a_row, self.scale)
 
 
 TORCH = TimedKind("torch", 10.0)
+TORCH_FP32 = TimedKind("torch-fp32", 20.0)
 EXACT = TimedKind("openvino", 5.0)
 INT8 = TimedKind("openvino-int8", 1.0, noise=0.02)
 QUICK = TimedKind("onnx", 0.01)
+SURER = TimedKind("onnx", 0.5, scale=20.0)
 BROKEN = TimedKind("onnx", 1.0, breaks="no kernel for this")

@@ -16,6 +16,7 @@ from tasks.core import engines
 from tasks.core.engine_choice_records import EngineChoice
 from tasks.core.engine_contest import build_here
 from tasks.score_store import require_run
+from tasks.scored_before import texts_scored_before
 from tests.core import timed_engines
 from tests.retraining import deliver, params, write
 
@@ -24,13 +25,18 @@ pytestmark = pytest.mark.prefect
 
 @pytest.fixture(autouse=True)
 def _timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, kind in (("torch", "TORCH"), ("openvino", "EXACT")):
+    for name, kind in (("torch", "TORCH"), ("torch-fp32", "TORCH_FP32"), ("openvino", "EXACT")):
         monkeypatch.setitem(engines._MODULES, name, f"tests.core.timed_engines:{kind}")
     monkeypatch.setattr("tasks.engine_choice.build_apart", build_here)  # which has these engines
     monkeypatch.setattr("tasks.engine_choice.CLOCK", timed_engines.CLOCK)
 
 
-MEASURED = {"engines__measure": True, "engines__candidates": ["torch", "openvino"]}
+# So few reviews can show no more than that.
+MEASURED = {
+    "engines__measure": True,
+    "engines__candidates": ["torch", "openvino"],
+    "engines__minimum_agreement": 0.9,
+}
 
 
 def test_the_engine_found_best_scores(
@@ -43,7 +49,10 @@ def test_the_engine_found_best_scores(
     assert path
     found = EngineChoice.model_validate(json.loads(path.read_text(encoding="utf-8")))
     assert found.chosen == "openvino" and found.machine["threads"]
-    assert {row.name: row.eligible for row in found.rows} == {"torch": True, "openvino": True}
+    eligible = {row.name for row in found.rows if row.eligible}
+    assert eligible - {"torch-fp32"} == {"torch", "openvino"}
+    (calibration,) = [c.text for c in done.verdict.clauses if c.name == "calibration error"]
+    assert calibration.startswith("as openvino scores, ")
     card = registry.file_of(done.version, "README.md", tmp_path)
     assert card and "| Scored by | openvino: 0.2 reviews/s" in card.read_text(encoding="utf-8")
     assert " test reviews openvino is right in " in card.read_text(encoding="utf-8")
@@ -55,6 +64,8 @@ def test_the_engine_found_best_scores(
         ScoreParams(input=f"{prefix}/inbox", output=f"{prefix}/out", model_name="engined")
     )
     assert require_run(exact_objects(), scored.place).engine == "openvino"
+    assert texts_scored_before("engined", 1) == ["The ending was dreadful."]
+    assert texts_scored_before("engined", 5000) == []  # too few to be worth another look
 
     other = retrain(params(bert, given.data.source.location, "engined", **MEASURED | {
         "engines__candidates": ["torch"],
@@ -69,6 +80,25 @@ def test_the_engine_found_best_scores(
     assert {"engines", "engine-proof"} <= set(again.steps_reused)
     assert again.version.version == done.version.version
     assert registry.resolve("engined", "champion") == done.version  # what was asked for last
+
+
+def test_reviews_too_few_to_show_it_are_scored_in_fp32(
+    services: ObjectStore, prefix: str, bert: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = MEASURED | {"engines__minimum_agreement": 0.999}
+    done = retrain(params(bert, deliver(services, prefix, seed=25), "unshown", **given))
+    (said,) = [r.getMessage() for r in caplog.records if "It will be scored by" in r.getMessage()]
+    assert "cannot show that another engine agrees with fp32 in 0.999 of all reviews" in said
+    assert "which 2,995 would show: fp32 scores" in said and "openvino 0, shows 98.5%" in said
+    tag = model_registry().tags_of(done.version)["nightshift.engine"]
+    assert tag.startswith("torch") and "fp32 scores" in tag
+    write(services, f"{prefix}/inbox/x.jsonl", [{"id": "a", "text": "The ending was dreadful."}])
+    asked = ScoreParams(input=f"{prefix}/inbox", output=f"{prefix}/out", model_name="unshown")
+    assert done.promoted
+    scored = score(asked)
+    assert require_run(exact_objects(), scored.place).engine == tag.partition(":")[0]
+    services.write_bytes(b'{"id": "b", "text": "Another one."}\n', f"{prefix}/inbox/x.jsonl")
+    assert texts_scored_before("unshown", 1) == []  # what was scored is gone
 
 
 def test_an_engine_that_is_less_right_on_the_test_set_does_not_score(
@@ -96,9 +126,10 @@ def test_that_labels_take_more_validation_reviews_is_said_before_training(
     caplog.set_level(logging.INFO, logger="tasks")
     given = params(bert, deliver(services, prefix, seed=24), "few", **MEASURED)
     candidates = ["torch", "openvino", "cascade-torch"]
-    asked = given.engines.model_copy(update={"cascade": "labels", "candidates": candidates})
+    strict = {"cascade": "labels", "candidates": candidates, "minimum_agreement": 0.999}
+    asked = given.engines.model_copy(update=strict)
     retrain(given.model_copy(update={"engines": asked}))
-    said = caplog.text.index("takes 2,995 validation reviews, and there are")
+    said = caplog.text.index("takes 2,995 reviews that were not trained on, and there are")
     assert said < caplog.text.index("Training is under way")
 
 

@@ -14,12 +14,14 @@ from tasks.core.errors import ModelError, SettingsError
 from tasks.core.modeling import Classifier
 
 TORCH = "torch"
+TORCH_FP32 = "torch-fp32"  # whatever the processor multiplies in
 #: What was found when the engines of a model were compared, beside its config.json; "chosen" names the one to use.
 CHOICE = "engines.json"
 FOLDER = "engines"
 #: Engines by name, and the module whose KIND each is; "module:NAME" where a module has several.
 _MODULES = {
     TORCH: "tasks.core.engines.torch_engine",
+    TORCH_FP32: "tasks.core.engines.torch_engine:FP32",
     "openvino": "tasks.core.engines.openvino_engine",
     "openvino-int8": "tasks.core.engines.openvino_engine:INT8",
     "onnx": "tasks.core.engines.onnx_engine",
@@ -102,7 +104,7 @@ def open_engine(
     """
     kind = require(name)
     folder = model_folder / FOLDER / name
-    if name != TORCH and not folder.is_dir():
+    if name not in (TORCH, TORCH_FP32) and not folder.is_dir():
         raise ModelError(
             f"The model was registered without the engine {name}",
             str(folder),

@@ -6,6 +6,7 @@ if they differ, batches are padded, and a line in the log says so. How they may 
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,10 @@ class TorchEngine:
         return None
 
 
+@dataclass(frozen=True)
 class _Torch:
-    name = "torch"
+    name: str = "torch"
+    precision: Precision | None = None  # None: as the options say
     packages: tuple[str, ...] = ()
     extra = ""
 
@@ -131,7 +134,9 @@ class _Torch:
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
         if options.threads:
             torch.set_num_threads(options.threads)
-        return TorchEngine(classifier, options.device, options.precision, options.batch_tokens)
+        precision = self.precision or options.precision
+        return TorchEngine(classifier, options.device, precision, options.batch_tokens)
 
 
 KIND = _Torch()
+FP32 = _Torch("torch-fp32", "fp32")
