@@ -1,7 +1,7 @@
 """The output of one input object, predictions and rejects, as files."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,8 @@ class Output:
         self.entry, self.path, self.rejected_path = entry, path, path.with_suffix(".rejected")
         self.error: DataError | None = None
         self._run, self._label_names = run, label_names
+        self._types = dict[str, Any]()  # of the columns of predictions
+        self._types_of_file: Any = None
         self._labels: dict[str, int] = {}
         self._reasons: dict[str, int] = {}
 
@@ -42,15 +44,18 @@ class Output:
             BaseException: what the object is not to blame for.
         """
         made = ["input", "row", "id", "label", "score"]
-        made += [f"probability_{name}" for name in self._label_names]
-        columns = [*made, *self._run.columns.keep, "model", "model_version"]
+        probabilities = [f"probability_{name}" for name in self._label_names]
+        columns = [*made, *probabilities, *self._run.columns.keep, "model", "model_version"]
+        self._types = dict.fromkeys([*made, "model", "model_version"], formats.TEXT)
+        self._types |= dict.fromkeys(["score", *probabilities], formats.NUMBER)
+        self._types["row"] = formats.WHOLE_NUMBER
         name = self._run.output_uri(self.entry.key)
         own = _UntilEnd(results)
         with self.path.open("wb") as stream, self.rejected_path.open("wb") as rejected:
             try:
                 rows, first = self._rows(own, rejected), self.entry.part == 0
                 guard = self._run.csv_formula_guard
-                formats.encode(name, rows, columns, stream, header=first, guard=guard)
+                formats.encode(name, rows, columns, stream, first, guard, self._types)
             except BaseException as error:
                 if own.broke or not is_the_objects(error):
                     raise
@@ -80,6 +85,8 @@ class Output:
 
     def _row(self, uri: str, result: Prediction) -> dict[str, Any]:
         self._labels[result.label] = self._labels.get(result.label, 0) + 1
+        if (types := result.review.types) is not self._types_of_file:
+            self._learn_types(types or {})
         shares = zip(self._label_names, result.probabilities, strict=True)
         return {
             "input": uri,
@@ -92,6 +99,12 @@ class Output:
             "model": self._run.model.name,
             "model_version": self._run.model.version,
         }
+
+    def _learn_types(self, of_file: Mapping[str, Any]) -> None:
+        """What goes along keeps the types that it has in the file, where that says them."""
+        self._types_of_file = of_file
+        found = {name: formats.type_at(of_file, name) for name in self._run.columns.keep}
+        self._types |= {name: kind for name, kind in found.items() if kind is not None}
 
     def too_many_rejects(self) -> ValidationError | None:
         """What is wrong with an object of which too much cannot be scored; of a part nothing can be said."""

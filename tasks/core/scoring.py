@@ -16,7 +16,15 @@ from pydantic import Field
 from tasks.core.engine import Engine, softmax
 from tasks.core.engine_names import WantedEngine
 from tasks.core.errors import ValidationError
-from tasks.core.formats import LONGEST_RECORD, TOO_LONG, Row, held_bytes, json_text, lookup
+from tasks.core.formats import (
+    LONGEST_RECORD,
+    TOO_LONG,
+    Row,
+    as_text,
+    held_bytes,
+    json_text,
+    lookup,
+)
 from tasks.core.forms import Form
 from tasks.core.isolation import each_or_error
 from tasks.core.overlap import ahead
@@ -73,6 +81,7 @@ class Review:
     raw: bytes = b""  # the record as it stands in the file; of Parquet, its values as JSON
     kept: tuple[Any, ...] = ()  # values of the columns that go along
     kept_bytes: int = 0  # of memory that they take
+    types: Mapping[str, Any] | None = None  # of the file's columns, where it says them
 
 
 @dataclass(slots=True, frozen=True)
@@ -129,7 +138,7 @@ def to_review(row: Row, columns: Columns) -> Review:
     if row.values is None:
         return _refused(row, str(row.number), row.problem)
     given: Any = lookup(row.values, columns.id)
-    review_id = str(row.number) if given is None or given == "" else str(given)
+    review_id = str(row.number) if given is None or given == "" else str(as_text(given))
     text: Any = lookup(row.values, columns.text)
     if text is None:
         return _refused(row, review_id, f"no {columns.text!r}")
@@ -144,7 +153,7 @@ def to_review(row: Row, columns: Columns) -> Review:
     if kept_bytes > _MOST_KEPT_BYTES:
         problem = f"kept columns of more than {_MOST_KEPT_BYTES >> 20} MiB in memory"
         return _refused(row, review_id, problem)
-    return Review(row.number, review_id, text, "", row.offset, b"", kept, kept_bytes)
+    return Review(row.number, review_id, text, "", row.offset, b"", kept, kept_bytes, row.types)
 
 
 def _refused(row: Row, review_id: str, problem: str) -> Review:

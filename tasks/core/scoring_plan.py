@@ -32,6 +32,7 @@ from tasks.core.records import ModelVersion, Record
 from tasks.core.uris import key_of
 
 SCORING_VERSION = 1  # of the content of outputs: raised when the same inputs give other bytes
+KEPT_VERSION = 2  # the same, of columns that go along: runs without any are not scored again
 SHARD_BYTES = 64 << 20
 SHARD_OBJECTS = 1_000
 LONGEST_KEY_BYTES = 1_024  # of S3
@@ -217,6 +218,8 @@ class ScoringRun(Record):
             "format": self.output_format,
             "precision": self.precision,
         }
+        if self.columns.keep:
+            made_from["kept"] = KEPT_VERSION
         # What torch scored before there were others is still what it would score.
         if self.engine != "torch":
             made_from["engine"] = self.engine

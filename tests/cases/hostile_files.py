@@ -49,6 +49,29 @@ _DATE = with_times(
 )  # year 14,645
 
 
+_IN_TEXT = ("2023-11-14T22:13:20", "2023-11-14T22:13:20.000000001")
+
+
+def end_of_time() -> bytes:
+    """A review with a time of 96 bits."""
+    end = pa.array([253_402_214_400_000_000], pa.timestamp("us"))  # 9999-12-31
+    return table(
+        {"id": ["b1"], "text": ["good one"], "valid_until": end},
+        use_deprecated_int96_timestamps=True,
+    )
+
+
+def nanoseconds() -> bytes:
+    """Two reviews, the time of one of which ends in a nanosecond."""
+    times = [1_700_000_000 * 10**9, 1_700_000_000 * 10**9 + 1]
+    kind = pa.timestamp("ns")
+    columns = {
+        "valid_until": pa.array(times, kind),
+        "seen": pa.array([[t] for t in times], pa.list_(kind)),
+    }
+    return table({"id": ["b1", "b2"], "text": ["good one", "bad one"], **columns})
+
+
 def dictionary_bomb(**options: Any) -> Callable[[], bytes]:
     """2,048 rows of one text of 4 MB: 8 GB in 600 bytes."""
     big = pa.array(["a" * 4_000_000])
@@ -155,10 +178,25 @@ _BESIDE = scored(a=2, c=2)
 
 def _zone_is_carried(found: Found) -> str:
     kept = found.content.get("b.parquet", b"")
-    rows = pq.read_table(io.BytesIO(kept)).to_pylist() if kept else []
-    times = [str(row["valid_until"]) for row in rows]
+    column = pq.read_table(io.BytesIO(kept)).column("valid_until") if kept else pa.array([""])
+    times = column.cast(pa.string()).to_pylist()  # Python has no year 14,645
     whole = len(times) == 2 and times[0].startswith("2023-11-14")
     return "" if whole or found.rejected.get("b.parquet") == 2 else f"valid_until is {times}"
+
+
+def kept_is(*texts: str) -> Callable[[Found], str]:
+    """These are the values of `valid_until`, in order."""
+
+    def wrong(found: Found) -> str:
+        name, content = next(iter(found.content.items()), ("", b""))
+        if name.endswith(".parquet"):
+            rows: list[Any] = pq.read_table(io.BytesIO(content)).to_pylist()
+            kept = [row["valid_until"].isoformat() for row in rows]
+        else:
+            kept = [json.loads(line)["valid_until"] for line in content.splitlines()]
+        return "" if kept == list(texts) else f"valid_until is {kept}"
+
+    return wrong
 
 
 CASES = [
@@ -169,9 +207,19 @@ CASES = [
          ("score", "--keep-columns", "valid_until", "--input", "{input}b.parquet")),
     Case("date", "OverflowError, the run dies", "6 rows; the column was not asked for",
          beside_good("b.parquet", _DATE), both(done, scored(a=2, b=2, c=2))),
-    Case("date-kept", "the same", "2 rows, the value as text",
+    Case("date-kept", "the same", "2 rows with the value",
          beside_good("b.parquet", _DATE), both(done, _zone_is_carried),
          ("score", "--keep-columns", "valid_until", "--input", "{input}b.parquet")),
+    Case("int96", "1816-03-29", "9999-12-31T00:00:00",
+         beside_good("b.parquet", end_of_time), both(done, kept_is("9999-12-31T00:00:00")),
+         ("score", "--keep-columns", "valid_until", "--input", "{input}b.parquet")),
+    Case("int96-text", "1816-03-29", "9999-12-31T00:00:00 in JSON Lines",
+         beside_good("b.parquet", end_of_time), both(done, kept_is("9999-12-31T00:00:00")),
+         ("score", "--keep-columns", "valid_until", "--input", "{input}b.parquet", "--output-format", "jsonl")),
+    Case("nanoseconds-kept", "the first without, the others with nine digits; cut in lists", "each in its own form",
+         lambda: {"b.parquet": nanoseconds()},
+         both(done, kept_is(*_IN_TEXT)),
+         ("score", "--keep-columns", "valid_until,seen", "--output-format", "jsonl")),
     Case("bomb", "9 GB, the process aborts", "a and c scored, b fails by name",
          beside_good("b.parquet", dictionary_bomb()), both(fails("b.parquet", "200 times"), _BESIDE)),
     Case("bomb-plain", "9 GB", "the same without Arrow's schema in the file",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tasks.core import formats
 from tasks.core.errors import ValidationError
 from tasks.core.labels import NotALabelError, canonical_label
 from tasks.core.records import SourceFile
@@ -28,7 +29,8 @@ class SourceColumns:
 
 def extra(value: Any) -> str:
     """A value by which reviews are told apart, as text; missing ones are empty."""
-    return "" if value is None else str(value)[:_LONGEST_EXTRA]
+    text = str(value) if isinstance(value, bool) else formats.as_text(value)
+    return (text or "")[:_LONGEST_EXTRA]
 
 
 def label_of(value: Any, column: str, where: str) -> str | None:

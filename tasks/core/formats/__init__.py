@@ -8,9 +8,11 @@ holds more than a few rows. A large file is cut into spans, each decoded alone, 
     decode(name, stream, span)              the rows of one
     decode(name, stream, columns=names)     the same, of which only some columns are wanted
     encode(name, rows, columns, stream)     a file; header=False for a part that comes behind another
+    encode(..., types=types)                the same, with columns of these types where the format has any
     join(name, parts, stream)               the encoded parts as one file
 """
 
+from tasks.core.formats.arrow_types import NUMBER, TEXT, WHOLE_NUMBER, type_at
 from tasks.core.formats.base import (
     LONGEST_RECORD,
     MOST_COLUMNS,
@@ -30,7 +32,7 @@ from tasks.core.formats.formulas import guarded, unguarded
 from tasks.core.formats.names import format_of, is_hidden, output_name, said_by
 from tasks.core.formats.reading import cut, decode
 from tasks.core.formats.registry import FORMATS, SPREADSHEETS
-from tasks.core.formats.values import held_bytes, json_text
+from tasks.core.formats.values import as_text, held_bytes, json_text
 from tasks.core.formats.writing import encode, join
 
 __all__ = [
@@ -38,13 +40,17 @@ __all__ = [
     "HEAD_BYTES",
     "LONGEST_RECORD",
     "MOST_COLUMNS",
+    "NUMBER",
     "SPREADSHEETS",
+    "TEXT",
     "TOO_LONG",
+    "WHOLE_NUMBER",
     "Format",
     "Kind",
     "Row",
     "Span",
     "UnfitError",
+    "as_text",
     "cut",
     "decode",
     "detect",
@@ -62,6 +68,7 @@ __all__ = [
     "require_plausible",
     "said_by",
     "stored_bytes",
+    "type_at",
     "unguarded",
     "with_columns",
 ]

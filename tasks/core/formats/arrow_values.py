@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.formats.arrow_types import stored_type
+
 _OBJECT_BYTES = 64  # of a Python object and its place, without its content
 
 # pyarrow has no types; these are its modules
@@ -61,7 +63,7 @@ def held_bytes(array: Any) -> Any:
         fields = [held_bytes(field) for field in array.flatten()]
         return sum(fields, np.full(len(array), _OBJECT_BYTES, np.int64))
     if pa.types.is_nested(kind):  # a list of some kind, or a map
-        lists = _as_list(array)
+        lists = _as_list(array.cast(stored_type(kind)) if _has_extension(kind) else array)
         lengths = pc.list_value_length(lists).fill_null(0).to_numpy(False).astype(np.int64)
         ends = np.cumsum(lengths)
         summed = np.concatenate([[0], np.cumsum(held_bytes(lists.flatten()))])
@@ -73,6 +75,13 @@ def held_bytes(array: Any) -> Any:
     # any other type: all that each value refers to, also where values share it
     sizes = (array.slice(row, 1).nbytes for row in range(len(array)))
     return _OBJECT_BYTES + np.fromiter(sizes, np.int64, len(array))
+
+
+def _has_extension(kind: Any) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return True
+    inner = range(kind.num_fields if pa.types.is_nested(kind) else 0)
+    return any(_has_extension(kind.field(n).type) for n in inner)
 
 
 def _as_list(array: Any) -> Any:

@@ -25,6 +25,7 @@ class Row:
     raw: bytes = b""  # as it stands in the file, without its line end; Parquet and too long: none
     of: int = 0  # records of the whole file, where the format knows
     columns: tuple[str, ...] = ()  # of the file, where `values` may lack some that nobody asked for
+    types: Mapping[str, Any] | None = None  # Arrow's, of columns, where the format says them
 
 
 @dataclass(slots=True, frozen=True)
@@ -136,8 +137,13 @@ class Format(Protocol):
         columns: Sequence[str],
         stream: IO[bytes],
         header: bool = True,
+        types: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write rows that have exactly `columns`. Deterministic. Does not close the stream."""
+        """Write rows that have exactly `columns`. Deterministic. Does not close the stream.
+
+        `types` are those of Arrow for columns whose type is known, for a format that has any. They are looked at after
+        rows were taken, so that whoever makes the rows can add what shows with them.
+        """
         ...
 
     def cut(self, stream: IO[bytes], part_bytes: int, whole: Span) -> Iterator[Span]:

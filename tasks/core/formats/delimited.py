@@ -42,6 +42,7 @@ class Csv:
         columns: Sequence[str],
         stream: IO[bytes],
         header: bool = True,
+        types: Mapping[str, Any] | None = None,
     ) -> None:
         buffer = io.StringIO()
         writer = csv.writer(buffer, delimiter=self._delimiter, lineterminator="\r\n")

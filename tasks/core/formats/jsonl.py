@@ -92,6 +92,7 @@ class JsonLines:
         columns: Sequence[str],
         stream: IO[bytes],
         header: bool = True,
+        types: Mapping[str, Any] | None = None,
     ) -> None:
         for row in rows:
             line = json_text({c: row[c] for c in columns})

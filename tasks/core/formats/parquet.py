@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import IO, Any
 
+from tasks.core.formats.arrow_types import carried_type, with_unit
 from tasks.core.formats.base import (
     LONGEST_RECORD,
     TOO_LONG,
@@ -46,9 +47,10 @@ class Parquet:
             total = sum(rows for rows, _ in file.facts.groups)
             first, end = (span.offset, span.end) if span else (0, None)
             groups = range(len(file.facts.groups))[first:end]
-            for values, problem in _values(file, wanted, groups, stored):
-                number += 1
-                yield Row(number, values, problem, number - 1, of=total, columns=names)
+            for types, rows in _batches(file, wanted, groups, stored):
+                for values, problem in rows:
+                    number += 1
+                    yield Row(number, values, problem, number - 1, b"", total, names, types)
 
     def encode(
         self,
@@ -56,9 +58,13 @@ class Parquet:
         columns: Sequence[str],
         stream: IO[bytes],
         header: bool = True,
+        types: Mapping[str, Any] | None = None,
     ) -> None:
+        def open_part() -> IO[bytes]:
+            return opened.enter_context(tempfile.TemporaryFile())
+
         with contextlib.ExitStack() as opened:
-            parts = written(rows, columns, lambda: opened.enter_context(tempfile.TemporaryFile()))
+            parts = written(rows, columns, open_part, {} if types is None else types)
             if len(parts) > 1:
                 merged(parts, stream)
             else:
@@ -104,25 +110,35 @@ def _is_asked_for(name: str, columns: Iterable[str]) -> bool:
     return any(path == name or path.startswith(f"{name}.") for path in columns)
 
 
-def _values(
+def _batches(
     file: ParquetFile, columns: list[str], groups: Iterable[int], stored: int
-) -> Iterator[tuple[dict[str, Any] | None, str]]:
-    """Values or the problem of each row of some row groups.
+) -> Iterator[tuple[dict[str, Any], Iterable[tuple[dict[str, Any] | None, str]]]]:
+    """Types of columns, and values or the problem of each row, of the batches of some row groups.
 
     What they take in memory is held against the bytes that are stored, before the file itself is unpacked.
     """
-    unpacked = 0
+    unpacked, types = 0, dict[str, Any]()
     for group in groups:
         rows, size = file.facts.groups[group]
         if not columns:  # none of those asked for is there; the number of rows may be a lie
             unpacked += rows * _EMPTY_ROW_BYTES
             require_plausible(unpacked, stored)
-            yield from (({}, "") for _ in range(rows))
+            yield types, (({}, "") for _ in range(rows))
             continue
         for count, held, batch in file.parts(group, columns, _rows_a_batch(rows, size)):
             unpacked += held
             require_plausible(unpacked, stored)
-            yield from rows_of(batch) if batch is not None else [(None, TOO_LONG)] * count
+            if batch is None:
+                yield types, [(None, TOO_LONG)] * count
+                continue
+            types = types or _types(batch, file.facts.int96)
+            yield types, rows_of(batch)
+
+
+def _types(batch: Any, int96: Sequence[str]) -> dict[str, Any]:
+    """The types of columns. Those of times of 96 bits change from batch to batch: the coarser one."""
+    found = {field.name: carried_type(field.type) for field in batch.schema}
+    return found | {name: with_unit(found[name], "us") for name in int96 if name in found}
 
 
 def _rows_a_batch(rows: int, encoded_bytes: int) -> int:

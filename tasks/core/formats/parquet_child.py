@@ -7,7 +7,7 @@ that wants more ends this process at worst, and its parent goes on (parquet_proc
 Messages are bytes over one connection; whatever the parent reads of them is JSON, or Arrow's stream format:
 
     parent: {"do": "open", "size": bytes, "sent": whether all of them follow at once}
-    child:  {"columns": names, "leaves": number, "groups": [[rows, bytes], ...]}
+    child:  {"columns": names, "leaves": number, "groups": [[rows, bytes], ...], "int96": names}
     parent: {"do": "read", "group": n, "columns": names, "rows": at once, "skip": rows, "longest": bytes of a row}
     child:  {"rows": n, "bytes": as Python's objects, "batch": true} and the batch; none: a row too long to be held
     parent: nothing, for the next one
@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.formats.arrow_values import held_bytes, without_views
+from tasks.core.formats.int96 import FINE, exact_times
 
 MOST_BYTES = 1 << 30  # of memory beyond what this process has at its start
 _SLICE_BYTES = 32 << 20  # of the values of a message, as Python holds them
@@ -80,18 +81,23 @@ def _tell(parent: Connection, **message: Any) -> None:
     parent.send_bytes(json.dumps(message).encode())
 
 
-def _opened(source: Any, **options: Any) -> pq.ParquetFile:
-    return pq.ParquetFile(source, coerce_int96_timestamp_unit="us", pre_buffer=False, **options)
+def _opened(source: Any, unit: str = "us", **options: Any) -> pq.ParquetFile:
+    """The file, with times of 96 bits in microseconds, as far as those go."""
+    return pq.ParquetFile(source, coerce_int96_timestamp_unit=unit, pre_buffer=False, **options)
 
 
-def _facts(file: pq.ParquetFile) -> dict[str, Any]:
+_MOST_NAMED = 1 << 16  # columns
+
+
+def _facts(file: pq.ParquetFile, int96: list[str]) -> dict[str, Any]:
     """What the footer says. The names of very many columns are left out: nobody reads such a file."""
     metadata = file.metadata
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     return {
         "leaves": metadata.num_columns,
-        "columns": file.schema_arrow.names if metadata.num_columns < 1 << 16 else [],
+        "columns": file.schema_arrow.names if metadata.num_columns < _MOST_NAMED else [],
         "groups": [[group.num_rows, group.total_byte_size] for group in groups],
+        "int96": int96,
     }
 
 
@@ -101,7 +107,19 @@ class _Groups:
     def __init__(self, source: Any, file: pq.ParquetFile) -> None:
         self._source, self._file = source, file
         self._leaves: dict[str, list[int]] = {}
-        self._pieces: pq.ParquetFile | None = None
+        self._others: dict[tuple[str, int], pq.ParquetFile] = {}
+        self.int96 = self._with_int96()
+
+    def _with_int96(self) -> list[str]:
+        """Columns of the table with times that are stored as 96 bits."""
+        count = self._file.metadata.num_columns
+        leaves = range(count if count < _MOST_NAMED else 0)
+        columns = (self._file.schema.column(leaf) for leaf in leaves)
+        found = {n for n, column in enumerate(columns) if column.physical_type == "INT96"}
+        if not found:
+            return []
+        names = self._file.schema_arrow.names
+        return [name for name in names if found.intersection(self._leaves_of([name]))]
 
     def _leaves_of(self, columns: list[str]) -> list[int]:
         """The columns of the file that make up whole columns of the table; both are in the same order."""
@@ -117,18 +135,31 @@ class _Groups:
 
     def batches(self, group: int, columns: list[str], rows: int) -> Iterator[Any]:
         """Record batches of some columns, with plain values in the place of dictionaries and views."""
-        leaves = self._leaves_of(columns)
+        int96 = [name for name in columns if name in self.int96]
+        batches = self._batches(group, self._leaves_of(columns), rows)
+        if not int96:
+            yield from batches
+            return
+        fine = self._batches(group, self._leaves_of(int96), rows, FINE)
+        for batch, more in zip(batches, fine, strict=True):
+            yield from exact_times(batch, more)
+
+    def _batches(self, group: int, leaves: list[int], rows: int, unit: str = "us") -> Iterator[Any]:
         found = self._file.metadata.row_group(group)
-        file = self._file
+        size = 0
         if sum(found.column(leaf).total_compressed_size for leaf in leaves) > _WHOLE_BYTES:
             size = min(_READ_BYTES, _PIECES_BYTES // len(leaves))
-            self._pieces = self._pieces or _opened(
-                self._source, buffer_size=size, metadata=file.metadata
-            )
-            file = self._pieces
+        file = self._file if unit == "us" and not size else self._other(unit, size)
         for batch in file.reader.iter_batches(rows, [group], leaves, use_threads=False):
             arrays = [without_views(_decoded(column)) for column in batch.columns]
             yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+    def _other(self, unit: str, buffer_size: int) -> pq.ParquetFile:
+        """The file, opened in another way."""
+        if (unit, buffer_size) not in self._others:
+            options = {"buffer_size": buffer_size, "metadata": self._file.metadata}
+            self._others[unit, buffer_size] = _opened(self._source, unit, **options)
+        return self._others[unit, buffer_size]
 
 
 def _decoded(column: Any) -> Any:
@@ -140,6 +171,9 @@ def _gathered(batches: Iterator[Any]) -> Iterator[Any]:
     held: list[Any] = []
     size = rows = 0
     for batch in batches:
+        if held and batch.schema != held[0].schema:  # times of other units
+            yield pa.concat_batches(held)
+            held, size, rows = [], 0, 0
         held.append(batch)
         size, rows = size + batch.nbytes, rows + len(batch)
         if size >= _GATHERED_BYTES or rows >= _ROWS_A_MESSAGE:
@@ -198,7 +232,7 @@ class _Server:
                 source = pa.PythonFile(_ParentsFile(self._parent, command["size"]), "r")
             file = _opened(source)
             self._groups = _Groups(source, file)
-            _tell(self._parent, **_facts(file))
+            _tell(self._parent, **_facts(file, self._groups.int96))
             return self._parent.recv_bytes()
         if self._groups is None:
             raise ValueError("no file is open")

@@ -29,6 +29,10 @@ _PATIENCE_SECONDS = 300.0  # without any message of the process
 _SMALL_BYTES = 1 << 20  # a file that is sent at once
 _CHILD = Path(__file__).with_name("parquet_child.py")
 _CODE = Path(__file__).parents[3]  # that it imports, whatever else is installed
+_NULL_OF_A_FIXED_SIZE = (
+    "Expected all lists to be of size"  # pyarrow cannot read what it has written
+)
+_ORDINARY_LISTS = "write it again with ordinary lists in that column; pyarrow cannot read these"
 _SMALLER = "write it again with smaller row groups and pages, and look at its longest rows"
 
 
@@ -46,6 +50,7 @@ class Facts:
     leaves: int  # columns, with those inside of structs and lists each for itself
     columns: list[str]  # by name, in their order
     groups: list[tuple[int, int]]  # rows and encoded bytes of each row group
+    int96: list[str]  # columns with times that are stored as 96 bits, which no type of Arrow holds
 
 
 class _Reader:
@@ -90,6 +95,8 @@ class _Reader:
         if answer.get("memory"):  # the process is not used again: who knows what it still holds
             raise TooMuchError("takes more than 1 GiB of memory")
         self.waits = True
+        if _NULL_OF_A_FIXED_SIZE in answer.get("error", ""):
+            raise UnfitError("a list of a fixed size is missing in a row", _ORDINARY_LISTS)
         if "error" in answer:
             raise ValueError(answer["error"])
         return answer, batch
@@ -201,7 +208,8 @@ class ParquetFile:
         self._stream.seek(0)
         content = [_exactly(self._stream, self._bytes)] if sent else []
         found = self._reader.ask(self._stream, command, *content)[0]
-        return Facts(found["leaves"], found["columns"], [(n, size) for n, size in found["groups"]])
+        groups = [(rows, size) for rows, size in found["groups"]]
+        return Facts(found["leaves"], found["columns"], groups, found["int96"])
 
     def parts(self, group: int, columns: list[str], rows: int) -> Iterator[Part]:
         """Consecutive parts of a row group: rows, bytes, and the values; None for a row too long to be held.

@@ -1,16 +1,20 @@
-"""Values of Parquet columns as Python's, and as texts where Python has no such value."""
+"""Values of Parquet columns as Python's, each as it is, whatever stands beside it in its batch."""
 
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from tasks.core.formats.arrow_texts import is_unknown_zone, text_of
+from tasks.core.formats.arrow_types import is_held_by_python, is_python_extension
 from tasks.core.formats.base import NOT_UTF8
 
 # pyarrow has no types; these are its classes of the same names
 RecordBatch: TypeAlias = Any
 Array: TypeAlias = Any
 Scalar: TypeAlias = Any
+
+pa: Any
 
 
 class _NoValueError(Exception):
@@ -20,7 +24,8 @@ class _NoValueError(Exception):
 def rows_of(batch: RecordBatch) -> Iterator[tuple[dict[str, Any] | None, str]]:
     """Values, or the problem, of each row.
 
-    A date, a time or a time zone beyond Python's becomes a text; a row with a value that has no text is a problem.
+    What Python cannot hold (nanoseconds, years beyond 9999) stays Arrow's scalar, at any depth: it can be written with
+    the type that it has, and has a text. A row with a value that cannot be read is a problem.
     """
     names = batch.schema.names
     problems: dict[int, str] = {}
@@ -32,11 +37,15 @@ def rows_of(batch: RecordBatch) -> Iterator[tuple[dict[str, Any] | None, str]]:
             yield dict(zip(names, values, strict=True)), ""
 
 
+def values_of(column: Array) -> list[Any]:
+    """The values of an array or a chunked array, of which each can be read."""
+    return _values(column, {})
+
+
 def _values(column: Array, problems: dict[int, str]) -> list[Any]:
     """A value for each row; where there is none, the reason goes into `problems`."""
-    column = _in_microseconds(column)
     try:
-        return column.to_pylist()
+        return _without_nanoseconds(column).to_pylist()
     except Exception:  # of whatever kind: pyarrow, time zones and Python's dates have many
         values: list[Any] = []
         for row, value in enumerate(column):
@@ -48,38 +57,61 @@ def _values(column: Array, problems: dict[int, str]) -> list[Any]:
         return values
 
 
-def _in_microseconds(column: Array) -> Array:
-    """Nanoseconds as microseconds, or as texts where that would cut them: Python's times end there."""
+class _SingleValuesError(Exception):
+    """Not all values of a column are Python's."""
+
+
+def _without_nanoseconds(column: Array) -> Array:
+    """The column in a type whose values Python has. Raises where there is none without loss."""
     kind = column.type
-    if not pa.types.is_timestamp(kind) or kind.unit != "ns":
+    if is_held_by_python(kind):
         return column
-    try:
+    if pa.types.is_timestamp(kind) and not is_unknown_zone(kind.tz):
         return column.cast(pa.timestamp("us", kind.tz))
-    except pa.ArrowInvalid:
-        return column.cast(pa.string())
+    if pa.types.is_time(kind):
+        return column.cast(pa.time64("us"))
+    if pa.types.is_duration(kind):
+        return column.cast(pa.duration("us"))
+    raise _SingleValuesError
 
 
 def _value(value: Scalar) -> Any:
-    """The value, with texts in the place of what Python cannot hold, at any depth."""
+    """The value, with scalars in the place of what Python cannot hold, at any depth."""
+    if not value.is_valid:
+        return None
+    kind = value.type
+    if pa.types.is_timestamp(kind) and is_unknown_zone(kind.tz):
+        return text_of(value)
+    if pa.types.is_temporal(kind):
+        try:
+            return _without_nanoseconds(value).as_py()
+        except Exception:
+            return value
     try:
-        return value.as_py()
+        return _inner(value)
+    except _NoValueError:
+        raise
     except UnicodeDecodeError as error:
         raise _NoValueError(NOT_UTF8) from error
     except Exception as error:
-        if isinstance(value, pa.StructScalar):
-            return {name: _value(inner) for name, inner in value.items()}
-        if isinstance(value, pa.ListScalar):
-            return [_value(inner) for inner in value]
-        try:
-            return _text(value)
-        except Exception:
-            said = f"a value of type {value.type} cannot be read ({type(error).__name__})"
-            raise _NoValueError(said) from error
+        said = f"a value of type {kind} cannot be read ({type(error).__name__})"
+        raise _NoValueError(said) from error
 
 
-def _text(value: Scalar) -> str:
-    """As Arrow writes it; a time whose zone is unknown in UTC, which is what is stored."""
-    kind = value.type
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        return str(value.cast(pa.timestamp(kind.unit)).cast(pa.string())) + "Z"
-    return str(value.cast(pa.string()))
+def _inner(value: Scalar) -> Any:
+    if isinstance(value, pa.DictionaryScalar):
+        return _value(value.value)
+    if isinstance(value, pa.ExtensionScalar) and not is_python_extension(value.type):
+        if isinstance(value.type, pa.Bool8Type):
+            return value.as_py()
+        return _value(value.value)
+    if isinstance(value, pa.StructScalar):
+        names = [field.name for field in value.type]
+        if len(set(names)) < len(names):
+            raise ValueError("two fields have the same name")
+        return {name: _value(value[name]) for name in names}
+    if isinstance(value, pa.MapScalar):
+        return [(_value(entry["key"]), _value(entry["value"])) for entry in value.values]
+    if isinstance(value, pa.ListScalar):  # of any kind
+        return [_value(inner) for inner in value.values]
+    return value.as_py()

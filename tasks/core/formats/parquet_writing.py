@@ -8,11 +8,14 @@ merged, group by group, into one file with the types that suit all.
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, TypeAlias
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.core.formats.arrow_types import same_fields, with_unit
 from tasks.core.formats.base import LeftOpen
+from tasks.core.formats.parquet_values import values_of
 from tasks.core.formats.values import as_text, held_bytes
 from tasks.core.texts import encodable
 
@@ -30,10 +33,16 @@ _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
 def written(
-    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], open_part: Callable[[], IO[bytes]]
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    open_part: Callable[[], IO[bytes]],
+    kinds: Mapping[str, DataType],
 ) -> list[IO[bytes]]:
-    """Part files that hold the rows in order, each of one schema, at their start; at least one."""
-    tables = (_table(chunk, columns) for chunk in _chunks(rows))
+    """Part files that hold the rows in order, each of one schema, at their start; at least one.
+
+    `kinds` are types of columns, where they are known; they may show with the rows.
+    """
+    tables = (_table(chunk, columns, kinds) for chunk in _chunks(rows))
     parts = list[IO[bytes]]()
     for schema, alike in itertools.groupby(tables, lambda table: table.schema):
         parts.append(open_part())
@@ -75,21 +84,45 @@ def _writer(stream: IO[bytes], schema: Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(pa.PythonFile(LeftOpen(stream), "w"), schema, compression="zstd")
 
 
-def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
+def _table(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], kinds: Mapping[str, DataType]
+) -> Table:
     if not rows:
-        return pa.table({c: pa.array([], pa.string()) for c in columns})
-    return pa.table({c: _array([_storable(row[c]) for row in rows]) for c in columns})
+        return pa.table({c: pa.array([], kinds.get(c, pa.string())) for c in columns})
+    return pa.table({c: _array([_storable(row[c]) for row in rows], kinds.get(c)) for c in columns})
 
 
-def _array(values: list[Any]) -> Array:
-    """The values in the type that suits them; as texts where none does."""
-    try:
-        array = pa.array(values)
-        if _can_be_stored(array.type):
-            return array
-    except _UNFIT:
-        pass
+def _array(values: list[Any], kind: DataType | None) -> Array:
+    """The values in their type, or where that is not known in one that suits them; as texts where none does."""
+    for wanted in (None,) if kind is None else (kind, with_unit(kind, "ns")):
+        try:
+            array = pa.array(values, wanted)
+            if wanted is not None or (_can_be_stored(array.type) and _are_as_given(values, array)):
+                return array
+        except _UNFIT:
+            pass
     return _texts(values)
+
+
+def _are_as_given(values: list[Any], array: Array) -> bool:
+    """False where Arrow has made numbers of booleans, or given an object the fields of its neighbours."""
+    kind = array.type
+    if pa.types.is_floating(kind):
+        return not any(isinstance(value, bool) for value in values)
+    return not pa.types.is_nested(kind) or _same(values, array.to_pylist())
+
+
+def _same(given: Any, found: Any) -> bool:
+    """Equal, where true is not 1, and a whole number may have become the same one with a point."""
+    if isinstance(given, bool) or isinstance(found, bool):
+        return given is found
+    if isinstance(given, Mapping):
+        fits = isinstance(found, Mapping) and given.keys() == found.keys()
+        return fits and all(_same(given[key], found[key]) for key in given)
+    if isinstance(given, list | tuple):
+        fits = isinstance(found, list | tuple) and len(given) == len(found)
+        return fits and all(map(_same, given, found))
+    return given == found or (given != given and found != found)
 
 
 def _texts(values: Iterable[Any]) -> Array:
@@ -101,8 +134,15 @@ def _storable(value: Any) -> Any:
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, Mapping):
-        return {encodable(str(key)): _storable(inner) for key, inner in value.items()}
-    return [_storable(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {encodable(str(key)): _storable_inside(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):  # an entry of a map
+        return tuple(map(_storable_inside, value))
+    return list(map(_storable_inside, value)) if isinstance(value, list) else value
+
+
+def _storable_inside(value: Any) -> Any:
+    """pyarrow makes arrays of UUIDs, but none that has them inside."""
+    return str(value) if isinstance(value, UUID) else _storable(value)
 
 
 def _can_be_stored(kind: DataType) -> bool:
@@ -117,6 +157,8 @@ def _common_type(name: str, files: Sequence[pq.ParquetFile]) -> DataType:
     types = list(dict.fromkeys(file.schema_arrow.field(name).type for file in files))
     if len(types) == 1:
         return types[0]
+    if not all(same_fields(types[0], kind) for kind in types):
+        return pa.string()
     schemas = [pa.schema([(name, kind)]) for kind in types]
     try:
         wanted = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
@@ -141,4 +183,4 @@ def _cast(table: Table, schema: Schema) -> Table:
 def _as_type(column: ChunkedArray, kind: DataType) -> Any:
     if column.type == kind:
         return column
-    return _texts(column.to_pylist()) if pa.types.is_string(kind) else column.cast(kind)
+    return _texts(values_of(column)) if pa.types.is_string(kind) else column.cast(kind)

@@ -6,7 +6,12 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
+
+import pyarrow as pa
+
+from tasks.core.formats.arrow_texts import duration_text, text_of
 
 _NESTED = (dict, list, tuple)
 
@@ -30,6 +35,12 @@ def plain(value: Any) -> Any:
     """A value that JSON does not know as one that it does: ISO 8601 for times, exact digits for decimals."""
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return duration_text(value // datetime.timedelta(microseconds=1))
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, pa.Scalar):
+        return text_of(value)
     if isinstance(value, bytes):
         try:
             return value.decode()

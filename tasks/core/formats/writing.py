@@ -20,6 +20,7 @@ def encode(
     stream: IO[bytes],
     header: bool = True,
     guard: bool = False,
+    types: Mapping[str, Any] | None = None,
 ) -> None:
     """Write rows to a stream in the format and compression that `name` says. The same rows give the same bytes.
 
@@ -30,12 +31,13 @@ def encode(
         stream: binary; stays open.
         header: False for a part of a file that is joined behind another.
         guard: In CSV and TSV, make cells that a spreadsheet would run as formulas texts (`formulas.guarded`).
+        types: of columns whose type is known, as `Format.encode` has it.
     """
     kind, compression = format_of(name)
     if guard and kind in SPREADSHEETS:
         rows, columns = _guarded(rows, columns), [guarded(column) for column in columns]
     with packed(stream, compression) as sink:
-        FORMATS[kind].encode(rows, columns, sink, header)
+        FORMATS[kind].encode(rows, columns, sink, header, types)
 
 
 def _guarded(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
