@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.behaving import Behaviour, Checks, check_behaviour
 from tasks.connect import model_registry, prepared_store
-from tasks.core import gate, slices, tables
+from tasks.core import gate, slices, tables, validation
 from tasks.core.behaviour import BehaviourParams
 from tasks.core.engine_choice_records import EngineProof
 from tasks.core.engines.torch_engine import TorchEngine
@@ -158,7 +158,10 @@ def judge(
 
 def warn_of_few_test_rows(split: Reference[SplitSummary], params: GateParams) -> None:
     """Say before a training, and not after it, that it cannot lead to a first champion."""
-    for clause in of_test_rows(split.summary.class_rows["test"], params.first_champion):
+    names, repeats = split.summary.label_names, _repeats(split)
+    rows = [row for row, again in zip(reviews_of_test(split), repeats, strict=True) if not again]
+    class_rows = validation.class_rows({"test": rows}, names)["test"]
+    for clause in of_test_rows(class_rows, params.first_champion):
         if not clause.passed:
             logger.warning(refusal(clause))
 
@@ -211,10 +214,18 @@ def _evidence(
         validation_right=round(training.validation["accuracy"] * training.validation_rows),
         validation_rows=training.validation_rows,
         overlap=_overlap(inspection.summary),
+        repeats=_repeats(split),
         scale=scale_of(names),
         scored=read_predictions(candidate.proof).probabilities if candidate.proof else None,
         scored_by=candidate.proof.summary.engine if candidate.proof else "",
     )
+
+
+def _repeats(split: Reference[SplitSummary]) -> NDArray[np.bool_]:
+    """Test rows with the text of an earlier one."""
+    forms = [matching_form(row.text) for row in reviews_of_test(split)]
+    first = {form: index for index, form in reversed(list(enumerate(forms)))}
+    return np.array([first[form] != index for index, form in enumerate(forms)])
 
 
 def _overlap(found: InspectionSummary) -> int | None:

@@ -70,6 +70,7 @@ class Evidence:
     validation_right: int  # of the candidate, on its own validation set
     validation_rows: int
     overlap: int | None  # test reviews that have a near-duplicate in training; None: not looked for
+    repeats: Bools | None = None  # test rows with the text of an earlier one; None: none
     scale: Sequence[float] | None = None  # value of each class, where the labels are a scale
     scored: Floats | None = None  # what the engine that will score says, where torch will not
     scored_by: str = ""
@@ -89,14 +90,15 @@ class Evidence:
     def accuracy(self) -> float:
         return float(self.candidate_right.mean())
 
-    @property
-    def recognized(self) -> Ints:
-        """Labels of the rows that the candidate gets right."""
-        return self.labels[self.candidate_right]
+    def rows_of(self, rows: Bools) -> Ints:
+        """How many of some rows are of each class; a text that comes again tells nothing new, and does not count."""
+        counted = rows if self.repeats is None else rows & ~self.repeats
+        return np.bincount(self.labels[counted], minlength=len(self.label_names))
 
-    def rows_of(self, labels: Ints) -> Ints:
-        """How many of some labels are of each class."""
-        return np.bincount(labels, minlength=len(self.label_names))
+    @property
+    def class_rows(self) -> Ints:
+        """Test rows of each class."""
+        return self.rows_of(np.ones(len(self.labels), dtype=bool))
 
     @property
     def first(self) -> bool:

@@ -3,6 +3,8 @@
 A first champion is compared with no other, so these clauses are all that it rests on. Later ones are compared with a
 champion on the same reviews: of them the same is said as a warning. Only a class that the champion recognizes and the
 new model never does refuses them, too: small classes are below what slices and margins can see.
+
+A review that is in the test set more than once counts once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +33,7 @@ def shown_by_test_set(
     evidence: Evidence, params: GateParams, warnings: list[str]
 ) -> list[Clause | None]:
     """The clauses of a first champion; of a later one that on lost classes, and the others among `warnings`."""
-    asked, counts = params.first_champion, evidence.rows_of(evidence.labels).tolist()
+    asked, counts = params.first_champion, evidence.class_rows.tolist()
     rows = of_test_rows(dict(zip(evidence.label_names, counts, strict=True)), asked)
     largest = _above_largest(evidence, params)
     recognized = _every_class(evidence, asked, warnings)
@@ -85,18 +87,18 @@ def _above_largest(evidence: Evidence, params: GateParams) -> Clause | None:
     """By the exact bound of Clopper and Pearson: a model that is worth no more passes at most at the stated risk."""
     if not params.first_champion.must_beat_largest_class:
         return None
-    right, rows = int(evidence.candidate_right.sum()), len(evidence.labels)
-    counts, risk = evidence.rows_of(evidence.labels), params.comparison.false_promotion_risk
-    share = float(counts.max()) / rows
+    counts, risk = evidence.class_rows, params.comparison.false_promotion_risk
+    right, rows = int(evidence.rows_of(evidence.candidate_right).sum()), int(counts.sum())
+    accuracy, share = right / rows, float(counts.max()) / rows
     least = least_share(right, rows, risk)
     name = evidence.label_names[int(counts.argmax())][:_NAME_LETTERS]
     text = (
-        f"{evidence.accuracy:.4f} on {rows:,} test reviews, at least {least:.4f} at a risk of {risk:g}, against "
+        f"{accuracy:.4f} on {rows:,} test reviews, at least {least:.4f} at a risk of {risk:g}, against "
         f"{share:.4f} of the answer {name} to all of them"
     )
     passed = least > share
-    if not passed and evidence.accuracy > share:
-        needed = max(rows_to_exceed(evidence.accuracy, share, risk), rows + 1)
+    if not passed and accuracy > share:
+        needed = max(rows_to_exceed(accuracy, share, risk), rows + 1)
         text += f"; about {needed:,} test reviews would show it, {needed - rows:,} are missing"
     elif not passed:
         text += "; more test reviews would not help, a better model would"
@@ -112,7 +114,7 @@ def _every_class(
     """
     if not asked.must_recall_every_class:
         return None
-    meant, found = evidence.rows_of(evidence.labels), evidence.rows_of(evidence.recognized)
+    meant, found = evidence.class_rows, evidence.rows_of(evidence.candidate_right)
     never: list[int] = np.flatnonzero((meant > 0) & (found == 0)).tolist()
     if not never:
         text = f"each of {int((meant > 0).sum()):,} at least once"
@@ -124,7 +126,7 @@ def _every_class(
     if evidence.champion_right is None:
         text += "; label more reviews of it to train on"
         return Clause(name=EVERY_CLASS, passed=False, text=text)
-    theirs = evidence.rows_of(evidence.labels[evidence.champion_right])[never]
+    theirs = evidence.rows_of(evidence.champion_right)[never]
     text += f"; {evidence.champion_name} in {_listed([f'{count:,}' for count in theirs])}"
     passed = bool((theirs < _NOT_BY_CHANCE).all())
     if passed:

@@ -95,6 +95,15 @@ def test_a_class_with_few_test_reviews_is_named(rows: int, fails: list[str]) -> 
     assert ("rare 1 has 9, 1 are missing" in told.text) == bool(fails)
 
 
+def test_a_review_that_comes_again_counts_once() -> None:
+    found = classes([60, 60], [55, 55])
+    again = judged(replace(found, repeats=np.arange(120) % 10 > 0), **ALONE)
+    assert failing(again) == [ENOUGH, ENOUGH_A_CLASS]
+    assert clause(again, ENOUGH).text == "12, and a first champion needs 100: 88 are missing"
+    assert "on 12 test reviews" in clause(again, ABOVE_LARGEST).text
+    assert judged(replace(found, repeats=np.arange(120) >= 110), **ALONE).promote
+
+
 def test_a_class_without_any_test_review_is_named() -> None:
     found = verdict([60, 60, 0], [55, 55, 0])
     assert failing(found) == [ENOUGH_A_CLASS]
