@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from tasks.core import formats
 from tasks.core.blame import as_data_error, is_the_objects
-from tasks.core.errors import DataError, ValidationError
+from tasks.core.errors import DataError, UnreadableDataError, ValidationError
 from tasks.core.score_results import Counts
 from tasks.core.scoring import Broken, End, Prediction, Result, Review
 from tasks.core.scoring_plan import Entry, ScoringRun
@@ -65,6 +65,15 @@ class Output:
                 self.fail(result.error)
         if own.error is not None:
             self.fail(own.error)
+        if own.rows is not None and own.rows != self.counts.rows_in:
+            self.fail(self._rows_are_lost(own.rows))
+
+    def _rows_are_lost(self, rows: int) -> DataError:
+        return UnreadableDataError(
+            f"{rows:,} rows were read, and {self.counts.rows_in:,} scored or rejected",
+            self._run.input_uri(self.entry.key),
+            formats.OUR_FAULT,
+        )
 
     def fail(self, error: BaseException) -> None:
         """Say why the object cannot be scored; the first reason counts."""
@@ -126,6 +135,7 @@ class _UntilEnd:
         self._results = results
         self._ended = self.broke = False
         self.error: BaseException | None = None
+        self.rows: int | None = None
 
     def __iter__(self) -> "_UntilEnd":
         return self
@@ -139,7 +149,7 @@ class _UntilEnd:
             self._ended = self.broke = True
             raise
         if isinstance(result, End):
-            self._ended, self.error = True, result.error
+            self._ended, self.error, self.rows = True, result.error, result.rows
             raise StopIteration
         return result
 

@@ -244,24 +244,26 @@ class ShardWork:
 
     def _reviews(self, entry: Entry, stream: IO[bytes], gauge: Gauge) -> Iterator[Review | End]:
         uri = self._run.input_uri(entry.key)
-        columns = self._run.columns
+        columns, rows = self._run.columns, 0
         try:
             asked_for = [columns.id, columns.text, *columns.keep]
-            rows = formats.decode(uri, stream, entry.span, asked_for)
+            decoded = formats.decode(uri, stream, entry.span, asked_for)
             wanted = [columns.text, *columns.keep] if entry.part == 0 else []
-            checked = formats.with_columns(rows, wanted, uri)
+            checked = formats.with_columns(decoded, wanted, uri)
             share = functools.partial(_share_read, entry, stream)
             read = gauge.reading(checked, entry.bytes, share)
             reviews = (scoring.to_review(row, columns) for row in read)
             # of a part nothing can be said
             allowed = self._run.max_rejected_share if entry.parts == 1 else 1.0
-            yield from scoring.within_share(reviews, allowed, uri)
+            for review in scoring.within_share(reviews, allowed, uri):
+                rows += 1
+                yield review
         except BaseException as error:
             if not is_the_objects(error):
                 raise
             yield End(error)
         else:
-            yield End()
+            yield End(rows=rows)
 
     def _committed(self, output: Output, before: Head | None) -> ObjectResult:
         try:

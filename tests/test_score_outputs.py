@@ -83,6 +83,14 @@ def test_columns_have_their_types_where_no_row_is_scored(tmp_path: Path) -> None
     assert {name: str(found.schema.field(name).type) for name in _MADE} == _MADE
 
 
+def test_rows_that_are_neither_scored_nor_rejected_fail_the_object(tmp_path: Path) -> None:
+    row = formats.Row(1, {"text": "good"})
+    made = Prediction(to_review(row, Columns()), "pos", 0.75, [0.25, 0.75])
+    output = Output(scoring_run(), Entry("b.jsonl", 9, "etag"), tmp_path / "out", ["neg", "pos"])
+    output.encode(iter([made, End(rows=2)]))
+    assert "2 rows were read, and 1 scored or rejected [s3://b/in/b.jsonl]" in str(output.error)
+
+
 @pytest.mark.parametrize(
     ("ids", "texts"),
     [

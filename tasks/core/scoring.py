@@ -106,6 +106,7 @@ class End:
     """Behind the last review of an input."""
 
     error: BaseException | None = None  # why it could not be read to its end
+    rows: int | None = None  # that were read, where it was
 
 
 Result = Prediction | Review | Broken | End
@@ -138,7 +139,8 @@ def to_review(row: Row, columns: Columns) -> Review:
     if row.values is None:
         return _refused(row, str(row.number), row.problem)
     given: Any = lookup(row.values, columns.id)
-    review_id = str(row.number) if given is None or given == "" else str(as_text(given))
+    review_id = given if isinstance(given, str) else as_text(given)
+    review_id = review_id or str(row.number)
     text: Any = lookup(row.values, columns.text)
     if text is None:
         return _refused(row, review_id, f"no {columns.text!r}")

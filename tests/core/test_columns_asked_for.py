@@ -171,7 +171,8 @@ def test_a_good_file_is_read_although_all_processes_end_in_the_middle() -> None:
     ("answers", "sentence"),
     [
         ([{"memory": True, "error": "no memory"}] * 2, "its footer takes more than 1 GiB of memory"),
-        ([{"columns": ["text"], "leaves": 1, "groups": [[1, 9]], "int96": []}, *[{"memory": True, "error": ""}]],
+        ([{"columns": ["text"], "rows": 1, "leaves": 1, "groups": [[1, 9]], "int96": []},
+          {"memory": True, "error": ""}],
          "row group 1: a row takes more than 1 GiB of memory"),
     ],
     ids=["footer", "row"],

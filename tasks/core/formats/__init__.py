@@ -16,6 +16,7 @@ from tasks.core.formats.arrow_types import NUMBER, TEXT, WHOLE_NUMBER, type_at
 from tasks.core.formats.base import (
     LONGEST_RECORD,
     MOST_COLUMNS,
+    OUR_FAULT,
     TOO_LONG,
     Format,
     Kind,
@@ -41,6 +42,7 @@ __all__ = [
     "LONGEST_RECORD",
     "MOST_COLUMNS",
     "NUMBER",
+    "OUR_FAULT",
     "SPREADSHEETS",
     "TEXT",
     "TOO_LONG",

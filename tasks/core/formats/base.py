@@ -12,6 +12,7 @@ MOST_UNPACKED = 64 * 1024 * 1024  # bytes; more only of a file that is not shrun
 MOST_SHRUNK = 200  # times
 TOO_LONG = f"longer than {LONGEST_RECORD // 1024 // 1024} MiB"
 NOT_UTF8 = "not UTF-8"
+OUR_FAULT = "this is a fault of Nightshift: please report it"
 
 
 @dataclass(slots=True, frozen=True)

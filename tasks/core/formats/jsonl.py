@@ -4,7 +4,16 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from tasks.core.formats.base import LONGEST_RECORD, MOST_COLUMNS, NOT_UTF8, TOO_LONG, Row, Span
+from tasks.core.formats.base import (
+    LONGEST_RECORD,
+    MOST_COLUMNS,
+    NOT_UTF8,
+    OUR_FAULT,
+    TOO_LONG,
+    Row,
+    Span,
+    UnfitError,
+)
 from tasks.core.formats.spans import concatenated, grouped
 from tasks.core.formats.values import json_text
 
@@ -12,12 +21,35 @@ _BOM = b"\xef\xbb\xbf"
 _CHUNK = 1024 * 1024
 
 
+class _CountedStream:
+    """Counts the lines of what is read, by its bytes alone, whatever a reader makes of them."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._ends, self._last = 0, b"\n"
+
+    @property
+    def lines(self) -> int:
+        """That were read, the last one also without an end."""
+        return self._ends + (self._last != b"\n")
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        chunk = self._stream.read(size)
+        if chunk:
+            self._ends, self._last = self._ends + chunk.count(b"\n"), chunk[-1:]
+        return chunk
+
+
 class _Lines:
-    """Lines of a stream that are not blank, with their offsets; None for a line that is too long to be held."""
+    """Lines of a stream that are not blank, with their offsets; None for a line that is too long to be held.
+
+    Raises UnfitError at the end where not every line was one of them, or blank.
+    """
 
     def __init__(self, stream: IO[bytes], offset: int) -> None:
-        self._stream, self.offset = stream, offset  # of the next line
-        self.count = 0
+        self._stream, self.offset = _CountedStream(stream), offset  # of the next line
+        self.count = self._blank = 0
 
     def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
         begun, chunk = b"", b"."
@@ -29,12 +61,19 @@ class _Lines:
                 if not _is_blank(line):
                     self.count += 1
                     yield self.offset, line if len(line) <= LONGEST_RECORD else None
+                elif line or chunk:  # behind the last end there is no line
+                    self._blank += 1
                 self.offset += len(line) + 1
             if len(begun) > LONGEST_RECORD:
                 self.count += 1
                 yield self.offset, None
                 begun = self._after_line(len(begun))
         self.offset -= 1  # the last line has no end
+        if self._stream.lines != self.count + self._blank:
+            raise UnfitError(
+                f"it has {self._stream.lines:,} lines, of which {self.count + self._blank:,} were read",
+                OUR_FAULT,
+            )
 
     def _after_line(self, passed: int) -> bytes:
         """What was read beyond the end of a line of which `passed` bytes are read."""

@@ -28,6 +28,7 @@ from tasks.core.formats.parquet_writing import merged, written
 
 _ROWS_A_BATCH = 1_024
 _BYTES_A_BATCH = 4 * LONGEST_RECORD
+_DAMAGED = "get the file again, or have it written again: rows are missing, or its footer is of another file"
 _EMPTY_ROW_BYTES = 64  # of memory, about
 
 
@@ -97,7 +98,12 @@ def _opened(stream: IO[bytes]) -> Generator[ParquetFile]:
         return
     with opened(stream) as file:
         require_few_columns(file.facts.leaves)
-        names = file.facts.columns
+        names, rows = file.facts.columns, sum(rows for rows, _ in file.facts.groups)
+        if rows != file.facts.rows:
+            raise UnfitError(
+                f"its row groups have {rows:,} rows, and the file {file.facts.rows:,} by its footer",
+                _DAMAGED,
+            )
         if not names:
             raise UnfitError("it has no columns", "write it again with the columns of the reviews")
         if len(set(names)) < len(names):
@@ -125,7 +131,9 @@ def _batches(
             require_plausible(unpacked, stored)
             yield types, (({}, "") for _ in range(rows))
             continue
+        found = 0
         for count, held, batch in file.parts(group, columns, _rows_a_batch(rows, size)):
+            found += count if batch is None else len(batch)
             unpacked += held
             require_plausible(unpacked, stored)
             if batch is None:
@@ -133,6 +141,11 @@ def _batches(
                 continue
             types = types or _types(batch, file.facts.int96)
             yield types, rows_of(batch)
+        if found != rows:
+            raise UnfitError(
+                f"row group {group + 1} holds {found:,} rows, and {rows:,} by the file's footer",
+                _DAMAGED,
+            )
 
 
 def _types(batch: Any, int96: Sequence[str]) -> dict[str, Any]:

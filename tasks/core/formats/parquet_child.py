@@ -7,7 +7,7 @@ that wants more ends this process at worst, and its parent goes on (parquet_proc
 Messages are bytes over one connection; whatever the parent reads of them is JSON, or Arrow's stream format:
 
     parent: {"do": "open", "size": bytes, "sent": whether all of them follow at once}
-    child:  {"columns": names, "leaves": number, "groups": [[rows, bytes], ...], "int96": names}
+    child:  {"rows": number, "columns": names, "leaves": number, "groups": [[rows, bytes], ...], "int96": names}
     parent: {"do": "read", "group": n, "columns": names, "rows": at once, "skip": rows, "longest": bytes of a row}
     child:  {"rows": n, "bytes": as Python's objects, "batch": true} and the batch; none: a row too long to be held
     parent: nothing, for the next one
@@ -94,6 +94,7 @@ def _facts(file: pq.ParquetFile, int96: list[str]) -> dict[str, Any]:
     metadata = file.metadata
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     return {
+        "rows": metadata.num_rows,
         "leaves": metadata.num_columns,
         "columns": file.schema_arrow.names if metadata.num_columns < _MOST_NAMED else [],
         "groups": [[group.num_rows, group.total_byte_size] for group in groups],
@@ -146,6 +147,7 @@ class _Groups:
 
     def _batches(self, group: int, leaves: list[int], rows: int, unit: str = "us") -> Iterator[Any]:
         found = self._file.metadata.row_group(group)
+        self._require_rows_of_all_values(found, leaves, group)
         size = 0
         if sum(found.column(leaf).total_compressed_size for leaf in leaves) > _WHOLE_BYTES:
             size = min(_READ_BYTES, _PIECES_BYTES // len(leaves))
@@ -153,6 +155,16 @@ class _Groups:
         for batch in file.reader.iter_batches(rows, [group], leaves, use_threads=False):
             arrays = [without_views(_decoded(column)) for column in batch.columns]
             yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+    def _require_rows_of_all_values(self, found: Any, leaves: list[int], group: int) -> None:
+        """Raises where a column without lists has more values than the group has rows: pyarrow leaves them out."""
+        for leaf in leaves:
+            column, values = self._file.schema.column(leaf), found.column(leaf).num_values
+            if not column.max_repetition_level and values > found.num_rows:
+                raise ValueError(
+                    f"row group {group + 1} has {found.num_rows:,} rows by the file's footer, "
+                    f"and column {column.path!r} {values:,} values"
+                )
 
     def _other(self, unit: str, buffer_size: int) -> pq.ParquetFile:
         """The file, opened in another way."""

@@ -47,6 +47,7 @@ class TooMuchError(Exception):
 class Facts:
     """What a file's footer says."""
 
+    rows: int
     leaves: int  # columns, with those inside of structs and lists each for itself
     columns: list[str]  # by name, in their order
     groups: list[tuple[int, int]]  # rows and encoded bytes of each row group
@@ -209,7 +210,7 @@ class ParquetFile:
         content = [_exactly(self._stream, self._bytes)] if sent else []
         found = self._reader.ask(self._stream, command, *content)[0]
         groups = [(rows, size) for rows, size in found["groups"]]
-        return Facts(found["leaves"], found["columns"], groups, found["int96"])
+        return Facts(found["rows"], found["leaves"], found["columns"], groups, found["int96"])
 
     def parts(self, group: int, columns: list[str], rows: int) -> Iterator[Part]:
         """Consecutive parts of a row group: rows, bytes, and the values; None for a row too long to be held.
