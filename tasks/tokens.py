@@ -5,12 +5,21 @@ import shutil
 from pathlib import Path
 
 import tokenizers
+import torch
+import transformers
 
 from tasks.connectors.hub import MODEL_FILES, base_model_folder
 from tasks.core import adapters, model_folders, tables
+from tasks.core.base_trial import try_base_model
 from tasks.core.digests import folder_digest
 from tasks.core.kept_layers import require_kept_layers
-from tasks.core.records import BaseModelSummary, Reference, SplitSummary, TokensSummary
+from tasks.core.records import (
+    BaseModelSummary,
+    BaseModelTrial,
+    Reference,
+    SplitSummary,
+    TokensSummary,
+)
 from tasks.core.token_tables import write_tokens
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams
@@ -19,6 +28,7 @@ from tasks.steps import fetched, reuse_or_make, step, work_folder
 logger = logging.getLogger(__name__)
 
 TOKENS_VERSION = 1
+TRIAL_VERSION = 1
 
 
 @step
@@ -28,7 +38,7 @@ def prepare_base_model(
     """Find the base model, check that it can be fine-tuned, and keep its files where every worker can read them.
 
     Raises:
-        ModelError: no such model, or pickles only.
+        ModelError: no such model, pickles only, or weights that are not its own.
         SettingsError: it does not take reviews of the length asked for, or has not the layers.
     """
     source, revision = base_model_folder(params.base_model, params.base_model_revision)
@@ -41,13 +51,12 @@ def prepare_base_model(
         for pattern in MODEL_FILES:
             for path in source.glob(pattern):
                 shutil.copy(path, folder)
-        inputs = {"name": params.base_model, "revision": revision, "files": folder_digest(folder)}
+        files = folder_digest(folder)
+        _try(source, files, params.base_model, tokenization)
+        inputs = {"name": params.base_model, "revision": revision, "files": files}
 
         def make(target: Path) -> BaseModelSummary:
             shutil.copytree(folder, target, dirs_exist_ok=True)
-            Encoder(
-                model_folders.load_tokenizer(target), tokenization
-            )  # raises where the tokenizer will not do
             return BaseModelSummary(
                 name=params.base_model,
                 revision=revision,
@@ -56,6 +65,23 @@ def prepare_base_model(
             )
 
         return reuse_or_make("base-model", inputs, BaseModelSummary, make)
+
+
+def _try(folder: Path, files: str, name: str, tokenization: TokenizationParams) -> None:
+    """Have a base model compute, once for each length of reviews; what there is to know of it is said every time."""
+    inputs = {
+        "version": TRIAL_VERSION,
+        "files": files,
+        "tokenization": tokenization.model_dump(),
+        "torch": torch.__version__.split("+")[0],
+        "transformers": transformers.__version__,
+    }
+
+    def make(_: Path) -> BaseModelTrial:
+        return BaseModelTrial(notes=try_base_model(folder, tokenization))
+
+    for note in reuse_or_make("base-model-trial", inputs, BaseModelTrial, make).summary.notes:
+        logger.info("%s: %s", name, note)
 
 
 @step

@@ -4,12 +4,12 @@ import logging
 import shutil
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from tasks.core import model_folders, modeling
+from tasks.core import base_weights, model_folders, modeling
 from tasks.core.errors import ModelError
 from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.training_batches import PAD_TO
@@ -116,39 +116,22 @@ def with_language_head(folder: Path, name: str, objective: Objective) -> PreTrai
     kind: Any = AutoModelForMaskedLM if objective == "masked" else AutoModelForCausalLM
     config = model_folders.read_config(folder)
     modeling.set_attention_dropout(config, 0.0)  # or attention leaves its fused kernel
-    try:
-        model, found = _loaded(kind, folder, config)
-        body = f"{model.base_model_prefix}."
-        new = [key for key in found["missing_keys"] if not key.startswith(body)]
-        if new and not config.get_text_config().tie_word_embeddings:
-            config.get_text_config().tie_word_embeddings = True
-            model, _ = _loaded(kind, folder, config)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"Not loadable as a language model: {error}", name) from error
-    if new:
+    loaded = base_weights.load_body(kind, folder, config)
+    if loaded.new_head and not config.get_text_config().tie_word_embeddings:
+        config.get_text_config().tie_word_embeddings = True
+        loaded = replace(base_weights.load_body(kind, folder, config), new_head=loaded.new_head)
+    if loaded.new_head:
         logger.info("%s has no language head: a new one is tied to its embeddings", name)
-    return model
-
-
-def _loaded(kind: Any, folder: Path, config: Any = None) -> tuple[Any, dict[str, Any]]:
-    return kind.from_pretrained(
-        folder,
-        config=config,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
+    return loaded.model
 
 
 def save_as_base(model: PreTrainedModel, base_folder: Path, result_folder: Path) -> None:
     """Write a base model: the trained weights with their head, which some classifiers take over (ModernBERT's), and
     what the base has besides: a pooler's weights, its tokenizer.
     """
-    body, found = _loaded(AutoModel, base_folder)
-    absent = set(found["missing_keys"])  # they would be random: fine-tuning draws its own
-    prefix, besides = model.base_model_prefix, body.state_dict()
+    base = base_weights.load_body(AutoModel, base_folder)
+    absent = set(base.new_pooler)  # it would be random: fine-tuning draws its own
+    prefix, besides = model.base_model_prefix, base.model.state_dict()
     weights = {f"{prefix}.{k}": v for k, v in besides.items() if k not in absent}
     model.save_pretrained(result_folder, state_dict=weights | model.state_dict())
     config = model_folders.read_config(base_folder)  # with its dropout

@@ -14,13 +14,12 @@ from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError as PydanticError
-from safetensors import SafetensorError
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
 )
 
-from tasks.core import model_folders, neighbours
+from tasks.core import base_weights, model_folders, neighbours
 from tasks.core.batching import BatchRule, Side
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.model_files import refuse_foreign_code
@@ -59,6 +58,7 @@ class Classifier:
     label_names: list[str]
     temperature: float = 1.0  # by which the head's weights were divided: see `with_temperature`
     batch_rule: BatchRule = "padded"  # which texts it may answer together: see `neighbours`
+    notes: tuple[str, ...] = ()  # what a person should know of a base model's weights
 
     @property
     def pad_id(self) -> int:
@@ -87,33 +87,24 @@ def load_for_training(
         attention_dropout: of the attention's probabilities.
         hidden_dropout: all other dropout; None leaves what the model was made with.
     Raises:
-        ModelError: the folder cannot be loaded as a sequence classifier.
+        ModelError: the folder cannot be loaded as a sequence classifier, or the weights of its encoder or decoder are
+            not all there.
     """
     model_folders.check_base_folder(folder)
     model_folders.check_length(folder, tokenization)
     tokenizer = model_folders.load_tokenizer(folder)
-    try:
-        config = model_folders.read_config(folder)
-        config.num_labels = len(label_names)
-        config.id2label = dict(enumerate(label_names))
-        config.label2id = {name: index for index, name in enumerate(label_names)}
-        config.problem_type = "single_label_classification"
-        config.pad_token_id = tokenizer.pad_token_id
-        set_attention_dropout(config, attention_dropout)
-        if hidden_dropout is not None:
-            _set_numbers(config, _HIDDEN_DROPOUTS, hidden_dropout)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            config=config,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            ignore_mismatched_sizes=True,
-            dtype=torch.float32,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"Not loadable as a sequence classifier: {error}", str(folder)) from error
-    return Classifier(model, Encoder(tokenizer, tokenization), list(label_names))
+    config = model_folders.read_config(folder)
+    config.num_labels = len(label_names)
+    config.id2label = dict(enumerate(label_names))
+    config.label2id = {name: index for index, name in enumerate(label_names)}
+    config.problem_type = "single_label_classification"
+    config.pad_token_id = tokenizer.pad_token_id
+    set_attention_dropout(config, attention_dropout)
+    if hidden_dropout is not None:
+        _set_numbers(config, _HIDDEN_DROPOUTS, hidden_dropout)
+    loaded = base_weights.load_body(AutoModelForSequenceClassification, folder, config)
+    encoder = Encoder(tokenizer, tokenization)
+    return Classifier(loaded.model, encoder, list(label_names), notes=tuple(loaded.notes()))
 
 
 def set_attention_dropout(config: Any, value: float) -> None:
@@ -217,19 +208,13 @@ def load(folder: Path) -> Classifier:
         rule = card.get("batch_rule")
         if rule not in (None, *get_args(BatchRule)):
             raise ValueError(f"no batch_rule {rule!r}")
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            dtype=torch.float32,
-        )
-    except (OSError, ValueError, KeyError, PydanticError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, PydanticError) as error:
         raise ModelError(
             f"Not a classifier that Nightshift saved: {error}",
             str(folder),
             "register it through the retrain flow",
         ) from error
+    model = base_weights.load_whole(AutoModelForSequenceClassification, folder)
     encoder = Encoder(model_folders.load_tokenizer(folder), params)
     made = Classifier(model.eval(), encoder, label_names, temperature)
     return replace(made, batch_rule=rule) if rule else neighbours.heedless(made)

@@ -189,6 +189,12 @@ class BaseModelSummary(Record):
     )
 
 
+class BaseModelTrial(Record):
+    """That a base model can be trained with reviews of some length; there are no files."""
+
+    notes: list[str] = Field(description="What a person should know of it, a sentence each.")
+
+
 class TrainingSummary(Record):
     """A fine-tuned classifier in the form `from_pretrained` reads, and how it came about."""
 

@@ -10,8 +10,10 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
+from tasks.core.base_weights import require_loaded
 from tasks.core.checkpoint_writer import CheckpointWriter, snapshot
 from tasks.core.distillation import TEACHER_LOGITS, DistillationParams, taught_loss
+from tasks.core.errors import NightshiftError
 from tasks.core.optimizers import parameter_groups
 from tasks.core.training_batches import TrainingBatches
 from tasks.core.training_params import TrainingParams
@@ -87,7 +89,15 @@ class PlannedTrainer(Trainer):
     def _load_best_model(self) -> None:
         self._writer.wait()
         self.accelerator.wait_for_everyone()
+        best = self.state.best_model_checkpoint or ""
+        if not os.path.isdir(best):  # Trainer would keep the last epoch's
+            raise NightshiftError("The checkpoint of the best epoch is gone", best, "run it again")
         super()._load_best_model()
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Trainer's warns only, and trains or keeps random weights."""
+        model: Any = self.model
+        require_loaded(model, load_result.missing_keys, load_result.unexpected_keys)
 
 
 class ClassifierTrainer(PlannedTrainer):

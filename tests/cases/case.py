@@ -58,6 +58,7 @@ class Case:
         files: are put below {input}.
         command: a flow and its options, or `python` and its arguments; {input}, {output}, {base}, a tiny base model,
             and {side}, whose code it is, are put in. `score` gets input and output by itself.
+        base: makes a base model of the case's own in a folder; without, a tiny BERT is there.
         wrong: says what is not as it should be, or nothing.
         most_seconds: beyond those of good data.
         environment: variables to set; of None, to unset.
@@ -73,6 +74,7 @@ class Case:
     most_seconds: float = 60.0
     environment: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
     prepare: "Callable[[Bench, Path, list[str]], Mapping[str, str]] | None" = None
+    base: Callable[[Path], Path] | None = None
 
 
 def scored(**rows: int) -> Callable[[Found], str]:

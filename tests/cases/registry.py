@@ -1,6 +1,13 @@
 """All cases, in the order in which they are tried. A new module of cases is an import and an entry here."""
 
-from tests.cases import hostile_files, hostile_texts, labelled_files, surroundings, verdicts
+from tests.cases import (
+    base_models,
+    hostile_files,
+    hostile_texts,
+    labelled_files,
+    surroundings,
+    verdicts,
+)
 from tests.cases.case import Case
 
 CASES: list[Case] = [
@@ -9,4 +16,5 @@ CASES: list[Case] = [
     *labelled_files.CASES,
     *surroundings.CASES,
     *verdicts.CASES,
+    *base_models.CASES,
 ]

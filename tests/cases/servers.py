@@ -77,7 +77,8 @@ class Bench:
             for name, content in case.files().items():
                 self.store.write_bytes(content, source + name)
         output = f"s3://nightshift/cases/{case.name}/{side}"
-        put_in = {"input": source, "output": output, "base": self.base, "side": side}
+        base = self._own_base(case) if case.base else self.base
+        put_in = {"input": source, "output": output, "base": base, "side": side}
         given = [part.format(**put_in) for part in case.command]
         if given[0] == "score":
             given += ["--output", output, "--model-name", MODEL]
@@ -97,6 +98,12 @@ class Bench:
             ended.peak_mib,
             ended.timed_out,
         )
+
+    def _own_base(self, case: Case) -> Path:
+        folder = self.folder / "bases" / case.name
+        if case.base and not folder.exists():
+            case.base(folder)
+        return folder
 
     def _written(self, output: str) -> tuple[dict[str, int], dict[str, int], dict[str, bytes]]:
         """Rows and rejects of each object, by its name, and small outputs as they are."""
