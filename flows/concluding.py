@@ -27,6 +27,7 @@ from tasks.decisions import keep_challenger, what_people_said
 from tasks.engine_proof import proven_engine
 from tasks.evaluation import Evaluation, evaluate_baseline, evaluate_model
 from tasks.judging import Candidate, face_champion, judge
+from tasks.other_test_set import ask_old_test_set
 from tasks.promotion import find_opponent, move_champion
 from tasks.registration import register_model
 from tasks.version_report import Judged, explain_errors, report_version
@@ -127,7 +128,18 @@ def _judged(
         params.evaluation,
         params.behaviour,
         params.gate,
+        params.data.inspection,
     )
+    other = ask_old_test_set(
+        candidate.model,
+        opponent.to_beat,
+        split,
+        prepared.loaded.summary.source,
+        params.evaluation,
+        params.data.inspection,
+        params.gate.plausibility.max_overlap_share,
+    )
+    champion = champion and replace(champion, other_test_set=other)
     verdict = judge(
         candidate, baseline, champion, split, prepared.inspection, params.gate, params.evaluation
     )

@@ -1,6 +1,5 @@
 """The gate as a step: what is known of the candidate, the baseline and the champion becomes a verdict that is kept."""
 
-import json
 import logging
 import time
 from dataclasses import dataclass
@@ -10,19 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.behaving import Behaviour, Checks, check_behaviour
-from tasks.connect import model_registry, prepared_store
+from tasks.champion_data import known_by, split_of
 from tasks.core import gate, slices, tables, validation
 from tasks.core.behaviour import BehaviourParams
 from tasks.core.engine_choice_records import EngineProof
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
-from tasks.core.gate import Evidence, GateParams, Verdict
+from tasks.core.gate import Evidence, GateParams, Verdict, allows_overlap
 from tasks.core.gate_first import of_test_rows, refusal
-from tasks.core.inspection import InspectionSummary
+from tasks.core.inspection import InspectionParams, InspectionSummary
 from tasks.core.labels import scale_of
-from tasks.core.lineage_parts import LINEAGE_TAG
 from tasks.core.metrics import EvaluationParams
 from tasks.core.modeling import Classifier
+from tasks.core.other_test_set import OtherTestSet
+from tasks.core.overlaps import in_all
 from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary
 from tasks.core.slices import Slice
 from tasks.core.texts import matching_form
@@ -33,7 +33,7 @@ from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-VERDICT_VERSION = 4
+VERDICT_VERSION = 5
 _SPEED_REVIEWS = 64
 _SPEED_ROUNDS = 5
 
@@ -56,6 +56,7 @@ class Champion:
     evaluation: Evaluation | None = None
     behaviour: Behaviour | None = None
     incomparable: str = ""
+    other_test_set: OtherTestSet | None = None
 
 
 @step
@@ -66,21 +67,21 @@ def face_champion(
     evaluation: EvaluationParams,
     behaviour: BehaviourParams,
     gate: GateParams,
+    inspection: InspectionParams,
 ) -> Champion | None:
-    """The champion on the candidate's test rows and cases, scored now unless that was done before."""
+    """The champion on the candidate's test rows and cases, scored now unless that was done before.
+
+    Args:
+        version: of the champion; None where there is none.
+        split: with the test set.
+        checks: of behaviour.
+        evaluation, behaviour, gate: of the form.
+        inspection: what a near-duplicate is.
+    """
     if version is None:
         return None
-    if known := trained_on(version, split):
-        share = known / len(reviews_of_test(split))
-        logger.warning(
-            "%s was trained on %s reviews of this test set (%.1f%%)", version, known, 100 * share
-        )
-        if share > gate.plausibility.max_overlap_share:
-            return Champion(
-                version,
-                incomparable=f"{version} cannot be compared: {known:,} of the test reviews ({share:.1%}) are among "
-                "those that it was trained on; keep the test set that was frozen, or overrule",
-            )
+    if knows_too_much := _knows(version, split, inspection, gate):
+        return Champion(version, incomparable=knows_too_much)
     try:
         return Champion(
             version,
@@ -93,19 +94,33 @@ def face_champion(
         return Champion(version, incomparable=f"{version} cannot be compared: {error}")
 
 
-def trained_on(version: ModelVersion, split: Reference[SplitSummary]) -> int:
-    """How many reviews of a test set a version was trained on or chosen by; 0 where its split is not known any more."""
-    lineage = json.loads(model_registry().tags_of(version).get(LINEAGE_TAG, "{}"))
-    uri = str(lineage.get("split", ""))
-    prepared = prepared_store()  # a version may come from an installation with another bucket
-    manifest = prepared.read(uri) if prepared.is_address(uri) else None
-    if manifest is None or manifest.summary.get("test_digest") == split.summary.test_digest:
-        return 0
-    names = [f"{name}.parquet" for name in ("train", "validation")]
-    with fetched(uri, *names) as folder:
-        rows = [row for name in names for row in tables.read_labelled(folder / name)]
-    seen = {matching_form(row.text) for row in rows}
-    return sum(matching_form(row.text) in seen for row in reviews_of_test(split))
+def _knows(
+    version: ModelVersion,
+    split: Reference[SplitSummary],
+    inspection: InspectionParams,
+    gate: GateParams,
+) -> str:
+    """Why a champion cannot be judged on a test set of which it knows too much; '' where it can."""
+    seen = split_of(version)
+    if seen is None or seen.summary.test_digest == split.summary.test_digest:
+        return ""
+    known, rows = known_by(seen, split, inspection), split.summary.rows["test"]
+    share, limit = known / rows, gate.plausibility.max_overlap_share
+    if not known:
+        return ""
+    logger.warning(
+        "%s of the test reviews (%.1f%%) have a near-duplicate in what %s was trained on",
+        f"{known:,}",
+        100 * share,
+        version,
+    )
+    if share <= limit or limit >= 1:
+        return ""
+    return (
+        f"{version} cannot be compared: {known:,} of the test reviews ({share:.4f}) have a near-duplicate in what it "
+        f"was trained on, limit {limit:.4f}; {allows_overlap(share)} compares them all the same, and 'promote "
+        f"--model-name={version.name} --who=NAME --reason=WHY --overrule' makes the challenger the champion"
+    )
 
 
 @step
@@ -178,7 +193,8 @@ def _identity(champion: Champion | None) -> list[str] | None:
     if champion is None:
         return None
     known = [champion.evaluation, champion.behaviour]
-    return [str(champion.version), champion.incomparable, *(r.digest for r in known if r)]
+    other = repr(champion.other_test_set) if champion.other_test_set else ""
+    return [str(champion.version), champion.incomparable, other, *(r.digest for r in known if r)]
 
 
 def _evidence(
@@ -217,6 +233,7 @@ def _evidence(
         repeats=_repeats(split),
         scale=scale_of(names),
         scored=read_predictions(candidate.proof).probabilities if candidate.proof else None,
+        other_test_set=champion.other_test_set if champion else None,
         scored_by=candidate.proof.summary.engine if candidate.proof else "",
     )
 
@@ -229,13 +246,10 @@ def _repeats(split: Reference[SplitSummary]) -> NDArray[np.bool_]:
 
 
 def _overlap(found: InspectionSummary) -> int | None:
-    """Test reviews with a near-duplicate in training; of a sample, what there are in all by the shares looked at."""
+    """Test reviews with a near-duplicate in training."""
     if found.test_rows_near_train is None:
         return None
-    scale = 1.0
-    for name in ("train", "test"):
-        scale *= found.rows[name] / max(1, found.rows_compared.get(name, found.rows[name]))
-    return min(found.rows["test"], round(found.test_rows_near_train * scale))
+    return in_all(found.test_rows_near_train, found.rows, found.rows_compared)
 
 
 def slices_of(

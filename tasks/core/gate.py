@@ -3,6 +3,8 @@
 The rule and its risks stand in gate_rule.py; docs/gate.md explains it, and `make gate-simulation` measures it.
 """
 
+import math
+
 from tasks.core import metrics
 from tasks.core.calibration_error import calibration_error, calibration_noise
 from tasks.core.comparison import Pair, difference_of_shares
@@ -11,8 +13,9 @@ from tasks.core.gate_evidence import Clause, Evidence, Verdict
 from tasks.core.gate_first import shown_by_test_set
 from tasks.core.gate_rule import GateParams
 from tasks.core.metrics import EvaluationParams
+from tasks.core.other_test_set import NOT_WORSE_THERE, OTHER, said_there
 
-__all__ = ["Clause", "Evidence", "GateParams", "Verdict", "decide"]
+__all__ = ["Clause", "Evidence", "GateParams", "Verdict", "allows_overlap", "decide"]
 
 
 def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams) -> Verdict:
@@ -30,6 +33,7 @@ def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams)
     """
     warnings: list[str] = []
     found = [
+        *_other_test_set(evidence, params, warnings),
         *shown_by_test_set(evidence, params, warnings),
         _accuracy(evidence, params),
         _macro_f1(evidence, params),
@@ -72,6 +76,22 @@ def _on_a_scale(evidence: Evidence) -> list[str]:
         + ", ".join(f"{name}{other[metric][0]:.4f}" for name, other in found.items())
         + ")"
         for metric, value in own.items()
+    ]
+
+
+def _other_test_set(evidence: Evidence, params: GateParams, warnings: list[str]) -> list[Clause]:
+    """First of all that source or test set are others than the champion's, and how both do on the champion's."""
+    other = evidence.other_test_set
+    if other is None:
+        return []
+    passed, text, value, limit = said_there(other, params.comparison)
+    if other.pair is None:
+        warnings.append(
+            f"Nothing is known of how the model does on the champion's test set: {text}"
+        )
+    return [
+        Clause(name=OTHER, passed=True, text=other.differs),
+        Clause(name=NOT_WORSE_THERE, passed=passed, text=text, value=value, limit=limit),
     ]
 
 
@@ -208,9 +228,16 @@ def _overlap(evidence: Evidence, params: GateParams) -> Clause | None:
         return None
     share = evidence.overlap / len(evidence.labels)
     text = f"{evidence.overlap:,} test reviews ({share:.4f}) have a near-duplicate in training, limit {limit:.4f}"
+    if share > limit:
+        text += f"; near-duplicates.csv lists them, and {allows_overlap(share)} allows as many"
     return Clause(
         name="overlap with training", passed=share <= limit, text=text, value=share, limit=limit
     )
+
+
+def allows_overlap(share: float) -> str:
+    """The option, as it is typed, under which a test set may have so many reviews that a model knows."""
+    return f"--gate.plausibility.max-overlap-share={min(1.0, math.ceil(100 * share) / 100):g}"
 
 
 def _wanted(params: GateParams) -> Clause | None:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tasks.core.comparison import Bools
 from tasks.core.metrics import Floats, Ints
+from tasks.core.other_test_set import OtherTestSet
 from tasks.core.records import Record
 from tasks.core.slices import Slice
 
@@ -74,6 +75,7 @@ class Evidence:
     scale: Sequence[float] | None = None  # value of each class, where the labels are a scale
     scored: Floats | None = None  # what the engine that will score says, where torch will not
     scored_by: str = ""
+    other_test_set: OtherTestSet | None = None  # the champion's, where it is another
 
     def right(self, probabilities: Floats) -> Bools:
         return np.asarray(probabilities.argmax(axis=1) == self.labels)

@@ -126,7 +126,7 @@ def inspect(splits: Splits, params: InspectionParams) -> Inspection:
         return Inspection(splits, {}, None, LabelErrors(), ["The inspection is switched off."])
     notes: list[str] = []
     compared = {
-        name: _sampled(name, rows, params.max_rows_near_duplicates, params.seed, notes)
+        name: sampled(name, rows, params.max_rows_near_duplicates, params.seed, notes)
         for name, rows in splits.items()
     }
     near = find_near_duplicates(compared, params.near_duplicate_similarity, params.seed)
@@ -139,9 +139,10 @@ def inspect(splits: Splits, params: InspectionParams) -> Inspection:
     return Inspection(splits, compared, near, errors, notes + errors.notes)
 
 
-def _sampled(
+def sampled(
     name: str, rows: Sequence[LabelledReview], max_rows: int, seed: int, notes: list[str]
 ) -> Sequence[LabelledReview]:
+    """At most so many rows of a split, by class; of what is left out it is noted."""
     if len(rows) <= max_rows:
         return rows
     notes.append(

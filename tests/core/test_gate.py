@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.comparison import Pair
 from tasks.core.gate import Clause, Evidence, GateParams, Verdict, decide
 from tasks.core.metrics import EvaluationParams
+from tasks.core.other_test_set import NOT_WORSE_THERE, OTHER, OtherTestSet
 from tasks.core.slices import Slice
 from tests import gate_simulation
 
@@ -294,6 +296,28 @@ def test_an_overconfident_model_is_refused_but_not_for_chance() -> None:
     few = evidence(20, wrong=4, champion_wrong=4, validation_rows=0)
     few = replace(few, candidate=said(few.labels, np.arange(20) >= 4, 0.95))  # 0.15, of twenty rows
     assert judged(few, must_beat_baseline=False).promote
+
+
+def test_a_champion_of_another_test_set_is_said_first_and_asked_there() -> None:
+    known = evidence(validation_rows=0)
+    same = OtherTestSet("both are others", Pair(2000, 60, 50), (0.85, 0.845), "", "overrule it")
+    verdict = judged(replace(known, other_test_set=same))
+    first, second, *_ = verdict.clauses
+    assert verdict.promote and (first.name, first.text) == (OTHER, "both are others")
+    assert second.name == NOT_WORSE_THERE and "0.8500 against 0.8450 on its 2,000" in second.text
+    worse = replace(same, pair=Pair(2000, 60, 260), accuracies=(0.75, 0.85))
+    verdict = judged(replace(known, other_test_set=worse))
+    assert failing(verdict) == [NOT_WORSE_THERE] and verdict.failed[0].text.endswith("overrule it")
+    few = replace(same, pair=Pair(30, 1, 9), accuracies=(0.6, 0.87))
+    assert failing(judged(replace(known, other_test_set=few))) == [NOT_WORSE_THERE]
+    alike = replace(same, pair=Pair(30, 0, 0))
+    assert judged(replace(known, other_test_set=alike)).promote
+    gone = OtherTestSet("both are others", why_not="it is gone")
+    verdict = judged(replace(known, other_test_set=gone))
+    assert verdict.promote and "it was not asked: it is gone" in str(verdict)
+    assert (
+        "Nothing is known of how the model does on the champion's test set" in verdict.warnings[0]
+    )
 
 
 def test_calibration_is_judged_on_what_will_score() -> None:
