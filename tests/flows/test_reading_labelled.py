@@ -9,12 +9,14 @@ from tasks.connectors.object_store import ObjectStore
 from tasks.connectors.sources import SourceParams
 from tasks.core import tables
 from tasks.core.errors import ValidationError
+from tasks.core.gate import GateParams
 from tasks.core.records import Reference, SplitSummary
 from tasks.core.splitting import SplitParams
 from tasks.core.validation import ValidationParams
 from tasks.data import load_reviews, split_reviews, validate_reviews
 from tasks.held_out import hold_out_test
 from tasks.inspection import _origin
+from tasks.judging import warn_of_few_test_rows
 from tasks.steps import fetched
 from tests.reviews import as_csv, reviews
 
@@ -101,3 +103,18 @@ def test_rows_are_counted_after_the_split(
         match=r"train: after the split it has 7 of NEGATIVE, 7 of POSITIVE.*needs 8",
     ):
         split("after-split", source)
+
+
+def test_test_reviews_that_come_again_are_no_evidence_for_a_first_champion(
+    configured: ObjectStore, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """60 reviews twice, in capitals: as many rows as are wanted, and half as many reviews."""
+    once = reviews(60, 2)
+    again = [*once, *((text.upper(), label) for text, label in once)]
+    configured.write_bytes(as_csv(reviews(200, 1)), f"{prefix}/train.csv")
+    configured.write_bytes(as_csv(again), f"{prefix}/test.csv")
+    made = split("again", SourceParams(location=prefix))
+    assert made.summary.rows["test"] == 120
+    warn_of_few_test_rows(made, GateParams())
+    assert "enough test reviews: 60, and a first champion needs 100: 40 are missing" in caplog.text
+    assert "of each class" not in caplog.text
