@@ -2,6 +2,7 @@
 
 from tests.cases import (
     base_models,
+    delimited_files,
     hostile_files,
     hostile_texts,
     labelled_files,
@@ -14,6 +15,7 @@ CASES: list[Case] = [
     *hostile_files.CASES,
     *hostile_texts.CASES,
     *labelled_files.CASES,
+    *delimited_files.CASES,
     *surroundings.CASES,
     *verdicts.CASES,
     *base_models.CASES,

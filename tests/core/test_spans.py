@@ -102,6 +102,31 @@ def test_spans_of_csv(
     check(f"r.csv{compression}", COMPRESSED[compression](content), part_bytes, content)
 
 
+tsv_records = st.sampled_from(
+    [
+        b"1\ta",
+        b'2\t"two\nlines"',
+        b'3\t"a',
+        b'4\tb"',
+        b'5\t"odd" one',
+        b"6",
+        b"",
+        b'"all\tof"\t"it\n"',
+        b'"\t"',
+    ]
+)
+
+
+@pytest.mark.parametrize("header", [b"id\ttext", b'"id"\t"text"', b"text"])
+@pytest.mark.parametrize("compression", ["", ".gz"])
+@given(st.lists(st.tuples(tsv_records, ends), max_size=12), st.integers(0, 60), st.booleans())
+def test_spans_of_tsv(
+    header: bytes, compression: str, records: list[tuple[bytes, bytes]], part_bytes: int, last: bool
+) -> None:
+    content = laid_out([(header, b"\n"), *records], last)
+    check(f"r.tsv{compression}", COMPRESSED[compression](content), part_bytes, content)
+
+
 @pytest.mark.parametrize("compression", ["", ".gz"])
 @given(st.lists(st.text(max_size=9), max_size=30), st.integers(1, 9), st.integers(0, 400))
 def test_spans_of_parquet(compression: str, texts: list[str], group: int, part_bytes: int) -> None:
@@ -218,7 +243,8 @@ def test_records_too_long_end_where_they_would_have_ended(name: str, data: st.Da
     """With a limit of 24 bytes and 7 bytes read at once, against the same file under the usual limits."""
     records = json_lines if name == "r.jsonl" else long_records
     parts = data.draw(st.lists(st.tuples(records, ends), max_size=12))
-    content = laid_out([(b"id,text" if name == "r.csv" else b'{"a": 1}', b"\n"), *parts], True)
+    first = b'"id","text"' if name == "r.csv" else b'{"a": 1}'
+    content = laid_out([(first, b"\n"), *parts], True)
     usual = starts_and_rows(name, content)
     with pytest.MonkeyPatch.context() as patch:
         for module in (physical_lines, jsonl, delimited):

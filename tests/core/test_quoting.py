@@ -1,0 +1,182 @@
+"""Delimited files whose quotes are not meant: each line is a row then, or an error names the line."""
+
+import io
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core import formats
+from tasks.core.errors import UnreadableDataError
+from tasks.core.formats import Row, delimited, physical_lines
+from tasks.core.formats.physical_lines import CountedStream
+
+HEADERS = {"csv": b"id,text\n", "tsv": b"id\ttext\n"}
+
+
+def decoded(name: str, content: bytes) -> list[Row]:
+    return list(formats.decode(name, io.BytesIO(content)))
+
+
+def texts(name: str, content: bytes) -> list[Any]:
+    return [row.values["text"] if row.values else row.problem for row in decoded(name, content)]
+
+
+def ambiguous(content: bytes, first: int, last: int, name: str = "r.csv") -> None:
+    with pytest.raises(UnreadableDataError, match=f"opens in line {first} closes in line {last},"):
+        decoded(name, content)
+    with pytest.raises(UnreadableDataError, match=f"opens in line {first} closes in line {last},"):
+        formats.cut(name, io.BytesIO(content), 10)
+
+
+SWALLOWED = b'1,"Best movie ever\n2,not bad at all\n3,the worst"\n4,ok\n'
+
+
+def test_a_tsv_without_quoting_has_a_row_in_each_line() -> None:
+    content = HEADERS["tsv"] + SWALLOWED.replace(b",", b"\t")
+    rows = decoded("r.tsv", content)
+    assert [row.values for row in rows] == [
+        {"id": "1", "text": '"Best movie ever'},
+        {"id": "2", "text": "not bad at all"},
+        {"id": "3", "text": 'the worst"'},
+        {"id": "4", "text": "ok"},
+    ]
+    assert [row.number for row in rows] == [1, 2, 3, 4]
+    assert all(content[row.offset : row.offset + len(row.raw)] == row.raw for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("lines", "right"),
+    [
+        (b'1\t"Great" movie\n2\tok\n', ['"Great" movie', "ok"]),
+        (b'1\t"a\n2\tthe "worst" of all\n3\tx"\n', ['"a', 'the "worst" of all', 'x"']),
+        (b'1\tok\n2\t"never closed\n3\tok\n', ["ok", '"never closed', "ok"]),
+        (b'1\t"never closed', ['"never closed']),
+        (b'1\t"a\n\n2\tb"\n', ['"a', 'b"']),
+        (b'1\t"a\r2\tb"\r3\tc\r', ['"a', 'b"', "c"]),
+        (b'1\t"a\r\n2\tb"\r\n', ['"a', 'b"']),
+        (b'1\t"a\n2\tcaf\xe9"\n', ['"a', "not UTF-8"]),
+        (b'1\t"two\nlines"\n2\tok\n', ["two\nlines", "ok"]),
+        (b'1\t"two\nlines, ""one"" more\n"\n2\tok\n', ['two\nlines, "one" more\n', "ok"]),
+        (b'"1"\t"a\n2\tb"\n', ["a\n2\tb"]),
+    ],
+)
+def test_lines_of_a_tsv(lines: bytes, right: list[str]) -> None:
+    assert texts("r.tsv", HEADERS["tsv"] + lines) == right
+
+
+def test_a_header_in_quotes_says_that_quotes_are_meant() -> None:
+    lines = SWALLOWED.replace(b",", b"\t")
+    swallowed = "Best movie ever\n2\tnot bad at all\n3\tthe worst"
+    assert texts("r.tsv", b'"id"\t"text"\n' + lines) == [swallowed, "ok"]
+    assert texts("r.csv", b'"id","text"\n' + SWALLOWED) == [swallowed.replace("\t", ","), "ok"]
+
+
+@pytest.mark.parametrize(
+    ("content", "first", "last"),
+    [
+        (HEADERS["csv"] + SWALLOWED, 2, 4),
+        (HEADERS["csv"] + b"0,fine\n" + SWALLOWED, 3, 5),
+        (b'text,label\n"Best ever,pos\nnot bad,neg\nthe worst",neg\nok,pos\n', 2, 4),
+        (b'id,text,label\n1,"Best,pos\n2,bad",neg\n', 2, 3),
+        (b'id,text,label\n1,"Best,pos\n2,bad, so bad,neg\n3,bad",neg\n', 2, 4),
+        (HEADERS["csv"] + b'1,"a\n2,the "worst" of all\n', 2, 3),
+    ],
+)
+def test_lines_that_could_be_rows_are_an_error_that_names_them(
+    content: bytes, first: int, last: int
+) -> None:
+    ambiguous(content, first, last)
+    ambiguous(content.replace(b"\n", b"\r\n"), first, last)
+
+
+def test_a_tsv_of_which_nobody_can_tell() -> None:
+    ambiguous(HEADERS["tsv"] + b'1\t"a\n2\tb\n3\n4\tc"\n', 2, 5, "r.tsv")
+    ambiguous(b'text\nfine\n"Best movie ever\nnot bad\nthe worst"\nok\n', 3, 5, "r.tsv")
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        b'1,"two\nlines"\n2,"three\n\nlines"\n',
+        b'1,"Great, film\nI loved it"\n',
+        b'1,"Great film\nI loved it, really"\n',
+        b'1,"Great film\nabout 1,000 people saw it"\n',
+        b'1,"Great,\nreally"\n2,"no,\n yes"\n',
+        b'1,"two\nlines and ""quotes"", too"\n',
+        b'"1","a\n2,b"\n',
+    ],
+)
+def test_quoted_line_breaks_still_pass(records: bytes) -> None:
+    rows = decoded("r.csv", HEADERS["csv"] + records)
+    assert rows and all(row.values for row in rows)
+    turned = b"".join(
+        b",".join(reversed(x)) + b"\n" for x in [(b"pos", b'"Great, film\nI loved it"')] * 3
+    )
+    assert len(decoded("r.csv", b"text,label\n" + turned)) == 3
+
+
+def test_in_a_large_file_some_lines_look_like_rows_by_chance() -> None:
+    proper = b"".join(b'%d,"It was good,\nand so on"\n' % n for n in range(20))
+    content = HEADERS["csv"] + proper + b'20,"My numbers:\n7,8 and more"\n'
+    assert len(decoded("r.csv", content)) == 21
+    ambiguous(HEADERS["csv"] + proper[proper.index(b"1,") :] + SWALLOWED, 40, 42)
+
+
+def test_a_long_record_swallows_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (physical_lines, delimited):
+        monkeypatch.setattr(module, "LONGEST_RECORD", 100)
+    row = b"2,not bad at all\n"
+    ambiguous(HEADERS["csv"] + b'1,"Best\n' + row * 20 + b'3,bad"\n4,ok\n', 2, 23)
+    rows = decoded("r.csv", HEADERS["csv"] + b'1,"Best\n' + b"and so on\n" * 20 + b'"\n4,ok\n')
+    assert [bool(row.values) for row in rows] == [False, True]
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", b"bc\n"]), max_size=30),
+    st.integers(1, 7),
+)
+def test_lines_are_counted_by_their_bytes(parts: list[bytes], size: int) -> None:
+    content = b"".join(parts)
+    stream = CountedStream(io.BytesIO(content))
+    while stream.read(size):
+        pass
+    assert stream.lines == len(content.splitlines())
+
+
+def test_a_reader_that_loses_a_line_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = physical_lines.Lines._pieces
+
+    def losing(lines: physical_lines.Lines) -> Any:
+        return (piece for piece in whole(lines) if b"7" not in piece)
+
+    content = HEADERS["csv"] + b"".join(b"%d,fine\n" % n for n in range(9))
+    assert len(decoded("r.csv", content)) == 9
+    monkeypatch.setattr(physical_lines.Lines, "_pieces", losing)
+    with pytest.raises(UnreadableDataError, match="10 lines, of which 9 were read"):
+        decoded("r.csv", content)
+
+
+anything = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+awkward = st.text("ab1,\"\t\r\n\0;|'=\\ ", max_size=12)
+values = st.one_of(anything, awkward, st.just("a\n2\tb"), st.just("a\r\n2,b"))
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.tsv"])
+@given(
+    rows=st.lists(st.tuples(values, values), max_size=8), alone=st.booleans(), guard=st.booleans()
+)
+def test_what_is_written_is_read_again(
+    name: str, rows: list[tuple[str, str]], alone: bool, guard: bool
+) -> None:
+    columns = ["text"] if alone else ["text", "kept"]
+    given_rows = [dict(zip(columns, row, strict=False)) for row in rows]
+    buffer = io.BytesIO()
+    formats.encode(name, given_rows, columns, buffer, guard=guard)
+    back = [dict(row.values or {}) for row in decoded(name, buffer.getvalue())]
+    if guard:
+        back = [{name: formats.unguarded(value) for name, value in row.items()} for row in back]
+    assert back == given_rows
+    spans = formats.cut(name, io.BytesIO(buffer.getvalue()), 10)
+    assert sum(span.rows or 0 for span in spans) == len(rows)
