@@ -12,6 +12,7 @@ from tasks.connectors.hub import MODEL_FILES, base_model_folder
 from tasks.core import adapters, model_folders, tables
 from tasks.core.base_trial import try_base_model
 from tasks.core.digests import folder_digest
+from tasks.core.errors import ModelError
 from tasks.core.kept_layers import require_kept_layers
 from tasks.core.records import (
     BaseModelSummary,
@@ -27,7 +28,7 @@ from tasks.steps import fetched, reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
-TOKENS_VERSION = 1
+TOKENS_VERSION = 2
 TRIAL_VERSION = 1
 
 
@@ -43,7 +44,6 @@ def prepare_base_model(
     """
     source, revision = base_model_folder(params.base_model, params.base_model_revision)
     model_folders.check_base_folder(source)
-    model_folders.check_length(source, tokenization)
     model_folders.require_layers(source, params.frozen_layers)
     require_kept_layers(source, params)
     adapters.require_layers(params, params.kept_layers or model_folders.depth(source))
@@ -111,6 +111,7 @@ def tokenize_reviews(
                 encoded = encoder.encode([r.text for r in reviews])
                 labels = [r.label for r in reviews]
                 write_tokens(folder / f"{name}.parquet", encoded.input_ids, labels)
+                _require_known(base.summary.name, name, encoded.unknown, len(reviews))
                 tokens[name] = sum(map(len, encoded.input_ids))
                 truncated[name] = encoded.truncated
         return TokensSummary(
@@ -133,3 +134,15 @@ def tokenize_reviews(
             params.truncation,
         )
     return reference
+
+
+def _require_known(model: str, split: str, unknown: int, rows: int) -> None:
+    """Raises ModelError where a tokenizer has no word for most reviews; a line says how many, where it is some."""
+    if not unknown:
+        return
+    what = f"The tokenizer of {model} knows nothing of {unknown:,} of {rows:,} reviews of {split}"
+    if 2 * unknown > rows:
+        raise ModelError(
+            what, "training.base_model", "choose one of the reviews' language and script"
+        )
+    logger.warning("%s: they are trained on as empty ones", what)

@@ -35,7 +35,7 @@ from tasks.training_progress import Listener, say_trained
 
 logger = logging.getLogger(__name__)
 
-TRAINING_VERSION = 5
+TRAINING_VERSION = 6
 TEACHER_TAG = "nightshift.teacher"
 # On disk: the base model's copy and the result; and checkpoints (the last, the one being written before another is
 # deleted, and where an epoch is chosen the best), each of weights and AdamW's two moments.

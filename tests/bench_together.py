@@ -132,12 +132,12 @@ class Pair:
 def prepare(folder: Path, base: str, engines: Sequence[str]) -> list[str]:
     """Write the model that is scored with; returns the engines that can be had here."""
     from tasks.connectors.hub import base_model_folder
-    from tasks.core import model_folders, modeling
+    from tasks.core import base_trial, modeling
     from tasks.core.tokenization import TokenizationParams
     from tests.bench import contenders, data
 
     base_folder, _ = base_model_folder(base, None)
-    tokens = min(256, model_folders.longest_input(base_folder) or 256)
+    tokens = base_trial.longest_input(base_folder, 256)
     tokenization = TokenizationParams(max_length_tokens=tokens)
     classifier = modeling.load_for_training(base_folder, data.LABELS, tokenization, 0.0)
     modeling.save(classifier, folder / MODEL)

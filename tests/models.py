@@ -1,6 +1,7 @@
 """Tiny models with random weights, made at test time."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import ByteLevelBPETokenizer, Tokenizer
@@ -84,3 +85,50 @@ def _word_pieces(special: list[str]) -> dict[str, int]:
     letters = {letter for word in words for letter in word}
     pieces = letters | {f"##{letter}" for letter in letters} | words
     return {piece: number for number, piece in enumerate([*special, *sorted(pieces)])}
+
+
+def tiny_of(kind: type, folder: Path, **given: object) -> Path:
+    """A base model of another architecture: 2 layers, hidden 32, the id of padding 1 as in the RoBERTa family.
+
+    Args:
+        kind: its class in transformers, such as CamembertModel.
+        folder: is made.
+        given: of its configuration.
+    """
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    raw = Tokenizer(WordPiece(_word_pieces(special), unk_token="<unk>"))
+    raw.normalizer = BertNormalizer(lowercase=True)
+    raw.pre_tokenizer = BertPreTokenizer()
+    raw.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        cls_token="<s>",
+        sep_token="</s>",
+        mask_token="<mask>",
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": raw.get_vocab_size(),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+    }
+    described: Any = kind
+    described(described.config_class(**sizes | given)).save_pretrained(folder)
+    return folder
+
+
+def add_token(folder: Path, token: str = "[PAD]") -> Path:
+    """A token of padding that the tokenizer of a folder has, and the embeddings have not."""
+    tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": token})
+    tokenizer.save_pretrained(folder)
+    return folder

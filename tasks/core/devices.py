@@ -18,6 +18,19 @@ def resolve_device(device: Device) -> torch.device:
     return torch.device("cuda" if use_cuda else "cpu")
 
 
+def precision_of_version(
+    asked: Precision, trained: Precision, device: torch.device
+) -> Literal["fp32", "bf16"]:
+    """The precision that a version is run in: what is asked for; else fp32, where it was trained or fell back to that.
+
+    Args:
+        asked: by whoever runs it; auto leaves it to the version.
+        trained: what it was trained in; auto where that is not known.
+        device: where it runs; a version that was trained in bf16 runs in fp32 on what does not multiply in bf16.
+    """
+    return "fp32" if (asked, trained) == ("auto", "fp32") else resolve_precision(asked, device)
+
+
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
     """bf16 where the processor multiplies in it (without, it is emulated and a hundred times slower), else fp32."""
     if precision != "auto":

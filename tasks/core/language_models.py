@@ -23,10 +23,10 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from tasks.core import base_weights, model_folders, modeling
+from tasks.core import base_weights, model_folders, modeling, vocabulary
 from tasks.core.errors import ModelError
 from tasks.core.pretraining_params import PretrainingParams
-from tasks.core.training_batches import PAD_TO
+from tasks.core.training_batches import PAD_TO, multiple_for
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ def collator(
     objective: Objective,
     params: PretrainingParams,
     epoch: Callable[[], int] = lambda: 0,
+    longest: int | None = None,
 ) -> DataCollatorForLanguageModeling:
     """Makes batches of rows with `input_ids`; `labels` are -100 where nothing is to be guessed.
 
@@ -77,6 +78,7 @@ def collator(
         objective: what is guessed.
         params: the share and the seed.
         epoch: the one that a batch belongs to: the next masks other tokens.
+        longest: tokens that the model may be given; None: any number.
     """
     return _Masks(
         tokenizer,
@@ -85,15 +87,23 @@ def collator(
         pad_to_multiple_of=PAD_TO,
         seed=params.seed,
         epoch=epoch,
+        longest=longest,
     )
 
 
 class _Masks(DataCollatorForLanguageModeling):
     """Draws by seed, epoch and the batch's own tokens; transformers' own draws on where the last batch stopped."""
 
-    def __init__(self, *given: Any, epoch: Callable[[], int], **named: Any) -> None:
+    def __init__(
+        self, *given: Any, epoch: Callable[[], int], longest: int | None, **named: Any
+    ) -> None:
         super().__init__(*given, **named)
-        self._epoch = epoch
+        self._epoch, self._longest = epoch, longest
+
+    def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
+        width = max(len(row["input_ids"]) for row in features)
+        self.pad_to_multiple_of = multiple_for(width, self._longest)
+        return super().__call__(features, return_tensors)
 
     def torch_mask_tokens(self, inputs: Any, *given: Any, **named: Any) -> tuple[Any, Any]:
         drawn_by = np.random.SeedSequence(
@@ -122,6 +132,7 @@ def with_language_head(folder: Path, name: str, objective: Objective) -> PreTrai
         loaded = replace(base_weights.load_body(kind, folder, config), new_head=loaded.new_head)
     if loaded.new_head:
         logger.info("%s has no language head: a new one is tied to its embeddings", name)
+    vocabulary.grow(loaded.model, model_folders.load_tokenizer(folder), name)
     return loaded.model
 
 
@@ -138,6 +149,11 @@ def save_as_base(model: PreTrainedModel, base_folder: Path, result_folder: Path)
     config.architectures = [type(model).__name__]
     tied = model.config.get_text_config().tie_word_embeddings
     config.get_text_config().tie_word_embeddings = tied
+    if (
+        config.get_text_config().vocab_size != model.config.get_text_config().vocab_size
+    ):  # it has grown
+        config.get_text_config().vocab_size = model.config.get_text_config().vocab_size
+        config.pad_token_id = model.config.pad_token_id
     config.dtype = torch.float32
     config.save_pretrained(result_folder)
     for path in base_folder.iterdir():

@@ -12,7 +12,6 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.model_files import refuse_foreign_code
-from tasks.core.tokenization import TokenizationParams
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
@@ -102,27 +101,6 @@ def read_config(folder: Path) -> Any:
             str(folder),
             "choose a model that transformers knows; code that comes with a model is never run",
         ) from error
-
-
-def longest_input(folder: Path) -> int | None:
-    """The most tokens the model takes, or None where it sets no limit."""
-    config = read_config(folder)
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    offset = (
-        2 if "roberta" in str(config.model_type) else 0
-    )  # RoBERTa's positions begin behind the pad id
-    return int(limit) - offset if limit else None
-
-
-def check_length(folder: Path, params: TokenizationParams) -> None:
-    """Raises SettingsError when reviews may become longer than the model takes."""
-    limit = longest_input(folder)
-    if limit and params.max_length_tokens > limit:
-        raise SettingsError(
-            f"The model takes at most {limit} tokens, and {params.max_length_tokens} are asked for",
-            "tokenization.max_length_tokens",
-            f"set it to {limit} or less",
-        )
 
 
 def architecture(folder: Path) -> str:

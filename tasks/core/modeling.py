@@ -19,11 +19,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tasks.core import base_weights, model_folders, neighbours
+from tasks.core import base_weights, model_folders, neighbours, vocabulary
 from tasks.core.batching import BatchRule, Side
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.model_files import refuse_foreign_code
 from tasks.core.tokenization import Encoder, TokenizationParams
+from tasks.core.training_params import Precision
 
 CARD = "nightshift.json"
 _ATTENTION_DROPOUTS = (
@@ -58,6 +59,7 @@ class Classifier:
     label_names: list[str]
     temperature: float = 1.0  # by which the head's weights were divided: see `with_temperature`
     batch_rule: BatchRule = "padded"  # which texts it may answer together: see `neighbours`
+    precision: Precision = "auto"  # in which it was trained; auto where that is not known
     notes: tuple[str, ...] = ()  # what a person should know of a base model's weights
 
     @property
@@ -91,20 +93,21 @@ def load_for_training(
             not all there.
     """
     model_folders.check_base_folder(folder)
-    model_folders.check_length(folder, tokenization)
-    tokenizer = model_folders.load_tokenizer(folder)
     config = model_folders.read_config(folder)
+    tokenizer = model_folders.load_tokenizer(folder)
     config.num_labels = len(label_names)
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: index for index, name in enumerate(label_names)}
     config.problem_type = "single_label_classification"
-    config.pad_token_id = tokenizer.pad_token_id
+    config.pad_token_id = vocabulary.padding_to_build_with(config, tokenizer)
     set_attention_dropout(config, attention_dropout)
     if hidden_dropout is not None:
         _set_numbers(config, _HIDDEN_DROPOUTS, hidden_dropout)
     loaded = base_weights.load_body(AutoModelForSequenceClassification, folder, config)
-    encoder = Encoder(tokenizer, tokenization)
-    return Classifier(loaded.model, encoder, list(label_names), notes=tuple(loaded.notes()))
+    notes = (*loaded.notes(), *vocabulary.grow(loaded.model, tokenizer, str(folder)))
+    return Classifier(
+        loaded.model, Encoder(tokenizer, tokenization), list(label_names), notes=notes
+    )
 
 
 def set_attention_dropout(config: Any, value: float) -> None:
@@ -188,6 +191,7 @@ def save(classifier: Classifier, folder: Path) -> None:
         "label_names": classifier.label_names,
         "temperature": classifier.temperature,
         "batch_rule": classifier.batch_rule,
+        "precision": classifier.precision,
     }
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
@@ -208,6 +212,9 @@ def load(folder: Path) -> Classifier:
         rule = card.get("batch_rule")
         if rule not in (None, *get_args(BatchRule)):
             raise ValueError(f"no batch_rule {rule!r}")
+        precision = card.get("precision", "auto")
+        if precision not in get_args(Precision):
+            raise ValueError(f"no precision {precision!r}")
     except (OSError, ValueError, KeyError, PydanticError) as error:
         raise ModelError(
             f"Not a classifier that Nightshift saved: {error}",
@@ -216,5 +223,5 @@ def load(folder: Path) -> Classifier:
         ) from error
     model = base_weights.load_whole(AutoModelForSequenceClassification, folder)
     encoder = Encoder(model_folders.load_tokenizer(folder), params)
-    made = Classifier(model.eval(), encoder, label_names, temperature)
+    made = Classifier(model.eval(), encoder, label_names, temperature, precision=precision)
     return replace(made, batch_rule=rule) if rule else neighbours.heedless(made)

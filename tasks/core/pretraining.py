@@ -6,6 +6,7 @@ section 3.1), decoders the next token. What comes of it is a base model like any
 """
 
 import functools
+import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from tasks.core.masked_positions import at_masked_positions
 from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.trainer import PlannedTrainer, arguments_of
 from tasks.core.training_batches import TrainingBatches
+from tasks.core.training_checks import bf16_problem
 from tasks.core.training_epochs import evaluated_epochs
 from tasks.core.training_hooks import (
     BaseLoss,
@@ -35,6 +37,8 @@ from tasks.core.training_hooks import (
 )
 from tasks.core.training_params import Precision, TrainingParams
 from tasks.core.training_protocols import CheckpointKeeper, NoCheckpoints, TrainingListener
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def pretrain(
     job = replace(job, precision=devices.resolve_precision(job.precision, job.device))
     transformers.set_seed(job.params.seed)
     model = language_models.with_language_head(job.base_folder, job.name, job.objective)
+    job = _in_a_precision_that_it_computes(job, model, train)
     with CheckpointWriter(job.background_checkpoints) as writer:
         kept = PatientKeeper(keeper or NoCheckpoints(), writer)
         clock = TrainingClock()
@@ -118,6 +123,24 @@ def pretrain(
     }
 
 
+def _in_a_precision_that_it_computes(
+    job: PretrainingJob, model: Any, train: Dataset
+) -> PretrainingJob:
+    """fp32 where a step in bf16, of the longest pieces, raises."""
+    if job.precision != "bf16":
+        return job
+    tokenizer = model_folders.load_tokenizer(job.base_folder)
+    longest = sorted(range(len(train)), key=lambda i: -train["length"][i])[:2]
+    rows = [{"input_ids": train[i]["input_ids"]} for i in longest]
+    width = max(train["length"])
+    batch = language_models.collator(tokenizer, job.objective, job.params, longest=width)(rows)
+    on_device = {name: value.to(job.device) for name, value in batch.items()}
+    if problem := bf16_problem(model.to(job.device), [on_device], job.device):
+        logger.warning("Pre-training goes on in fp32: in bf16 %s", problem)
+        return replace(job, precision="fp32")
+    return job
+
+
 class _LanguageTrainer(PlannedTrainer):
     def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
         """The model's own; 0 where chance, or a batch of single tokens, leaves nothing to guess."""
@@ -138,6 +161,9 @@ def _trainer(
     show_progress: bool,
 ) -> _LanguageTrainer:
     params, objective = job.params, job.objective
+    longest = max(
+        *train["length"], *held_out["length"]
+    )  # the model takes that, and perhaps no more
     tokenizer = model_folders.load_tokenizer(job.base_folder)
     tokenizer.padding_side = "right"  # positions count from the left
     settings = TrainingParams(
@@ -160,7 +186,7 @@ def _trainer(
     arguments.per_device_eval_batch_size = params.batch_size
     return _LanguageTrainer(
         batches,
-        language_models.collator(tokenizer, objective, params, lambda: batches.epoch),
+        language_models.collator(tokenizer, objective, params, lambda: batches.epoch, longest),
         writer,
         show_progress,
         model=model,
@@ -168,7 +194,7 @@ def _trainer(
         train_dataset=train,
         eval_dataset=held_out.select(np.argsort(held_out["length"])[::-1]),
         processing_class=tokenizer,
-        data_collator=language_models.collator(tokenizer, objective, params),
+        data_collator=language_models.collator(tokenizer, objective, params, longest=longest),
     )
 
 

@@ -1,9 +1,10 @@
 """From texts to token ids: one encoder, used for training, evaluation and scoring, and shipped with the model."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
@@ -18,6 +19,7 @@ _CHARACTERS_A_TOKEN = 64
 _CALL_CHARACTERS = (
     131_072  # of one call of the tokenizer, which holds up to 1 kB a character meanwhile
 )
+_PROBES = 1_000  # of a tokenizer's own words that it is asked for
 T = TypeVar("T")
 
 
@@ -47,6 +49,9 @@ class Encoded:
 
     input_ids: list[list[int]]
     truncated: int  # how many texts were cut
+    unknown: int = (
+        0  # of how many the tokenizer knows nothing: no token, or only that for the unknown
+    )
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class Encoder:
         `long_texts` promises.
         """
         kept: list[list[int]] = []
-        truncated = 0
+        truncated = unknown = 0
+        nothing: Any = self.tokenizer.unk_token_id
         for plain in self._plain(texts):
             if isinstance(plain, str):
                 tokens, cut = self._ends(plain)
@@ -105,7 +111,8 @@ class Encoder:
                 ids, cut = self._fit(plain), len(plain) > self._room
             kept.append(self._prefix + ids + self._suffix)
             truncated += cut
-        return Encoded(kept, truncated)
+            unknown += all(token == nothing for token in ids)
+        return Encoded(kept, truncated, unknown)
 
     def locate(self, text: str) -> Located:
         """One text as `encode` has it, with the place of each of its tokens."""
@@ -201,9 +208,25 @@ class Encoder:
 
 def _special_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """The token ids this tokenizer puts before and after a text ([CLS] and [SEP], say)."""
-    plain: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
-    framed: list[int] = tokenizer("a", add_special_tokens=True)["input_ids"]
+    probe, plain = _known_text(tokenizer)
+    framed: list[int] = tokenizer(probe, add_special_tokens=True)["input_ids"]
     for start in range(len(framed) - len(plain) + 1):
         if framed[start : start + len(plain)] == plain:
             return framed[:start], framed[start + len(plain) :]
     raise ModelError("Cannot tell which special tokens this tokenizer puts around a text")
+
+
+def _known_text(tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int]]:
+    """A text and its tokens, of which there is one at least: not every tokenizer knows Latin letters."""
+    special = set(tokenizer.all_special_ids)
+    ordinary = (i for i in sorted(tokenizer.get_vocab().values()) if i not in special)
+    words = (str(tokenizer.decode([i])) for i in itertools.islice(ordinary, _PROBES))
+    for text in itertools.chain(["a"], words):
+        tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+        if tokens:
+            return text, tokens
+    raise ModelError(
+        "The tokenizer makes no token of any text, not of its own words either",
+        "",
+        "save the tokenizer again, whole, beside the model",
+    )

@@ -284,7 +284,8 @@ def _trained(
     model: Any = classifier.model
     model = model.to(torch.device("cpu")).eval()
     validation = {"loss": float(best["eval_loss"]), "accuracy": float(best["eval_accuracy"])}
-    kept_model = replace(classifier, model=model)
+    precision = "bf16" if way.bf16 else "fp32"
+    kept_model = replace(classifier, model=model, precision=precision)
     return Trained(modeling.with_temperature(kept_model, temperature), facts, validation)
 
 

@@ -17,6 +17,14 @@ from tasks.core.errors import SettingsError
 from tasks.core.training_params import TrainingParams
 
 PAD_TO = 8  # tokens: what matrix units like
+
+
+def multiple_for(width: int, longest: int | None) -> int | None:
+    """What a batch is padded to a multiple of, or None where that would be longer than its model takes."""
+    fits = longest is None or math.ceil(width / PAD_TO) * PAD_TO <= longest
+    return PAD_TO if fits else None
+
+
 _SORTED_TOGETHER = (
     50  # batches; the more, the less padding and the less chance in what comes together
 )

@@ -12,6 +12,10 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from tasks.core.errors import first_line
+
+#: What a model's own code raises where it is run otherwise than it was written for.
+STRANGE = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 Batch = dict[str, Any]
 BATCHES = 2  # that are tried
 
@@ -43,6 +47,28 @@ def difference(
             shares.append(share if math.isfinite(share) else math.inf)
     model.train(was_training)
     return max(shares)
+
+
+def bf16_problem(model: torch.nn.Module, batches: Sequence[Batch], device: torch.device) -> str:
+    """Empty, or what a model's code raises of a step in bf16: not every operation knows it on every device.
+
+    Args:
+        model: on the device, in fp32; its gradients are empty afterwards.
+        batches: inputs of the model with `labels`, on the device.
+        device: where it computes.
+    """
+    try:
+        for batch in batches:
+            with autocast(device):
+                output: Any = model(**{n: v for n, v in batch.items() if n != "labels"})
+                output.logits.float().sum().backward()
+    except torch.OutOfMemoryError:
+        raise
+    except STRANGE as error:
+        return first_line(error)
+    finally:
+        model.zero_grad(set_to_none=True)
+    return ""
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:

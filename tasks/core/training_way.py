@@ -15,7 +15,7 @@ from tasks.core.errors import SettingsError
 from tasks.core.modeling import Classifier
 from tasks.core.packed_training import PackingCollator, run_apart, run_packed, run_plain
 from tasks.core.packing import UnpackableError, trying
-from tasks.core.training_batches import PAD_TO, TrainingBatches
+from tasks.core.training_batches import TrainingBatches, multiple_for
 from tasks.core.training_checks import Batch
 from tasks.core.training_params import TrainingParams
 from tasks.core.training_ranks import Ranks
@@ -63,7 +63,13 @@ def made_heedless(classifier: Classifier, reviews: Any = ()) -> Classifier:
 
 def padding(classifier: Classifier) -> Collator:
     """Makes batches as long as their longest row."""
-    collate: Any = DataCollatorWithPadding(classifier.encoder.tokenizer, pad_to_multiple_of=PAD_TO)
+    tokenizer, longest = classifier.encoder.tokenizer, classifier.encoder.params.max_length_tokens
+
+    def collate(rows: Rows) -> Batch:
+        multiple = multiple_for(max(len(row["input_ids"]) for row in rows), longest)
+        collator: Any = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=multiple)
+        return collator(rows)
+
     return collate
 
 
@@ -92,25 +98,17 @@ def fastest_way(
     model: Any = classifier.model
     plain = padding(classifier)
     wants_packing = params.packing == "on" or (params.packing == "auto" and device.type == "cuda")
-    checks_bf16 = precision == "bf16" and params.bf16_tolerance > 0
-    if not wants_packing and not checks_bf16:
-        return Way(plain, False, precision == "bf16", None)
+    if not wants_packing and precision != "bf16":
+        return Way(plain, False, False, None)
     model.to(device)
     collate = plain
     padded = [_on(device, plain(batch)) for batch in rows]
     if wants_packing and (packing := _packing(classifier, rows, padded, params, device, ranks)):
         collate = packing
-    difference: float | None = None
-    if checks_bf16:
-        difference = _bf16(model, padded, [_on(device, collate(batch)) for batch in rows], device)
-    bf16 = precision == "bf16"
-    if difference is not None and ranks.agree(difference > params.bf16_tolerance):
-        bf16 = False
-        logger.warning(
-            "Training goes on in fp32: in bf16 loss or gradient differed by %.1f%%, and %.1f%% is allowed",
-            100 * difference,
-            100 * params.bf16_tolerance,
-        )
+    if precision != "bf16":
+        return Way(collate, collate is not plain, False, None)
+    fast = [_on(device, collate(batch)) for batch in rows]
+    bf16, difference = _bf16(model, padded, fast, device, params.bf16_tolerance, ranks)
     return Way(collate, collate is not plain, bf16, difference)
 
 
@@ -155,9 +153,30 @@ def _packing(
 
 
 def _bf16(
-    model: Any, padded: Sequence[Batch], fast: Sequence[Batch], device: torch.device
-) -> float:
-    return training_checks.difference(model, padded, fast, lambda: training_checks.autocast(device))
+    model: Any,
+    padded: Sequence[Batch],
+    fast: Sequence[Batch],
+    device: torch.device,
+    tolerance: float,
+    ranks: Ranks,
+) -> tuple[bool, float | None]:
+    """Whether to train in bf16, and by what share loss or gradient differed; a trial that raises is a verdict, too."""
+    difference: float | None = None
+    problem = training_checks.bf16_problem(model, fast, device)
+    if not problem and tolerance > 0:
+        difference = training_checks.difference(
+            model, padded, fast, lambda: training_checks.autocast(device)
+        )
+        if difference > tolerance:
+            problem = (
+                f"loss or gradient differed by {difference:.1%}, and {tolerance:.1%} is allowed"
+            )
+    if not ranks.agree(bool(problem)):
+        return True, difference
+    logger.warning(
+        "Training goes on in fp32: in bf16 %s", problem or "another process met a problem"
+    )
+    return False, difference
 
 
 def _on(device: torch.device, batch: Batch) -> Batch:

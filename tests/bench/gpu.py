@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import transformers
 
-from tasks.core import model_folders, modeling
+from tasks.core import base_trial, model_folders, modeling
 from tasks.core.engine import EngineOptions, softmax
 from tasks.core.engines import TORCH, open_engine
 from tasks.core.tokenization import TokenizationParams
@@ -98,7 +98,7 @@ def _score(
     work: Path,
 ) -> tuple[list[Row], dict[str, Any]]:
     torch.manual_seed(0)
-    longest = min(512, model_folders.longest_input(base) or 512)
+    longest = base_trial.longest_input(base, 512)
     book = TokenizationParams(max_length_tokens=longest, truncation="head", strip_markup=False)
     folder = work / "classifier"
     modeling.save(modeling.load_for_training(base, data.LABELS, book, 0.0), folder)
@@ -215,7 +215,7 @@ def _train(
 ) -> list[Row]:
     from tests.bench import trainings
 
-    longest = min(512, model_folders.longest_input(base) or 512)
+    longest = base_trial.longest_input(base, 512)
     wanted = (trainings.TEXTBOOK, "+ lengths grouped", trainings.DEFAULTS)
     ladder = [recipe for recipe in trainings.recipes(longest) if recipe.name in wanted]
     ready = {r.name: trainings.prepared(r, base, reviews, reviews.first(8)) for r in ladder}

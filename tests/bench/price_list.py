@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.core import engines, model_folders, modeling
+from tasks.core import base_trial, engines, modeling
 from tasks.core.comparison import Pair
 from tasks.core.engine import EngineOptions
 from tasks.core.errors import NightshiftError
@@ -101,7 +101,7 @@ def _offers(
         cut = Contender(modeling.load(piped).encoder, full.engine)
         offers.append(Offer(_AS_PIPELINE, _tokens(cut.encoder.params), _labels(cut)))
     missing: dict[str, str] = {}
-    longest = model_folders.longest_input(model) or max(_CUTS)
+    longest = base_trial.longest_input(model, max(_CUTS))
     cuts = [c for c in _CUTS if c <= longest] or [longest]
     fast = given.engines or ("torch", "openvino", "openvino-int8")
     for name in fast:

@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset
 
 from tasks.connectors.hub import base_model_folder
-from tasks.core import model_folders, modeling, training
+from tasks.core import base_trial, model_folders, modeling, training
 from tasks.core.digests import digest_of
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tasks.core.training import TrainingParams
@@ -55,7 +55,7 @@ def of(given: argparse.Namespace) -> Path:
     tokens = 512
     if given.base != "minilm":
         tokens = min(
-            tokens, model_folders.longest_input(base_model_folder(given.base, None)[0]) or tokens
+            tokens, base_trial.longest_input(base_model_folder(given.base, None)[0], tokens)
         )
     made = Subject(base=given.base, rows=given.train_rows, max_length_tokens=tokens)
     return trained(made, given.imdb, given.home)
@@ -103,9 +103,7 @@ def cut_as_the_pipeline_does(model: Path, home: Path) -> Path:
     """A model whose tokens are those of `transformers.pipeline`; of one that was made otherwise, a copy that is so."""
     whole = modeling.load(model)
     own = whole.encoder.params
-    longest = min(
-        Subject.max_length_tokens, model_folders.longest_input(model) or own.max_length_tokens
-    )
+    longest = min(Subject.max_length_tokens, base_trial.longest_input(model, own.max_length_tokens))
     wanted = dataclasses.replace(Subject(), max_length_tokens=longest).tokenization()
     if own == wanted:
         return model

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tasks.connectors.hub import base_model_folder
-from tasks.core import devices, model_folders
+from tasks.core import base_trial, devices, model_folders
 from tests.bench import data, flops, machine, results, trainings, turns
 from tests.bench.trainings import TEXTBOOK, Prepared
 
@@ -25,7 +25,7 @@ from tests.bench.trainings import TEXTBOOK, Prepared
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole of it, as it is written down."""
     base, _ = base_model_folder(given.base, None)
-    longest = model_folders.longest_input(base) or 512
+    longest = base_trial.longest_input(base, 512)
     recipes = [
         recipe
         for recipe in trainings.recipes(min(512, longest))

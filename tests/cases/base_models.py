@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import BigBirdModel, CamembertModel, XLNetModel
 
 from tests.cases.case import Case, Found, both, done, fails
 from tests.cases.labelled_files import labelled, retraining, says
-from tests.models import tiny_bert
+from tests.models import add_token, tiny_bert, tiny_gpt2, tiny_of
 
 _SECONDS = 150.0
 Tensors = dict[str, torch.Tensor]
@@ -89,5 +90,43 @@ CASES = [
                 r"Heads of other tasks in the weights are ignored: cls\.predictions\.bias, qa_outputs",
             ),
         ),
+    ),
+    _case(
+        "no-limit",
+        "takes at most -1 tokens ... set it to -1 or less",
+        "an XLNet is trained",
+        lambda folder: tiny_of(XLNetModel, folder, d_model=32, n_layer=2, n_head=2, d_inner=64),
+        done,
+    ),
+    _case(
+        "positions-from-two",
+        "IndexError in training, at the limit that the message advised",
+        "the right number: 46 of 48 positions",
+        lambda folder: tiny_of(CamembertModel, folder, max_position_embeddings=48),
+        fails("takes at most 46 tokens, and 48 are asked for", "max-length-tokens=46"),
+    ),
+    _case(
+        "at-the-limit",
+        "IndexError in training",
+        "trained: 48 of 50 positions",
+        lambda folder: tiny_of(CamembertModel, folder, max_position_embeddings=50),
+        done,
+    ),
+    _case(
+        "no-bf16",
+        "a raw error while bf16 was only being tried",
+        "trained in fp32 where bf16 raises",
+        lambda folder: tiny_of(
+            BigBirdModel, folder, max_position_embeddings=128, attention_type="original_full"
+        ),
+        done,
+        "--training.precision=bf16",
+    ),
+    _case(
+        "added-padding",
+        "IndexError in training",
+        "trained; a line says that a row was added to the embeddings",
+        lambda folder: add_token(tiny_gpt2(folder)),
+        both(done, says(r"so 1 are trained anew: \[PAD\]")),
     ),
 ]

@@ -17,7 +17,7 @@ from transformers import (
 from tasks.core import baseline, devices, model_folders, modeling, plots
 from tasks.core.engine import softmax
 from tasks.core.engines.torch_engine import TorchEngine
-from tasks.core.errors import ModelError, SettingsError
+from tasks.core.errors import ModelError
 from tasks.core.formats import Row
 from tasks.core.scoring import End, Prediction, Review, score, to_review
 from tasks.core.scoring_plan import Columns
@@ -224,15 +224,10 @@ def test_a_damaged_model_is_a_sentence(
 
     def check() -> None:
         model_folders.check_base_folder(folder)
-        model_folders.check_length(folder, SHORT)
+        modeling.load_for_training(folder, LABELS, SHORT, 0.0)
 
     with pytest.raises(ModelError, match=message):
         check()
-
-
-def test_a_length_the_model_does_not_take(bert: Path) -> None:
-    with pytest.raises(SettingsError, match="at most 128 tokens, and 256 are asked for"):
-        model_folders.check_length(bert, TokenizationParams(max_length_tokens=256))
 
 
 def test_not_one_of_our_folders(bert: Path) -> None:

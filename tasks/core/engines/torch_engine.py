@@ -4,6 +4,7 @@ Whether it does is not taken on trust. When the engine opens, random rows are co
 if they differ, batches are padded, and a line in the log says so. How they may be is known of the classifier.
 """
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.core import batching, neighbours
-from tasks.core.devices import resolve_device, resolve_precision
+from tasks.core.devices import precision_of_version, resolve_device
 from tasks.core.engine import Engine, EngineOptions
+from tasks.core.errors import first_line
 from tasks.core.modeling import Classifier
 from tasks.core.packed_model import PackedModel, move
 from tasks.core.packing import UnpackableError, trying
+from tasks.core.training_checks import STRANGE
 from tasks.core.training_params import Device, Precision
 
 logger = logging.getLogger(__name__)
@@ -52,12 +55,13 @@ class TorchEngine:
     ) -> None:
         self.label_names = classifier.label_names
         self._device = resolve_device(device)
-        bf16 = resolve_precision(precision, self._device) == "bf16"
+        wanted = precision_of_version(precision, classifier.precision, self._device)
         self._classifier = classifier
         self._model: Any = classifier.model.eval()
         self._pad_id = classifier.pad_id
         self._batch_tokens = batch_tokens
         self._packed: PackedModel | None = None
+        bf16 = wanted == "bf16" and not self._bf16_problem()
         dtype = torch.bfloat16 if bf16 else torch.float32
         if packed and classifier.batch_rule == "padded":
             self._packed = self._opened(classifier.encoder.params.max_length_tokens, dtype)
@@ -93,6 +97,28 @@ class TorchEngine:
             )
         return output.logits
 
+    def _bf16_problem(self) -> str:
+        """Empty, or what the model's code raises in bf16, which then is no way to score.
+
+        A copy is asked whose weights are zeros: those of the model could not be had back from bf16.
+        """
+        zeros: Any = {id(t): _zeros(t, self._device) for t in _tensors(self._model)}
+        model: Any = copy.deepcopy(self._model, zeros).to(self._device)
+        row = max(neighbours.probe(self._classifier), key=len)
+        ids, mask = (
+            torch.from_numpy(a).to(self._device) for a in batching.pad([row], self._pad_id)
+        )
+        try:
+            with torch.inference_mode():
+                model(input_ids=ids, attention_mask=mask)
+        except torch.OutOfMemoryError:
+            raise
+        except STRANGE as error:
+            name, problem = type(self._model).__name__, first_line(error)
+            logger.warning("%s is scored in fp32: in bf16 %s", name, problem)
+            return problem
+        return ""
+
     def _opened(self, longest: int, dtype: torch.dtype) -> PackedModel | None:
         """The model packed, where it is to run; None where that does not give what a row gets alone."""
         move(self._model, self._model.device, torch.float32)  # a GPU may lack the room for fp32
@@ -116,6 +142,17 @@ class TorchEngine:
         name = type(self._model).__name__
         logger.warning("%s is scored in padded batches, which takes longer: %s", name, problem)
         return None
+
+
+def _tensors(model: torch.nn.Module) -> list[torch.Tensor]:
+    """What `move` makes bf16 of: all but the frequencies of rotary positions, and whole numbers."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    return [t for n, t in named if t.is_floating_point() and not n.endswith("inv_freq")]
+
+
+def _zeros(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    zeros = torch.zeros(tensor.shape, dtype=torch.bfloat16, device=device)
+    return torch.nn.Parameter(zeros) if isinstance(tensor, torch.nn.Parameter) else zeros
 
 
 @dataclass(frozen=True)
