@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .DEFAULT_GOAL := help
 .PHONY: help attack security-cost demo up down status up-ha down-ha status-ha imdb test test-all check lint format \
 	types bench deaths bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env cases \
-	together lock races
+	together lock races neighbours
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -97,6 +97,9 @@ security-cost: $(EXTRAS) ## what passwords and certificates cost beside BASE=com
 
 cases: $(READY) ## hostile files tried from outside: expected, found, seconds, memory (ten minutes; BASE=COMMIT: that beside it)
 	$(BIN)/python -m tests.cases $(if $(BASE),--base $(BASE)) $(CASES)
+
+neighbours: $(READY) ## every architecture of transformers, tiny: no answer depends on the texts beside it (three minutes; writes docs/neighbours.md)
+	$(BIN)/python -m tests.neighbours $(ARCHITECTURES)
 
 overhead: $(READY) ## from Run to the first training step, and the service beside the bare training call
 	$(BIN)/python -m tests.service.overhead

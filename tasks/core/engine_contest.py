@@ -24,7 +24,7 @@ from tasks.core.cascade_bands import (
     shown_share,
 )
 from tasks.core.devices import resolve_precision
-from tasks.core.engine import Engine, EngineOptions
+from tasks.core.engine import Engine, EngineOptions, softmax
 from tasks.core.engine_choice_params import EngineChoiceParams
 from tasks.core.engine_choice_records import EngineChoice, EngineRow
 from tasks.core.engine_texts import JudgedTexts, TokenRows
@@ -43,6 +43,7 @@ CASCADES = {
     kind.name: kind for kind in (cascade_engine.KIND, cascade_engine.BF16, cascade_engine.BY_TORCH)
 }
 _CALIBRATION_ROWS = 300  # that int8 is fitted to
+_ASKED_ALONE = 24  # texts that an engine answers one by one, too
 _WINDOW = 512  # rows that engines are given at a time
 _ON_CPU = EngineOptions(device="cpu")
 _RISK = CascadeRule().risk
@@ -113,8 +114,10 @@ class Contest:
         try:
             cascade = CASCADES.get(name)
             engine = self._fitted_cascade(cascade, clock) if cascade else self._built(name)
-            self._answers[name] = self._answered(engine)
-            self._opened[name] = engine
+            answers = self._answered(engine)
+            if name not in (engines.TORCH, engines.TORCH_FP32):
+                self._require_heedless(engine, answers)
+            self._answers[name], self._opened[name] = answers, engine
             logger.info("The engine %s: %s", name, self._shown(name)[1])
         except Exception as error:  # whatever a converter makes of an architecture it does not know
             if is_disk_full(error):
@@ -232,6 +235,16 @@ class Contest:
         if not np.isfinite(found).all():
             raise ModelError("Some of its answers are no numbers")
         return found
+
+    def _require_heedless(self, engine: Engine, answers: Logits) -> None:
+        """Raises ModelError where texts alone get other answers than among others: int8 may scale by a whole batch."""
+        places = np.linspace(0, len(answers) - 1, min(_ASKED_ALONE, len(answers))).astype(int)
+        alone = [engine.logits([self._rows.input_ids[i]]) for i in places.tolist()]
+        change = float(np.abs(softmax(np.concatenate(alone)) - softmax(answers[places])).max())
+        if change > self._params.maximum_change:
+            raise ModelError(
+                f"Its answers depend on the texts beside them: alone a probability differs by {change:.3f}"
+            )
 
     def _right(self, logits: Logits) -> float | None:
         """The share of right answers on validation reviews; None where there are none among the texts."""

@@ -5,8 +5,8 @@ token, Nystromformer and YOSO estimate attention from all positions, XLNet reads
 some depend on what came before: BigBird gives up sparse attention for good with the first short text.
 
 So it is tried, in fp32: each probe row alone, then beside longer ones. In fp32 only the order of sums differs between
-the two, which moved logits by at most a few millionths of their range in every architecture of docs/neighbours.md;
-what depends on its neighbours moved by thousands of times that.
+the two, which moved logits by at most a ten-thousandth of their range in every architecture of docs/neighbours.md, and
+mostly by a millionth; what depends on its neighbours moved by a hundredth to all of it.
 """
 
 import logging
@@ -33,7 +33,7 @@ FP32_TOLERANCE = (5e-4, 2e-5)
 _LENGTHS = (7, 1, 33, 2, 16, 7, 96, 3)  # of the probe, between two of the longest that there may be
 _BATCH_TOKENS = 8192  # of a padded batch of the probe, where two rows have room in it
 #: What a model's own code raises where it is given a batch that it does not take.
-_STRANGE = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+STRANGE = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def probe(classifier: "Classifier") -> list[list[int]]:
@@ -42,9 +42,10 @@ def probe(classifier: "Classifier") -> list[list[int]]:
     before, after = encoder.frame
     longest = encoder.params.max_length_tokens - len(before) - len(after)
     generator = np.random.default_rng(0)
-    vocabulary = int(classifier.model.config.get_text_config().vocab_size)
+    own = len(encoder.tokenizer)
+    vocabulary = int(getattr(classifier.model.config.get_text_config(), "vocab_size", own))
     special = {*encoder.tokenizer.all_special_ids, classifier.pad_id}
-    words = [i for i in range(min(vocabulary, len(encoder.tokenizer))) if i not in special]
+    words = [i for i in range(min(vocabulary, own)) if i not in special]
     lengths = [min(n, longest) for n in (longest, *_LENGTHS, longest)]
     return [[*before, *generator.choice(words, n).tolist(), *after] for n in lengths]
 
@@ -120,7 +121,7 @@ def difference(
 def _alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
     try:
         logits = alone(classifier, rows)
-    except _STRANGE as error:
+    except STRANGE as error:
         raise ModelError(
             f"It cannot be run on texts of {min(map(len, rows))} to {max(map(len, rows))} tokens: {first_line(error)}",
             type(classifier.model).__name__,
@@ -164,7 +165,7 @@ def _in_batches(
         for batch in batches:
             padded = batching.pad([rows[i] for i in batch], classifier.pad_id, side)
             logits[list(batch)] = run(classifier.model, *padded).float().cpu()
-    except _STRANGE as error:
+    except STRANGE as error:
         return first_line(error)
     return logits
 

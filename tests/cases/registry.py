@@ -6,6 +6,7 @@ from tests.cases import (
     hostile_files,
     hostile_texts,
     labelled_files,
+    neighbours,
     surroundings,
     verdicts,
 )
@@ -16,6 +17,7 @@ CASES: list[Case] = [
     *hostile_texts.CASES,
     *labelled_files.CASES,
     *delimited_files.CASES,
+    *neighbours.CASES,
     *surroundings.CASES,
     *verdicts.CASES,
     *base_models.CASES,

@@ -104,6 +104,18 @@ def test_what_was_chosen_is_written_and_can_be_opened(timed: None, model: Path) 
     assert [stage.folder for stage in record.stages] == ["../openvino-int8", "../openvino"]
 
 
+def test_an_engine_that_heeds_neighbours_is_left_out(
+    timed: None, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(engines._MODULES, "onnx", f"{_HERE}:MIXING")
+    found = chosen(model, candidates=["openvino", "onnx"])
+    (note,) = (row.note for row in found.rows if row.name == "onnx")
+    assert found.chosen == "openvino"
+    assert note.startswith(
+        "Its answers depend on the texts beside them: alone a probability differs by 0."
+    )
+
+
 def test_only_what_the_chosen_one_needs_is_kept(timed: None, model: Path) -> None:
     found = chosen(model, candidates=["openvino", "openvino-int8"])
     assert found.chosen == "openvino" and "openvino: 0.2 reviews/s, 100.00%" in str(found)

@@ -195,6 +195,18 @@ def test_what_is_trained_answers_alone_as_in_company(
     )
 
 
+def test_what_cannot_be_computed_in_bf16_is_scored_in_fp32(
+    folders: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a CPU there is no Fourier transform in bf16."""
+    classifier = neighbours.heedless(tiny("fnet", folders))
+    rows = texts(classifier)
+    exact = TorchEngine(classifier, "cpu", "fp32").logits(rows)
+    found = TorchEngine(classifier, "cpu", "bf16").logits(rows)
+    assert np.array_equal(found, exact)
+    assert "is scored in fp32, as it cannot be in bf16" in caplog.text
+
+
 def test_a_training_that_is_to_be_packed_is_refused(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:

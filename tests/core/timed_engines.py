@@ -31,11 +31,16 @@ class TimedEngine:
     """Answers of torch in fp32 with noise that a row's own tokens decide, or surer ones."""
 
     def __init__(
-        self, exact: TorchEngine, noise: float, seconds_a_row: float, scale: float = 1.0
+        self,
+        exact: TorchEngine,
+        noise: float,
+        seconds_a_row: float,
+        scale: float = 1.0,
+        mixes: bool = False,
     ) -> None:
         self.label_names = exact.label_names
         self._exact, self._noise, self._seconds = exact, noise, seconds_a_row
-        self._scale = scale
+        self._scale, self._mixes = scale, mixes
 
     def logits(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         CLOCK.seconds += self._seconds * len(input_ids)
@@ -43,7 +48,7 @@ class TimedEngine:
         for row, ids in enumerate(input_ids):
             drawn = np.random.default_rng(list(ids)).normal(0, self._noise, found.shape[1])
             found[row] += drawn.astype(np.float32)
-        return found
+        return found - found.mean(axis=0) if self._mixes else found
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class TimedKind:
     seconds_a_row: float
     noise: float = 0.0
     scale: float = 1.0
+    mixes: bool = False
     breaks: str = ""
     packages: tuple[str, ...] = ()
     extra: str = ""
@@ -69,7 +75,7 @@ class TimedKind:
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
         assert self.name in ("torch", "torch-fp32") or (folder / BUILT).is_file()
         exact = TorchEngine(classifier, "cpu", "fp32", packed=False)
-        return TimedEngine(exact, self.noise, self.seconds_a_row, self.scale)
+        return TimedEngine(exact, self.noise, self.seconds_a_row, self.scale, self.mixes)
 
 
 TORCH = TimedKind("torch", 10.0)
@@ -78,4 +84,5 @@ EXACT = TimedKind("openvino", 5.0)
 INT8 = TimedKind("openvino-int8", 1.0, noise=0.02)
 QUICK = TimedKind("onnx", 0.01)
 SURER = TimedKind("onnx", 0.5, scale=20.0)
+MIXING = TimedKind("onnx", 0.01, mixes=True)
 BROKEN = TimedKind("onnx", 1.0, breaks="no kernel for this")

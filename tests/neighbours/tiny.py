@@ -45,17 +45,25 @@ _SIZES: tuple[tuple[str, int], ...] = (
 )  # fmt: skip
 #: Of these None means a size that other fields give, but not in every family.
 _UNSET = ("head_dim", "num_key_value_heads", "num_experts_per_tok")
+_ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
+_KINDS = ["linear_attention", "hybrid"] * 2
 #: What a family needs beyond that.
 _OWN: dict[str, dict[str, Any]] = {
+    "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False},
+    "layoutlmv3": {"coordinate_size": 6, "shape_size": 4},
     "lilt": {"hidden_size": 48, "num_attention_heads": 4},
     "luke": {"entity_vocab_size": 10, "entity_emb_size": _HIDDEN},
+    "mistral4": {"head_dim": 32, "qk_head_dim": 32, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16},
     "perceiver": {"d_latents": _HIDDEN, "num_latents": 16, "num_blocks": 1,
                   "num_self_attends_per_block": 2, "num_self_attention_heads": 2, "num_cross_attention_heads": 2,
                   "image_size": 8, "train_size": [8, 8]},
-    "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"], "attention_head_size": 16},
+    "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"] * 2, "attention_head_size": 16,
+                 "num_buckets": 4},
     "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
+    "zamba2": {"layers_block_type": _KINDS, "layer_types": _KINDS,
+               "hybrid_layer_ids": [1, 3], "n_mamba_heads": 4, "mamba_headdim": 16, "mamba_ngroups": 1},
 }  # fmt: skip
 
 
@@ -146,5 +154,5 @@ def _shrunk(config: Any) -> dict[str, Any]:
 def _stretch(model: Any) -> None:
     with torch.no_grad():
         for name, weights in model.named_parameters():
-            if weights.ndim == 2 and not re.search("embed|wte|wpe", name):
+            if weights.ndim >= 2 and not re.search("embed|wte|wpe", name):
                 weights.mul_(4)  # else the states of all rows are nearly alike
