@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from flows.registry_parameters import RegisteredName
 from tasks.connectors.sources import SourceParams
@@ -11,6 +11,7 @@ from tasks.core.approval import ApprovalParams
 from tasks.core.behaviour import BehaviourParams
 from tasks.core.distillation import DistillationParams
 from tasks.core.engine_choice_params import EngineChoiceParams
+from tasks.core.formats import UTF8, canonical_encoding
 from tasks.core.forms import Form
 from tasks.core.gate import GateParams
 from tasks.core.inspection import InspectionParams
@@ -256,6 +257,12 @@ class ScoreParams(Form):
         max_length=50,
         description="Columns that go along to the predictions as they are.",
     )
+    encoding: str = Field(
+        default=UTF8,
+        max_length=40,
+        description="Of CSV, TSV and JSONL, such as cp1252. Files that are UTF-8, or whose byte order mark says what "
+        "they are (UTF-16), are found out.",
+    )
     output_format: OutputFormat = Field(
         default="same", description="Of the predictions; same: each object's own."
     )
@@ -286,3 +293,8 @@ class ScoreParams(Form):
         "this run does it all.",
     )
     engine: EngineParams = Field(default=EngineParams(), description="How the model is run.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, name: str) -> str:
+        return canonical_encoding(name)

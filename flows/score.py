@@ -33,6 +33,7 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
         source=params.input,
         output=params.output,
         columns=Columns(text=params.text_column, id=params.id_column, keep=params.keep_columns),
+        encoding=params.encoding,
         output_format=params.output_format,
         precision=resolve_precision(params.engine.precision, device),
         engine=pin_engine(model, params.engine.engine, device.type),

@@ -58,6 +58,7 @@ def load_reviews(params: SourceParams, max_unusable_share: float) -> Reference[L
         "test_apart": bool(params.test_location),
         "columns": [params.text_column, params.label_column, *params.slice_columns],
         "splits": params.splits,
+        "encoding": params.encoding,
     }
     loaded = reuse_or_make(
         "loaded",

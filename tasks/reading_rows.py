@@ -1,11 +1,14 @@
 """Labelled reviews as they come from a source: kept, or counted where nobody can train with them."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tasks.connectors.sources.base import Unreadable
+from tasks.core import formats
 from tasks.core.early_end import refuse_useless
+from tasks.core.errors import ValidationError
 from tasks.core.validation import RawReview, unusable_by
 
 _MOST_UNUSABLE = 1_000  # rows of each rule that are kept, for what validation says of them
@@ -55,11 +58,27 @@ def read_rows(
         max_unusable_share: that validation will allow.
         where: they are from, for the error.
     Raises:
-        ValidationError: of its first million rows, or of more, most are of no use.
+        ValidationError: of its first million rows, or of more, most are of no use; more of all cannot be read than may
+            be left out.
     """
-    read, unusable = ReadRows(), 0
+    read, unusable, number = ReadRows(), 0, 0
     for number, row in enumerate(rows, start=1):
         if reason := read.add(row):
             unusable += 1
             refuse_useless(unusable, number, reason, where, max_unusable_share)
+    if read.unreadable > max_unusable_share * number:
+        _refuse_unreadable(read, number, where)
     return read
+
+
+def _refuse_unreadable(read: ReadRows, rows: int, where: str) -> None:
+    """The reason comes first: it is what a person has to mend."""
+    place, _, problem = read.examples[0].partition(": ")
+    share = math.ceil(100 * read.unreadable / rows) / 100
+    leave_out = f"mend them, or leave them out: --data.validation.max-unusable-share {share}"
+    raise ValidationError(
+        f"{place}: {problem}; {read.unreadable:,} of its {rows:,} rows cannot be read, more than "
+        "data.validation.max_unusable_share allows",
+        where,
+        formats.advice_for(problem, leave_out),
+    )

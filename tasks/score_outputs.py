@@ -165,7 +165,10 @@ def too_many_rejects(run: ScoringRun, key: str, counts: Counts) -> ValidationErr
         f"{counts.rows_rejected:,} of {counts.rows_in:,} rows cannot be scored, more than max_rejected_share allows"
         + most,
         run.input_uri(key),
-        "check that it is the right file and the right text column; nothing of it was written",
+        formats.advice_for(
+            known[0] if known else "",
+            "check that it is the right file and the right text column; nothing of it was written",
+        ),
     )
 
 

@@ -106,6 +106,7 @@ def draft_run(
     source: str,
     output: str,
     columns: Columns,
+    encoding: str,
     output_format: OutputFormat,
     precision: str,
     engine: str,
@@ -122,6 +123,7 @@ def draft_run(
         output=output,
         model=model,
         columns=columns,
+        encoding=encoding,
         output_format=output_format,
         precision=precision,
         engine=engine,
@@ -225,7 +227,7 @@ def _look_at_samples(
 def _look_at(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
     with objects.open(info(run, entry)) as stream:
         wanted = [run.columns.text, *run.columns.keep]
-        rows = formats.decode(run.input_uri(entry.key), stream, columns=wanted)
+        rows = formats.decode(run.input_uri(entry.key), stream, None, wanted, run.encoding)
         sample = (row for _, row in zip(range(_SAMPLE_ROWS), rows, strict=False))
         for _ in formats.with_columns(sample, wanted, run.input_uri(entry.key)):
             pass
@@ -299,11 +301,13 @@ def _spans(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[formats
     uri = run.input_uri(entry.key)
     try:
         with objects.open(info(run, entry)) as stream:
-            kind = formats.detect(uri, stream.read(formats.HEAD_BYTES))
-            if kind.compression:  # each part would have to unpack all before it
+            kind = formats.detect(uri, stream.read(formats.HEAD_BYTES), run.encoding)
+            if (
+                kind.compression or kind.encoding != formats.UTF8
+            ):  # each part would have to unpack all before it
                 return []
             stream.seek(0)
-            return formats.cut(uri, stream, SHARD_BYTES)
+            return formats.cut(uri, stream, SHARD_BYTES, run.encoding)
     except BaseException as error:
         if not is_the_objects(error):
             raise

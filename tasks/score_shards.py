@@ -247,7 +247,7 @@ class ShardWork:
         columns, rows = self._run.columns, 0
         try:
             asked_for = [columns.id, columns.text, *columns.keep]
-            decoded = formats.decode(uri, stream, entry.span, asked_for)
+            decoded = formats.decode(uri, stream, entry.span, asked_for, self._run.encoding)
             wanted = [columns.text, *columns.keep] if entry.part == 0 else []
             checked = formats.with_columns(decoded, wanted, uri)
             share = functools.partial(_share_read, entry, stream)

@@ -20,6 +20,7 @@ from tasks.core.formats import (
     LONGEST_RECORD,
     TOO_LONG,
     Row,
+    advice_for,
     as_text,
     held_bytes,
     json_text,
@@ -180,7 +181,10 @@ def within_share(
                 f"{rejected:,} of its first {rows:,} rows cannot be scored, more than max_rejected_share allows; the "
                 f"last reason: {review.problem}",
                 where,
-                "check that it is the right file and the right text column; nothing of it was written",
+                advice_for(
+                    review.problem,
+                    "check that it is the right file and the right text column; nothing of it was written",
+                ),
             )
         yield review
 

@@ -112,6 +112,7 @@ class ScoringRun(Record):
     output: str
     model: ModelVersion
     columns: Columns
+    encoding: str = Field(default=formats.UTF8, description="Of texts that do not say it.")
     output_format: OutputFormat
     precision: str
     engine: str = Field(
@@ -225,6 +226,8 @@ class ScoringRun(Record):
         # What torch scored before there were others is still what it would score.
         if self.engine != "torch":
             made_from["engine"] = self.engine
+        if self.encoding != formats.UTF8:
+            made_from["encoding"] = self.encoding
         return made_from
 
     @property
@@ -233,6 +236,7 @@ class ScoringRun(Record):
 
         It does not depend on the version of the code, so that a run that failed under another one can be repeated.
         """
+        encoding = {"encoding": self.encoding} if self.encoding != formats.UTF8 else {}
         return digest_of(
             {
                 "input": self.input,
@@ -241,6 +245,7 @@ class ScoringRun(Record):
                 "precision": self.precision,
                 "engine": self.engine,
                 "csv_formula_guard": self.csv_formula_guard,
+                **encoding,
             }
         )
 

@@ -80,12 +80,12 @@ def test_rows_that_cannot_be_read_come_with_a_reason() -> None:
     rows = decoded("r.csv", b"id,text\n1\n2,caf\xe9\n3,fine\n")
     assert [(r.number, r.problem) for r in rows] == [
         (1, "1 fields where the header has 2"),
-        (2, "not UTF-8"),
+        (2, "not UTF-8, likely cp1252"),
         (3, ""),
     ]
     rows = decoded("r.jsonl", b'{"text": "a"}\n\nnot json\n[1]\n"\xff"\n{"text": "b"}')
     assert [(r.number, r.problem) for r in rows] == [
-        (1, ""), (2, "not JSON"), (3, "not a JSON object"), (4, "not UTF-8"), (5, ""),
+        (1, ""), (2, "not JSON"), (3, "not a JSON object"), (4, "not UTF-8, likely cp1252"), (5, ""),
     ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from tasks.connectors.sources.base import Source, SourceColumns
 from tasks.connectors.sources.files import LocalFiles, StoredObjects
 from tasks.connectors.sources.hub import HubDataset
 from tasks.core.errors import MissingDataError, SettingsError
+from tasks.core.formats import UTF8, canonical_encoding
 from tasks.core.forms import Form
 from tasks.core.label_map import LabelMap
 from tasks.core.labels import NotALabelError, canonical_label, meaning
@@ -75,6 +76,12 @@ class SourceParams(Form):
         description="Further columns (language, product, shop) by which the test set is cut into slices: a model that "
         "is worse on one of them is found out.",
     )
+    encoding: str = Field(
+        default=UTF8,
+        max_length=40,
+        description="Of CSV, TSV and JSONL, such as cp1252. Files that are UTF-8, or whose byte order mark says what "
+        "they are (UTF-16), are found out.",
+    )
     hub_configuration: str | None = Field(
         default=None, description="Configuration of a hub data set, where it has several."
     )
@@ -82,6 +89,11 @@ class SourceParams(Form):
         default=None,
         description="Branch, tag or commit of a hub data set. Empty takes the newest and records which it was.",
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, name: str) -> str:
+        return canonical_encoding(name)
 
     @field_validator("label_map")
     @classmethod
@@ -117,7 +129,9 @@ def open_source(
         StoreError: S3 refuses.
     """
     location = params.location if which == "location" else params.test_location or ""
-    columns = SourceColumns(params.text_column, params.label_column, tuple(params.slice_columns))
+    columns = SourceColumns(
+        params.text_column, params.label_column, tuple(params.slice_columns), params.encoding
+    )
     said = parse_pairs(params.splits) if which == "location" else {}
     return _opened(location, columns, params, f"data.source.{which}", store, said)
 

@@ -15,11 +15,12 @@ _LONGEST_EXTRA = 200  # characters; what is longer names no group of reviews
 
 @dataclass(frozen=True)
 class SourceColumns:
-    """Names of the columns to read."""
+    """Names of the columns to read, and how."""
 
     text: str
     label: str  # '' where the reviews are unlabelled, and none is to be read
     extras: tuple[str, ...] = ()
+    encoding: str = "utf-8"  # of files of text
 
     @property
     def all(self) -> list[str]:

@@ -122,12 +122,15 @@ class _Files(ABC):
         columns = self._columns.all
         try:
             with contextlib.ExitStack() as opened:
-                rows = formats.decode(file, stream, columns=columns)
+                rows = formats.decode(
+                    file, stream, columns=columns, encoding=self._columns.encoding
+                )
                 if isinstance(rows, Generator):
                     opened.callback(rows.close)
                 for row in formats.with_columns(rows, columns, where):
                     if row.values is None:
-                        yield Unreadable(f"{short} row {row.number}", row.problem)
+                        line = f" (line {row.line})" if row.line else ""
+                        yield Unreadable(f"{short} row {row.number}{line}", row.problem)
                     else:
                         yield self._review(row.values, f"{short} row {row.number}", where)
         except UnreadableDataError as error:

@@ -33,6 +33,7 @@ from tasks.core.formats.formulas import guarded, unguarded
 from tasks.core.formats.names import format_of, is_hidden, output_name, said_by
 from tasks.core.formats.reading import cut, decode
 from tasks.core.formats.registry import FORMATS, SPREADSHEETS
+from tasks.core.formats.text_encodings import UTF8, advice_for, canonical_encoding
 from tasks.core.formats.values import as_text, held_bytes, json_text
 from tasks.core.formats.writing import encode, join
 
@@ -46,13 +47,16 @@ __all__ = [
     "SPREADSHEETS",
     "TEXT",
     "TOO_LONG",
+    "UTF8",
     "WHOLE_NUMBER",
     "Format",
     "Kind",
     "Row",
     "Span",
     "UnfitError",
+    "advice_for",
     "as_text",
+    "canonical_encoding",
     "cut",
     "decode",
     "detect",

@@ -27,6 +27,7 @@ class Row:
     of: int = 0  # records of the whole file, where the format knows
     columns: tuple[str, ...] = ()  # of the file, where `values` may lack some that nobody asked for
     types: Mapping[str, Any] | None = None  # Arrow's, of columns, where the format says them
+    line: int = 0  # on which it begins, where there is a problem and the format has lines
 
 
 @dataclass(slots=True, frozen=True)
@@ -45,6 +46,8 @@ class Span:
     columns: tuple[str, ...] | None = None  # of a format that has them in a header
     line: int = 1  # the line of the file on which it begins, where a format counts them
     alone: bool = False  # its bytes can be read without those of the rest
+    delimiter: str = ""  # between fields, if it is not the format's own
+    encoding: str = "utf-8"  # of a text; offsets are those of it in UTF-8
     quoted: bool = False  # the header is in quotes, so that those of the rows are meant
 
     def __post_init__(self) -> None:
@@ -67,6 +70,8 @@ class Kind:
     format: str  # a key of FORMATS
     compression: str | None = None
     said: str | None = None  # the format its name says, where it says one
+    delimiter: str = ""  # between fields, if it is not the format's own
+    encoding: str = "utf-8"  # of a text
 
 
 class UnfitError(ValueError):

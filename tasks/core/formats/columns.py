@@ -6,6 +6,7 @@ from typing import Any
 
 from tasks.core.errors import MissingDataError, UnreadableDataError
 from tasks.core.formats.base import Row
+from tasks.core.formats.text_encodings import advice_for
 from tasks.core.formats.values import held_bytes
 
 _ROWS_TO_SEE_ALL_COLUMNS = 1_000
@@ -13,6 +14,8 @@ _MOST_ROWS_HELD = 10_000  # readable or not
 _MOST_BYTES_HELD = 64 << 20
 _ROW_BYTES = 160  # of a `Row` and its numbers, without its values and its bytes
 _MISSING = object()
+_MOST_SHOWN, _LONGEST_NAME = 20, 60
+_NUMBER = re.compile(r"\s*[+-]?[\d.,:/-]*\d[\d.,:/-]*\s*")  # or a date or a time
 _LIKE_A_NAME = re.compile(r"[\w.\[\]-]{1,40}")
 
 
@@ -90,13 +93,16 @@ class _Seen:
             self._refuse_unreadable()
 
     def refuse_missing(self) -> None:
-        _refuse([c for c in self._columns if c in self.missing], self._names, self._where)
+        missing = [c for c in self._columns if c in self.missing]
+        _refuse(missing, self._names, self._where, self.held)
 
     def _refuse_unreadable(self) -> None:
         raise UnreadableDataError(
             f"Not one of its first {len(self.held):,} rows can be read; the first: {self.held[0].problem}",
             self._where,
-            "check that it is the right file and what its name says",
+            advice_for(
+                self.held[0].problem, "check that it is the right file and what its name says"
+            ),
         )
 
 
@@ -120,18 +126,49 @@ def _names(values: Mapping[str, Any], missing: Collection[str]) -> set[str]:
     return names
 
 
-def names_for_people(names: Sequence[str]) -> str:
-    """Columns by name where that looks like one: in a file without a header its first review stands in their place."""
-    shown = [name for name in names if _LIKE_A_NAME.fullmatch(name)][:20]
-    hidden = len(names) - len(shown)
+def names_for_people(names: Sequence[str], rows: Sequence[Row] = ()) -> str:
+    """Columns by name. In a text without a header its first review stands in their place, and is not shown."""
+    are_names = _are_names(rows)
+    shown = [] if are_names is False else names
+    if are_names is None:
+        shown = [name for name in names if _LIKE_A_NAME.fullmatch(name)]
+    shown, hidden = shown[:_MOST_SHOWN], len(names) - len(shown)
     more = [f"{hidden} more whose names are not shown (is there a header?)"] if hidden else []
-    return ", ".join([*shown, *more]) or "none"
+    more += [f"{len(names) - _MOST_SHOWN} more"] if len(shown) == _MOST_SHOWN < len(names) else []
+    return ", ".join([*(name[:_LONGEST_NAME] for name in shown), *more]) or "none"
 
 
-def _refuse(missing: Sequence[str], there: Collection[str], where: str) -> None:
+def _are_names(rows: Sequence[Row]) -> bool | None:
+    """Whether the keys of rows are names, and not the values of a first row; None where nothing tells."""
+    known = [row for row in rows if row.values is not None]
+    if not known or known[0].raw[:1] in (b"", b"{"):  # Parquet and JSON have names in any case
+        return True
+    values: dict[str, list[str]] = {}
+    for row in known:
+        for name, value in (row.values or {}).items():
+            if value:
+                values.setdefault(name, []).append(str(value))
+    names = list(known[0].values or {})
+    if any(_is_no_name(name) or name in values.get(name, ()) for name in names):
+        return False
+    return True if any(map(_has_kind, values.values())) else None
+
+
+def _is_no_name(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text)) or len(text) > _LONGEST_NAME or text[-1:] in (*".!?",)
+
+
+def _has_kind(values: Sequence[str]) -> bool:
+    """Whether values are numbers, or a few that come again: a first row would have one of them, too."""
+    return all(map(_NUMBER.fullmatch, values)) or len(values) >= 4 * len(set(values))
+
+
+def _refuse(
+    missing: Sequence[str], there: Collection[str], where: str, rows: Sequence[Row] = ()
+) -> None:
     if missing:
         raise MissingDataError(
-            f"No column {missing[0]!r}; the columns are: {names_for_people(sorted(there))}",
+            f"No column {missing[0]!r}; the columns are: {names_for_people(sorted(there), rows)}",
             where,
             "name the right column",
         )

@@ -11,7 +11,6 @@ from typing import IO, Any
 
 from tasks.core.formats.base import (
     LONGEST_RECORD,
-    NOT_UTF8,
     TOO_LONG,
     Row,
     Span,
@@ -21,6 +20,7 @@ from tasks.core.formats.base import (
 from tasks.core.formats.physical_lines import CLOSE, CountedStream, Lines
 from tasks.core.formats.quoting import Quoting
 from tasks.core.formats.spans import concatenated, grouped
+from tasks.core.formats.text_encodings import advice_for, not_utf8
 from tasks.core.formats.values import cell
 
 _NEVER_CLOSED = "a quote is never closed"
@@ -124,6 +124,8 @@ class _Reader:
             offset=self.offset,
             columns=self._header,
             line=self._line,
+            delimiter=whole.delimiter,
+            encoding=whole.encoding,
             alone=whole.alone,
             quoted=self._quoting.is_meant,
         )
@@ -140,9 +142,11 @@ class _Reader:
                 continue
             self.number += 1
             if not problem and len(fields) != len(header):
-                problem = _not_as_many(fields, header)
-            values = None if problem else dict(zip(header, fields, strict=True))
-            yield Row(self.number, values, problem, offset, raw)
+                problem = f"{len(fields)} fields where the header has {len(header)}"
+            if problem:
+                yield Row(self.number, None, problem, offset, raw, line=self.row_line)
+            else:
+                yield Row(self.number, dict(zip(header, fields, strict=True)), "", offset, raw)
         if self._is_whole:
             self._require_all_lines()
 
@@ -174,7 +178,7 @@ class _Reader:
         try:
             return raw.decode().split(self._delimiter), "", raw
         except UnicodeDecodeError:
-            return [], NOT_UTF8, raw
+            return [], not_utf8(raw), raw
 
     def _require_all_lines(self) -> None:
         """Rows are counted by lines, too, and those by bytes: no fault of a reader can lose one in silence."""
@@ -202,7 +206,7 @@ class _Reader:
             return [], problem, size, raw
         if size > LONGEST_RECORD:
             return [], TOO_LONG, size, b""
-        return fields, problem if is_text else NOT_UTF8, size, raw
+        return fields, problem if is_text else not_utf8(raw), size, raw
 
     def _read_header(self) -> tuple[str, ...]:
         while (record := self._next()) is not None:
@@ -215,7 +219,7 @@ class _Reader:
             if problem:
                 raise UnfitError(
                     f"the header in line {self.row_line} is not readable: {problem}",
-                    "correct the header, and save the file as UTF-8",
+                    advice_for(problem, "correct the header, and save the file as UTF-8"),
                 )
             if fields:
                 names = _names(fields)
@@ -225,10 +229,6 @@ class _Reader:
             "the file is empty; a header row is expected",
             "begin it with a line of column names, also where no rows follow",
         )
-
-
-def _not_as_many(fields: Sequence[str], header: Sequence[str]) -> str:
-    return f"{len(fields)} fields where the header has {len(header)}"
 
 
 def _names(fields: list[str]) -> tuple[str, ...]:

@@ -1,14 +1,15 @@
 """What a file is: told by its content where that is certain, else by its name; an error where the two cannot be one."""
 
-import codecs
 import json
 import re
+import shlex
 
 from tasks.core.errors import UnreadableDataError
 from tasks.core.formats.base import Kind
 from tasks.core.formats.compression import compression_of, unpacked_head
 from tasks.core.formats.foreign import foreign_content, foreign_name
 from tasks.core.formats.names import said_by
+from tasks.core.formats.text_encodings import UTF8, as_utf8, how_to_name, is_utf8, marked_encoding
 
 HEAD_BYTES = 1024 * 1024  # of a file, to tell what it is: a block of bz2 and more
 _LOOKED_AT = 64 * 1024  # of its content
@@ -17,16 +18,19 @@ _PAGE = re.compile(rb"(?:<\?xml|<!doctype|<html|<error)\b", re.IGNORECASE)
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _OBJECT_BEGINS = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:')
 _ARRAY_OF_OBJECTS = re.compile(rb"\[\s*(?:\{|$)")
-_SEPARATORS = {b"\t": "tabs", b",": "commas", b";": "semicolons", b"|": "bars"}
+SEPARATORS = {b"\t": "tabs", b",": "commas", b";": "semicolons", b"|": "bars"}
 _DELIMITED = {"csv": b",", "tsv": b"\t"}
+_QUOTED = re.compile(rb'"(?:[^"]|"")*"')
+_LINES_LOOKED_AT = 50
 
 
-def detect(name: str, head: bytes) -> Kind:
+def detect(name: str, head: bytes, encoding: str = UTF8) -> Kind:
     """What a file is.
 
     Args:
         name: file name or key.
         head: its first `HEAD_BYTES`, or all of it if it is shorter.
+        encoding: of a text that has no byte order mark and is not UTF-8.
     Raises:
         UnreadableDataError: it is nothing we read, or not what its name says.
     """
@@ -34,17 +38,24 @@ def detect(name: str, head: bytes) -> Kind:
     content = unpacked_head(head, compression, _LOOKED_AT)
     if _is_parquet(name, content, said):
         return Kind("parquet", compression, said)
+    is_wide = content.count(0) > len(content) // 5  # zeros are UTF-8, too
+    encoding = marked_encoding(content) or (UTF8 if is_utf8(content) and not is_wide else encoding)
+    if encoding != UTF8:
+        content = as_utf8(content, encoding)
     _refuse_foreign(name, content, compression, said)
     text = _Text(content)
     if _is_jsonl(name, text, said):
-        return Kind("jsonl", compression, said)
+        return Kind("jsonl", compression, said, encoding=encoding)
     if said == "parquet" and text.lines:
         raise _error(name, "Not readable as parquet: it does not begin as Parquet files do")
     if said == "jsonl":
         _refuse_delimited(name, text)
-    if said in _DELIMITED:
-        _refuse_other_separator(name, text, said)
-    return Kind(said or _delimited(name, text), compression, said)
+        return Kind("jsonl", compression, said, encoding=encoding)
+    own = said or _delimited(name, text)
+    if own not in _DELIMITED:  # nothing, by the name of Parquet
+        return Kind(own, compression, said)
+    delimiter = _separator(name, text, _DELIMITED[own])
+    return Kind(own, compression, said, delimiter, encoding)
 
 
 def _is_parquet(name: str, content: bytes, said: str | None) -> bool:
@@ -83,6 +94,8 @@ def _refuse_foreign(name: str, content: bytes, compression: str | None, said: st
     if _is_binary(content):
         if foreign := foreign_name(name):
             raise foreign.error(name, by_name=True)
+        if wide := _wide_encoding(content):
+            raise _error(name, f"The file is not UTF-8, likely {wide}", how_to_name(wide))
         raise _error(
             name,
             "The file is neither text nor any other format that is read here",
@@ -94,15 +107,19 @@ def _is_binary(content: bytes) -> bool:
     if content.count(0) > len(content) // 5:
         return True
     controls = len(content) - len(content.translate(None, _CONTROL))
-    return controls > len(content) // 20 and not _is_utf8(content)
+    return controls > len(content) // 20 and not is_utf8(content)
 
 
-def _is_utf8(content: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(content)  # may end within a character
-    except UnicodeDecodeError:
-        return False
-    return True
+def _wide_encoding(content: bytes) -> str:
+    """UTF-16 without a byte order mark, of which every other byte is zero where the letters are Latin."""
+    for name, zeros in (("utf-16-le", content[1::2]), ("utf-16-be", content[::2])):
+        if (
+            len(zeros) > 1
+            and 0.8 * len(zeros) < zeros.count(0)
+            and content.count(0) < 1.2 * len(zeros)
+        ):
+            return name
+    return ""
 
 
 def _is_jsonl(name: str, text: _Text, said: str | None) -> bool:
@@ -140,45 +157,47 @@ def _refuse_delimited(name: str, text: _Text) -> None:
     """Raises where a file that is said to be JSON Lines is a table with a header."""
     if any(line.lstrip().startswith(b"{") for line in text.lines):
         return
-    separator = _separator(text)
+    separator = _separating(text)
     if separator:
         raise _error(
             name,
-            f"The name says JSON Lines, but no line begins a JSON object and {_SEPARATORS[separator]} separate fields",
+            f"The name says JSON Lines, but no line begins a JSON object and {SEPARATORS[separator]} separate fields",
             "let the name end in .csv or .tsv if it is a table with a header",
         )
 
 
-def _refuse_other_separator(name: str, text: _Text, said: str) -> None:
-    """Raises where the header has another separator than the name says, and not the one that it says."""
-    first = text.first.lower()
-    found = first[4:5] if first.startswith(b"sep=") else _separator(text)
-    if first.startswith(b"sep=") or (
-        found and found != _DELIMITED[said] and _DELIMITED[said] not in first
-    ):
-        called = _SEPARATORS.get(found, "other characters")
-        fits = next((kind for kind, mark in _DELIMITED.items() if mark == found), None)
+def _separator(name: str, text: _Text, own: bytes) -> str:
+    """What separates the fields, where it is not the format's own separator; else nothing."""
+    if text.first.lower().startswith(b"sep="):
         raise _error(
             name,
-            f"The name says {said.upper()}, but {called} separate the fields",
-            f"let the name end in .{fits}"
-            if fits and not first.startswith(b"sep=")
-            else "save it with commas between the fields and the header in the first line",
+            "Its first line is Excel's sep=, and no header",
+            f"remove that line: sed -i 1d {shlex.quote(name.rsplit('/', 1)[-1])}",
         )
+    found = _separating(text, own)
+    return found.decode() if found != own else ""
 
 
-def _separator(text: _Text) -> bytes:
-    """What separates the fields of the first two lines, or nothing."""
-    lines = text.lines[:2]
-    return next((mark for mark in _SEPARATORS if lines and all(mark in x for x in lines)), b"")
+def _separating(text: _Text, own: bytes = b"") -> bytes:
+    """What separates the fields: of the marks in the header, the one of which most lines have as many as the header.
+
+    The format's own comes first where another does no better.
+    """
+    lines = [_QUOTED.sub(b"", line) for line in text.lines[:_LINES_LOOKED_AT]]
+    header, rows = lines[:1], lines[1:]
+    marks = [mark for mark in (own, *SEPARATORS) if mark and header and mark in header[0]]
+    if not rows:
+        return marks[0] if marks else own
+    alike = {m: sum(line.count(m) == header[0].count(m) for line in rows) for m in marks}
+    there = [mark for mark in marks if mark == own or mark in rows[0] or alike[mark]]
+    return max(there, key=lambda mark: alike[mark]) if there else own
 
 
 def _delimited(name: str, text: _Text) -> str:
     """CSV or TSV, by the header."""
-    separator = _separator(text)
-    for kind, mark in _DELIMITED.items():
-        if separator == mark:
-            return kind
+    separator = _separating(text)
+    if separator:
+        return "tsv" if separator == b"\t" else "csv"
     if foreign := foreign_name(name):
         raise foreign.error(name, by_name=True)
     raise _error(

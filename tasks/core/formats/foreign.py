@@ -9,7 +9,6 @@ from tasks.core.errors import UnreadableDataError
 _SHEET = "open it, and save each sheet with reviews as CSV UTF-8"
 _EXPORT = "export its reviews as JSON Lines, CSV (UTF-8) or Parquet"
 _PARQUET = "convert it to Parquet"
-_UTF8 = "save it as UTF-8"
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,8 +57,6 @@ _TAR = Foreign("a tar archive", "unpack it: tar -xf {name}", _TAR_ENDINGS)
 _OLE = Foreign("an old Excel or Word file", _SHEET, ("xls",), (b"\xd0\xcf\x11\xe0",))
 _ZIPS = (_EXCEL, _ODS, _DOCUMENT)
 _OTHERS = (
-    Foreign("text in UTF-32", _UTF8, magic=(b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")),
-    Foreign("text in UTF-16", _UTF8, magic=(b"\xff\xfe", b"\xfe\xff")),
     Foreign("a PDF document", _EXPORT, ("pdf",), (b"%PDF-",)),
     _ZIP,
     _OLE,

@@ -7,7 +7,6 @@ from typing import IO, Any
 from tasks.core.formats.base import (
     LONGEST_RECORD,
     MOST_COLUMNS,
-    NOT_UTF8,
     OUR_FAULT,
     TOO_LONG,
     Row,
@@ -15,6 +14,7 @@ from tasks.core.formats.base import (
     UnfitError,
 )
 from tasks.core.formats.spans import concatenated, grouped
+from tasks.core.formats.text_encodings import not_utf8
 from tasks.core.formats.values import json_text
 
 _BOM = b"\xef\xbb\xbf"
@@ -114,7 +114,7 @@ class JsonLines:
             # pairs of surrogates written as two 3-byte sequences: wrong, but some systems do
             values = json.loads(line.removeprefix(_BOM).decode("utf-8", "surrogatepass"))
         except UnicodeDecodeError:
-            return None, NOT_UTF8
+            return None, not_utf8(line)
         except RecursionError:
             return None, "nested too deeply"
         except ValueError:  # also a number of 5,000 digits

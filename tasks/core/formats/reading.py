@@ -1,7 +1,9 @@
 """Files read: whole, a span of them, or only as far as is needed to cut them into spans."""
 
 import contextlib
+import functools
 import itertools
+import logging
 from collections.abc import Generator, Iterator, Sequence
 from typing import IO
 
@@ -10,8 +12,11 @@ import pyarrow as pa
 from tasks.core.errors import UnreadableDataError
 from tasks.core.formats.base import Row, Span, UnfitError
 from tasks.core.formats.compression import unpacked
-from tasks.core.formats.detection import HEAD_BYTES, detect
-from tasks.core.formats.registry import FORMATS
+from tasks.core.formats.detection import HEAD_BYTES, SEPARATORS, detect
+from tasks.core.formats.registry import FORMATS, format_for
+from tasks.core.formats.text_encodings import UTF8, recoded
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 1024 * 1024
 
@@ -21,6 +26,7 @@ def decode(
     stream: IO[bytes],
     span: Span | None = None,
     columns: Sequence[str] | None = None,
+    encoding: str = UTF8,
 ) -> Iterator[Row]:
     """The rows of a file, in order; a row that cannot be read comes with its `problem` instead of values.
 
@@ -30,18 +36,19 @@ def decode(
         span: only these rows, as `cut` gave them.
         columns: names or dotted paths that are asked for. Others are not decoded where the format allows it, so that
             nothing in them can be in the way. None: all.
+        encoding: of a text that has no byte order mark and is not UTF-8; a span knows its own.
     Raises:
         UnreadableDataError: the file as a whole cannot be read (truncated, not of its format, no header), or holds
             fewer rows than the span says.
     """
-    whole = span or _kind(name, stream)
-    reader = FORMATS[whole.format]
+    whole = span or _kind(name, stream, encoding)
+    reader = format_for(whole)
     with _saying(name, whole):
-        content = unpacked(stream, whole.compression)
+        content = recoded(unpacked(stream, whole.compression), whole.encoding)
         if span is None:
             yield from reader.decode(content, None, columns)
             return
-        if whole.compression and reader.by_bytes:
+        if reader.by_bytes and not whole.alone:
             _pass_over(content, span.offset)
         count = 0
         for row in itertools.islice(reader.decode(content, span, columns), span.rows):
@@ -53,7 +60,7 @@ def decode(
             )
 
 
-def cut(name: str, stream: IO[bytes], part_bytes: int) -> list[Span]:
+def cut(name: str, stream: IO[bytes], part_bytes: int, encoding: str = UTF8) -> list[Span]:
     """The spans of a file, on record boundaries as `decode` sees them; together they are the file. At least one.
 
     The whole file is read once, so it is also known to be whole then.
@@ -62,22 +69,40 @@ def cut(name: str, stream: IO[bytes], part_bytes: int) -> list[Span]:
         name: file name or key.
         stream: seekable binary stream of the whole file, at its start.
         part_bytes: about so many bytes of unpacked content are in a span; row groups of Parquet are not cut.
+        encoding: as of `decode`.
     Raises:
         UnreadableDataError: as `decode`.
     """
-    whole = _kind(name, stream)
+    whole = _kind(name, stream, encoding)
     with _saying(name, whole):
-        content = unpacked(stream, whole.compression)
-        return list(FORMATS[whole.format].cut(content, part_bytes, whole))
+        content = recoded(unpacked(stream, whole.compression), whole.encoding)
+        return list(format_for(whole).cut(content, part_bytes, whole))
 
 
-def _kind(name: str, stream: IO[bytes]) -> Span:
+def _kind(name: str, stream: IO[bytes], encoding: str) -> Span:
     """The whole file as one span, of the kind that its content and its name tell."""
     begin = stream.tell()
-    kind = detect(name, stream.read(HEAD_BYTES))
+    kind = detect(name, stream.read(HEAD_BYTES), encoding)
     stream.seek(begin)
-    alone = FORMATS[kind.format].by_bytes and kind.compression is None
-    return Span(kind.format, kind.compression, alone=alone)
+    is_recoded = kind.encoding != UTF8
+    _say_how(name, kind.said or kind.format, kind.delimiter, kind.encoding if is_recoded else "")
+    alone = FORMATS[kind.format].by_bytes and kind.compression is None and not is_recoded
+    return Span(
+        kind.format,
+        kind.compression,
+        alone=alone,
+        delimiter=kind.delimiter,
+        encoding=kind.encoding,
+    )
+
+
+@functools.lru_cache(maxsize=10_000)  # a file is opened several times, and this is said once
+def _say_how(name: str, said: str, delimiter: str, encoding: str) -> None:
+    if delimiter:
+        separators = SEPARATORS[delimiter.encode()]
+        logger.info("%s: %s separate its fields (its name says %s)", name, separators, said.upper())
+    if encoding:
+        logger.info("%s: it is read as %s", name, encoding)
 
 
 def _pass_over(content: IO[bytes], size: int) -> None:
