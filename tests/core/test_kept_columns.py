@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -172,7 +173,7 @@ def written(content: bytes, kind: str) -> list[Any]:
     if kind == "parquet":
         return [raw(value) for value in pq.read_table(io.BytesIO(output)).column(0)]
     if kind == "jsonl":
-        return [json.loads(line)["c"] for line in output.decode().splitlines() if line.strip()]
+        return [json.loads(line)["c"] for line in output.decode().split("\n") if line]
     reader = csv.reader(
         io.StringIO(output.decode(), newline=""), delimiter="," if kind == "csv" else "\t"
     )
@@ -199,6 +200,8 @@ def raw(value: Any) -> Any:
     if isinstance(value, pa.ListScalar):
         return [raw(inner) for inner in value.values]
     found = value.as_py()
+    if isinstance(found, UUID):  # inside of others they are written as texts
+        return str(found)
     return repr(found) if isinstance(found, float) else found
 
 
