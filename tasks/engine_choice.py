@@ -27,7 +27,7 @@ from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-ENGINES_VERSION = 4
+ENGINES_VERSION = 5
 CLOCK: Clock = time.perf_counter
 _PACKAGES = ("torch", "transformers", "openvino", "nncf", "onnxruntime")
 _NO_ROWS = TokenRows([], np.empty(0, dtype=np.int64))

@@ -40,7 +40,7 @@ from tasks.steps import fetched, reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
-LESSONS_VERSION = 1
+LESSONS_VERSION = 2
 _FILE = "lessons.parquet"
 _WINDOW = 1024  # reviews among which batches are planned
 _SECONDS_A_LINE = 60.0

@@ -79,7 +79,8 @@ def attribute(
     model: Any = classifier.model
     if any(p.dtype != torch.float32 for p in model.parameters()):
         model = copy.deepcopy(model).float()  # an engine may have turned it into bf16
-    grid = _Grid(steps, max(steps, most_steps), batch_steps)
+    together = 1 if classifier.batch_rule == "alone" else batch_steps
+    grid = _Grid(steps, max(steps, most_steps), together)
     was_training = model.training
     model.eval()
     try:

@@ -7,7 +7,7 @@ if they differ, batches are padded, and a line in the log says so. How they may 
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,6 @@ class TorchEngine:
         dtype = torch.bfloat16 if bf16 else torch.float32
         if packed and classifier.batch_rule == "padded":
             self._packed = self._opened(classifier.encoder.params.max_length_tokens, dtype)
-        if bf16 and not self._packed and (problem := self._problem(dtype)):
-            dtype = torch.float32
-            name = type(self._model).__name__
-            logger.warning("%s is scored in fp32, as it cannot be in bf16: %s", name, problem)
         move(self._model, self._device, dtype)
 
     @property
@@ -90,17 +86,6 @@ class TorchEngine:
             found = self._packed.logits(together) if self._packed else self._padded(together)
             logits[batch] = found.float().cpu().numpy()
         return logits
-
-    def _problem(self, dtype: torch.dtype) -> str:
-        """What comes of a copy's first try; empty where it works. A CPU's Fourier transform, for one, has no bf16."""
-        copied = replace(self._classifier, model=copy.deepcopy(self._model))
-        try:
-            move(copied.model, self._device, dtype)
-            rows = neighbours.probe(copied)[:2]
-            finite = torch.isfinite(neighbours.alone(copied, rows)).all()
-        except neighbours.STRANGE as error:
-            return first_line(error)
-        return "" if finite else "its answers are no numbers"
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         ids, mask = batching.pad(rows, self._pad_id, self._classifier.padding_side)
