@@ -77,8 +77,10 @@ def is_held_by_python(kind: Any) -> bool:
     """True where `to_pylist` gives every value as it is, or raises."""
     if types.is_timestamp(kind):
         return kind.unit != "ns" and not is_unknown_zone(kind.tz)
-    if types.is_time(kind) or types.is_duration(kind):
+    if types.is_time(kind):
         return kind.unit != "ns"
+    if types.is_duration(kind):
+        return False  # pyarrow takes the longest ones from Python no more
     if isinstance(kind, pa.BaseExtensionType):
         return is_python_extension(kind)
     if types.is_dictionary(kind):

@@ -70,8 +70,6 @@ def _without_nanoseconds(column: Array) -> Array:
         return column.cast(pa.timestamp("us", kind.tz))
     if pa.types.is_time(kind):
         return column.cast(pa.time64("us"))
-    if pa.types.is_duration(kind):
-        return column.cast(pa.duration("us"))
     raise _SingleValuesError
 
 
