@@ -91,7 +91,8 @@ def face_champion(
     except RegistryAwayError:
         raise
     except (ModelError, RegistryError) as error:  # other labels; files that are gone
-        return Champion(version, incomparable=f"{version} cannot be compared: {error}")
+        said = f"{version} cannot be compared: {error}; {_overrule(version)}"
+        return Champion(version, incomparable=said)
 
 
 def _knows(
@@ -118,9 +119,14 @@ def _knows(
         return ""
     return (
         f"{version} cannot be compared: {known:,} of the test reviews ({share:.4f}) have a near-duplicate in what it "
-        f"was trained on, limit {limit:.4f}; {allows_overlap(share)} compares them all the same, and 'promote "
-        f"--model-name={version.name} --who=NAME --reason=WHY --overrule' makes the challenger the champion"
+        f"was trained on, limit {limit:.4f}; {allows_overlap(share)} compares them all the same, and "
+        f"{_overrule(version)}"
     )
+
+
+def _overrule(version: ModelVersion) -> str:
+    command = f"promote --model-name={version.name} --who=NAME --reason=WHY --overrule"
+    return f"'{command}' makes the challenger the champion without a comparison"
 
 
 @step

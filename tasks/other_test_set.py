@@ -80,5 +80,9 @@ def _differs(
         sets += f", and {version} was judged on {old.summary.rows['test']:,} others"
     if theirs == source:
         return f"the test set is another, of the same source: {sets}"
-    known = theirs or "an unknown source"
-    return f"both are others than the champion's: this model is of {source}, {version} of {known}; {sets}"
+    if not theirs:
+        return (
+            f"it is not known whether they are the champion's, as the prepared data of {version} are gone: this model "
+            f"is of {source}; {sets}"
+        )
+    return f"both are others than the champion's: this model is of {source}, {version} of {theirs}; {sets}"

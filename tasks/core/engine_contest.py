@@ -116,7 +116,7 @@ class Contest:
             engine = self._fitted_cascade(cascade, clock) if cascade else self._built(name)
             answers = self._answered(engine)
             if name not in (engines.TORCH, engines.TORCH_FP32):
-                self._require_heedless(engine, answers)
+                self._require_independence(engine, answers)
             self._answers[name], self._opened[name] = answers, engine
             logger.info("The engine %s: %s", name, self._shown(name)[1])
         except Exception as error:  # whatever a converter makes of an architecture it does not know
@@ -236,7 +236,7 @@ class Contest:
             raise ModelError("Some of its answers are no numbers")
         return found
 
-    def _require_heedless(self, engine: Engine, answers: Logits) -> None:
+    def _require_independence(self, engine: Engine, answers: Logits) -> None:
         """Raises ModelError where texts alone get other answers than among others: int8 may scale by a whole batch."""
         places = np.linspace(0, len(answers) - 1, min(_ASKED_ALONE, len(answers))).astype(int)
         alone = [engine.logits([self._rows.input_ids[i]]) for i in places.tolist()]

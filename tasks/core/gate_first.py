@@ -56,7 +56,7 @@ def of_test_rows(class_rows: Mapping[str, int], asked: FirstChampionParams) -> l
 
 def refusal(clause: Clause) -> str:
     """A clause that fails, of a model that it does not refuse."""
-    return f"A first champion would be refused, {clause.name}: {clause.text}"
+    return f"A first champion would be refused, as it fails '{clause.name}': {clause.text}"
 
 
 def _rows(rows: int, least: int) -> Clause:
@@ -131,6 +131,7 @@ def _every_class(
     passed = bool((theirs < _NOT_BY_CHANCE).all())
     if passed:
         warnings.append(f"A class is never recognized: {text}")
+        text += f", fewer than the {_NOT_BY_CHANCE} that would refuse"
     return Clause(name=EVERY_CLASS, passed=passed, text=text)
 
 

@@ -37,7 +37,8 @@ class FirstChampionParams(Form):
     )
     must_recall_every_class: bool = Field(
         default=True,
-        description="Refuse a model that gets no test review of a class right; a later one, where the champion does.",
+        description="Refuse a model that gets no test review of a class right; of a later one, where the champion gets "
+        "ten or more right.",
     )
 
 

@@ -224,4 +224,11 @@ def load(folder: Path) -> Classifier:
     model = base_weights.load_whole(AutoModelForSequenceClassification, folder)
     encoder = Encoder(model_folders.load_tokenizer(folder), params)
     made = Classifier(model.eval(), encoder, label_names, temperature, precision=precision)
-    return replace(made, batch_rule=rule) if rule else neighbours.heedless(made)
+    if rule:
+        return replace(made, batch_rule=rule)
+    try:
+        return neighbours.with_batch_rule(made)
+    except ModelError as error:
+        raise ModelError(
+            error.what, str(folder), "register a version of another base model"
+        ) from error

@@ -50,7 +50,7 @@ def probe(classifier: "Classifier") -> list[list[int]]:
     return [[*before, *generator.choice(words, n).tolist(), *after] for n in lengths]
 
 
-def heedless(classifier: "Classifier", rows: Rows = ()) -> "Classifier":
+def with_batch_rule(classifier: "Classifier", rows: Rows = ()) -> "Classifier":
     """The classifier with the side of padding and the rule of batching with which no answer depends on another text.
 
     Args:

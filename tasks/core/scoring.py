@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tasks.core.engine import Engine, softmax
 from tasks.core.engine_names import WantedEngine
-from tasks.core.errors import ValidationError
+from tasks.core.errors import ModelError, ValidationError
 from tasks.core.formats import (
     LONGEST_RECORD,
     TOO_LONG,
@@ -217,6 +217,9 @@ def score(
             p = next(answers)
             if isinstance(p, BaseException):
                 yield Broken(p)
+                continue
+            if not np.isfinite(p).all():
+                yield Broken(ModelError("The model's answer to a review is no number"))
                 continue
             best = int(p.argmax())
             yield Prediction(item, engine.label_names[best], float(p[best]), p.tolist())

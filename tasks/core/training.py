@@ -49,7 +49,7 @@ from tasks.core.training_protocols import (
     TrainingListener,
 )
 from tasks.core.training_ranks import Ranks, SharedJudge, SharedKeeper
-from tasks.core.training_way import Way, fastest_way, first_rows, made_heedless, padding
+from tasks.core.training_way import Way, fastest_way, first_rows, padding, with_tried_batch_rule
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def _planned(classifier: Classifier, params: TrainingParams, train: Dataset, ran
     precision = devices.resolve_precision(params.precision, device)
     model: Any = classifier.model
     model.to(device)
-    classifier = made_heedless(classifier)
+    classifier = with_tried_batch_rule(classifier)
     way = fastest_way(classifier, first_rows(train, batches), params, device, precision, ranks)
     return _Plan(classifier, batches, device, way)
 
@@ -262,7 +262,7 @@ def _trained(
     best = next(e for e in evaluated_epochs(state.log_history) if e["step"] == kept)
     epochs = float(state.epoch or 0)
     adapters.merge(classifier.model)
-    classifier = made_heedless(classifier, trainer.eval_dataset)
+    classifier = with_tried_batch_rule(classifier, trainer.eval_dataset)
     temperature, validation_rows = _temperature(trainer)
     run_plain(classifier.model)
     facts: dict[str, Any] = {

@@ -45,7 +45,7 @@ class Way:
     bf16_difference: float | None
 
 
-def made_heedless(classifier: Classifier, reviews: Any = ()) -> Classifier:
+def with_tried_batch_rule(classifier: Classifier, reviews: Any = ()) -> Classifier:
     """The classifier with what is found of it by `neighbours`; where padding has a say, its model takes batches apart.
 
     Args:
@@ -55,7 +55,9 @@ def made_heedless(classifier: Classifier, reviews: Any = ()) -> Classifier:
         ModelError: what it says of a text cannot be made independent of others.
     """
     places = np.linspace(0, len(reviews) - 1, min(_ASKED, len(reviews))).astype(int)
-    found = neighbours.heedless(classifier, [reviews[i]["input_ids"] for i in places.tolist()])
+    found = neighbours.with_batch_rule(
+        classifier, [reviews[i]["input_ids"] for i in places.tolist()]
+    )
     if found.batch_rule != classifier.batch_rule:
         run_apart(found.model, found.batch_rule)
     return found

@@ -189,9 +189,11 @@ def test_what_refuses_a_first_champion_is_said_of_later_ones() -> None:
     """Right on the same twelve reviews is no evidence that two models are equal."""
     found = judged(classes([6, 6], [6, 5], [6, 5]), **ALONE)
     assert found.promote and clause(found, NOT_WORSE).passed
-    told = [w for w in found.warnings if w.startswith("A first champion would be refused, ")]
+    told = [
+        w for w in found.warnings if w.startswith("A first champion would be refused, as it fails ")
+    ]
     assert len(told) == 2
-    assert f"{ENOUGH}: 12, and a first champion needs 100: 88 are missing" in told[0]
+    assert f"'{ENOUGH}': 12, and a first champion needs 100: 88 are missing" in told[0]
     off = {"first_champion": {"min_test_rows": 0, "min_test_rows_a_class": 0}}
     assert not judged(classes([6, 6], [6, 5], [6, 5]), **ALONE, **off).warnings
 

@@ -19,7 +19,7 @@ from tasks.core.engine import softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError
 from tasks.core.formats import Row
-from tasks.core.scoring import End, Prediction, Review, score, to_review
+from tasks.core.scoring import Broken, End, Prediction, Review, score, to_review
 from tasks.core.scoring_plan import Columns
 from tasks.core.tokenization import Encoder, TokenizationParams
 from tests.core.tiny_trainings import LABELS, SHORT, trained
@@ -139,6 +139,22 @@ def test_texts_that_come_again_are_scored_once(base: Path) -> None:
     for p in told.values():
         (alone,) = score([[p.review]], encoder, CountingEngine(), window_reviews=1)
         assert alone == p
+
+
+def test_an_answer_that_is_no_number_is_no_prediction(base: Path) -> None:
+    """The largest of such probabilities would be the first label."""
+
+    class Overflowing(CountingEngine):
+        def logits(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+            found = super().logits(input_ids)
+            found[found > 2] = np.nan
+            return found
+
+    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
+    items = [Review(1, "1", "Dull."), Review(2, "2", "The cast was superb, and it was long." * 3)]
+    fine, broken = score([items], encoder, Overflowing(), window_reviews=8)
+    assert isinstance(fine, Prediction) and isinstance(broken, Broken)
+    assert "no number" in str(broken.error)
 
 
 def test_scoring_takes_reviews_lazily(classifier: modeling.Classifier) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tasks.core import batching, engines, modeling, neighbours
 from tasks.core.batching import BatchRule, Side
 from tasks.core.engine import EngineOptions
+from tasks.core.engines import built
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.modeling import Classifier
@@ -63,7 +64,7 @@ def assert_heeds_nobody(engine: Any, rows: list[list[int]]) -> None:
 def test_what_heeds_its_neighbours_is_batched_without_harm(
     architecture: str, rule: BatchRule, side: Side, folders: dict[str, Path]
 ) -> None:
-    classifier = neighbours.heedless(tiny(architecture, folders))
+    classifier = neighbours.with_batch_rule(tiny(architecture, folders))
     assert (classifier.batch_rule, classifier.padding_side) == (rule, side)
     assert_heeds_nobody(TorchEngine(classifier, "cpu", "fp32"), texts(classifier))
 
@@ -73,7 +74,7 @@ def test_the_side_that_is_right_is_found(folders: dict[str, Path]) -> None:
     for architecture, wrong, right in (("xlnet", "right", "left"), ("gpt2", "left", "right")):
         classifier = tiny(architecture, folders)
         classifier.encoder.tokenizer.padding_side = wrong
-        found = neighbours.heedless(classifier)
+        found = neighbours.with_batch_rule(classifier)
         assert (found.batch_rule, found.padding_side) == ("padded", right)
 
 
@@ -85,11 +86,11 @@ def test_a_model_that_minds_equal_lengths_is_scored_alone(bert: Path, gpt2: Path
         return output + output.mean(dim=0, keepdim=True)
 
     handle = classifier.model.get_input_embeddings().register_forward_hook(mixes)
-    found = neighbours.heedless(classifier)
+    found = neighbours.with_batch_rule(classifier)
     assert found.batch_rule == "alone"
     assert_heeds_nobody(TorchEngine(found, "cpu", "fp32"), texts(classifier, 20))
     handle.remove()
-    assert neighbours.heedless(classifier).batch_rule == "padded"
+    assert neighbours.with_batch_rule(classifier).batch_rule == "padded"
 
 
 def test_what_depends_on_the_past_is_refused(
@@ -98,14 +99,14 @@ def test_what_depends_on_the_past_is_refused(
     """BigBird's sparse attention is given up for good with the first short text."""
     sparse = tiny("big_bird", folders, block_size=8)
     with pytest.raises(ModelError, match=r"depends on what it was asked before.*original_full"):
-        neighbours.heedless(sparse)
+        neighbours.with_batch_rule(sparse)
     whole = tiny("big_bird", folders, block_size=8, attention_type="original_full")
-    assert neighbours.heedless(whole).batch_rule == "padded"
+    assert neighbours.with_batch_rule(whole).batch_rule == "padded"
 
 
 def test_what_cannot_be_run_alone_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="cannot be run on texts of 3 to 96 tokens"):
-        neighbours.heedless(tiny("funnel", folders))
+        neighbours.with_batch_rule(tiny("funnel", folders))
 
 
 def test_no_number_is_refused(folders: dict[str, Path]) -> None:
@@ -113,7 +114,7 @@ def test_no_number_is_refused(folders: dict[str, Path]) -> None:
     with torch.no_grad():
         next(classifier.model.parameters()).fill_(torch.nan)
     with pytest.raises(ModelError, match="Some of its answers are no numbers"):
-        neighbours.heedless(classifier)
+        neighbours.with_batch_rule(classifier)
 
 
 def test_asking_leaves_the_model_as_it_was(folders: dict[str, Path]) -> None:
@@ -122,7 +123,7 @@ def test_asking_leaves_the_model_as_it_was(folders: dict[str, Path]) -> None:
     before = {name: w.clone() for name, w in model.state_dict().items()}
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    neighbours.heedless(classifier)
+    neighbours.with_batch_rule(classifier)
     assert model.training and torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(w, before[n]) for n, w in model.state_dict().items())
     assert classifier.batch_rule == "padded"  # the given one
@@ -143,7 +144,7 @@ def test_the_rule_is_kept_with_the_model(folders: dict[str, Path], tmp_path: Pat
         ("xlnet", "padded", "left"),
     ):
         folder = tmp_path / architecture
-        modeling.save(neighbours.heedless(tiny(architecture, folders)), folder)
+        modeling.save(neighbours.with_batch_rule(tiny(architecture, folders)), folder)
         card = json.loads((folder / modeling.CARD).read_text())
         assert card["batch_rule"] == rule
         assert json.loads((folder / "tokenizer_config.json").read_text())["padding_side"] == side
@@ -165,7 +166,7 @@ def test_engines_obey(
     """Where they can take the model over at all."""
     if missing := engines.missing_packages(name):
         pytest.skip(f"{', '.join(missing)} is not installed")
-    classifier = neighbours.heedless(tiny(architecture, folders))
+    classifier = neighbours.with_batch_rule(tiny(architecture, folders))
     modeling.save(classifier, tmp_path)
     place = tmp_path / engines.FOLDER / name
     place.mkdir(parents=True)
@@ -177,6 +178,13 @@ def test_engines_obey(
     rows = texts(classifier, 30)
     assert_heeds_nobody(engine, rows)
     expected = TorchEngine(classifier, "cpu", "fp32").logits(rows)
+    assert np.abs(engine.logits(rows) - expected).max() <= 2e-3 * np.ptp(expected) + 2e-5
+
+    # Engines of before the side was recorded were always padded on the right.
+    record = json.loads((place / built.RECORD).read_text())
+    del record["padding_side"]
+    (place / built.RECORD).write_text(json.dumps(record))
+    engine = engines.open_engine(name, modeling.load(tmp_path), tmp_path, CPU)
     assert np.abs(engine.logits(rows) - expected).max() <= 2e-3 * np.ptp(expected) + 2e-5
 
 
@@ -199,7 +207,7 @@ def test_what_cannot_be_computed_in_bf16_is_scored_in_fp32(
     folders: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     """On a CPU there is no Fourier transform in bf16."""
-    classifier = neighbours.heedless(tiny("fnet", folders))
+    classifier = neighbours.with_batch_rule(tiny("fnet", folders))
     rows = texts(classifier)
     exact = TorchEngine(classifier, "cpu", "fp32").logits(rows)
     found = TorchEngine(classifier, "cpu", "bf16").logits(rows)

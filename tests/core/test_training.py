@@ -163,6 +163,6 @@ def test_training_that_diverges_says_so(
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(NightshiftError, match="Some of its answers are no numbers"):
         trained(broken, tmp_path / "work", epochs=1)
-    monkeypatch.setattr(training, "made_heedless", lambda classifier: classifier)
+    monkeypatch.setattr(training, "with_tried_batch_rule", lambda classifier: classifier)
     with pytest.raises(NightshiftError, match="The loss is not a number"):
         trained(broken, tmp_path / "work", epochs=1)

@@ -85,7 +85,7 @@ def asked(architecture: str, folders: dict[str, Path]) -> Row:
     except Exception as error:  # whatever a model's code makes of a small configuration
         return Row(architecture, "not built", first_line(error))
     try:
-        found = neighbours.heedless(classifier)
+        found = neighbours.with_batch_rule(classifier)
     except NightshiftError as error:
         return Row(architecture, "refused", error.what)
     return _scored(architecture, found)

@@ -83,7 +83,8 @@ class _Onnx:
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
         """Raises ModelError: not built for this model, or damaged."""
         record = built.read_record(folder, self.name, classifier)
-        side: Side = record.get("padding_side", classifier.padding_side)
+        # Those built before the side was recorded were checked with padding on the right.
+        side: Side = record.get("padding_side", "right")
         return OnnxEngine(_session(folder / MODEL), classifier, options, side)
 
 

@@ -131,7 +131,8 @@ class _OpenVino:
         _require_version(str(record.get("openvino", "")), folder)
         try:
             model = _openvino().Core().read_model(folder / MODEL)
-            side: Side = record.get("padding_side", classifier.padding_side)
+            # Those built before the side was recorded were checked with padding on the right.
+            side: Side = record.get("padding_side", "right")
             return OpenVinoEngine(model, classifier, options, side)
         except RuntimeError as error:
             raise ModelError(
