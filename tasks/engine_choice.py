@@ -20,14 +20,16 @@ from tasks.core.engine_choice_records import EngineChoice
 from tasks.core.engine_contest import Clock, too_few_for_linear
 from tasks.core.engine_texts import TokenRows
 from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
+from tasks.core.texts import matching_form
 from tasks.core.token_tables import read_tokens
 from tasks.engine_building import build_apart
+from tasks.judging import reviews_of_test
 from tasks.scored_before import texts_scored_before
 from tasks.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-ENGINES_VERSION = 5
+ENGINES_VERSION = 6
 CLOCK: Clock = time.perf_counter
 _PACKAGES = ("torch", "transformers", "openvino", "nncf", "onnxruntime")
 _NO_ROWS = TokenRows([], np.empty(0, dtype=np.int64))
@@ -37,6 +39,7 @@ _NO_ROWS = TokenRows([], np.empty(0, dtype=np.int64))
 def choose_engine(
     model: Reference[TrainingSummary],
     tokens: Reference[TokensSummary],
+    split: Reference[SplitSummary],
     params: EngineChoiceParams,
     model_name: str,
 ) -> Reference[EngineChoice]:
@@ -48,18 +51,20 @@ def choose_engine(
     Args:
         model: that was trained.
         tokens: that it was trained on.
+        split: with the test set, whose reviews are not compared on.
         params: what is compared, and what counts as the same.
         model_name: of the registry; engines are compared on reviews that its versions have scored, before others.
     """
     params = _asked_here(params)
     compares = worth_measuring(params)
-    scored = texts_scored_before(model_name, params.judged_rows) if compares else []
+    scored = _scored_before(model_name, split, params.judged_rows) if compares else []
     machine = this_machine() if compares else {}
     inputs = {
         "version": ENGINES_VERSION,
         "model": model.digest,
         "params": params.model_dump(),
         "scored_before": len(scored),  # more of them are worth another look, others are not
+        "kept_out": split.digest if scored else "",
         "installed": [name for name in params.candidates if engines.available(name)],
         "machine": machine,
     }
@@ -80,6 +85,12 @@ def choose_engine(
     log = logger.warning if reference.summary.too_few else logger.info
     log("It will be scored by %s", reference.summary)
     return reference
+
+
+def _scored_before(model_name: str, split: Reference[SplitSummary], most: int) -> list[str]:
+    """Reviews that were scored, without those of the test set: what is chosen by them is proven on it."""
+    tested = {matching_form(review.text) for review in reviews_of_test(split)}
+    return texts_scored_before(model_name, most, tested)
 
 
 def warn_of_few_rows(split: Reference[SplitSummary], params: EngineChoiceParams) -> None:

@@ -56,7 +56,7 @@ def proven_engine(
     """
     again = [params.model_copy(update={"cascade": "exact"})] if params.cascade != "exact" else []
     for given in (params, *again):
-        engine = choose_engine(model, tokens, given, model_name)
+        engine = choose_engine(model, tokens, split, given, model_name)
         if engine.summary.chosen == engines.TORCH:
             return engine, None
         try:
@@ -68,7 +68,7 @@ def proven_engine(
             return engine, proof
         logger.warning("It is not used: %s", proof.summary)
     unmeasured = params.model_copy(update={"measure": False})
-    return choose_engine(model, tokens, unmeasured, model_name), None
+    return choose_engine(model, tokens, split, unmeasured, model_name), None
 
 
 @step

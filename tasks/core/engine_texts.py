@@ -1,5 +1,7 @@
 """The texts that engines of a model answer to be compared: agreement with fp32 needs no labels."""
 
+import hashlib
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +13,7 @@ Ids = Sequence[Sequence[int]]
 Ints = NDArray[np.int64]
 SCORED, VALIDATION, TRAINING = "scored before", "of validation", "of training"
 _UNKNOWN = -1
+_LABELLED_SHARE = 5  # one text in so many is kept for validation reviews, which alone have labels
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,28 @@ class TokenRows:
         """The rows at these places."""
         return TokenRows([self.input_ids[i] for i in places.tolist()], self.labels[places])
 
+    def first(self, most: int) -> "TokenRows":
+        """At most so many, in their order."""
+        return TokenRows(self.input_ids[:most], self.labels[:most])
+
+    def distinct(self, others: frozenset[bytes] = frozenset()) -> "TokenRows":
+        """Each once, in their order, without those that have one of these keys."""
+        first = {key: place for place, key in reversed(list(enumerate(map(_key, self.input_ids))))}
+        places = sorted(place for key, place in first.items() if key not in others)
+        return self.at(np.array(places, dtype=np.int64))
+
+    @property
+    def keys(self) -> frozenset[bytes]:
+        """By which a row is known again."""
+        return frozenset(map(_key, self.input_ids))
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+def _key(row: Sequence[int]) -> bytes:
+    return hashlib.blake2b(array("q", row).tobytes(), digest_size=16).digest()
+
 
 @dataclass(frozen=True)
 class JudgedTexts:
@@ -45,29 +70,37 @@ class JudgedTexts:
     def gathered(
         cls, scored: Ids, validation: TokenRows, train: TokenRows, most: int, labelled_first: bool
     ) -> "JudgedTexts":
-        """At most so many: what was scored before, then validation and training reviews.
+        """At most so many, each once: what was scored before, then validation and training reviews.
+
+        What agreement is shown on are independent texts, so that none may count twice. What was scored and is a
+        training or a validation review, too, counts as that.
 
         Args:
             scored: token rows of reviews that were scored.
             validation, train: of the model.
-            most: texts.
+            most: texts. A fifth of them is kept for validation reviews.
             labelled_first: validation reviews come first, as what is promised can be said of labelled ones alone.
         """
         unlabelled = TokenRows(scored, np.full(len(scored), _UNKNOWN, dtype=np.int64))
-        origins = [(SCORED, unlabelled), (VALIDATION, validation)]
-        parts: dict[str, TokenRows] = {}
-        for name, rows in [*(origins[::-1] if labelled_first else origins), (TRAINING, train)]:
-            room = most - sum(len(part.input_ids) for part in parts.values())
-            parts[name] = rows.drawn_last(room) if name == TRAINING else rows.drawn(room)
+        labelled = validation.drawn(len(validation)).distinct()
+        trained = unlabelled.keys.intersection(map(_key, train.input_ids))
+        arrived = unlabelled.drawn(len(scored)).distinct(labelled.keys | trained)
+        reserved = min(len(labelled), most if labelled_first else most // _LABELLED_SHARE)
+        arrived = arrived.first(most - reserved)
+        labelled = labelled.first(most - len(arrived))
+        room = most - len(arrived) - len(labelled)
+        known = train.drawn_last(len(train)).distinct(labelled.keys).first(room)
+        parts = {SCORED: arrived, VALIDATION: labelled, TRAINING: known}
+        if labelled_first:
+            parts = {VALIDATION: labelled, SCORED: arrived, TRAINING: known}
         ids = [row for part in parts.values() for row in part.input_ids]
         labels = np.concatenate(
             [
-                part.labels if name == VALIDATION else np.full(len(part.input_ids), _UNKNOWN)
+                part.labels if name == VALIDATION else np.full(len(part), _UNKNOWN)
                 for name, part in parts.items()
             ]
         )
-        counts = {name: len(part.input_ids) for name, part in parts.items()}
-        return cls(TokenRows(ids, labels), counts)
+        return cls(TokenRows(ids, labels), {name: len(part) for name, part in parts.items()})
 
     @cached_property
     def _origins(self) -> NDArray[np.str_]:

@@ -15,10 +15,11 @@ from tasks.connectors.object_store import ObjectStore
 from tasks.core import engines
 from tasks.core.engine_choice_records import EngineChoice
 from tasks.core.engine_contest import build_here
+from tasks.core.texts import matching_form
 from tasks.score_store import require_run
 from tasks.scored_before import texts_scored_before
 from tests.core import timed_engines
-from tests.retraining import deliver, params, write
+from tests.retraining import deliver, params, read, write
 
 pytestmark = pytest.mark.prefect
 
@@ -40,10 +41,19 @@ MEASURED = {
 
 
 def test_the_engine_found_best_scores(
-    services: ObjectStore, prefix: str, bert: Path, tmp_path: Path
+    services: ObjectStore, prefix: str, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kept_out: list[set[str]] = []
+
+    def asked(model: str, most: int, forms: set[str]) -> list[str]:
+        kept_out.append(forms)
+        return texts_scored_before(model, most, forms)
+
+    monkeypatch.setattr("tasks.engine_choice.texts_scored_before", asked)
     given = params(bert, deliver(services, prefix, seed=21), "engined", **MEASURED)
     done = retrain(given)
+    tested = read(services, f"{prefix}/labelled/test.jsonl")
+    assert kept_out == [{matching_form(row["text"]) for row in tested}]
     registry = model_registry()
     path = registry.file_of(done.version, engines.CHOICE, tmp_path)
     assert path
