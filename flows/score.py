@@ -8,13 +8,13 @@ import time
 from flows.form_flow import form_flow
 from flows.parameters import ScoreParams
 from flows.score_shards import score_together
-from tasks.core.devices import resolve_device, resolve_precision
+from tasks.core.devices import resolve_device
 from tasks.core.errors import DataError
 from tasks.core.score_results import ScoreSummary
 from tasks.core.scoring_plan import Columns
 from tasks.preflight import check_services
 from tasks.promotion import pin_version, require_still_there
-from tasks.score_engine import pin_engine
+from tasks.score_engine import pin_engine, pin_precision
 from tasks.score_finishing import finish_scoring
 from tasks.score_planning import draft_run, plan_scoring
 
@@ -28,6 +28,8 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
     check_services(params.engine.device, also_write_to=params.output)
     device = resolve_device(params.engine.device)
     model = pin_version(params.model_name, params.model_version)
+    asked = params.engine.precision
+    engine = pin_engine(model, params.engine.engine, device.type, asked)
     draft = draft_run(
         model=model,
         source=params.input,
@@ -35,8 +37,8 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
         columns=Columns(text=params.text_column, id=params.id_column, keep=params.keep_columns),
         encoding=params.encoding,
         output_format=params.output_format,
-        precision=resolve_precision(params.engine.precision, device),
-        engine=pin_engine(model, params.engine.engine, device.type),
+        precision=pin_precision(model, engine, device.type, asked),
+        engine=engine,
         csv_formula_guard=params.csv_formula_guard,
         max_rejected_share=params.max_rejected_share,
         rescore=params.scope == "rescore",

@@ -44,7 +44,8 @@ def proven_engine(
     """The engine that is to score with a model, and how it did on the test set; None for torch, which was judged.
 
     One that is less accurate there than the model as it was judged is not used: an exact engine takes another
-    cascade's place, and torch an exact engine's.
+    cascade's place, and torch an exact engine's. Torch in fp32 is what engines are compared with: it is used
+    whatever the test set says, and so it is where torch was not shown to agree with it.
 
     Args:
         model: that was trained.
@@ -55,8 +56,10 @@ def proven_engine(
         model_name: of the registry.
     """
     again = [params.model_copy(update={"cascade": "exact"})] if params.cascade != "exact" else []
+    torch_may = True
     for given in (params, *again):
         engine = choose_engine(model, tokens, split, given, model_name)
+        torch_may = any(r.name == engines.TORCH and r.eligible for r in engine.summary.rows)
         if engine.summary.chosen == engines.TORCH:
             return engine, None
         try:
@@ -64,11 +67,12 @@ def proven_engine(
         except ModelError as error:  # hours of training do not die of an engine
             logger.warning("It is not used: %s", error)
             continue
-        if proof.summary.holds:
+        if proof.summary.holds or engine.summary.chosen == engines.TORCH_FP32:
             return engine, proof
         logger.warning("It is not used: %s", proof.summary)
-    unmeasured = params.model_copy(update={"measure": False})
-    return choose_engine(model, tokens, split, unmeasured, model_name), None
+    alone = {"candidates": [engines.TORCH, engines.TORCH_FP32], "cascade": "exact"}
+    of_torch = params.model_copy(update={"measure": False} if torch_may else alone)
+    return choose_engine(model, tokens, split, of_torch, model_name), None
 
 
 @step

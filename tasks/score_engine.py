@@ -1,24 +1,32 @@
-"""Which engine scores a run: settled once, when it begins, so that all of it is scored alike."""
+"""Which engine scores a run, and in which precision: settled once, as it begins, so that all is scored alike."""
 
 import logging
+from typing import Literal
+
+import torch
 
 from tasks.connect import model_registry
-from tasks.core import engines
+from tasks.core import engines, modeling
+from tasks.core.devices import precision_of_version, resolve_precision
 from tasks.core.engine_names import WantedEngine
 from tasks.core.records import ModelVersion
+from tasks.core.training_params import Precision
 from tasks.steps import step, work_folder
 
 logger = logging.getLogger(__name__)
 
 
 @step
-def pin_engine(version: ModelVersion, wanted: WantedEngine, device: str) -> str:
+def pin_engine(
+    version: ModelVersion, wanted: WantedEngine, device: str, precision: Precision = "auto"
+) -> str:
     """The name of the engine that all workers of a run use.
 
     Args:
         version: of the model.
         wanted: by the form; auto asks what was found best when the model was registered.
         device: the type of the device it runs on; what was found best was found on a CPU.
+        precision: by the form; where torch runs in fp32 anyway, it takes the place of what is not installed.
     Raises:
         SettingsError: the engine that was named is not installed here.
         ModelError: the record of what was found best is damaged.
@@ -31,7 +39,36 @@ def pin_engine(version: ModelVersion, wanted: WantedEngine, device: str) -> str:
     with work_folder("choice") as folder:
         model_registry().file_of(version, engines.CHOICE, folder)
         best = engines.recommended(folder)
+        substitute = engines.substitute(folder)
     if engines.available(best):
         return best
-    logger.warning("%s runs best with %s, which is not installed here: torch it is", version, best)
-    return engines.TORCH
+    if resolve_precision(precision, torch.device(device)) == "fp32":
+        substitute = engines.TORCH
+    logger.warning(
+        "%s runs best with %s, which is not installed here: %s it is", version, best, substitute
+    )
+    return substitute
+
+
+@step
+def pin_precision(
+    version: ModelVersion, engine: str, device: str, asked: Precision
+) -> Literal["fp32", "bf16"]:
+    """The precision that all workers of a run compute in; torch's is the one that a version was judged in.
+
+    Args:
+        version: of the model.
+        engine: that the run is pinned to.
+        device: the type of the device it runs on.
+        asked: by the form; auto leaves it to the version.
+    Raises:
+        ModelError: the record of what the version was trained in is damaged.
+    """
+    if engine == engines.TORCH_FP32:
+        return "fp32"
+    trained: Precision = "auto"
+    if asked == "auto" and engine in engines.RUN_BY_TORCH:
+        with work_folder("precision") as folder:
+            model_registry().file_of(version, modeling.CARD, folder)
+            trained = modeling.trained_precision(folder)
+    return precision_of_version(asked, trained, torch.device(device))

@@ -212,9 +212,7 @@ def load(folder: Path) -> Classifier:
         rule = card.get("batch_rule")
         if rule not in (None, *get_args(BatchRule)):
             raise ValueError(f"no batch_rule {rule!r}")
-        precision = card.get("precision", "auto")
-        if precision not in get_args(Precision):
-            raise ValueError(f"no precision {precision!r}")
+        precision = _precision_of(card)
     except (OSError, ValueError, KeyError, PydanticError) as error:
         raise ModelError(
             f"Not a classifier that Nightshift saved: {error}",
@@ -232,3 +230,25 @@ def load(folder: Path) -> Classifier:
         raise ModelError(
             error.what, str(folder), "register a version of another base model"
         ) from error
+
+
+def trained_precision(folder: Path) -> Precision:
+    """What a classifier was trained in; auto where that is not known. Raises ModelError where it cannot be read."""
+    path = folder / CARD
+    if not path.is_file():
+        return "auto"
+    try:
+        return _precision_of(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"It cannot be read what the model was trained in: {error}",
+            str(path),
+            "register the model again, or choose engine.precision",
+        ) from error
+
+
+def _precision_of(card: dict[str, Any]) -> Precision:
+    precision = card.get("precision", "auto")
+    if precision not in get_args(Precision):
+        raise ValueError(f"no precision {precision!r}")
+    return precision

@@ -47,14 +47,15 @@ class EngineParams(Form):
     engine: WantedEngine = Field(
         default="auto",
         description="What runs it; auto takes what was found best when the model was registered, where it is installed "
-        "and the model runs on the CPU, else torch.",
+        "and the model runs on the CPU, else torch, in fp32 where no more was shown.",
     )
     device: Device = Field(
         default="auto", description="Where the model runs; auto takes a GPU where there is one."
     )
     precision: Precision = Field(
         default="auto",
-        description="auto uses bf16 where the processor or GPU multiplies in it, else fp32.",
+        description="auto uses bf16 where the processor or GPU multiplies in it, else fp32; torch uses fp32 for a "
+        "version that was trained in it.",
     )
     batch_tokens: int = Field(
         default=4096,

@@ -79,6 +79,7 @@ class TimedKind:
 
 
 TORCH = TimedKind("torch", 10.0)
+UNSHOWN_TORCH = TimedKind("torch", 10.0, noise=9.0)
 TORCH_FP32 = TimedKind("torch-fp32", 20.0)
 EXACT = TimedKind("openvino", 5.0)
 INT8 = TimedKind("openvino-int8", 1.0, noise=0.02)

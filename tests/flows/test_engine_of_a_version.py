@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 
 import tasks.engine_proof
 from flows.parameters import ScoreParams
@@ -128,6 +129,44 @@ def test_an_engine_that_is_less_right_on_the_test_set_does_not_score(
     assert len(refused) == 2  # of the engines that were asked for, and of the exact ones
     assert all(" test reviews openvino is right in " in text for text in refused)
     assert model_registry().tags_of(done.version)["nightshift.engine"].startswith("torch")
+
+
+@pytest.mark.parametrize(
+    ("of_torch", "agreement"),
+    [("TORCH", 0.999), ("UNSHOWN_TORCH", 0.9)],
+    ids=["too few reviews to show it", "an engine that torch may not replace"],
+)
+def test_fp32_scores_whatever_the_test_set_says(
+    services: ObjectStore,
+    prefix: str,
+    bert: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    of_torch: str,
+    agreement: float,
+) -> None:
+    kind = f"tests.core.timed_engines:{of_torch}"
+    monkeypatch.setitem(engines._MODULES, "torch", kind)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    logits_of = tasks.engine_proof.logits_of
+    monkeypatch.setattr("tasks.engine_proof.logits_of", lambda *given: -logits_of(*given))
+    given = MEASURED | {"engines__minimum_agreement": agreement, "training__precision": "fp32"}
+    name = f"exact-{of_torch.lower()}"
+    done = retrain(params(bert, deliver(services, prefix, seed=26), name, **given))
+    tag = model_registry().tags_of(done.version)["nightshift.engine"]
+    assert tag.startswith("torch-fp32: ")
+    assert ("cannot show" in tag) == (agreement == 0.999)
+    write(services, f"{prefix}/inbox/x.jsonl", [{"id": "a", "text": "The ending was dreadful."}])
+    asked = ScoreParams(
+        input=f"{prefix}/inbox",
+        output=f"{prefix}/out",
+        model_name=name,
+        model_version=done.version.version,
+    )
+    frozen = require_run(exact_objects(), score(asked).place)
+    assert (frozen.engine, frozen.precision) == ("torch-fp32", "fp32")
+    plain = asked.engine.model_copy(update={"engine": "torch"})
+    frozen = require_run(exact_objects(), score(asked.model_copy(update={"engine": plain})).place)
+    assert (frozen.engine, frozen.precision) == ("torch", "fp32")  # as it was trained and judged
 
 
 def test_that_labels_take_more_validation_reviews_is_said_before_training(

@@ -15,6 +15,8 @@ from tasks.core.modeling import Classifier
 
 TORCH = "torch"
 TORCH_FP32 = "torch-fp32"  # whatever the processor multiplies in
+#: Those that run a version in the precision of its training where none is asked for.
+RUN_BY_TORCH = (TORCH, TORCH_FP32, "cascade-torch")
 #: What was found when the engines of a model were compared, beside its config.json; "chosen" names the one to use.
 CHOICE = "engines.json"
 FOLDER = "engines"
@@ -119,12 +121,28 @@ def recommended(model_folder: Path) -> str:
     Raises:
         ModelError: the record of it is damaged.
     """
+    return _found(model_folder)[0]
+
+
+def substitute(model_folder: Path) -> str:
+    """What scores where the packages of the recommended engine are missing: torch where it was shown to do, else fp32.
+
+    Raises:
+        ModelError: the record of it is damaged.
+    """
+    return TORCH if TORCH in _found(model_folder)[1] else TORCH_FP32
+
+
+def _found(model_folder: Path) -> tuple[str, set[str]]:
+    """The engine that was chosen, and all that might have been."""
     path = model_folder / CHOICE
     if not path.is_file():
-        return TORCH
+        return TORCH, {TORCH}
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["chosen"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        rows = found.get("rows", [])
+        return str(found["chosen"]), {str(row["name"]) for row in rows if row.get("eligible")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"It cannot be read which engine suits the model: {error}",
             str(path),
