@@ -68,13 +68,17 @@ def load_body(kind: Any, folder: Path, config: Any = None) -> Loaded:
     if len(new_pooler) < len(body.poolers):  # a part of one is damage
         new_pooler = []
     lacking = [n for n in absent if body.has(n) and n not in new_pooler]
+    constants = _constants(model) if lacking else set[str]()
+    lacking = [n for n in lacking if n not in constants]
     resized = {n: both for n, both in sizes.items() if body.has(n)}
     beyond = [n for n in extra if body.looks_like_a_part(n)] if not lacking else []
     beyond = _learned(folder, beyond)
     if lacking or resized or beyond:
         raise _unlike(model, folder, lacking, resized, beyond, extra)
     head = [name for name in (*absent, *sizes) if not body.has(name)]
-    return Loaded(model, sorted(head), new_pooler, extra)
+    return Loaded(
+        model, sorted(head), new_pooler, [n for n in extra if not body.has_the_part_of(n)]
+    )
 
 
 def load_whole(kind: Any, folder: Path) -> Any:
@@ -148,16 +152,20 @@ class _Body:
         """Whether a tensor of the model belongs to it."""
         return name in self._names
 
+    def has_the_part_of(self, name: str) -> bool:
+        """Whether a tensor that the model does not know lies in a part of it, such as `encoder`."""
+        return name.removeprefix(self._prefix).split(".")[0] in self._parts
+
     def is_pooler(self, name: str) -> bool:
         """Whether a tensor of the model belongs to the body's pooler."""
         return name.startswith(self._prefix) and _POOLER in name.split(".")
 
     def looks_like_a_part(self, name: str) -> bool:
-        """Whether a tensor that the model does not know can be no other task's head."""
+        """Whether a tensor that the model does not know can be no other task's head or decoder."""
         own = name.removeprefix(self._prefix)
         if _POOLER in own.split(".") or self._prefix + own in self._buffers:
             return False
-        return own != name or own.split(".")[0] in self._parts or self._is_a_copy(own)
+        return self.has_the_part_of(name) or self._is_a_copy(own)
 
     def _is_a_copy(self, name: str) -> bool:
         """Whether it has the name of a layer's tensor behind another word, such as `module.`."""
@@ -171,6 +179,20 @@ def _endings(name: str) -> Iterable[str]:
     while "." in name:
         name = name.partition(".")[2]
         yield name
+
+
+def _constants(model: Any) -> set[str]:
+    """Tensors that are never trained, and are computed where a file lacks them: sinusoids, masks.
+
+    A new model tells them: loading one has what was missing look as if it were trained.
+    """
+    try:
+        with torch.device("meta"):
+            fresh = type(model)(model.config)
+    except UNLOADABLE:
+        return set()
+    trained = {n for n, p in fresh.named_parameters(remove_duplicate=False) if p.requires_grad}
+    return set(fresh.state_dict()) - trained
 
 
 def _learned(folder: Path, names: Collection[str]) -> list[str]:

@@ -50,10 +50,11 @@ def grow(model: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[str
     model.resize_token_embeddings(1 + max(vocabulary.values()), mean_resizing=False)
     model.config.pad_token_id = tokenizer.pad_token_id
     _require_buildable(model, where)
+    are = "is" if len(beyond) == 1 else "are"
     shown = ", ".join(beyond[:_NAMED]) + (" and more" if len(beyond) > _NAMED else "")
     return [
-        f"The embeddings have no row for tokens that were added to the tokenizer, so {len(beyond):,} are trained anew: "
-        f"{shown}"
+        f"The embeddings have no row for tokens that were added to the tokenizer, so {len(beyond):,} {are} "
+        f"trained anew: {shown}"
     ]
 
 

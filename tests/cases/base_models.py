@@ -127,6 +127,6 @@ CASES = [
         "IndexError in training",
         "trained; a line says that a row was added to the embeddings",
         lambda folder: add_token(tiny_gpt2(folder)),
-        both(done, says(r"so 1 are trained anew: \[PAD\]")),
+        both(done, says(r"so 1 is trained anew: \[PAD\]")),
     ),
 ]

@@ -115,7 +115,7 @@ def test_a_token_of_padding_that_was_added_is_given_a_row(gpt2: Path, tmp_path: 
     shutil.copytree(gpt2, base)
     add_token(base)
     (note,) = try_base_model(base, SHORT)
-    assert note.endswith("so 1 are trained anew: [PAD]")
+    assert note.endswith("so 1 is trained anew: [PAD]")
     rows = model_folders.read_config(gpt2).vocab_size
     done = trained(base, tmp_path / "work", epochs=1)
     modeling.save(done.classifier, tmp_path / "model")

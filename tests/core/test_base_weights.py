@@ -13,7 +13,12 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertForPreTraining,
     BertForTokenClassification,
+    FunnelConfig,
+    FunnelForMaskedLM,
+    FunnelForSequenceClassification,
     GPT2LMHeadModel,
+    RoFormerConfig,
+    RoFormerModel,
 )
 
 from tasks.core import base_weights, language_models, modeling
@@ -136,7 +141,39 @@ def test_masks_and_constants_of_older_versions_are_no_weights(gpt2: Path, tmp_pa
         return weights | masks | {"h.0.attn.mask": torch.ones(4, 4, dtype=torch.bool)}
 
     folder = changed(gpt2, tmp_path / "base", older)
-    assert modeling.load_for_training(folder, LABELS, SHORT, 0.0).model
+    assert modeling.load_for_training(folder, LABELS, SHORT, 0.0).notes == ()
+
+
+_SMALL = {"vocab_size": 50, "d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64, "block_sizes": [1, 1],
+          "num_decoder_layers": 1}  # fmt: skip
+
+
+def test_a_decoder_that_the_classifier_does_not_have_is_no_damage(tmp_path: Path) -> None:
+    folder, kind = tmp_path / "base", AutoModelForSequenceClassification
+    FunnelForMaskedLM(FunnelConfig(**_SMALL)).save_pretrained(folder)
+    found = base_weights.load_body(kind, folder)
+    assert isinstance(found.model, FunnelForSequenceClassification)
+    assert any("decoder.layers.0" in name for name in found.ignored)
+    theirs = load_file(folder / "model.safetensors")
+    body = found.model.funnel.state_dict()
+    assert body and all(torch.equal(theirs[f"funnel.{name}"], t) for name, t in body.items())
+    wrong = changed(folder, tmp_path / "wrong", lambda w: w | {
+        n.replace("funnel.", "funnel.module."): t + 1 for n, t in w.items() if "encoder" in n
+    })  # fmt: skip
+    with pytest.raises(ModelError, match=r"hold more .*funnel\.module\.encoder"):
+        base_weights.load_body(kind, wrong)
+
+
+def test_a_constant_that_the_file_lacks_is_computed(tmp_path: Path) -> None:
+    config: Any = RoFormerConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                                 intermediate_size=64, max_position_embeddings=40)  # fmt: skip
+    model: Any = RoFormerModel(config)
+    model.save_pretrained(tmp_path / "base")
+    folder = changed(tmp_path / "base", tmp_path / "without", without("embed_positions"))
+    found = base_weights.load_body(AutoModelForSequenceClassification, folder)
+    name = "encoder.embed_positions.weight"
+    assert name not in load_file(folder / "model.safetensors")
+    assert torch.equal(found.model.roformer.state_dict()[name], model.state_dict()[name])
 
 
 def test_sharded_weights_are_whole_or_refused(bert: Path, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ JSONL, CSV = b'{"text": "a"}\n', b"id,text\n1,a\n"
         ("r.csv", JSONL, Kind("jsonl", None, "csv")),
         ("r.csv", b"PAR1\x15\x04", Kind("parquet", None, "csv")),
         ("r.csv", b"PAR1,text\n", Kind("csv", None, "csv")),
+        ("r.csv", b"FEA1,text\n", Kind("csv", None, "csv")),
+        ("r.csv", b"FEA1\tFEA2\n", Kind("csv", None, "csv", "\t")),
         ("r.csv", b"PARENT,text\n", Kind("csv", None, "csv")),
         ("r.csv", b"PK,text\n", Kind("csv", None, "csv")),
         ("r.parquet", b"PAR1 not really", Kind("parquet", None, "parquet")),

@@ -12,7 +12,7 @@ from flows.parameters import ScoreParams
 from tasks.connectors.sources import SourceParams
 from tasks.core import formats
 from tasks.core.errors import MissingDataError, UnreadableDataError
-from tasks.core.formats.text_encodings import likely_encoding, recoded
+from tasks.core.formats.text_encodings import advice_for, likely_encoding, not_utf8, recoded
 
 ROWS = 'id,text\n1,séance\n2,"naïve,\nso naïve"\n'
 
@@ -65,20 +65,87 @@ def test_any_text_is_recoded(text: str, size: int) -> None:
     [
         ("1,une séance très réussie", "cp1252"),
         ("“fine”, he said… and left", "cp1252"),
-        ("1,Превосходный фильм", "cp1251"),
+        ("Was für ein schöner Film, ein Genuß", "cp1252"),
+        ("¿Qué pasó, señor? ¡Nada!", "cp1252"),
+        ("Não é boa, mas a atuação é", "cp1252"),
+        ("Perché non è così, più o meno", "cp1252"),
+        ("Æblegrød på gården", "cp1252"),
         ("とても良い映画です", "shift_jis"),
         ("아주 좋은 영화입니다", "euc_kr"),
+        ("とても良い映画です", "euc_jp"),
+        ("这部电影很好看 我喜欢的演员都在", "gb18030"),
+        ("這部電影很好看 我喜歡的演員都在", "big5"),
     ],
 )
 def test_likely_encodings(text: str, encoding: str) -> None:
     assert likely_encoding(text.encode(encoding)) == encoding
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding", "said"),
+    [
+        ("1,Превосходный фильм", "cp1251", "not UTF-8; name its encoding, cp1251 or koi8-r"),
+        ("1,Превосходный фильм", "koi8-r", "not UTF-8; name its encoding, cp1251 or koi8-r"),
+        ("1,Εξαιρετική ταινία", "cp1253", "not UTF-8; name its encoding"),
+        ("1,סרט נפלא ומרגש מאוד", "cp1255", "not UTF-8; name its encoding"),
+        (
+            "Świetny film, bardzo się podobał, żal że krótki",
+            "cp1250",
+            "not UTF-8; name its encoding",
+        ),
+        ("Příliš žluťoučký kůň úpěl ďábelské ódy", "cp1250", "not UTF-8; name its encoding"),
+        ("Çok güzel bir film, şahane bir oyunculuk", "cp1254", "not UTF-8; name its encoding"),
+    ],
+)
+def test_what_may_be_several_encodings_is_not_said_to_be_one(
+    text: str, encoding: str, said: str
+) -> None:
+    content = text.encode(encoding)
+    assert likely_encoding(content) == "" and not_utf8(content) == said
+    advice = advice_for(said, "")
+    assert all(
+        f"--data.source.encoding {name}" in advice for name in ("cp1251", "koi8-r") if name in said
+    )
+    assert "likely" not in advice and "--encoding" in advice
+
+
+LONG = "id,text\n" + "1,so good\n" * 10_000
+
+
+def test_a_named_encoding_is_used_where_the_begin_is_ascii() -> None:
+    content = LONG.encode() + b'2,"caf\xe9"\n'
+    assert texts("r.csv", content, "cp1252")[-1] == "café"
+    assert set(texts("r.csv", LONG.encode() + "2,café\n".encode(), "utf-8")) == {"so good", "café"}
+    for encoding in ("utf-16", "utf-32-le"):  # in which no ASCII text is
+        assert set(texts("r.csv", LONG.encode(), encoding)) == {"so good"}
+
+
+@pytest.mark.parametrize("encoding", ["iso2022_jp", "hz", "utf-7"])
+def test_encodings_of_ascii_bytes_are_used_where_they_are_named(encoding: str) -> None:
+    text = "id,text\n1,良い\n"
+    assert texts("r.csv", text.encode(encoding), encoding) == ["良い"]
+
+
+@pytest.mark.parametrize(
+    ("content", "named", "typed"),
+    [
+        (ROWS.encode("cp1252"), "utf-16", "--data.source.encoding cp1252"),
+        (ROWS.encode("utf-16-le"), "utf-16", "--data.source.encoding utf-16-le"),
+        (ROWS.encode("cp1252"), "idna", "--data.source.encoding cp1252"),
+    ],
+)
+def test_a_wrong_encoding_is_said_with_the_file(content: bytes, named: str, typed: str) -> None:
+    with pytest.raises(
+        UnreadableDataError, match=rf"not {named}, as was named \[r\.csv\].*{typed}"
+    ):
+        texts("r.csv", content, named)
+
+
 def test_the_encoding_of_a_form_is_one() -> None:
     assert SourceParams(encoding="Latin1").encoding == "iso8859-1"
     assert ScoreParams(encoding="UTF8").encoding == "utf-8"
     for form in (SourceParams, ScoreParams):
-        for name in ("klingon", "rot13", "hex"):
+        for name in ("klingon", "rot13", "hex", "idna", "punycode", "unicode_escape"):
             with pytest.raises(ValidationError, match="there is no encoding"):
                 form.model_validate({"encoding": name})
 
@@ -116,6 +183,7 @@ def test_names_of_a_header_are_shown(content: bytes) -> None:
 )
 def test_a_first_row_of_data_is_not_shown(content: bytes) -> None:
     assert "Anna Schmidt" not in missing(content) and "is there a header?" in missing(content)
+    assert ": 2 whose names are not shown" in missing(content)
 
 
 def test_an_error_in_the_header_says_what_to_type() -> None:

@@ -85,7 +85,7 @@ def test_rows_that_cannot_be_read_come_with_a_reason() -> None:
     ]
     rows = decoded("r.jsonl", b'{"text": "a"}\n\nnot json\n[1]\n"\xff"\n{"text": "b"}')
     assert [(r.number, r.problem) for r in rows] == [
-        (1, ""), (2, "not JSON"), (3, "not a JSON object"), (4, "not UTF-8, likely cp1252"), (5, ""),
+        (1, ""), (2, "not JSON"), (3, "not a JSON object"), (4, "not UTF-8; name its encoding"), (5, ""),
     ]  # fmt: skip
 
 

@@ -133,7 +133,8 @@ def names_for_people(names: Sequence[str], rows: Sequence[Row] = ()) -> str:
     if are_names is None:
         shown = [name for name in names if _LIKE_A_NAME.fullmatch(name)]
     shown, hidden = shown[:_MOST_SHOWN], len(names) - len(shown)
-    more = [f"{hidden} more whose names are not shown (is there a header?)"] if hidden else []
+    others = f"{hidden} more" if shown else f"{hidden}"
+    more = [f"{others} whose names are not shown (is there a header?)"] if hidden else []
     more += [f"{len(names) - _MOST_SHOWN} more"] if len(shown) == _MOST_SHOWN < len(names) else []
     return ", ".join([*(name[:_LONGEST_NAME] for name in shown), *more]) or "none"
 

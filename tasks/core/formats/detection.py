@@ -9,7 +9,15 @@ from tasks.core.formats.base import Kind
 from tasks.core.formats.compression import compression_of, unpacked_head
 from tasks.core.formats.foreign import foreign_content, foreign_name
 from tasks.core.formats.names import said_by
-from tasks.core.formats.text_encodings import UTF8, as_utf8, how_to_name, is_utf8, marked_encoding
+from tasks.core.formats.text_encodings import (
+    UTF8,
+    as_utf8,
+    how_to_name,
+    is_surely_utf8,
+    is_utf8,
+    likely_encoding,
+    marked_encoding,
+)
 
 HEAD_BYTES = 1024 * 1024  # of a file, to tell what it is: a block of bz2 and more
 _LOOKED_AT = 64 * 1024  # of its content
@@ -30,7 +38,7 @@ def detect(name: str, head: bytes, encoding: str = UTF8) -> Kind:
     Args:
         name: file name or key.
         head: its first `HEAD_BYTES`, or all of it if it is shorter.
-        encoding: of a text that has no byte order mark and is not UTF-8.
+        encoding: of a text that has no byte order mark, and does not begin as only UTF-8 can.
     Raises:
         UnreadableDataError: it is nothing we read, or not what its name says.
     """
@@ -38,10 +46,9 @@ def detect(name: str, head: bytes, encoding: str = UTF8) -> Kind:
     content = unpacked_head(head, compression, _LOOKED_AT)
     if _is_parquet(name, content, said):
         return Kind("parquet", compression, said)
-    is_wide = content.count(0) > len(content) // 5  # zeros are UTF-8, too
-    encoding = marked_encoding(content) or (UTF8 if is_utf8(content) and not is_wide else encoding)
+    encoding = marked_encoding(content) or (UTF8 if is_surely_utf8(content, encoding) else encoding)
     if encoding != UTF8:
-        content = as_utf8(content, encoding)
+        content = _recoded(name, content, encoding)
     _refuse_foreign(name, content, compression, said)
     text = _Text(content)
     if _is_jsonl(name, text, said):
@@ -56,6 +63,16 @@ def detect(name: str, head: bytes, encoding: str = UTF8) -> Kind:
         return Kind(own, compression, said)
     delimiter = _separator(name, text, _DELIMITED[own])
     return Kind(own, compression, said, delimiter, encoding)
+
+
+def _recoded(name: str, content: bytes, encoding: str) -> bytes:
+    try:
+        return as_utf8(content, encoding)
+    except UnicodeError as error:
+        likely = _wide_encoding(content) or likely_encoding(content)
+        raise _error(
+            name, f"The file is not {encoding}, as was named", how_to_name(likely)
+        ) from error
 
 
 def _is_parquet(name: str, content: bytes, said: str | None) -> bool:

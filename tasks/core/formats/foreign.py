@@ -55,6 +55,9 @@ _ZIP = Foreign("a zip archive", "unpack it: unzip {name}", ("zip",), (b"PK\x03\x
 _TAR_ENDINGS = ("tar", "tgz", "tbz2", "txz", "tar.gz", "tar.bz2", "tar.zst", "tar.xz")
 _TAR = Foreign("a tar archive", "unpack it: tar -xf {name}", _TAR_ENDINGS)
 _OLE = Foreign("an old Excel or Word file", _SHEET, ("xls",), (b"\xd0\xcf\x11\xe0",))
+_ARROW = Foreign(
+    "an Arrow or Feather file", _PARQUET, ("arrow", "feather", "ipc"), (b"ARROW1\x00\x00",)
+)
 _ZIPS = (_EXCEL, _ODS, _DOCUMENT)
 _OTHERS = (
     Foreign("a PDF document", _EXPORT, ("pdf",), (b"%PDF-",)),
@@ -87,12 +90,7 @@ _OTHERS = (
         (b"\x1f\x9d", b"\x1f\xa0"),
     ),
     Foreign("an Avro file", _PARQUET, ("avro",), (b"Obj\x01",)),
-    Foreign(
-        "an Arrow or Feather file",
-        _PARQUET,
-        ("arrow", "feather", "ipc"),
-        (b"ARROW1\x00\x00", b"FEA1"),
-    ),
+    _ARROW,
     Foreign("an ORC file", _PARQUET, ("orc",)),
     Foreign("an HDF5 file", _PARQUET, ("h5", "hdf5"), (b"\x89HDF\r\n\x1a\n",)),
     Foreign("a NumPy array", _PARQUET, ("npy", "npz"), (b"\x93NUMPY",)),
@@ -122,6 +120,8 @@ def foreign_name(name: str) -> Foreign | None:
 
 def foreign_content(name: str, content: bytes) -> Foreign | None:
     """What a file is that is not read here, by its first bytes."""
+    if content.startswith(b"FEA1") and content[4:5] < b" " and content[4:5] not in b"\t\r\n":
+        return _ARROW  # and no header: FEA1,text
     if content[257:263] in (b"ustar\0", b"ustar "):
         return _TAR
     found = next((kind for kind in _OTHERS if content.startswith(kind.magic)), None)

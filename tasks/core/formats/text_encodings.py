@@ -16,11 +16,32 @@ _MARKS = {
 }
 _INVALID = "\udcc0\udcff"  # becomes two bytes that neither UTF-8 nor any text is likely to have
 _CHUNK = 1 << 20
-_EAST_ASIAN = {  # and what each is mostly written with
-    "shift_jis": re.compile("[\u3040-\u30ff\u4e00-\u9fff]"),
-    "euc_kr": re.compile("[\uac00-\ud7a3]"),
-    "gb18030": re.compile("[\u4e00-\u9fff]"),
+_LIKELY, _UNKNOWN = "not UTF-8, likely ", "not UTF-8; name its encoding"
+_CYRILLIC = ("cp1251", "koi8-r")
+_CYRILLIC_OR = f"{_UNKNOWN}, {' or '.join(_CYRILLIC)}"
+_CYRILLIC_LETTER = re.compile("[\u0400-\u04ff]")
+_CYRILLIC_WORD = re.compile("[\u0400-\u04ff]+")
+_KANA = re.compile("[\u3041-\u3093\u30a1-\u30f6]")
+_EAST_ASIAN = {  # and what has more than a share of a text in each
+    "shift_jis": (_KANA, 0.3),
+    "euc_jp": (_KANA, 0.3),
+    "euc_kr": (re.compile("[\uac00-\ud7a3]"), 0.9),
+    "gb18030": (re.compile("[的是了不我一有这很好看电影在人]"), 0.15),
+    "big5": (re.compile("[的是了不我一有這很好看電影在人]"), 0.15),
 }
+_WESTERN = (
+    "àâæçéèêëîïôùûüœ",  # French
+    "äöüßé",  # German
+    "áéíóúüñçàèòï",  # Spanish, Catalan
+    "áâãàçéêíóôõú",  # Portuguese
+    "àèéìòù",  # Italian
+    "åäöæøé",  # the Nordic languages
+    "áâäéëèêïíîóôöúûü",  # Dutch
+)
+_WESTERN_SIGNS = set("«»°¡¿·®©£\xa0") | set(
+    bytes(range(0x80, 0x9C)).decode("cp1252", "ignore")
+) - set("ŠšŒ")
+_NO_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "charmap"}
 
 
 def _marked(error: UnicodeError) -> tuple[str, int]:
@@ -50,6 +71,13 @@ def is_utf8(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def is_surely_utf8(content: bytes, named: str) -> bool:
+    """Whether the begin of a text is UTF-8 whatever encoding was named. ASCII may go on in any that has ASCII in it."""
+    if content.count(0) > len(content) // 5 or not is_utf8(content):  # zeros are UTF-8, too
+        return False
+    return not content.isascii() or (0 not in content and "a,\n".encode(named) != b"a,\n")
 
 
 def recoded(stream: IO[bytes], encoding: str) -> IO[bytes]:
@@ -83,25 +111,59 @@ def not_utf8(content: bytes) -> str:
     """That a text is not UTF-8, with what it likely is."""
     if b"\xc0\xff" in content:
         return _NOT_AS_NAMED
-    likely = likely_encoding(content)
-    return f"not UTF-8, likely {likely}" if likely else "not UTF-8"
+    if likely := likely_encoding(content):
+        return f"{_LIKELY}{likely}"
+    return _CYRILLIC_OR if _is_cyrillic(content) else _UNKNOWN
 
 
 def likely_encoding(content: bytes) -> str:
-    """What a text that is not UTF-8 likely is; '' where nothing fits.
+    """What a text that is not UTF-8 surely enough is, so that it can be named as told; '' where several may fit.
 
-    European languages have few letters beyond ASCII, each among others; Cyrillic has hardly any ASCII letters; Chinese,
-    Japanese and Korean have them in pairs that not every text happens to have.
+    European languages have few letters beyond ASCII, each among others; Chinese, Japanese and Korean have them in pairs
+    that not every text happens to have. Alphabets of single bytes beyond ASCII are too alike to be told apart.
     """
+    if _is_mostly_beyond_ascii(content):
+        fitting = [name for name, its in _EAST_ASIAN.items() if _fits(content, name, *its)]
+        return fitting[0] if len(fitting) == 1 else ""
+    return "cp1252" if _is_western(content) else ""
+
+
+def _is_mostly_beyond_ascii(content: bytes) -> bool:
     beyond = sum(code > 127 for code in content)
     letters = beyond + sum(chr(code).isalpha() for code in content if code < 128)
-    if 2 * beyond > letters and beyond > 3:
-        if sum(code >= 0xC0 for code in content) > 0.9 * beyond:
-            return "cp1251"
-        for name, letter in _EAST_ASIAN.items():
-            if _is_text(content, name) and _is_mostly(letter, content.decode(name)):
-                return name
-    return next((name for name in ("cp1252", "latin-1") if _is_text(content, name)), "")
+    return 2 * beyond > letters and beyond > 3
+
+
+def _fits(content: bytes, encoding: str, letter: re.Pattern[str], share: float) -> bool:
+    if not _is_text(content, encoding):
+        return False
+    text = content.decode(encoding)
+    return len(letter.findall(text)) > share * sum(not character.isascii() for character in text)
+
+
+def _is_western(content: bytes) -> bool:
+    """Whether all its letters are of one Western language in cp1252; others' would be of several, or of none."""
+    if not _is_text(content, "cp1252"):
+        return False
+    text = content.decode("cp1252").lower()
+    letters = {character for character in text if not character.isascii()} - _WESTERN_SIGNS
+    return any(letters <= set(alphabet) for alphabet in _WESTERN)
+
+
+def _is_cyrillic(content: bytes) -> bool:
+    """Whether its words in one of the encodings are Cyrillic, with capitals only where they belong.
+
+    Greek has none of that shape. Hebrew looks like lower case, but has none of the last five letters.
+    """
+    may_be_hebrew = all(code < 128 or 0xE0 <= code < 0xFB for code in content)
+    if may_be_hebrew or not _is_mostly_beyond_ascii(content):
+        return False
+    for name in _CYRILLIC:
+        if _fits(content, name, _CYRILLIC_LETTER, 0.9):
+            words = _CYRILLIC_WORD.findall(content.decode(name))
+            if all(word[1:].islower() for word in words if len(word) > 1):
+                return True
+    return False
 
 
 def _is_text(content: bytes, encoding: str) -> bool:
@@ -112,21 +174,26 @@ def _is_text(content: bytes, encoding: str) -> bool:
     return all(character.isprintable() or character.isspace() for character in text)
 
 
-def _is_mostly(letter: re.Pattern[str], text: str) -> bool:
-    others = sum(not character.isascii() for character in text)
-    return 2 * len(letter.findall(text)) > others
-
-
-def how_to_name(encoding: str = "cp1252") -> str:
-    """What to type so that an encoding is read."""
-    typed = f"--data.source.encoding {encoding} (of score: --encoding {encoding})"
-    return f"name its encoding: {typed}; or save it as UTF-8"
+def how_to_name(*encodings: str) -> str:
+    """What to type so that an encoding is read; what it is must be found out where none is given."""
+    known = [name for name in encodings if name]
+    typed = " or ".join(f"--data.source.encoding {name}" for name in known)
+    scored = " or ".join(f"--encoding {name}" for name in known)
+    if known:
+        return f"name its encoding: {typed} (of score: {scored}); or save it as UTF-8"
+    return (
+        "name its encoding with --data.source.encoding (of score: --encoding), or save it as UTF-8"
+    )
 
 
 def advice_for(problem: str, otherwise: str) -> str:
     """What to do about a row's problem."""
-    _, likely, encoding = problem.partition("not UTF-8, likely ")
-    return how_to_name(encoding.split()[0].strip(";,:")) if likely else otherwise
+    _, likely, encoding = problem.partition(_LIKELY)
+    if likely:
+        return how_to_name(encoding.split()[0].strip(";,:"))
+    if _CYRILLIC_OR in problem:
+        return how_to_name(*_CYRILLIC)
+    return how_to_name() if _UNKNOWN in problem else otherwise
 
 
 def canonical_encoding(name: str) -> str:
@@ -138,6 +205,8 @@ def canonical_encoding(name: str) -> str:
     try:
         found = codecs.lookup(name)
         "".encode(found.name)
+        if found.name.replace("_", "-") in _NO_FILES:
+            raise LookupError
     except (LookupError, ValueError):
         raise ValueError(
             f"there is no encoding {name[:40]!r}; write such as utf-8, cp1252, latin-1, utf-16 or shift_jis"
