@@ -27,7 +27,7 @@ from tasks.steps import fetched, reuse_or_make, step
 logger = logging.getLogger(__name__)
 
 # Raised when the code of a step changes what it makes, so that nothing made by the old code is reused.
-LOAD_VERSION = 5
+LOAD_VERSION = 6
 VALIDATE_VERSION = 4
 SPLIT_VERSION = 6
 _EXAMPLES = 5

@@ -46,6 +46,11 @@ def test_kinds(name: str, head: bytes, kind: Kind) -> None:
     assert detect(name, head) == kind
 
 
+def test_feather_is_refused_by_its_content() -> None:
+    with pytest.raises(UnreadableDataError, match="an Arrow or Feather file"):
+        detect("r.csv", b"FEA1\x00\x00\x00\x00" + bytes(40))
+
+
 def test_the_head_of_a_large_file_is_enough() -> None:
     lines = b"".join(b'{"text": "%d"}\n' % (i * 7919 % 10007) for i in range(300_000))
     for name in ("r.gz", "r.bz2", "r.zst"):
