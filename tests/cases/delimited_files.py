@@ -51,7 +51,7 @@ CASES = [
     ),
     Case(
         "header",
-        "3 whose names are not shown",
+        "3 more whose names are not shown",
         "the three names of the header",
         lambda: {"b.csv": b"Question ID,Kategorie / Class,The question (text)\n1,x,good one\n"},
         fails("Kategorie / Class", "Question ID", "The question (text)"),
