@@ -105,6 +105,7 @@ class _Reader:
         was_judged = span is not None and (span.quoted or delimiter != "\t")
         self._quoting = Quoting(delimiter.encode(), was_judged)
         self._is_whole = span is None
+        self._is_part_of_rows = span is not None and not was_judged
         self._other_lines = 0  # those on which no row begins
         self._set_columns(len(self._header or ()))
 
@@ -140,6 +141,8 @@ class _Reader:
             if not fields and not problem:  # a blank line
                 self._other_lines += 1
                 continue
+            if not problem and len(fields) == len(header) and len(self._lines.last) == 1:
+                self._quoting.see(raw)
             self.number += 1
             if not problem and len(fields) != len(header):
                 problem = f"{len(fields)} fields where the header has {len(header)}"
@@ -157,7 +160,10 @@ class _Reader:
             UnfitError: nobody can tell, or a quote is never closed.
         """
         lines, long = self._lines.last, self._lines.last_long
-        if problem == _NEVER_CLOSED and not self._quoting.has_rows(lines):
+        if problem == _NEVER_CLOSED:
+            # A part of TSV may end before the quote closes, but only where its lines were rows when it was cut.
+            if not long and (self._is_part_of_rows or self._quoting.has_rows(lines)):
+                return True
             raise UnfitError(f"the quote of line {self.row_line} is never closed", CLOSE)
         if long:
             if long.could_be_rows and not self._quoting.is_meant:

@@ -122,7 +122,9 @@ class Lines:
         self._long = self._long or LongRecord()
         for one in lines:
             is_whole = one.endswith((b"\n", b"\r"))
-            self._long.add(is_whole and one.count(self._delimiter) == self.separators)
+            prose = 0 if self._delimiter == b"\t" else one.count(self._delimiter + b" ")
+            is_row = is_whole and one.count(self._delimiter) - prose == self.separators
+            self._long.add(is_row, is_blank=not one.strip())
 
     def _pieces(self) -> Iterator[bytes]:
         """Lines with their ends; a line that is too long comes without its end, which is still to be read."""
