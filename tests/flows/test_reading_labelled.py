@@ -116,5 +116,7 @@ def test_test_reviews_that_come_again_are_no_evidence_for_a_first_champion(
     made = split("again", SourceParams(location=prefix))
     assert made.summary.rows["test"] == 120
     warn_of_few_test_rows(made, GateParams())
-    assert "'enough test reviews': 60, and a first champion needs 100: 40 are missing" in caplog.text
+    assert (
+        "'enough test reviews': 60, and a first champion needs 100: 40 are missing" in caplog.text
+    )
     assert "of each class" not in caplog.text
