@@ -55,6 +55,8 @@ def test_workers_and_children_are_started_with_it_or_with_a_persons_own_value(
     monkeypatch.delenv(VARIABLE, raising=False)
     if own:
         monkeypatch.setenv(VARIABLE, own)
+    # Root runs PostgreSQL and Redis as the accounts of their packages, which need not be installed here.
+    monkeypatch.setattr("deployments.debian.os.geteuid", lambda: 1000)
     settings = read_settings()
     programs = Services(tmp_path / "up", settings).workers
     programs += HighlyAvailable(tmp_path / "ha", settings, Passwords()).programs
