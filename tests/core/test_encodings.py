@@ -120,6 +120,31 @@ def test_a_named_encoding_is_used_where_the_begin_is_ascii() -> None:
         assert set(texts("r.csv", LONG.encode(), encoding)) == {"so good"}
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "shift_jis", "gb18030"])
+@pytest.mark.parametrize(
+    "rows", [6_000, 105_000]
+)  # beyond what is looked at first, and in a later chunk
+def test_the_first_letter_beyond_ascii_decides_whether_a_file_is_utf8(
+    encoding: str, rows: int
+) -> None:
+    content = ("id,text\n" + "1,so good\n" * rows).encode()
+    for late in ("2,á\n", "2,á", "2,良い\n"):
+        assert texts("r.csv", content + late.encode(), encoding)[-1] == late[2:].strip()
+    chunk = content[: (1 << 20) - 3]
+    if len(chunk) < len(content):  # a letter in two chunks
+        assert texts("r.csv", chunk + "\n2á,b\n".encode(), encoding)[-1] == "b"
+
+
+def test_a_text_that_is_not_utf8_at_its_end_is_read_as_named() -> None:
+    assert texts("r.csv", LONG.encode() + b"2,caf\xe9", "cp1252")[-1] == "café"
+
+
+@pytest.mark.parametrize("encoding", ["iso2022_jp", "iso2022_kr", "hz", "utf-7"])
+def test_ascii_bytes_of_other_encodings_are_never_taken_for_ascii(encoding: str) -> None:
+    text = "id,text\n" + "1,so good\n" * 10_000 + "2,良い\n"
+    assert texts("r.csv", text.encode(encoding), encoding)[-1] == "良い"
+
+
 @pytest.mark.parametrize("encoding", ["iso2022_jp", "hz", "utf-7"])
 def test_encodings_of_ascii_bytes_are_used_where_they_are_named(encoding: str) -> None:
     text = "id,text\n1,良い\n"

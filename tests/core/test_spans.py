@@ -237,6 +237,17 @@ def starts_and_rows(
     return [(r.number, r.offset) for r in rows], {r.number: r for r in rows}
 
 
+@pytest.mark.parametrize("behind", [b"", b"\n", b"\n\n", b"\n \n", b"\n\n{}", b"\n\n{}\n\n"])
+def test_blank_lines_behind_a_line_that_is_too_long(
+    behind: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of lines is checked; it once missed a blank line read together with such a line's end."""
+    monkeypatch.setattr(jsonl, "LONGEST_RECORD", 24)
+    rows = rows_of("r.jsonl", b'{"a": 1}\n{"text": "' + b"x" * 40 + b'"}' + behind)
+    assert [r.number for r in rows] == list(range(1, 3 + behind.count(b"{}")))
+    assert rows[1].problem.startswith("longer than") and rows[0].values == {"a": 1}
+
+
 @pytest.mark.parametrize("name", ["r.csv", "r.jsonl"])
 @given(data=st.data())
 def test_records_too_long_end_where_they_would_have_ended(name: str, data: st.DataObject) -> None:

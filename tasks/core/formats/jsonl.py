@@ -55,25 +55,30 @@ class _Lines:
         begun, chunk = b"", b"."
         while chunk:
             chunk = self._stream.read(_CHUNK)
-            lines = (begun + chunk).split(b"\n")
-            begun = lines.pop() if chunk else b""
+            *lines, begun = (begun + chunk).split(b"\n")
             for line in lines:
-                if not _is_blank(line):
-                    self.count += 1
+                if not self._is_skipped(line):
                     yield self.offset, line if len(line) <= LONGEST_RECORD else None
-                elif line or chunk:  # behind the last end there is no line
-                    self._blank += 1
                 self.offset += len(line) + 1
             if len(begun) > LONGEST_RECORD:
                 self.count += 1
                 yield self.offset, None
                 begun = self._after_line(len(begun))
-        self.offset -= 1  # the last line has no end
+        if begun:  # the last line has no end
+            if not self._is_skipped(begun):
+                yield self.offset, begun
+            self.offset += len(begun)
         if self._stream.lines != self.count + self._blank:
             raise UnfitError(
                 f"it has {self._stream.lines:,} lines, of which {self.count + self._blank:,} were read",
                 OUR_FAULT,
             )
+
+    def _is_skipped(self, line: bytes) -> bool:
+        """Whether it is blank; counts the line."""
+        is_blank = _is_blank(line)
+        self._blank, self.count = self._blank + is_blank, self.count + (not is_blank)
+        return is_blank
 
     def _after_line(self, passed: int) -> bytes:
         """What was read beyond the end of a line of which `passed` bytes are read."""

@@ -41,6 +41,7 @@ _WESTERN = (
 _WESTERN_SIGNS = set("«»°¡¿·®©£\xa0") | set(
     bytes(range(0x80, 0x9C)).decode("cp1252", "ignore")
 ) - set("ŠšŒ")
+_OF_ASCII_BYTES = ("iso2022", "hz", "utf-7")  # which write other letters as ASCII with escapes
 _NO_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "charmap"}
 
 
@@ -60,14 +61,13 @@ def marked_encoding(head: bytes) -> str | None:
 
 def as_utf8(content: bytes, encoding: str) -> bytes:
     """The begin of a text as UTF-8; it may end within a character."""
-    decoder = codecs.getincrementaldecoder(encoding)("nightshift-invalid")
-    return decoder.decode(content).encode(UTF8, "surrogateescape")
+    return _decoder(encoding).decode(content).encode(UTF8, "surrogateescape")
 
 
-def is_utf8(content: bytes) -> bool:
-    """Whether the begin of a text is UTF-8; it may end within a character."""
+def is_utf8(content: bytes, is_whole: bool = False) -> bool:
+    """Whether text is UTF-8; unless it is whole, it may end within a character."""
     try:
-        codecs.getincrementaldecoder(UTF8)().decode(content)
+        codecs.getincrementaldecoder(UTF8)().decode(content, is_whole)
     except UnicodeDecodeError:
         return False
     return True
@@ -81,7 +81,10 @@ def is_surely_utf8(content: bytes, named: str) -> bool:
 
 
 def recoded(stream: IO[bytes], encoding: str) -> IO[bytes]:
-    """A text in an encoding as UTF-8. What is no text in it becomes bytes that are none in UTF-8."""
+    """Text in an encoding as UTF-8; bytes that are not valid in it become bytes that are not valid UTF-8.
+
+    A text that is ASCII at first may turn out to be UTF-8 all the same: its first letter beyond ASCII decides.
+    """
     if encoding == UTF8:
         return stream
     return io.BufferedReader(_Recoded(stream, encoding), _CHUNK)
@@ -89,8 +92,10 @@ def recoded(stream: IO[bytes], encoding: str) -> IO[bytes]:
 
 class _Recoded(io.RawIOBase):
     def __init__(self, stream: IO[bytes], encoding: str) -> None:
-        self._stream = stream
-        self._decoder = codecs.getincrementaldecoder(encoding)("nightshift-invalid")
+        self._stream, self._encoding = stream, encoding
+        self._decoder: codecs.IncrementalDecoder | None = None
+        if not _extends_ascii(encoding):
+            self._decoder = _decoder(encoding)
         self._left, self._ended = b"", False
 
     def readable(self) -> bool:
@@ -98,13 +103,36 @@ class _Recoded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._left and not self._ended:
-            chunk = self._stream.read(_CHUNK)
-            self._ended = not chunk
-            text = self._decoder.decode(chunk, self._ended)
-            self._left = text.encode(UTF8, "surrogateescape")
+            self._left = self._decoded(self._read())
         count = min(len(buffer), len(self._left))
         buffer[:count], self._left = self._left[:count], self._left[count:]
         return count
+
+    def _read(self) -> bytes:
+        chunk = self._stream.read(_CHUNK)
+        self._ended = not chunk
+        return chunk
+
+    def _decoded(self, chunk: bytes) -> bytes:
+        if self._decoder is None:
+            if chunk.isascii():
+                return chunk
+            chunk += self._read()  # the first letter beyond ASCII may be cut
+            utf8 = is_utf8(chunk, is_whole=self._ended)
+            self._decoder = _decoder(UTF8 if utf8 else self._encoding)
+        return self._decoder.decode(chunk, self._ended).encode(UTF8, "surrogateescape")
+
+
+def _decoder(encoding: str) -> codecs.IncrementalDecoder:
+    return codecs.getincrementaldecoder(encoding)("nightshift-invalid")
+
+
+def _extends_ascii(encoding: str) -> bool:
+    """Whether ASCII bytes always mean ASCII in it."""
+    if encoding.startswith(_OF_ASCII_BYTES):
+        return False
+    ascii_bytes = bytes(range(128))
+    return ascii_bytes.decode(encoding, "replace") == ascii_bytes.decode()
 
 
 def not_utf8(content: bytes) -> str:
