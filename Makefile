@@ -12,7 +12,7 @@ EXTRAS := $(VENV)/.ready-extras-$(TORCH)
 ENGINES := $(VENV)/.ready-engines-$(TORCH)
 PEERS  := .venv-peers/.ready-$(TORCH)
 
-# Threads that wait sleep, in whatever is started here; why: tasks/settings.py, SLEEPING_THREADS.
+# Threads that wait sleep, in whatever is started here; why: tasks/runtime/settings.py, SLEEPING_THREADS.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
@@ -27,22 +27,22 @@ demo: $(READY) ## retrain on the sample reviews, register, promote, score: all o
 	$(BIN)/python -m flows demo
 
 up: $(READY) ## the whole service on this machine: Prefect and MLflow with their UIs, object store, workers, schedules
-	$(BIN)/python -m deployments.local up
+	$(BIN)/python -m deployments.stack.local up
 
 down: $(READY) ## stop all of it; data stays
-	$(BIN)/python -m deployments.local down
+	$(BIN)/python -m deployments.stack.local down
 
 status: $(READY) ## what runs, and where
-	$(BIN)/python -m deployments.local status
+	$(BIN)/python -m deployments.stack.local status
 
 up-ha: $(EXTRAS) ## the same as a team runs it: PostgreSQL, Redis, two API servers, passwords everywhere (Debian's packages)
-	$(BIN)/python -m deployments.high_availability up
+	$(BIN)/python -m deployments.stack.high_availability.service up
 
 down-ha: $(READY) ## stop that
-	$(BIN)/python -m deployments.high_availability down
+	$(BIN)/python -m deployments.stack.high_availability.service down
 
 status-ha: $(READY) ## what of it runs, and where
-	$(BIN)/python -m deployments.high_availability status
+	$(BIN)/python -m deployments.stack.high_availability.service status
 
 imdb: $(READY) ## the textbook's 1,000 reviews of IMDb, then 4,000 (IMDB=folder with its Parquet files)
 	$(BIN)/python -m flows retrain $(IMDB_FLAGS) --data.split.limit-train-rows 1000 --data.split.validation-fraction 0.3 \

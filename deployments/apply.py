@@ -35,12 +35,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from prefect.variables import Variable
 
-from tasks.connectors.local_servers import require_prefect
-from tasks.core.bounded_yaml import load_yaml
+from tasks.connectors.servers.local_servers import require_prefect
 from tasks.core.digests import digest_of
 from tasks.core.errors import NightshiftError, ServiceError, SettingsError
-from tasks.services import require_login, set_client_defaults
-from tasks.settings import read_settings
+from tasks.core.parsing.bounded_yaml import load_yaml
+from tasks.runtime.local_services import require_login, set_client_defaults
+from tasks.runtime.settings import read_settings
 
 HERE = Path(__file__).parent
 DEPLOYMENTS = HERE / "prefect.yaml"

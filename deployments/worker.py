@@ -8,11 +8,11 @@ import os
 import socket
 import sys
 
-from tasks.connectors.local_servers import require_no_password
 from tasks.connectors.private_files import PRIVATE_UMASK
+from tasks.connectors.servers.local_servers import require_no_password
 from tasks.core.errors import NightshiftError, SettingsError
-from tasks.services import require_login, set_client_defaults
-from tasks.settings import Settings, read_settings
+from tasks.runtime.local_services import require_login, set_client_defaults
+from tasks.runtime.settings import Settings, read_settings
 
 POOLS = ("cpu", "gpu")
 # Runs at once a worker: a GPU has one training; on the CPU pool a retrain run mostly waits, for that or for a person,

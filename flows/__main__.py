@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 from flows.opening import open_page
 from tasks.core.errors import NightshiftError, SettingsError
-from tasks.services import local_services, set_client_defaults
-from tasks.terminal import Terminal
+from tasks.runtime.local_services import local_services, set_client_defaults
+from tasks.runtime.reporting.terminal import Terminal
 
 _USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
 
@@ -36,8 +36,8 @@ beside flows:
 
 `python -m flows FLOW --help` lists its fields; `--training.epochs 2` sets one."""
 
-# Each flow: its module, and what of `flows.summaries` shows what it came to. The standard library has a module `trace`,
-# which one of ours would hide: Prefect puts a flow's folder on sys.path.
+# Each flow: its module, and the function of `flows.cli.summaries` that prints its result. Prefect puts a flow's folder on
+# sys.path, where a module `trace` would hide the standard library's.
 _FLOWS = {
     "demo": ("flows.demo", "show_demo"),
     "retrain": ("flows.retrain", "show_retrained"),
@@ -102,27 +102,27 @@ def _run_flow(name: str, arguments: list[str], console: Terminal, errors: Termin
 
 def _prepare(name: str, errors: Terminal) -> None:
     """See that the object store answers, and import the flow."""
-    from tasks.waiting import await_object_store
+    from tasks.runtime.waiting import await_object_store
 
     await_object_store(errors, gives_up=name in _AT_ONCE)
     importlib.import_module(_FLOWS[name][0])
     if name in _AT_ONCE:
-        from tasks.steps import be_impatient
+        from tasks.runtime.steps import be_impatient
 
         be_impatient()
 
 
 def _parse(name: str, arguments: list[str]) -> Any:
     """The flow's parameters from `--a.b value` arguments. Raises SettingsError on a value that does not fit."""
-    from flows.command_line import parse
+    from flows.cli.arguments import parse
 
     return parse(name, arguments)
 
 
 def _run(name: str, params: Any, console: Terminal, started: float) -> None:
     # Prefect reads its settings when it is first imported: only now do they stand.
-    from flows import summaries
-    from tasks.logs import log_for_people
+    from flows.cli import summaries
+    from tasks.runtime.reporting.logs import log_for_people
 
     log_for_people(command=True)
     module, show = _FLOWS[name]

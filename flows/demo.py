@@ -8,15 +8,15 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.parameters import RegistrationParams, RetrainParams, ScoreParams
+from flows.forms.pipelines import RegistrationParams, RetrainParams, ScoreParams
 from flows.retrain import Retrained, retrain
 from flows.score import score
-from tasks.connect import object_store
 from tasks.core import formats
 from tasks.core.records import Record
-from tasks.core.score_results import ScoreSummary
-from tasks.core.training import TrainingParams
-from tasks.settings import read_settings
+from tasks.core.scoring.results import ScoreSummary
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.runtime.clients import object_store
+from tasks.runtime.settings import read_settings
 
 TEXTBOOK = "The movie was fantastic! I enjoyed every moment of it."
 OPPOSITE = "The movie was a disappointment. I regretted every minute of it."

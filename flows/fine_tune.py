@@ -5,11 +5,10 @@ from typing import TypeAlias, TypeVar
 from pydantic import TypeAdapter
 from pydantic import ValidationError as PydanticError
 
-from flows.form_flow import form_flow
-from flows.parameters import FineTuneParams
-from tasks.core.distillation import DistillationParams
+from flows.forms.flow import form_flow
+from flows.forms.pipelines import FineTuneParams
+from tasks.core.data.tokens.tokenization import TokenizationParams
 from tasks.core.errors import PoolError
-from tasks.core.pretraining_params import PretrainingParams
 from tasks.core.records import (
     BaseModelSummary,
     PretrainingTokensSummary,
@@ -17,17 +16,18 @@ from tasks.core.records import (
     TokensSummary,
     TrainingSummary,
 )
-from tasks.core.sweep import PrunedTraining, TrialParams
-from tasks.core.tokenization import TokenizationParams
-from tasks.core.training import TrainingParams
-from tasks.dispatch import hand_back, run_on_pool
-from tasks.lifeline import cancelled_with_parent
-from tasks.pool_results import accept_base_model, accept_model
-from tasks.pretraining import find_pretraining, pretrain_base_model, say_pretrained
-from tasks.settings import read_settings
-from tasks.teaching import Taught, find_lessons
-from tasks.training import find_prepared, train_model
-from tasks.training_progress import say_trained
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.methods.distillation import DistillationParams
+from tasks.core.training.pretraining.params import PretrainingParams
+from tasks.core.training.tuning.sweep import PrunedTraining, TrialParams
+from tasks.runtime.runs.parent_run import cancelled_with_parent
+from tasks.runtime.runs.remote_runs import hand_back, run_on_pool
+from tasks.runtime.settings import read_settings
+from tasks.training.distillation import Taught, find_lessons
+from tasks.training.fine_tuning import find_prepared, train_model
+from tasks.training.pool_results import accept_base_model, accept_model
+from tasks.training.pretraining import find_pretraining, pretrain_base_model, say_pretrained
+from tasks.training.progress import say_trained
 
 _Made = TypeVar("_Made")
 Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining

@@ -1,8 +1,8 @@
 """history: every move of a model's champion."""
 
-from flows.form_flow import form_flow
-from flows.registry_parameters import HistoryParams
-from tasks.promotion import History, read_history
+from flows.forms.flow import form_flow
+from flows.forms.registry import HistoryParams
+from tasks.registry.champion import History, read_history
 
 _DEFAULTS = HistoryParams()
 

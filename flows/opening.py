@@ -3,17 +3,17 @@
 import webbrowser
 from pathlib import Path
 
-from tasks.connectors.local_stack import (
+from tasks.connectors.servers.local_stack import (
     Stack,
     high_availability_home,
     high_availability_passwords_of,
     passwords_of,
     running_stack,
 )
-from tasks.connectors.passwords import PREFECT_USER
+from tasks.connectors.servers.passwords import PREFECT_USER
 from tasks.core.errors import ServiceError
-from tasks.settings import read_settings
-from tasks.terminal import Terminal
+from tasks.runtime.reporting.terminal import Terminal
+from tasks.runtime.settings import read_settings
 
 
 def open_page(console: Terminal) -> None:

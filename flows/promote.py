@@ -1,11 +1,11 @@
 """promote: make a registered version the champion, because a person says so."""
 
-from flows.form_flow import form_flow
-from flows.registry_parameters import PromoteParams
+from flows.forms.flow import form_flow
+from flows.forms.registry import PromoteParams
 from tasks.core.records import Move
-from tasks.decisions import require_passed
-from tasks.preflight import check_services
-from tasks.promotion import find_champion, move_champion, moved_by_this_run, pin_version
+from tasks.registry.champion import find_champion, move_champion, moved_by_this_run, pin_version
+from tasks.registry.decisions import require_passed
+from tasks.runtime.runs.preflight import check_services
 
 
 @form_flow(PromoteParams, name="promote")

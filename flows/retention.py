@@ -1,9 +1,15 @@
 """retention: delete old versions of a model that nothing needs any more."""
 
-from flows.form_flow import form_flow
-from flows.registry_parameters import RetentionParams
-from tasks.preflight import check_services
-from tasks.retention import Retained, Rule, delete_versions, publish_retained, weigh_versions
+from flows.forms.flow import form_flow
+from flows.forms.registry import RetentionParams
+from tasks.registry.retention import (
+    Retained,
+    Rule,
+    delete_versions,
+    publish_retained,
+    weigh_versions,
+)
+from tasks.runtime.runs.preflight import check_services
 
 
 @form_flow(RetentionParams, name="retention")

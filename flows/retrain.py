@@ -5,11 +5,11 @@ fine-tune on the GPU pool ->
 conclude (evaluate -> judge -> register -> promote)
 """
 
-from flows.concluding import Retrained, conclude
 from flows.fine_tune import train
-from flows.form_flow import form_flow
-from flows.parameters import RetrainParams
-from flows.preparing import prepare
+from flows.forms.flow import form_flow
+from flows.forms.pipelines import RetrainParams
+from flows.stages.preparation import prepare
+from flows.stages.release import Retrained, conclude
 
 __all__ = ["Retrained", "conclude", "prepare", "retrain"]
 

@@ -1,17 +1,17 @@
 """rollback: the champion before the present one becomes it again."""
 
-from flows.form_flow import form_flow
-from flows.registry_parameters import RollbackParams
-from tasks.connectors.champion import PREVIOUS
+from flows.forms.flow import form_flow
+from flows.forms.registry import RollbackParams
+from tasks.connectors.tracking.champion import PREVIOUS
 from tasks.core.records import Move
-from tasks.preflight import check_services
-from tasks.promotion import (
+from tasks.registry.champion import (
     find_champion,
     move_champion,
     moved_by_this_run,
     pin_version,
     require_former,
 )
+from tasks.runtime.runs.preflight import check_services
 
 
 @form_flow(RollbackParams, name="rollback")

@@ -5,18 +5,18 @@ check -> pin version -> freeze what there is to score -> score the shards -> joi
 
 import time
 
-from flows.form_flow import form_flow
-from flows.parameters import ScoreParams
+from flows.forms.flow import form_flow
+from flows.forms.pipelines import ScoreParams
 from flows.score_shards import score_together
-from tasks.core.devices import resolve_device
 from tasks.core.errors import DataError
-from tasks.core.score_results import ScoreSummary
-from tasks.core.scoring_plan import Columns
-from tasks.preflight import check_services
-from tasks.promotion import pin_version, require_still_there
-from tasks.score_engine import pin_engine, pin_precision
-from tasks.score_finishing import finish_scoring
-from tasks.score_planning import draft_run, plan_scoring
+from tasks.core.models.devices import resolve_device
+from tasks.core.scoring.plan import Columns
+from tasks.core.scoring.results import ScoreSummary
+from tasks.registry.champion import pin_version, require_still_there
+from tasks.runtime.runs.preflight import check_services
+from tasks.scoring.engine import pin_engine, pin_precision
+from tasks.scoring.finishing import finish_scoring
+from tasks.scoring.planning import draft_run, plan_scoring
 
 _DEFAULTS = ScoreParams()
 

@@ -9,18 +9,18 @@ from typing import Any
 from prefect import flow
 from prefect.futures import PrefectFuture
 
-from flows.form_flow import form_flow
-from flows.parameters import ScoreShardsParams
+from flows.forms.flow import form_flow
+from flows.forms.pipelines import ScoreShardsParams
 from tasks.core.errors import SettingsError
 from tasks.core.records import Record
-from tasks.core.scoring import EngineParams
-from tasks.dispatch import hand_back, run_on_pool
-from tasks.lifeline import cancelled_with_parent
-from tasks.pace import Pace, paced
-from tasks.score_planning import RunReference
-from tasks.score_shards import ShardDone, score_shard
-from tasks.score_watch import Watch
-from tasks.settings import read_settings
+from tasks.core.scoring.predict import EngineParams
+from tasks.runtime.reporting.progress import Pace, paced
+from tasks.runtime.runs.parent_run import cancelled_with_parent
+from tasks.runtime.runs.remote_runs import hand_back, run_on_pool
+from tasks.runtime.settings import read_settings
+from tasks.scoring.planning import RunReference
+from tasks.scoring.progress import Watch
+from tasks.scoring.shards import ShardDone, score_shard
 
 logger = logging.getLogger(__name__)
 

@@ -1,10 +1,10 @@
 """tidy: put right what dead runs left behind. An automation starts it whenever a run dies."""
 
-from flows.form_flow import form_flow
-from flows.parameters import TidyParams
-from tasks.promotion import settle_all
-from tasks.score_in_work import remove_old_records
-from tasks.tidying import close_dead_runs, remove_dead_folders
+from flows.forms.flow import form_flow
+from flows.forms.pipelines import TidyParams
+from tasks.registry.champion import settle_all
+from tasks.runtime.runs.cleanup import close_dead_runs, remove_dead_folders
+from tasks.scoring.store.in_work import remove_old_records
 
 _DEFAULTS = TidyParams()
 

@@ -1,8 +1,8 @@
 """trace: from any one thing to what it was made from, and to what was made of it; from a prediction to the source."""
 
-from flows.form_flow import form_flow
-from flows.parameters import TraceParams
-from tasks.lineage import Provenance, trace_lineage
+from flows.forms.flow import form_flow
+from flows.forms.pipelines import TraceParams
+from tasks.lineage.tracing import Provenance, trace_lineage
 
 
 @form_flow(TraceParams, name="trace")

@@ -3,15 +3,15 @@
 prepare -> trials of fine-tune on the GPU pool, one after the other or several at once -> conclude
 """
 
-from flows.concluding import Retrained, conclude
 from flows.fine_tune import Outcome, train_trial
-from flows.form_flow import form_flow
-from flows.parameters import TuneParams
-from flows.preparing import prepare
+from flows.forms.flow import form_flow
+from flows.forms.pipelines import TuneParams
+from flows.stages.preparation import prepare
+from flows.stages.release import Retrained, conclude
 from tasks.core.records import Record
-from tasks.core.sweep import TrialParams, most_demanding
-from tasks.core.training import TrainingParams
-from tasks.sweeping import SweepSummary, check_study_database, run_sweep
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.tuning.sweep import TrialParams, most_demanding
+from tasks.training.tuning.sweep import SweepSummary, check_study_database, run_sweep
 
 
 class Tuned(Record):

@@ -1,9 +1,9 @@
 """verify: is a scoring run complete? Proven from the store alone."""
 
-from flows.form_flow import form_flow
-from flows.parameters import VerifyParams
+from flows.forms.flow import form_flow
+from flows.forms.pipelines import VerifyParams
 from tasks.core.errors import DataError
-from tasks.score_proof import Proof, verify_run
+from tasks.scoring.verification import Proof, verify_run
 
 
 @form_flow(VerifyParams, name="verify")

@@ -1,8 +1,8 @@
 """watch: have newly labelled reviews landed? An event says so, and an automation starts retraining."""
 
-from flows.form_flow import form_flow
-from flows.parameters import WatchParams
-from tasks.arrivals import announce, look
+from flows.forms.flow import form_flow
+from flows.forms.pipelines import WatchParams
+from tasks.data.arrivals import announce, look
 
 _DEFAULTS = WatchParams()
 

@@ -21,8 +21,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tasks.connectors.child_process import ChildProcess
-from tasks.connectors.local_servers import LocalObjectStore, LocalPrefectServer
+from tasks.connectors.servers.child_process import ChildProcess
+from tasks.connectors.servers.local_servers import LocalObjectStore, LocalPrefectServer
 from tests.bench_nights import ROOT, some_reviews
 
 _OBJECTS, _REVIEWS = 64, 125  # of which eight make a shard
@@ -99,8 +99,8 @@ def score_a_night(name: str, workers: int) -> None:
     from prefect import flow
 
     from flows.score_shards import score_together
-    from tasks.score_finishing import finish_scoring
-    from tasks.score_planning import plan_scoring
+    from tasks.scoring.finishing import finish_scoring
+    from tasks.scoring.planning import plan_scoring
     from tests.faults import worker
 
     worker.small_shards()

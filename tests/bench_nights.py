@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from tasks.connectors.local_servers import LocalObjectStore
-from tasks.connectors.object_store import ObjectInfo, ObjectStore
+from tasks.connectors.servers.local_servers import LocalObjectStore
+from tasks.connectors.storage.object_store import ObjectInfo, ObjectStore
 from tests.faults import worker
 
 ROOT = Path(__file__).parents[1]
@@ -171,17 +171,18 @@ def _texts(reviews: Path | None) -> list[str]:
 
 def speed(console: Console, given: argparse.Namespace) -> None:
     """From S3 to S3, and the engine alone on the same reviews, in turns; and the resident memory after each round."""
-    from tasks import score_shards
-    from tasks.core import engines, scoring
-    from tasks.core.engine import EngineOptions
-    from tasks.core.scoring import EngineParams, Review
+    from tasks.core.engines import registry
+    from tasks.core.engines.protocol import EngineOptions
+    from tasks.core.scoring import predict
+    from tasks.core.scoring.predict import EngineParams, Review
+    from tasks.scoring import shards as score_shards
 
     logging.disable(logging.CRITICAL)
     reviews = _texts(given.reviews)
     params = EngineParams()
     classifier = _classifier(given.model)
     options = EngineOptions(params.device, params.precision, params.batch_tokens)
-    engine = engines.open_engine(given.engine, classifier, given.model or Path(), options)
+    engine = registry.open_engine(given.engine, classifier, given.model or Path(), options)
     loaded: Any = (classifier, engine)
     score_shards.__dict__["_loaded"] = lambda *_: loaded
 
@@ -191,7 +192,7 @@ def speed(console: Console, given: argparse.Namespace) -> None:
 
     def alone(_: int, texts: list[str]) -> None:
         rows = [Review(n, str(n), text) for n, text in enumerate(texts)]
-        for _told in scoring.score([rows], classifier.encoder, engine, params.window_reviews):
+        for _told in predict.score([rows], classifier.encoder, engine, params.window_reviews):
             pass
 
     with a_store() as store:
@@ -226,9 +227,9 @@ def _deliver_texts(store: ObjectStore, texts: list[str], objects: int, place: st
 
 def _classifier(folder: Path | None) -> Any:
     """A saved model, or the packaged MiniLM with a new head."""
-    from tasks.connectors.hub import PACKAGED, base_model_folder
-    from tasks.core import modeling
-    from tasks.core.tokenization import TokenizationParams
+    from tasks.connectors.model_hub import PACKAGED, base_model_folder
+    from tasks.core.data.tokens.tokenization import TokenizationParams
+    from tasks.core.models import classifier as modeling
 
     if folder:
         return modeling.load(folder)

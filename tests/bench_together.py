@@ -25,7 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tasks.settings import SLEEPING_THREADS
+from tasks.runtime.settings import SLEEPING_THREADS
 from tests.bench_together_run import MODEL, TRAINING
 
 ROOT = Path(__file__).parents[1]
@@ -131,13 +131,14 @@ class Pair:
 
 def prepare(folder: Path, base: str, engines: Sequence[str]) -> list[str]:
     """Write the model that is scored with; returns the engines that can be had here."""
-    from tasks.connectors.hub import base_model_folder
-    from tasks.core import base_trial, modeling
-    from tasks.core.tokenization import TokenizationParams
+    from tasks.connectors.model_hub import base_model_folder
+    from tasks.core.data.tokens.tokenization import TokenizationParams
+    from tasks.core.models import classifier as modeling
+    from tasks.core.models.base_model import trial
     from tests.bench import contenders, data
 
     base_folder, _ = base_model_folder(base, None)
-    tokens = base_trial.longest_input(base_folder, 256)
+    tokens = trial.longest_input(base_folder, 256)
     tokenization = TokenizationParams(max_length_tokens=tokens)
     classifier = modeling.load_for_training(base_folder, data.LABELS, tokenization, 0.0)
     modeling.save(classifier, folder / MODEL)

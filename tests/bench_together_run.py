@@ -16,10 +16,11 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from tasks.connectors.hub import base_model_folder
-from tasks.core import modeling, training
-from tasks.core.training_job import TrainingJob
-from tasks.core.training_params import TrainingParams
+from tasks.connectors.model_hub import base_model_folder
+from tasks.core.models import classifier
+from tasks.core.training import fine_tuning
+from tasks.core.training.job import TrainingJob
+from tasks.core.training.params import TrainingParams
 from tests.bench import contenders, data, subject
 
 TRAINING, MODEL = "training", "model"
@@ -96,7 +97,7 @@ def score(engine: str, folder: Path, seconds: float) -> None:
 
 def train(base: str, folder: Path, seconds: float) -> None:
     """Train on reviews with the form's own settings, over and over."""
-    encoder = modeling.load(folder / MODEL).encoder
+    encoder = classifier.load(folder / MODEL).encoder
     tokens: Dataset = subject.tokenized(encoder, _reviews())
     params = TrainingParams(epochs=_EPOCHS, best_epoch_by="last")
     job = TrainingJob(
@@ -107,7 +108,7 @@ def train(base: str, folder: Path, seconds: float) -> None:
     )
     with tempfile.TemporaryDirectory(dir=folder) as work:
         listener = StepListener(seconds, params.batch_size)
-        training.fine_tune(job, tokens, tokens.select(range(8)), Path(work), listener)
+        fine_tuning.fine_tune(job, tokens, tokens.select(range(8)), Path(work), listener)
 
 
 def _reviews() -> data.Reviews:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.connectors.local_servers import NO_TELEMETRY, LocalObjectStore
-from tasks.connectors.object_store import ObjectStore
-from tasks.settings import SLEEPING_THREADS
+from tasks.connectors.servers.local_servers import NO_TELEMETRY, LocalObjectStore
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.runtime.settings import SLEEPING_THREADS
 
 if TYPE_CHECKING:
-    from tasks.connectors.model_registry import ModelRegistry
+    from tasks.connectors.tracking.model_registry import ModelRegistry
 
 BUCKET = "nightshift"
 
@@ -73,7 +73,7 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def registry(tracking_uri: str) -> "ModelRegistry":
     """A client of it."""
-    from tasks.connectors.model_registry import ModelRegistry
+    from tasks.connectors.tracking.model_registry import ModelRegistry
 
     return ModelRegistry(tracking_uri, "tests")
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.services import local_services, set_client_defaults
+from tasks.runtime.local_services import local_services, set_client_defaults
 
 if TYPE_CHECKING:
     from flows.retrain import Retrained
@@ -83,7 +83,7 @@ def retrained(
     story: Story, source: Path, model: str, test_rows: int, epochs: int = 2
 ) -> "Retrained":
     """The flow itself."""
-    from flows.parameters import RetrainParams
+    from flows.forms.pipelines import RetrainParams
     from flows.retrain import retrain
 
     given: dict[str, Any] = {
@@ -111,7 +111,7 @@ def retrained(
 
 def leaky_base(work: Path, train: Table, test: Table) -> str:
     """A base model that has been trained on the very test reviews: a folder that looks like any other."""
-    from tasks.connect import prepared_store
+    from tasks.runtime.clients import prepared_store
 
     others = sampled(train, 400)
     source = write(work / "leaky-data", test, others)

@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from tasks.core.comparison import NonInferiority, chance_to_pass
-from tasks.core.gate import Evidence, GateParams, decide
-from tasks.core.gate_champion import NOT_WORSE
-from tasks.core.metrics import EvaluationParams
-from tasks.core.slices import BANDS, make_slices
+from tasks.core.evaluation.comparison import NonInferiority, chance_to_pass
+from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.evaluation.slices import BANDS, make_slices
+from tasks.core.release.gate.champion import NOT_WORSE
+from tasks.core.release.gate.decision import Evidence, GateParams, decide
 from tests import gate_simulation_first
 
 ACCURACY, BASELINE = 0.9, 0.8

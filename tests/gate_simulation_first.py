@@ -18,8 +18,8 @@ import numpy as np
 from rich.table import Table
 from scipy import stats
 
-from tasks.core.gate import Evidence, GateParams, decide
-from tasks.core.metrics import EvaluationParams
+from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.release.gate.decision import Evidence, GateParams, decide
 
 CLASSES = {
     "two, 1:1": (0.5, 0.5),

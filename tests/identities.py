@@ -7,9 +7,9 @@ from typing import Any
 
 import boto3
 
-from tasks.connectors.child_process import ChildProcess
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.seaweedfs import SeaweedFS, free_ports
+from tasks.connectors.servers.child_process import ChildProcess
+from tasks.connectors.servers.seaweedfs import SeaweedFS, free_ports
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import NightshiftError
 from tests.service.stack import wait_for
 

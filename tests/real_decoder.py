@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from tasks.core import batching, model_folders
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
 from tasks.core.engines.torch_engine import TorchEngine
-from tasks.core.modeling import Classifier
-from tasks.core.tokenization import Encoder, TokenizationParams
-from tasks.core.training import Trained, fine_tune
-from tasks.core.training_job import TrainingJob
-from tasks.core.training_params import TrainingParams
-from tasks.core.training_protocols import SilentListener
+from tasks.core.models import folders
+from tasks.core.models.batching import plan
+from tasks.core.models.classifier import Classifier
+from tasks.core.training.fine_tuning import Trained, fine_tune
+from tasks.core.training.job import TrainingJob
+from tasks.core.training.params import TrainingParams
+from tasks.core.training.protocols import SilentListener
 from tests.bench import data, subject
 
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -55,7 +56,7 @@ def unpacked_base(folder: Path) -> Path:
 
 def trained(base: Path, work: Path, reviews: data.Reviews, packing: str) -> Trained:
     """One epoch on all but the last eight reviews, which are its validation set."""
-    encoder = Encoder(model_folders.load_tokenizer(base), _TOKENS)
+    encoder = Encoder(folders.load_tokenizer(base), _TOKENS)
     rows = subject.tokenized(encoder, reviews)
     kept_back = len(rows) - 8
     params = TrainingParams.model_validate(
@@ -78,7 +79,7 @@ def padded_logits(classifier: Classifier, ids: list[list[int]]) -> np.ndarray[An
     found: list[np.ndarray[Any, Any]] = []
     with torch.inference_mode():
         for row in ids:
-            batch = batching.pad([row], classifier.pad_id)
+            batch = plan.pad([row], classifier.pad_id)
             tensors = [torch.from_numpy(part) for part in batch]
             found.append(model(input_ids=tensors[0], attention_mask=tensors[1]).logits.numpy())
     return np.concatenate(found)

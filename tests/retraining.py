@@ -4,10 +4,10 @@ import io
 from pathlib import Path
 from typing import Any
 
-from flows.parameters import RetrainParams
-from tasks.connect import model_registry
-from tasks.connectors.object_store import ObjectStore
+from flows.forms.pipelines import RetrainParams
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core import formats
+from tasks.runtime.clients import model_registry
 from tests.reviews import jsonl, reviews
 
 # For tests that are about something else: a few test reviews of whatever model make a champion.

@@ -6,7 +6,7 @@ Each round does the same with both, and the second of a pair begins the next rou
 folders on free ports. Times mean something on a machine that does nothing else.
 
     demo        `python -m flows demo` in an empty folder, to its end
-    up, down    `python -m deployments.local up` in an empty folder, until it says that it is ready; then `down`
+    up, down    `python -m deployments.stack.local up` in an empty folder, until it says that it is ready; then `down`
     store       the embedded object store: its start, then objects of 20 kB written and read by eight threads, and 64 MB
     S3 to S3    reviews scored from the object store to the object store (`tests.bench_nights speed`), reviews a second
 """
@@ -81,9 +81,9 @@ def demo(root: Path, folder: Path) -> dict[str, float]:
 def up(root: Path, folder: Path) -> dict[str, float]:
     """First start, and stop."""
     try:
-        started = _ran(root, folder, "-m", "deployments.local", "up")[0]
+        started = _ran(root, folder, "-m", "deployments.stack.local", "up")[0]
     finally:
-        stopped = _ran(root, folder, "-m", "deployments.local", "down")[0]
+        stopped = _ran(root, folder, "-m", "deployments.stack.local", "down")[0]
     return {"up": started, "down": stopped}
 
 

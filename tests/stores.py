@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from deployments.debian import program
-from tasks.connectors.child_process import ChildProcess
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.seaweedfs import HOST, free_ports
+from deployments.stack.high_availability.debian import program
+from tasks.connectors.servers.child_process import ChildProcess
+from tasks.connectors.servers.seaweedfs import HOST, free_ports
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import NightshiftError
 
 _PATIENCE_SECONDS = 90.0

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.command_line import _MODELS  # pyright: ignore[reportPrivateUsage]
-from flows.parameters import RetrainParams
+from flows.cli.arguments import _MODELS
+from flows.forms.pipelines import RetrainParams
+from tasks.core.data.validation import Validated
 from tasks.core.errors import ValidationError
 from tasks.core.forms import field_paths
 from tasks.core.records import Finding
-from tasks.core.validation import Validated
-from tasks.settings import Settings
+from tasks.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(p for room in ("flows", "tasks") for p in (ROOT / room).rglob("*.py"))

@@ -24,19 +24,27 @@ CORE_OF_CONNECTORS = {
     "errors",
     "records",
     "digests",
-    "labels",
-    "label_map",  # what a form says of labels and of files
-    "pairs",
-    "split_names",
-    "validation",
+    "data.labels",
+    "data.label_map",  # what a form says of labels and of files
+    "data.splits.split_names",
+    "data.validation",
     "formats",
     "forms",
+    "parsing.pairs",
     "readable",
     "uris",
 }
 SOURCES = sorted(
     p for room in ("deployments", "flows", "tasks") for p in (ROOT / room).rglob("*.py")
 )
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a module of ours."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path) for path in SOURCES}
 
 
 def room_of(name: str) -> str:
@@ -56,13 +64,8 @@ def imported(source: str) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= (
-                {f"{node.module}.{alias.name}" for alias in node.names}
-                if node.module == "tasks"
-                else {node.module}
-            )
-            if node.module in ("tasks.core", "tasks.connectors"):
-                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= (members & MODULES) or {node.module}
     return names
 
 
@@ -84,29 +87,32 @@ def violations(module: str, source: str) -> list[str]:
             broken.append(f"{module} imports {name}")
         if room == "connectors" and name.split(".")[0] == "prefect":
             broken.append(f"{module} imports {name}")
-        parts = name.split(".")
-        of_core = parts[2] if parts[:2] == ["tasks", "core"] and len(parts) > 2 else ""
-        if room == "connectors" and of_core and of_core not in CORE_OF_CONNECTORS:
+        of_core = f"{name.removeprefix('tasks.core.')}." if name.startswith("tasks.core.") else ""
+        allowed_of_core = tuple(f"{module}." for module in CORE_OF_CONNECTORS)
+        if room == "connectors" and of_core and not of_core.startswith(allowed_of_core):
             broken.append(f"{module} imports {name}, which is more than records and rows")
     return broken
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_imports_point_one_way(path: Path) -> None:
-    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    module = module_of(path)
     assert violations(module, path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("tasks.core.metrics", "from tasks.connectors.object_store import ObjectStore"),
-        ("tasks.core.metrics", "def f():\n    import mlflow"),
-        ("tasks.core.metrics", "from tasks import settings"),
-        ("tasks.connectors.hub", "from tasks.steps import fetched"),
-        ("tasks.connectors.hub", "from prefect import task"),
-        ("tasks.connectors.hub", "from tasks.core import training"),
-        ("tasks.score_shards", "from flows.score import score"),
+        (
+            "tasks.core.evaluation.metrics",
+            "from tasks.connectors.storage.object_store import ObjectStore",
+        ),
+        ("tasks.core.evaluation.metrics", "def f():\n    import mlflow"),
+        ("tasks.core.evaluation.metrics", "from tasks.runtime import settings"),
+        ("tasks.connectors.model_hub", "from tasks.runtime.steps import fetched"),
+        ("tasks.connectors.model_hub", "from prefect import task"),
+        ("tasks.connectors.model_hub", "from tasks.core.training import fine_tuning"),
+        ("tasks.scoring.shards", "from flows.score import score"),
         ("flows.retrain", "from deployments.apply import apply"),
     ],
 )
@@ -126,8 +132,12 @@ def reads_environment(source: str) -> bool:
 
 def test_only_settings_and_services_touch_the_environment() -> None:
     """Of what runs in a flow; `deployments` makes the environments of other processes."""
-    allowed = {"tasks/settings.py", "tasks/services.py", "tasks/connectors/local_servers.py"}
-    allowed.add("tasks/connectors/seaweedfs.py")
+    allowed = {
+        "tasks/runtime/settings.py",
+        "tasks/runtime/local_services.py",
+        "tasks/connectors/servers/local_servers.py",
+    }
+    allowed.add("tasks/connectors/servers/seaweedfs.py")
     touching = {
         p.relative_to(ROOT).as_posix()
         for p in SOURCES

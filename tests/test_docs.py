@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-import tasks.core.validation
-import tasks.settings
+import tasks.core.data.validation
+import tasks.runtime.settings
 from flows import __main__ as command
-from flows.command_line import parse
-from tasks.settings import Settings
+from flows.cli.arguments import parse
+from tasks.runtime.settings import Settings
 from tests.core import bad_inputs as files
 from tests.core import bombs
 from tests.flows import bad_places as places
@@ -42,7 +42,7 @@ def table(text: str | None) -> list[str]:
     return [line for line in (text or "").splitlines() if line.startswith("|")]
 
 
-@pytest.mark.parametrize("module", [tasks.settings, tasks.core.validation])
+@pytest.mark.parametrize("module", [tasks.runtime.settings, tasks.core.data.validation])
 def test_the_tables_are_those_of_the_code(module: object) -> None:
     assert "\n".join(table(module.__doc__)) in README
 
@@ -67,8 +67,8 @@ def test_every_rule_that_can_fire_is_documented() -> None:
     )
     fired = set(re.findall(r'finding\(\s*"?\w+"?, "([a-z ]+)"', code))
     fired |= set(re.findall(r'(?:dropped\[|return |else |rule == |, )"([a-z ]+)"', code))
-    fired &= {line.split("|")[1].strip() for line in table(tasks.core.validation.__doc__)}
-    assert len(fired) == len(table(tasks.core.validation.__doc__)) - 2
+    fired &= {line.split("|")[1].strip() for line in table(tasks.core.data.validation.__doc__)}
+    assert len(fired) == len(table(tasks.core.data.validation.__doc__)) - 2
     assert all(f"| {rule} " in README for rule in fired)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks import gpu_turns
-from tasks.gpu_turns import turn_on
+from tasks.training import gpu_lock
+from tasks.training.gpu_lock import turn_on
 
 GPU = torch.device("cuda", 0)
 
@@ -16,7 +16,7 @@ GPU = torch.device("cuda", 0)
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(gpu_turns, "_SAY_SECONDS", 0.05)
+    monkeypatch.setattr(gpu_lock, "_SAY_SECONDS", 0.05)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 

@@ -4,12 +4,12 @@ import io
 
 import pytest
 
-from tasks.connect import exact_objects
-from tasks.connectors.exact_reads import FINGERPRINT
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.conditional_reads import FINGERPRINT
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core import formats
-from tasks.lineage import _of_predictions
-from tasks.score_commit import RUN
+from tasks.lineage.tracing import _of_predictions
+from tasks.runtime.clients import exact_objects
+from tasks.scoring.store.commit import RUN
 from tests.core.scoring_runs import scoring_run
 
 

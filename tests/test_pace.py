@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from tasks import pace as pace_module
-from tasks.pace import Gauge, Pace, duration, pace_of, paced
+from tasks.runtime.reporting import progress as pace_module
+from tasks.runtime.reporting.progress import Gauge, Pace, duration, pace_of, paced
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 
 from deployments import apply, worker
 from flows.__main__ import main as flow
-from tasks.connectors import object_store
-from tasks.connectors.local_servers import require_prefect
-from tasks.connectors.studies import StudyStore
-from tasks.connectors.tracked_runs import TrackedRuns
+from tasks.connectors.servers.local_servers import require_prefect
+from tasks.connectors.storage import object_store
+from tasks.connectors.storage.studies import StudyStore
+from tasks.connectors.tracking.runs import TrackedRuns
 from tasks.core.errors import NightshiftError
-from tasks.settings import read_settings
+from tasks.runtime.settings import read_settings
 
 PASSWORD = "hunter2-secret"
 URL = f"http://someone:{PASSWORD}@127.0.0.1:9"

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks import reading_rows
 from tasks.connectors.sources.base import Unreadable
-from tasks.core import early_end
+from tasks.core.data import early_end
+from tasks.core.data.validation import RawReview, Validated, ValidationParams, validate
 from tasks.core.errors import ValidationError
-from tasks.core.validation import RawReview, Validated, ValidationParams, validate
+from tasks.data import reading_rows
 from tests.reviews import reviews
 
 _NAMES = ["NEGATIVE", "POSITIVE"]

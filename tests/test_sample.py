@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.texts import matching_form
+from tasks.core.data.texts import matching_form
 
 FOLDER = Path(__file__).parents[1] / "tasks" / "sample"
 

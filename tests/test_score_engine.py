@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from tasks import score_shards
-from tasks.connectors.model_registry import ModelRegistry
-from tasks.core import engines, modeling
+from tasks.connectors.tracking.model_registry import ModelRegistry
+from tasks.core.engines import registry as engines
 from tasks.core.errors import ModelError, SettingsError
+from tasks.core.models import classifier
 from tasks.core.records import ModelVersion
-from tasks.core.scoring import EngineParams
-from tasks.core.training_params import Precision
-from tasks.score_engine import pin_engine, pin_precision
+from tasks.core.scoring.predict import EngineParams
+from tasks.core.training.params import Precision
+from tasks.scoring import shards
+from tasks.scoring.engine import pin_engine, pin_precision
 
 BF16 = {"avx512_bf16": True}
 
@@ -78,14 +79,14 @@ def test_a_run_has_the_precision_of_the_version(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: BF16)
     assert pin_precision.fn(version, "torch", "cpu", "auto") == "bf16"  # nobody knows
     assert pin_precision.fn(version, "torch-fp32", "cpu", "bf16") == "fp32"
-    exact = _registered(registry, tmp_path, modeling.CARD, {"precision": "fp32"})
+    exact = _registered(registry, tmp_path, classifier.CARD, {"precision": "fp32"})
     assert pin_precision.fn(exact, "torch", "cpu", "auto") == "fp32"
     assert pin_precision.fn(exact, "cascade-torch", "cpu", "auto") == "fp32"
     assert pin_precision.fn(exact, "torch", "cpu", "bf16") == "bf16"  # as somebody wishes
     assert pin_precision.fn(exact, "openvino", "cpu", "auto") == "bf16"  # as it was compared
-    quick = _registered(registry, tmp_path, modeling.CARD, {"precision": "bf16"})
+    quick = _registered(registry, tmp_path, classifier.CARD, {"precision": "bf16"})
     assert pin_precision.fn(quick, "torch", "cpu", "auto") == "bf16"
-    damaged = _registered(registry, tmp_path, modeling.CARD, {"precision": "fp31"})
+    damaged = _registered(registry, tmp_path, classifier.CARD, {"precision": "fp31"})
     with pytest.raises(ModelError, match="trained in: no precision 'fp31'"):
         pin_precision.fn(damaged, "torch", "cpu", "auto")
 
@@ -112,6 +113,6 @@ def test_a_worker_without_the_engine_says_so_before_it_scores(
     monkeypatch.setitem(engines._MODULES, "openvino", "tests.core.absent_engine")
     with pytest.raises(SettingsError, match="no_such_package, which is not installed here"):
         pin_engine.fn(version, "openvino", "cpu")
-    score_shards._loaded.cache_clear()
+    shards._loaded.cache_clear()
     with pytest.raises(SettingsError, match="no_such_package, which is not installed here"):
-        score_shards._loaded(version, EngineParams(engine="openvino"))
+        shards._loaded(version, EngineParams(engine="openvino"))

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core import formats
-from tasks.core.scoring import End, Prediction, Result, to_review
-from tasks.core.scoring_plan import Columns, Entry
-from tasks.score_outputs import Output
+from tasks.core.scoring.plan import Columns, Entry
+from tasks.core.scoring.predict import End, Prediction, Result, to_review
+from tasks.scoring.store.outputs import Output
 from tests.core.scoring_runs import scoring_run
 
 _TIMES = pa.array([1_700_000_000_000_000_001, None, 0], pa.timestamp("ns"))

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tasks.connectors.exact_objects import ExactObjects
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import StoreError
-from tasks.core.scoring_plan import ScoringRun
-from tasks.score_store import read_run, require_run
-from tasks.score_success import is_older_run_under_way
+from tasks.core.scoring.plan import ScoringRun
+from tasks.scoring.store.run_store import read_run, require_run
+from tasks.scoring.store.success_markers import is_older_run_under_way
 from tests.core.scoring_runs import scoring_run
 
 

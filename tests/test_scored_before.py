@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from tasks import scored_before
-from tasks.connectors.exact_objects import ExactObjects
-from tasks.connectors.object_store import ObjectInfo, ObjectStore
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectInfo, ObjectStore
+from tasks.core.data.texts import matching_form
 from tasks.core.digests import canonical_json
-from tasks.core.score_results import ObjectResult, ShardResult
-from tasks.core.scoring_plan import Entry, ScoringRun, Shard
-from tasks.core.texts import matching_form
-from tasks.score_marks import mark_scoring
-from tasks.score_store import result_uri, shard_uri
-from tasks.scored_before import texts_scored_before
+from tasks.core.scoring.plan import Entry, ScoringRun, Shard
+from tasks.core.scoring.results import ObjectResult, ShardResult
+from tasks.engines import scored_texts
+from tasks.engines.scored_texts import texts_scored_before
+from tasks.registry.usage_records import mark_scoring
+from tasks.scoring.store.run_store import result_uri, shard_uri
 from tests.core.scoring_runs import scoring_run
 
 OLD, NEW = "019ac000-0000-7000-8000-000000000000", "019ad000-0000-7000-8000-000000000000"
@@ -69,8 +69,8 @@ def test_an_object_that_many_runs_have_scored_is_opened_once(
 def test_no_more_objects_are_opened_than_a_night_has_time_for(
     configured: ObjectStore, prefix: str, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scored_before, "_MOST_OBJECTS", 2)
-    monkeypatch.setattr(scored_before, "_ROUNDED_TO", 1)
+    monkeypatch.setattr(scored_texts, "_MOST_OBJECTS", 2)
+    monkeypatch.setattr(scored_texts, "_ROUNDED_TO", 1)
     delivered(configured, prefix, ["one", "two", "three"])
     for run in (OLD, NEW):
         scored(configured, prefix, "many", run)
@@ -81,8 +81,8 @@ def test_the_latest_runs_are_asked_first(
     configured: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the time in their ID, wherever a random one sorts."""
-    monkeypatch.setattr(scored_before, "_MOST_RUNS", 1)
-    monkeypatch.setattr(scored_before, "_ROUNDED_TO", 1)
+    monkeypatch.setattr(scored_texts, "_MOST_RUNS", 1)
+    monkeypatch.setattr(scored_texts, "_ROUNDED_TO", 1)
     for run in ("0" * 16, OLD, "f" * 16, NEW):
         delivered(configured, f"{prefix}/{run}", [f"of {run}"])
         scored(configured, prefix, "latest", run, input=f"{prefix}/{run}/in/")
@@ -92,7 +92,7 @@ def test_the_latest_runs_are_asked_first(
 def test_a_bucket_that_is_gone_leaves_the_other_places(
     configured: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scored_before, "_ROUNDED_TO", 1)
+    monkeypatch.setattr(scored_texts, "_ROUNDED_TO", 1)
     delivered(configured, prefix, ["still there"])
     scored(configured, prefix, "gone", OLD)
     mark_scoring(
@@ -114,7 +114,7 @@ def test_texts_are_read_in_the_encoding_of_their_run(configured: ObjectStore, pr
 def test_what_is_in_the_test_set_is_left_out(
     configured: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scored_before, "_ROUNDED_TO", 1)
+    monkeypatch.setattr(scored_texts, "_ROUNDED_TO", 1)
     delivered(configured, prefix, ["A GOOD  film<br/>", "another"])
     scored(configured, prefix, "tested", NEW)
     assert texts_scored_before("tested", 9) == ["A GOOD  film<br/>", "another"]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import SettingsError
-from tasks.score_summary import place_link
-from tasks.settings import read_settings
+from tasks.runtime.settings import read_settings
+from tasks.scoring.summary import place_link
 
 
 def test_nothing_configured_means_embedded() -> None:

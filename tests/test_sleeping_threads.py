@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deployments.high_availability_programs import Services as HighlyAvailable
-from deployments.local_programs import Services
-from tasks.connectors.passwords import Passwords
-from tasks.services import CLIENT_DEFAULTS
-from tasks.settings import SLEEPING_THREADS, read_settings
+from deployments.stack.high_availability.programs import Services as HighlyAvailable
+from deployments.stack.programs import Services
+from tasks.connectors.servers.passwords import Passwords
+from tasks.runtime.local_services import CLIENT_DEFAULTS
+from tasks.runtime.settings import SLEEPING_THREADS, read_settings
 
 ROOT = Path(__file__).parents[1]
 ((VARIABLE, SLEEP),) = SLEEPING_THREADS.items()
@@ -56,7 +56,7 @@ def test_workers_and_children_are_started_with_it_or_with_a_persons_own_value(
     if own:
         monkeypatch.setenv(VARIABLE, own)
     # Root runs PostgreSQL and Redis as the accounts of their packages, which need not be installed here.
-    monkeypatch.setattr("deployments.debian.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("deployments.stack.high_availability.debian.os.geteuid", lambda: 1000)
     settings = read_settings()
     programs = Services(tmp_path / "up", settings).workers
     programs += HighlyAvailable(tmp_path / "ha", settings, Passwords()).programs

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.connectors.work_folders import remove_left_folders
 from tasks.core.errors import DiskFullError
-from tasks.steps import work_folder
+from tasks.runtime.steps import work_folder
 
 
 @pytest.mark.parametrize(

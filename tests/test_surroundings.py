@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks import findings, steps, waiting
-from tasks.connectors.local_servers import LocalObjectStore
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.servers.local_servers import LocalObjectStore
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import DataError, ModelError, StoreAwayError
-from tasks.findings import keep_findings
-from tasks.logs import _NOT_THE_LAST, _SENTENCES  # pyright: ignore[reportPrivateUsage]
-from tasks.settings import go_past_proxies_to_loopback
-from tasks.terminal import Terminal
+from tasks.data import findings
+from tasks.data.findings import keep_findings
+from tasks.runtime import steps, waiting
+from tasks.runtime.reporting.logs import _NOT_THE_LAST, _SENTENCES
+from tasks.runtime.reporting.terminal import Terminal
+from tasks.runtime.settings import go_past_proxies_to_loopback
 
 ROOT = Path(__file__).parents[1]
 _DEAD = "http://127.0.0.1:9"

@@ -10,11 +10,11 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from flows import summaries
+from flows.cli import summaries
 from tasks.core.errors import MissingDataError, SettingsError
 from tasks.core.readable import on_one_line, visible, without_passwords
-from tasks.logs import ReadableRecord
-from tasks.terminal import Terminal
+from tasks.runtime.reporting.logs import ReadableRecord
+from tasks.runtime.reporting.terminal import Terminal
 from tests.core.test_markdown import EVIL, hostile_summary
 
 ROOT = Path(__file__).parents[1]
@@ -132,4 +132,6 @@ def test_every_command_prints_to_such_a_terminal() -> None:
                 for alias in node.names
             }
             allowed = path.name == "terminal.py"
-            assert allowed or "Console" not in names, f"{path}: use tasks.terminal"
+            assert allowed or "Console" not in names, (
+                f"{path}: use tasks.runtime.reporting.terminal"
+            )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.connectors.private_files import is_private
-from tasks.connectors.processes import is_gone, this_process
+from tasks.connectors.servers.processes import is_gone, this_process
 
 _PREFIX = "nightshift~"
 # Made by earlier versions for the building of engines, without an owner; none is built for longer than half an hour.

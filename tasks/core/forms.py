@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.core.shapes import NOT_OF_SHAPE
+from tasks.core.parsing.patterns import NOT_OF_SHAPE
 
 _LONGEST_VALUE = 200  # characters of what was given
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import NightshiftError
 from tasks.core.records import Record
 from tests.attack.answers import HAD, Verdict

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from tasks.connectors.seaweedfs import free_ports
+from tasks.connectors.servers.seaweedfs import free_ports
 from tasks.core.records import Record
 
 ROOT = Path(__file__).parents[2]
@@ -69,8 +69,8 @@ class Port(Record):
 # Name, module of the commands, and home below NIGHTSHIFT_HOME.
 KINDS = {
     "embedded": ("the servers of a flow", "", ""),
-    "up": ("make up", "deployments.local", ""),
-    "ha": ("make up-ha", "deployments.high_availability", "ha"),
+    "up": ("make up", "deployments.stack.local", ""),
+    "ha": ("make up-ha", "deployments.stack.high_availability.service", "ha"),
 }
 
 

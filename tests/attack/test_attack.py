@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from deployments.debian import require_installed
+from deployments.stack.high_availability.debian import require_installed
 from tasks.core.errors import ServiceError
 from tests.attack import web_page
 from tests.attack.answers import Verdict

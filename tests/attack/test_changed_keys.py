@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.connectors.local_servers import LocalObjectStore
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.servers.local_servers import LocalObjectStore
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import StoreError
 
 

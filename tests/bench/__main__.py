@@ -7,7 +7,7 @@ from pathlib import Path
 
 import transformers
 
-from tasks.core.recipes import RECIPES
+from flows.forms.recipes import RECIPES
 from tests.bench import data, results, subject, tables
 
 _MODULES = {

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tasks.connectors.hub import base_model_folder
-from tasks.core import base_trial
-from tasks.core.recipes import RECIPES
-from tasks.core.tokenization import TokenizationParams
+from flows.forms.recipes import RECIPES
+from tasks.connectors.model_hub import base_model_folder
+from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.models.base_model import trial
 from tests.bench import data, linear, results, trainings
 from tests.bench.judged import Judged, row_of
 from tests.bench.trainings import DEFAULTS, TEXTBOOK, Recipe
@@ -28,7 +28,7 @@ _NAMES = (TEXTBOOK, DEFAULTS)
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole of it, as it is written down."""
     base, revision = base_model_folder(given.base, None)
-    longest = base_trial.longest_input(base, 512)
+    longest = trial.longest_input(base, 512)
     ladder = [recipe for recipe in trainings.recipes(longest) if recipe.name in _NAMES]
     ladder = ladder[:1] * given.textbook + ladder[1:]
     ladder += [way_of(f"recipe {name}", RECIPES[name]) for name in given.recipes]

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core import linear, modeling
-from tasks.core.cascade import CascadeRecord, Rows, Stage, fit_cascade
-from tasks.core.cascade_bands import CascadeRule
-from tasks.core.engine import EngineOptions
-from tasks.core.linear import LinearClassifier
-from tasks.core.tokenization import Encoder
+from tasks.core.data.tokens.tokenization import Encoder
+from tasks.core.engines.cascade.bands import CascadeRule
+from tasks.core.engines.cascade.stages import CascadeRecord, Rows, Stage, fit_cascade
+from tasks.core.engines.protocol import EngineOptions
+from tasks.core.models import classifier as modeling
+from tasks.core.models.linear import classifier as linear
+from tasks.core.models.linear.classifier import LinearClassifier
 from tests.bench import contenders
 from tests.bench.contenders import Contender
 from tests.bench.data import Reviews

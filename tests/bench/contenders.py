@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.core import devices, engines, modeling, scoring
-from tasks.core.engine import Engine, EngineOptions
+from tasks.core.data.tokens.tokenization import Encoder
+from tasks.core.engines import registry
+from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.errors import NightshiftError
-from tasks.core.scoring import EngineParams, Prediction, Review
-from tasks.core.tokenization import Encoder
+from tasks.core.models import classifier as modeling
+from tasks.core.models import devices
+from tasks.core.scoring import predict
+from tasks.core.scoring.predict import EngineParams, Prediction, Review
 
 #: Engines that the tables have a row for; one that this installation lacks is listed as missing.
 WANTED = (
@@ -39,7 +42,7 @@ class Contender:
         """Probabilities, shape (rows, classes), as a scoring run would write them."""
         reviews = (Review(row, str(row), text) for row, text in enumerate(texts, start=1))
         window = EngineParams().window_reviews
-        told = scoring.score([reviews], self.encoder, self.engine, window)
+        told = predict.score([reviews], self.encoder, self.engine, window)
         found = [item.probabilities for item in told if isinstance(item, Prediction)]
         assert len(found) == len(texts), "a review was refused"
         return np.array(found)
@@ -57,16 +60,16 @@ def build(name: str, model: Path, sample: Sequence[str]) -> str:
         model: folder that `modeling.save` wrote; the engine's files go into it.
         sample: texts like those to be scored, for int8.
     """
-    if name not in engines.kinds():
+    if name not in registry.kinds():
         return "there is no such engine in this version"
-    missing = engines.missing_packages(name)
+    missing = registry.missing_packages(name)
     if missing:
         return f"{', '.join(missing)} is not installed here"
     classifier = modeling.load(model)
-    kind = engines.kind_of(name)
+    kind = registry.kind_of(name)
     reason = kind.suits(classifier, torch.device("cpu"))
-    folder = model / engines.FOLDER / name
-    if reason or name == engines.TORCH or folder.exists():
+    folder = model / registry.FOLDER / name
+    if reason or name == registry.TORCH or folder.exists():
         return reason
     folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
@@ -81,7 +84,7 @@ def opened(name: str, model: Path, options: EngineOptions) -> Contender:
     """An engine that was built, ready to score."""
     classifier = modeling.load(model)
     encoder = classifier.encoder
-    return Contender(encoder, engines.open_engine(name, classifier, model, options))
+    return Contender(encoder, registry.open_engine(name, classifier, model, options))
 
 
 def ours(
@@ -93,7 +96,7 @@ def ours(
     for name in wanted:
         options = EngineOptions(batch_tokens=batch_tokens)
         _try(found, missing, f"Nightshift, {name}", name, model, sample, options)
-        if name == engines.TORCH:
+        if name == registry.TORCH:
             exact = EngineOptions(batch_tokens=batch_tokens, precision="fp32")
             _try(found, missing, f"Nightshift, {FP32}", name, model, sample, exact)
     return found, missing

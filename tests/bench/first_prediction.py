@@ -40,8 +40,9 @@ def main() -> None:
     import transformers  # noqa: F401
 
     laps.lap("import transformers")
-    from tasks.core import engines, modeling
-    from tasks.core.engine import EngineOptions
+    from tasks.core.engines import registry
+    from tasks.core.engines.protocol import EngineOptions
+    from tasks.core.models import classifier as modeling
     from tests.bench.contenders import Contender
 
     laps.lap("import Nightshift")
@@ -54,7 +55,7 @@ def main() -> None:
         classifier = modeling.load(folder)
         laps.lap("load")
         encoder = classifier.encoder
-        engine = engines.open_engine(name, classifier, folder, EngineOptions())
+        engine = registry.open_engine(name, classifier, folder, EngineOptions())
         laps.lap("open the engine")
         Contender(encoder, engine).answers([TEXT])
         laps.lap("first prediction")
@@ -64,7 +65,7 @@ def main() -> None:
 def _download(uri: str, folder: Path) -> None:
     from os import environ
 
-    from tasks.connectors.object_store import ObjectStore
+    from tasks.connectors.storage.object_store import ObjectStore
 
     store = ObjectStore(environ.get("AWS_ENDPOINT_URL_S3"))
     for item in store.list(uri):

@@ -21,10 +21,12 @@ import numpy as np
 import torch
 import transformers
 
-from tasks.core import base_trial, model_folders, modeling
-from tasks.core.engine import EngineOptions, softmax
-from tasks.core.engines import TORCH, open_engine
-from tasks.core.tokenization import TokenizationParams
+from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.engines.protocol import EngineOptions, softmax
+from tasks.core.engines.registry import TORCH, open_engine
+from tasks.core.models import classifier as modeling
+from tasks.core.models import folders
+from tasks.core.models.base_model import trial
 from tests.bench import data, flops, machine, results, shapes, tables, turns
 
 _SCORING = ("torch", "transformers", "pydantic", "safetensors", "numpy")
@@ -98,7 +100,7 @@ def _score(
     work: Path,
 ) -> tuple[list[Row], dict[str, Any]]:
     torch.manual_seed(0)
-    longest = base_trial.longest_input(base, 512)
+    longest = trial.longest_input(base, 512)
     book = TokenizationParams(max_length_tokens=longest, truncation="head", strip_markup=False)
     folder = work / "classifier"
     modeling.save(modeling.load_for_training(base, data.LABELS, book, 0.0), folder)
@@ -122,7 +124,7 @@ def _score(
         made[f"{name}, tokens made beforehand"] = lambda g=engine, i=ids: softmax(g.logits(i))
     answers, memory = _first_round(made, device)
     seconds = turns.seconds_in_turns("scoring", _sides(made), given.rounds)
-    config = model_folders.read_config(folder)
+    config = folders.read_config(folder)
     work_done = flops.needed(config, lengths)
     exact = answers[_BASELINE]
     rows = [
@@ -215,7 +217,7 @@ def _train(
 ) -> list[Row]:
     from tests.bench import trainings
 
-    longest = base_trial.longest_input(base, 512)
+    longest = trial.longest_input(base, 512)
     wanted = (trainings.TEXTBOOK, "+ lengths grouped", trainings.DEFAULTS)
     ladder = [recipe for recipe in trainings.recipes(longest) if recipe.name in wanted]
     ready = {r.name: trainings.prepared(r, base, reviews, reviews.first(8)) for r in ladder}
@@ -228,7 +230,7 @@ def _train(
         run()
         memory[name] = _watched(device, before)
     seconds = turns.seconds_in_turns("training", _sides(sides), given.rounds, warm_ups=0)
-    config = model_folders.read_config(base)
+    config = folders.read_config(base)
     return [
         {
             "task": "training, one epoch",

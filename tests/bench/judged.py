@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.core import modeling
-from tasks.core.comparison import Pair
 from tasks.core.digests import digest_of
-from tasks.core.engine import EngineOptions
-from tasks.core.engines import TORCH, open_engine
+from tasks.core.engines.protocol import EngineOptions
+from tasks.core.engines.registry import TORCH, open_engine
+from tasks.core.evaluation.comparison import Pair
+from tasks.core.models import classifier as modeling
 from tests.bench import data, machine, trainings
 from tests.bench.contenders import Contender
 from tests.bench.trainings import Recipe

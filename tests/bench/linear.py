@@ -11,8 +11,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from tasks.core import baseline
-from tasks.core.texts import without_markup
+from tasks.core.data.texts import without_markup
+from tasks.core.models.linear import tfidf
 from tests.bench.data import Reviews
 
 Predict = Callable[[Sequence[str]], NDArray[np.int64]]
@@ -28,7 +28,7 @@ def fitted(train: Reviews) -> dict[str, tuple[Predict, float]]:
 
 
 def _tfidf(train: Reviews) -> Predict:
-    model = make_pipeline(baseline.vectorizer(), baseline.classifier())
+    model = make_pipeline(tfidf.vectorizer(), tfidf.classifier())
     model.fit(train.texts, train.labels)
     return lambda texts: np.asarray(model.predict(list(texts)))
 

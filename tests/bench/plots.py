@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tasks.core.drawing import INK, OTHER, QUIET, save
+from tasks.core.evaluation.plots.style import INK, OTHER, QUIET, save
 
 
 def draw_all(found: Sequence[dict[str, Any]], folder: Path) -> list[str]:

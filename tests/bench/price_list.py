@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.core import base_trial, engines, modeling
-from tasks.core.comparison import Pair
-from tasks.core.engine import EngineOptions
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.engines import registry
+from tasks.core.engines.protocol import EngineOptions
 from tasks.core.errors import NightshiftError
-from tasks.core.tokenization import Encoder, TokenizationParams
+from tasks.core.evaluation.comparison import Pair
+from tasks.core.models import classifier
+from tasks.core.models.base_model import trial
 from tests.bench import cascades, contenders, data, linear, peers, results, subject, turns
 from tests.bench.contenders import Contender
 from tests.bench.linear import Predict
@@ -94,14 +96,14 @@ def cost_of_a_million(price_an_hour: float, reviews_per_second: float) -> float:
 def _offers(
     model: Path, sample: Sequence[str], given: argparse.Namespace
 ) -> tuple[list[Offer], dict[str, str]]:
-    full = contenders.opened(engines.TORCH, model, EngineOptions(precision="fp32"))
+    full = contenders.opened(registry.TORCH, model, EngineOptions(precision="fp32"))
     offers = [Offer(FULL, _tokens(full.encoder.params), _labels(full))]
     piped = subject.cut_as_the_pipeline_does(model, given.home)
     if piped != model:
-        cut = Contender(modeling.load(piped).encoder, full.engine)
+        cut = Contender(classifier.load(piped).encoder, full.engine)
         offers.append(Offer(_AS_PIPELINE, _tokens(cut.encoder.params), _labels(cut)))
     missing: dict[str, str] = {}
-    longest = base_trial.longest_input(model, max(_CUTS))
+    longest = trial.longest_input(model, max(_CUTS))
     cuts = [c for c in _CUTS if c <= longest] or [longest]
     fast = given.engines or ("torch", "openvino", "openvino-int8")
     for name in fast:
@@ -112,7 +114,7 @@ def _offers(
             row = f"{name}, {cut} tokens"
             offers.append(Offer(row, _tokens(params), _labels(Contender(encoder, found.engine))))
     for label, folder, engine in given.model_of:
-        name = engine or engines.recommended(folder)
+        name = engine or registry.recommended(folder)
         found = _opened(name, folder, sample, missing, label)
         if found:
             offers.append(Offer(label, f"{name}, {_tokens(found.encoder.params)}", _labels(found)))

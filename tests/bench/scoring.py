@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig
 
-from tasks.core.comparison import Pair
 from tasks.core.errors import NightshiftError
+from tasks.core.evaluation.comparison import Pair
 from tests.bench import cascades, contenders, data, flops, machine, peers, results, subject, turns
 from tests.bench.contenders import Contender
 
@@ -169,9 +169,9 @@ def worth(answers: Floats, exact: Floats, labels: Sequence[int]) -> dict[str, An
 
 def _work(model: Path, texts: Sequence[str]) -> dict[str, float]:
     """Tokens and GFLOP of a review on average."""
-    from tasks.core import modeling
+    from tasks.core.models import classifier
 
-    lengths = [len(row) for row in modeling.load(model).encoder.encode(texts).input_ids]
+    lengths = [len(row) for row in classifier.load(model).encoder.encode(texts).input_ids]
     config = AutoConfig.from_pretrained(model, local_files_only=True)
     return {
         "tokens": float(np.mean(lengths)),

@@ -10,13 +10,15 @@ from typing import Any
 
 from datasets import Dataset
 
-from tasks.connectors.hub import base_model_folder
-from tasks.core import base_trial, model_folders, modeling, training
+from tasks.connectors.model_hub import base_model_folder
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
 from tasks.core.digests import digest_of
-from tasks.core.tokenization import Encoder, TokenizationParams
-from tasks.core.training import TrainingParams
-from tasks.core.training_job import TrainingJob
-from tasks.core.training_protocols import SilentListener
+from tasks.core.models import classifier, folders
+from tasks.core.models.base_model import trial
+from tasks.core.training import fine_tuning
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.job import TrainingJob
+from tasks.core.training.protocols import SilentListener
 from tests.bench import data
 
 HOME = Path(".nightshift/bench")
@@ -54,9 +56,7 @@ def of(given: argparse.Namespace) -> Path:
     """The model that a command asks for."""
     tokens = 512
     if given.base != "minilm":
-        tokens = min(
-            tokens, base_trial.longest_input(base_model_folder(given.base, None)[0], tokens)
-        )
+        tokens = min(tokens, trial.longest_input(base_model_folder(given.base, None)[0], tokens))
     made = Subject(base=given.base, rows=given.train_rows, max_length_tokens=tokens)
     return trained(made, given.imdb, given.home)
 
@@ -71,7 +71,7 @@ def trained(subject: Subject, imdb: Path | None, home: Path = HOME) -> Path:
     folder = home / "models" / digest_of(facts)[:16]
     if folder.exists():
         return folder
-    encoder = Encoder(model_folders.load_tokenizer(base), subject.tokenization())
+    encoder = Encoder(folders.load_tokenizer(base), subject.tokenization())
     everything = tokenized(encoder, reviews)
     kept_back = min(subject.validation_rows, len(everything) // 5)
     train = everything.select(range(len(everything) - kept_back))
@@ -82,7 +82,7 @@ def trained(subject: Subject, imdb: Path | None, home: Path = HOME) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         work = Path(name)
-        done = training.fine_tune(
+        done = fine_tuning.fine_tune(
             TrainingJob(
                 base_folder=base,
                 label_names=data.LABELS,
@@ -94,16 +94,16 @@ def trained(subject: Subject, imdb: Path | None, home: Path = HOME) -> Path:
             work / "checkpoints",
             SilentListener(),
         )
-        modeling.save(done.classifier, work / "model")
+        classifier.save(done.classifier, work / "model")
         shutil.move(work / "model", folder)
     return folder
 
 
 def cut_as_the_pipeline_does(model: Path, home: Path) -> Path:
     """A model whose tokens are those of `transformers.pipeline`; of one that was made otherwise, a copy that is so."""
-    whole = modeling.load(model)
+    whole = classifier.load(model)
     own = whole.encoder.params
-    longest = min(Subject.max_length_tokens, base_trial.longest_input(model, own.max_length_tokens))
+    longest = min(Subject.max_length_tokens, trial.longest_input(model, own.max_length_tokens))
     wanted = dataclasses.replace(Subject(), max_length_tokens=longest).tokenization()
     if own == wanted:
         return model
@@ -113,7 +113,7 @@ def cut_as_the_pipeline_does(model: Path, home: Path) -> Path:
         encoder = Encoder(whole.encoder.tokenizer, wanted)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-            modeling.save(dataclasses.replace(whole, encoder=encoder), Path(name) / "model")
+            classifier.save(dataclasses.replace(whole, encoder=encoder), Path(name) / "model")
             shutil.move(Path(name) / "model", folder)
     return folder
 

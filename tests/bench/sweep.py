@@ -9,8 +9,8 @@ down when it is over, so that a run that was stopped goes on where it was.
 import argparse
 from typing import Any
 
-from tasks.connectors.hub import base_model_folder
-from tasks.core import base_trial
+from tasks.connectors.model_hub import base_model_folder
+from tasks.core.models.base_model import trial
 from tests.bench import data, results, trainings
 from tests.bench.judged import Judged, row_of
 from tests.bench.trainings import DEFAULTS, Recipe
@@ -34,7 +34,7 @@ _OTHERWISE: dict[str, dict[str, Any]] = {
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole of it, as it is written down."""
     base, revision = base_model_folder(given.base, None)
-    longest = base_trial.longest_input(base, 512)
+    longest = trial.longest_input(base, 512)
     defaults = next(recipe for recipe in trainings.recipes(longest) if recipe.name == DEFAULTS)
     ways = [defaults] + [
         Recipe(name, defaults.tokenization, settings)

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks.connectors.hub import base_model_folder
-from tasks.core import base_trial, devices, model_folders
+from tasks.connectors.model_hub import base_model_folder
+from tasks.core.models import devices, folders
+from tasks.core.models.base_model import trial
 from tests.bench import data, flops, machine, results, trainings, turns
 from tests.bench.trainings import TEXTBOOK, Prepared
 
@@ -25,7 +26,7 @@ from tests.bench.trainings import TEXTBOOK, Prepared
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole of it, as it is written down."""
     base, _ = base_model_folder(given.base, None)
-    longest = base_trial.longest_input(base, 512)
+    longest = trial.longest_input(base, 512)
     recipes = [
         recipe
         for recipe in trainings.recipes(min(512, longest))
@@ -88,7 +89,7 @@ def _share(prepared: Prepared, peaks: dict[str, float], speed: float) -> dict[st
     if rate not in peaks or frozen:
         return {}
     lengths = list(prepared.train["length"])  # before padding
-    config = model_folders.read_config(prepared.base)
+    config = folders.read_config(prepared.base)
     work = 3 * flops.needed(config, lengths, last_layer_whole=True)
     reached = work / len(lengths) * speed
     return {"peak_of": rate, "share_of_peak": round(reached / peaks[rate], 3)}

@@ -16,12 +16,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from tasks.core import devices, model_folders, training
-from tasks.core.modeling import Classifier
-from tasks.core.tokenization import Encoder, TokenizationParams
-from tasks.core.training import TrainingParams
-from tasks.core.training_job import TrainingJob
-from tasks.core.training_protocols import SilentListener
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.models import devices, folders
+from tasks.core.models.classifier import Classifier
+from tasks.core.training import fine_tuning
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.job import TrainingJob
+from tasks.core.training.protocols import SilentListener
 from tests.bench import data, subject
 
 DEFAULTS = "Nightshift, defaults"
@@ -88,7 +89,7 @@ class Prepared:
 
 def prepared(recipe: Recipe, base: Path, train: data.Reviews, validation: data.Reviews) -> Prepared:
     """Tokenize for a recipe."""
-    encoder = Encoder(model_folders.load_tokenizer(base), recipe.tokenization)
+    encoder = Encoder(folders.load_tokenizer(base), recipe.tokenization)
     rows = subject.tokenized(encoder, train)
     if recipe.padded:
         width, pad = recipe.tokenization.max_length_tokens, encoder.tokenizer.pad_token_id
@@ -109,11 +110,11 @@ def run(given: Prepared, folder: Path, epochs: int = 1, seed: int = 42) -> Class
         return _by_the_book(given, folder, epochs, seed)
     settings = dict(given.recipe.ours)
     if settings.get("frozen_layers") == -1:
-        depth = model_folders.read_config(given.base).get_text_config().num_hidden_layers
+        depth = folders.read_config(given.base).get_text_config().num_hidden_layers
         settings["frozen_layers"] = depth // 2
     whole: dict[str, Any] = {"epochs": epochs, "seed": seed, "best_epoch_by": "last"}
     params = TrainingParams.model_validate(whole | settings)
-    done = training.fine_tune(
+    done = fine_tuning.fine_tune(
         TrainingJob(
             base_folder=given.base,
             label_names=data.LABELS,
@@ -131,7 +132,7 @@ def run(given: Prepared, folder: Path, epochs: int = 1, seed: int = 42) -> Class
 def _by_the_book(given: Prepared, folder: Path, epochs: int, seed: int) -> Classifier:
     """`Trainer` with its own defaults, which are AdamW at 5e-5, batches of 8 made 16, and no warm-up."""
     transformers.set_seed(seed)
-    tokenizer = model_folders.load_tokenizer(given.base)
+    tokenizer = folders.load_tokenizer(given.base)
     model = AutoModelForSequenceClassification.from_pretrained(
         given.base, num_labels=len(data.LABELS), pad_token_id=tokenizer.pad_token_id
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.formats.compression import packed
+from tasks.core.formats.detection.compression import packed
 from tests.cases.case import Case, Files, Found, both, done, fails, scored
 from tests.core.packings import pzstd, zipped
 

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core import formats
 from tests.cases import processes
 from tests.cases.case import Case, Found, fast_retrain
@@ -139,8 +139,8 @@ def a_bench(folder: Path, most_seconds: float, most_gib: float) -> Generator[Ben
         "HF_HOME": str(folder / "hub"),
         "COLUMNS": "1000",  # sentences on one line
     }
-    from tasks.connect import object_store
-    from tasks.services import local_services
+    from tasks.runtime.clients import object_store
+    from tasks.runtime.local_services import local_services
 
     with local_services():
         yield Bench(dict(os.environ), object_store(), folder, most_seconds, most_gib)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tasks.connectors.local_servers import LocalObjectStore
+from tasks.connectors.servers.local_servers import LocalObjectStore
 
 Answer = Callable[[str, dict[str, str]], tuple[int, str, str] | None]
 

@@ -1,6 +1,6 @@
 """Every order in which the requests of a few movers of a champion can reach the log and MLflow, tried one by one.
 
-The movers run the code of `tasks/connectors/champion.py` on a log and a registry in memory, each in a greenlet that
+The movers run the code of `connectors/tracking/champion.py` on a log and a registry in memory, each in a greenlet that
 gives way before every request that others could notice. Orders that lead to the same state (the same log and aliases,
 the same answers to each mover) are followed once.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from tasks.connectors.champion import CHAMPION, PREVIOUS, Champions, Mover
+from tasks.connectors.tracking.champion import CHAMPION, PREVIOUS, Champions, Mover
 from tasks.core.errors import ConflictError
 from tasks.core.records import ModelVersion, Move
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.connectors import champion
-from tasks.connectors.champion import BY_HAND, CHAMPION
+from tasks.connectors.tracking import champion
+from tasks.connectors.tracking.champion import BY_HAND, CHAMPION
 from tasks.core.records import Move
 from tests.connectors import interleavings
 from tests.connectors.interleavings import Run, Story, explore, promoter, reader

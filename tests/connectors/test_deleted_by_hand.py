@@ -14,10 +14,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from tasks.connectors.child_process import ChildProcess
-from tasks.connectors.local_servers import http_problem
-from tasks.connectors.model_registry import DIGEST_TAG, ModelRegistry
-from tasks.connectors.seaweedfs import HOST, free_ports
+from tasks.connectors.servers.child_process import ChildProcess
+from tasks.connectors.servers.local_servers import http_problem
+from tasks.connectors.servers.seaweedfs import HOST, free_ports
+from tasks.connectors.tracking.model_registry import DIGEST_TAG, ModelRegistry
 from tasks.core.errors import RegistryError
 from tests.connectors.test_model_registry import folder
 

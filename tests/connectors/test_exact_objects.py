@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tasks.connectors import exact_reads
-from tasks.connectors.exact_objects import ExactObjects
-from tasks.connectors.object_store import ObjectInfo, ObjectStore
+from tasks.connectors.storage import conditional_reads
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectInfo, ObjectStore
 from tasks.core.errors import ForbiddenDataError, OverwrittenError, StoreAwayError, StoreError
 
 SIZE = 300_000
@@ -18,8 +18,8 @@ SIZE = 300_000
 @pytest.fixture
 def item(store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch) -> ObjectInfo:
     """An object of several chunks."""
-    monkeypatch.setattr(exact_reads, "_CHUNK_BYTES", 20_000)
-    monkeypatch.setattr(exact_reads, "_BUFFER_BYTES", 4_000)
+    monkeypatch.setattr(conditional_reads, "_CHUNK_BYTES", 20_000)
+    monkeypatch.setattr(conditional_reads, "_BUFFER_BYTES", 4_000)
     store.write_bytes(random.Random(0).randbytes(SIZE), f"{prefix}/large")
     return store.list(f"{prefix}/large")[0]
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.connectors import left_behind
-from tasks.connectors.child_process import ChildProcess
-from tasks.connectors.left_behind import remove_dead_sockets
-from tasks.connectors.local_servers import LocalObjectStore
 from tasks.connectors.private_files import private_folder, temporary_folder
-from tasks.connectors.seaweedfs import SeaweedFS, free_ports
+from tasks.connectors.servers import leftovers
+from tasks.connectors.servers.child_process import ChildProcess
+from tasks.connectors.servers.leftovers import remove_dead_sockets
+from tasks.connectors.servers.local_servers import LocalObjectStore
+from tasks.connectors.servers.seaweedfs import SeaweedFS, free_ports
 from tasks.connectors.work_folders import remove_left_folders
 from tasks.core.errors import ServiceError
 from tests.connectors.test_servers import ROOT, wait_for
@@ -196,7 +196,7 @@ def test_dead_sockets_are_removed_and_nothing_else(monkeypatch: pytest.MonkeyPat
     with tempfile.TemporaryDirectory() as short:  # a socket's path has a hundred characters at most
         place = Path(short)
         monkeypatch.setattr(tempfile, "tempdir", short)
-        monkeypatch.setattr(left_behind, "SEAWEEDFS_SOCKETS", place)
+        monkeypatch.setattr(leftovers, "SEAWEEDFS_SOCKETS", place)
         folders = {
             name: private_folder(temporary_folder(name)) for name in ("dead", "alive", "new")
         }
@@ -230,7 +230,7 @@ def test_two_tidyings_at_once_are_no_fault(
     meanwhile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(left_behind, "SEAWEEDFS_SOCKETS", tmp_path)
+    monkeypatch.setattr(leftovers, "SEAWEEDFS_SOCKETS", tmp_path)
     folder = private_folder(temporary_folder("empty"))
 
     def is_older(path: Path, seconds: float) -> bool:
@@ -240,7 +240,7 @@ def test_two_tidyings_at_once_are_no_fault(
             (path / "new.sock").touch()
         return True
 
-    monkeypatch.setattr(left_behind, "_is_older", is_older)
+    monkeypatch.setattr(leftovers, "_is_older", is_older)
     assert remove_dead_sockets() == []
     assert folder.exists() == (meanwhile == "used again")
 
@@ -249,14 +249,14 @@ def test_a_socket_that_is_removed_meanwhile_is_no_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(left_behind, "SEAWEEDFS_SOCKETS", tmp_path)
+    monkeypatch.setattr(leftovers, "SEAWEEDFS_SOCKETS", tmp_path)
     (tmp_path / "seaweedfs-s3-grpc-1.sock").touch()
 
     def is_ours(path: Path) -> bool:
         path.unlink()
         return True
 
-    monkeypatch.setattr(left_behind, "is_ours", is_ours)
+    monkeypatch.setattr(leftovers, "is_ours", is_ours)
     assert remove_dead_sockets() == []
 
 
@@ -272,7 +272,7 @@ def test_a_work_folder_that_is_removed_meanwhile_is_no_fault(
 def test_sockets_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory() as short:
         monkeypatch.setattr(tempfile, "tempdir", short)
-        monkeypatch.setattr(left_behind, "SEAWEEDFS_SOCKETS", Path(short))
+        monkeypatch.setattr(leftovers, "SEAWEEDFS_SOCKETS", Path(short))
         theirs = Path(short) / "seaweedfs-s3-grpc-1.sock"
         folder = private_folder(temporary_folder("theirs"))
         for path in (theirs, folder / "a.sock"):
@@ -292,7 +292,7 @@ def test_a_killed_stores_sockets_are_gone_after_the_next_tidying(
     made = [
         path
         for port in store._program._ports
-        for path in left_behind.SEAWEEDFS_SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock")
+        for path in leftovers.SEAWEEDFS_SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock")
     ]
     assert made
     os.kill(store._child._process.pid, signal.SIGKILL)

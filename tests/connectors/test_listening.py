@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from deployments import local_programs
-from deployments.debian import require_installed
-from deployments.high_availability_programs import Services as HighlyAvailable
-from deployments.supervision import Supervisor
-from tasks.connectors import listening
-from tasks.connectors.listening import listener_problem
-from tasks.connectors.passwords import Passwords
-from tasks.connectors.seaweedfs import SeaweedFS, free_ports
+from deployments.stack import programs
+from deployments.stack.high_availability.debian import require_installed
+from deployments.stack.high_availability.programs import Services as HighlyAvailable
+from deployments.stack.supervision import Supervisor
+from tasks.connectors.servers import listening
+from tasks.connectors.servers.listening import listener_problem
+from tasks.connectors.servers.passwords import Passwords
+from tasks.connectors.servers.seaweedfs import SeaweedFS, free_ports
 from tasks.core.errors import ServiceError
-from tasks.services import local_services
-from tasks.settings import Settings
+from tasks.runtime.local_services import local_services
+from tasks.runtime.settings import Settings
 from tests.attack.attack import NOBODY
 
 pytestmark = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
@@ -151,7 +151,7 @@ def test_a_store_without_guarded_inner_ports_counts_as_not_started(
 
 def test_make_up_asks_whose_ports_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(**_free_ports())
-    services = local_programs.Services(tmp_path, settings)
+    services = programs.Services(tmp_path, settings)
     assert services.health.keys() == {"object-store", "mlflow", "prefect"}
     be_somebody_else(monkeypatch)
     for name, url in (

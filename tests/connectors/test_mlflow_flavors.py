@@ -9,9 +9,9 @@ import pytest
 from mlflow import MlflowClient
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from tasks.connectors.mlflow_flavors import describe_for_mlflow
-from tasks.connectors.model_registry import ModelRegistry
-from tasks.core.model_folders import load_tokenizer
+from tasks.connectors.tracking.mlflow_flavors import describe_for_mlflow
+from tasks.connectors.tracking.model_registry import ModelRegistry
+from tasks.core.models.folders import load_tokenizer
 
 _TEXTS = ["a good film", "bad " * 2_000]
 

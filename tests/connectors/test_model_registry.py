@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tasks.connectors.model_registry import DIGEST_TAG, ENGINE_TAG, ModelRegistry
+from tasks.connectors.tracking.model_registry import DIGEST_TAG, ENGINE_TAG, ModelRegistry
 from tasks.core.errors import RegistryError
 
 ROOT = str(Path(__file__).parents[2])

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tasks.connectors import champion as module
-from tasks.connectors.champion import CHAMPION, PREVIOUS, Champions, Mover
-from tasks.connectors.exact_objects import ExactObjects
-from tasks.connectors.exact_reads import LENGTH
-from tasks.connectors.model_registry import DELETING_TAG, ModelRegistry
-from tasks.connectors.move_log import MoveLog
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.conditional_reads import LENGTH
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.connectors.tracking import champion as module
+from tasks.connectors.tracking.champion import CHAMPION, PREVIOUS, Champions, Mover
+from tasks.connectors.tracking.model_registry import DELETING_TAG, ModelRegistry
+from tasks.connectors.tracking.promotion_log import MoveLog
 from tasks.core.errors import ConflictError, ModelError, RegistryAwayError, StoreError
 from tasks.core.records import ModelVersion, Move
 

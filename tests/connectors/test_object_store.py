@@ -11,9 +11,9 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from tasks.connectors.local_servers import LocalObjectStore
-from tasks.connectors.object_store import ObjectStore, parse_uri
-from tasks.connectors.prepared import PreparedStore
+from tasks.connectors.servers.local_servers import LocalObjectStore
+from tasks.connectors.storage.artifacts import PreparedStore
+from tasks.connectors.storage.object_store import ObjectStore, parse_uri
 from tasks.core.errors import (
     MissingDataError,
     OverwrittenError,

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.connectors.local_stack import local_passwords, passwords_of
-from tasks.services import local_services
+from tasks.connectors.servers.local_stack import local_passwords, passwords_of
+from tasks.runtime.local_services import local_services
 
 pytestmark = pytest.mark.prefect
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from tasks.connectors.local_paths import path_below, require_names
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.prepared import PreparedStore
+from tasks.connectors.storage.artifacts import PreparedStore
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.digests import digest_of
 from tasks.core.errors import StoreError
 from tasks.core.records import Manifest, Reference
@@ -194,7 +194,7 @@ def test_a_file_larger_than_its_manifest_says_is_not_fetched(
 def test_a_huge_manifest_is_not_read(
     prepared: PreparedStore, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.connectors.prepared._LONGEST_MANIFEST", 100)
+    monkeypatch.setattr("tasks.connectors.storage.artifacts._LONGEST_MANIFEST", 100)
     with pytest.raises(StoreError, match="at most 100 are read"):
         prepared.read(prepared.uri(manifest.kind, manifest.digest))
 

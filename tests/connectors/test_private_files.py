@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from deployments import worker
-from tasks.connectors.child_process import ChildProcess
-from tasks.connectors.local_stack import accounts_of, local_passwords, passwords_of
 from tasks.connectors.private_files import make_private, private_files
+from tasks.connectors.servers.child_process import ChildProcess
+from tasks.connectors.servers.local_stack import accounts_of, local_passwords, passwords_of
 from tasks.core.errors import ServiceError
-from tasks.services import ownership
+from tasks.runtime.local_services import ownership
 
 
 def mode(path: Path) -> int:

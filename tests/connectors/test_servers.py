@@ -16,11 +16,15 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from tasks.connectors import local_servers, seaweedfs
-from tasks.connectors.child_process import ChildProcess
-from tasks.connectors.local_servers import LocalObjectStore, LocalPrefectServer, require_free_port
+from tasks.connectors.servers import local_servers, seaweedfs
+from tasks.connectors.servers.child_process import ChildProcess
+from tasks.connectors.servers.local_servers import (
+    LocalObjectStore,
+    LocalPrefectServer,
+    require_free_port,
+)
 from tasks.core.errors import ServiceError
-from tasks.services import local_services
+from tasks.runtime.local_services import local_services
 
 ROOT = str(Path(__file__).parents[2])
 

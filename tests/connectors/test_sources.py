@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.connectors.hub import base_model_folder
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.sources import SAMPLE, Source, SourceParams, open_source
+from tasks.connectors.model_hub import base_model_folder
 from tasks.connectors.sources.base import Unreadable
+from tasks.connectors.sources.registry import SAMPLE, Source, SourceParams, open_source
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core import formats
 from tasks.core.errors import (
     MissingDataError,
@@ -305,7 +305,7 @@ def test_a_packaged_model_with_another_tokenizer_is_refused(
         if path.is_file():
             (copy / path.name).symlink_to(path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("tasks.connectors.hub._PACKAGE", "gt_copy")
+    monkeypatch.setattr("tasks.connectors.model_hub._PACKAGE", "gt_copy")
     assert base_model_folder("minilm", None)[0] == copy
     content = (copy / changed).read_bytes() if (copy / changed).exists() else b"{}"
     (copy / changed).unlink(missing_ok=True)

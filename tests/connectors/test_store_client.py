@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tasks.connectors import exact_objects, store_client
-from tasks.connectors.exact_objects import ExactObjects
-from tasks.connectors.exact_reads import FINGERPRINT
-from tasks.connectors.local_servers import LocalObjectStore
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.servers.local_servers import LocalObjectStore
+from tasks.connectors.storage import client, conditional_writes
+from tasks.connectors.storage.conditional_reads import FINGERPRINT
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import SettingsError, StoreError
 from tests.connectors.checksum_servers import Answer, Between, insists, refuses
 
@@ -24,9 +24,9 @@ def between(
 ) -> Iterator[Callable[[Answer], Between]]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
-    monkeypatch.setattr(store_client, "_refusing", set())
-    monkeypatch.setattr(exact_objects, "_ONE_REQUEST_BYTES", 1 << 20)
-    monkeypatch.setattr(exact_objects, "_PART_BYTES", 5 << 20)
+    monkeypatch.setattr(client, "_refusing", set())
+    monkeypatch.setattr(conditional_writes, "_ONE_REQUEST_BYTES", 1 << 20)
+    monkeypatch.setattr(conditional_writes, "_PART_BYTES", 5 << 20)
     started: list[Between] = []
 
     def start(answer: Answer) -> Between:
@@ -115,7 +115,7 @@ def test_a_refusal_for_another_reason_is_told_as_it_is(
     server = between(full)
     with pytest.raises(StoreError, match=r"QuotaExceeded.*ask for more room"):
         ObjectStore(server.endpoint_url).write_bytes(b"x", f"{prefix}/x")
-    assert str(server.endpoint_url) not in store_client._refusing
+    assert str(server.endpoint_url) not in client._refusing
 
 
 def test_boto3s_other_settings_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

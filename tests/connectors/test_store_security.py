@@ -19,10 +19,10 @@ import yaml
 from botocore.exceptions import ClientError
 from cryptography import x509
 
-from tasks.connectors.child_process import ChildProcess
-from tasks.connectors.local_servers import LocalObjectStore
-from tasks.connectors.seaweedfs import HOST, SeaweedFS, free_ports
-from tasks.connectors.store_certificates import secure_store
+from tasks.connectors.servers.certificates import secure_store
+from tasks.connectors.servers.child_process import ChildProcess
+from tasks.connectors.servers.local_servers import LocalObjectStore
+from tasks.connectors.servers.seaweedfs import HOST, SeaweedFS, free_ports
 from tests.connectors.test_servers import ROOT, wait_for
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

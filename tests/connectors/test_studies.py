@@ -10,9 +10,9 @@ from optuna.pruners import NopPruner, ThresholdPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from tasks.connectors.studies import Study, StudyStore
+from tasks.connectors.storage.studies import Study, StudyStore
 from tasks.core.errors import ServiceError, SettingsError
-from tasks.core.sweep import SpaceParams, distributions
+from tasks.core.training.tuning.sweep import SpaceParams, distributions
 
 SPACE = distributions(SpaceParams())
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from tasks.core.engine import Engine, EngineOptions
-from tasks.core.modeling import Classifier
+from tasks.core.engines.protocol import Engine, EngineOptions
+from tasks.core.models.classifier import Classifier
 
 
 class _Absent:

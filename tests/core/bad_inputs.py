@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from tasks.core import formats
 from tasks.core.errors import DataError
-from tasks.core.scoring import to_review
-from tasks.core.scoring_plan import Columns
+from tasks.core.scoring.plan import Columns
+from tasks.core.scoring.predict import to_review
 from tests.core.packings import halves, pzstd, skippable, spreadsheet, tar, zipped, zstd
 
 SECRET = "lovely"  # is in every review, and may be in no message

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from tasks.core import formats
 from tasks.core.errors import DataError
-from tasks.core.formats import parquet_process
+from tasks.core.formats.parquet import process
 
 MIB = 1 << 20
 _PATIENCE_SECONDS = 120.0  # for a file that is being made
@@ -187,8 +187,8 @@ BOMBS = [
 
 def scored(bomb: Bomb, content: bytes) -> Iterator[str]:
     """The problem of each row as scoring sees it before any model does, one review after the other; '' of good ones."""
-    from tasks.core.scoring import to_review, within_share  # takes seconds, for torch
-    from tasks.core.scoring_plan import Columns
+    from tasks.core.scoring.plan import Columns
+    from tasks.core.scoring.predict import to_review, within_share
 
     columns = Columns(keep=list(bomb.keep))
     asked_for = [columns.id, columns.text, *columns.keep]
@@ -203,7 +203,7 @@ def trained_with(bomb: Bomb, content: bytes) -> Iterator[str]:
     # takes seconds, for the libraries of all kinds of sources
     from tasks.connectors.sources.base import SourceColumns
     from tasks.connectors.sources.files import LocalFiles
-    from tasks.reading_rows import read_rows
+    from tasks.data.reading_rows import read_rows
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, bomb.name)
@@ -234,7 +234,7 @@ def memory() -> dict[str, int]:
 
     The kernel counts what a process had before it began another program; VmHWM begins with the program.
     """
-    parquet_process.end_idle()
+    process.end_idle()
     status = Path("/proc/self/status").read_text(encoding="ascii")
     own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     decoder = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -251,7 +251,7 @@ def make(folder: Path) -> None:
 
 def try_all(folder: Path) -> None:
     """Print a line for each, as soon as it is there."""
-    importlib.import_module("tasks.core.scoring")
+    importlib.import_module("tasks.core.scoring.predict")
     importlib.import_module("tasks.connectors.sources.files")
     print(json.dumps({"title": "nothing yet", **memory()}), flush=True)
     for number, bomb in enumerate(BOMBS):

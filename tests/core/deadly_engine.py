@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.core import engines
-from tasks.core.modeling import Classifier
+from tasks.core.engines import registry
+from tasks.core.models.classifier import Classifier
 from tests.core.timed_engines import TimedKind
 
 
@@ -19,7 +19,7 @@ class DeadlyKind(TimedKind):
 KIND = DeadlyKind("openvino", 0.0, 0.0)
 
 if __name__ == "__main__":
-    from tasks.engine_building import build_job
+    from tasks.engines.build import build_job
 
-    engines._MODULES["openvino"] = "tests.core.deadly_engine"
+    registry._MODULES["openvino"] = "tests.core.deadly_engine"
     build_job(Path(sys.argv[1]))

@@ -5,7 +5,7 @@ import struct
 import tarfile
 import zipfile
 
-from tasks.core.formats.compression import packed
+from tasks.core.formats.detection.compression import packed
 
 
 def zstd(content: bytes, kind: str = "zstd") -> bytes:

@@ -4,11 +4,11 @@ from io import BytesIO
 
 from matplotlib.figure import Figure
 
-from tasks.core.attributions import GAP, Attribution
-from tasks.core.gate_evidence import Clause, Verdict
-from tasks.core.plots import SliceRow
+from tasks.core.evaluation.attributions import GAP, Attribution
+from tasks.core.evaluation.plots.figures import SliceRow
 from tasks.core.records import Interval, Metrics, SourceFile
-from tasks.core.report_parts import (
+from tasks.core.release.gate.evidence import Clause, Verdict
+from tasks.core.release.report.parts import (
     Calibration,
     CheckRow,
     ClassRow,

@@ -1,7 +1,7 @@
 """A scoring run's description, for tests of what is made of it."""
 
 from tasks.core.records import ModelVersion
-from tasks.core.scoring_plan import Columns, ScoringRun
+from tasks.core.scoring.plan import Columns, ScoringRun
 
 
 def scoring_run(**changed: object) -> ScoringRun:

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.core.cascade import Cascade, Rows, Stage
-from tasks.core.cascade_bands import margins
+from tasks.core.engines.cascade.bands import margins
+from tasks.core.engines.cascade.stages import Cascade, Rows, Stage
 
 Logits = NDArray[np.float32]
 

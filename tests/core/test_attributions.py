@@ -11,15 +11,16 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.core import model_folders, modeling
-from tasks.core.attributions import GAP, Attribution, attribute
+from tasks.core.data.texts import encodable, without_markup
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError
-from tasks.core.texts import encodable, without_markup
-from tasks.core.tokenization import Encoder, TokenizationParams
-from tasks.core.training import TrainingParams, fine_tune
-from tasks.core.training_job import TrainingJob
-from tasks.core.training_protocols import SilentListener
+from tasks.core.evaluation.attributions import GAP, Attribution, attribute
+from tasks.core.models import classifier as modeling
+from tasks.core.models import folders
+from tasks.core.training.fine_tuning import TrainingParams, fine_tune
+from tasks.core.training.job import TrainingJob
+from tasks.core.training.protocols import SilentListener
 from tests.reviews import GOOD, POOR, reviews
 
 LABELS = ["NEGATIVE", "POSITIVE"]
@@ -32,7 +33,7 @@ def classifier(
 ) -> modeling.Classifier:
     """A tiny model that has learned which words praise and which blame."""
     base: Path = request.getfixturevalue(request.param)
-    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
+    encoder = Encoder(folders.load_tokenizer(base), SHORT)
 
     def dataset(rows: int, seed: int) -> Dataset:
         texts, labels = zip(*reviews(rows, seed), strict=True)

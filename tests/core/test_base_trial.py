@@ -19,19 +19,20 @@ from transformers import (
 )
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
-from tasks.core import model_folders, modeling
-from tasks.core.base_trial import longest_input, try_base_model
-from tasks.core.devices import precision_of_version
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, SettingsError
-from tasks.core.pretraining import PretrainingJob, pretrain
-from tasks.core.pretraining_params import PretrainingParams
-from tasks.core.tokenization import Encoder, TokenizationParams
-from tasks.core.training import TrainingParams, fine_tune
-from tasks.core.training_checks import bf16_problem
-from tasks.core.training_protocols import SilentListener
-from tasks.core.training_ranks import Ranks
-from tasks.core.training_way import fastest_way, padding
+from tasks.core.models import classifier as modeling
+from tasks.core.models import folders
+from tasks.core.models.base_model.trial import longest_input, try_base_model
+from tasks.core.models.devices import precision_of_version
+from tasks.core.training.batches.execution import fastest_way, padding
+from tasks.core.training.batches.numerics import bf16_problem
+from tasks.core.training.fine_tuning import TrainingParams, fine_tune
+from tasks.core.training.pretraining.loop import PretrainingJob, pretrain
+from tasks.core.training.pretraining.params import PretrainingParams
+from tasks.core.training.protocols import SilentListener
+from tasks.core.training.ranks import Ranks
 from tests.core.test_pretraining import pretrained
 from tests.core.tiny_classifiers import tiny_classifier
 from tests.core.tiny_trainings import SHORT, job, trained
@@ -66,7 +67,7 @@ def test_it_trains_at_the_limit_that_the_message_names(
     """Batches are not padded beyond it, though 62 and 127 are no multiples of 8."""
     base, limit = (bert, 127) if bert_like else (camembert(tmp_path / "base"), 62)
     params = TrainingParams(epochs=1, device="cpu", learning_rate=1e-3)
-    encoder = Encoder(model_folders.load_tokenizer(base), of(limit))
+    encoder = Encoder(folders.load_tokenizer(base), of(limit))
     ids = encoder.encode(["dull film " * 99, "great fun"] * 16).input_ids
     rows = {"input_ids": ids, "length": [len(i) for i in ids], "labels": [0, 1] * 16}
     data = Dataset.from_dict(rows)
@@ -84,7 +85,7 @@ def test_it_trains_at_the_limit_that_the_message_names(
 
 def test_a_model_without_a_limit_is_trained(tmp_path: Path) -> None:
     base = tiny_of(XLNetModel, tmp_path / "base", d_model=32, n_layer=2, n_head=2, d_inner=64)
-    assert model_folders.read_config(base).max_position_embeddings == -1
+    assert folders.read_config(base).max_position_embeddings == -1
     assert try_base_model(base, of(300)) == []
     assert trained(base, tmp_path / "work", rows=128, epochs=1).facts["steps"] == 8
 
@@ -116,13 +117,13 @@ def test_a_token_of_padding_that_was_added_is_given_a_row(gpt2: Path, tmp_path: 
     add_token(base)
     (note,) = try_base_model(base, SHORT)
     assert note.endswith("so 1 is trained anew: [PAD]")
-    rows = model_folders.read_config(gpt2).vocab_size
+    rows = folders.read_config(gpt2).vocab_size
     done = trained(base, tmp_path / "work", epochs=1)
     modeling.save(done.classifier, tmp_path / "model")
     loaded = modeling.load(tmp_path / "model")
     assert loaded.pad_id == rows and len(loaded.model.get_input_embeddings().weight) == rows + 1
     pretrained(base, tmp_path / "made", epochs=1)
-    assert model_folders.read_config(tmp_path / "made").vocab_size == rows + 1
+    assert folders.read_config(tmp_path / "made").vocab_size == rows + 1
     assert "no row" not in " ".join(try_base_model(tmp_path / "made", SHORT))
 
 

@@ -21,8 +21,10 @@ from transformers import (
     RoFormerModel,
 )
 
-from tasks.core import base_weights, language_models, modeling
 from tasks.core.errors import ModelError, NightshiftError
+from tasks.core.models import classifier
+from tasks.core.models.base_model import weights as base_weights
+from tasks.core.training.pretraining import language_models
 from tests.core.tiny_classifiers import saved, tiny_classifier
 from tests.core.tiny_trainings import LABELS, SHORT
 
@@ -92,7 +94,7 @@ def test_weights_that_are_not_the_models_are_an_error_that_names_them(
     family, change, config, said = WRONG[name]
     folder = changed(request.getfixturevalue(family), tmp_path / "base", change, **config)
     with pytest.raises(ModelError, match=said):
-        modeling.load_for_training(folder, LABELS, SHORT, 0.0)
+        classifier.load_for_training(folder, LABELS, SHORT, 0.0)
     objective = "masked" if family == "bert" else "causal"
     if "pooler" not in name:  # a language model has none
         with pytest.raises(ModelError, match=said):
@@ -101,10 +103,10 @@ def test_weights_that_are_not_the_models_are_an_error_that_names_them(
 
 def test_a_pooler_that_the_file_lacks_is_new_and_that_is_said(bert: Path, tmp_path: Path) -> None:
     folder = changed(bert, tmp_path / "base", without("pooler"))
-    found = modeling.load_for_training(folder, LABELS, SHORT, 0.0)
+    found = classifier.load_for_training(folder, LABELS, SHORT, 0.0)
     (note,) = found.notes
     assert note.startswith("The weights have no pooler, so a new one is trained: bert.pooler.dense")
-    assert modeling.load_for_training(bert, LABELS, SHORT, 0.0).notes == ()
+    assert classifier.load_for_training(bert, LABELS, SHORT, 0.0).notes == ()
 
 
 @pytest.mark.parametrize("kind", [BertForPreTraining, BertForTokenClassification])
@@ -115,7 +117,7 @@ def test_heads_of_other_tasks_are_ignored_and_that_is_said(
     folder = tmp_path / "base"
     shutil.copytree(bert, folder)
     kind.from_pretrained(bert, num_labels=9).save_pretrained(folder)
-    found = modeling.load_for_training(folder, LABELS, SHORT, 0.0)
+    found = classifier.load_for_training(folder, LABELS, SHORT, 0.0)
     body, theirs = found.model.bert.state_dict(), load_file(folder / "model.safetensors")
     assert all(torch.equal(theirs[f"bert.{n}"], t) for n, t in body.items() if "pooler" not in n)
     said = " ".join(found.notes)
@@ -130,7 +132,7 @@ def test_a_language_head_of_a_decoder_is_ignored(gpt2: Path, tmp_path: Path) -> 
     model.config.tie_word_embeddings = False
     model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone())
     model.save_pretrained(folder)
-    assert modeling.load_for_training(folder, LABELS, SHORT, 0.0).notes == (
+    assert classifier.load_for_training(folder, LABELS, SHORT, 0.0).notes == (
         "Heads of other tasks in the weights are ignored: lm_head.weight",
     )
 
@@ -141,7 +143,7 @@ def test_masks_and_constants_of_older_versions_are_no_weights(gpt2: Path, tmp_pa
         return weights | masks | {"h.0.attn.mask": torch.ones(4, 4, dtype=torch.bool)}
 
     folder = changed(gpt2, tmp_path / "base", older)
-    assert modeling.load_for_training(folder, LABELS, SHORT, 0.0).notes == ()
+    assert classifier.load_for_training(folder, LABELS, SHORT, 0.0).notes == ()
 
 
 _SMALL = {"vocab_size": 50, "d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64, "block_sizes": [1, 1],
@@ -183,15 +185,15 @@ def test_sharded_weights_are_whole_or_refused(bert: Path, tmp_path: Path) -> Non
     model: Any = tiny_classifier("bert", bert).model
     model.save_pretrained(folder, max_shard_size="50KB")
     shards = sorted(folder.glob("model-*.safetensors"))
-    assert len(shards) > 1 and modeling.load_for_training(folder, LABELS, SHORT, 0.0).model
+    assert len(shards) > 1 and classifier.load_for_training(folder, LABELS, SHORT, 0.0).model
     kept = load_file(shards[-1])
     kept.pop(next(name for name in kept if "encoder" in name))
     save_file(kept, shards[-1], metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lack 1 of .*encoder"):
-        modeling.load_for_training(folder, LABELS, SHORT, 0.0)
+        classifier.load_for_training(folder, LABELS, SHORT, 0.0)
     shards[-1].unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
-        modeling.load_for_training(folder, LABELS, SHORT, 0.0)
+        classifier.load_for_training(folder, LABELS, SHORT, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -207,10 +209,10 @@ def test_a_classifier_that_was_saved_is_loaded_whole_or_not_at_all(
     change: Callable[[Tensors], Tensors], said: str, bert: Path, tmp_path: Path
 ) -> None:
     folder = saved(tiny_classifier("bert", bert), tmp_path / "good")
-    assert modeling.load(folder).model
+    assert classifier.load(folder).model
     wrong = changed(folder, tmp_path / "wrong", change)
     with pytest.raises(ModelError, match=said):
-        modeling.load(wrong)
+        classifier.load(wrong)
 
 
 def test_a_checkpoint_must_hold_what_is_trained(bert: Path, gpt2: Path) -> None:

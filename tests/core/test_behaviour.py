@@ -13,8 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import baseline
-from tasks.core.behaviour import (
+from tasks.core.data.texts import is_blank
+from tasks.core.errors import SettingsError
+from tasks.core.evaluation.behaviour.checks import (
     BehaviourParams,
     Cases,
     all_checks,
@@ -22,14 +23,13 @@ from tasks.core.behaviour import (
     label_roles,
     make_cases,
 )
-from tasks.core.behaviour_files import built_in_checks, load_checks
-from tasks.core.behaviour_kinds import KINDS, Check
-from tasks.core.behaviour_results import BehaviourResult
-from tasks.core.behaviour_templates import count, expand, sentence, slots
-from tasks.core.bounded_yaml import load_yaml
-from tasks.core.errors import SettingsError
-from tasks.core.perturbations import PERTURBATIONS, swapping
-from tasks.core.texts import is_blank
+from tasks.core.evaluation.behaviour.files import built_in_checks, load_checks
+from tasks.core.evaluation.behaviour.kinds import KINDS, Check
+from tasks.core.evaluation.behaviour.perturbations import PERTURBATIONS, swapping
+from tasks.core.evaluation.behaviour.results import BehaviourResult
+from tasks.core.evaluation.behaviour.templates import count, expand, sentence, slots
+from tasks.core.models.linear import tfidf
+from tasks.core.parsing.bounded_yaml import load_yaml
 from tests.reviews import reviews
 
 DOCS = (Path(__file__).parents[2] / "docs" / "behaviour.md").read_text(encoding="utf-8")
@@ -549,7 +549,7 @@ def test_a_model_that_reads_words_alone_is_found_out() -> None:
       - {name: capitals, kind: INV, perturbations: [upper_case]}
     """
     cases = make_cases(load_checks(text, ""), texts, NAMES, PARAMS)
-    p = baseline.predict(texts, np.repeat([1, 0], 6), cases.texts, 2)
+    p = tfidf.predict(texts, np.repeat([1, 0], 6), cases.texts, 2)
     assert [c.share for c in judge_cases(cases, p).checks] == [0.0, 1.0, 0.0]
 
 

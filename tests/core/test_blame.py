@@ -11,7 +11,7 @@ import pytest
 
 from tasks.core import formats
 from tasks.core.blame import is_the_objects
-from tasks.core.formats import parquet_process
+from tasks.core.formats.parquet import process
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_decoder_that_cannot_be_started_is_not_the_files_fault(
     def refused(*_: Any, **__: Any) -> None:
         raise OSError(number, "no new process")
 
-    parquet_process.end_idle()
+    process.end_idle()
     monkeypatch.setattr(subprocess, "Popen", refused)
     buffer = io.BytesIO()
     pq.write_table(pa.table({"text": ["a"]}), buffer)

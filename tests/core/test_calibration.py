@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import modeling
-from tasks.core.calibration import fit_temperature
-from tasks.core.engine import softmax
+from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.engines.protocol import softmax
 from tasks.core.engines.torch_engine import TorchEngine
-from tasks.core.tokenization import TokenizationParams
+from tasks.core.models import classifier
+from tasks.core.models.calibration import fit_temperature
 
 
 def drawn(temperature: float, rows: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,11 +61,11 @@ def test_it_is_kept_in_the_head_and_divides_the_logits(
 ) -> None:
     params = TokenizationParams(max_length_tokens=32)
     folder: Path = request.getfixturevalue(base)
-    made = modeling.load_for_training(folder, ["NEGATIVE", "POSITIVE"], params, 0.0)
+    made = classifier.load_for_training(folder, ["NEGATIVE", "POSITIVE"], params, 0.0)
     rows = made.encoder.encode(["The plot was dull.", "The cast was superb and funny."]).input_ids
     before = TorchEngine(made, "cpu", "fp32").logits(rows)
-    modeling.save(modeling.with_temperature(made, 1.75), tmp_path)
-    loaded = modeling.load(tmp_path)
+    classifier.save(classifier.with_temperature(made, 1.75), tmp_path)
+    loaded = classifier.load(tmp_path)
     assert loaded.temperature == 1.75
     after = TorchEngine(loaded, "cpu", "fp32").logits(rows)
     np.testing.assert_allclose(after * 1.75, before, rtol=1e-5, atol=1e-6)

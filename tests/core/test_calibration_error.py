@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.calibration_error import (
+from tasks.core.evaluation.calibration_error import (
     calibration_error,
     calibration_interval,
     calibration_noise,
 )
-from tasks.core.comparison import Pair
-from tasks.core.metrics import EvaluationParams, evaluate, uncalibrated
-from tasks.core.report_facts import share
+from tasks.core.evaluation.comparison import Pair
+from tasks.core.evaluation.metrics import EvaluationParams, evaluate, uncalibrated
+from tasks.core.release.report.facts import share
 
 BINS = 15
 #: How often an answer of confidence c is right.

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.blending import fit_weights
-from tasks.core.cascade import Cascade, Rows, Stage, cut, fit_cascade
-from tasks.core.cascade_bands import NOTHING, CascadeRule, fit_bands, margins
+from tasks.core.engines.cascade.bands import NOTHING, CascadeRule, fit_bands, margins
+from tasks.core.engines.cascade.blending import fit_weights
+from tasks.core.engines.cascade.stages import Cascade, Rows, Stage, cut, fit_cascade
 from tasks.core.errors import ModelError
 from tests.core.simulated_cascades import Table, World, logits_of
 

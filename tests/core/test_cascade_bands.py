@@ -5,8 +5,14 @@ import math
 import numpy as np
 from hypothesis import given, settings
 
-from tasks.core import cascade_bands
-from tasks.core.cascade_bands import CascadeRule, fit_bands, least_rows, margins, most_failures
+from tasks.core.engines.cascade import bands as cascade_bands
+from tasks.core.engines.cascade.bands import (
+    CascadeRule,
+    fit_bands,
+    least_rows,
+    margins,
+    most_failures,
+)
 from tests.core.simulated_cascades import World, logits_of
 
 

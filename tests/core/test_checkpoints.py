@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.connectors.checkpoints import CheckpointStore
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.prepared import PreparedStore
-from tasks.core import model_folders
-from tasks.core.tokenization import Encoder
-from tasks.core.training import Trained, TrainingParams, fine_tune
-from tasks.core.training_protocols import SilentListener
+from tasks.connectors.storage.artifacts import PreparedStore
+from tasks.connectors.storage.checkpoints import CheckpointStore
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data.tokens.tokenization import Encoder
+from tasks.core.models import folders
+from tasks.core.training.fine_tuning import Trained, TrainingParams, fine_tune
+from tasks.core.training.protocols import SilentListener
 from tests.conftest import BUCKET
 from tests.core.tiny_trainings import SHORT, EveryStep, Killed, KilledAt, dataset, job
 
@@ -30,7 +30,7 @@ def train(
     params = TrainingParams.model_validate(
         {"learning_rate": 5e-3, "epochs": 3, "device": "cpu", "precision": "fp32"} | given
     )
-    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
+    encoder = Encoder(folders.load_tokenizer(base), SHORT)
     sets = dataset(encoder, 128, 0), dataset(encoder, 32, 1)
     listener = KilledAt(kill_at) if kill_at else SilentListener()
     return fine_tune(job(base, params), *sets, folder / "work", listener, keeper)

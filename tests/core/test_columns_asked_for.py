@@ -12,7 +12,7 @@ import pytest
 
 from tasks.core import formats
 from tasks.core.errors import MissingDataError, UnreadableDataError
-from tasks.core.formats import parquet_process
+from tasks.core.formats.parquet import process as parquet_process
 from tasks.core.formats.values import held_bytes
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from tasks.core.comparison import (
+from tasks.core.evaluation.comparison import (
     NonInferiority,
     Pair,
     chance_to_pass,
@@ -20,7 +20,7 @@ from tasks.core.comparison import (
     rows_needed,
     score,
 )
-from tasks.core.metrics import EvaluationParams, resample_counts
+from tasks.core.evaluation.metrics import EvaluationParams, resample_counts
 
 PARAMS = EvaluationParams(resamples=2000)
 WIDEN = NonInferiority(0.01, 0.05, false_promotion_risk=0.05, false_refusal_risk=0.15)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tasks.connectors.checkpoints import CheckpointStore
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.prepared import PreparedStore
-from tasks.core import model_folders
-from tasks.core.distillation import TEACHER_LOGITS, DistillationParams, taught_loss
+from tasks.connectors.storage.artifacts import PreparedStore
+from tasks.connectors.storage.checkpoints import CheckpointStore
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import SettingsError
-from tasks.core.packed_training import PackingCollator, run_packed
-from tasks.core.tokenization import Encoder
-from tasks.core.training import Trained, TrainingParams, fine_tune
-from tasks.core.training_protocols import NoCheckpoints, SilentListener
+from tasks.core.models import folders
+from tasks.core.training.batches.packing import PackingCollator, run_packed
+from tasks.core.training.fine_tuning import Trained, TrainingParams, fine_tune
+from tasks.core.training.methods.distillation import TEACHER_LOGITS, DistillationParams, taught_loss
+from tasks.core.training.protocols import NoCheckpoints, SilentListener
 from tests.conftest import BUCKET
 from tests.core.tiny_classifiers import LONGEST, tiny_classifier
 from tests.core.tiny_trainings import SHORT, EveryStep, Killed, KilledAt, dataset, job
@@ -43,7 +43,7 @@ def taught(
     **given: Any,
 ) -> Trained:
     """By a teacher who is sure of each label of 128 reviews, or of the other one."""
-    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
+    encoder = Encoder(folders.load_tokenizer(base), SHORT)
     train = dataset(encoder, 128, 0)
     sure = np.array([[3.0, -3.0], [-3.0, 3.0]])
     said = [(sure if right else -sure)[label].tolist() for label in train["labels"]]
@@ -153,7 +153,7 @@ def test_a_taught_training_that_died_goes_on_to_the_same_weights(
 def test_without_lessons_or_with_those_of_other_labels_nothing_begins(
     bert: Path, tmp_path: Path
 ) -> None:
-    encoder = Encoder(model_folders.load_tokenizer(bert), SHORT)
+    encoder = Encoder(folders.load_tokenizer(bert), SHORT)
     train = dataset(encoder, 16, 0)
     given = TrainingParams.model_validate(GIVEN)
     for rows, message in (

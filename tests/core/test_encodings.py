@@ -8,11 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flows.parameters import ScoreParams
-from tasks.connectors.sources import SourceParams
+from flows.forms.pipelines import ScoreParams
+from tasks.connectors.sources.registry import SourceParams
 from tasks.core import formats
 from tasks.core.errors import MissingDataError, UnreadableDataError
-from tasks.core.formats.text_encodings import advice_for, likely_encoding, not_utf8, recoded
+from tasks.core.formats.detection.text_encodings import (
+    advice_for,
+    likely_encoding,
+    not_utf8,
+    recoded,
+)
 
 ROWS = 'id,text\n1,séance\n2,"naïve,\nso naïve"\n'
 

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.core import devices, engines, modeling
-from tasks.core.engine import EngineOptions
-from tasks.core.engine_choice import choose
-from tasks.core.engine_choice_params import EngineChoiceParams
-from tasks.core.engine_choice_records import EngineChoice
-from tasks.core.engine_contest import too_few_for_linear
-from tasks.core.engine_texts import TokenRows
-from tasks.core.engines import cascade_engine
+from tasks.core.engines import registry
+from tasks.core.engines.cascade import engine
+from tasks.core.engines.params import EngineChoiceParams
+from tasks.core.engines.protocol import EngineOptions
+from tasks.core.engines.selection.benchmark import too_few_for_linear
+from tasks.core.engines.selection.choice import choose
+from tasks.core.engines.selection.records import EngineChoice
+from tasks.core.engines.selection.texts import TokenRows
 from tasks.core.engines.torch_engine import TorchEngine
+from tasks.core.models import classifier as modeling
+from tasks.core.models import devices
 from tests.core import timed_engines
 from tests.core.tiny_classifiers import saved, tiny_classifier
 
@@ -31,8 +33,8 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     places = {"torch": "TORCH", "openvino": "EXACT", "openvino-int8": "INT8", "onnx": "BROKEN"}
     places["torch-fp32"] = "TORCH_FP32"
     for name, kind in places.items():
-        monkeypatch.setitem(engines._MODULES, name, f"{_HERE}:{kind}")
-    monkeypatch.setitem(engines._MODULES, "cascade", "tasks.core.engines.cascade_engine")
+        monkeypatch.setitem(registry._MODULES, name, f"{_HERE}:{kind}")
+    monkeypatch.setitem(registry._MODULES, "cascade", "tasks.core.engines.cascade.engine")
     yield
     timed_engines.CLOCK.seconds = 0.0
 
@@ -91,15 +93,15 @@ def test_the_fastest_that_agrees_is_chosen(timed: None, model: Path) -> None:
 
 def test_what_was_chosen_is_written_and_can_be_opened(timed: None, model: Path) -> None:
     found = chosen(model, candidates=["openvino", "openvino-int8", "cascade"], keep="all")
-    written = json.loads((model / engines.CHOICE).read_text(encoding="utf-8"))
+    written = json.loads((model / registry.CHOICE).read_text(encoding="utf-8"))
     assert EngineChoice.model_validate(written) == found
-    assert engines.recommended(model) == found.chosen
+    assert registry.recommended(model) == found.chosen
     validation = rows(model, 400, 1).drawn(400)
-    opened = engines.open_engine("cascade", modeling.load(model), model, EngineOptions())
+    opened = registry.open_engine("cascade", modeling.load(model), model, EngineOptions())
     labels = opened.logits(validation.input_ids).argmax(axis=1)
     exact = TorchEngine(modeling.load(model), "cpu", "fp32").logits(validation.input_ids)
     assert (labels == exact.argmax(axis=1)).mean() >= 0.99
-    record = cascade_engine.read(model / engines.FOLDER / "cascade")
+    record = engine.read(model / registry.FOLDER / "cascade")
     assert record == found.cascade and record.stages[0].band > 0
     assert [stage.folder for stage in record.stages] == ["../openvino-int8", "../openvino"]
 
@@ -107,7 +109,7 @@ def test_what_was_chosen_is_written_and_can_be_opened(timed: None, model: Path) 
 def test_an_engine_that_heeds_neighbours_is_left_out(
     timed: None, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(engines._MODULES, "onnx", f"{_HERE}:MIXING")
+    monkeypatch.setitem(registry._MODULES, "onnx", f"{_HERE}:MIXING")
     found = chosen(model, candidates=["openvino", "onnx"])
     (note,) = (row.note for row in found.rows if row.name == "onnx")
     assert found.chosen == "openvino"
@@ -119,7 +121,7 @@ def test_an_engine_that_heeds_neighbours_is_left_out(
 def test_only_what_the_chosen_one_needs_is_kept(timed: None, model: Path) -> None:
     found = chosen(model, candidates=["openvino", "openvino-int8"])
     assert found.chosen == "openvino" and "openvino: 0.2 reviews/s, 100.00%" in str(found)
-    assert [path.name for path in (model / engines.FOLDER).iterdir()] == ["openvino"]
+    assert [path.name for path in (model / registry.FOLDER).iterdir()] == ["openvino"]
 
 
 def test_int8_will_do_where_less_agreement_is_asked_for(timed: None, model: Path) -> None:
@@ -130,21 +132,21 @@ def test_an_engine_that_breaks_does_not_stop_the_others(timed: None, model: Path
     found = chosen(model, candidates=["onnx", "openvino"])
     broken = next(row for row in found.rows if row.name == "onnx")
     assert broken.note == "no kernel for this" and not broken.eligible
-    assert found.chosen == "openvino" and not (model / engines.FOLDER / "onnx").exists()
+    assert found.chosen == "openvino" and not (model / registry.FOLDER / "onnx").exists()
 
 
 def test_a_fast_cascade_answers_otherwise_and_no_worse(timed: None, model: Path) -> None:
     found = chosen(model, cascade="fast", accuracy_margin=0.1, keep="all")
     assert found.cascade and found.cascade.use == "fast"
     assert (found.cascade.accuracy or 0) >= (found.cascade.exact_accuracy or 1)
-    engines.open_engine("cascade", modeling.load(model), model, EngineOptions())
+    registry.open_engine("cascade", modeling.load(model), model, EngineOptions())
 
 
 def test_what_is_blended_for_accuracy_goes_before_what_is_faster(
     timed: None, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a word decides a linear model knows, and this model does not; nothing is faster than onnx here."""
-    monkeypatch.setitem(engines._MODULES, "onnx", f"{_HERE}:QUICK")
+    monkeypatch.setitem(registry._MODULES, "onnx", f"{_HERE}:QUICK")
     drawn = rows(model, 400, 1)
     told = [[*row, 100] if n % 2 else row for n, row in enumerate(drawn.input_ids)]
     known = TokenRows(told, np.arange(400) % 2)
@@ -179,7 +181,7 @@ def test_labels_may_be_another_models_where_they_are_the_same(
     assert "in at most 10.00% of all reviews" in record.promise
     by_name = {row.name: row for row in found.rows}
     assert by_name["cascade"].eligible and by_name["cascade"].agreement == record.agreement
-    opened = engines.open_engine("cascade", modeling.load(model), model, EngineOptions())
+    opened = registry.open_engine("cascade", modeling.load(model), model, EngineOptions())
     assert len(opened.logits(rows(model, 10, 3).input_ids)) == 10
     strict = chosen(
         saved(modeling.load(model), tmp_path / "again"), cascade="labels", minimum_agreement=0.999
@@ -192,12 +194,12 @@ def test_labels_may_be_another_models_where_they_are_the_same(
 def test_torch_alone_makes_a_cascade_too(
     bf16: None, timed: None, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(engines._MODULES, "torch", "tasks.core.engines.torch_engine")
+    monkeypatch.setitem(registry._MODULES, "torch", "tasks.core.engines.torch_engine")
     found = chosen(model, candidates=["torch", "cascade-torch"], keep="all")
     record = found.cascades["cascade-torch"]
     assert [(s.kind, s.precision) for s in record.stages] == [("torch", "auto"), ("torch", "fp32")]
     assert record.agreement == 1 and record.rescored_share < 0.5
-    opened = engines.open_engine("cascade-torch", modeling.load(model), model, EngineOptions())
+    opened = registry.open_engine("cascade-torch", modeling.load(model), model, EngineOptions())
     validation = rows(model, 400, 1).drawn(400)
     exact = TorchEngine(modeling.load(model), "cpu", "fp32").logits(validation.input_ids)
     assert (opened.logits(validation.input_ids).argmax(1) == exact.argmax(1)).all()
@@ -232,7 +234,7 @@ def test_texts_that_cannot_show_it_leave_fp32(timed: None, model: Path) -> None:
     assert "167 texts (100 of validation, 67 of training) cannot show" in found.too_few
     assert "which 2,995 would show: fp32 scores; engines.keep=all registers" in found.too_few
     options = EngineOptions()  # a person may name another one
-    engines.open_engine("openvino", modeling.load(model), model, options)
+    registry.open_engine("openvino", modeling.load(model), model, options)
 
 
 def test_what_was_scored_before_is_asked_first_and_needs_no_labels(
@@ -261,7 +263,7 @@ def test_a_probability_that_changes_counts_as_much_as_a_label(
     timed: None, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that always gives the label, and is surer of it."""
-    monkeypatch.setitem(engines._MODULES, "onnx", f"{_HERE}:SURER")
+    monkeypatch.setitem(registry._MODULES, "onnx", f"{_HERE}:SURER")
     surer: dict[str, Any] = {"candidates": ["torch", "onnx"]}
     labels_alone = chosen(model, maximum_change=1.0, **surer)
     assert labels_alone.chosen == "onnx"
@@ -282,5 +284,5 @@ def test_where_there_is_nothing_to_choose_from_it_is_torch(
 ) -> None:
     found = chosen(model, **given)
     assert found.chosen == "torch" and not found.rows and str(found) == "torch; none was compared"
-    assert engines.recommended(model) == "torch" and not (model / engines.FOLDER).exists()
+    assert registry.recommended(model) == "torch" and not (model / registry.FOLDER).exists()
     assert timed_engines.CLOCK.seconds == 0  # and no time is lost

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.core.engine_texts import SCORED, TRAINING, VALIDATION, JudgedTexts, TokenRows
+from tasks.core.engines.selection.texts import SCORED, TRAINING, VALIDATION, JudgedTexts, TokenRows
 
 
 def rows(first: int, count: int) -> TokenRows:

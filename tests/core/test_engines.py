@@ -12,10 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tasks.core import engines, modeling
-from tasks.core.engine import Engine, EngineOptions
+from tasks.core.engines import registry
+from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, SettingsError
+from tasks.core.models import classifier
 from tests.core.tiny_classifiers import DECODERS, ENCODERS, LONGEST, saved, tiny_classifier
 
 EXACT = 2e-3
@@ -35,14 +36,14 @@ class Case:
     """An engine built for a model."""
 
     def __init__(self, name: str, architecture: str, tokenizer: Path, folder: Path) -> None:
-        self.kind = engines.require(name)
+        self.kind = registry.require(name)
         self.folder = saved(tiny_classifier(architecture, tokenizer), folder / "model")
-        if reason := self.kind.suits(modeling.load(self.folder), CPU):
+        if reason := self.kind.suits(classifier.load(self.folder), CPU):
             pytest.skip(reason)
-        built = self.folder / engines.FOLDER / name
+        built = self.folder / registry.FOLDER / name
         built.mkdir(parents=True)
-        self.kind.build(modeling.load(self.folder), built, random_rows([9, 30, LONGEST] * 8, 1))
-        padded = TorchEngine(modeling.load(self.folder), "cpu", "fp32", 256, packed=False)
+        self.kind.build(classifier.load(self.folder), built, random_rows([9, 30, LONGEST] * 8, 1))
+        padded = TorchEngine(classifier.load(self.folder), "cpu", "fp32", 256, packed=False)
         self.expected = padded.logits(ROWS)
         self.tolerance = TOLERANCES.get(name, EXACT) * float(np.ptp(self.expected))
         self.engine = self.open()
@@ -50,7 +51,9 @@ class Case:
     def open(self, **options: object) -> Engine:
         """The engine anew."""
         given = EngineOptions(**({"device": "cpu", "precision": "fp32"} | options))  # pyright: ignore[reportArgumentType]
-        return engines.open_engine(self.kind.name, modeling.load(self.folder), self.folder, given)
+        return registry.open_engine(
+            self.kind.name, classifier.load(self.folder), self.folder, given
+        )
 
     def assert_alike(self, found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
         """The same logits within the tolerance, and the same labels but for ties."""
@@ -67,9 +70,9 @@ def cases() -> list[object]:
         pytest.param(
             (name, architecture),
             id=f"{name}-{architecture}",
-            marks=[] if name == engines.TORCH or architecture in quick else pytest.mark.slow,
+            marks=[] if name == registry.TORCH or architecture in quick else pytest.mark.slow,
         )
-        for name in engines.kinds()
+        for name in registry.kinds()
         for architecture in (*ENCODERS, *DECODERS)
     ]
 
@@ -77,7 +80,7 @@ def cases() -> list[object]:
 @pytest.fixture(scope="module", params=cases())
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     name, architecture = request.param
-    if missing := engines.missing_packages(name):
+    if missing := registry.missing_packages(name):
         pytest.skip(f"{', '.join(missing)} is not installed")
     tokenizer = request.getfixturevalue("bert" if architecture in ENCODERS else "gpt2")
     return Case(name, architecture, tokenizer, tmp_path_factory.mktemp(name))
@@ -124,33 +127,33 @@ def test_an_engine_that_is_not_there_is_said_so(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SettingsError, match="No scoring engine 'abacus'"):
-        engines.require("abacus")
-    monkeypatch.setitem(engines._MODULES, "absent", "tests.core.absent_engine")
-    assert not engines.available("absent") and engines.available("torch")
+        registry.require("abacus")
+    monkeypatch.setitem(registry._MODULES, "absent", "tests.core.absent_engine")
+    assert not registry.available("absent") and registry.available("torch")
     with pytest.raises(SettingsError, match=r"no_such_package.*nightshift\[absent\]"):
-        engines.open_engine("absent", tiny_classifier("bert", bert), tmp_path, EngineOptions())
+        registry.open_engine("absent", tiny_classifier("bert", bert), tmp_path, EngineOptions())
 
 
 def test_a_model_that_was_registered_without_an_engine(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(engines._MODULES, "other", "tasks.core.engines.torch_engine")
+    monkeypatch.setitem(registry._MODULES, "other", "tasks.core.engines.torch_engine")
     with pytest.raises(ModelError, match="registered without the engine other"):
-        engines.open_engine("other", tiny_classifier("bert", bert), tmp_path, EngineOptions())
+        registry.open_engine("other", tiny_classifier("bert", bert), tmp_path, EngineOptions())
 
 
 def test_what_was_found_best_is_read(tmp_path: Path) -> None:
-    assert engines.recommended(tmp_path) == "torch"
-    (tmp_path / engines.CHOICE).write_text('{"chosen": "openvino"}', encoding="utf-8")
-    assert engines.recommended(tmp_path) == "openvino"
-    (tmp_path / engines.CHOICE).write_text("[]", encoding="utf-8")
+    assert registry.recommended(tmp_path) == "torch"
+    (tmp_path / registry.CHOICE).write_text('{"chosen": "openvino"}', encoding="utf-8")
+    assert registry.recommended(tmp_path) == "openvino"
+    (tmp_path / registry.CHOICE).write_text("[]", encoding="utf-8")
     with pytest.raises(ModelError, match="which engine suits the model"):
-        engines.recommended(tmp_path)
+        registry.recommended(tmp_path)
 
 
 def test_the_form_offers_every_engine() -> None:
     from typing import get_args
 
-    from tasks.core.engine_names import EngineName
+    from tasks.core.engines.names import EngineName
 
-    assert set(engines.kinds()) == set(get_args(EngineName))
+    assert set(registry.kinds()) == set(get_args(EngineName))

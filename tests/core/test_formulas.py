@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasks.core import formats
 from tasks.core.formats import guarded, unguarded
-from tasks.core.scoring_plan import Entry
+from tasks.core.scoring.plan import Entry
 from tests.core.scoring_runs import scoring_run
 
 FORMULAS = [

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.comparison import Pair
-from tasks.core.gate import Clause, Evidence, GateParams, Verdict, decide
-from tasks.core.metrics import EvaluationParams
-from tasks.core.other_test_set import NOT_WORSE_THERE, OTHER, OtherTestSet
-from tasks.core.slices import Slice
+from tasks.core.evaluation.comparison import Pair
+from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.evaluation.slices import Slice
+from tasks.core.release.gate.decision import Clause, Evidence, GateParams, Verdict, decide
+from tasks.core.release.gate.other_test_set import NOT_WORSE_THERE, OTHER, OtherTestSet
 from tests import gate_simulation
 
 EVALUATION = EvaluationParams(resamples=200)

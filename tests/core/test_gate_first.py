@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flows.command_line import parse
-from tasks.core.comparison import least_share, rows_to_exceed
-from tasks.core.gate import Evidence, Verdict
-from tasks.core.gate_first import (
+from flows.cli.arguments import parse
+from tasks.core.evaluation.comparison import least_share, rows_to_exceed
+from tasks.core.release.gate.decision import Evidence, Verdict
+from tasks.core.release.gate.minimum_evidence import (
     ABOVE_LARGEST,
     ENOUGH,
     ENOUGH_A_CLASS,

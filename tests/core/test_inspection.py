@@ -19,19 +19,20 @@ from prefect import flow, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.context import FlowRunContext
 
-from tasks.connect import prepared_store
-from tasks.connectors.object_store import ObjectStore
-from tasks.core import near_duplicates
-from tasks.core.data_card import Origin, data_card, front_matter
-from tasks.core.inspection import (
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data.tables import write_reviews
+from tasks.core.data.validation import LabelledReview, class_rows
+from tasks.core.quality import near_duplicates
+from tasks.core.quality.data_card import Origin, data_card, front_matter
+from tasks.core.quality.inspection import (
     InspectionParams,
     InspectionSummary,
     inspect,
     summarize,
     write_findings,
 )
-from tasks.core.label_errors import find_label_errors
-from tasks.core.near_duplicates import find_near_duplicates, jaccard, shingles_of, words_of
+from tasks.core.quality.label_errors import find_label_errors
+from tasks.core.quality.near_duplicates import find_near_duplicates, jaccard, shingles_of, words_of
 from tasks.core.records import (
     Finding,
     LoadedSummary,
@@ -39,10 +40,9 @@ from tasks.core.records import (
     SplitSummary,
     ValidatedSummary,
 )
-from tasks.core.tables import write_reviews
-from tasks.core.validation import LabelledReview, class_rows
-from tasks.inspection import inspect_reviews
-from tasks.steps import fetched, reuse_or_make
+from tasks.data.inspection import inspect_reviews
+from tasks.runtime.clients import prepared_store
+from tasks.runtime.steps import fetched, reuse_or_make
 from tests.core.test_markdown import require_harmless
 
 WORDS = [f"w{number}" for number in range(2000)]

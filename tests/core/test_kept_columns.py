@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 
 from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
-from tasks.core.formats import parquet
-from tasks.core.formats.arrow_types import carried_type, stored_type
-from tasks.core.formats.int96 import exact_times
-from tasks.core.formats.parquet_values import _value, values_of
+from tasks.core.formats.parquet import parquet_format
+from tasks.core.formats.parquet.arrow_types import carried_type, stored_type
+from tasks.core.formats.parquet.int96 import exact_times
+from tasks.core.formats.parquet.values import _value, values_of
 
 pa: Any
 pq: Any
@@ -273,7 +273,7 @@ def _is_without_bytes(kind: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "_ROWS_A_BATCH", 2)
+    monkeypatch.setattr(parquet_format, "_ROWS_A_BATCH", 2)
 
 
 @given(columns)

@@ -13,11 +13,12 @@ from transformers import (
     ModernBertConfig,
 )
 
-from tasks.core import model_folders, modeling
 from tasks.core.errors import SettingsError
-from tasks.core.kept_layers import keep_layers, places_of, require_kept_layers
-from tasks.core.modeling import Classifier
-from tasks.core.training_params import TrainingParams
+from tasks.core.models import classifier as modeling
+from tasks.core.models import folders
+from tasks.core.models.classifier import Classifier
+from tasks.core.training.methods.layer_dropping import keep_layers, places_of, require_kept_layers
+from tasks.core.training.params import TrainingParams
 from tests.core.tiny_classifiers import tiny_classifier
 from tests.core.tiny_trainings import trained
 
@@ -116,8 +117,8 @@ def test_a_student_is_trained_saved_and_loaded(
     done = trained(base, tmp_path / "work", rows=256, epochs=6, kept_layers=1, frozen_layers=0)
     assert done.validation["accuracy"] >= 0.9
     modeling.save(done.classifier, tmp_path / "model")
-    assert model_folders.depth(tmp_path / "model") == 1 < model_folders.depth(base)
-    assert model_folders.parameters(tmp_path / "model") < model_folders.parameters(base)
+    assert folders.depth(tmp_path / "model") == 1 < folders.depth(base)
+    assert folders.parameters(tmp_path / "model") < folders.parameters(base)
     model: Any = modeling.load(tmp_path / "model").model
     assert len(modeling.layers_of(model) or ()) == 1
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")

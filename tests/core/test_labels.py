@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.errors import ValidationError
-from tasks.core.label_map import LabelMap
-from tasks.core.labels import (
+from tasks.core.data.label_map import LabelMap
+from tasks.core.data.labels import (
     LabelIds,
     NotALabelError,
     canonical_label,
@@ -20,7 +19,8 @@ from tasks.core.labels import (
     same_labels,
     scale_of,
 )
-from tasks.core.pairs import pairs_text, parse_pairs
+from tasks.core.errors import ValidationError
+from tasks.core.parsing.pairs import pairs_text, parse_pairs
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import graphlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.lineage import Graph, Node, counts, table, tree
+from tasks.core.lineage.graph import Graph, Node, counts, table, tree
 
 Edges = list[tuple[int, int]]
 edges = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=40)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.lineage import tree
-from tasks.core.lineage_answers import said_of_row, trained_on, way_back
-from tasks.core.lineage_parts import LINEAGE_TAG, RegisteredVersion, ScoredRun, folder_of, in_force
-from tasks.core.lineage_records import LineageRecords
+from tasks.core.lineage.answers import said_of_row, trained_on, way_back
+from tasks.core.lineage.graph import tree
+from tasks.core.lineage.parts import LINEAGE_TAG, RegisteredVersion, ScoredRun, folder_of, in_force
+from tasks.core.lineage.records import LineageRecords
 from tasks.core.records import Manifest, Move, StoredFile
 
 ROOT = "s3://bucket/prepared"

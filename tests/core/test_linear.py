@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import linear
 from tasks.core.errors import ModelError
-from tasks.core.grams import TokenGrams
+from tasks.core.models.linear import classifier
+from tasks.core.models.linear.ngrams import TokenGrams
 from tests.reviews import reviews
 
 NAMES = ["NEGATIVE", "POSITIVE"]
@@ -33,17 +33,17 @@ def data(rows: int, seed: int, tokens: bool) -> tuple[list[Any], np.ndarray]:
 @pytest.mark.parametrize("tokens", [False, True], ids=["texts", "tokens"])
 def test_it_learns_and_survives_a_file(weighting: Any, tokens: bool, tmp_path: Path) -> None:
     rows, labels = data(200, 1, tokens)
-    model = linear.fit(rows, labels, NAMES, weighting)
+    model = classifier.fit(rows, labels, NAMES, weighting)
     fresh, truth = data(100, 2, tokens)
     logits = model.logits(fresh)
     assert logits.shape == (100, 2) and logits.dtype == np.float32
     assert (logits.argmax(1) == truth).mean() > 0.95
     model.save(tmp_path / "linear.safetensors")
-    again = linear.load(tmp_path / "linear.safetensors")
+    again = classifier.load(tmp_path / "linear.safetensors")
     assert again.label_names == NAMES and again.weighting == weighting
     np.testing.assert_array_equal(again.logits(fresh), logits)
     np.testing.assert_array_equal(
-        linear.fit(rows, labels, NAMES, weighting).logits(fresh), logits
+        classifier.fit(rows, labels, NAMES, weighting).logits(fresh), logits
     )  # deterministic
 
 
@@ -51,7 +51,7 @@ def test_it_learns_and_survives_a_file(weighting: Any, tokens: bool, tmp_path: P
 def test_any_number_of_classes_one_of_which_training_lacks(weighting: Any) -> None:
     rows = [[c * 10 + i % 3, 50 + i % 5, c * 10 + 1] for c in range(4) for i in range(20)]
     labels = np.repeat([0, 1, 3, 4], 20)
-    model = linear.fit(rows, labels, list("abcde"), weighting)
+    model = classifier.fit(rows, labels, list("abcde"), weighting)
     found = model.logits(rows)
     assert found.shape == (80, 5)
     assert (found.argmax(1) == labels).all() and 2 not in found.argmax(1)
@@ -61,7 +61,7 @@ def test_any_number_of_classes_one_of_which_training_lacks(weighting: Any) -> No
 
 def test_calibration_changes_confidence_and_no_answer() -> None:
     rows, labels = data(200, 3, tokens=True)
-    model = linear.fit(rows[::2], labels[::2], NAMES)
+    model = classifier.fit(rows[::2], labels[::2], NAMES)
     noisy = labels[1::2].copy()
     noisy[::5] = 1 - noisy[::5]
     before, after = model.logits(rows), model.calibrated(rows[1::2], noisy).logits(rows)
@@ -71,18 +71,18 @@ def test_calibration_changes_confidence_and_no_answer() -> None:
 
 def test_what_it_has_never_seen_and_what_is_not_there() -> None:
     rows, labels = data(100, 4, tokens=True)
-    model = linear.fit(rows, labels, NAMES)
+    model = classifier.fit(rows, labels, NAMES)
     assert model.logits([]).shape == (0, 2)
     empty, unknown = model.logits([[], [999_999, 999_998]])
     np.testing.assert_allclose(empty, unknown)
     with pytest.raises(ValueError, match="at least two classes"):
-        linear.fit(rows, np.zeros(100, dtype=np.int64), NAMES)
+        classifier.fit(rows, np.zeros(100, dtype=np.int64), NAMES)
 
 
 def test_a_damaged_file_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"nothing of use")
     with pytest.raises(ModelError, match="Not a linear model"):
-        linear.load(tmp_path / "x")
+        classifier.load(tmp_path / "x")
 
 
 @given(st.lists(st.lists(st.integers(0, 6), max_size=9), min_size=1, max_size=8))

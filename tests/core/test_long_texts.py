@@ -11,8 +11,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE, Unigram, WordPiece
 from transformers import PreTrainedTokenizerFast
 
-from tasks.core import long_texts, model_folders, tokenization
-from tasks.core.tokenization import Encoder, TokenizationParams
+from tasks.core.data.tokens import long_texts, tokenization
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.models import folders
 from tests.reviews import GOOD, POOR, reviews
 
 _TEXTS = [
@@ -190,7 +191,7 @@ def test_reviews_of_sixteen_megabytes_cost_seconds_and_little_memory(bert: Path)
 def test_many_reviews_at_once_are_tokenized_in_bounded_calls(
     bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = Encoder(model_folders.load_tokenizer(bert), TokenizationParams())
+    encoder = Encoder(folders.load_tokenizer(bert), TokenizationParams())
     one_by_one = [encoder.encode([text]).input_ids[0] for text in _TEXTS]
     monkeypatch.setattr(tokenization, "_CALL_CHARACTERS", 100)
     assert encoder.encode(_TEXTS).input_ids == one_by_one

@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from flows import parameters
-from tasks import reports
-from tasks.core.data_card import Origin, data_card
-from tasks.core.gate_evidence import Clause, Verdict
-from tasks.core.inspection import InspectionParams, inspect, summarize
+from flows.forms import pipelines
+from tasks.core.data.validation import LabelledReview
 from tasks.core.markdown import Markdown, bullets, code, escape, link, table
-from tasks.core.model_card import CardDetails, model_card
+from tasks.core.quality.data_card import Origin, data_card
+from tasks.core.quality.inspection import InspectionParams, inspect, summarize
 from tasks.core.records import (
     EvaluationSummary,
     Finding,
@@ -26,11 +24,13 @@ from tasks.core.records import (
     SplitSummary,
     TrainingSummary,
 )
-from tasks.core.report_parts import ClassRow, LineageStep, Scored
-from tasks.core.score_results import Counts, ScoreSummary
-from tasks.core.validation import LabelledReview
-from tasks.registration import _description, _summary
-from tasks.score_summary import summary_text
+from tasks.core.release.gate.evidence import Clause, Verdict
+from tasks.core.release.report.model_card import CardDetails, model_card
+from tasks.core.release.report.parts import ClassRow, LineageStep, Scored
+from tasks.core.scoring.results import Counts, ScoreSummary
+from tasks.release.registration import _description, _summary
+from tasks.runtime.reporting import artifacts
+from tasks.scoring.summary import summary_text
 from tests.core.report_example import whole
 
 ROOT = Path(__file__).parents[2]
@@ -179,7 +179,7 @@ def evaluations(evil: str) -> tuple[EvaluationSummary, Verdict, ModelVersion]:
 
 def evaluation(evil: str) -> str:
     said, verdict, version = evaluations(evil)
-    return reports.evaluation_text(said, said, verdict, version)
+    return artifacts.evaluation_text(said, said, verdict, version)
 
 
 def description(evil: str) -> str:
@@ -253,16 +253,16 @@ def test_tables_and_descriptions_of_a_run_are_escaped(
             str(x) for v in given if isinstance(v, list) for r in v for i in r.items() for x in i
         )
 
-    monkeypatch.setattr(reports, "in_a_run", lambda: True)
+    monkeypatch.setattr(artifacts, "in_a_run", lambda: True)
     for kind in ("table", "markdown", "link", "progress", "image"):
-        monkeypatch.setattr(reports, f"create_{kind}_artifact", keep)
-    reports.publish_table("key", [{evil: evil, "count": 1}], evil)
-    reports.publish_text("key", Markdown("{}").format(evil), evil)
-    reports.publish_link("key", f"file:///{evil}", evil)
-    reports.publish_findings(
+        monkeypatch.setattr(artifacts, f"create_{kind}_artifact", keep)
+    artifacts.publish_table("key", [{evil: evil, "count": 1}], evil)
+    artifacts.publish_text("key", Markdown("{}").format(evil), evil)
+    artifacts.publish_link("key", f"file:///{evil}", evil)
+    artifacts.publish_findings(
         [Finding(severity="note", rule=evil, split=evil, count=1, message=evil)], {evil: {evil: 1}}
     )
-    reports.Progress("key", evil)
+    artifacts.Progress("key", evil)
     assert len(sent) > 12
     for text in sent:
         require_harmless(text)
@@ -270,7 +270,7 @@ def test_tables_and_descriptions_of_a_run_are_escaped(
 
 def test_a_page_is_built_with_markdown_or_not_at_all() -> None:
     with pytest.raises(TypeError, match=r"tasks\.core\.markdown"):
-        reports.publish_text("key", f"# {parameters}", "")  # pyright: ignore[reportArgumentType]
+        artifacts.publish_text("key", f"# {pipelines}", "")  # pyright: ignore[reportArgumentType]
 
 
 SOURCES = [
@@ -298,7 +298,9 @@ def test_templates_are_literals_and_artifacts_are_made_in_one_place() -> None:
         name, source = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
         assert all(map(is_template, called(source, "Markdown"))), name
         assert not called(source, "_trusted") or name == "tasks/core/markdown.py", name
-        if name != "tasks/reports.py":
-            assert "prefect.artifacts" not in source, f"{name}: publish it with tasks.reports"
+        if name != "tasks/runtime/reporting/artifacts.py":
+            assert "prefect.artifacts" not in source, (
+                f"{name}: publish it with tasks.runtime.reporting.artifacts"
+            )
     assert not is_template(called("Markdown(f'{x}')", "Markdown")[0])
     assert not is_template(called("Markdown(x)", "Markdown")[0])

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from tasks.core.calibration_error import calibration_error
-from tasks.core.metrics import (
+from tasks.core.evaluation.calibration_error import calibration_error
+from tasks.core.evaluation.metrics import (
     EvaluationParams,
     confusion_matrix,
     evaluate,

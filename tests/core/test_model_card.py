@@ -12,11 +12,11 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from tasks.core import modeling
-from tasks.core.gate_evidence import Clause, Verdict
-from tasks.core.model_card import CardDetails, model_card
-from tasks.core.report_parts import Calibration, Decision, Report
-from tasks.core.tokenization import TokenizationParams
+from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.models import classifier as modeling
+from tasks.core.release.gate.evidence import Clause, Verdict
+from tasks.core.release.report.model_card import CardDetails, model_card
+from tasks.core.release.report.parts import Calibration, Decision, Report
 from tests.core.report_example import HOSTILE, SECRET, bare, interval, whole
 
 DETAILS = CardDetails(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import model_folders, modeling
+from tasks.core.data.tokens.tokenization import TokenizationParams
 from tasks.core.errors import ModelError
-from tasks.core.model_files import check_model_files
+from tasks.core.models import classifier, folders
+from tasks.core.models.files import check_model_files
 from tasks.core.records import StoredFile
-from tasks.core.tokenization import TokenizationParams
 
 GOOD = {
     "config.json": 600,
@@ -89,7 +89,7 @@ def test_sizes_follow_from_the_base_model() -> None:
 
 def saved(bert: Path, folder: Path) -> Path:
     params = TokenizationParams(max_length_tokens=32)
-    modeling.save(modeling.load_for_training(bert, ["a", "b"], params, 0.0), folder)
+    classifier.save(classifier.load_for_training(bert, ["a", "b"], params, 0.0), folder)
     return folder
 
 
@@ -102,7 +102,7 @@ def test_what_training_saves_passes(bert: Path, tmp_path: Path) -> None:
     folder = saved(bert, tmp_path)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     files = {name: StoredFile(bytes=size, sha256="0" * 64) for name, size in sizes.items()}
-    check_model_files(files, model_folders.parameters(bert), "here")
+    check_model_files(files, folders.parameters(bert), "here")
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known type", "unknown type"])
@@ -123,12 +123,12 @@ def test_code_that_a_configuration_names_is_never_run(
     change(folder, "config.json", auto_map=classes, **({} if known else {"model_type": "evil"}))
     change(folder, "tokenizer_config.json", auto_map=classes)
     if known:
-        assert modeling.load(folder).label_names == ["a", "b"]
+        assert classifier.load(folder).label_names == ["a", "b"]
     else:
         with pytest.raises(ModelError):
-            modeling.load(folder)
+            classifier.load(folder)
         with pytest.raises(ModelError):
-            model_folders.read_config(folder)
+            folders.read_config(folder)
     assert not mark.exists()
 
 
@@ -149,16 +149,16 @@ def test_a_kernel_of_a_hub_is_refused(given: dict[str, object], bert: Path, tmp_
     folder = saved(bert, tmp_path)
     change(folder, "config.json", **given)
     with pytest.raises(ModelError, match=r"names a kernel to fetch.*evil/kernel"):
-        modeling.load(folder)
+        classifier.load(folder)
     base = tmp_path / "base"
     shutil.copytree(bert, base)
     change(base, "config.json", **given)
     with pytest.raises(ModelError, match="names a kernel"):
-        model_folders.check_base_folder(base)
+        folders.check_base_folder(base)
 
 
 def test_a_second_model_is_refused(bert: Path, tmp_path: Path) -> None:
     folder = saved(bert, tmp_path)
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "evil/model"}')
     with pytest.raises(ModelError, match="adapter, which names another model"):
-        modeling.load(folder)
+        classifier.load(folder)

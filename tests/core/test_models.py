@@ -14,14 +14,17 @@ from transformers import (
     pipeline,
 )
 
-from tasks.core import baseline, devices, model_folders, modeling, plots
-from tasks.core.engine import softmax
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.engines.protocol import softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError
+from tasks.core.evaluation.plots import figures
 from tasks.core.formats import Row
-from tasks.core.scoring import Broken, End, Prediction, Review, score, to_review
-from tasks.core.scoring_plan import Columns
-from tasks.core.tokenization import Encoder, TokenizationParams
+from tasks.core.models import classifier as modeling
+from tasks.core.models import devices, folders
+from tasks.core.models.linear import tfidf
+from tasks.core.scoring.plan import Columns
+from tasks.core.scoring.predict import Broken, End, Prediction, Review, score, to_review
 from tests.core.tiny_trainings import LABELS, SHORT, trained
 from tests.reviews import reviews
 
@@ -39,7 +42,7 @@ def classifier(base: Path, tmp_path_factory: pytest.TempPathFactory) -> modeling
 
 
 def test_encoding_is_the_tokenizers_own_where_nothing_is_cut(base: Path) -> None:
-    tokenizer = model_folders.load_tokenizer(base)
+    tokenizer = folders.load_tokenizer(base)
     text = "The plot was dull."
     assert Encoder(tokenizer, SHORT).encode([text]).input_ids == [tokenizer(text)["input_ids"]]
     assert tokenizer.pad_token is not None
@@ -48,7 +51,7 @@ def test_encoding_is_the_tokenizers_own_where_nothing_is_cut(base: Path) -> None
 
 @pytest.mark.parametrize("truncation", ["head", "head_tail"])
 def test_truncation(base: Path, truncation: str) -> None:
-    tokenizer = model_folders.load_tokenizer(base)
+    tokenizer = folders.load_tokenizer(base)
     text = " ".join(t for t, _ in reviews(40))
     whole = tokenizer(text, verbose=False)["input_ids"]
     params = TokenizationParams.model_validate({"max_length_tokens": 32, "truncation": truncation})
@@ -127,7 +130,7 @@ class CountingEngine:
 
 def test_texts_that_come_again_are_scored_once(base: Path) -> None:
     """Within a window, and each is told what it would be told alone."""
-    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
+    encoder = Encoder(folders.load_tokenizer(base), SHORT)
     texts = ["Dull.", "The cast was superb.", "Dull.", "Dull.", "", "The cast was superb.", "Fine."]
     items = [Review(n, str(n), t, "" if t else "empty text") for n, t in enumerate(texts)]
     engine = CountingEngine()
@@ -150,7 +153,7 @@ def test_an_answer_that_is_no_number_is_no_prediction(base: Path) -> None:
             found[found > 2] = np.nan
             return found
 
-    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
+    encoder = Encoder(folders.load_tokenizer(base), SHORT)
     items = [Review(1, "1", "Dull."), Review(2, "2", "The cast was superb, and it was long." * 3)]
     fine, broken = score([items], encoder, Overflowing(), window_reviews=8)
     assert isinstance(fine, Prediction) and isinstance(broken, Broken)
@@ -216,7 +219,7 @@ def test_a_folder_of_pickles_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ModelError, match=r"pickles \(pytorch_model.bin\).*save_pretrained"):
-        model_folders.check_base_folder(tmp_path)
+        folders.check_base_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +242,7 @@ def test_a_damaged_model_is_a_sentence(
     (folder / name).write_bytes(content)
 
     def check() -> None:
-        model_folders.check_base_folder(folder)
+        folders.check_base_folder(folder)
         modeling.load_for_training(folder, LABELS, SHORT, 0.0)
 
     with pytest.raises(ModelError, match=message):
@@ -263,7 +266,7 @@ def test_the_baseline_learns_and_is_deterministic() -> None:
     texts, labels = zip(*reviews(200), strict=True)
     ids = np.array([LABELS.index(label) for label in labels])
     unseen, truth = zip(*reviews(50, seed=3), strict=True)
-    first, second = (baseline.predict(texts, ids, unseen, classes=3) for _ in range(2))
+    first, second = (tfidf.predict(texts, ids, unseen, classes=3) for _ in range(2))
     assert (first == second).all() and (first[:, 2] == 0).all()
     assert np.mean([LABELS[i] == t for i, t in zip(first.argmax(axis=1), truth, strict=True)]) > 0.9
 
@@ -271,7 +274,7 @@ def test_the_baseline_learns_and_is_deterministic() -> None:
 def test_pictures_are_drawn_and_do_not_change(tmp_path: Path) -> None:
     labels = np.array([0, 1, 1, 0])
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
-    drawn = plots.draw_all(tmp_path, labels, p, LABELS, "model", 15)
+    drawn = figures.draw_all(tmp_path, labels, p, LABELS, "model", 15)
     assert [d.stem for d in drawn] == [
         "confusion",
         "roc",
@@ -281,5 +284,5 @@ def test_pictures_are_drawn_and_do_not_change(tmp_path: Path) -> None:
     ]
     contents = [d.read_bytes() for d in drawn]
     assert contents == [
-        d.read_bytes() for d in plots.draw_all(tmp_path, labels, p, LABELS, "model", 15)
+        d.read_bytes() for d in figures.draw_all(tmp_path, labels, p, LABELS, "model", 15)
     ]

@@ -11,13 +11,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import batching, engines, modeling, neighbours
-from tasks.core.batching import BatchRule, Side
-from tasks.core.engine import EngineOptions
-from tasks.core.engines import built
+from tasks.core.engines import build_record, registry
+from tasks.core.engines.protocol import EngineOptions
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, SettingsError
-from tasks.core.modeling import Classifier
+from tasks.core.models import classifier as modeling
+from tasks.core.models.batching import neighbours
+from tasks.core.models.batching import plan as batching
+from tasks.core.models.batching.plan import BatchRule, Side
+from tasks.core.models.classifier import Classifier
 from tests.core.tiny_trainings import trained
 from tests.neighbours.tiny import LONGEST, tiny, tiny_base
 
@@ -164,27 +166,27 @@ def test_engines_obey(
     name: str, architecture: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     """Where they can take the model over at all."""
-    if missing := engines.missing_packages(name):
+    if missing := registry.missing_packages(name):
         pytest.skip(f"{', '.join(missing)} is not installed")
     classifier = neighbours.with_batch_rule(tiny(architecture, folders))
     modeling.save(classifier, tmp_path)
-    place = tmp_path / engines.FOLDER / name
+    place = tmp_path / registry.FOLDER / name
     place.mkdir(parents=True)
     try:
-        engines.require(name).build(modeling.load(tmp_path), place, [])
+        registry.require(name).build(modeling.load(tmp_path), place, [])
     except Exception as error:  # whatever a converter makes of it; then torch scores
         pytest.skip(f"{name} cannot take a {architecture} over: {str(error)[:80]}")
-    engine = engines.open_engine(name, modeling.load(tmp_path), tmp_path, CPU)
+    engine = registry.open_engine(name, modeling.load(tmp_path), tmp_path, CPU)
     rows = texts(classifier, 30)
     assert_heeds_nobody(engine, rows)
     expected = TorchEngine(classifier, "cpu", "fp32").logits(rows)
     assert np.abs(engine.logits(rows) - expected).max() <= 2e-3 * np.ptp(expected) + 2e-5
 
     # Engines of before the side was recorded were always padded on the right.
-    record = json.loads((place / built.RECORD).read_text())
+    record = json.loads((place / build_record.RECORD).read_text())
     del record["padding_side"]
-    (place / built.RECORD).write_text(json.dumps(record))
-    engine = engines.open_engine(name, modeling.load(tmp_path), tmp_path, CPU)
+    (place / build_record.RECORD).write_text(json.dumps(record))
+    engine = registry.open_engine(name, modeling.load(tmp_path), tmp_path, CPU)
     assert np.abs(engine.logits(rows) - expected).max() <= 2e-3 * np.ptp(expected) + 2e-5
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks.core.overlap import ahead, in_order
+from tasks.core.scoring.prefetch import ahead, in_order
 
 
 def test_the_order_stays() -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.inspection import InspectionParams, inspect, summarize
-from tasks.core.overlaps import in_all, known_reviews
-from tasks.core.validation import LabelledReview
+from tasks.core.data.validation import LabelledReview
+from tasks.core.quality.inspection import InspectionParams, inspect, summarize
+from tasks.core.quality.known_reviews import in_all, known_reviews
 from tests.reviews import reviews
 
 

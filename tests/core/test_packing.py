@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from tasks.core import batching, packing
 from tasks.core.engines.torch_engine import TorchEngine
-from tasks.core.modeling import Classifier
+from tasks.core.models.batching import packing, plan
+from tasks.core.models.classifier import Classifier
 from tests.core.tiny_classifiers import DECODERS, ENCODERS, tiny_classifier
 
 
@@ -114,7 +114,7 @@ lengths = st.lists(st.integers(1, 60), max_size=40)
 
 @given(lengths, st.integers(1, 200), st.integers(1, 10))
 def test_packed_batches_hold_every_row_once(rows: list[int], tokens: int, most: int) -> None:
-    batches = batching.plan_packed(rows, tokens, most)
+    batches = plan.plan_packed(rows, tokens, most)
     assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(rows)))
     for batch in batches:
         assert 1 <= len(batch) <= most

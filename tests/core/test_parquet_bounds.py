@@ -10,7 +10,7 @@ import pytest
 
 from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
-from tasks.core.formats import arrow_values, parquet_child
+from tasks.core.formats.parquet import arrow_values, child
 from tests.core.test_columns_asked_for import parquet, values
 
 _VIEWS: list[tuple[Any, Any]] = [
@@ -97,7 +97,7 @@ def test_rows_are_not_announced_before_they_can_be_sent(monkeypatch: pytest.Monk
         raise MemoryError
 
     parent: Any = Parent()
-    monkeypatch.setattr(parquet_child, "_packed", too_much)
+    monkeypatch.setattr(child, "_packed", too_much)
     with pytest.raises(MemoryError):
-        parquet_child._Server(parent)._sent(iter([(1, 64, pa.record_batch({"x": [1]}))]), 0)
+        child._Server(parent)._sent(iter([(1, 64, pa.record_batch({"x": [1]}))]), 0)
     assert parent.told == []

@@ -15,19 +15,27 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from tasks.connectors.checkpoints import CheckpointStore
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.prepared import PreparedStore
-from tasks.core import model_folders, modeling
+from tasks.connectors.storage.artifacts import PreparedStore
+from tasks.connectors.storage.checkpoints import CheckpointStore
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data.texts import matching_form
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
 from tasks.core.errors import MissingDataError, ModelError, NightshiftError
-from tasks.core.language_models import collator, objective_of
-from tasks.core.masked_positions import at_masked_positions
-from tasks.core.pretraining import PretrainingJob, pretrain
-from tasks.core.pretraining_params import PretrainingParams
-from tasks.core.pretraining_rows import DOUBLE, OVER_LIMIT, TEST, UNUSABLE, VALIDATION, gather
-from tasks.core.texts import matching_form
-from tasks.core.tokenization import Encoder, TokenizationParams
-from tasks.core.training_protocols import SilentListener
+from tasks.core.models import classifier
+from tasks.core.models import folders as model_folders
+from tasks.core.training.pretraining.language_models import collator, objective_of
+from tasks.core.training.pretraining.loop import PretrainingJob, pretrain
+from tasks.core.training.pretraining.masked_lm_head import at_masked_positions
+from tasks.core.training.pretraining.params import PretrainingParams
+from tasks.core.training.pretraining.rows import (
+    DOUBLE,
+    OVER_LIMIT,
+    TEST,
+    UNUSABLE,
+    VALIDATION,
+    gather,
+)
+from tasks.core.training.protocols import SilentListener
 from tests.conftest import BUCKET
 from tests.core.tiny_classifiers import ENCODERS, saved, tiny_classifier
 from tests.core.tiny_trainings import EveryStep, Killed, KilledAt
@@ -73,7 +81,7 @@ def test_it_learns_the_reviews_language_and_is_a_base_model_like_any_other(
     model_folders.check_base_folder(tmp_path / "made")
     names = sorted(path.name for path in base.iterdir())
     assert set(names) <= {path.name for path in (tmp_path / "made").iterdir()}
-    modeling.load_for_training(tmp_path / "made", ["no", "yes"], SHORT, 0.0)
+    classifier.load_for_training(tmp_path / "made", ["no", "yes"], SHORT, 0.0)
     before, after = (AutoModel.from_pretrained(p).state_dict() for p in (base, tmp_path / "made"))
     assert before.keys() == after.keys()
     same = {name for name in before if torch.equal(before[name], after[name])}

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
-from tasks.core.formats import Row, delimited, physical_lines
-from tasks.core.formats.physical_lines import CountedStream
+from tasks.core.formats import Row
+from tasks.core.formats.delimited import delimited_format, physical_lines
+from tasks.core.formats.delimited.physical_lines import CountedStream
 
 HEADERS = {"csv": b"id,text\n", "tsv": b"id\ttext\n"}
 
@@ -216,7 +217,7 @@ def test_files_with_texts_of_several_lines_are_read(beside: str) -> None:
 
 @pytest.mark.parametrize("name", ["r.csv", "r.tsv"])
 def test_a_long_record_that_is_never_closed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (physical_lines, delimited):
+    for module in (physical_lines, delimited_format):
         monkeypatch.setattr(module, "LONGEST_RECORD", 100)
     rows = b"2,not bad at all\n" * 20
     for end in (b"", b"\n", b"3\n"):
@@ -228,7 +229,7 @@ def test_a_long_record_that_is_never_closed(name: str, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("end", [b'3,bad"\n', b'3,bad, really"\n', b'\n\n3,bad"\n', b'3"\n'])
 def test_a_long_record_with_a_ragged_end(end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (physical_lines, delimited):
+    for module in (physical_lines, delimited_format):
         monkeypatch.setattr(module, "LONGEST_RECORD", 100)
     content = HEADERS["csv"] + b'1,"Best\n' + b"2,not bad at all\n" * 20 + end
     ambiguous(content, 2, content.count(b"\n"))
@@ -243,7 +244,7 @@ def test_in_a_large_file_some_lines_look_like_rows_by_chance() -> None:
 
 
 def test_a_long_record_swallows_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (physical_lines, delimited):
+    for module in (physical_lines, delimited_format):
         monkeypatch.setattr(module, "LONGEST_RECORD", 100)
     row = b"2,not bad at all\n"
     ambiguous(HEADERS["csv"] + b'1,"Best\n' + row * 20 + b'3,bad"\n4,ok\n', 2, 23)

@@ -5,9 +5,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from flows.parameters import RetrainParams, TuneParams
-from tasks.core.recipes import RECIPES, RecipeName
-from tasks.core.training import TrainingParams
+from flows.forms.pipelines import RetrainParams, TuneParams
+from flows.forms.recipes import RECIPES, RecipeName
+from tasks.core.training.fine_tuning import TrainingParams
 
 
 def made(**given: Any) -> RetrainParams:

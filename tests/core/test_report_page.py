@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.core import plots
-from tasks.core.gate_evidence import Clause, Verdict
-from tasks.core.plots import SliceRow
-from tasks.core.report_page import render
-from tasks.core.report_parts import Comparison, Decision, Report, WorstError
+from tasks.core.evaluation.plots import figures
+from tasks.core.evaluation.plots.figures import SliceRow
+from tasks.core.release.gate.evidence import Clause, Verdict
+from tasks.core.release.report.page import render
+from tasks.core.release.report.parts import Comparison, Decision, Report, WorstError
 from tests.core.report_example import HOSTILE, SECRET, attribution, bare, interval, whole
 
 VOID = {"meta", "img", "br", "line", "circle"}
@@ -256,7 +256,7 @@ def test_two_hundred_labels_stay_small(tmp_path: Path) -> None:
     names = [f"label {i}" for i in range(200)]
     labels = generator.integers(0, 199, 600)  # one label does not occur
     p = generator.dirichlet(np.ones(200), 600)
-    drawn = plots.draw_all(tmp_path, labels, p, names, "model", 15, p[:, ::-1])
+    drawn = figures.draw_all(tmp_path, labels, p, names, "model", 15, p[:, ::-1])
     assert {d.stem for d in drawn} == {
         "confusion",
         "roc",
@@ -273,10 +273,10 @@ def test_pictures_of_odd_names_are_drawn(tmp_path: Path, classes: int) -> None:
     names = ["$\\frac$", "_hidden", "\u5f88\u597d", "x" * 300, "a\nb", *"cdefghij"][:classes]
     labels = np.arange(26) % classes
     p = np.random.default_rng(0).dirichlet(np.ones(classes), 26)
-    first = [d.read_bytes() for d in plots.draw_all(tmp_path, labels, p, names, "$m", 5)]
-    assert first == [d.read_bytes() for d in plots.draw_all(tmp_path, labels, p, names, "$m", 5)]
+    first = [d.read_bytes() for d in figures.draw_all(tmp_path, labels, p, names, "$m", 5)]
+    assert first == [d.read_bytes() for d in figures.draw_all(tmp_path, labels, p, names, "$m", 5)]
     rows = [SliceRow(name, 9, interval(0.8), None, None, None, False) for name in names]
-    assert plots.draw_slices(tmp_path / "slices.png", rows).stat().st_size > 1_000
+    assert figures.draw_slices(tmp_path / "slices.png", rows).stat().st_size > 1_000
 
 
 def test_the_page_of_a_report_is_the_same_each_time() -> None:

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import batching
+from tasks.core.data.splits.sampling import quotas, stratified_split
+from tasks.core.data.splits.splitting import SplitParams, held_out, require_rows, split
+from tasks.core.data.texts import is_blank, matching_form, without_markup
+from tasks.core.data.validation import LabelledReview
 from tasks.core.errors import ValidationError
-from tasks.core.sampling import quotas, stratified_split
-from tasks.core.splitting import SplitParams, held_out, require_rows, split
-from tasks.core.texts import is_blank, matching_form, without_markup
-from tasks.core.validation import LabelledReview
+from tasks.core.models.batching import plan as batching
 
 class_ids = st.lists(st.integers(0, 3), min_size=1, max_size=200).map(
     lambda v: np.array(v, dtype=np.int64)

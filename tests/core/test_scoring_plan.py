@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import scoring_plan
 from tasks.core.formats import Span
-from tasks.core.score_results import Counts
-from tasks.core.scoring_plan import (
+from tasks.core.scoring import plan
+from tasks.core.scoring.plan import (
     BUNDLE_BYTES,
     SHARD_BYTES,
     Columns,
@@ -18,6 +17,7 @@ from tasks.core.scoring_plan import (
     bundles,
     shards,
 )
+from tasks.core.scoring.results import Counts
 from tests.core.scoring_runs import scoring_run
 
 sizes = st.lists(st.integers(0, 3 * BUNDLE_BYTES), max_size=200)
@@ -117,5 +117,5 @@ def test_the_version_of_the_layout_is_part_of_the_fingerprint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = scoring_run().fingerprint(Entry("a", 1, "e"))
-    monkeypatch.setattr(scoring_plan, "SCORING_VERSION", 99)
+    monkeypatch.setattr(plan, "SCORING_VERSION", 99)
     assert scoring_run().fingerprint(Entry("a", 1, "e")) != before

@@ -12,10 +12,10 @@ from prefect.utilities.schema_tools.validation import validate
 from pydantic import BaseModel, ValidationError
 
 import flows
-from flows.parameters import RetrainParams, ScoreParams
-from tasks.core import shapes
+from flows.forms.pipelines import RetrainParams, ScoreParams
 from tasks.core.forms import Form, field_paths, problems_of, suggestions
-from tasks.core.shapes import S3_PREFIX, SAID_BY_PEOPLE
+from tasks.core.parsing import patterns
+from tasks.core.parsing.patterns import S3_PREFIX, SAID_BY_PEOPLE
 from tasks.core.uris import split_uri
 
 _ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/reviews"
@@ -38,11 +38,11 @@ def test_no_form_shows_a_regular_expression() -> None:
     found = list(forms())
     assert len(found) > 20 and ScoreParams in found
     for form in found:
-        if form.__module__ == "tasks.core.behaviour_kinds":
+        if form.__module__ == "tasks.core.evaluation.behaviour.kinds":
             continue  # of files, whose reader has words of its own
         for name, field in form.model_fields.items():
             bare = [m for m in field.metadata if getattr(m, "pattern", None)]
-            assert all(isinstance(m, shapes.Shape) for m in bare), f"{form.__name__}.{name}"
+            assert all(isinstance(m, patterns.Shape) for m in bare), f"{form.__name__}.{name}"
 
 
 @pytest.mark.parametrize(

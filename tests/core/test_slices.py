@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.slices import BANDS, left_out, make_slices
+from tasks.core.evaluation.slices import BANDS, left_out, make_slices
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 2000), st.integers(0, 2), st.sampled_from(["a", "b", "c", "d", ""])),

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
-from tasks.core.formats import Row, Span, delimited, jsonl, physical_lines
-from tasks.core.formats.compression import packed
+from tasks.core.formats import Row, Span, jsonl
+from tasks.core.formats.delimited import delimited_format, physical_lines
+from tasks.core.formats.detection.compression import packed
 
 
 def zstd(content: bytes) -> bytes:
@@ -258,7 +259,7 @@ def test_records_too_long_end_where_they_would_have_ended(name: str, data: st.Da
     content = laid_out([(first, b"\n"), *parts], True)
     usual = starts_and_rows(name, content)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (physical_lines, jsonl, delimited):
+        for module in (physical_lines, jsonl, delimited_format):
             patch.setattr(module, "LONGEST_RECORD", 24)
         patch.setattr(physical_lines, "_CHUNK", 7)
         patch.setattr(jsonl, "_CHUNK", 7)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tasks.core.data.splits.split_names import said_splits, split_of, told_splits
 from tasks.core.errors import SettingsError, ValidationError
-from tasks.core.split_names import said_splits, split_of, told_splits
 
 _NAMES = {
     "train": ["train-00000-of-00001.parquet", "reviews_train_final.csv", "training/a.csv",

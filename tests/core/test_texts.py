@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core import baseline
-from tasks.core.near_duplicates import words_of
-from tasks.core.perturbations import PERTURBATIONS, swapping
-from tasks.core.texts import encodable, is_blank, matching_form, normalized, without_markup
+from tasks.core.data.texts import encodable, is_blank, matching_form, normalized, without_markup
+from tasks.core.evaluation.behaviour.perturbations import PERTURBATIONS, swapping
+from tasks.core.models.linear import tfidf
+from tasks.core.quality.near_duplicates import words_of
 
 _CHARACTERS = 200_000
 _UNITS = [
@@ -27,7 +27,7 @@ _WORK: dict[str, Callable[[str], object]] = {
     "matching_form": matching_form,
     "words_of": words_of,
     "encodable": encodable,
-    "baseline": lambda t: baseline.counter().fit_transform([t, "a film"]),
+    "baseline": lambda t: tfidf.counter().fit_transform([t, "a film"]),
 }
 
 

@@ -15,12 +15,14 @@ from transformers import (
     TrainingArguments,
 )
 
-from tasks.core import model_folders, modeling, training
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import NightshiftError, SettingsError
-from tasks.core.tokenization import Encoder
-from tasks.core.training import TrainingParams, fine_tune
-from tasks.core.training_epochs import EarlyStopping, Merit
-from tasks.core.training_protocols import SilentListener
+from tasks.core.models import classifier as modeling
+from tasks.core.models import folders
+from tasks.core.training import fine_tuning
+from tasks.core.training.fine_tuning import TrainingParams, fine_tune
+from tasks.core.training.loop.epochs import EarlyStopping, Merit
+from tasks.core.training.protocols import SilentListener
 from tests.core.tiny_trainings import LABELS, SHORT, Losses, dataset, job, trained
 
 
@@ -95,7 +97,7 @@ def test_early_stopping_ends_a_plateau_and_a_decline(losses: tuple[float, ...]) 
 
 def test_early_stopping_keeps_the_best_epoch(bert: Path, tmp_path: Path) -> None:
     """What is learned here is the opposite of what is validated, so that each epoch is worse than the one before."""
-    encoder = Encoder(model_folders.load_tokenizer(bert), SHORT)
+    encoder = Encoder(folders.load_tokenizer(bert), SHORT)
     train = dataset(encoder, 128, 0)
     opposite = train.map(lambda row: {"labels": 1 - row["labels"]})
     params = TrainingParams(
@@ -163,6 +165,6 @@ def test_training_that_diverges_says_so(
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(NightshiftError, match="Some of its answers are no numbers"):
         trained(broken, tmp_path / "work", epochs=1)
-    monkeypatch.setattr(training, "with_tried_batch_rule", lambda classifier: classifier)
+    monkeypatch.setattr(fine_tuning, "with_tried_batch_rule", lambda classifier: classifier)
     with pytest.raises(NightshiftError, match="The loss is not a number"):
         trained(broken, tmp_path / "work", epochs=1)

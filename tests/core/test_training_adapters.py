@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tasks.core import adapters, model_folders, modeling
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import SettingsError
-from tasks.core.tokenization import Encoder
-from tasks.core.training import fine_tune
-from tasks.core.training_params import TrainingParams
-from tasks.core.training_protocols import NoCheckpoints, SilentListener
+from tasks.core.models import classifier, folders
+from tasks.core.training.fine_tuning import fine_tune
+from tasks.core.training.methods import lora
+from tasks.core.training.params import TrainingParams
+from tasks.core.training.protocols import NoCheckpoints, SilentListener
 from tests.core.tiny_trainings import LABELS, SHORT, dataset, job, trained
 
 pytest.importorskip("peft")
@@ -26,8 +27,8 @@ def base(request: pytest.FixtureRequest) -> Path:
 
 def loaded(base: Path, **given: Any) -> Any:
     torch.manual_seed(0)
-    model = modeling.load_for_training(base, LABELS, SHORT, 0.0).model
-    adapters.insert(model, TrainingParams.model_validate({"lora_rank": 4} | given))
+    model = classifier.load_for_training(base, LABELS, SHORT, 0.0).model
+    lora.insert(model, TrainingParams.model_validate({"lora_rank": 4} | given))
     return model
 
 
@@ -44,14 +45,14 @@ def test_adapters_and_what_comes_after_the_layers_are_trained(base: Path) -> Non
 
 def test_merged_weights_answer_as_the_adapters_did(base: Path) -> None:
     model = loaded(base).eval()
-    plain_keys = modeling.load_for_training(base, LABELS, SHORT, 0.0).model.state_dict().keys()
+    plain_keys = classifier.load_for_training(base, LABELS, SHORT, 0.0).model.state_dict().keys()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
     ids = torch.arange(5, 25)[None]
     before = model(input_ids=ids).logits
-    adapters.merge(model)
+    lora.merge(model)
     assert torch.allclose(model(input_ids=ids).logits, before, atol=1e-5)
     assert model.state_dict().keys() == plain_keys
 
@@ -59,10 +60,10 @@ def test_merged_weights_answer_as_the_adapters_did(base: Path) -> None:
 def test_it_learns_and_is_loaded_without_peft(base: Path, tmp_path: Path) -> None:
     done = trained(base, tmp_path / "work", rows=256, epochs=8, lora_rank=8, learning_rate=5e-3)
     assert done.validation["accuracy"] >= 0.9
-    modeling.save(done.classifier, tmp_path / "model")
+    classifier.save(done.classifier, tmp_path / "model")
     with safe_open(tmp_path / "model" / "model.safetensors", "pt") as weights:
         assert not any("lora" in key for key in weights.keys())  # noqa: SIM118
-    again = modeling.load(tmp_path / "model").model.state_dict()
+    again = classifier.load(tmp_path / "model").model.state_dict()
     ours = done.classifier.model.state_dict()
     assert all(torch.equal(again[name], ours[name]) for name in ours)
 
@@ -82,7 +83,7 @@ class Kept(NoCheckpoints):
 
 
 def test_checkpoints_hold_what_is_trained_only(base: Path, tmp_path: Path) -> None:
-    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
+    encoder = Encoder(folders.load_tokenizer(base), SHORT)
     sets = dataset(encoder, 32, 0), dataset(encoder, 16, 1)
     params = TrainingParams(lora_rank=4, epochs=1, device="cpu")
     kept = Kept()
@@ -99,6 +100,6 @@ def test_all_layers_frozen_leaves_nothing_to_adapt(base: Path) -> None:
 
 def test_without_peft_it_is_said_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    adapters.require_package(TrainingParams())
+    lora.require_package(TrainingParams())
     with pytest.raises(SettingsError, match=r"LoRA needs the package peft.*extra 'lora'"):
-        adapters.require_package(TrainingParams(lora_rank=8))
+        lora.require_package(TrainingParams(lora_rank=8))

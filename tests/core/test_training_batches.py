@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import model_folders
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import SettingsError
-from tasks.core.tokenization import Encoder
-from tasks.core.training_batches import PAD_TO, TrainingBatches
-from tasks.core.training_params import TrainingParams
+from tasks.core.models import folders
+from tasks.core.training.batches.schedule import PAD_TO, TrainingBatches
+from tasks.core.training.params import TrainingParams
 from tests.core.tiny_trainings import SHORT, dataset, trained
 
 LENGTHS = np.random.default_rng(0).integers(4, 60, 203).tolist()
@@ -118,7 +118,7 @@ def test_accumulated_batches_give_the_gradient_of_one(by: str, bert: Path, tmp_p
 def test_batches_of_tokens_learn(bert: Path, tmp_path: Path) -> None:
     done = trained(bert, tmp_path, rows=256, epochs=4, batch_by="tokens", batch_tokens=400)
     assert done.validation["accuracy"] >= 0.9
-    encoder = Encoder(model_folders.load_tokenizer(bert), SHORT)
+    encoder = Encoder(folders.load_tokenizer(bert), SHORT)
     lengths = dataset(encoder, 256, 0)["length"]
     params = TrainingParams(epochs=4, batch_by="tokens", batch_tokens=400)
     assert done.facts["steps"] == 4 * TrainingBatches(lengths, params).steps_an_epoch

@@ -7,18 +7,18 @@ import pytest
 import torch
 from transformers import AlbertConfig, AlbertForSequenceClassification, get_scheduler
 
-from tasks.core import modeling
 from tasks.core.errors import SettingsError
-from tasks.core.optimizers import parameter_groups
-from tasks.core.trainer import arguments_of
-from tasks.core.training_params import TrainingParams
+from tasks.core.models import classifier
+from tasks.core.training.loop.optimizers import parameter_groups
+from tasks.core.training.loop.trainer import arguments_of
+from tasks.core.training.params import TrainingParams
 from tests.core.tiny_trainings import LABELS, SHORT, trained
 
 
 @pytest.fixture(params=["bert", "gpt2"])
 def model(request: pytest.FixtureRequest) -> Any:
     base: Path = request.getfixturevalue(request.param)
-    return modeling.load_for_training(base, LABELS, SHORT, 0.0, 0.0).model
+    return classifier.load_for_training(base, LABELS, SHORT, 0.0, 0.0).model
 
 
 def rates(model: Any, share: float) -> dict[str, float]:
@@ -45,7 +45,7 @@ def test_one_rate_for_all_is_two_groups(model: Any) -> None:
 
 
 def test_what_is_frozen_is_in_no_group(model: Any) -> None:
-    modeling.freeze(model, 1)
+    classifier.freeze(model, 1)
     assert all(
         p.requires_grad for g in parameter_groups(model, set(), 1, 0, 0.9) for p in g["params"]
     )
@@ -81,7 +81,7 @@ def test_the_schedule_is_the_one_chosen(schedule: Any, halfway: float, end: floa
 
 def test_dropout_is_the_models_own_unless_set(model: Any, bert: Path) -> None:
     assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
-    own = modeling.load_for_training(bert, LABELS, SHORT, 0.0).model
+    own = classifier.load_for_training(bert, LABELS, SHORT, 0.0).model
     assert {m.p for m in own.modules() if isinstance(m, torch.nn.Dropout)} == {0.0, 0.1}
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tasks.core import model_folders
-from tasks.core.checkpoint_writer import CheckpointWriter, PatientKeeper, snapshot
-from tasks.core.tokenization import Encoder
-from tasks.core.training import TrainingParams, fine_tune
-from tasks.core.training_protocols import NoCheckpoints, SilentListener
+from tasks.core.data.tokens.tokenization import Encoder
+from tasks.core.models import folders
+from tasks.core.training.fine_tuning import TrainingParams, fine_tune
+from tasks.core.training.loop.checkpoint_writer import CheckpointWriter, PatientKeeper, snapshot
+from tasks.core.training.protocols import NoCheckpoints, SilentListener
 from tests.core.tiny_trainings import SHORT, dataset, job
 
 
@@ -90,7 +90,7 @@ def run(base: Path, work: Path, kept: Kept, **given: Any) -> None:
     params = TrainingParams.model_validate(
         {"epochs": 1, "device": "cpu", "precision": "fp32"} | given
     )
-    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
+    encoder = Encoder(folders.load_tokenizer(base), SHORT)
     sets = dataset(encoder, 64, 0), dataset(encoder, 16, 1)
     fine_tune(job(base, params), *sets, work, SilentListener(), kept)
 

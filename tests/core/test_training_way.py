@@ -10,13 +10,13 @@ import torch
 
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import SettingsError
-from tasks.core.modeling import Classifier
-from tasks.core.packed_model import PackedModel
-from tasks.core.packed_training import PackingCollator, run_packed, run_plain
-from tasks.core.training_checks import difference
-from tasks.core.training_params import TrainingParams
-from tasks.core.training_ranks import Ranks
-from tasks.core.training_way import fastest_way, padding
+from tasks.core.models.batching.packed_model import PackedModel
+from tasks.core.models.classifier import Classifier
+from tasks.core.training.batches.execution import fastest_way, padding
+from tasks.core.training.batches.numerics import difference
+from tasks.core.training.batches.packing import PackingCollator, run_packed, run_plain
+from tasks.core.training.params import TrainingParams
+from tasks.core.training.ranks import Ranks
 from tests.core.tiny_classifiers import LONGEST, tiny_classifier
 from tests.core.tiny_trainings import trained
 

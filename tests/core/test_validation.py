@@ -2,9 +2,9 @@
 
 import pytest
 
+from tasks.core.data.label_map import LabelMap
+from tasks.core.data.validation import RawReview, Validated, ValidationParams, class_rows, validate
 from tasks.core.errors import ValidationError
-from tasks.core.label_map import LabelMap
-from tasks.core.validation import RawReview, Validated, ValidationParams, class_rows, validate
 from tests.reviews import reviews
 
 PARAMS = ValidationParams()

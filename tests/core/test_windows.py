@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.core import formats, scoring
+from tasks.core import formats
 from tasks.core.errors import MissingDataError, UnreadableDataError, ValidationError
 from tasks.core.formats import Row, columns
-from tasks.core.scoring import End, Review
-from tasks.core.scoring_plan import Columns
+from tasks.core.scoring import predict
+from tasks.core.scoring.plan import Columns
+from tasks.core.scoring.predict import End, Review
 from tests.faults.parts import CharacterEncoder
 
 
@@ -34,7 +35,7 @@ def reviews(count: int, kept: Any) -> Iterator[Review | End]:
     columns = Columns(keep=["x"])
     for number in range(count):
         row = Row(number + 1, {"text": f"review {number}", "x": kept})
-        yield scoring.to_review(row, columns)
+        yield predict.to_review(row, columns)
     yield End()
 
 
@@ -45,39 +46,39 @@ def reviews(count: int, kept: Any) -> Iterator[Review | End]:
 def test_columns_that_go_along_fill_a_window(kept: Any, windows: list[int]) -> None:
     engine: Any = CountingEngine()
     encoder: Any = CharacterEncoder()
-    found = list(scoring.score([reviews(40, kept)], encoder, engine, 1_000))
+    found = list(predict.score([reviews(40, kept)], encoder, engine, 1_000))
     assert engine.windows == windows and len(found) == 41
 
 
 def test_a_row_that_keeps_too_much_is_rejected() -> None:
     row = Row(1, {"text": "fine", "x": [[] for _ in range(1_500_000)]}, raw=b"the row")
-    review = scoring.to_review(row, Columns(keep=["x"]))
+    review = predict.to_review(row, Columns(keep=["x"]))
     assert review.problem == "kept columns of more than 64 MiB in memory"
     assert (review.kept, review.raw) == ((), b"the row")
-    assert scoring.to_review(row, Columns()).problem == ""
+    assert predict.to_review(row, Columns()).problem == ""
 
 
 @pytest.mark.parametrize("name", ["text", "id"])
 def test_a_text_that_a_format_lets_through_is_not_scored(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "LONGEST_RECORD", 100)
+    monkeypatch.setattr(predict, "LONGEST_RECORD", 100)
     values = {"text": "fine", "id": "7"}
-    assert scoring.to_review(Row(1, values), Columns()).problem == ""
-    review = scoring.to_review(Row(1, values | {name: "a" * 100}), Columns())
+    assert predict.to_review(Row(1, values), Columns()).problem == ""
+    review = predict.to_review(Row(1, values | {name: "a" * 100}), Columns())
     assert (review.id, review.text, review.raw) == ("1", "", b"")
     assert review.problem == "longer than 16 MiB"
 
 
 def test_rejects_end_an_object_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "_ROWS_TO_JUDGE", 10)
+    monkeypatch.setattr(predict, "_ROWS_TO_JUDGE", 10)
     bad = [Review(n, "", "", "not JSON") for n in range(5)]
     good = [Review(n, "", "fine") for n in range(100)]
-    assert list(scoring.within_share([*bad, *good, *bad], 0.5, "x")) == [*bad, *good, *bad]
-    assert list(scoring.within_share(bad, 0.5, "x")) == bad  # few: judged at the end
+    assert list(predict.within_share([*bad, *good, *bad], 0.5, "x")) == [*bad, *good, *bad]
+    assert list(predict.within_share(bad, 0.5, "x")) == bad  # few: judged at the end
     with pytest.raises(ValidationError, match=r"6 of its first 10 rows.*not JSON.*\[x\]"):
-        list(scoring.within_share([*bad, *good[:4], *bad], 0.5, "x"))
-    assert len(list(scoring.within_share(bad * 9, 1.0, "x"))) == 45
+        list(predict.within_share([*bad, *good[:4], *bad], 0.5, "x"))
+    assert len(list(predict.within_share(bad * 9, 1.0, "x"))) == 45
 
 
 def test_rows_that_are_held_for_a_column_are_few_and_small(monkeypatch: pytest.MonkeyPatch) -> None:

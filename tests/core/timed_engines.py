@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.core.engine import Engine, EngineOptions
+from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.engines.torch_engine import TorchEngine
-from tasks.core.modeling import Classifier
+from tasks.core.models.classifier import Classifier
 
 BUILT = "built"
 

@@ -17,9 +17,10 @@ from transformers import (
     RobertaConfig,
 )
 
-from tasks.core import model_folders, modeling
-from tasks.core.modeling import Classifier
-from tasks.core.tokenization import Encoder, TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.models import classifier as modeling
+from tasks.core.models import folders
+from tasks.core.models.classifier import Classifier
 
 LABELS = ["NEGATIVE", "POSITIVE"]
 LONGEST = 96
@@ -54,7 +55,7 @@ def tiny_classifier(architecture: str, tokenizer: Path) -> Classifier:
         architecture: a key of the configurations above.
         tokenizer: a folder with one; its vocabulary is the model's.
     """
-    words = model_folders.load_tokenizer(tokenizer)
+    words = folders.load_tokenizer(tokenizer)
     kind, given = _CONFIGS[architecture]
     torch.manual_seed(0)
     pad = int(words.pad_token_id)  # type: ignore[arg-type]

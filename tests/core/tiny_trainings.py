@@ -4,13 +4,13 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from tasks.connectors.checkpoints import CheckpointStore
-from tasks.core import model_folders
-from tasks.core.distillation import DistillationParams
-from tasks.core.tokenization import Encoder, TokenizationParams
-from tasks.core.training import Trained, TrainingParams, fine_tune
-from tasks.core.training_job import TrainingJob
-from tasks.core.training_protocols import SilentListener
+from tasks.connectors.storage.checkpoints import CheckpointStore
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.models import folders
+from tasks.core.training.fine_tuning import Trained, TrainingParams, fine_tune
+from tasks.core.training.job import TrainingJob
+from tasks.core.training.methods.distillation import DistillationParams
+from tasks.core.training.protocols import SilentListener
 from tests.reviews import reviews
 
 LABELS = ["NEGATIVE", "POSITIVE"]
@@ -65,7 +65,7 @@ def trained(
     params = TrainingParams.model_validate(
         {"learning_rate": 5e-3, "epochs": 2, "device": "cpu"} | given
     )
-    encoder = Encoder(model_folders.load_tokenizer(base), SHORT)
+    encoder = Encoder(folders.load_tokenizer(base), SHORT)
     sets = dataset(encoder, rows, 0), dataset(encoder, 32, 1)
     return fine_tune(job(base, params), *sets, work, listener or SilentListener())
 

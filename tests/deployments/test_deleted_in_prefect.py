@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from tasks.connectors.local_servers import LocalPrefectServer
+from tasks.connectors.servers.local_servers import LocalPrefectServer
 
 pytestmark = pytest.mark.slow
 

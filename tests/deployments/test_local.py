@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from deployments import local
+from deployments.stack import local
 from flows import opening
 from flows.__main__ import main as nightshift
-from tasks.connectors.local_stack import Stack, local_passwords, passwords_of, record_of
-from tasks.connectors.processes import this_process
+from tasks.connectors.servers.local_stack import Stack, local_passwords, passwords_of, record_of
+from tasks.connectors.servers.processes import this_process
 from tasks.core.errors import ServiceError
-from tasks.services import local_services
-from tasks.terminal import Terminal
+from tasks.runtime.local_services import local_services
+from tasks.runtime.reporting.terminal import Terminal
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from prefect.utilities.templating import apply_values
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from deployments.lock import SETS, canonical
-from deployments.mlflow_pages import AUTHORIZATION_FUNCTION
-from tasks.services import CLIENT_DEFAULTS
+from deployments.stack.tracking.mlflow_pages import AUTHORIZATION_FUNCTION
+from tasks.runtime.local_services import CLIENT_DEFAULTS
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = ROOT / "deployments"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.mlflow_pages import authenticate, of_a_foreign_page
-from deployments.mlflow_server import write_mlflow_accounts
+from deployments.stack.tracking.mlflow_pages import authenticate, of_a_foreign_page
+from deployments.stack.tracking.server import write_mlflow_accounts
 
 HOST = {"Host": "127.0.0.1:5000"}
 LINK = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from flows.fine_tune import fine_tune
-from flows.parameters import FineTuneParams, ScoreParams
+from flows.forms.pipelines import FineTuneParams, ScoreParams
 from flows.retrain import retrain
 from flows.score import score
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.seaweedfs import SeaweedFS
+from tasks.connectors.servers.seaweedfs import SeaweedFS
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import StoreError
-from tasks.core.pretraining_params import PretrainingParams
+from tasks.core.training.pretraining.params import PretrainingParams
 from tests.identities import Keys, identity, managed_server
 from tests.retraining import params
 from tests.reviews import jsonl, reviews

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.supervision import Program, Supervisor
+from deployments.stack.supervision import Program, Supervisor
 from tasks.core.errors import ServiceError
 
 _ODD = {

@@ -9,7 +9,7 @@ import torch
 
 from deployments.worker import gpu_or_why_not
 from tasks.core.errors import SettingsError
-from tasks.settings import Settings
+from tasks.runtime.settings import Settings
 
 
 def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import score_shards
-from tasks.core.score_results import ScoreSummary
+from tasks.core.scoring.results import ScoreSummary
+from tasks.scoring import shards
 from tests.faults import worker
 from tests.faults.delivered import Delivered
 from tests.faults.episodes import FORK
@@ -48,7 +48,7 @@ def score_apart(night: Delivered, run: str, folder: Path, host: str = "") -> Sco
             socket.gethostname = lambda: host
         worker.small_shards()
         loaded: Any = (_Classifier(), _DeadlyEngine())
-        score_shards.__dict__["_loaded"] = lambda *_: loaded
+        shards.__dict__["_loaded"] = lambda *_: loaded
         told.write_text(worker.run_to_end(night.draft(run)).model_dump_json())
         os._exit(0)
 

@@ -3,8 +3,8 @@
 import random
 from typing import Any
 
-from tasks.connectors.object_store import ObjectStore
-from tasks.core.scoring_plan import ScoringRun
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.scoring.plan import ScoringRun
 from tests.faults import worker
 from tests.faults.checker import Rows, Verdict, check
 from tests.faults.parts import encoded, some_rows

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.object_store import ObjectStore
 from tests.faults import worker
 from tests.faults.checker import Verdict
 from tests.faults.delivered import Delivered

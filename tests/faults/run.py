@@ -24,9 +24,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tasks.connectors.local_servers import LocalObjectStore
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.seaweedfs import free_ports
+from tasks.connectors.servers.local_servers import LocalObjectStore
+from tasks.connectors.servers.seaweedfs import free_ports
+from tasks.connectors.storage.object_store import ObjectStore
 from tests.faults.episodes import ATTEMPTS, FORK, Episode, Night, attempt, until_done
 from tests.service.stack import ROOT
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from botocore.client import BaseClient
 
-from tasks import score_planning, score_shards
-from tasks.connectors import exact_objects, store_client
-from tasks.core import scoring_plan
+from tasks.connectors.storage import client, conditional_writes
 from tasks.core.records import ModelVersion
-from tasks.core.scoring import EngineParams
-from tasks.core.scoring_plan import Columns, ScoringRun
-from tasks.score_finishing import finish_scoring
-from tasks.score_planning import plan_scoring
-from tasks.score_shards import score_shard
+from tasks.core.scoring import plan
+from tasks.core.scoring.plan import Columns, ScoringRun
+from tasks.core.scoring.predict import EngineParams
+from tasks.scoring import planning, shards
+from tasks.scoring.finishing import finish_scoring
+from tasks.scoring.planning import plan_scoring
+from tasks.scoring.shards import score_shard
 from tests.faults.parts import CharacterEncoder, TextEngine
 
 MODEL = ModelVersion(name="text", version="1", model_digest="0" * 32, run_id="")
@@ -32,15 +32,15 @@ _WRITES = (
 
 def small_shards() -> None:
     """Shards so small that little data makes many."""
-    score_planning.SHARD_BYTES = scoring_plan.SHARD_BYTES = 20_000
-    scoring_plan.SHARD_OBJECTS = 8
-    scoring_plan.BUNDLE_BYTES = 4_000
-    exact_objects.__dict__.update(_ONE_REQUEST_BYTES=10_000)  # in parts: of 16 MB, so one
+    planning.SHARD_BYTES = plan.SHARD_BYTES = 20_000
+    plan.SHARD_OBJECTS = 8
+    plan.BUNDLE_BYTES = 4_000
+    conditional_writes.__dict__.update(_ONE_REQUEST_BYTES=10_000)  # in parts: of 16 MB, so one
 
 
 def be_impatient() -> None:
     """Take the store for away after seconds, so that a stall is one."""
-    store_client.READ_SECONDS = 1.0
+    client.READ_SECONDS = 1.0
 
 
 def be_on_a_machine_that_is_lost() -> None:
@@ -52,7 +52,7 @@ def be_on_a_machine_that_is_lost() -> None:
 def use_text_model(seconds_a_review: float = 0.0, counter: Any = None) -> None:
     """The model of `parts` in the place of one from a registry."""
     loaded: Any = (_Classifier(), TextEngine(seconds_a_review, counter))
-    score_shards.__dict__["_loaded"] = lambda *_: loaded
+    shards.__dict__["_loaded"] = lambda *_: loaded
 
 
 class _Classifier:

@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 _SECONDS = "BENCH_SECONDS_A_REVIEW"
-_MODULE = "tasks.score_shards"
+_MODULE = "tasks.scoring.shards"
 
 
 class _Finder(MetaPathFinder):

@@ -20,13 +20,13 @@ from unittest import mock
 import botocore.auth
 from botocore.exceptions import ClientError
 
-from tasks import score_shards
-from tasks.connect import exact_objects
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.seaweedfs import SeaweedFS
+from tasks.connectors.servers.seaweedfs import SeaweedFS
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import NightshiftError
-from tasks.core.scoring_plan import ScoringRun
-from tasks.score_outputs import Output
+from tasks.core.scoring.plan import ScoringRun
+from tasks.runtime.clients import exact_objects
+from tasks.scoring import shards
+from tasks.scoring.store.outputs import Output
 from tests.faults import worker
 from tests.identities import Keys, identity, managed_server
 
@@ -161,7 +161,7 @@ def _full_disk(scene: Scene) -> None:
     def output(run: Any, entry: Any, _path: Path, label_names: list[str]) -> Output:
         return Output(run, entry, full, label_names)
 
-    scene.undo.enter_context(mock.patch.object(score_shards, "Output", output))
+    scene.undo.enter_context(mock.patch.object(shards, "Output", output))
 
 
 def _environment(**changed: str) -> Callable[[Scene], None]:
@@ -264,7 +264,7 @@ def a_server(folder: Path) -> Generator[tuple[SeaweedFS, Keys]]:
 def outcome(case: Case, number: int, server: SeaweedFS, limited: Keys) -> Found:
     """What becomes of a run."""
     scene = Scene(server, limited, f"case-{number}")
-    with scene.undo, mock.patch.object(score_shards, "_loaded"):
+    with scene.undo, mock.patch.object(shards, "_loaded"):
         worker.use_text_model()
         try:
             with mock.patch.dict(os.environ, scene.environment):

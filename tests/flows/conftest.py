@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks.connectors.object_store import ObjectStore
-from tasks.score_proof import verify_run
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.scoring.verification import verify_run
 from tests import stores
 from tests.faults import worker
 from tests.faults.delivered import Delivered

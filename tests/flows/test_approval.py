@@ -12,9 +12,9 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.flow_runs import resume_flow_run
 
-from tasks.approval import NOBODY, ask_for_approval
-from tasks.core.approval import ApprovalParams
 from tasks.core.errors import SettingsError
+from tasks.core.release.gate.approval import ApprovalParams
+from tasks.release.approval import NOBODY, ask_for_approval
 
 pytestmark = pytest.mark.prefect
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.connectors.seaweedfs import SeaweedFS
+from tasks.connectors.servers.seaweedfs import SeaweedFS
 from tests.flows.bad_places import CASES, Case, a_server, outcome
 
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks import score_in_work, score_outputs, score_shards
-from tasks.connectors import processes
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.servers import processes
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core import formats
 from tasks.core.errors import DiskFullError, ModelError, StoreAwayError
+from tasks.scoring import shards
+from tasks.scoring.store import in_work, outputs
 from tests.faults.deadly import score_apart
 from tests.faults.parts import CharacterEncoder, TextEngine, encoded
 from tests.faults.worker import run_to_end
@@ -86,7 +87,7 @@ class _Encoder(CharacterEncoder):
 
 def _with_model(monkeypatch: pytest.MonkeyPatch, encoder: _Encoder, engine: TextEngine) -> None:
     classifier: Any = type("Classifier", (), {"encoder": encoder})
-    monkeypatch.setattr(score_shards, "_loaded", lambda *_: (classifier, engine))
+    monkeypatch.setattr(shards, "_loaded", lambda *_: (classifier, engine))
 
 
 def _decoding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +102,8 @@ def _decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _reviewing(monkeypatch: pytest.MonkeyPatch) -> None:
-    patched = _raising(score_shards.scoring.to_review, KeyError(SECRET))
-    monkeypatch.setattr(score_shards.scoring, "to_review", patched)
+    patched = _raising(shards.scoring.to_review, KeyError(SECRET))
+    monkeypatch.setattr(shards.scoring, "to_review", patched)
 
 
 def _tokenizing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,19 +117,19 @@ def _scoring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    patched = _raising(score_outputs.Output.__dict__["_row"], RecursionError(SECRET))
-    monkeypatch.setattr(score_outputs.Output, "_row", patched)
+    patched = _raising(outputs.Output.__dict__["_row"], RecursionError(SECRET))
+    monkeypatch.setattr(outputs.Output, "_row", patched)
 
 
 def _writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = score_shards.commit
+    commit = shards.commit
 
     def odd(objects: Any, run: Any, entry: Any, *args: Any) -> Any:
         if "odd" in entry.key:
             raise UnicodeError(SECRET)
         return commit(objects, run, entry, *args)
 
-    monkeypatch.setattr(score_shards, "commit", odd)
+    monkeypatch.setattr(shards, "commit", odd)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ def test_a_fatal_object_is_not_opened_again_and_stays_known(
         yield from decode(name, *args, **options)
 
     monkeypatch.setattr(formats, "decode", decoding)
-    monkeypatch.setattr(score_in_work, "_DAY_SECONDS", -1.0)
+    monkeypatch.setattr(in_work, "_DAY_SECONDS", -1.0)
     begun = time.time()
     (error,) = run_to_end(odd.draft("fourth")).errors
     assert not [name for name in opened if "odd" in name]
@@ -267,9 +268,9 @@ def test_records_that_nobody_comes_back_to_are_tidied(
 ) -> None:
     _write(odd, "2-odd.jsonl", "a deadly review")
     assert score_apart(odd, "first", tmp_path) is None
-    assert score_in_work.remove_old_records() == 0
-    monkeypatch.setattr(score_in_work, "_KEPT_SECONDS", -1.0)
-    assert score_in_work.remove_old_records() >= 1 and not _records(odd)
+    assert in_work.remove_old_records() == 0
+    monkeypatch.setattr(in_work, "_KEPT_SECONDS", -1.0)
+    assert in_work.remove_old_records() >= 1 and not _records(odd)
 
 
 def test_a_machine_that_was_started_anew_counts_for_nothing() -> None:

@@ -11,8 +11,8 @@ from prefect.utilities.schema_tools.validation import validate
 from pydantic import BaseModel, ValidationError
 
 from flows.__main__ import main
-from flows.command_line import parse
-from flows.parameters import RetrainParams, ScoreParams, TuneParams
+from flows.cli.arguments import parse
+from flows.forms.pipelines import RetrainParams, ScoreParams, TuneParams
 from tasks.core.errors import SettingsError
 
 ROOT = Path(__file__).parents[2]

@@ -17,10 +17,11 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running
 
-from tasks import arrivals, dispatch
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import PoolError, RunDiedError, ServiceError
-from tasks.dispatch import _place, require_deployment, run_on_pool
+from tasks.data import arrivals
+from tasks.runtime.runs import remote_runs
+from tasks.runtime.runs.remote_runs import _place, require_deployment, run_on_pool
 from tests.service.stack import wait_for
 
 pytestmark = pytest.mark.prefect
@@ -91,7 +92,7 @@ def _newest(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
 
 
 def completes(client: SyncPrefectClient, run: UUID, number: int) -> None:
-    from tasks.connect import object_store
+    from tasks.runtime.clients import object_store
 
     client.set_flow_run_state(run, Running(), force=True)
     object_store().write_bytes(b'{"answer": 42}', _place(str(run)))
@@ -183,8 +184,8 @@ def test_a_deployment_whose_pool_was_deleted_is_told_before_anything_waits(doome
 def test_a_pool_that_is_deleted_meanwhile_ends_the_waiting(
     doomed: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(dispatch, "_SAY_AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(dispatch, "_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(remote_runs, "_SAY_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(remote_runs, "_POLL_SECONDS", 0.1)
     ended: list[Exception] = []
 
     def ask() -> None:
@@ -208,7 +209,7 @@ def test_nobody_goes_on_for_a_run_that_ended(
     def interrupted(_self: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dispatch._Waiting, "until_over", interrupted)
+    monkeypatch.setattr(remote_runs._Waiting, "until_over", interrupted)
     with Worker(lambda *_: None) as worker:
         with pytest.raises(BaseException):  # noqa: B017, PT011 - Prefect gives it another name
             asks(deployment)

@@ -11,20 +11,21 @@ from mlflow import MlflowClient
 from prefect import flow
 
 from flows.fine_tune import fine_tune
-from flows.parameters import FineTuneParams, RetrainParams, TraceParams
-from flows.preparing import Prepared, prepare
+from flows.forms.pipelines import FineTuneParams, RetrainParams, TraceParams
 from flows.retrain import Retrained, retrain
+from flows.stages.preparation import Prepared, prepare
 from flows.trace_prediction import trace
-from tasks.connect import model_registry, prepared_store
-from tasks.connectors.object_store import ObjectStore
-from tasks.core import model_folders, modeling, tables
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data import tables
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import MissingDataError, ModelError, SettingsError
-from tasks.core.lineage_parts import RegisteredVersion, tagged
+from tasks.core.lineage.parts import RegisteredVersion, tagged
+from tasks.core.models import classifier, folders
 from tasks.core.records import LessonsSummary
-from tasks.core.sweep import PrunedTraining
-from tasks.steps import fetched
-from tasks.training import TEACHER_TAG
+from tasks.core.training.tuning.sweep import PrunedTraining
+from tasks.runtime.clients import model_registry, prepared_store
+from tasks.runtime.steps import fetched
+from tasks.training.fine_tuning import TEACHER_TAG
 from tests.retraining import LENIENT, deliver, params, tags
 from tests.reviews import jsonl, reviews
 
@@ -47,7 +48,7 @@ def said(uri: str) -> np.ndarray[Any, Any]:
 def asked_anew(done: Retrained, split: str) -> np.ndarray[Any, Any]:
     """The teacher's logits of the training rows, computed without any of what is tested."""
     with fetched(done.model_uri) as folder, fetched(split, "train.parquet") as rows:
-        teacher = modeling.load(folder)
+        teacher = classifier.load(folder)
         texts = [r.text for r in tables.read_labelled(rows / "train.parquet")]
         return TorchEngine(teacher).logits(teacher.encoder.encode(texts).input_ids)
 
@@ -77,7 +78,7 @@ def test_a_student_of_a_registered_teacher(
     assert run.tags[TEACHER_TAG] == "teacher/1" and run.params["teacher"] == "teacher/1"
     assert run.params["distillation_weight"] == "0.5" and run.params["kept_layers"] == "1"
     with fetched(student.model_uri) as folder:
-        assert model_folders.depth(folder) == 1
+        assert folders.depth(folder) == 1
     assert "teacher version 1 teaches: it gives" in caplog.text
     assert "Evening 31-" not in caplog.text  # no review's text
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-import tasks.engine_proof
-from flows.parameters import ScoreParams
+import tasks.engines.verification
+from flows.forms.pipelines import ScoreParams
 from flows.retrain import retrain
 from flows.score import score
-from tasks.connect import exact_objects, model_registry, move_log
-from tasks.connectors.object_store import ObjectStore
-from tasks.core import engines
-from tasks.core.engine_choice_records import EngineChoice
-from tasks.core.engine_contest import build_here
-from tasks.core.texts import matching_form
-from tasks.score_store import require_run
-from tasks.scored_before import texts_scored_before
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data.texts import matching_form
+from tasks.core.engines import registry as engines
+from tasks.core.engines.selection.benchmark import build_here
+from tasks.core.engines.selection.records import EngineChoice
+from tasks.engines.scored_texts import texts_scored_before
+from tasks.runtime.clients import exact_objects, model_registry, move_log
+from tasks.scoring.store.run_store import require_run
 from tests.core import timed_engines
 from tests.retraining import deliver, params, read, write
 
@@ -29,8 +29,10 @@ pytestmark = pytest.mark.prefect
 def _timed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, kind in (("torch", "TORCH"), ("torch-fp32", "TORCH_FP32"), ("openvino", "EXACT")):
         monkeypatch.setitem(engines._MODULES, name, f"tests.core.timed_engines:{kind}")
-    monkeypatch.setattr("tasks.engine_choice.build_apart", build_here)  # which has these engines
-    monkeypatch.setattr("tasks.engine_choice.CLOCK", timed_engines.CLOCK)
+    monkeypatch.setattr(
+        "tasks.engines.selection.build_apart", build_here
+    )  # which has these engines
+    monkeypatch.setattr("tasks.engines.selection.CLOCK", timed_engines.CLOCK)
 
 
 # So few reviews can show no more than that.
@@ -50,7 +52,7 @@ def test_the_engine_found_best_scores(
         kept_out.append(forms)
         return texts_scored_before(model, most, forms)
 
-    monkeypatch.setattr("tasks.engine_choice.texts_scored_before", asked)
+    monkeypatch.setattr("tasks.engines.selection.texts_scored_before", asked)
     given = params(bert, deliver(services, prefix, seed=21), "engined", **MEASURED)
     done = retrain(given)
     tested = read(services, f"{prefix}/labelled/test.jsonl")
@@ -120,8 +122,8 @@ def test_an_engine_that_is_less_right_on_the_test_set_does_not_score(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As a cascade whose bands fit the validation reviews alone."""
-    of_torch = tasks.engine_proof.logits_of
-    monkeypatch.setattr("tasks.engine_proof.logits_of", lambda *given: -of_torch(*given))
+    of_torch = tasks.engines.verification.logits_of
+    monkeypatch.setattr("tasks.engines.verification.logits_of", lambda *given: -of_torch(*given))
     data = deliver(services, prefix, seed=22)
     done = retrain(params(bert, data, "misled", **MEASURED, engines__cascade="fast"))
     said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
@@ -147,8 +149,8 @@ def test_fp32_scores_whatever_the_test_set_says(
     kind = f"tests.core.timed_engines:{of_torch}"
     monkeypatch.setitem(engines._MODULES, "torch", kind)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    logits_of = tasks.engine_proof.logits_of
-    monkeypatch.setattr("tasks.engine_proof.logits_of", lambda *given: -logits_of(*given))
+    logits_of = tasks.engines.verification.logits_of
+    monkeypatch.setattr("tasks.engines.verification.logits_of", lambda *given: -logits_of(*given))
     given = MEASURED | {"engines__minimum_agreement": agreement, "training__precision": "fp32"}
     name = f"exact-{of_torch.lower()}"
     done = retrain(params(bert, deliver(services, prefix, seed=26), name, **given))
@@ -188,6 +190,6 @@ def test_an_engine_that_fails_on_the_test_set_does_not_end_the_retraining(
     def fails(*_: object) -> None:
         raise RuntimeError("could not create a primitive")
 
-    monkeypatch.setattr("tasks.engine_proof.logits_of", fails)
+    monkeypatch.setattr("tasks.engines.verification.logits_of", fails)
     done = retrain(params(bert, deliver(services, prefix, seed=23), "failing", **MEASURED))
     assert model_registry().tags_of(done.version)["nightshift.engine"].startswith("torch")

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tasks.connect import exact_objects
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import MissingDataError, SettingsError
-from tasks.score_planning import plan_scoring
-from tasks.score_shards import score_shard
+from tasks.runtime.clients import exact_objects
+from tasks.scoring.planning import plan_scoring
+from tasks.scoring.shards import score_shard
 from tests.faults import worker
 from tests.faults.worker import ENGINE, run_to_end
 from tests.flows.conftest import Night

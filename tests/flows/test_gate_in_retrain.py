@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from flows import concluding
 from flows.retrain import retrain
-from tasks.connectors.object_store import ObjectStore
+from flows.stages import release
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import SettingsError
-from tasks.core.gate_first import MORE_REVIEWS
-from tasks.promotion import find_champion
-from tasks.steps import fetched
+from tasks.core.release.gate.minimum_evidence import MORE_REVIEWS
+from tasks.registry.champion import find_champion
+from tasks.runtime.steps import fetched
 from tests.retraining import LENIENT, deliver, params, tags
 from tests.reviews import jsonl, reviews
 
@@ -70,8 +70,8 @@ def test_a_champion_is_scored_once_for_each_test_set(
     services: ObjectStore, prefix: str, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: list[str] = []
-    real = concluding.face_champion.fn.__globals__["opened"]
-    import tasks.evaluation as evaluation
+    real = release.face_champion.fn.__globals__["opened"]
+    import tasks.evaluation.predictions as evaluation
 
     def counted(model: Any, names: list[str]) -> Any:
         scored.append(str(model) if hasattr(model, "version") else "trained")

@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from flows.parameters import ScoreParams, TraceParams
+from flows.forms.pipelines import ScoreParams, TraceParams
 from flows.retrain import retrain
 from flows.score import score
 from flows.trace_prediction import trace
-from tasks.connect import exact_objects, model_registry, prepared_store
-from tasks.connectors.move_log import MoveLog
-from tasks.connectors.object_store import ObjectStore
-from tasks.core import tables
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.connectors.tracking.promotion_log import MoveLog
+from tasks.core.data import tables
 from tasks.core.digests import digest_of
 from tasks.core.errors import MissingDataError
-from tasks.core.lineage_parts import LINEAGE_TAG, RegisteredVersion, tagged
+from tasks.core.lineage.parts import LINEAGE_TAG, RegisteredVersion, tagged
 from tasks.core.records import ModelVersion, Move, ScoringMark
-from tasks.core.score_results import ScoreSummary
-from tasks.lineage import Provenance
-from tasks.steps import fetched
+from tasks.core.scoring.results import ScoreSummary
+from tasks.lineage.tracing import Provenance
+from tasks.runtime.clients import exact_objects, model_registry, prepared_store
+from tasks.runtime.steps import fetched
 from tests.conftest import BUCKET
 from tests.retraining import deliver, params, write
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from flows.retrain import retrain
-from tasks.connect import prepared_store
-from tasks.connectors.object_store import ObjectStore
-from tasks.core.other_test_set import NOT_WORSE_THERE, OTHER
-from tasks.promotion import find_champion
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.release.gate.other_test_set import NOT_WORSE_THERE, OTHER
+from tasks.registry.champion import find_champion
+from tasks.runtime.clients import prepared_store
 from tests.retraining import LENIENT, params
 from tests.reviews import jsonl, reviews
 
@@ -74,9 +74,9 @@ def test_a_model_that_learned_from_the_old_test_set_is_not_judged_on_it(
 def _split_of(version: object) -> str:
     import json
 
-    from tasks.connect import model_registry
-    from tasks.core.lineage_parts import LINEAGE_TAG
+    from tasks.core.lineage.parts import LINEAGE_TAG
     from tasks.core.records import ModelVersion
+    from tasks.runtime.clients import model_registry
 
     assert isinstance(version, ModelVersion)
     return str(json.loads(model_registry().tags_of(version)[LINEAGE_TAG])["split"])

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from tasks import score_finishing, score_joining, score_planning
-from tasks.connect import exact_objects
-from tasks.connectors import exact_objects as module
-from tasks.connectors.exact_objects import ExactObjects
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage import conditional_writes as module
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import ForbiddenDataError
-from tasks.score_planning import plan_scoring
-from tasks.score_proof import verify_run
-from tasks.score_shards import ShardWork, score_shard
-from tasks.score_store import read_result, require_run
+from tasks.runtime.clients import exact_objects
+from tasks.scoring import finishing, joining, planning
+from tasks.scoring.planning import plan_scoring
+from tasks.scoring.shards import ShardWork, score_shard
+from tasks.scoring.store.run_store import read_result, require_run
+from tasks.scoring.verification import verify_run
 from tests.faults.worker import ENGINE, draft, run_to_end
 from tests.flows.conftest import Night
 
@@ -152,7 +152,7 @@ def test_an_older_version_that_replaces_a_newer_one_is_no_success(place: Night) 
     put(place, "a.jsonl", rows("B", 30))
     new = begun(place, "new")
     late()
-    summary = score_finishing.finish_scoring.fn(new.place, 0.0)
+    summary = finishing.finish_scoring.fn(new.place, 0.0)
     assert (summary.scored, summary.failed, summary.overwritten) == (0, 1, 0)
     assert "older version" in summary.errors[0] and not place.verified("new")
     assert run_to_end(place.draft("new")).complete, "Retry scores it again"
@@ -169,7 +169,7 @@ def test_what_failed_is_named_before_what_was_overwritten(place: Night) -> None:
         put(place, f"{number:02}.jsonl", rows("B", 4))
     for number in range(planned.shards):
         score_shard.fn(planned.place, number, ENGINE)
-    summary = score_finishing.finish_scoring.fn(planned.place, 0.0)
+    summary = finishing.finish_scoring.fn(planned.place, 0.0)
     assert (summary.failed, summary.overwritten) == (1, 25)
     assert "broken.jsonl.gz" in summary.errors[0]
 
@@ -181,7 +181,7 @@ def test_the_folder_says_success_only_when_no_run_is_under_way(place: Night) -> 
     put(place, "b.jsonl", rows("A", 20))
     third = begun(place, "third")
     for planned, said in ((second, False), (first, False), (third, True)):
-        assert score_finishing.finish_scoring.fn(planned.place, 0.0).complete
+        assert finishing.finish_scoring.fn(planned.place, 0.0).complete
         assert place.store.read_bytes(f"{planned.place}/_SUCCESS") is not None
         assert (place.store.read_bytes(f"{place.root}/_SUCCESS") is not None) is said
         assert (place.store.read_bytes(f"{place.root}/_INCOMPLETE") is None) is said
@@ -192,7 +192,7 @@ def test_a_late_join_spoils_nothing_of_a_newer_run(place: Night) -> None:
     old = begun(place, "old")
     put(place, "large.jsonl", rows("B", 2500, bad_every=10))
     assert run_to_end(place.draft("new")).complete
-    summary = score_finishing.finish_scoring.fn(old.place, 0.0)
+    summary = finishing.finish_scoring.fn(old.place, 0.0)
     assert (summary.scored, summary.overwritten) == (0, 1)
     assert tags(place, "large.jsonl") == ("B", 2250, 250) and place.verified("new")
 
@@ -205,12 +205,12 @@ def test_a_death_between_joining_and_the_summary(
     again = [begun(place, run, rescore=True) for run in ("one", "other")]
     with monkeypatch.context() as patch:
         patch.setattr(
-            score_finishing, "publish_summary", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+            finishing, "publish_summary", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
-            score_finishing.finish_scoring.fn(again[0].place, 0.0)
+            finishing.finish_scoring.fn(again[0].place, 0.0)
     for planned in (again[1], again[0]):
-        assert score_finishing.finish_scoring.fn(planned.place, 0.0).complete
+        assert finishing.finish_scoring.fn(planned.place, 0.0).complete
         assert tags(place, "large.jsonl") == ("A", 2000, 0)
     assert not list(place.store.scan(f"{place.root}/_parts/"))
 
@@ -219,7 +219,7 @@ def test_a_part_that_is_gone(place: Night) -> None:
     put(place, "large.jsonl", rows("A", 2000))
     planned = begun(place, "one")
     place.store.delete(place.store.list(f"{place.root}/_parts/")[1].uri)
-    summary = score_finishing.finish_scoring.fn(planned.place, 0.0)
+    summary = finishing.finish_scoring.fn(planned.place, 0.0)
     assert not summary.complete and "part of its predictions is gone" in summary.errors[0]
     assert place.rows("large.jsonl") is None
     assert run_to_end(place.draft("one")).complete, "Retry scores that part again"
@@ -238,7 +238,7 @@ def test_parts_of_a_dead_run_are_there_for_the_next(place: Night) -> None:
     for number in range(again.shards):
         done = read_result(exact_objects(), run, number)
         assert done and {o.state for o in done.objects} == {"found"}
-    assert score_finishing.finish_scoring.fn(again.place, 0.0).complete
+    assert finishing.finish_scoring.fn(again.place, 0.0).complete
     assert tags(place, "large.jsonl") == ("A", 1777, 223)
     assert not list(place.store.scan(f"{place.root}/_parts/"))
 
@@ -247,7 +247,7 @@ def test_parts_of_a_version_that_is_gone_are_removed(place: Night) -> None:
     put(place, "large.jsonl", rows("A", 2000))
     planned = begun(place, "one")
     put(place, "large.jsonl", rows("B", 30))
-    summary = score_finishing.finish_scoring.fn(planned.place, 0.0)
+    summary = finishing.finish_scoring.fn(planned.place, 0.0)
     assert (summary.overwritten, summary.failed) == (1, 0)
     assert not list(place.store.scan(f"{place.root}/_parts/"))
 
@@ -257,15 +257,15 @@ def test_a_run_whose_parts_another_takes_while_it_joins(
 ) -> None:
     put(place, "large.jsonl", rows("A", 2000))
     one, other = (begun(place, run) for run in ("one", "other"))
-    join = score_joining.__dict__["_join"]
+    join = joining.__dict__["_join"]
 
     def overtaken(*given: Any) -> None:
-        monkeypatch.setattr(score_joining, "_join", join)
-        assert score_finishing.finish_scoring.fn(other.place, 0.0).complete
+        monkeypatch.setattr(joining, "_join", join)
+        assert finishing.finish_scoring.fn(other.place, 0.0).complete
         join(*given)
 
-    monkeypatch.setattr(score_joining, "_join", overtaken)
-    assert score_finishing.finish_scoring.fn(one.place, 0.0).complete
+    monkeypatch.setattr(joining, "_join", overtaken)
+    assert finishing.finish_scoring.fn(one.place, 0.0).complete
     assert tags(place, "large.jsonl") == ("A", 2000, 0)
     assert place.verified("one") and place.verified("other")
 
@@ -289,7 +289,7 @@ def test_two_configurations_with_one_output_prefix(place: Night) -> None:
     planned = begun(place, "one")
     other = {"columns": {"text": "text", "id": "id", "keep": ["text"]}}
     assert run_to_end(place.draft("other", **other)).complete
-    summary = score_finishing.finish_scoring.fn(planned.place, 0.0)
+    summary = finishing.finish_scoring.fn(planned.place, 0.0)
     assert (
         summary.failed == 3
         and "other columns, format, precision, engine or guard" in summary.errors[0]
@@ -343,13 +343,13 @@ def test_a_run_that_is_planned_twice(place: Night, monkeypatch: pytest.MonkeyPat
         put(place, f"{number:02}.jsonl", rows("A", 60))
     first = plan_scoring.fn(place.draft("one"))
     put(place, "00a.jsonl", rows("Z", 900))
-    original, asked = score_planning.read_run, list[str]()
+    original, asked = planning.read_run, list[str]()
 
     def not_yet(objects: ExactObjects, where: str) -> Any:
         asked.append(where)
         return None if len(asked) == 1 else original(objects, where)
 
-    monkeypatch.setattr(score_planning, "read_run", not_yet)
+    monkeypatch.setattr(planning, "read_run", not_yet)
     assert plan_scoring.fn(place.draft("one")) == first
     summary = run_to_end(place.draft("one"))
     assert (summary.scored, summary.objects) == (20, 20) and place.verified("one")

@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 
-from tasks import dispatch
-from tasks.connect import object_store, prepared_store
-from tasks.connectors.object_store import ObjectStore
-from tasks.core import modeling
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data.tokens.tokenization import TokenizationParams
 from tasks.core.errors import ModelError, NightshiftError, PoolError, StoreError
+from tasks.core.models import classifier
 from tasks.core.records import (
     BaseModelSummary,
     Reference,
     TokensSummary,
     TrainingSummary,
 )
-from tasks.core.tokenization import TokenizationParams
-from tasks.core.training import TrainingParams
-from tasks.pool_results import accept_model
-from tasks.steps import fetched
-from tasks.training import asked_of_training
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.runtime.clients import object_store, prepared_store
+from tasks.runtime.runs import remote_runs
+from tasks.runtime.steps import fetched
+from tasks.training.fine_tuning import asked_of_training
+from tasks.training.pool_results import accept_model
 
 Made = Reference[TrainingSummary]
 PARAMS = TrainingParams(device="cpu")
@@ -71,7 +71,7 @@ SUMMARY = TrainingSummary(
 def folder(bert: Path, tmp_path: Path, configured: ObjectStore) -> Path:
     """As a training saves it."""
     params = TokenizationParams(max_length_tokens=32)
-    modeling.save(modeling.load_for_training(bert, ["a", "b"], params, 0.0), tmp_path / "model")
+    classifier.save(classifier.load_for_training(bert, ["a", "b"], params, 0.0), tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -96,7 +96,7 @@ def test_the_model_that_was_asked_for_is_accepted(
     lied = given.model_copy(update={"summary": SUMMARY.model_copy(update={"temperature": 9.0})})
     assert accept(lied).summary.temperature == 1.0, "the manifest counts"
     with fetched(accept(given)) as place:
-        assert modeling.load(place).label_names == ["a", "b"]
+        assert classifier.load(place).label_names == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -183,15 +183,15 @@ def test_a_reference_leads_nowhere_else(
 
 @pytest.mark.parametrize("content", [b"not json", b"[1]", b"[" * 100_000, b"\xff", b'"x"'])
 def test_a_result_that_is_none_is_one_sentence(content: bytes, configured: ObjectStore) -> None:
-    object_store().write_bytes(content, dispatch._place("odd"))
+    object_store().write_bytes(content, remote_runs._place("odd"))
     with pytest.raises(PoolError, match="something other than a result"):
-        dispatch.taken_back("odd")
+        remote_runs.taken_back("odd")
 
 
 def test_a_huge_result_is_not_read(
     configured: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "_LONGEST_RESULT", 10)
-    object_store().write_bytes(b'{"a": "' + b"x" * 100 + b'"}', dispatch._place("huge"))
+    monkeypatch.setattr(remote_runs, "_LONGEST_RESULT", 10)
+    object_store().write_bytes(b'{"a": "' + b"x" * 100 + b'"}', remote_runs._place("huge"))
     with pytest.raises(NightshiftError, match="at most 10 are read"):
-        dispatch.taken_back("huge")
+        remote_runs.taken_back("huge")

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from flows.fine_tune import fine_tune
-from flows.parameters import RetrainParams, TraceParams
+from flows.forms.pipelines import RetrainParams, TraceParams
 from flows.retrain import retrain
 from flows.trace_prediction import trace
-from tasks.connect import model_registry, prepared_store
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.sources import open_unlabelled
 from tasks.connectors.sources.base import Unreadable
+from tasks.connectors.sources.registry import open_unlabelled
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import MissingDataError, NightshiftError
-from tasks.core.lineage_parts import LINEAGE_TAG
-from tasks.core.pretraining_rows import DOUBLE, TEST, UNUSABLE, VALIDATION
+from tasks.core.lineage.parts import LINEAGE_TAG
 from tasks.core.records import BaseModelSummary, PretrainingTokensSummary
-from tasks.training_progress import Listener
+from tasks.core.training.pretraining.rows import DOUBLE, TEST, UNUSABLE, VALIDATION
+from tasks.runtime.clients import model_registry, prepared_store
+from tasks.training.progress import Listener
 from tests.core.tiny_trainings import Killed
 from tests.retraining import deliver, params, tags
 from tests.reviews import jsonl, reviews
@@ -154,7 +154,9 @@ def test_it_runs_where_training_runs_and_gets_references_only(
 
     monkeypatch.setenv("NIGHTSHIFT_TRAINING_DEPLOYMENT", "fine-tune/gpu")
     monkeypatch.setattr("flows.fine_tune.run_on_pool", elsewhere)
-    monkeypatch.setattr("tasks.preflight.require_deployment", lambda *_: None)  # there is no pool
+    monkeypatch.setattr(
+        "tasks.runtime.runs.preflight.require_deployment", lambda *_: None
+    )  # there is no pool
     retrain(asked(gpt2, deliver(services, prefix), "far", ""))
     first, second = asked_for
     assert (

@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
+from flows.forms.pipelines import ScoreParams
+from flows.forms.registry import HistoryParams, PromoteParams, RollbackParams
 from flows.history import history
-from flows.parameters import ScoreParams
 from flows.promote import promote
-from flows.registry_parameters import HistoryParams, PromoteParams, RollbackParams
 from flows.rollback import rollback
 from flows.score import score
-from tasks import promotion
-from tasks.connectors import champion
-from tasks.connectors.model_registry import DIGEST_TAG, ENGINE_TAG, ModelRegistry
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.connectors.tracking import champion
+from tasks.connectors.tracking.model_registry import DIGEST_TAG, ENGINE_TAG, ModelRegistry
 from tasks.core.errors import ConflictError, ModelError, RegistryAwayError
 from tasks.core.records import ModelVersion, Move
-from tasks.decisions import DECISION_TAG, GATE_TAG, VERDICT_TAG, what_people_said
-from tasks.promotion import find_champion, move_champion, pin_version, rows_of, settle_all
-from tasks.score_shards import ShardWork
+from tasks.registry import champion as promotion
+from tasks.registry.champion import find_champion, move_champion, pin_version, rows_of, settle_all
+from tasks.registry.decisions import DECISION_TAG, GATE_TAG, VERDICT_TAG, what_people_said
+from tasks.scoring.shards import ShardWork
 from tests.connectors.test_move_log import Parts, away_once
 from tests.faults import worker
 

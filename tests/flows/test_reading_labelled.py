@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.sources import SourceParams
-from tasks.core import tables
+from tasks.connectors.sources.registry import SourceParams
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data import tables
+from tasks.core.data.splits.splitting import SplitParams
+from tasks.core.data.validation import ValidationParams
 from tasks.core.errors import ValidationError
-from tasks.core.gate import GateParams
 from tasks.core.records import Reference, SplitSummary
-from tasks.core.splitting import SplitParams
-from tasks.core.validation import ValidationParams
-from tasks.data import load_reviews, split_reviews, validate_reviews
-from tasks.held_out import hold_out_test
-from tasks.inspection import _origin
-from tasks.judging import warn_of_few_test_rows
-from tasks.steps import fetched
+from tasks.core.release.gate.decision import GateParams
+from tasks.data.holdout import hold_out_test
+from tasks.data.ingestion import load_reviews, split_reviews, validate_reviews
+from tasks.data.inspection import _origin
+from tasks.release.gate import warn_of_few_test_rows
+from tasks.runtime.steps import fetched
 from tests.reviews import as_csv, reviews
 
 PARAMS = ValidationParams()

@@ -9,21 +9,21 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import list_artifacts
 
-from flows.registry_parameters import RetentionParams
+from flows.forms.registry import RetentionParams
 from flows.retention import retention
-from tasks import retention as module
-from tasks import score_marks
-from tasks.connect import champions
-from tasks.connectors import champion
-from tasks.connectors.champion import Champions, Mover
-from tasks.connectors.model_registry import DELETING_TAG, DIGEST_TAG, ModelRegistry
-from tasks.connectors.move_log import MoveLog
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.connectors.tracking import champion
+from tasks.connectors.tracking.champion import Champions, Mover
+from tasks.connectors.tracking.model_registry import DELETING_TAG, DIGEST_TAG, ModelRegistry
+from tasks.connectors.tracking.promotion_log import MoveLog
 from tasks.core.errors import MissingDataError, ModelError, RegistryAwayError, StoreError
 from tasks.core.records import ModelVersion, Move
-from tasks.promotion import find_champion, move_champion, pin_version
-from tasks.retention import Retained, Rule, delete_versions, rows_of, weigh_versions
-from tasks.score_marks import mark_scoring
+from tasks.registry import retention as module
+from tasks.registry import usage_records
+from tasks.registry.champion import find_champion, move_champion, pin_version
+from tasks.registry.retention import Retained, Rule, delete_versions, rows_of, weigh_versions
+from tasks.registry.usage_records import mark_scoring
+from tasks.runtime.clients import champions
 from tests.faults.worker import draft
 
 pytestmark = pytest.mark.prefect
@@ -199,7 +199,7 @@ def test_the_mark_is_there_before_anything_is_scored(
     model: Model, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run whose mark cannot be written does not begin."""
-    from tasks.score_planning import plan_scoring
+    from tasks.scoring.planning import plan_scoring
 
     (version,) = model.add(1)
     model.store.write_bytes(b'{"id": 1, "text": "x"}\n', f"{prefix}/in/a.jsonl")
@@ -208,13 +208,15 @@ def test_the_mark_is_there_before_anything_is_scored(
     def refused(*_: Any) -> None:
         raise StoreError("Writing is refused", "s3://nightshift/registry")
 
-    monkeypatch.setattr("tasks.score_planning.mark_scoring", refused)
+    monkeypatch.setattr("tasks.scoring.planning.mark_scoring", refused)
     with pytest.raises(StoreError):
         plan_scoring.fn(run)
     assert list(model.store.scan(f"{prefix}/out")) == []
-    monkeypatch.setattr("tasks.score_planning.mark_scoring", score_marks.mark_scoring)
+    monkeypatch.setattr("tasks.scoring.planning.mark_scoring", usage_records.mark_scoring)
     plan_scoring.fn(run)
-    assert score_marks.marked_predictions(model.name, "1") == run.root, "its own records lie there"
+    assert usage_records.marked_predictions(model.name, "1") == run.root, (
+        "its own records lie there"
+    )
 
 
 def test_a_version_promoted_after_it_was_weighed_is_kept(model: Model) -> None:

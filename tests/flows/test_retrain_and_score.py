@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from flows.parameters import RetrainParams, ScoreParams
+from flows.forms.pipelines import RetrainParams, ScoreParams
 from flows.retrain import retrain
 from flows.score import score
-from tasks.connect import model_registry
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.sources import SourceParams
-from tasks.core import tables
+from tasks.connectors.sources.registry import SourceParams
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data import tables
 from tasks.core.errors import (
     MissingDataError,
     ModelError,
     NightshiftError,
 )
-from tasks.data import load_reviews
-from tasks.steps import fetched
+from tasks.data.ingestion import load_reviews
+from tasks.runtime.clients import model_registry
+from tasks.runtime.steps import fetched
 from tests.retraining import deliver, params, read, write
 from tests.reviews import as_csv, jsonl, reviews
 
@@ -258,7 +258,7 @@ def test_wrong_credentials_stop_the_run_at_once(
 def test_a_full_disk_is_found_before_training(
     services: ObjectStore, prefix: str, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.resuming.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("tasks.training.checkpoints.free_bytes", lambda _: 1000)
     with pytest.raises(NightshiftError, match=r"0.0 GB are free, and training needs .*TMPDIR"):
         retrain(params(bert, deliver(services, prefix), "disk", training__seed=99))
 

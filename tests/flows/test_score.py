@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.parameters import ScoreParams, TraceParams, VerifyParams
+from flows.forms.pipelines import ScoreParams, TraceParams, VerifyParams
 from flows.retrain import Retrained, retrain
 from flows.score import score
 from flows.trace_prediction import trace
 from flows.verify import verify
-from tasks.connect import model_registry
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import DataError, MissingDataError, ModelError, SettingsError
+from tasks.runtime.clients import model_registry
 from tests.retraining import deliver, params, read, write
 from tests.reviews import reviews
 

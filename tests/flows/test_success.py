@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from tasks.connect import exact_objects
-from tasks.connectors.exact_objects import ExactObjects
-from tasks.core.score_results import ScoreSummary
-from tasks.score_finishing import finish_scoring
-from tasks.score_planning import plan_scoring
-from tasks.score_proof import verify_run
-from tasks.score_success import why_not_success
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.core.scoring.results import ScoreSummary
+from tasks.runtime.clients import exact_objects
+from tasks.scoring.finishing import finish_scoring
+from tasks.scoring.planning import plan_scoring
+from tasks.scoring.store.success_markers import why_not_success
+from tasks.scoring.verification import verify_run
 from tests.faults.worker import run_to_end
 from tests.flows.conftest import Night
 from tests.flows.test_overlaps import begun, put, rows
@@ -115,10 +115,10 @@ def test_a_run_that_was_superseded_says_nothing_any_more(place: Night) -> None:
 
 def test_two_that_end_at_one_moment(place: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither saw the other begin; each ends while the other has not: the last one says success."""
-    from tasks import score_planning
+    from tasks.scoring import planning
 
     put(place, "a.jsonl", rows("A", 3))
-    monkeypatch.setattr(score_planning, "replaced_by", lambda *_: [])
+    monkeypatch.setattr(planning, "replaced_by", lambda *_: [])
     one = plan_scoring.fn(place.draft("one"))
     put(place, "b.jsonl", rows("A", 3))
     two = begun(place, "two")

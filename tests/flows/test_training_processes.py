@@ -9,17 +9,17 @@ import pytest
 import torch
 from datasets import Dataset
 
-from tasks.connectors.checkpoints import CheckpointStore
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.prepared import PreparedStore
-from tasks.core import model_folders
-from tasks.core.distillation import TEACHER_LOGITS, DistillationParams
+from tasks.connectors.storage.artifacts import PreparedStore
+from tasks.connectors.storage.checkpoints import CheckpointStore
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data.tokens.token_tables import read_tokens
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import RunDiedError, SettingsError
-from tasks.core.token_tables import read_tokens
-from tasks.core.tokenization import Encoder
-from tasks.core.training import Trained, TrainingParams, fine_tune
-from tasks.core.training_protocols import NoCheckpoints, SilentListener, TrainingPruned
-from tasks.distributed_training import fine_tune_in_processes
+from tasks.core.models import folders
+from tasks.core.training.fine_tuning import Trained, TrainingParams, fine_tune
+from tasks.core.training.methods.distillation import TEACHER_LOGITS, DistillationParams
+from tasks.core.training.protocols import NoCheckpoints, SilentListener, TrainingPruned
+from tasks.training.distributed.launch import fine_tune_in_processes
 from tests.conftest import BUCKET
 from tests.core.tiny_trainings import SHORT, dataset, job
 
@@ -37,7 +37,7 @@ GIVEN: dict[str, Any] = {
 def data(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """131 reviews, so that the last step is a small one."""
     folder = tmp_path_factory.mktemp("data")
-    encoder = Encoder(model_folders.load_tokenizer(bert), SHORT)
+    encoder = Encoder(folders.load_tokenizer(bert), SHORT)
     for name, rows, seed in (("train", 131, 0), ("validation", 40, 1)):
         dataset(encoder, rows, seed).to_parquet(str(folder / f"{name}.parquet"))
     return folder
@@ -124,7 +124,7 @@ def workers() -> list[psutil.Process]:
     found = [
         p
         for p in psutil.Process().children(recursive=True)
-        if p.status() != psutil.STATUS_ZOMBIE and "tasks.training_process" in p.cmdline()
+        if p.status() != psutil.STATUS_ZOMBIE and "tasks.training.distributed.worker" in p.cmdline()
     ]
     return [p for p in found if "torch.distributed.run" not in p.cmdline()]
 

@@ -22,26 +22,26 @@ from prefect.settings import PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW, temporary
 from prefect.states import Completed, Running
 
 from flows.fine_tune import Outcome, train_trial
-from flows.parameters import FineTuneParams, TuneParams
-from flows.preparing import Prepared, prepare
+from flows.forms.pipelines import FineTuneParams, TuneParams
+from flows.stages.preparation import Prepared, prepare
 from flows.tune import tune
-from tasks import training as training_step
-from tasks import trials as running
-from tasks.connect import model_registry, object_store, prepared_store
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.processes import this_process
-from tasks.core import trial_facts
+from tasks.connectors.servers.processes import this_process
+from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import NightshiftError, SettingsError, StoreAwayError
 from tasks.core.records import Reference, TrainingSummary
-from tasks.core.sweep import PrunedTraining, TrialParams
-from tasks.core.training import TrainingParams
-from tasks.dispatch import _place
-from tasks.provenance import flow_run_id
-from tasks.pruning import judge_of, study_store
-from tasks.steps import fetched
-from tasks.sweeping import Swept, run_sweep
-from tasks.training import asked_of_training
-from tasks.training_progress import Listener
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.tuning import trials as trial_facts
+from tasks.core.training.tuning.sweep import PrunedTraining, TrialParams
+from tasks.runtime.clients import model_registry, object_store, prepared_store
+from tasks.runtime.provenance import flow_run_id
+from tasks.runtime.runs.remote_runs import _place
+from tasks.runtime.steps import fetched
+from tasks.training import fine_tuning as training_step
+from tasks.training.fine_tuning import asked_of_training
+from tasks.training.progress import Listener
+from tasks.training.tuning import trials as running
+from tasks.training.tuning.pruning import judge_of, study_store
+from tasks.training.tuning.sweep import Swept, run_sweep
 from tests.core.tiny_trainings import Killed
 from tests.flows.test_dispatch import Worker, deployment
 from tests.reviews import jsonl, reviews

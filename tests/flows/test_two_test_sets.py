@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from tasks import held_out
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.sources import SourceParams
+from tasks.connectors.sources.registry import SourceParams
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data.splits.splitting import SplitParams
 from tasks.core.records import HeldOutSummary, Reference, ValidatedSummary
-from tasks.core.splitting import SplitParams
-from tasks.steps import reuse_or_make
+from tasks.data import holdout
+from tasks.runtime.steps import reuse_or_make
 
 VALIDATED = Reference[ValidatedSummary](
     kind="validated",
@@ -30,7 +30,7 @@ def test_the_second_takes_what_the_first_has_frozen(
     source, drawn = SourceParams(location=f"{prefix}/labelled"), list[Any]()
 
     def hold_out() -> Reference[HeldOutSummary]:
-        return held_out.hold_out_test.fn(VALIDATED, source, SplitParams(), "two-test-sets")
+        return holdout.hold_out_test.fn(VALIDATED, source, SplitParams(), "two-test-sets")
 
     def made(*_: Any, **__: Any) -> Reference[HeldOutSummary]:
         """Of each another one; the second retraining goes through while the first one draws."""
@@ -46,7 +46,7 @@ def test_the_second_takes_what_the_first_has_frozen(
         inputs = {"of": prefix, "number": number}
         return reuse_or_make("test-set", inputs, HeldOutSummary, make)
 
-    monkeypatch.setattr(held_out, "_made", made)
+    monkeypatch.setattr(holdout, "_made", made)
     first = hold_out()
     assert len(drawn) == 2 and first.uri == drawn[0].uri and first.summary.rows == 2
     assert hold_out().uri == first.uri and len(drawn) == 2

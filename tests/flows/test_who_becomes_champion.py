@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from prefect import flow
 
-from flows import concluding
 from flows.fine_tune import train
-from flows.parameters import RetrainParams
+from flows.forms.pipelines import RetrainParams
+from flows.forms.registry import PromoteParams, RollbackParams
 from flows.promote import promote
-from flows.registry_parameters import PromoteParams, RollbackParams
 from flows.retrain import prepare, retrain
 from flows.rollback import rollback
-from tasks.connect import champions, model_registry, move_log
-from tasks.connectors.model_registry import ModelRegistry
-from tasks.connectors.object_store import ObjectStore
+from flows.stages import release
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.connectors.tracking.model_registry import ModelRegistry
 from tasks.core.errors import ModelError, RegistryAwayError
-from tasks.promotion import find_champion, move_champion
+from tasks.registry.champion import find_champion, move_champion
+from tasks.runtime.clients import champions, model_registry, move_log
 from tests.flows.test_approval import answer
 from tests.retraining import LENIENT, deliver, params, tags
 
@@ -68,7 +68,7 @@ def test_another_champion_by_then_means_judged_again(
     second = retrain(params(bert, location, "crowded", **LENIENT, training__seed=3))
     before = find_champion.fn("crowded")
     other = first.version if before and before.version == second.version.version else second.version
-    real, calls = concluding.register_model, []
+    real, calls = release.register_model, []
 
     def meanwhile(*given: Any) -> Any:
         calls.append(1)
@@ -76,7 +76,7 @@ def test_another_champion_by_then_means_judged_again(
             move_champion.fn(other, "promote", "Bob", "He was faster.", find_champion.fn("crowded"))
         return real(*given)
 
-    monkeypatch.setattr(concluding, "register_model", meanwhile)
+    monkeypatch.setattr(release, "register_model", meanwhile)
     third = retrain(params(bert, location, "crowded", **LENIENT, training__seed=5))
     assert len(calls) == 2 and "the model is judged again" in caplog.text
     (clause,) = [c for c in third.verdict.clauses if c.name == "not worse than the champion"]
@@ -126,9 +126,9 @@ def test_mlflow_dies_between_registration_and_alias(
             raise RegistryAwayError("MLflow does not answer")
         real(self, version, alias)
 
-    monkeypatch.setattr("tasks.steps._OUTAGE", [])
+    monkeypatch.setattr("tasks.runtime.steps._OUTAGE", [])
     monkeypatch.setattr(ModelRegistry, "set_alias", away)
-    monkeypatch.setattr(concluding, "move_champion", move_champion.with_options(retries=0))
+    monkeypatch.setattr(release, "move_champion", move_champion.with_options(retries=0))
     with pytest.raises(RegistryAwayError):
         retrain(params(bert, location, "dies", **LENIENT))
     assert model_registry().resolve("dies", "champion") is None

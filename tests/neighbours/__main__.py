@@ -23,10 +23,10 @@ import numpy as np
 import torch
 import transformers
 
-from tasks.core import batching, neighbours
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import NightshiftError, first_line
-from tasks.core.modeling import Classifier
+from tasks.core.models.batching import neighbours, plan
+from tasks.core.models.classifier import Classifier
 from tests.models import tiny_bert, tiny_gpt2
 from tests.neighbours.tiny import ARCHITECTURES, LONGEST, tiny
 
@@ -97,7 +97,7 @@ def _scored(architecture: str, classifier: Classifier) -> Row:
     spread = float(np.ptp(alone, axis=0).max())
     if spread < 1e-3 * np.abs(alone).max():
         return Row(architecture, "not built", "it gives every text the same answer here")
-    padded = neighbours.run(classifier.model, *batching.pad(rows, classifier.pad_id)).numpy()
+    padded = neighbours.run(classifier.model, *plan.pad(rows, classifier.pad_id)).numpy()
     engine = TorchEngine(classifier, "cpu", "fp32")
     scored = [engine.logits(rows), engine.logits(rows[::-1])[::-1]]
     return Row(

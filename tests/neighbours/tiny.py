@@ -21,9 +21,9 @@ from transformers.models.auto.tokenization_auto import (
     tokenizer_class_from_name,
 )
 
-from tasks.core import model_folders
-from tasks.core.modeling import Classifier
-from tasks.core.tokenization import Encoder, TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.models import folders as model_folders
+from tasks.core.models.classifier import Classifier
 
 LABELS = ["NEGATIVE", "POSITIVE"]
 LONGEST = 96

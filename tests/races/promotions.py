@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from tasks.connectors.champion import CHAMPION, Champions, Mover
-from tasks.connectors.exact_objects import ExactObjects
-from tasks.connectors.model_registry import ModelRegistry
-from tasks.connectors.move_log import MoveLog
-from tasks.connectors.object_store import ObjectStore
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.connectors.tracking.champion import CHAMPION, Champions, Mover
+from tasks.connectors.tracking.model_registry import ModelRegistry
+from tasks.connectors.tracking.promotion_log import MoveLog
 from tasks.core.errors import ConflictError
 from tasks.core.records import ModelVersion, Move
 from tests.races.gaps import Died, Held

@@ -69,7 +69,7 @@ class Gap:
 def races(rounds: int, minutes: float = 0, most: int = 0, only: str = "") -> int:
     """Run all of it and print a table; returns how many rounds ended wrong or were not reached."""
     began, seconds = time.monotonic(), minutes * 60 / len(_HELD)
-    from tasks.connectors.local_servers import LocalObjectStore
+    from tasks.connectors.servers.local_servers import LocalObjectStore
 
     with tempfile.TemporaryDirectory(prefix="nightshift-races-") as folder:
         server = LocalObjectStore(Path(folder) / "s3")
@@ -156,9 +156,9 @@ def _round(subject: Any, gap: Gap) -> None:
 
 
 def _promotion(folder: str) -> tuple[Sequence[str], Any]:
-    from tasks.connectors import champion
-    from tasks.connectors.model_registry import ModelRegistry
-    from tasks.connectors.object_store import ObjectStore
+    from tasks.connectors.storage.object_store import ObjectStore
+    from tasks.connectors.tracking import champion
+    from tasks.connectors.tracking.model_registry import ModelRegistry
     from tests.races import promotions
 
     setattr(champion, "_LATE_SECONDS", 0.01)  # noqa: B010 - nobody else is about: what is held does not go on
@@ -169,7 +169,7 @@ def _promotion(folder: str) -> tuple[Sequence[str], Any]:
 
 
 def _scoring(_: str) -> tuple[Sequence[str], Any]:
-    from tasks.connect import object_store
+    from tasks.runtime.clients import object_store
     from tests.faults import worker
     from tests.races import successes
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import score_store
-from tasks.connect import exact_objects
-from tasks.connectors.object_store import ObjectStore
-from tasks.score_finishing import finish_scoring
-from tasks.score_planning import plan_scoring
-from tasks.score_shards import score_shard
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.runtime.clients import exact_objects
+from tasks.scoring.finishing import finish_scoring
+from tasks.scoring.planning import plan_scoring
+from tasks.scoring.shards import score_shard
+from tasks.scoring.store import run_store
 from tests.faults.delivered import Delivered
 from tests.faults.parts import encoded, some_rows
 from tests.faults.worker import ENGINE
@@ -154,7 +154,7 @@ class Successes:
         """True from its frozen plan until its own records say how it ended."""
         place = f"{self._night.root}/_runs/held/"
         said = {item.uri.rpartition("/")[2] for item in self._night.store.scan(place)}
-        return score_store.MANIFEST in said and not {"_SUCCESS", "_INCOMPLETE"} & said
+        return run_store.MANIFEST in said and not {"_SUCCESS", "_INCOMPLETE"} & said
 
     def _run(self, run: str, held: Held, **changed: Any) -> None:
         with held.watch():
@@ -179,11 +179,11 @@ class Successes:
         """Why a reader may not take `_SUCCESS`, by the rule of this version of the code."""
         root, objects = self._night.root, exact_objects()
         # An import would find this version's module where that one has none: it is installed to be edited.
-        if not Path(score_store.__file__).with_name("score_success.py").exists():
-            names = (score_store.SUCCESS, score_store.INCOMPLETE)  # no more was known then
+        if not Path(run_store.__file__).with_name("success_markers.py").exists():
+            names = (run_store.SUCCESS, run_store.INCOMPLETE)  # no more was known then
             success, incomplete = (objects.head(f"{root}/{name}") for name in names)
             return "" if success and not incomplete else "there is no _SUCCESS, or an _INCOMPLETE"
-        from tasks.score_success import why_not_success
+        from tasks.scoring.store.success_markers import why_not_success
 
         return why_not_success(objects, root)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.connectors.local_stack import passwords_of
+from tasks.connectors.servers.local_stack import passwords_of
 from tests.service.stack import Service
 
 

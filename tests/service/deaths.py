@@ -26,14 +26,14 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from deployments.local_programs import WORKER_ENVIRONMENT
-from tasks.connectors.prepared import PreparedStore
-from tasks.core import training
+from deployments.stack.programs import WORKER_ENVIRONMENT
+from tasks.connectors.storage.artifacts import PreparedStore
+from tasks.core.data.tokens.token_tables import read_tokens
 from tasks.core.records import BaseModelSummary, TokensSummary
-from tasks.core.token_tables import read_tokens
-from tasks.core.training_job import TrainingJob
-from tasks.core.training_protocols import SilentListener
-from tasks.services import CLIENT_DEFAULTS
+from tasks.core.training import fine_tuning
+from tasks.core.training.job import TrainingJob
+from tasks.core.training.protocols import SilentListener
+from tasks.runtime.local_services import CLIENT_DEFAULTS
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
 from tests.service.stack import Service, wait_for
@@ -169,9 +169,11 @@ class Scene:
             return all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def bare_fine_tune(folder: Path, tokens: TokensSummary, params: dict[str, Any]) -> training.Trained:
+def bare_fine_tune(
+    folder: Path, tokens: TokensSummary, params: dict[str, Any]
+) -> fine_tuning.Trained:
     """The training without any service: core's own call, on `tokens/` and `base/` in a folder."""
-    return training.fine_tune(
+    return fine_tuning.fine_tune(
         TrainingJob(
             base_folder=folder / "base",
             label_names=tokens.label_names,

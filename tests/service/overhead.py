@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.demo import demo_parameters
-from tasks.connectors.prepared import PreparedStore
+from tasks.connectors.storage.artifacts import PreparedStore
 from tasks.core.records import BaseModelSummary, TokensSummary
-from tasks.training_progress import BEGUN
+from tasks.training.progress import BEGUN
 from tests.service.stack import ROOT, Service
 
 _BARE = """

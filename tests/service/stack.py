@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import psutil
 
-from deployments.supervision import ProgramState, Supervisor
-from tasks.connectors.local_stack import Stack, passwords_of, running_stack
-from tasks.connectors.model_registry import ModelRegistry
-from tasks.connectors.object_store import ObjectStore
+from deployments.stack.supervision import ProgramState, Supervisor
+from tasks.connectors.servers.local_stack import Stack, passwords_of, running_stack
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.connectors.tracking.model_registry import ModelRegistry
 
 ROOT = Path(__file__).parents[2]
 _MLFLOW_ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -65,9 +65,9 @@ class Service:
         self.supervisor = Supervisor(home / "stack", str(home))
 
     def command(self, *arguments: str) -> str:
-        """Run `python -m deployments.local ...`; returns what it says."""
+        """Run `python -m deployments.stack.local ...`; returns what it says."""
         done = subprocess.run(
-            [sys.executable, "-m", "deployments.local", *arguments],
+            [sys.executable, "-m", "deployments.stack.local", *arguments],
             cwd=self._root,
             env=self._environment,
             capture_output=True,

@@ -21,16 +21,16 @@ from typing import Any
 import psutil
 import pytest
 
-from deployments.debian import require_installed
-from deployments.high_availability_programs import MODEL, client_environment
-from deployments.load_balancer import ANSWERED_BY
-from flows.parameters import RetrainParams, ScoreParams
-from tasks.connectors.model_registry import ModelRegistry
-from tasks.connectors.object_store import ObjectStore
-from tasks.connectors.passwords import Passwords, read_passwords
+from deployments.stack.high_availability.debian import require_installed
+from deployments.stack.high_availability.load_balancer import ANSWERED_BY
+from deployments.stack.high_availability.programs import MODEL, client_environment
+from flows.forms.pipelines import RetrainParams, ScoreParams
+from tasks.connectors.servers.passwords import Passwords, read_passwords
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.connectors.tracking.model_registry import ModelRegistry
 from tasks.core.errors import ServiceError
 from tasks.core.records import Record
-from tasks.core.score_results import ScoreSummary
+from tasks.core.scoring.results import ScoreSummary
 from tests.retraining import FAST
 from tests.reviews import jsonl, reviews
 from tests.service.stack import ROOT, Service, wait_for
@@ -60,7 +60,7 @@ class HighlyAvailable(Service):
 
     def command(self, *arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "deployments.high_availability", *arguments],
+            [sys.executable, "-m", "deployments.stack.high_availability.service", *arguments],
             cwd=ROOT,
             env=self._environment,
             capture_output=True,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasks.connectors.local_stack import passwords_of
+from tasks.connectors.servers.local_stack import passwords_of
 from tests.commits import ROOT, code_of
 from tests.reviews import jsonl, reviews
 from tests.service.stack import Service

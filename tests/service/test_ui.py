@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from deployments.apply import definitions
-from flows.parameters import RetrainParams, ScoreParams, TraceParams, TuneParams, WatchParams
-from flows.registry_parameters import HistoryParams, PromoteParams, RetentionParams, RollbackParams
+from flows.forms.pipelines import RetrainParams, ScoreParams, TraceParams, TuneParams, WatchParams
+from flows.forms.registry import HistoryParams, PromoteParams, RetentionParams, RollbackParams
 from tasks.core.markdown import Markdown
 from tests.core.test_markdown import EVIL
 from tests.models import tiny_bert

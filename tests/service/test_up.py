@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.connectors.local_stack import passwords_of
+from tasks.connectors.servers.local_stack import passwords_of
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews
 from tests.service.stack import OVER, ROOT, Service, wait_for

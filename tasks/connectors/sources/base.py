@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tasks.core import formats
+from tasks.core.data.labels import NotALabelError, canonical_label
+from tasks.core.data.validation import RawReview
 from tasks.core.errors import ValidationError
-from tasks.core.labels import NotALabelError, canonical_label
 from tasks.core.records import SourceFile
-from tasks.core.validation import RawReview
 
 _LONGEST_EXTRA = 200  # characters; what is longer names no group of reviews
 

@@ -6,15 +6,15 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tasks.connectors.object_store import ObjectStore, parse_uri
 from tasks.connectors.sources.base import SourceColumns, Unreadable, extra, label_of
+from tasks.connectors.storage.object_store import ObjectStore, parse_uri
 from tasks.core import formats
 from tasks.core.blame import blamed_on
+from tasks.core.data.splits.split_names import Told, told_splits
+from tasks.core.data.validation import RawReview
 from tasks.core.digests import file_digest
 from tasks.core.errors import DataError, MissingDataError, UnreadableDataError
 from tasks.core.records import SourceFile
-from tasks.core.split_names import Told, told_splits
-from tasks.core.validation import RawReview
 
 # What the datasets library writes beside its files.
 _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}

@@ -19,11 +19,11 @@ from huggingface_hub.errors import (
 from tasks.connectors.sources.base import SourceColumns, Unreadable, extra, label_of
 from tasks.core import formats
 from tasks.core.blame import blamed_on
+from tasks.core.data.labels import meaning
+from tasks.core.data.splits.split_names import Told, said_splits
+from tasks.core.data.validation import RawReview
 from tasks.core.errors import MissingDataError, UnreadableDataError, disk_full, is_disk_full
-from tasks.core.labels import meaning
 from tasks.core.records import SourceFile
-from tasks.core.split_names import Told, said_splits
-from tasks.core.validation import RawReview
 
 
 class HubDataset:

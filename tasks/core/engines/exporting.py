@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tasks.core import batching, neighbours
-from tasks.core.batching import BatchRule, Side
 from tasks.core.errors import ModelError
-from tasks.core.modeling import Classifier, layers_of
+from tasks.core.models.batching import neighbours, plan
+from tasks.core.models.batching.plan import BatchRule, Side
+from tasks.core.models.classifier import Classifier, layers_of
 
 INPUTS = ("input_ids", "attention_mask")
 #: How far fp32 logits of the graph may lie from torch's: shares of their range, and of the largest.
@@ -138,7 +138,7 @@ _FIRST_ROW: dict[str, FirstRow] = {
 
 def example(classifier: Classifier) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A batch to trace with and to check by: three rows of made-up tokens, of 9, 6 and 7 where it may be padded."""
-    return batching.pad(_example_rows(classifier), classifier.pad_id, classifier.padding_side)
+    return plan.pad(_example_rows(classifier), classifier.pad_id, classifier.padding_side)
 
 
 def _example_rows(classifier: Classifier) -> list[list[int]]:
@@ -187,7 +187,7 @@ def check(graph: Graph, classifier: Classifier, engine: str) -> Side:
     expected = neighbours.alone(classifier, [row for batch in batches for row in batch])
     own, problem = classifier.padding_side, ""
     for side in sorted(get_args(Side), key=lambda side: side != own):
-        padded = [batching.pad(batch, classifier.pad_id, side) for batch in batches]
+        padded = [plan.pad(batch, classifier.pad_id, side) for batch in batches]
         found = torch.from_numpy(np.concatenate([graph(*batch) for batch in padded]))
         differs = neighbours.difference(found, expected, _TOLERANCE)
         if not differs:

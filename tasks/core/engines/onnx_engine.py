@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.core import batching
-from tasks.core.batching import BatchRule, Side
-from tasks.core.engine import Engine, EngineOptions
-from tasks.core.engines import built, exporting
+from tasks.core.engines import build_record, exporting
 from tasks.core.engines.exporting import Exportable
+from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.errors import ModelError
-from tasks.core.modeling import Classifier
+from tasks.core.models.batching import plan
+from tasks.core.models.batching.plan import BatchRule, Side
+from tasks.core.models.classifier import Classifier
 
 MODEL = "model.onnx"
 #: Tokens a batch at most, padding counted: more leaves the cache, fewer pays for the calls.
@@ -48,11 +48,11 @@ class OnnxEngine:
         rows = [row if len(row) else [self._pad_id] for row in input_ids]
 
         def run(batch: NDArray[np.int64]) -> None:
-            padded = batching.pad([rows[i] for i in batch], self._pad_id, self._side)
+            padded = plan.pad([rows[i] for i in batch], self._pad_id, self._side)
             logits[batch] = self._session.run(None, dict(zip(exporting.INPUTS, padded, strict=True)))[0]  # fmt: skip
 
         lengths = [len(row) for row in rows]
-        batches = batching.plan(lengths, self._batch_tokens, 256, self._rule)
+        batches = plan.plan(lengths, self._batch_tokens, 256, self._rule)
         with ThreadPoolExecutor(self._threads) as pool:
             for _ in pool.map(run, batches):
                 pass
@@ -78,11 +78,11 @@ class _Onnx:
         """
         side = _export(classifier, folder / MODEL)
         facts = {**_versions(), "padding_side": side}
-        built.write_record(folder, self.name, classifier, [MODEL], facts)
+        build_record.write_record(folder, self.name, classifier, [MODEL], facts)
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
         """Raises ModelError: not built for this model, or damaged."""
-        record = built.read_record(folder, self.name, classifier)
+        record = build_record.read_record(folder, self.name, classifier)
         # Those built before the side was recorded were checked with padding on the right.
         side: Side = record.get("padding_side", "right")
         return OnnxEngine(_session(folder / MODEL), classifier, options, side)
@@ -104,7 +104,7 @@ class _OnnxInt8(_Onnx):
             )
         os.remove(whole)
         facts = {**_versions(), "padding_side": side}
-        built.write_record(folder, self.name, classifier, [MODEL], facts)
+        build_record.write_record(folder, self.name, classifier, [MODEL], facts)
 
 
 def _export(classifier: Classifier, path: Path) -> Side:

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.core import batching
-from tasks.core.batching import BatchRule, Side
-from tasks.core.devices import resolve_precision
-from tasks.core.engine import Engine, EngineOptions
-from tasks.core.engines import built, exporting
+from tasks.core.engines import build_record, exporting
 from tasks.core.engines.exporting import Exportable
+from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.errors import ModelError
-from tasks.core.modeling import Classifier
+from tasks.core.models.batching import plan
+from tasks.core.models.batching.plan import BatchRule, Side
+from tasks.core.models.classifier import Classifier
+from tasks.core.models.devices import resolve_precision
 
 MODEL, WEIGHTS = "model.xml", "model.bin"
 #: Tokens a batch at most, padding counted: more leaves the cache, fewer pays for the calls.
@@ -59,8 +59,8 @@ class OpenVinoEngine:
         logits = np.empty((len(input_ids), len(self.label_names)), dtype=np.float32)
         rows = [row if len(row) else [self._pad_id] for row in input_ids]
         lengths = [len(row) for row in rows]
-        for batch in batching.plan(lengths, self._batch_tokens, 256, self._rule):
-            ids, mask = batching.pad([rows[i] for i in batch], self._pad_id, self._side)
+        for batch in plan.plan(lengths, self._batch_tokens, 256, self._rule):
+            ids, mask = plan.pad([rows[i] for i in batch], self._pad_id, self._side)
             self._queue.start_async([ids, mask], (logits, batch))
         self._queue.wait_all()
         return logits
@@ -123,11 +123,11 @@ class _OpenVino:
         model, side = _convert(classifier)
         _save(model, folder)
         facts = {**_versions(), "padding_side": side}
-        built.write_record(folder, self.name, classifier, [MODEL, WEIGHTS], facts)
+        build_record.write_record(folder, self.name, classifier, [MODEL, WEIGHTS], facts)
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
         """Raises ModelError: not built for this model, damaged, or by a newer OpenVINO than is installed here."""
-        record = built.read_record(folder, self.name, classifier)
+        record = build_record.read_record(folder, self.name, classifier)
         _require_version(str(record.get("openvino", "")), folder)
         try:
             model = _openvino().Core().read_model(folder / MODEL)
@@ -163,7 +163,7 @@ class _OpenVinoInt8(_OpenVino):
             "nncf": importlib.import_module("nncf").__version__,
         }
         facts |= {"calibration_rows": len(rows), "scheme": "transformer, full int8"}
-        built.write_record(folder, self.name, classifier, [MODEL, WEIGHTS], facts)
+        build_record.write_record(folder, self.name, classifier, [MODEL, WEIGHTS], facts)
 
 
 def _openvino() -> Any:
@@ -202,7 +202,7 @@ def _quantised(model: Any, rows: Sequence[Sequence[int]]) -> Any:
 
 def _one_by_one(rows: Sequence[Sequence[int]]) -> Iterator[dict[str, NDArray[np.int64]]]:
     for row in rows:
-        yield dict(zip(exporting.INPUTS, batching.pad([row], 0), strict=True))
+        yield dict(zip(exporting.INPUTS, plan.pad([row], 0), strict=True))
 
 
 def _save(model: Any, folder: Path) -> None:

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.core import batching, neighbours
-from tasks.core.devices import precision_of_version, resolve_device
-from tasks.core.engine import Engine, EngineOptions
+from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.errors import first_line
-from tasks.core.modeling import Classifier
-from tasks.core.packed_model import PackedModel, move
-from tasks.core.packing import UnpackableError, trying
-from tasks.core.training_checks import STRANGE
-from tasks.core.training_params import Device, Precision
+from tasks.core.models.batching import neighbours, plan
+from tasks.core.models.batching.packed_model import PackedModel, move
+from tasks.core.models.batching.packing import UnpackableError, trying
+from tasks.core.models.classifier import Classifier
+from tasks.core.models.devices import precision_of_version, resolve_device
+from tasks.core.training.batches.numerics import STRANGE
+from tasks.core.training.params import Device, Precision
 
 logger = logging.getLogger(__name__)
 
@@ -77,10 +77,10 @@ class TorchEngine:
         rows = [row if len(row) else [self._pad_id] for row in input_ids]
         lengths = [len(row) for row in rows]
         if self._packed:
-            batches = batching.plan_packed(lengths, self._batch_tokens, _PACKED_ROWS)
+            batches = plan.plan_packed(lengths, self._batch_tokens, _PACKED_ROWS)
         else:
             rule = self._classifier.batch_rule
-            batches = batching.plan(lengths, self._batch_tokens, _PADDED_ROWS, rule)
+            batches = plan.plan(lengths, self._batch_tokens, _PADDED_ROWS, rule)
         for batch in batches:
             together = [rows[i] for i in batch]
             found = self._packed.logits(together) if self._packed else self._padded(together)
@@ -88,7 +88,7 @@ class TorchEngine:
         return logits
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        ids, mask = batching.pad(rows, self._pad_id, self._classifier.padding_side)
+        ids, mask = plan.pad(rows, self._pad_id, self._classifier.padding_side)
         where = self._model.device
         with torch.inference_mode():
             output = self._model(
@@ -105,9 +105,7 @@ class TorchEngine:
         zeros: Any = {id(t): _zeros(t, self._device) for t in _tensors(self._model)}
         model: Any = copy.deepcopy(self._model, zeros).to(self._device)
         row = max(neighbours.probe(self._classifier), key=len)
-        ids, mask = (
-            torch.from_numpy(a).to(self._device) for a in batching.pad([row], self._pad_id)
-        )
+        ids, mask = (torch.from_numpy(a).to(self._device) for a in plan.pad([row], self._pad_id))
         try:
             with torch.inference_mode():
                 model(input_ids=ids, attention_mask=mask)

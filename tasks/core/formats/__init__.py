@@ -12,7 +12,6 @@ holds more than a few rows. A large file is cut into spans, each decoded alone, 
     join(name, parts, stream)               the encoded parts as one file
 """
 
-from tasks.core.formats.arrow_types import NUMBER, TEXT, WHOLE_NUMBER, type_at
 from tasks.core.formats.base import (
     LONGEST_RECORD,
     MOST_COLUMNS,
@@ -26,14 +25,15 @@ from tasks.core.formats.base import (
     require_plausible,
 )
 from tasks.core.formats.columns import lookup, require_columns, with_columns
-from tasks.core.formats.compression import stored_bytes
-from tasks.core.formats.detection import HEAD_BYTES, detect
-from tasks.core.formats.foreign import foreign_name
-from tasks.core.formats.formulas import guarded, unguarded
-from tasks.core.formats.names import format_of, is_hidden, output_name, said_by
+from tasks.core.formats.delimited.formulas import guarded, unguarded
+from tasks.core.formats.detection.compression import stored_bytes
+from tasks.core.formats.detection.content import HEAD_BYTES, detect
+from tasks.core.formats.detection.foreign import foreign_name
+from tasks.core.formats.detection.names import format_of, is_hidden, output_name, said_by
+from tasks.core.formats.detection.text_encodings import UTF8, advice_for, canonical_encoding
+from tasks.core.formats.parquet.arrow_types import NUMBER, TEXT, WHOLE_NUMBER, type_at
 from tasks.core.formats.reading import cut, decode
 from tasks.core.formats.registry import FORMATS, SPREADSHEETS
-from tasks.core.formats.text_encodings import UTF8, advice_for, canonical_encoding
 from tasks.core.formats.values import as_text, held_bytes, json_text
 from tasks.core.formats.writing import encode, join
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.core.errors import MissingDataError, UnreadableDataError
 from tasks.core.formats.base import Row
-from tasks.core.formats.text_encodings import advice_for
+from tasks.core.formats.detection.text_encodings import advice_for
 from tasks.core.formats.values import held_bytes
 
 _ROWS_TO_SEE_ALL_COLUMNS = 1_000

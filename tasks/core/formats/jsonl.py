@@ -13,8 +13,8 @@ from tasks.core.formats.base import (
     Span,
     UnfitError,
 )
+from tasks.core.formats.detection.text_encodings import not_utf8
 from tasks.core.formats.spans import concatenated, grouped
-from tasks.core.formats.text_encodings import not_utf8
 from tasks.core.formats.values import json_text
 
 _BOM = b"\xef\xbb\xbf"

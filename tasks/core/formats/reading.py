@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from tasks.core.errors import UnreadableDataError
 from tasks.core.formats.base import Row, Span, UnfitError
-from tasks.core.formats.compression import unpacked
-from tasks.core.formats.detection import HEAD_BYTES, SEPARATORS, detect
+from tasks.core.formats.detection.compression import unpacked
+from tasks.core.formats.detection.content import HEAD_BYTES, SEPARATORS, detect
+from tasks.core.formats.detection.text_encodings import UTF8, recoded
 from tasks.core.formats.registry import FORMATS, format_for
-from tasks.core.formats.text_encodings import UTF8, recoded
 
 logger = logging.getLogger(__name__)
 

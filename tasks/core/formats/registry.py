@@ -1,9 +1,9 @@
 """Every file format there is. A new one is a file beside this and an entry here."""
 
 from tasks.core.formats.base import Format, Kind, Span
-from tasks.core.formats.delimited import Csv
+from tasks.core.formats.delimited.delimited_format import Csv
 from tasks.core.formats.jsonl import JsonLines
-from tasks.core.formats.parquet import Parquet
+from tasks.core.formats.parquet.parquet_format import Parquet
 
 FORMATS: dict[str, Format] = {
     "jsonl": JsonLines(),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.core.formats.arrow_texts import duration_text, text_of
+from tasks.core.formats.parquet.arrow_texts import duration_text, text_of
 
 _NESTED = (dict, list, tuple)
 

@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from tasks.core.formats.compression import is_empty_member, packed, unpacked
-from tasks.core.formats.formulas import guarded
-from tasks.core.formats.names import format_of
+from tasks.core.formats.delimited.formulas import guarded
+from tasks.core.formats.detection.compression import is_empty_member, packed, unpacked
+from tasks.core.formats.detection.names import format_of
 from tasks.core.formats.registry import FORMATS, SPREADSHEETS
 from tasks.core.formats.values import cell
 

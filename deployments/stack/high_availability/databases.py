@@ -1,0 +1,193 @@
+"""How PostgreSQL and Redis are run: loopback, passwords, folders of their own."""
+
+import contextlib
+import shutil
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deployments.stack.high_availability.debian import (
+    Account,
+    plain_environment,
+    postgres_versions,
+    program,
+)
+from deployments.stack.starting import run_to_end
+from deployments.stack.supervision import Program
+from tasks.connectors.private_files import write_private
+from tasks.connectors.servers.seaweedfs import HOST
+from tasks.core.errors import ServiceError
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor
+
+_SUPERUSER = "nightshift"
+
+
+class Postgres:
+    """A cluster of our own, reached by TCP alone, each connection with a password.
+
+    Args:
+        folder: for the cluster.
+        port: on loopback.
+        password: of its superuser, who makes roles and databases and does nothing else.
+    Raises:
+        ServiceError: no version is installed that can read the cluster.
+    """
+
+    def __init__(self, folder: Path, port: int, password: str) -> None:
+        self._folder, self._port, self._password = folder, port, password
+        self._account = Account("postgres")
+        self.user_id = self._account.user_id
+        self.data = folder / "data"
+        self._programs = _programs_for(self.data)
+        command = [*self._account.prefix("INT"), str(self._programs / "postgres")]
+        command += ["-D", str(self.data), "-c", f"listen_addresses={HOST}", "-c", f"port={port}"]
+        command += ["-c", "unix_socket_directories="]  # a socket's path can be too long
+        self.program = Program(
+            name="postgres",
+            command=command,
+            environment=plain_environment(),
+            stop_signal="INT",  # closes connections and writes all down; at TERM it waits for clients
+            stop_seconds=60,
+        )
+
+    def prepare(self) -> None:
+        """Make the cluster where there is none.
+
+        Raises:
+            ServiceError: PostgreSQL cannot make it.
+        """
+        self._account.folder(self._folder)
+        if self.data.exists():
+            return
+        part = self._folder / "data.part"
+        shutil.rmtree(part, ignore_errors=True)  # half made, by a run that was killed
+        file = self._folder / "superuser"
+        write_private(file, self._password)
+        self._account.give(file)
+        command = [*self._account.prefix("TERM"), str(self._programs / "initdb"), "-D", str(part)]
+        command += [f"--username={_SUPERUSER}", f"--pwfile={file}", "--auth=scram-sha-256"]
+        command += ["--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"]
+        try:
+            run_to_end("Making the PostgreSQL cluster", command, plain_environment(), self._folder)
+        finally:
+            file.unlink(missing_ok=True)
+        part.rename(self.data)
+
+    def url(self, database: str, role: str, driver: str = "") -> str:
+        """For SQLAlchemy; without the password, which drivers take from PGPASSWORD."""
+        scheme = f"postgresql+{driver}" if driver else "postgresql"
+        return f"{scheme}://{role}@{HOST}:{self._port}/{database}"
+
+    def problem(self) -> str:
+        """Why it answers no query; '' when it does."""
+        import psycopg2
+
+        try:
+            with self._cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except psycopg2.OperationalError as error:
+            return str(error).strip()
+        return ""
+
+    def make_role(self, name: str, password: str, databases: Sequence[str]) -> None:
+        """A role that owns its databases, which no other may enter. One that is there gets the password anew."""
+        from psycopg2.extensions import encrypt_password
+        from psycopg2.sql import SQL, Identifier, Literal
+
+        role = Identifier(name)
+        with self._cursor() as cursor:
+            # Hashed here: a statement that fails goes to the server's log as it came.
+            scope = cursor.connection
+            hashed = encrypt_password(password, name, scope=scope, algorithm="scram-sha-256")
+            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
+            verb = SQL("ALTER" if cursor.fetchone() else "CREATE")
+            cursor.execute(SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, role, Literal(hashed)))
+            for database in databases:
+                place = Identifier(database)
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
+                if not cursor.fetchone():
+                    cursor.execute(SQL("CREATE DATABASE {} OWNER {}").format(place, role))
+                cursor.execute(SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(place))
+
+    @contextlib.contextmanager
+    def _cursor(self) -> "Generator[Cursor]":
+        import psycopg2
+
+        connection = psycopg2.connect(
+            host=HOST,
+            port=self._port,
+            user=_SUPERUSER,
+            password=self._password,
+            dbname="postgres",
+            connect_timeout=3,
+        )
+        try:
+            connection.autocommit = True  # databases are not made in transactions
+            with connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.close()
+
+
+def _programs_for(data: Path) -> Path:
+    """Programs of the version that made the cluster, or of the newest for a new one."""
+    installed = postgres_versions()
+    made_by = data / "PG_VERSION"
+    if not made_by.is_file():
+        return installed[max(installed)]
+    version = int(made_by.read_text(encoding="utf-8"))
+    if version not in installed:
+        raise ServiceError(
+            f"The databases were made by PostgreSQL {version}, which is not installed",
+            str(data),
+            f"apt-get install --yes postgresql-{version}, or move them on with pg_upgrade",
+        )
+    return installed[version]
+
+
+class Redis:
+    """A Redis that writes down what it is told: events that no server has dealt with yet outlive a restart."""
+
+    def __init__(self, folder: Path, port: int, password: str) -> None:
+        self._folder, self._port, self._password = folder, port, password
+        self._account = Account("redis")
+        self.user_id = self._account.user_id
+        self._configuration = folder / "redis.conf"
+        command = [*self._account.prefix("TERM"), program("redis-server")]
+        self.program = Program(
+            name="redis",
+            command=[*command, str(self._configuration)],
+            environment=plain_environment(),
+        )
+
+    def prepare(self) -> None:
+        """Write its configuration, which holds the password."""
+        self._account.folder(self._folder)
+        lines = [
+            f"bind {HOST}",
+            f"port {self._port}",
+            f"requirepass {self._password}",
+            f'dir "{self._folder}"',
+            "appendonly yes",
+            'save ""',
+            "maxmemory-policy noeviction",
+        ]
+        write_private(self._configuration, "\n".join(lines) + "\n")
+        self._account.give(self._configuration)
+
+    def url(self, database: int) -> str:
+        """With its password, as some clients have no other way: for environments, not for logs."""
+        return f"redis://default:{self._password}@{HOST}:{self._port}/{database}"
+
+    def problem(self) -> str:
+        """Why it does not answer; '' when it does."""
+        import redis
+
+        try:
+            with redis.Redis(HOST, self._port, password=self._password, socket_timeout=2) as client:
+                client.ping()
+        except redis.RedisError as error:
+            return str(error)
+        return ""

@@ -1,0 +1,270 @@
+"""Programs that run on after the command that started them, under supervisord (http://supervisord.org).
+
+Supervisor starts a program again when it dies, turns its log over, and stops it with all its children. What a killed
+supervisor leaves running is found by a mark in the environment that every program inherits.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from tasks.connectors.private_files import (
+    is_private,
+    private_folder,
+    temporary_folder,
+    write_private,
+)
+from tasks.connectors.servers.processes import this_process
+from tasks.core.errors import ServiceError
+from tasks.core.records import Record
+
+_MARK = "STACK_OF_NIGHTSHIFT"  # no setting, whose names begin with NIGHTSHIFT_
+_FLOW_RUN = "PREFECT__FLOW_RUN_ID"  # workers give it to the processes of flow runs
+
+
+class Program(Record):
+    """One program to be kept running; in this process's folder where it names none."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    directory: str = ""
+    stop_signal: str = "TERM"
+    stop_seconds: int = 20
+
+
+class ProgramState(Record):
+    """What supervisor says of a program."""
+
+    name: str
+    state: str
+    pid: int
+    seconds: int
+    said: str
+
+
+class Supervisor:
+    """One supervisord for one folder.
+
+    Commands and environments, which hold keys, are handed over in files that their owner alone can read, and not in
+    supervisord's configuration: its syntax cannot hold every value. They are gone after `shutdown`.
+
+    Args:
+        folder: for its configuration, its log and those of the programs.
+        mark: what the programs' environment is marked with.
+    """
+
+    def __init__(self, folder: Path, mark: str) -> None:
+        self.folder, self._mark = folder, mark
+        self.logs = folder / "logs"
+        # A socket's path may have a hundred characters at most, and `folder` may be longer.
+        name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+        self._rooms = temporary_folder(name)
+        self._socket = self._rooms / "supervisor.sock"
+
+    def start(self, programs: Sequence[Program], timeout_seconds: float = 20.0) -> str:
+        """Start supervisord, and none of the programs yet; returns who it is, for `processes.is_gone`.
+
+        Raises:
+            ServiceError: it does not come up.
+        """
+        self.logs.mkdir(parents=True, exist_ok=True)
+        private_folder(self._rooms)  # on a shared machine somebody else could have made it first
+        path = self.folder / "supervisord.conf"
+        write_private(path, self._configuration(programs))
+        for program in programs:
+            given = program.environment | {_MARK: self._mark}
+            launched = program.model_dump(include={"command", "directory"})
+            content = json.dumps(launched | {"environment": given})
+            write_private(self._launched(program.name), content)
+        kept = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "TMPDIR") if k in os.environ}
+        done = subprocess.run(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
+            env=kept | {_MARK: self._mark},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        deadline = time.monotonic() + timeout_seconds
+        while not (process := self._process()):
+            if done.returncode or time.monotonic() > deadline:
+                said = (done.stderr or done.stdout).strip().splitlines()[-2:]
+                raise ServiceError(
+                    f"supervisord does not start: {' / '.join(said)}", str(path), "read its log"
+                )
+            time.sleep(0.05)
+        return this_process(process)
+
+    def _launched(self, name: str) -> Path:
+        return self.folder / "programs" / f"{name}.json"
+
+    def start_program(self, name: str) -> None:
+        """Start one program; whether it is healthy is another question."""
+        self._call("startProcess", name, False)
+
+    def stop_program(self, name: str) -> None:
+        """Stop one program with all its children, and wait until it is gone."""
+        self._call("stopProcess", name, True)
+
+    def states(self) -> list[ProgramState]:
+        """All programs; none where supervisord is not there."""
+        found: list[dict[str, Any]] = self._call("getAllProcessInfo") or []
+        return [
+            ProgramState(
+                name=p["name"],
+                state=p["statename"],
+                pid=p["pid"],
+                seconds=p["now"] - p["start"] if p["statename"] == "RUNNING" else 0,
+                said=p["spawnerr"] or p["description"],
+            )
+            for p in found
+        ]
+
+    def state(self, name: str) -> ProgramState:
+        """One of them. Raises ServiceError where supervisord is not there."""
+        for found in self.states():
+            if found.name == name:
+                return found
+        raise ServiceError("supervisord is gone", name, f"look into {self.logs.parent}")
+
+    def pid_of(self, name: str) -> Callable[[], int]:
+        """Tells a program's process whenever it is called: it may be started again."""
+        return lambda: self.state(name).pid
+
+    def require_alive(self, name: str) -> None:
+        """Raises ServiceError with the end of its log when a program has given up."""
+        found = self.state(name)
+        if found.state in ("FATAL", "BACKOFF", "EXITED"):
+            log = self.log(name)
+            tail = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise ServiceError(
+                f"{name} does not stay up: {' / '.join(tail) or found.said}",
+                str(log),
+                "read the log",
+            )
+
+    def log(self, name: str) -> Path:
+        """A program's output."""
+        return self.logs / f"{name}.log"
+
+    def end_flow_runs(self, timeout_seconds: float = 20.0) -> None:
+        """Ask the processes of flow runs to end, and wait for them.
+
+        A worker that is stopped kills its own at once, and a process that is killed leaves a record as if an object
+        had ended it (tasks/scoring/store/in_work.py).
+        """
+        runs = [p for p in psutil.process_iter() if self._is_marked(p, _FLOW_RUN)]
+        for process in runs:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
+                process.terminate()
+        psutil.wait_procs(runs, timeout_seconds)
+
+    def shutdown(self, timeout_seconds: float = 60.0) -> None:
+        """Stop all programs and supervisord itself; nothing of them is left afterwards."""
+        process = self._process()
+        self._call("shutdown")
+        if process:
+            psutil.wait_procs([process], timeout_seconds)
+        self.sweep()
+        shutil.rmtree(self.folder / "programs", ignore_errors=True)
+        for left in (self._socket, self._rooms / "supervisord.pid"):
+            left.unlink(missing_ok=True)
+
+    def sweep(self) -> list[str]:
+        """Kill what a killed supervisord or program has left behind; returns what it was."""
+        left = [p for p in psutil.process_iter() if self._is_marked(p)]
+        names: list[str] = []
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
+                names.append(process.name())
+                process.kill()
+        psutil.wait_procs(left, 10)
+        return names
+
+    def _is_marked(self, process: psutil.Process, variable: str = "") -> bool:
+        """True of a process that was started by a program; with `variable`, where that is set for it, too."""
+        try:
+            given = process.environ()
+        except (psutil.Error, OSError):
+            return False  # not ours to look at
+        ours = process.pid != os.getpid() and given.get(_MARK, "") == self._mark
+        return ours and (not variable or variable in given)
+
+    def _process(self) -> psutil.Process | None:
+        pid = self._call("getPID")
+        return psutil.Process(pid) if pid else None
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """None when supervisord is not there."""
+        if not is_private(self._rooms):
+            return None  # whoever listens there is not ours
+        transport: Any = SupervisorTransport(None, None, f"unix://{self._socket}")
+        proxy: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+        try:
+            return getattr(proxy.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultString.startswith(("NOT_RUNNING", "ALREADY_STARTED", "SHUTDOWN_STATE")):
+                return None
+            raise ServiceError(f"supervisord: {fault.faultString}", str(self.folder)) from fault
+        except OSError:
+            return None
+        finally:
+            transport.close()
+
+    def _configuration(self, programs: Sequence[Program]) -> str:
+        lines = [
+            "[unix_http_server]",
+            f"file={_escaped(str(self._socket))}",
+            "chmod=0700",
+            "[supervisord]",
+            "umask=077",  # of all that the programs make as well
+            f"logfile={_escaped(str(self.folder / 'supervisord.log'))}",
+            f"pidfile={_escaped(str(self._rooms / 'supervisord.pid'))}",
+            "identifier=nightshift",
+            "[rpcinterface:supervisor]",
+            "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        ]
+        for program in programs:
+            launch = [
+                sys.executable,
+                "-m",
+                "deployments.stack.launch",
+                str(self._launched(program.name)),
+            ]
+            lines += [
+                f"[program:{program.name}]",
+                f"command={_escaped(shlex.join(launch))}",
+                f"directory={_escaped(str(Path.cwd()))}",
+                "autostart=false",
+                "autorestart=true",
+                "startsecs=3",
+                "startretries=3",
+                f"stopsignal={program.stop_signal}",
+                f"stopwaitsecs={program.stop_seconds}",
+                "stopasgroup=true",
+                "killasgroup=true",
+                "redirect_stderr=true",
+                # supervisor expands this one twice
+                f"stdout_logfile={_escaped(_escaped(str(self.log(program.name))))}",
+                "stdout_logfile_maxbytes=10MB",
+                "stdout_logfile_backups=3",
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")

@@ -1,0 +1,207 @@
+"""Parameters of a flow from the command line, by pydantic-settings: the same models that are forms in the UI."""
+
+import operator
+import re
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as CliError
+
+from flows.forms.pipelines import RetrainParams, ScoreParams, TraceParams, TuneParams, VerifyParams
+from flows.forms.recipes import RECIPES
+from flows.forms.registry import HistoryParams, PromoteParams, RetentionParams, RollbackParams
+from tasks.core.errors import SettingsError
+from tasks.core.forms import field_paths, problems_of, suggestions
+from tasks.core.parsing.pairs import holds_pairs
+
+
+class _Nothing(BaseModel):
+    """The demo takes no parameters."""
+
+
+_MODELS: dict[str, type[BaseModel]] = {
+    "demo": _Nothing,
+    "retrain": RetrainParams,
+    "tune": TuneParams,
+    "score": ScoreParams,
+    "verify": VerifyParams,
+    "trace": TraceParams,
+    "promote": PromoteParams,
+    "rollback": RollbackParams,
+    "history": HistoryParams,
+    "retention": RetentionParams,
+}
+
+
+def parse(flow: str, arguments: list[str]) -> Any:
+    """The parameters of a flow.
+
+    Args:
+        flow: its name, such as retrain.
+        arguments: such as ["--training.epochs", "2"]; hyphens and underscores in names are the same.
+    Raises:
+        SettingsError: naming each field that does not exist or does not fit, and what was given.
+        SystemExit: after --help.
+    """
+    model = _without_environment(_MODELS[flow])
+    see = f"see python -m flows {flow} --help"
+    spelled = _with_values([_hyphened(argument) for argument in arguments], model)
+    try:
+        # What was typed and nothing else: the model's own values are not among it.
+        typed = CliSettingsSource(
+            model, cli_parse_args=spelled, cli_exit_on_error=False, case_sensitive=False
+        )()
+        recipe = typed.pop("recipe", None)
+        params = _MODELS[flow].model_validate(typed)
+        return (
+            _with_recipe(params, recipe) if isinstance(params, RetrainParams) and recipe else params
+        )
+    except ValidationError as error:
+        raise SettingsError(problems_of(error, form=_MODELS[flow]), flow, see) from error
+    except CliError as error:
+        raise _unknown_option(spelled, _MODELS[flow], str(error), flow, see) from error
+
+
+def _unknown_option(
+    spelled: list[str], model: type[BaseModel], message: str, flow: str, see: str
+) -> SettingsError:
+    """The error that names the first option that is not there, and what may have been meant."""
+    known = [path.replace("_", "-") for path in field_paths(model)]
+    typed = [argument[2:].partition("=")[0].lower() for argument in spelled if argument[:2] == "--"]
+    groups = {path.rpartition(".")[0] for path in known}
+    fields = {*known, *groups, *(_turned_off(path) for path in known), "help"}
+    unknown = [name for name in typed if name not in fields]
+    if not unknown:
+        return SettingsError(message, flow, see)
+    wrong = unknown[0]
+    near = suggestions(wrong, known)
+    off = wrong.rpartition(".")[2].startswith("no-") or wrong.startswith("no-")
+    if not near or off:  # a switch that is turned off: --training.no-x is --no-training.x
+        near = suggestions(wrong.replace("no-", "", 1), known)
+        near = " or ".join(map(_turned_off, near.split(" or "))) if off and near else near
+    asked = (
+        f"did you mean {' or '.join(f'--{name}' for name in near.split(' or '))}? " if near else ""
+    )
+    return SettingsError(f"There is no field --{wrong}", flow, asked + see)
+
+
+def _turned_off(path: str) -> str:
+    return f"no-{path}"
+
+
+def _with_recipe(typed: RetrainParams, recipe: str) -> RetrainParams:
+    """The same with a recipe's values. Raises SettingsError where one would take the place of a value that was typed.
+
+    A form sends every field, so that one with the form's own value is the recipe's to set; who types one means it.
+    """
+    params = type(typed).model_validate(typed.model_dump(exclude_unset=True) | {"recipe": recipe})
+    for group, settings in RECIPES[params.recipe].items():
+        wanted, filled_in = (operator.attrgetter(group)(one) for one in (typed, params))
+        for field in wanted.model_fields_set & settings.keys():
+            asked, set_to = getattr(wanted, field), getattr(filled_in, field)
+            if asked != set_to:
+                raise SettingsError(
+                    f"The recipe {recipe} sets {group}.{field} to {set_to}, and {asked} was asked for",
+                    f"{group}.{field}",
+                    f"{asked} is what a form has that leaves it to the recipe: use another recipe, and set what you "
+                    f"want of {recipe} yourself",
+                )
+    return params
+
+
+def _without_environment(model: type[BaseModel]) -> type[BaseSettings]:
+    """The model as a command line that reads nothing else: a variable named `input` must not change what is scored."""
+
+    class Command(BaseSettings, model):  # pyright: ignore[reportIncompatibleVariableOverride]
+        model_config = SettingsConfigDict(
+            nested_model_default_partial_update=True,
+            cli_hide_none_type=True,
+            cli_avoid_json=True,
+            cli_implicit_flags=True,
+            cli_kebab_case=True,
+        )
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings,)
+
+    Command.__name__, Command.__doc__ = model.__name__, model.__doc__
+    return Command
+
+
+def _hyphened(argument: str) -> str:
+    """An option's name with hyphens; values stay as they are."""
+    found = re.match(r"--[^=]+", argument)
+    return argument if not found else found.group().replace("_", "-") + argument[found.end() :]
+
+
+def _with_values(arguments: list[str], model: type[BaseModel]) -> list[str]:
+    """`--name -1,1` as `--name=-1,1`: argparse takes a value that begins with a hyphen for another option."""
+    takes_value = set(_options(model)) - set(_options(model, _is_flag))
+    pairs = set(_options(model, lambda field: holds_pairs(field.metadata)))
+    joined: list[str] = []
+    for argument in arguments:
+        before = joined[-1].lower() if joined else ""
+        is_value = argument.startswith("-") and not re.match(r"--?[A-Za-z]", argument)
+        if before in pairs or (is_value and before in takes_value):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return _gathered(joined, pairs)
+
+
+def _gathered(arguments: list[str], pairs: Collection[str]) -> list[str]:
+    """Pairs that are given one after another together: argparse would keep the last alone."""
+    given: dict[str, list[str]] = {}
+    others: list[str] = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if equals and option.lower() in pairs:
+            given.setdefault(option.lower(), []).append(value)
+        else:
+            others.append(argument)
+    return others + [f"{option}={_as_one(values)}" for option, values in given.items()]
+
+
+def _as_one(values: list[str]) -> str:
+    """Pairs without the braces that each may have."""
+    if len(values) == 1:
+        return values[0]
+    return ", ".join(re.sub(r"^\s*\{(.*)\}\s*$", r"\1", value) for value in values)
+
+
+def _is_flag(field: FieldInfo) -> bool:
+    return field.annotation is bool
+
+
+def _every(field: FieldInfo) -> bool:
+    return True
+
+
+def _options(
+    model: type[BaseModel], wanted: Callable[[FieldInfo], bool] = _every, prefix: str = "--"
+) -> Iterator[str]:
+    """All options a model makes, of the fields that are wanted."""
+    for name, field in model.model_fields.items():
+        option = prefix + name.replace("_", "-")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _options(field.annotation, wanted, f"{option}.")
+        elif wanted(field):
+            yield option
+            if field.annotation is bool:
+                yield option.replace("--", "--no-", 1)

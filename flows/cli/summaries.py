@@ -1,0 +1,147 @@
+"""What a run on the command line says at its end."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from tasks.core.evaluation.metrics import METRIC_NAMES
+from tasks.core.readable import on_one_line
+from tasks.runtime.reporting.terminal import Terminal
+from tasks.runtime.settings import read_settings
+
+if TYPE_CHECKING:
+    from flows.demo import Demonstrated
+    from flows.retrain import Retrained
+    from flows.tune import Tuned
+    from tasks.core.records import Move
+    from tasks.core.scoring.results import ScoreSummary
+    from tasks.lineage.tracing import Provenance
+    from tasks.registry.champion import History
+    from tasks.registry.retention import Retained
+    from tasks.scoring.verification import Proof
+
+
+def show_retrained(console: Terminal, result: "Retrained") -> None:
+    """The new version beside the baseline, and the gate's verdict."""
+    reviews = f"{result.evaluation.rows:,} test reviews"
+    table = Table(title=f"{result.version}, {reviews}", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("metric [interval]", no_wrap=True)
+    table.add_column(f"{result.evaluation.model}, {result.train_rows:,} reviews", no_wrap=True)
+    table.add_column("TF-IDF + log. regression", no_wrap=True)
+    for key, name in METRIC_NAMES.items():
+        if key in result.evaluation.metrics and key in result.baseline.metrics:
+            ours, theirs = result.evaluation.metrics[key], result.baseline.metrics[key]
+            table.add_row(name, str(ours), str(theirs))
+    console.print(table)
+    for clause in result.verdict.clauses:
+        text = f"  {'passed' if clause.passed else 'FAILED'}  {clause.name}: {clause.text}"
+        console.print(on_one_line(text), soft_wrap=True)
+    standing = "is the champion" if result.promoted else "stays challenger"
+    console.print(f"{result.version} {standing}; trained in {result.training_seconds:.0f} s.")
+    if result.steps_reused:
+        console.print(
+            f"Reused, because nothing they depend on has changed: {', '.join(result.steps_reused)}."
+        )
+
+
+def show_tuned(console: Terminal, result: "Tuned") -> None:
+    """The sweep on two lines, then its best model as a retrained one."""
+    found = result.sweep
+    settings = ", ".join(f"{name} {value:g}" for name, value in found.settings.items())
+    console.print(
+        f"{found.done} trials to the end, {found.pruned} stopped early, {found.failed} failed ({found.trained_now} "
+        f"trained now). Best: trial {found.best_trial}, validation {found.metric} {found.best_value:.4f}",
+        soft_wrap=True,
+    )
+    console.print(f"  {settings}", soft_wrap=True)
+    show_retrained(console, result.retrained)
+
+
+def show_scored(console: Terminal, result: "ScoreSummary") -> None:
+    """Counts, and where things lie."""
+    counts = result.counts
+    shares, reasons = _counted(counts.labels), _counted(counts.reasons)
+    console.print(
+        f"Scored {counts.rows_out:,} of {counts.rows_in:,} reviews in {result.scored:,} objects with {result.model} "
+        f"version {result.version}{f': {shares}' if shares else ''}; {counts.rows_rejected:,} rejected"
+        f"{f' ({reasons})' if reasons else ''}; {result.scored_before:,} objects were scored before.",
+    )
+    console.print(f"  predictions  {result.root}/", soft_wrap=True)
+    if counts.rows_rejected:
+        console.print(f"  rejected     {result.root}/_rejected/", soft_wrap=True)
+    console.print(f"  this run     {result.place}/", soft_wrap=True)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{on_one_line(name)} {count:,}" for name, count in sorted(counts.items()))
+
+
+def show_proof(console: Terminal, result: "Proof") -> None:
+    """That a run is complete."""
+    console.print(
+        f"Complete: {result.proven:,} of {result.objects:,} objects, {result.rows:,} rows, {result.model} version "
+        f"{result.version}.",
+    )
+
+
+def show_provenance(console: Terminal, result: "Provenance") -> None:
+    """Each fact on a line, then what it was made from and what was made of it."""
+    for line in result.lines():
+        console.print(on_one_line(line), soft_wrap=True)
+
+
+def show_move(console: Terminal, result: "Move") -> None:
+    """Who is champion now, and what the history says of it."""
+    console.print(
+        f"{result.model} version {result.to_version} is the champion; before it: {result.from_version or 'nobody'}.",
+    )
+    text = f"  move {result.number} ({result.kind}), {result.when}, {result.who}: {result.why}"
+    console.print(on_one_line(text), soft_wrap=True)
+
+
+def show_history(console: Terminal, result: "History") -> None:
+    """Every move, the newest first."""
+    from tasks.registry.champion import rows_of
+
+    _show_rows(console, f"Moves of the champion of {result.model}", rows_of(result))
+
+
+def show_retained(console: Terminal, result: "Retained") -> None:
+    """What became of every version, and why."""
+    from tasks.registry.retention import rows_of
+
+    dry = ", a dry run: nothing is deleted" if result.dry_run else ""
+    _show_rows(console, f"Versions of {result.rule.model}{dry}", rows_of(result))
+
+
+def _show_rows(console: Terminal, title: str, rows: list[dict[str, str]]) -> None:
+    if not rows:
+        console.print(f"{title}: none.")
+        return
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
+
+
+def show_demo(console: Terminal, result: "Demonstrated", seconds: float) -> None:
+    """The last screen of `make demo`."""
+    console.rule("Nightshift demo")
+    show_retrained(console, result.retrained)
+    console.print(f"The model lies at {result.retrained.model_uri}", soft_wrap=True)
+    console.print()
+    show_scored(console, result.scored)
+    console.print()
+    for answer in result.sentences:
+        console.print(_answer(answer), soft_wrap=True)
+    home = read_settings().home
+    console.print(f"\nAll data, runs and history are kept in {home}/ ({seconds:.0f} s in all).")
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    version = f"{answer['model']} version {answer['model_version']}"
+    return f"{answer['label']} {float(answer['score']):.1%}  {answer['text']!r} ({version})"

@@ -1,0 +1,48 @@
+"""Flows whose one parameter is a form, looked at again when a run begins.
+
+The UI lets people skip the server's check, and programs may too. Prefect's own check in the flow ends in a stack trace;
+this one in a sentence that names each field, what is wrong with it, and what was given.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from prefect import Flow, flow
+from pydantic import ValidationError
+
+from tasks.core.errors import SettingsError
+from tasks.core.forms import Form, problems_of
+from tasks.runtime.reporting.logs import log_for_people
+from tasks.runtime.runs.preflight import require_passwords
+from tasks.runtime.settings import go_past_proxies_to_loopback, read_settings
+
+FormT = TypeVar("FormT", bound=Form)
+R = TypeVar("R")
+
+
+def form_flow(form: type[FormT], name: str) -> Callable[[Callable[[FormT], R]], Flow[..., R]]:
+    """A flow of one parameter `params`, which may be left out where every field of the form has a default.
+
+    Args:
+        form: the model of the parameter.
+        name: of the flow.
+    """
+
+    def decorate(function: Callable[[FormT], R]) -> Flow[..., R]:
+        @functools.wraps(function)
+        def checked(params: Any) -> R:
+            go_past_proxies_to_loopback()
+            log_for_people()
+            require_passwords(read_settings())
+            try:
+                given = form.model_validate(params)
+            except ValidationError as error:
+                raise SettingsError(
+                    problems_of(error, "params", form), name, "correct the form and run it again"
+                ) from None
+            return function(given)
+
+        return flow(name=name, validate_parameters=False)(checked)
+
+    return decorate

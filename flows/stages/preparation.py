@@ -1,0 +1,112 @@
+"""What a training needs, from the source to tokens: the first half of `retrain` and of `tune`.
+
+check -> base model -> load -> validate -> hold out the test set -> split -> inspect -> tokenize
+
+Where it is asked for, a teacher is pinned first and asked about the split's reviews, and the base model is pre-trained
+on them on the GPU pool.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flows.fine_tune import pretrain
+from flows.forms.pipelines import RetrainParams
+from tasks.core.evaluation.behaviour.checks import label_roles
+from tasks.core.quality.inspection import InspectionSummary
+from tasks.core.records import (
+    BaseModelSummary,
+    HeldOutSummary,
+    LoadedSummary,
+    PretrainingTokensSummary,
+    Reference,
+    SplitSummary,
+    TokensSummary,
+    ValidatedSummary,
+)
+from tasks.data.holdout import hold_out_test
+from tasks.data.ingestion import load_reviews, split_reviews, validate_reviews
+from tasks.data.inspection import inspect_reviews
+from tasks.engines.selection import warn_of_few_rows
+from tasks.evaluation.behavioural_tests import Checks, keep_checks
+from tasks.release.gate import warn_of_few_test_rows
+from tasks.runtime.runs.preflight import check_services
+from tasks.training.distillation import Taught, pin_teacher, write_lessons
+from tasks.training.inputs import prepare_base_model, tokenize_reviews
+from tasks.training.pretraining_data import gather_pretraining_reviews
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """References to what a base model was pre-trained on further, and to what became of it."""
+
+    tokens: Reference[PretrainingTokensSummary]
+    base: Reference[BaseModelSummary]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """References to what was prepared, in the order in which it was."""
+
+    checks: Checks
+    base: Reference[BaseModelSummary]
+    loaded: Reference[LoadedSummary]
+    validated: Reference[ValidatedSummary]
+    held_out: Reference[HeldOutSummary]
+    split: Reference[SplitSummary]
+    inspection: Reference[InspectionSummary]
+    tokens: Reference[TokensSummary]
+    taught: Taught | None = None
+    pretraining: Pretraining | None = None
+
+    @property
+    def start(self) -> Reference[BaseModelSummary]:
+        """What is fine-tuned: the base model, or what further pre-training made of it."""
+        return self.pretraining.base if self.pretraining else self.base
+
+    @property
+    def steps(self) -> list[Reference[Any]]:
+        """All of them."""
+        data = [self.loaded, self.validated, self.held_out, self.split, self.inspection]
+        asked = [self.taught.lessons] if self.taught else []
+        further = [self.pretraining.tokens, self.pretraining.base] if self.pretraining else []
+        return [self.checks, self.base, *data, *asked, self.tokens, *further]
+
+
+def prepare(params: RetrainParams) -> Prepared:
+    """Check that the services answer, then prepare what is not there yet."""
+    check_services(params.training.device, trains=True)
+    checks = keep_checks(params.behaviour)
+    source, rules = params.data.source, params.data
+    base = prepare_base_model(params.training, params.tokenization)
+    teacher = pin_teacher(params.distillation)
+    loaded = load_reviews(source, rules.validation.max_unusable_share)
+    validated = validate_reviews(loaded, source.label_names, rules.validation, source.label_map)
+    label_roles(validated.summary.label_names, params.behaviour)  # that the labels it names exist
+    held_out = hold_out_test(validated, source, rules.split, params.registration.model_name)
+    split = split_reviews(
+        validated,
+        held_out,
+        source.slice_columns,
+        rules.split,
+        rules.validation.min_rows_a_class,
+    )
+    warn_of_few_rows(split, params.engines)
+    warn_of_few_test_rows(split, params.gate)
+    taught = None
+    if teacher:
+        taught = Taught(lessons=write_lessons(teacher, split), params=params.distillation)
+    inspection = inspect_reviews(split, validated, rules.inspection)
+    tokens = tokenize_reviews(split, base, params.tokenization)
+    made = Prepared(checks, base, loaded, validated, held_out, split, inspection, tokens, taught)
+    return replace(made, pretraining=_pretrained(params, made))
+
+
+def _pretrained(params: RetrainParams, made: Prepared) -> Pretraining | None:
+    """The base model after further pre-training; None where none is asked for."""
+    if not params.pretraining.epochs:
+        return None
+    reviews = gather_pretraining_reviews(
+        made.split, made.held_out, made.base, params.tokenization, params.pretraining
+    )
+    further = pretrain(reviews, made.base, params.training, params.pretraining)
+    return Pretraining(reviews, further)

@@ -1,0 +1,214 @@
+"""What becomes of a trained model: the second half of `retrain` and of `tune`.
+
+evaluate -> check behaviour -> choose engine, prove it -> judge -> register -> report -> approve -> promote
+                                              baseline -^     ^- champion, on the same rows and cases
+"""
+
+import logging
+from dataclasses import replace
+
+from flows.forms.pipelines import RetrainParams
+from flows.stages.preparation import Prepared
+from tasks.core.engines.selection.records import EngineChoice, EngineProof
+from tasks.core.errors import ConflictError
+from tasks.core.markdown import Markdown, link
+from tasks.core.records import (
+    EvaluationSummary,
+    ModelVersion,
+    Record,
+    Reference,
+    TrainingSummary,
+)
+from tasks.core.release.gate.decision import Verdict
+from tasks.engines.verification import proven_engine
+from tasks.evaluation.behavioural_tests import check_behaviour
+from tasks.evaluation.other_test_set import ask_old_test_set
+from tasks.evaluation.predictions import Evaluation, evaluate_baseline, evaluate_model
+from tasks.registry.champion import find_opponent, move_champion
+from tasks.registry.decisions import keep_challenger, what_people_said
+from tasks.release.approval import ask_for_approval
+from tasks.release.gate import Candidate, face_champion, judge
+from tasks.release.registration import register_model
+from tasks.release.report import Judged, explain_errors, report_version
+from tasks.runtime.reporting import artifacts
+
+logger = logging.getLogger(__name__)
+
+_MOST_CONFLICTS = 5  # with others who promote at the same time
+
+
+class Retrained(Record):
+    """What a retraining came to."""
+
+    version: ModelVersion
+    promoted: bool
+    verdict: Verdict
+    evaluation: EvaluationSummary
+    baseline: EvaluationSummary
+    train_rows: int
+    training_seconds: float
+    steps_reused: list[str]
+    model_uri: str
+
+
+def conclude(
+    params: RetrainParams, prepared: Prepared, model: Reference[TrainingSummary]
+) -> Retrained:
+    """Evaluate a trained model, register it, and promote it to champion if the gate, and who is asked, let it."""
+    split = prepared.split
+    candidate = Candidate(
+        model,
+        evaluate_model(model, split, params.evaluation),
+        check_behaviour(model, split, prepared.checks, params.behaviour),
+    )
+    baseline = evaluate_baseline(split, params.evaluation)
+    engine, proof = proven_engine(
+        model,
+        prepared.tokens,
+        candidate.evaluation,
+        split,
+        params.engines,
+        params.registration.model_name,
+    )
+    candidate = replace(candidate, proof=proof)
+    version, verdict, promoted = _settled(params, prepared, candidate, baseline, (engine, proof))
+    made = (model, candidate.evaluation, candidate.behaviour, baseline, engine, verdict)
+    steps = (*prepared.steps, *made, *filter(None, [proof]))
+    return Retrained(
+        version=version,
+        promoted=promoted,
+        verdict=verdict.summary,
+        evaluation=candidate.evaluation.summary,
+        baseline=baseline.summary,
+        train_rows=model.summary.train_rows,
+        training_seconds=model.summary.seconds,
+        steps_reused=[step.kind for step in steps if step.reused],
+        model_uri=model.uri,
+    )
+
+
+_Engine = tuple[Reference[EngineChoice], Reference[EngineProof] | None]
+_Outcome = tuple[ModelVersion, Reference[Verdict], bool]
+
+
+def _settled(
+    params: RetrainParams,
+    prepared: Prepared,
+    candidate: Candidate,
+    baseline: Evaluation,
+    engine: _Engine,
+) -> _Outcome:
+    """Judged until no other has moved the champion meanwhile; version, verdict, and whether it is champion now."""
+    for _ in range(_MOST_CONFLICTS):
+        try:
+            return _judged(params, prepared, candidate, baseline, engine)
+        except ConflictError as error:
+            logger.warning("%s; the model is judged again, against the champion of now", error.what)
+    return _judged(params, prepared, candidate, baseline, engine)
+
+
+def _judged(
+    params: RetrainParams,
+    prepared: Prepared,
+    candidate: Candidate,
+    baseline: Evaluation,
+    engine: _Engine,
+) -> _Outcome:
+    """Judged against the champion of now, registered, and promoted or not.
+
+    Raises:
+        ConflictError: the champion is another one by the time the model would follow it.
+    """
+    name, split = params.registration.model_name, prepared.split
+    opponent = find_opponent(name)
+    champion = face_champion(
+        opponent.to_beat,
+        split,
+        prepared.checks,
+        params.evaluation,
+        params.behaviour,
+        params.gate,
+        params.data.inspection,
+    )
+    other = ask_old_test_set(
+        candidate.model,
+        opponent.to_beat,
+        split,
+        prepared.loaded.summary.source,
+        params.evaluation,
+        params.data.inspection,
+        params.gate.plausibility.max_overlap_share,
+    )
+    champion = champion and replace(champion, other_test_set=other)
+    verdict = judge(
+        candidate, baseline, champion, split, prepared.inspection, params.gate, params.evaluation
+    )
+    made = [*prepared.steps, candidate.model, candidate.evaluation, candidate.behaviour, verdict]
+    judged = Judged(
+        model_name=name,
+        candidate=candidate,
+        baseline=baseline,
+        champion=champion,
+        verdict=verdict,
+        split=split,
+        inspection=prepared.inspection,
+        source=params.data.source.location,
+        lineage={step.kind: step.uri for step in made} | {"baseline": baseline.uri},
+        params=params.model_dump(),
+        gate=params.gate,
+        evaluation=params.evaluation,
+        behaviour=params.behaviour,
+        checks=prepared.checks,
+        loaded=prepared.loaded.summary,
+        label_map=params.data.source.label_map,
+        engine=engine[0],
+        proof=engine[1],
+    )
+    version = register_model(judged)
+    text = artifacts.evaluation_text(
+        candidate.evaluation.summary, baseline.summary, verdict.summary, version
+    )
+    artifacts.publish_text("evaluation", text, f"How {version} does, and what the gate says of it")
+    return version, verdict, _promoted(params, version, judged, opponent.champion, text)
+
+
+def _promoted(
+    params: RetrainParams,
+    version: ModelVersion,
+    judged: Judged,
+    present: ModelVersion | None,
+    text: Markdown,
+) -> bool:
+    """Whether the version is the champion now. What was decided takes effect before anything is written about it."""
+    is_champion = present is not None and present.is_same_as(version)
+    passed = judged.verdict.summary.promote
+    waits = passed and params.approval.required and not is_champion
+    errors = explain_errors(judged.candidate, judged.split, params.report)
+    url = report_version(version, judged, errors, params.report, None, waits)
+    if not passed:
+        keep_challenger(version, present, "the gate has refused it")
+        return False
+    if is_champion:
+        logger.info("promote: %s is the champion already", present)
+        return True
+    objection = what_people_said(version)
+    if objection and not waits:
+        keep_challenger(version, present, objection)
+        return False
+    kind, who, why = "gate", "retrain", "It passed every clause of the gate."
+    if present and present.has_weights_of(version):
+        why += f" The weights are those of {present}; the engine is another: {version.engine}."
+    decision = None
+    if waits:
+        before = Markdown("\n**Before now: {}**\n").format(objection) if objection else ""
+        evidence = Markdown("{}{}\n{}\n\nReport: {}\n").format(text, before, why, link(url, url))
+        decision = ask_for_approval(evidence, params.approval, judged.verdict.digest[:12])
+        kind, who, why = "approval", decision.who, decision.why
+    promoted = decision is None or decision.kind == "approved"
+    if promoted:
+        move_champion(version, kind, who, why, present, judged.verdict.uri)
+    else:
+        keep_challenger(version, present, f"rejected by {who}: {why}")
+    if decision:
+        report_version(version, judged, errors, params.report, decision)
+    return promoted

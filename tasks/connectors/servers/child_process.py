@@ -1,0 +1,148 @@
+"""A child process that never outlives its parent, even when the parent is killed.
+
+The child is started by a small guardian (this module, run with -m), which holds the reading end of a pipe whose writing
+end only the parent has. When the parent ends, in whatever way, the pipe closes, and the guardian kills the child's
+whole process group. A process that the parent forked may hold the writing end open, so the guardian also looks who its
+parent is. On Linux the kernel kills the child when the guardian itself is killed.
+"""
+
+import ctypes
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tasks.connectors.private_files import PRIVATE_UMASK
+from tasks.core.errors import ChildEndedError
+
+_PATIENCE_SECONDS = 3.0
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+# Of a Go program; the stacks of its goroutines follow.
+_LAST_WORDS = re.compile(r"(F\d{4} |panic: |fatal error: )")
+
+
+class ChildProcess:
+    """A server that runs until `stop`, or until this process is gone.
+
+    Args:
+        name: for messages.
+        command: program and arguments.
+        environment: the child's whole environment.
+        log: file that takes its output.
+        kill_at_once: SIGKILL instead of SIGTERM first, for servers that are safe with it and slow without.
+        cwd: folder that the child runs in; this process's where none is given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        kill_at_once: bool = False,
+        cwd: Path | None = None,
+    ) -> None:
+        self.name, self.log = name, log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        reading, self._writing = os.pipe()
+        first = signal.SIGKILL if kill_at_once else signal.SIGTERM
+        told = [str(reading), str(os.getpid()), str(int(first))]
+        guardian = [sys.executable, "-m", __name__, *told, *command]
+        with log.open("ab") as output:
+            self._log_start = output.tell()
+            self._process = subprocess.Popen(
+                guardian,
+                env={**environment, "PYTHONPATH": _import_path(environment)},
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(reading,),
+                start_new_session=True,  # Ctrl-C on the terminal reaches the parent only; it decides
+                umask=PRIVATE_UMASK,
+            )
+        os.close(reading)
+
+    def running(self) -> bool:
+        """True while the child lives."""
+        return self._process.poll() is None
+
+    def require_running(self) -> None:
+        """Raises ChildEndedError with the end of the log when the child is gone."""
+        if not self.running():
+            raise ChildEndedError(
+                f"{self.name} stopped with status {self._process.returncode}: {self._last_words() or 'no output'}",
+                str(self.log),
+                "read the log",
+            )
+
+    def _last_words(self) -> str:
+        """What it said last in its log, and what it died of rather than the stacks below that."""
+        said = (
+            self.log.read_bytes()[self._log_start :].decode(errors="replace").strip().splitlines()
+        )
+        died_of = [line for line in said if _LAST_WORDS.match(line)]
+        return " / ".join(died_of[:1] or said[-3:])
+
+    def stop(self) -> None:
+        """End the child and wait until it is gone."""
+        if self._writing >= 0:
+            os.close(self._writing)
+            self._writing = -1
+        self._process.wait()
+
+
+def _import_path(environment: Mapping[str, str]) -> str:
+    """The guardian is this module, wherever it was imported from."""
+    root = str(Path(__file__).parents[3])
+    return os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
+
+
+def die_with(parent: int, number: int) -> None:
+    """Have the kernel send this process a signal when its parent ends, also after exec. Does nothing but on Linux.
+
+    Args:
+        parent: the process that is to be the parent; where it has ended already, this process ends, too.
+        number: the signal.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def _guard(pipe: int, parent: int, first_signal: int, command: Sequence[str]) -> int:
+    """Run the command until it ends, the pipe closes or the parent is gone; returns its status."""
+    this = os.getpid()
+    child = subprocess.Popen(
+        command,
+        start_new_session=True,
+        preexec_fn=lambda: die_with(this, signal.SIGKILL),  # there are no threads here
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _end(child, first_signal))
+    while child.poll() is None:
+        if select.select([pipe], [], [], 0.2)[0] or os.getppid() != parent:
+            _end(child, first_signal)
+    return child.returncode
+
+
+def _end(child: "subprocess.Popen[bytes]", first_signal: int) -> None:
+    for number in (first_signal, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    sys.exit(_guard(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]))

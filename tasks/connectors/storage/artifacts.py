@@ -1,0 +1,309 @@
+"""Prepared folders: the output of a step, kept in the object store under the digest of all it depends on.
+
+    s3://<bucket>/prepared/<kind>/<digest>/<attempt>/<files...>
+    s3://<bucket>/prepared/<kind>/<digest>/manifest.json      written last: the commit record, which names the attempt
+
+A step asks `find` first; what is there is not made again, on whichever machine. A folder without a manifest does not
+exist. Two workers may make the same folder at once: each writes an attempt of its own, and the first manifest holds.
+
+Other workers write here, too, and may be hostile: a manifest counts only at the address that is the digest of its
+inputs, below this installation's own bucket, and with file names that stay inside a folder. A reference pins the files'
+digests, so that nobody can replace what was judged before it is used.
+"""
+
+import contextlib
+import json
+import logging
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from pydantic import ValidationError as PydanticError
+
+from tasks.connectors.local_paths import path_below, require_names
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.digests import canonical_json, digest_of, file_digest
+from tasks.core.errors import MissingDataError, StoreAwayError, StoreError
+from tasks.core.records import Manifest, Reference, StoredFile
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+_LONGEST_MANIFEST = 16 << 20  # bytes; a folder of ten thousand files needs two million
+_AGAIN = "delete the folder; it is made again"
+_FOLDER = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)/([0-9a-f]{32})")
+SummaryT = TypeVar("SummaryT", bound=BaseModel)
+
+
+class PreparedStore:
+    """Finds, commits and fetches prepared folders below one bucket."""
+
+    def __init__(self, store: ObjectStore, bucket: str) -> None:
+        self.store = store
+        self._root = f"s3://{bucket}/prepared"
+
+    def uri(self, kind: str, digest: str) -> str:
+        """Where a folder lies."""
+        return f"{self._root}/{kind}/{digest}"
+
+    def find(self, kind: str, inputs: Mapping[str, Any]) -> Manifest | None:
+        """The manifest of the folder made from exactly these inputs; None where none is, or files of it are gone."""
+        return self._whole(self.uri(kind, digest_of(inputs)))
+
+    def _whole(self, uri: str) -> Manifest | None:
+        """The manifest of a folder if all of its files are there: a person may have removed some."""
+        manifest = self.read(uri)
+        if manifest is None:
+            return None
+        for name, file in manifest.files.items():
+            place = f"{uri}/{manifest.attempt}/{name}"
+            try:
+                if self.store.size(place) == file.bytes:
+                    continue
+            except MissingDataError:
+                pass
+            logger.warning("A file of a prepared folder is gone, or another: %s", place)
+            return None
+        return manifest
+
+    def read(self, uri: str) -> Manifest | None:
+        """The manifest of the folder at a URI, or None.
+
+        Raises:
+            StoreError: it is none that this version wrote for that address, or the URI is no address of a folder here.
+        """
+        kind, digest = self._address(uri)
+        place = f"{uri}/{MANIFEST}"
+        content = self.store.read_bytes(place, at_most=_LONGEST_MANIFEST)
+        if content is None:
+            return None
+        manifest, inputs = _parsed(content, place)
+        if (manifest.kind, manifest.digest, inputs) != (kind, digest, digest):
+            raise StoreError("The manifest belongs to another address", place, _AGAIN)
+        return manifest
+
+    def reference(self, uri: str, summary_type: type[SummaryT]) -> Reference[SummaryT]:
+        """What a step needs to know of the folder at a URI.
+
+        Raises:
+            MissingDataError: there is none, or files of it are gone.
+            StoreError: it is of another kind, or of another version.
+        """
+        manifest = self._whole(uri)
+        if manifest is None:
+            raise MissingDataError(
+                "No prepared folder there that is whole", uri, "run retrain; it makes it"
+            )
+        return self.refer(manifest, summary_type, reused=True)
+
+    def refer(
+        self, manifest: Manifest, summary_type: type[SummaryT], reused: bool
+    ) -> Reference[SummaryT]:
+        """The reference to a folder of a manifest. Raises StoreError when it is of another kind or version."""
+        uri = self.uri(manifest.kind, manifest.digest)
+        try:
+            summary = summary_type.model_validate(manifest.summary)
+        except PydanticError as error:
+            raise StoreError(
+                f"A folder of the kind {manifest.kind!r}, which is not the one wanted", uri
+            ) from error
+        return Reference[SummaryT](
+            kind=manifest.kind,
+            uri=uri,
+            digest=manifest.digest,
+            content=manifest.content,
+            summary=summary,
+            reused=reused,
+        )
+
+    def manifest_of(self, reference: Reference[Any]) -> Manifest:
+        """The manifest that a reference pins.
+
+        Raises:
+            StoreError: it is gone, the reference does not lead to a folder here, or other files lie there now.
+        """
+        uri = reference.uri
+        if uri != self.uri(reference.kind, reference.digest):
+            raise StoreError("A reference does not lead to the folder of its digest", uri)
+        manifest = self._present(uri)
+        if manifest.content != reference.content:
+            raise StoreError(
+                "Other files lie in the prepared folder than when it was referred to",
+                uri,
+                "run again: a run that begins now takes what is there; if it happens again, find out who writes there",
+            )
+        return manifest
+
+    def commit(
+        self,
+        kind: str,
+        inputs: Mapping[str, Any],
+        folder: Path,
+        summary: BaseModel,
+        replace: bool = False,
+    ) -> Manifest:
+        """Upload all files of a local folder, then the manifest; returns the one that holds.
+
+        On failure what was uploaded is taken back, and also where another worker was first.
+
+        Args:
+            kind, inputs: name the folder.
+            folder: with the files.
+            summary: small facts about them.
+            replace: also where there is a manifest already, which may belong to damaged files.
+        Raises:
+            StoreError: the store refuses, or a file has a name that must not become a path elsewhere.
+        """
+        digest = digest_of(inputs)
+        uri = self.uri(kind, digest)
+        paths = {
+            p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()
+        }
+        manifest = Manifest(
+            kind=kind,
+            digest=digest,
+            inputs=dict(inputs),
+            attempt=secrets.token_hex(8),
+            files={
+                name: StoredFile(bytes=path.stat().st_size, sha256=file_digest(path))
+                for name, path in paths.items()
+            },
+            summary=summary.model_dump(),
+        )
+        require_names(manifest.files, uri)
+        uploaded: list[str] = []
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._take_back, uploaded)
+            for name, path in paths.items():
+                uploaded.append(f"{uri}/{manifest.attempt}/{name}")
+                self.store.upload(path, uploaded[-1])
+            first = None if replace else self._whole(uri)
+            if first is not None:
+                return first
+            record = canonical_json(manifest.model_dump()).encode()
+            self.store.write_bytes(record, f"{uri}/{MANIFEST}")
+            undo.pop_all()
+        return manifest
+
+    def all(self, kind: str) -> list[Manifest]:
+        """The manifests of every folder of a kind. One that cannot be trusted is passed over with a warning."""
+        return [manifest for manifest in map(self._read_if_good, self._folders(kind)) if manifest]
+
+    def _read_if_good(self, uri: str) -> Manifest | None:
+        try:
+            return self.read(uri)
+        except StoreAwayError:
+            raise
+        except StoreError as error:
+            logger.warning("Passed over: %s", error)
+            return None
+
+    def _folders(self, kind: str) -> list[str]:
+        try:
+            found = self.store.list(f"{self._root}/{kind}/")
+        except MissingDataError:
+            return []
+        folders = (o.uri.removesuffix(f"/{MANIFEST}") for o in found if o.uri.endswith(MANIFEST))
+        return [folder for folder in folders if self.is_address(folder)]
+
+    def remove(self, manifest: Manifest) -> None:
+        """Delete a folder, its manifest first: half of a folder does not exist."""
+        uri = self.uri(manifest.kind, manifest.digest)
+        self.store.delete(f"{uri}/{MANIFEST}")
+        for name in manifest.files:
+            self.store.delete(f"{uri}/{manifest.attempt}/{name}")
+
+    def fetch(self, source: str | Reference[Any], into: Path, *names: str) -> Manifest:
+        """Download a folder's files (all, or those named), checking each against the manifest.
+
+        Args:
+            source: a reference, which pins the files, or the URI of a folder.
+            into: local folder; nothing is written outside it.
+            names: of files in it.
+        Raises:
+            StoreError: no such folder, or a file is not what the manifest says.
+        """
+        pinned = isinstance(source, Reference)
+        manifest = self.manifest_of(source) if pinned else self._present(source)
+        uri = self.uri(manifest.kind, manifest.digest)
+        for name in names or tuple(manifest.files):
+            self._fetch_file(f"{uri}/{manifest.attempt}/{name}", manifest, name, into)
+        return manifest
+
+    def _fetch_file(self, place: str, manifest: Manifest, name: str, into: Path) -> None:
+        again = f"delete {self.uri(manifest.kind, manifest.digest)}/{MANIFEST}; the folder is made again"
+        if (stored := manifest.files.get(name)) is None:
+            raise StoreError("The prepared folder holds no such file", place, again)
+        path = path_below(into, name, place)
+        try:
+            size = self.store.size(place)
+            if size == stored.bytes:  # a larger one would only fill the disk
+                self.store.download(place, path)
+        except MissingDataError as error:
+            raise StoreError("A file of a prepared folder is gone", place, again) from error
+        if size != stored.bytes or file_digest(path) != stored.sha256:
+            path.unlink(missing_ok=True)
+            raise StoreError("The content is not what the manifest says", place, again)
+
+    def _present(self, uri: str) -> Manifest:
+        manifest = self.read(uri)
+        if manifest is None:
+            raise StoreError(
+                "The prepared folder is gone", uri, "run the flow again; it is made anew"
+            )
+        return manifest
+
+    def is_address(self, uri: str) -> bool:
+        """True of the URI of a prepared folder of this installation's."""
+        below = uri.removeprefix(f"{self._root}/")
+        return below != uri and _FOLDER.fullmatch(below) is not None
+
+    def _address(self, uri: str) -> tuple[str, str]:
+        """Kind and digest of a folder's URI. Raises StoreError when it leads elsewhere."""
+        if not self.is_address(uri):
+            raise StoreError(
+                f"Not the address of a prepared folder of this installation, {self._root}/<kind>/<digest>",
+                uri,
+                "check NIGHTSHIFT_BUCKET, and take the address from the log of a run",
+            )
+        kind, digest = uri.removeprefix(f"{self._root}/").split("/")
+        return kind, digest
+
+    def _take_back(self, uris: list[str]) -> None:
+        try:
+            for uri in uris:
+                self.store.delete(uri)
+        except StoreError:
+            return  # the store is away; without a manifest the rest does not exist
+
+
+def _parsed(content: bytes, place: str) -> tuple[Manifest, str]:
+    """The manifest that bytes are, and the digest of its inputs. Raises StoreError where they are none."""
+    try:
+        manifest = Manifest.model_validate(json.loads(content, object_pairs_hook=_without_twins))
+        inputs = digest_of(manifest.inputs)
+    except PydanticError as error:
+        raise StoreError(
+            f"Not a manifest of this version: {error.error_count()} fields differ", place, _AGAIN
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"Not a manifest: {type(error).__name__}", place, _AGAIN) from error
+    require_names(manifest.files, place)
+    return manifest, inputs
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; readers differ in which of two equal names they take, so that none may be there twice."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name is there twice")
+    return made
+
+
+def free_bytes(folder: Path) -> int:
+    """Room left on the disk that holds a folder."""
+    return shutil.disk_usage(folder).free

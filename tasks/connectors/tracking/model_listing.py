@@ -1,0 +1,33 @@
+"""Every model that the registry has, with its versions: what lineage reads of it."""
+
+from collections.abc import Iterator
+
+from tasks.connectors.tracking.model_registry import ModelRegistry, Registered
+
+
+class RegisteredModels(ModelRegistry):
+    """The registry, asked for all that it has.
+
+    Raises:
+        RegistryError: from every method, when MLflow refuses or is not there.
+    """
+
+    def names(self) -> list[str]:
+        """Of every registered model, sorted."""
+        found: list[str] = []
+        token: str | None = None
+        with self._saying("listing the models"):
+            while True:
+                page = self._client.search_registered_models(page_token=token)
+                found += [str(model.name) for model in page]
+                token = page.token
+                if not token:
+                    return sorted(found)
+
+    def everything(self) -> Iterator[tuple[Registered, list[str]]]:
+        """Each version of each model, and the aliases that point to it."""
+        for name in self.names():
+            aliases = self.aliases(name)
+            for version in self.versions(name):
+                number = version.version.version
+                yield version, [alias for alias, of in aliases.items() if of == number]

@@ -1,0 +1,316 @@
+"""The model registry: MLflow, local or a server. Versions, and the aliases that point to them.
+
+Models are logged as plain Hugging Face folders (an MLflow LoggedModel without a flavour), so that any transformers tool
+can load what `download` gives. Aliases are resolved once and pinned: a scoring run names a version, never an alias.
+MLflow never gives a version's number to another, and drops the aliases of a version that is deleted without a word.
+"""
+
+import contextlib
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mlflow.environment_variables import (
+    MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
+    MLFLOW_HTTP_REQUEST_BACKOFF_JITTER,
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+)
+from mlflow.exceptions import MlflowException
+
+from tasks.connectors.tracking.runs import TrackedRuns, cut
+from tasks.core.errors import RegistryError
+from tasks.core.readable import without_passwords
+from tasks.core.records import ModelVersion
+
+logger = logging.getLogger(__name__)
+
+_ALIAS_TRIES = 4
+_SET_AT_ONCE = ("UNIQUE constraint failed", "duplicate key value")  # SQLite, PostgreSQL
+DIGEST_TAG = "nightshift.model_digest"
+ENGINE_TAG = "nightshift.engine_identity"
+DELETING_TAG = "nightshift.deleting"  # of a version that retention has begun to delete
+_LOGGED_MODEL = re.compile(r"/(m-[0-9a-f]+)/artifacts/?$")  # where MLflow puts a logged model
+_GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_LONGEST_PAUSE_SECONDS = 120.0  # of urllib3 between two tries
+
+
+def longest_request_seconds() -> float:
+    """How long one call to MLflow may take, all tries and pauses together, by MLflow's own settings.
+
+    A try may wait for the connection and again for the answer; the pause before the next one doubles.
+    """
+    retries = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
+    factor, jitter = (
+        MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR.get(),
+        MLFLOW_HTTP_REQUEST_BACKOFF_JITTER.get(),
+    )
+    pauses = (min(factor * 2.0**n + jitter, _LONGEST_PAUSE_SECONDS) for n in range(retries))
+    return (retries + 1) * 2.0 * MLFLOW_HTTP_REQUEST_TIMEOUT.get() + sum(pauses)
+
+
+@dataclass(slots=True, frozen=True)
+class Registered:
+    """A version with what is said of it, as deleting it needs it."""
+
+    version: ModelVersion
+    created: float  # seconds since 1970
+    tags: Mapping[str, str]
+    source: str  # where its files lie
+
+
+class ModelRegistry(TrackedRuns):
+    """Registered versions and aliases, beside the runs that they come from.
+
+    Raises:
+        RegistryError: from every method, when MLflow refuses or is not there.
+    """
+
+    def find_version(
+        self, name: str, model_digest: str, engine: str | None = None
+    ) -> ModelVersion | None:
+        """The newest version of a model that was registered from exactly this training and has its files, or None.
+
+        Args:
+            name: of the model.
+            model_digest: of the training.
+            engine: that it is scored by (`EngineChoice.identity`); None where any will do.
+        """
+        with self._saying(f"looking up {name!r}"):
+            found = self._client.search_model_versions(
+                f"name = '{name}' and tags.`{DIGEST_TAG}` = '{model_digest}'"
+            )
+        ready = [v for v in found if v.status == "READY" and DELETING_TAG not in (v.tags or {})]
+        if engine is not None:
+            ready = [v for v in ready if (v.tags or {}).get(ENGINE_TAG) == engine]
+        for version in sorted(ready, key=lambda v: int(v.version), reverse=True):
+            pinned = _pinned(version)
+            if "config.json" in self._files(pinned):  # which a person may have removed
+                return pinned
+            logger.warning("The files of %s are gone; it is registered again", pinned)
+        return None
+
+    def _files(self, version: ModelVersion) -> set[str]:
+        """Names of the files and folders at the top of a version's folder."""
+        import mlflow.artifacts
+
+        with self._saying(f"looking at the files of {version}"):
+            uri = self._client.get_model_version_download_uri(version.name, version.version)
+            listed = mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=self._uri)
+        return {PurePosixPath(file.path).name for file in listed}
+
+    def register(
+        self, name: str, folder: Path, run_id: str, tags: Mapping[str, str], description: str
+    ) -> ModelVersion:
+        """Log a model folder whole and make it a new version; nothing is registered when a part fails."""
+        with self._saying(f"registering {name!r}"):
+            texts = cut(tags)
+            logged = self._client.create_logged_model(
+                self._experiment_id,
+                name=name,
+                source_run_id=run_id,
+                tags=texts,
+                model_type="text-classification",
+            )
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._client.finalize_logged_model, logged.model_id, "FAILED")
+                self._client.log_model_artifacts(logged.model_id, str(folder))
+                undo.pop_all()
+            self._client.finalize_logged_model(logged.model_id, "READY")
+            with contextlib.suppress(MlflowException):  # it is there already
+                self._client.create_registered_model(
+                    name, description="Review classifier, retrained by Nightshift."
+                )
+            version = self._client.create_model_version(
+                name,
+                source=logged.artifact_location,
+                run_id=run_id,
+                tags=texts,
+                description=description,
+                model_id=logged.model_id,
+            )
+        return _pinned(version)
+
+    def resolve(self, name: str, alias_or_version: str) -> ModelVersion | None:
+        """The version an alias points to now, or the version of that number; None where there is none."""
+        with self._saying(f"looking up {name!r} {alias_or_version!r}"):
+            try:
+                if alias_or_version.isdigit():
+                    return _pinned(self._client.get_model_version(name, alias_or_version))
+                return _pinned(self._client.get_model_version_by_alias(name, alias_or_version))
+            except MlflowException as error:
+                if error.error_code in _GONE:
+                    return None
+                raise
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Every alias of a model and the number of the version it points to now; none of a model that is not there."""
+        with self._saying(f"looking up {name!r}"):
+            try:
+                found: Any = self._client.get_registered_model(name).aliases
+            except MlflowException as error:
+                if error.error_code in _GONE:
+                    return {}
+                raise
+        return {str(alias): str(version) for alias, version in dict(found or {}).items()}
+
+    def versions(self, name: str) -> list[Registered]:
+        """All versions of a model, the oldest first."""
+        found: list[Registered] = []
+        token: str | None = None
+        with self._saying(f"listing the versions of {name!r}"):
+            while True:
+                page = self._client.search_model_versions(f"name = '{name}'", page_token=token)
+                found += map(_registered, page)
+                token = page.token
+                if not token:
+                    return sorted(found, key=lambda r: int(r.version.version))
+
+    def tags_of(self, version: ModelVersion) -> dict[str, str]:
+        """What registration and promotion have written on a version."""
+        with self._saying(f"looking up {version}"):
+            found: Any = self._client.get_model_version(version.name, version.version)
+        return dict(found.tags or {})
+
+    def set_alias(self, version: ModelVersion, alias: str) -> None:
+        """Point an alias to a version. Where two set a new one at once, MLflow's database refuses one: tried again."""
+        with self._saying(f"setting {alias!r}"):
+            for left in reversed(range(_ALIAS_TRIES)):
+                try:
+                    self._client.set_registered_model_alias(version.name, alias, version.version)
+                    return
+                except MlflowException as error:
+                    if not left or not any(words in str(error) for words in _SET_AT_ONCE):
+                        raise
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take an alias away; nothing happens where it is not there."""
+        with self._saying(f"removing {alias!r}"):
+            self._client.delete_registered_model_alias(name, alias)
+
+    def remove_tag(self, version: ModelVersion, tag: str) -> None:
+        """Take a tag of a version away."""
+        with self._saying("describing a version"):
+            self._client.delete_model_version_tag(version.name, version.version, tag)
+
+    def delete(self, found: Registered, with_files: bool) -> None:
+        """Delete a version; half-way through it is still there, so that doing it again ends it.
+
+        Args:
+            found: the version.
+            with_files: delete the model's files too, if it was logged as a model; what people registered from places
+                of their own is left there. Not where another version has the same ones.
+        """
+        with self._saying(f"deleting {found.version}"):
+            if with_files:
+                self._delete_logged_model(found.source)
+            self._client.delete_model_version(found.version.name, found.version.version)
+
+    def _delete_logged_model(self, source: str) -> None:
+        """Delete the logged model whose files lie there; MLflow does not keep with a version which that is."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        named = _LOGGED_MODEL.search(source)
+        if named is None:
+            return
+        try:
+            place = self._client.get_logged_model(named[1]).artifact_location
+        except MlflowException as error:
+            if error.error_code not in _GONE:
+                raise
+            return
+        if place.rstrip("/") != source.rstrip("/"):
+            return
+        try:
+            get_artifact_repository(place, tracking_uri=self._uri).delete_artifacts()
+        except OSError as error:  # of requests, of the disk
+            raise RegistryError(
+                f"The files of a model could not be deleted: {type(error).__name__}",
+                place,
+                "delete them by hand, or give this account the right to, and run again",
+            ) from error
+        self._client.delete_logged_model(named[1])
+
+    def describe_version(
+        self, version: ModelVersion, tags: Mapping[str, str], description: str | None = None
+    ) -> None:
+        """Set tags of a version, and its description if one is given."""
+        with self._saying("describing a version"):
+            if description is not None:
+                self._client.update_model_version(version.name, version.version, description)
+            for key, value in cut(tags).items():
+                self._client.set_model_version_tag(version.name, version.version, key, value)
+
+    def download(self, version: ModelVersion, into: Path) -> Path:
+        """A version's folder, copied below `into` (MLflow's own copy is never handed out)."""
+        import mlflow.artifacts
+
+        with self._saying(f"downloading {version}"):
+            uri = self._client.get_model_version_download_uri(version.name, version.version)
+            try:
+                found = Path(
+                    mlflow.artifacts.download_artifacts(
+                        uri, dst_path=str(into), tracking_uri=self._uri
+                    )
+                )
+            except MlflowException as error:
+                if self._files(version):
+                    raise
+                raise RegistryError(
+                    f"The files of {version} are gone",
+                    without_passwords(uri),
+                    "bring them back from a backup, or retrain the same data, which registers it again",
+                ) from error
+        _require_inside(found, into, version)
+        return found
+
+    def file_of(self, version: ModelVersion, name: str, into: Path) -> Path | None:
+        """One file of the top of a version's folder, copied below `into`; None where there is none of that name."""
+        import mlflow.artifacts
+
+        with self._saying(f"downloading {name} of {version}"):
+            uri = self._client.get_model_version_download_uri(version.name, version.version)
+            if name not in self._files(version):
+                return None
+            whole = f"{uri.rstrip('/')}/{name}"
+            found = Path(
+                mlflow.artifacts.download_artifacts(
+                    whole, dst_path=str(into), tracking_uri=self._uri
+                )
+            )
+        _require_inside(found, into, version)
+        return found
+
+
+def _require_inside(found: Path, into: Path, version: ModelVersion) -> None:
+    """Raises RegistryError where a download lies elsewhere than it should, or holds links."""
+    inside = found.resolve().is_relative_to(into.resolve())
+    if not inside or any(path.is_symlink() for path in (found, *found.rglob("*"))):
+        raise RegistryError(
+            "The files of the version are links, or lie outside the folder they were fetched to",
+            str(version),
+            "register the model again through the retrain flow",
+        )
+
+
+def _registered(found: Any) -> Registered:
+    return Registered(
+        version=_pinned(found),
+        created=float(found.creation_timestamp) / 1000,
+        tags=dict(found.tags or {}),
+        source=str(found.source or ""),
+    )
+
+
+def _pinned(version: Any) -> ModelVersion:
+    tags = dict(version.tags or {})
+    return ModelVersion(
+        name=str(version.name),
+        version=str(version.version),
+        model_digest=tags.get(DIGEST_TAG, ""),
+        engine=tags.get(ENGINE_TAG, ""),
+        run_id=str(version.run_id or ""),
+    )

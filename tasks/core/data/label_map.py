@@ -1,0 +1,68 @@
+"""What labels are read as, as a person says it: `1=NEGATIVE, 2=NEGATIVE, 4=POSITIVE, 5=POSITIVE, 3=-`."""
+
+from tasks.core.data.labels import NotALabelError, canonical_label, meaning
+from tasks.core.parsing.pairs import LEAVE_OUT, pairs_text, parse_pairs
+
+
+class LabelMap:
+    """Labels by their meaning -> the class that is meant, or left out.
+
+    As soon as it names a class, it has to speak of every label there is: a forgotten star would become a class.
+
+    Raises:
+        ValueError: it is not of the form of pairs, or says two things of one label.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        self.pairs = parse_pairs(text)
+        self._targets: dict[str, str | None] = {}
+        for name, value in self.pairs.items():
+            label = _label(name)
+            target = None if value == LEAVE_OUT else _label(value)
+            if self._targets.setdefault(meaning(label), target) != target:
+                raise ValueError(f"{name!r} is there twice, in two spellings and with two values")
+        self._classes = {meaning(target) for target in self._targets.values() if target}
+
+    def __bool__(self) -> bool:
+        return bool(self.pairs)
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether it does more than to leave labels out."""
+        return bool(self._classes)
+
+    def speaks_of(self, label: str) -> bool:
+        return meaning(label) in self._targets
+
+    def read(self, label: str) -> tuple[str, str]:
+        """The label that is meant, and the rule that leaves such rows out; '' where none does."""
+        known = meaning(label)
+        if known in self._targets:
+            target = self._targets[known]
+            return (label, "left out") if target is None else (target, "")
+        unmapped = self._classes and known not in self._classes
+        return label, "unmapped label" if unmapped else ""
+
+    def with_pair(self, label: str, value: str) -> str:
+        """The text of this map with one more pair."""
+        return pairs_text(self.pairs | {label: value})
+
+    def names(self, label_names: list[str]) -> list[str]:
+        """What a source's own label names become, in their order."""
+        read = (self.read(name) for name in label_names)
+        return list(dict.fromkeys(target for target, rule in read if not rule))
+
+    def unused(self, labels: set[str]) -> list[str]:
+        """Its left sides that are none of the labels there are."""
+        there = set(map(meaning, labels))
+        return [name for name in self.pairs if meaning(_label(name)) not in there]
+
+
+def _label(text: str) -> str:
+    try:
+        label = canonical_label(text)
+    except NotALabelError as error:
+        raise ValueError(f"{text!r} is {error}, and a label is one text or number") from None
+    if label is None:
+        raise ValueError("one of its labels is empty")
+    return label

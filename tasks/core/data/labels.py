@@ -1,0 +1,236 @@
+"""From the labels people have (names, numbers, booleans) to class ids.
+
+Labels are compared by `meaning`: 1, 1.0, "1" and "+1.00" are one label, and so are true and True, or texts that differ
+in case, Unicode form, invisible characters or white space. This holds for every source, for label names that people
+type, and between models (a champion, a teacher) and data. A label is one text, number or boolean; all else is an error.
+"""
+
+import ast
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from functools import lru_cache
+
+from tasks.core.data.texts import normalized
+from tasks.core.errors import ValidationError
+
+UNLABELLED = "-1"  # IMDb's mark of a review that nobody has labelled
+MAX_CLASSES = 200
+MISSING_IN_WORDS = frozenset({"nan", "null", "none", "<na>", "na", "n/a", "#n/a", "nil", "nat"})
+
+_LONGEST = 1_000  # characters; whatever is longer is no label, and only stripped
+_SPACE = re.compile(r"\s+")
+_NUMBER = re.compile(r"([+-]?)(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:e([+-]?\d{1,2}))?")
+_MINUS = str.maketrans({"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-"})
+_PRINTED_ARRAY = re.compile(r"\[[\d\s.+-]+\]")  # of numpy
+_JOINERS = "\u200c\u200d"  # invisible, but part of words in Persian and of some emoji
+_INVISIBLE = frozenset(
+    map(chr, [0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0])
+) | frozenset(chr(c) for r in ((0x180B, 0x1810), (0xFE00, 0xFE10)) for c in range(*r))
+
+
+class NotALabelError(ValueError):
+    """A value that cannot be a label; the message says what it is, as in "a list"."""
+
+
+def canonical_label(value: object) -> str | None:
+    """One spelling for each label; None for a missing one (None, NaN, nothing visible).
+
+    Raises:
+        NotALabelError: it is no text, number or boolean, or a list or bytes written as text.
+    """
+    if value is None or (isinstance(value, float | Decimal) and value != value):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _label_of_text(value) if len(value) <= _LONGEST else value.strip() or None
+    if isinstance(value, int | float | Decimal):
+        found = _number(str(value).lower())
+        if found is None:
+            raise NotALabelError(
+                "not a finite number" if str(value).lstrip("+-")[:1] in "iIsS" else "a huge number"
+            )
+        return found
+    raise NotALabelError(_kind_of(value))
+
+
+def _kind_of(value: object) -> str:
+    kinds: list[tuple[type | tuple[type, ...], str]] = [
+        ((list, tuple, set, frozenset), "a list"),
+        (dict, "a structure with fields"),
+        ((bytes, bytearray, memoryview), "bytes"),
+    ]
+    known = next((said for kind, said in kinds if isinstance(value, kind)), "")
+    return known or f"a value of type {type(value).__name__}"
+
+
+@lru_cache(maxsize=4_096)
+def _label_of_text(text: str) -> str | None:
+    clean = _without_invisible(unicodedata.normalize("NFC", text), keep_joiners=True)
+    if not clean:
+        return None
+    _refuse_written_values(clean)
+    if clean.casefold() in ("true", "false"):
+        return clean.casefold()
+    is_code = re.match(r"[+-]?0\d", clean)  # such as 007
+    return meaning(clean) if is_number(clean) and not is_code else clean
+
+
+def _refuse_written_values(text: str) -> None:
+    """Lists, structures and bytes that some other program has written as a text."""
+    if text[0] not in "[{(b":
+        return
+    if _PRINTED_ARRAY.fullmatch(text):
+        raise NotALabelError("a list, written as text")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return
+    if not isinstance(value, str | int | float):
+        raise NotALabelError(f"{_kind_of(value)}, written as text")
+
+
+def _without_invisible(text: str, keep_joiners: bool = False) -> str:
+    """Without what nobody sees, and with single spaces."""
+    spaced = _SPACE.sub(" ", text).strip()
+    if spaced.isascii() and spaced.isprintable():
+        return spaced
+    kept = [
+        c
+        for place, c in enumerate(spaced)
+        if (unicodedata.category(c)[0] != "C" and c not in _INVISIBLE)
+        or (keep_joiners and c in _JOINERS and _joins(spaced, place))
+    ]
+    return _SPACE.sub(" ", "".join(kept)).strip()
+
+
+def _joins(text: str, place: int) -> bool:
+    """True between two signs that are not ASCII; elsewhere a joiner does nothing."""
+    around = text[place - 1 : place] + text[place + 1 : place + 2]
+    return len(around) == 2 and not any(map(str.isascii, around))
+
+
+@lru_cache(maxsize=4_096)
+def meaning(label: str) -> str:
+    """What a label means to a person, as a text to compare by: labels with the same one are one label."""
+    if len(label) > _LONGEST:
+        return label.strip()
+    text = _without_invisible(normalized(label)).casefold()
+    text = _without_invisible(normalized(text))
+    found = _number(text)
+    return text if found is None else found
+
+
+def _number(text: str) -> str | None:
+    """A number in its shortest spelling, exactly; None where it is none."""
+    found = _NUMBER.fullmatch(text.translate(_MINUS))
+    if not found:
+        return None
+    sign, digits, power = found.groups()
+    plain = format(Decimal(f"{digits}e{power or 0}"), "f")
+    plain = (plain.rstrip("0").rstrip(".") if "." in plain else plain).lstrip("0") or "0"
+    plain = f"0{plain}" if plain.startswith(".") else plain
+    return f"-{plain}" if sign == "-" and plain != "0" else plain
+
+
+def is_number(label: str) -> bool:
+    """Whether a label means a number."""
+    return _number(meaning(label)) is not None
+
+
+def discover_names(
+    labels: Iterable[str | None], unlabelled: str | None = UNLABELLED, most: int = MAX_CLASSES
+) -> list[str]:
+    """The label names of a set that does not say them: the distinct labels, numbers by value, else by the alphabet.
+
+    Of several spellings of one label the most frequent is its name. `unlabelled` is no class.
+
+    Raises:
+        ValidationError: more distinct labels than a classifier of reviews can have (it is the wrong column), or
+            booleans beside 0 and 1.
+    """
+    counts = Counter(label for label in labels if label is not None)
+    named: dict[str, str] = {}
+    for label in sorted(counts, key=lambda name: (-counts[name], name)):
+        if (known := meaning(label)) != unlabelled:
+            named.setdefault(known, label)
+    if len(named) > most:
+        raise ValidationError(
+            f"The label column holds {len(named):,} different values; the limit is {most}",
+            "data.source.label_column",
+            "name the column that holds the class: --data.source.label-column NAME",
+        )
+    for boolean, digit in (("true", "1"), ("false", "0")):
+        if boolean in named and digit in named:
+            raise ValidationError(
+                f"The labels {named[boolean]} and {named[digit]} are both there, and may mean the same",
+                "data.source.label_map",
+                "say what they are: --data.source.label-map=true=1,false=0",
+            )
+    return in_order(named.values())
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Numbers by value, else by the alphabet."""
+    names = list(names)
+    if all(map(is_number, names)):
+        return sorted(names, key=lambda name: Decimal(meaning(name)))
+    return sorted(names)
+
+
+class LabelIds:
+    """Label to class id, by meaning; a name that is spelled exactly so wins.
+
+    Where no name is itself a number, the id stands for the name: IMDb's files say 0 and 1.
+    """
+
+    def __init__(self, label_names: Sequence[str]) -> None:
+        self.names = list(label_names)
+        self.ids_stand_for_names = not any(map(is_number, self.names))
+        self._exact = {name: index for index, name in enumerate(self.names)}
+        of_ids = {str(index): index for index in range(len(self.names))}
+        self._by_meaning = of_ids if self.ids_stand_for_names else {}
+        for index, name in reversed(list(enumerate(self.names))):
+            self._by_meaning[meaning(name)] = index
+
+    def get(self, label: str) -> int | None:
+        """The class id; None for a label that is none of the names."""
+        exact = self._exact.get(label)
+        return self._by_meaning.get(meaning(label)) if exact is None else exact
+
+    def __contains__(self, label: str) -> bool:
+        return self.get(label) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        """All that stands for a class, for messages."""
+        if self.ids_stand_for_names:
+            yield from map(str, range(len(self.names)))
+        yield from self.names
+
+
+def index_of(name: str, label_names: Sequence[str]) -> int | None:
+    """Which of the labels a name means; None where it is none of them. Ids do not stand for names here."""
+    if name in label_names:
+        return list(label_names).index(name)
+    wanted = meaning(name)
+    return next((i for i, other in enumerate(label_names) if meaning(other) == wanted), None)
+
+
+def same_labels(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether two lists name the same labels in the same order."""
+    return list(map(meaning, names)) == list(map(meaning, others))
+
+
+def scale_of(label_names: Sequence[str]) -> list[float] | None:
+    """The value of each label where the labels are a scale, as stars are: three or more numbers ("4", "4 stars").
+
+    None where they are not: the names are words, or there are two of them.
+    """
+    found = [_number(re.sub(r"\s*(stars?|points?|\*+|★+)$", "", meaning(n))) for n in label_names]
+    values = [float(number) for number in found if number is not None]
+    if len(values) < max(3, len(label_names)) or len(set(values)) < len(values):
+        return None
+    return values

@@ -1,0 +1,157 @@
+"""Which split a file is of, by its name, its folders, or what a person says of it.
+
+The names are those that `datasets` knows (its `data_files.SPLIT_KEYWORDS`), and other common ones. A name is cut into
+words, so that `test (1).csv`, `reviews_TEST_final.csv` and `TestSet.csv` are test, and `latest.csv` is nothing.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+from tasks.core.errors import SettingsError, ValidationError
+from tasks.core.parsing.pairs import LEAVE_OUT
+
+FIELD = "data.source.splits"
+OPTION = "--data.source.splits"
+SPLITS = ("train", "test", "validation", "unsupervised")
+
+_KEYWORDS = {
+    "train": ("train", "training", "trn"),
+    "test": ("test", "testing", "tst", "eval", "evaluation", "holdout", "heldout"),
+    "validation": ("validation", "validate", "valid", "val", "dev", "development", "devel"),
+    "unsupervised": ("unsupervised", "unlabelled", "unlabeled"),
+}
+_ENDINGS = ("", "s", "set", "data", "split", "file", "files", "reviews", "ing")
+_SPLIT_OF = {
+    word + ending: split
+    for split, words in _KEYWORDS.items()
+    for word in words
+    for ending in _ENDINGS
+}
+_HELD_OUT = re.compile(r"(?i)\b(held|hold)[\W_]+out\b|(?<![^\W_])(held|hold)[\W_]+out(?![^\W_])")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+")
+
+
+@dataclass(frozen=True)
+class Told:
+    """The split of a file, and how it is known."""
+
+    split: str  # one of SPLITS, or "-": it is left out
+    why: str
+
+
+def split_of(name: str) -> str:
+    """The split that a relative file name says, its last part first and then its folders; "" where it says none.
+
+    Raises:
+        ValidationError: one part of it names several splits.
+    """
+    path = PurePosixPath(name)
+    for part in reversed(path.parts):
+        found = {_SPLIT_OF[word] for word in _words(part) if word in _SPLIT_OF}
+        if len(found) > 1:
+            raise ValidationError(
+                f"The name says {' and '.join(sorted(found))}",
+                name,
+                f"say which it is: {OPTION} {_typed(name, min(found))}",
+            )
+        if found:
+            return found.pop()
+    return ""
+
+
+def _words(part: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(_HELD_OUT.sub(" holdout ", part))]
+
+
+def told_splits(
+    names: Sequence[str], said: Mapping[str, str], labelled: bool = True
+) -> dict[str, Told]:
+    """The split of each file of a source.
+
+    Files that name no split are train where no other file is named so. A file beside others that are named train is
+    not: what it is must be said.
+
+    Args:
+        names: relative to the source, with forward slashes.
+        said: by a person: pattern of file names, name of a folder or of a split -> split, or `-` to leave it out.
+        labelled: False where only texts are read: then a file that names no split is read.
+    Raises:
+        SettingsError: a pattern is of no file, or means no split.
+        ValidationError: a name says two splits, or says none beside others that are named train.
+    """
+    told = said_splits(names, said)
+    told |= {name: Told(split_of(name), "its name says so") for name in names if name not in told}
+    unnamed = [name for name in names if not told[name].split]
+    if labelled and len(names) > 1 and unnamed and any(t.split == "train" for t in told.values()):
+        raise ValidationError(
+            f"Beside files that are named train there are some whose names say no split: {_listed(unnamed)}",
+            FIELD,
+            f"say what they are, train, test or - (left out): {OPTION} {_typed(unnamed[0], 'train')}",
+        )
+    unsaid = Told("train", "its name says no split")
+    return {name: told[name] if told[name].split else unsaid for name in names}
+
+
+def said_splits(names: Sequence[str], said: Mapping[str, str]) -> dict[str, Told]:
+    """The files, or splits of a hub data set, of which a person has said what they are.
+
+    Raises:
+        SettingsError: a pattern is of no file, or means no split.
+    """
+    _refuse_unknown(said)
+    told: dict[str, Told] = {}
+    used = set[str]()
+    for name in names:
+        by_name = split_of(name) if said and not any(_matches(name, one) for one in said) else ""
+        for pattern, split in said.items():
+            if _matches(name, pattern) or (by_name and split_named(pattern) == by_name):
+                told[name] = Told(split, f"{FIELD} says so ({pattern})")
+                used.add(pattern)
+                break
+    if unused := [pattern for pattern in said if pattern not in used]:
+        raise SettingsError(
+            f"{unused[0]!r} is neither a split, a folder nor the name of a file; there are {_listed(names)}",
+            FIELD,
+            f"name what is there: {OPTION} {_typed(names[0], 'train') if names else 'NAME=train'}",
+        )
+    return told
+
+
+def split_named(word: str) -> str:
+    """The split that a single word stands for; "" for none."""
+    return _SPLIT_OF.get(word.lower(), "")
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """True of a name, its last part, either without extensions, or a folder that it lies in."""
+    path = PurePosixPath(name.lower())
+    stems = [path.name.partition(".")[0], path.name.rsplit(".", 1)[0]]
+    folders = [str(parent) for parent in path.parents if str(parent) != "."]
+    known = [str(path), path.name, *stems, *folders, *path.parts[:-1]]
+    wanted = pattern.lower().rstrip("/")
+    # Brackets and the like stand for themselves where a file is named exactly so.
+    return wanted in known or any(fnmatchcase(one, wanted) for one in known)
+
+
+def _refuse_unknown(said: Mapping[str, str]) -> None:
+    for pattern, split in said.items():
+        if split not in (*SPLITS, LEAVE_OUT):
+            raise SettingsError(
+                f"{split!r} is no split",
+                FIELD,
+                f"say train, test, validation, unsupervised, or - to leave it out: {OPTION} {_typed(pattern, 'test')}",
+            )
+
+
+def _typed(pattern: str, split: str) -> str:
+    """A pair as it is typed in a shell."""
+    plain = re.fullmatch(r"[\w./-]+", pattern)
+    return f"{pattern}={split}" if plain else f"'\"{pattern}\"={split}'"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more

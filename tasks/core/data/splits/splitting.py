@@ -1,0 +1,128 @@
+"""train, validation and test: seeded, shuffled, stratified."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tasks.core.data.splits.sampling import stratified_split
+from tasks.core.data.texts import matching_form
+from tasks.core.data.validation import LabelledReview, few_rows
+from tasks.core.digests import digest_of
+from tasks.core.errors import ValidationError
+from tasks.core.forms import Form
+from tasks.core.records import Finding
+
+Reviews = list[LabelledReview]
+
+
+class SplitParams(Form):
+    """How many reviews are used, and for what. Every sample is shuffled, and stratified by class."""
+
+    limit_train_rows: int | None = Field(
+        default=None,
+        ge=16,
+        le=100_000_000,
+        description="Train on so many reviews only; 1,000 of IMDb are 500 of each class.",
+    )
+    limit_test_rows: int | None = Field(
+        default=None, ge=16, le=100_000_000, description="Test on so many reviews only."
+    )
+    validation_fraction: float = Field(
+        default=0.1,
+        ge=0.02,
+        le=0.5,
+        description="Share kept apart from training to choose the best epoch; taken from reviews beyond "
+        "limit_train_rows where there are any.",
+    )
+    test_fraction: float = Field(
+        default=0.2,
+        ge=0.05,
+        le=0.5,
+        description="Share kept apart for the test, where the source has no test split. It is drawn once for a model "
+        "and a source, and stays the test set of every later retraining.",
+    )
+    new_test_set: bool = Field(
+        default=False,
+        description="Draw the test set anew, where the source has none of its own, by `seed` and the data there is "
+        "now. A champion that was trained on more than a few of its reviews cannot be compared on it.",
+    )
+    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Of the shuffle.")
+
+
+def split(
+    splits: Mapping[str, Sequence[LabelledReview]],
+    source_rows: Mapping[str, Sequence[int]],
+    params: SplitParams,
+) -> dict[str, Reviews]:
+    """Rows of train, validation and test; disjoint.
+
+    Args:
+        splits: "train" and "test"; train rows whose text is also in test are left out.
+        source_rows: rows the source has of each class, for each split. Samples are drawn in these proportions, so
+            that 1,000 reviews of IMDb are 500 of each class although some of its reviews were duplicates.
+        params: sizes and seed.
+    """
+    test = list(splits["test"])
+    tested = {matching_form(row.text) for row in test}
+    pool = [row for row in splits["train"] if matching_form(row.text) not in tested]
+    proportions = {name: np.array(rows, dtype=np.int64) for name, rows in source_rows.items()}
+    if params.limit_test_rows and params.limit_test_rows < len(test):
+        drawn = np.bincount([r.label for r in test], minlength=len(proportions["train"]))
+        of_test = proportions.get("test", drawn)  # drawn ones stay as they are while data grows
+        (test,) = _sampled(test, [params.limit_test_rows], params.seed, of_test)
+    fraction = params.validation_fraction
+    wanted = min(params.limit_train_rows or len(pool), len(pool))
+    validation_rows = round(wanted * fraction / (1 - fraction))
+    if wanted + validation_rows > len(pool):
+        validation_rows = round(len(pool) * fraction)
+    train_rows = min(wanted, len(pool) - validation_rows)
+    sizes = [train_rows, validation_rows]
+    train, validation = _sampled(pool, sizes, params.seed, proportions["train"])
+    return {"train": train, "validation": validation, "test": test}
+
+
+def require_rows(
+    made: Mapping[str, Reviews], label_names: Sequence[str], least: int
+) -> list[Finding]:
+    """What is to be said of splits that are small, counted by class.
+
+    Args:
+        made: train, validation and test.
+        label_names: in order of their ids.
+        least: `data.validation.min_rows_a_class`.
+    Raises:
+        ValidationError: train has fewer rows of a class, or validation or test none.
+    """
+    found = few_rows(made, label_names, least)
+    if errors := [f"{f.split}: {f.message}" for f in found if f.severity == "error"]:
+        raise ValidationError(
+            "; ".join(errors),
+            "data.split",
+            "give more reviews of these classes, raise the limits or fractions of data.split, or ask for fewer: "
+            "--data.validation.min-rows-a-class (2 at least)",
+        )
+    return found
+
+
+def held_out(rows: Sequence[LabelledReview], fraction: float, seed: int) -> Reviews:
+    """A stratified share of the rows, for a test set.
+
+    Rows are chosen by a digest of their text, so that most of those that were tested on are drawn again from data that
+    has grown: else a champion would be judged on what it was trained on.
+    """
+    held: set[int] = set()
+    for label in {row.label for row in rows}:
+        indices = [index for index, row in enumerate(rows) if row.label == label]
+        indices.sort(key=lambda i: digest_of({"seed": seed, "text": matching_form(rows[i].text)}))
+        held.update(indices[: round(len(indices) * fraction)])
+    return [rows[i] for i in sorted(held)]
+
+
+def _sampled(
+    rows: Sequence[LabelledReview], sizes: list[int], seed: int, proportions: NDArray[np.int64]
+) -> list[Reviews]:
+    labels = np.array([r.label for r in rows], dtype=np.int64)
+    samples = stratified_split(labels, sizes, seed, proportions)
+    return [[rows[i] for i in indices] for indices in samples]

@@ -1,0 +1,248 @@
+"""Rows as a source has them, and those that can be trained on: with a readable text and a known label."""
+
+import json
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tasks.core.data.label_map import LabelMap
+from tasks.core.data.labels import UNLABELLED, LabelIds, in_order
+from tasks.core.data.texts import is_blank
+from tasks.core.records import Finding
+
+_EXAMPLES = 5
+_MOST_TYPED = 20  # labels that an advice lists
+
+
+@dataclass(slots=True, frozen=True)
+class RawReview:
+    """A row as the source had it; `label` in the spelling of `labels.canonical_label`."""
+
+    text: str | None
+    label: str | None
+    where: str  # "file row 17"
+    extras: tuple[str, ...] = ()  # values of data.source.slice_columns
+
+
+@dataclass(slots=True, frozen=True)
+class LabelledReview:
+    """A row fit for use."""
+
+    text: str
+    label: int
+    where: str
+    extras: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How labels of rows become class ids.
+
+    Args:
+        ids: of the classes.
+        label_map: what labels are read as before.
+        max_unusable_share: of the rows of a split.
+        named: the names were given and not found in the data.
+    """
+
+    ids: LabelIds
+    label_map: LabelMap
+    max_unusable_share: float
+    named: bool = False
+
+    def class_id(self, label: str) -> tuple[int | None, str]:
+        """The id of a label, or the rule that leaves its rows out."""
+        read, rule = self.label_map.read(label)
+        if rule:
+            return None, rule
+        found = self.ids.get(read)
+        if found is None:
+            is_unlabelled = label == UNLABELLED and not self.label_map.speaks_of(label)
+            return None, "unlabelled" if is_unlabelled else "unknown label"
+        return found, ""
+
+    def is_misspelled(self, label: str, class_id: int) -> bool:
+        """Whether a label is its class only by meaning: `Pos` for `pos`. An id that stands for a name is not."""
+        read, _ = self.label_map.read(label)
+        by_id = self.ids.ids_stand_for_names and read == str(class_id)
+        return (
+            read != self.ids.names[class_id] and not by_id and not self.label_map.speaks_of(label)
+        )
+
+
+@dataclass
+class _LeftOut:
+    """Rows that one rule leaves out."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list[str])  # where they are
+
+    def add(self, where: str) -> None:
+        self.count += 1
+        if len(self.first) < _EXAMPLES:
+            self.first.append(where)
+
+    def __str__(self) -> str:
+        more = self.count - len(self.first)
+        return ", ".join(self.first) + (f" and {more:,} more" if more else "")
+
+
+def unusable_by(row: RawReview) -> str:
+    """The rule that leaves a row out whatever the labels are; '' where none does."""
+    if row.text is None or is_blank(row.text):
+        return "unlabelled" if row.label == UNLABELLED else "missing text"
+    return "missing label" if row.label is None else ""
+
+
+def usable_rows(
+    split: str,
+    rows: Sequence[RawReview],
+    reading: Reading,
+    unreadable: int,
+    further: Mapping[str, int],
+) -> tuple[list[LabelledReview], list[Finding]]:
+    """The rows of a split that are of use, and what is to be said of the others."""
+    kept: list[LabelledReview] = []
+    left_out: dict[str, _LeftOut] = defaultdict(_LeftOut)
+    spelled: Counter[tuple[str, int]] = Counter()
+    for row in rows:
+        class_id, rule = _judged(row, reading)
+        if class_id is not None and row.text is not None and row.label is not None:
+            kept.append(LabelledReview(row.text, class_id, row.where, row.extras))
+            if reading.is_misspelled(row.label, class_id):
+                spelled[row.label, class_id] += 1
+        elif rule in ("unknown label", "unmapped label", "left out"):
+            left_out[rule].add(f"{str(row.label)[:40]!r} in {row.where}")
+        else:
+            left_out[rule].add(row.where)
+    _, rule_of_minus_one = reading.class_id(UNLABELLED)
+    for rule, count in further.items():
+        known = (rule_of_minus_one or "missing text") if rule == "unlabelled" else rule
+        left_out[known].count += count
+    allowed = reading.max_unusable_share * (len(rows) + unreadable + sum(further.values()))
+    findings = [
+        _unusable(split, rule, some, allowed, rows, reading) for rule, some in left_out.items()
+    ]
+    if unreadable:
+        severity = "error" if unreadable > allowed else "warning"
+        message = f"{unreadable:,} rows could not be decoded; left out"
+        findings.append(finding(severity, "unreadable rows", split, unreadable, message))
+    return kept, findings + _spelling(split, spelled, reading)
+
+
+def _judged(row: RawReview, reading: Reading) -> tuple[int | None, str]:
+    """The class id of a row, or the rule that leaves it out."""
+    blank = unusable_by(row)
+    if row.label is None:
+        return None, blank
+    class_id, rule = reading.class_id(row.label)
+    if rule in ("unlabelled", "left out"):
+        return None, rule
+    return (None, "missing text") if blank else (class_id, rule)
+
+
+def _unusable(
+    split: str,
+    rule: str,
+    left_out: _LeftOut,
+    allowed: float,
+    rows: Sequence[RawReview],
+    reading: Reading,
+) -> Finding:
+    count = left_out.count
+    if rule == "unlabelled":
+        return _unlabelled(split, count, allowed, rows, reading)
+    if rule == "left out":
+        message = f"{count:,} rows are left out, as data.source.label_map has it: {left_out}"
+        return finding("note", rule, split, count, message)
+    if rule == "unmapped label":
+        advice = option("label-map", reading.label_map.with_pair(_first(rows, reading), "-"))
+        message = (
+            f"{count:,} rows have a label that data.source.label_map says nothing of: {left_out}; say what it is, or "
+            f"leave it out: {advice}"
+        )
+        return finding("error", rule, split, count, message)
+    if rule == "unknown label":
+        message = f"{count:,} rows have a label that is none of {_names(reading.ids)}: {left_out}"
+        return finding("error", rule, split, count, message)
+    if count > allowed:
+        message = f"{count:,} rows have a {rule}, more than data.validation.max_unusable_share allows: {left_out}"
+        return finding("error", rule, split, count, message)
+    return finding(
+        "warning", rule, split, count, f"{count:,} rows have a {rule}; left out: {left_out}"
+    )
+
+
+def _unlabelled(
+    split: str, count: int, allowed: float, rows: Sequence[RawReview], reading: Reading
+) -> Finding:
+    message = f"{count:,} rows have the label {UNLABELLED}, which is read as unlabelled"
+    if count <= allowed:
+        return finding("note", "unlabelled", split, count, f"{message}; left out")
+    labels = in_order({row.label for row in rows if row.label is not None})
+    if reading.named or reading.label_map:
+        as_class = option("label-map", reading.label_map.with_pair(UNLABELLED, "NAME"))
+    else:
+        as_class = option("label-names", labels)
+    leave_out = option("label-map", reading.label_map.with_pair(UNLABELLED, "-"))
+    message += (
+        f", more than data.validation.max_unusable_share allows; if {UNLABELLED} is a class of yours, name it: "
+        f"{as_class}; if such rows are to be left out: {leave_out}"
+    )
+    return finding("error", "unlabelled", split, count, message)
+
+
+def _first(rows: Sequence[RawReview], reading: Reading) -> str:
+    labels = (row.label for row in rows if row.label is not None)
+    return next(label for label in labels if reading.class_id(label)[1] == "unmapped label")
+
+
+def _spelling(
+    split: str, spelled: Mapping[tuple[str, int], int], reading: Reading
+) -> list[Finding]:
+    if not spelled:
+        return []
+    listed = [
+        f"{label[:40]!r} for {reading.ids.names[class_id][:40]!r}"
+        for label, class_id in list(spelled)[:_EXAMPLES]
+    ]
+    count = sum(spelled.values())
+    message = (
+        f"{count:,} rows spell their label otherwise, and count as the class: {', '.join(listed)}"
+    )
+    return [finding("warning", "spelling", split, count, message)]
+
+
+def hidden_labels(split: str, rows: Sequence[RawReview], reading: Reading) -> list[Finding]:
+    """An error where nobody can test on the test split, as its labels are kept back."""
+    if split != "test" or not rows or UNLABELLED in reading.ids:
+        return []
+    if any(row.label not in (None, UNLABELLED) for row in rows):
+        return []
+    message = (
+        f"none of its {len(rows):,} rows has a label (all are empty or {UNLABELLED}): data sets of competitions keep "
+        f"them back; leave it out, and a share of train is drawn: {option('splits', 'test=-')}; or test on another "
+        f"split: {option('splits', 'validation=test, test=-')}"
+    )
+    return [finding("error", "hidden labels", split, len(rows), message)]
+
+
+def option(name: str, value: str | Sequence[str]) -> str:
+    """An option of data.source as it can be typed in a shell."""
+    if not isinstance(value, str):
+        more = len(value) > _MOST_TYPED
+        plain = not any("," in part or part[:1] in '[{"' for part in value)
+        value = ",".join(value) if plain else json.dumps(list(value), ensure_ascii=False)
+        value = "LIST" if more else value
+    return shlex.quote(f"--data.source.{name}={value}")
+
+
+def finding(severity: str, rule: str, split: str, count: int, message: str) -> Finding:
+    """One thing to say of a split."""
+    return Finding(severity=severity, rule=rule, split=split, count=count, message=message)
+
+
+def _names(ids: LabelIds) -> str:
+    """Class names, cut short: where the wrong column was named, whole reviews stand here."""
+    return ", ".join(name[:40] for name in list(ids)[:20])

@@ -1,0 +1,306 @@
+"""Whether labelled reviews are fit to train on, by stated rules, before anything is spent on them.
+
+| rule                | what it finds | outcome |
+|---------------------|------------------------------------------------------|---|
+| unreadable rows     | rows that could not be decoded | left out; error above `max_unusable_share` |
+| missing text        | null, not a text, or nothing but space and markup | left out; error above `max_unusable_share` |
+| missing label       | null or empty label | left out; error above `max_unusable_share` |
+| unlabelled          | label -1, unless `label_names` or `label_map` names it | left out; error above the same share |
+| hidden labels       | no review of test has a label, or all have -1 | error, with what to test on instead |
+| unknown label       | a label that is none of `label_names` | error |
+| unmapped label      | a label that `label_map` says nothing of, though it names classes | error |
+| left out            | a label that `label_map` leaves out (`-`) | left out, note |
+| unused mapping      | a label of `label_map` that no row has | warning |
+| spelling            | a label that differs from its class in case or Unicode form | counted as that class, warning |
+| missing in words    | a class such as `nan`, `null` or `n/a` | warning |
+| contradiction       | the same text in train under several labels | all its copies left out, warning |
+| duplicates in train | the same text again | the first is kept, warning |
+| duplicates in test  | the same text again | kept (the test set is what it is), warning |
+| leak                | a test text in train | dropped from train, warning |
+| one class           | train or test has reviews of one class only | error |
+| few rows            | after the split: a class with under `min_rows_a_class` in train, with none in another | error |
+| thin                | after the split: a class with under `min_rows_a_class` in validation or test | warning |
+| imbalance           | largest class over smallest in train | warning from 10, error over `max_imbalance` |
+| unnamed labels      | labels are bare numbers and nobody named them | warning |
+| empty               | no usable row | error |
+
+Texts count as the same in their `texts.matching_form`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from tasks.core.data.label_map import LabelMap
+from tasks.core.data.labels import MISSING_IN_WORDS, UNLABELLED, LabelIds, discover_names, is_number
+from tasks.core.data.texts import matching_form
+from tasks.core.data.usable_rows import (
+    LabelledReview,
+    RawReview,
+    Reading,
+    finding,
+    hidden_labels,
+    option,
+    unusable_by,
+    usable_rows,
+)
+from tasks.core.errors import ValidationError
+from tasks.core.forms import Form
+from tasks.core.records import Finding
+
+__all__ = [
+    "LabelledReview",
+    "RawReview",
+    "Validated",
+    "ValidationParams",
+    "class_rows",
+    "few_rows",
+    "unusable_by",
+    "validate",
+]
+
+_IMBALANCE_WARNING = 10
+
+
+class ValidationParams(Form):
+    """What the reviews must be like."""
+
+    min_rows_a_class: int = Field(
+        default=8,
+        ge=2,
+        le=1_000_000,
+        description="Training reviews every class must have, after the split; of validation and test, fewer than that "
+        "are a warning, and none is an error.",
+    )
+    max_unusable_share: float = Field(
+        default=0.01,
+        ge=0.0,
+        le=1.0,
+        description="Share of rows without a readable text or label that may be left out with a warning.",
+    )
+    max_imbalance: float = Field(
+        default=100.0,
+        ge=1.0,
+        le=1e6,
+        description="Most rows of the largest class for one of the smallest.",
+    )
+
+
+# Rules that a field of the form can relax; of the others only the data can be mended.
+_FIELDS = {
+    "few rows": "data.validation.min_rows_a_class",
+    "imbalance": "data.validation.max_imbalance",
+    "missing text": "data.validation.max_unusable_share",
+    "missing label": "data.validation.max_unusable_share",
+    "unlabelled": "data.validation.max_unusable_share",
+    "unreadable rows": "data.validation.max_unusable_share",
+}
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What is left, and everything that was noticed on the way."""
+
+    label_names: list[str]
+    splits: dict[str, list[LabelledReview]]
+    findings: list[Finding]
+    source_rows: dict[
+        str, list[int]
+    ]  # split -> labelled rows of each class before any was left out
+
+    def raise_errors(self) -> None:
+        """Raises ValidationError with every finding that is an error."""
+        errors = [f for f in self.findings if f.severity == "error"]
+        if errors:
+            raise ValidationError(
+                "; ".join(f"{f.split}: {f.message}" for f in errors), "data", _advice(errors)
+            )
+
+
+def _advice(errors: Iterable[Finding]) -> str:
+    """What to do about errors; a field is named only where one relaxes the rule."""
+    fields = sorted({_FIELDS[found.rule] for found in errors if found.rule in _FIELDS})
+    relax = f", or change {' or '.join(fields)}" if fields else ""
+    return f"mend the data{relax}; the run's page has every finding"
+
+
+def class_rows(
+    splits: Mapping[str, Sequence[LabelledReview]], label_names: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Rows a class, a split."""
+    counts = {split: Counter(r.label for r in rows) for split, rows in splits.items()}
+    return {
+        split: {name: count[index] for index, name in enumerate(label_names)}
+        for split, count in counts.items()
+    }
+
+
+def validate(
+    splits: Mapping[str, Sequence[RawReview]],
+    label_names: Sequence[str] | None,
+    unreadable: Mapping[str, int],
+    params: ValidationParams,
+    unusable: Mapping[str, Mapping[str, int]] | None = None,
+    label_map: LabelMap | None = None,
+) -> Validated:
+    """Apply every rule of the table above; nothing is raised, so that a report can show all findings at once.
+
+    Args:
+        splits: "train", and "test" where the source has one.
+        label_names: in order of their ids; None to take them from the labels of train.
+        unreadable: rows a split that could not be decoded.
+        params: limits of the rules.
+        unusable: further rows a split that are not among `splits`, by `unusable_by`.
+        label_map: what labels are read as.
+    Raises:
+        ValidationError: so many different labels, or such ones, that no class names can be told.
+    """
+    label_map = label_map or LabelMap()
+    findings: list[Finding] = []
+    names = list(label_names or []) or _discovered(splits.get("train", ()), label_map)
+    findings += _of_names(names, bool(label_names), splits, label_map)
+    usable: dict[str, list[LabelledReview]] = {}
+    source_rows: dict[str, list[int]] = {}
+    reading = Reading(LabelIds(names), label_map, params.max_unusable_share, bool(label_names))
+    for split, rows in splits.items():
+        further = (unusable or {}).get(split, {})
+        hidden = hidden_labels(split, rows, reading)
+        usable[split], found = usable_rows(split, rows, reading, unreadable.get(split, 0), further)
+        findings += hidden or found
+        counts = Counter(row.label for row in usable[split])
+        source_rows[split] = [counts[index] for index in range(len(names))]
+    usable["train"], found = _deduplicated(usable.get("train", []), usable.get("test", []))
+    findings += found
+    findings += _balance(usable, names, params)
+    return Validated(names, usable, findings, source_rows)
+
+
+def _discovered(train: Sequence[RawReview], label_map: LabelMap) -> list[str]:
+    read = (label_map.read(row.label) for row in train if row.label is not None)
+    labels = (label for label, rule in read if not rule)
+    unlabelled = None if label_map.speaks_of(UNLABELLED) else UNLABELLED
+    return discover_names(labels, unlabelled)
+
+
+def _of_names(
+    names: Sequence[str],
+    given: bool,
+    splits: Mapping[str, Sequence[RawReview]],
+    label_map: LabelMap,
+) -> Iterable[Finding]:
+    """What is to be said of the classes' names, and of the map that they come from."""
+    if not given and any(map(is_number, names)):
+        message = (
+            f"labels have no names but {', '.join(names[:20])}; if they are not a scale, set "
+            "data.source.label_names or data.source.label_map to say what they mean"
+        )
+        yield finding("warning", "unnamed labels", "train", len(names), message)
+    for name in names:
+        if not given and name.casefold() in MISSING_IN_WORDS:
+            advice = option("label-map", label_map.with_pair(name, "-"))
+            message = f"{name!r} is a class, and is how programs write a missing value; if it is one: {advice}"
+            yield finding("warning", "missing in words", "train", 1, message)
+    labels = {row.label for rows in splits.values() for row in rows if row.label is not None}
+    if unused := label_map.unused(labels):
+        message = f"no row has the label {', '.join(unused)}, which data.source.label_map names"
+        yield finding("warning", "unused mapping", "train", len(unused), message)
+
+
+def _deduplicated(
+    train: Sequence[LabelledReview], test: Sequence[LabelledReview]
+) -> tuple[list[LabelledReview], list[Finding]]:
+    findings: list[Finding] = []
+    test_forms = Counter(matching_form(r.text) for r in test)
+    repeated = sum(test_forms.values()) - len(test_forms)
+    if repeated:
+        message = f"{repeated:,} rows repeat an earlier text of test; kept"
+        findings.append(finding("warning", "duplicates in test", "test", repeated, message))
+    labels_of: dict[str, set[int]] = defaultdict(set)
+    forms = [matching_form(r.text) for r in train]
+    for form, row in zip(forms, train, strict=True):
+        labels_of[form].add(row.label)
+    dropped: Counter[str] = Counter()
+    seen: set[str] = set()
+    kept: list[LabelledReview] = []
+    for form, row in zip(forms, train, strict=True):
+        if form in test_forms:
+            dropped["leak"] += 1
+        elif len(labels_of[form]) > 1:
+            dropped["contradiction"] += 1
+        elif form in seen:
+            dropped["duplicates in train"] += 1
+        else:
+            seen.add(form)
+            kept.append(row)
+    meaning = {
+        "leak": "are also in test; dropped from train",
+        "contradiction": "have the same text under different labels; all copies dropped",
+        "duplicates in train": "repeat an earlier text; dropped",
+    }
+    for rule, count in sorted(dropped.items()):
+        findings.append(finding("warning", rule, "train", count, f"{count:,} rows {meaning[rule]}"))
+    return kept, findings
+
+
+def few_rows(
+    splits: Mapping[str, Sequence[LabelledReview]], names: Sequence[str], least: int
+) -> list[Finding]:
+    """Classes that have too few rows in train, validation or test, as these are after the split.
+
+    Args:
+        splits: rows of each.
+        names: of the labels, in order of their ids.
+        least: rows of a class that train must have; fewer in validation or test are a warning, and none is an error.
+    """
+    findings: list[Finding] = []
+    for split, counts in class_rows(splits, names).items():
+        needed = least if split == "train" else 1
+        short = {name: rows for name, rows in counts.items() if rows < needed}
+        thin = {name: rows for name, rows in counts.items() if needed <= rows < least}
+        if short:
+            message = f"after the split it has {_counted(short)}, and every class needs {needed:,}"
+            findings.append(finding("error", "few rows", split, min(short.values()), message))
+        if thin:
+            message = (
+                f"after the split it has {_counted(thin)}; what is measured of so few says little"
+            )
+            findings.append(finding("warning", "thin", split, min(thin.values()), message))
+    return findings
+
+
+def _counted(rows: Mapping[str, int]) -> str:
+    listed = [f"{count:,} of {name[:40]}" for name, count in list(rows.items())[:20]]
+    return ", ".join(listed) + (f" and {len(rows) - 20} more" if len(rows) > 20 else "")
+
+
+def _balance(
+    splits: Mapping[str, Sequence[LabelledReview]], names: Sequence[str], params: ValidationParams
+) -> Iterable[Finding]:
+    for split, rows in splits.items():
+        counts = Counter(r.label for r in rows)
+        listed = ", ".join(f"{name} {counts[i]:,}" for i, name in enumerate(names))
+        if not rows:
+            yield finding("error", "empty", split, 0, "no usable row is left")
+        elif len(counts) < 2:
+            yield finding(
+                "error", "one class", split, len(rows), f"all rows are of one class ({listed})"
+            )
+        elif split == "train":
+            yield from _train_balance(counts, names, listed, params)
+
+
+def _train_balance(
+    counts: Mapping[int, int], names: Sequence[str], listed: str, params: ValidationParams
+) -> Iterable[Finding]:
+    rows = [counts.get(i, 0) for i in range(len(names))]
+    if min(rows) < params.min_rows_a_class:
+        message = f"a class has fewer than {params.min_rows_a_class} rows ({listed})"
+        yield finding("error", "few rows", "train", min(rows), message)
+        return
+    ratio = max(rows) / min(rows)
+    if ratio >= _IMBALANCE_WARNING:
+        severity = "error" if ratio > params.max_imbalance else "warning"
+        message = f"the largest class has {ratio:.0f} times the rows of the smallest ({listed})"
+        yield finding(severity, "imbalance", "train", max(rows), message)

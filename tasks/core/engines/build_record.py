@@ -1,0 +1,69 @@
+"""The record of what an engine built for a model: `engine.json`, written last, so that without it nothing was built."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import ModelError
+from tasks.core.models.classifier import Classifier
+
+RECORD = "engine.json"
+
+
+def write_record(
+    folder: Path,
+    engine: str,
+    classifier: Classifier,
+    files: Sequence[str],
+    facts: Mapping[str, Any],
+) -> None:
+    """Say what was built, with which versions, of which weights: the last file that is written."""
+    record = {
+        "engine": engine,
+        "head": _head_digest(classifier),
+        "files": {name: (folder / name).stat().st_size for name in files},
+        **facts,
+    }
+    part = folder / f"{RECORD}.part"
+    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    os.replace(part, folder / RECORD)
+
+
+def read_record(folder: Path, engine: str, classifier: Classifier) -> dict[str, Any]:
+    """What `write_record` wrote, checked against the files and the classifier.
+
+    Raises:
+        ModelError: nothing was built, files are missing or cut short, or they belong to other weights.
+    """
+    again = "register the model again, or choose the engine torch"
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        files = dict(record["files"])
+        same = record["engine"] == engine and record["head"] == _head_digest(classifier)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"The engine {engine} was not built whole: {error}", str(folder), again
+        ) from error
+    for name, size in files.items():
+        path = folder / Path(name).name
+        if not path.is_file() or path.stat().st_size != size:
+            raise ModelError("A file of the engine is missing or cut short", str(path), again)
+    if not same:
+        raise ModelError(
+            f"What lies here is not the engine {engine} of this model's weights", str(folder), again
+        )
+    return record
+
+
+def _head_digest(classifier: Classifier) -> str:
+    """Names the weights by those of the head, which every training and every temperature changes."""
+    body = {id(tensor) for tensor in classifier.model.base_model.parameters()}
+    digest = hashlib.sha256()
+    for name, tensor in classifier.model.named_parameters():
+        if id(tensor) not in body:
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

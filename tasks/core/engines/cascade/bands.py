@@ -1,0 +1,238 @@
+"""How wide the bands of a cascade must be: fitted on validation rows, with a stated promise.
+
+A band begins wide, where everything goes on to the exact engine and nothing can be wrong, and is narrowed row by row.
+Where it stops depends on the use:
+
+`exact`: labels are to agree with the exact engine's. The band is the narrowest for which the exact upper bound of
+Clopper and Pearson, 1934, for the share of all rows that are taken and disagree stays within what is allowed. That
+share only grows as the band narrows, so the bound holds for the band that is chosen (Bates et al., 2021,
+"Distribution-Free, Risk-Controlling Prediction Sets"). With fewer rows than such a bound needs (2,995 for 99.9% at a
+risk of 5%), the band is `SAFETY` times the largest overstatement of a margin that was seen. A label can then only be
+another where a margin is overstated by more than in all n rows, which happens in at most 1 of n + 1, and at the same
+time lies within that much of the line, which is rare.
+
+`labels`: the same, and other models may answer before. They share what is allowed, by the same bound; one for which the
+rows are too few, or that would answer hardly any rows, answers none. The last but one is the exact engine's own model
+in less precision, which errs near the line only: where others answer before it, its band is the one that few rows give.
+That a model is left out is seen on the same rows, which in the worst case doubles the risk.
+
+`fast`: accuracy is not to be lower than the exact engine's. The band is narrowed while the lower bound of the paired
+difference in accuracy (Tango's, as in the gate) lies within the margin, and stops where it first does not: a test in
+fixed sequence, whose risk is that of one test (Angelopoulos et al., 2021, "Learn then Test"). Of the bands passed on
+the way, it is the narrowest at which no fewer of the validation rows are right than the exact engine has right.
+
+Several cheap stages of a fast cascade share the risk evenly.
+
+To agree is to give the same label and, where `maximum_change` asks for it, probabilities that differ by no more.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from tasks.core.engines.protocol import softmax
+from tasks.core.evaluation.comparison import lower_bound
+
+Logits = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Use: TypeAlias = Literal["exact", "labels", "fast"]
+#: By how much more than was seen a margin may be overstated, where rows are too few for a bound.
+SAFETY = 1.25
+NOTHING = math.inf  # the band of a stage none of whose answers is taken
+#: What another model must answer of all rows to be worth asking it, where labels are kept.
+LEAST_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class CascadeRule:
+    """What a cascade must keep to."""
+
+    use: Use = "exact"
+    minimum_agreement: float = 0.999  # with the labels of the exact engine
+    accuracy_margin: float = 0.005  # by which the accuracy may seem lower, at the risk below
+    risk: float = 0.05
+    maximum_change: float = 1.0  # of a probability; a row in which one changes more does not agree
+    blends: bool = False  # of a fast one: later stages add the first one's logits to their own
+
+    def shared_by(self, stages: int) -> "CascadeRule":
+        """What is left for each of several stages."""
+        allowed = (1 - self.minimum_agreement) / stages
+        return replace(self, minimum_agreement=1 - allowed, risk=self.risk / stages)
+
+
+def margins(logits: Logits) -> NDArray[np.float32]:
+    """The best logit of each row less its second best, shape (rows,); infinite where there is one class."""
+    if logits.shape[1] < 2:
+        return np.full(len(logits), np.inf, dtype=np.float32)
+    best = np.partition(logits, -2, axis=1)
+    return best[:, -1] - best[:, -2]
+
+
+def most_failures(rows: int, share: float, risk: float) -> int:
+    """How many of `rows` may fail so that the true share is at most `share`, but for a chance of `risk`.
+
+    It is -1 where not even none would show that.
+    """
+    return int(stats.binom.ppf(risk, rows, share)) - 1 if rows >= least_rows(share, risk) else -1
+
+
+def least_rows(share: float, risk: float) -> float:
+    """How many rows, none of which fails, show that the true share is at most `share`; infinite where none can."""
+    return math.ceil(math.log(risk) / math.log1p(-share)) if share > 0 else math.inf
+
+
+def shown_share(failures: int, rows: int, risk: float) -> float:
+    """What share of all rows do not fail, at least, but for a chance of `risk`, where so many of `rows` have failed.
+
+    The bound of Clopper and Pearson that `most_failures` goes by: 0 of 167 show 98.2%.
+    """
+    return (
+        float(1 - stats.beta.isf(risk, failures + 1, rows - failures)) if failures < rows else 0.0
+    )
+
+
+def changes(found: Logits, exact: Logits) -> NDArray[np.float64]:
+    """By how much a probability of each row differs at most, shape (rows,)."""
+    return np.abs(softmax(found) - softmax(exact)).max(axis=1, initial=0.0)
+
+
+def disagree(found: Logits, exact: Logits, maximum_change: float = 1.0) -> Bools:
+    """Which rows have another label, or a probability that differs by more than is allowed; shape (rows,)."""
+    other = found.argmax(axis=1) != exact.argmax(axis=1)
+    return other if maximum_change >= 1 else other | (changes(found, exact) > maximum_change)
+
+
+def overstatement(cheap: Logits, exact: Logits) -> NDArray[np.float32]:
+    """By how much each margin is larger than the one the exact engine gives the same label, shape (rows,)."""
+    label = cheap.argmax(axis=1)[:, None]
+    others = exact.copy()
+    np.put_along_axis(others, label, -np.inf, axis=1)
+    own = np.take_along_axis(exact, label, axis=1)[:, 0]
+    return margins(cheap) - (own - others.max(axis=1))
+
+
+def fit_bands(
+    answers: Sequence[Logits],
+    labels: Ints | None,
+    rule: CascadeRule,
+    reference: Logits | None = None,
+) -> tuple[list[float], Ints]:
+    """A band for every stage but the last, and the label that the cascade then gives each row.
+
+    Args:
+        answers: logits of every stage for the same validation rows, cheapest first, the exact engine last.
+        labels: true class ids, shape (rows,); may be None unless `rule.use` is fast.
+        rule: to be kept to.
+        reference: logits of what the cascade is compared with; the last stage's where nothing is given.
+    Raises:
+        ValueError: no labels where they are needed, shapes that do not match, or an exact cascade of more than two.
+    """
+    last, cheap = answers[-1], answers[:-1]
+    exact = last if reference is None else reference
+    if any(found.shape != exact.shape for found in answers) or not exact.shape[1]:
+        raise ValueError("the stages have not answered the same rows")
+    if rule.use == "exact" and len(cheap) > 1:
+        raise ValueError("an exact cascade has one stage before the exact engine")
+    if labels is None and rule.use == "fast":
+        raise ValueError("a fast cascade is fitted on labelled rows")
+    given = last.argmax(axis=1)
+    left = np.ones(len(exact), dtype=np.bool_)
+    bands: list[float] = []
+    for number, found in enumerate(cheap):
+        narrowing = _Narrowing(found, exact, labels, given, left, rule.maximum_change)
+        if rule.use == "fast":
+            band = _fast_band(narrowing, rule.shared_by(len(cheap)))
+        elif number < len(cheap) - 1:
+            band = _other_models_band(narrowing, rule.shared_by(len(cheap) - 1))
+        elif all(before == NOTHING for before in bands):
+            band = _exact_band(narrowing, rule)
+        else:
+            band = _safe_band(narrowing)
+        bands.append(band)
+        taken = left & (margins(found) >= bands[-1])
+        given = np.where(taken, found.argmax(axis=1), given)
+        left &= ~taken
+    return bands, given
+
+
+class _Narrowing:
+    """What happens as one stage's band is narrowed: one entry for each margin at which it may stop, widest first.
+
+    Attributes:
+        rows: all validation rows, also those that an earlier stage has taken.
+        bands: the margins at which rows are taken, falling.
+        taken: how many rows are.
+        differing: rows taken that do not agree with the exact engine.
+        better, worse: rows that the whole cascade, or the exact engine, alone has right; None without labels.
+    """
+
+    def __init__(
+        self,
+        found: Logits,
+        exact: Logits,
+        labels: Ints | None,
+        given: Ints,
+        left: Bools,
+        maximum_change: float = 1.0,
+    ) -> None:
+        self.found, self.exact, self.rows = found, exact, len(exact)
+        gaps, mine, theirs = margins(found), found.argmax(axis=1), exact.argmax(axis=1)
+        places = np.flatnonzero(left)
+        order = places[np.argsort(-gaps[places], kind="stable")]
+        ends = np.flatnonzero(np.diff(gaps[order], append=-1.0))  # rows with one margin go together
+        self.bands = gaps[order][ends].astype(np.float64)
+        self.taken = ends + 1
+        self.differing = np.cumsum(disagree(found, exact, maximum_change)[order])[ends]
+        self.better: Ints | None = None
+        self.worse: Ints | None = None
+        if labels is not None:
+            right, exactly, before = mine == labels, theirs == labels, given == labels
+            gained = (right & ~exactly).astype(np.int64) - (before & ~exactly)
+            lost = (exactly & ~right).astype(np.int64) - (exactly & ~before)
+            self.better = np.cumsum(gained[order])[ends] + (before & ~exactly).sum()
+            self.worse = np.cumsum(lost[order])[ends] + (exactly & ~before).sum()
+
+    def narrowest(self, allowed: Bools) -> float:
+        """The narrowest of the bands allowed at which no fewer rows are right than the exact engine has right."""
+        if self.better is not None and self.worse is not None:
+            allowed = allowed & (self.better >= self.worse)
+        stops = np.flatnonzero(allowed)
+        if not len(stops):
+            return NOTHING
+        return 0.0 if stops[-1] == len(self.bands) - 1 else float(self.bands[stops[-1]])
+
+
+def _exact_band(narrowing: _Narrowing, rule: CascadeRule) -> float:
+    limit = most_failures(narrowing.rows, 1 - rule.minimum_agreement, rule.risk)
+    if limit >= 0:
+        return narrowing.narrowest(narrowing.differing <= limit)
+    return _safe_band(narrowing)
+
+
+def _safe_band(narrowing: _Narrowing) -> float:
+    if not narrowing.rows:
+        return NOTHING
+    largest = float(overstatement(narrowing.found, narrowing.exact).max())
+    return max(SAFETY * largest, float(np.finfo(np.float32).tiny))
+
+
+def _other_models_band(narrowing: _Narrowing, rule: CascadeRule) -> float:
+    limit = most_failures(narrowing.rows, 1 - rule.minimum_agreement, rule.risk)
+    band = narrowing.narrowest(narrowing.differing <= limit)
+    answered = narrowing.taken[narrowing.bands >= band].max(initial=0)
+    return band if answered >= LEAST_SHARE * narrowing.rows else NOTHING
+
+
+def _fast_band(narrowing: _Narrowing, rule: CascadeRule) -> float:
+    better, worse = narrowing.better, narrowing.worse
+    if better is None or worse is None or not len(narrowing.bands):
+        return NOTHING
+    least = lower_bound(narrowing.rows, better, worse, rule.risk)
+    within = np.logical_and.accumulate(least >= -rule.accuracy_margin)
+    return narrowing.narrowest(within)

@@ -1,0 +1,144 @@
+"""Cascades as scoring engines: int8 or bf16 first, fp32 for what lies near the line; or whatever was fitted.
+
+`build` fits an exact cascade on the sample alone, which needs no labels. `write` puts one that was fitted elsewhere
+into the model's folder; its stages may lie beside it, among the model's other engines. What was fitted, and what it
+came to, is cascade.json, written last.
+"""
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from tasks.core.engines import registry
+from tasks.core.engines.cascade.bands import CascadeRule
+from tasks.core.engines.cascade.stages import (
+    Cascade,
+    CascadeRecord,
+    Rows,
+    Stage,
+    StageRecord,
+    fit_cascade,
+)
+from tasks.core.engines.protocol import Engine, EngineOptions
+from tasks.core.errors import ModelError
+from tasks.core.models import classifier as modeling
+from tasks.core.models import devices
+from tasks.core.models.classifier import Classifier
+from tasks.core.models.linear import classifier as linear
+
+RECORD = "cascade.json"
+LINEAR, LINEAR_FILE = "linear", "linear.safetensors"
+CHEAP, EXACT = "openvino-int8", "openvino"
+IN_FP32 = EngineOptions(device="cpu", precision="fp32")
+_CPU = torch.device("cpu")
+
+
+def write(folder: Path, cascade: Cascade, record: CascadeRecord) -> None:
+    """Put a fitted cascade into a folder, in which, or beside which, lie what its stages need.
+
+    Args:
+        folder: exists.
+        cascade: its linear stage is saved; its other engines were built where the record says.
+        record: that `fit_cascade` gave with it.
+    """
+    for stage in cascade.stages:
+        if isinstance(stage.engine, linear.LinearClassifier):
+            stage.engine.save(folder / LINEAR_FILE)
+    part = folder / f"{RECORD}.part"
+    part.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    os.replace(part, folder / RECORD)
+
+
+def read(folder: Path) -> CascadeRecord:
+    """What `write` wrote. Raises ModelError where it is not there, or of another version."""
+    try:
+        return CascadeRecord.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise ModelError(
+            f"The cascade cannot be read: {error}",
+            str(folder / RECORD),
+            "register the model again, or choose the engine torch",
+        ) from error
+
+
+@dataclass(frozen=True)
+class CascadeKind:
+    """One engine first, then one in fp32; where accuracy is what counts, whatever was fitted of them.
+
+    Attributes:
+        name: as it stands in the registry.
+        cheap: the engine that comes first, in its own precision.
+        exact: the one that comes last.
+        extra: that installs them.
+    """
+
+    name: str
+    cheap: str
+    exact: str = EXACT
+    extra: str = "openvino"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Those of its stages."""
+        return registry.kind_of(self.cheap).packages
+
+    def suits(self, classifier: Classifier, device: torch.device) -> str:
+        """As its stages; one that begins in bf16 wants a processor that multiplies in it."""
+        if self.cheap == self.exact and devices.resolve_precision("auto", _CPU) != "bf16":
+            return "this processor has no bf16"
+        if device.type != "cpu":
+            return "cascades run on CPUs"
+        return registry.kind_of(self.exact).suits(classifier, device)
+
+    def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
+        """Build both stages within the folder, and fit the band on the sample.
+
+        Raises:
+            ModelError: a stage cannot be built, or there is no sample.
+        """
+        for name in {self.cheap, self.exact}:
+            kind, place = registry.require(name), folder / name
+            place.mkdir()
+            kind.build(classifier, place, sample)
+        records = [
+            StageRecord(name=self.cheap, kind=self.cheap, folder=self.cheap),
+            StageRecord(
+                name=f"{self.exact} fp32", kind=self.exact, folder=self.exact, precision="fp32"
+            ),
+        ]
+        options = EngineOptions(device="cpu")
+        stages = [_opened(record, classifier, folder, options) for record in records]
+        write(folder, *fit_cascade(stages, Rows(sample), CascadeRule()))
+
+    def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
+        """Raises ModelError, or SettingsError where a stage's packages are not installed here."""
+        stages = read(folder).stages
+        return Cascade([_opened(stage, classifier, folder, options) for stage in stages])
+
+
+def _opened(
+    record: StageRecord, classifier: Classifier, folder: Path, options: EngineOptions
+) -> Stage:
+    """A stage from its record."""
+    if record.model:
+        classifier = modeling.load(folder / record.model)
+    elif record.kind == registry.TORCH:  # which makes the weights what its precision says
+        classifier = replace(classifier, model=copy.deepcopy(classifier.model))
+    if record.precision != "auto":
+        options = replace(options, precision=record.precision)
+    if record.kind == LINEAR:
+        engine: Engine = linear.load(folder / record.folder / LINEAR_FILE)
+    else:
+        engine = registry.require(record.kind).open(classifier, folder / record.folder, options)
+    facts = record.model_dump(exclude={"scored_share"})
+    return Stage(engine=engine, **facts)
+
+
+KIND = CascadeKind("cascade", CHEAP)
+BF16 = CascadeKind("cascade-bf16", EXACT)
+BY_TORCH = CascadeKind("cascade-torch", registry.TORCH, registry.TORCH, extra="")

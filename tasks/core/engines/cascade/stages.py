@@ -1,0 +1,307 @@
+"""A cascade: engines one behind the other, the cheapest first; a row goes on only where an answer is not clear enough.
+
+How clear an answer is, is its margin: the logit of the best class less that of the second best, so the log-odds between
+the two. Answers whose margin lies below a stage's band go on to the next stage; the last stage's are taken as they are.
+Whether a row goes on depends on that row alone, and every row has exactly one answer.
+
+A stage may add the first one's logits to its own, with a weight (`blending.py`): a linear model that every
+row has passed anyhow.
+
+`fit_cascade` fits the bands and says what they came to; what they promise stands in `bands.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.engines.cascade.bands import (
+    NOTHING,
+    SAFETY,
+    CascadeRule,
+    Use,
+    fit_bands,
+    margins,
+    most_failures,
+)
+from tasks.core.engines.cascade.blending import fit_weights
+from tasks.core.engines.protocol import Engine, softmax
+from tasks.core.errors import ModelError
+from tasks.core.evaluation.comparison import Pair
+from tasks.core.models.calibration import fit_temperature
+from tasks.core.records import Record
+from tasks.core.training.params import Precision
+
+Logits = NDArray[np.float32]
+Ints = NDArray[np.int64]
+_HEAD_SHARE = (
+    4  # a row that is cut keeps a quarter of the room from its beginning, the rest from its end
+)
+_ANSWERS_NOTHING = 1e9  # the band of a first stage that later ones only add to theirs
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One engine of a cascade.
+
+    Attributes:
+        name: for people.
+        engine: gives the logits.
+        kind: of the engine, by the registry's name; or linear.
+        folder: with the engine's files, as seen from the cascade's own; the model's own folder where it is empty.
+        model: folder of the classifier that it runs, seen from there too; empty for the model itself.
+        cut_tokens: rows are cut to so many tokens for it; 0 leaves them whole.
+        temperature: by which its logits are divided.
+        band: answers whose margin is below it go on; the last stage's are taken as they are.
+        blend: weight with which the first stage's logits are added to its own.
+        precision: that the engine is opened with; auto leaves it to who opens the cascade.
+    """
+
+    name: str
+    engine: Engine
+    kind: str = ""
+    folder: str = ""
+    model: str = ""
+    cut_tokens: int = 0
+    temperature: float = 1.0
+    band: float = 0.0
+    blend: float = 0.0
+    precision: Precision = "auto"
+
+    def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
+        """On the common, calibrated scale; shape (rows, classes)."""
+        if self.cut_tokens:
+            input_ids = [cut(row, self.cut_tokens) for row in input_ids]
+        found = self.engine.logits(input_ids)
+        return found if self.temperature == 1.0 else found / np.float32(self.temperature)
+
+
+class StageRecord(Record):
+    """A stage as it is written down; the fields are those of `Stage`."""
+
+    name: str
+    kind: str
+    folder: str = ""
+    model: str = ""
+    cut_tokens: int = 0
+    temperature: float = 1.0
+    band: float = 0.0
+    blend: float = 0.0
+    precision: Precision = "auto"
+    scored_share: float = 1.0  # of the validation rows: those that came so far
+
+
+class CascadeRecord(Record):
+    """A cascade as it is written down, with what it did on the rows it was fitted on."""
+
+    version: int = 1
+    use: Use
+    stages: list[StageRecord]
+    promise: str
+    holds: bool = True  # what is promised, on the rows it was fitted on
+    note: str = ""  # why its stages are not those that were asked for
+    rows: int
+    rescored_share: float  # of the rows: those that the last stage scores
+    agreement: float  # of the labels with those of the engine that it is compared with
+    largest_change: float  # of a probability, against that engine's
+    accuracy: float | None = None
+    exact_accuracy: float | None = None
+    better: int | None = None  # rows that the cascade alone has right
+    worse: int | None = None  # rows that the engine it is compared with alone has right
+    mcnemar_p: float | None = None
+
+
+class Cascade:
+    """Stages as one engine.
+
+    Args:
+        stages: cheapest first; the last is the exact one.
+    Raises:
+        ModelError: no stages, or their labels differ.
+    """
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        if not stages:
+            raise ModelError("A cascade needs a stage", "", "register the model again")
+        self.label_names = stages[-1].engine.label_names
+        for stage in stages:
+            if stage.engine.label_names != self.label_names:
+                raise ModelError(
+                    "The stages of a cascade tell other labels apart", stage.name, "fit it anew"
+                )
+        self.stages = list(stages)
+
+    def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
+        """Logits of unpadded rows, shape (rows, classes), float32; each row's are of the stage that answered it."""
+        logits = np.empty((len(input_ids), len(self.label_names)), dtype=np.float32)
+        left = np.arange(len(input_ids))
+        evidence = logits
+        for number, stage in enumerate(self.stages):
+            if not len(left):
+                break
+            found = stage.logits([input_ids[row] for row in left.tolist()])
+            if not number:
+                evidence = found
+            elif stage.blend:
+                found = np.asarray(found + stage.blend * evidence[left], dtype=np.float32)
+            logits[left] = found
+            left = left[~(margins(found) >= stage.band)]  # what is no number goes on, too
+        return logits
+
+
+def cut(row: Sequence[int], tokens: int) -> Sequence[int]:
+    """A row's first quarter and last three quarters of the room, special tokens at both ends included."""
+    if len(row) <= tokens:
+        return row
+    head = tokens // _HEAD_SHARE
+    return [*row[:head], *row[head - tokens :]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Validation rows that bands are fitted on.
+
+    Attributes:
+        input_ids: unpadded rows like those that will be scored.
+        labels: true class ids, shape (rows,), below 0 where one is not known; None where there are none, which will do
+            unless the cascade is fast.
+        answers: logits that are known already, by the name of the stage.
+        reference: logits of the engine that a fast cascade is compared with; the last stage's where nothing is given.
+    """
+
+    input_ids: Sequence[Sequence[int]]
+    labels: Ints | None = None
+    answers: Mapping[str, Logits] | None = None
+    reference: Logits | None = None
+
+    def logits_of(self, stage: Stage) -> Logits:
+        """A stage's logits of these rows."""
+        known = (self.answers or {}).get(stage.name)
+        return stage.logits(self.input_ids) if known is None else known
+
+
+def fit_cascade(
+    stages: Sequence[Stage], rows: Rows, rule: CascadeRule
+) -> tuple[Cascade, CascadeRecord]:
+    """A cascade whose bands keep to a rule; stages of which no answer can be taken are left out.
+
+    Args:
+        stages: cheapest first, the exact one last; bands are fitted here, and the temperatures of other models. The
+            last but one is the exact engine's model in less precision, unless the cascade is fast.
+        rows: that no stage was trained on.
+        rule: to be kept to.
+    Raises:
+        ModelError: no rows or no stages, or the stages tell other labels apart.
+        ValueError: a fast cascade without labels.
+    """
+    if not len(rows.input_ids):
+        raise ModelError("A cascade is fitted on validation rows", "", "give some")
+    stages = Cascade(stages).stages
+    answers = [rows.logits_of(stage) for stage in stages]
+    exact = answers[-1] if rows.reference is None else rows.reference
+    if rows.labels is not None and (rows.labels >= 0).any():
+        of_their_own = len(stages) - (1 if rule.use == "fast" else 2)
+        stages, answers = _calibrated(stages, answers, rows.labels, max(of_their_own, 0))
+    if rule.blends and len(stages) > 1 and rows.labels is not None:
+        stages, answers = _blended(stages, answers, rows.labels)
+        exact = answers[-1] if rows.reference is None else exact
+    bands, _ = fit_bands(answers, rows.labels, rule, exact)
+    fitted = [replace(stage, band=band) for stage, band in zip(stages, [*bands, 0.0], strict=True)]
+    if any(stage.blend for stage in fitted) and fitted[0].band == NOTHING:
+        fitted[0] = replace(fitted[0], band=_ANSWERS_NOTHING)
+    kept = [n for n, stage in enumerate(fitted) if stage.band < NOTHING]
+    cascade = Cascade([fitted[n] for n in kept])
+    known = [answers[n] for n in kept]
+    return cascade, _record(cascade.stages, known, exact, rows.labels, rule)
+
+
+def _calibrated(
+    stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints, first: int
+) -> tuple[list[Stage], list[Logits]]:
+    """The first stages; the exact engine's temperature is in its head, and so it is in that of its other precisions."""
+    known = labels >= 0
+    heats = [fit_temperature(found[known], labels[known]) for found in answers[:first]]
+    heats += [1.0] * (len(stages) - first)
+    warmed = [
+        replace(stage, temperature=stage.temperature * heat)
+        for stage, heat in zip(stages, heats, strict=True)
+    ]
+    return warmed, [found / np.float32(heat) for found, heat in zip(answers, heats, strict=True)]
+
+
+def _blended(
+    stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints
+) -> tuple[list[Stage], list[Logits]]:
+    """All but the first, with the first's logits added."""
+    first = answers[0]
+    mixed, sums = [stages[0]], [first]
+    for stage, found in zip(stages[1:], answers[1:], strict=True):
+        own, blend = fit_weights(found, first, labels)
+        mixed.append(replace(stage, temperature=stage.temperature / own, blend=blend))
+        sums.append(np.asarray(own * found + blend * first, dtype=np.float32))
+    return mixed, sums
+
+
+def _record(
+    stages: Sequence[Stage],
+    answers: Sequence[Logits],
+    exact: Logits,
+    labels: Ints | None,
+    rule: CascadeRule,
+) -> CascadeRecord:
+    final, left = exact.copy(), np.ones(len(exact), dtype=np.bool_)
+    shares: list[float] = []
+    for stage, found in zip(stages, answers, strict=True):
+        shares.append(float(left.mean()))
+        final[left] = found[left]
+        left &= ~(margins(found) >= stage.band)
+    told = {
+        "use": rule.use,
+        "promise": promise(rule, len(exact), len(stages)),
+        "rows": len(exact),
+        "rescored_share": shares[-1],
+        "agreement": float((final.argmax(axis=1) == exact.argmax(axis=1)).mean()),
+        "largest_change": float(np.abs(softmax(final) - softmax(exact)).max()),
+    }
+    if labels is not None and (known := labels >= 0).any():
+        right = (final.argmax(axis=1) == labels)[known]
+        exactly = (exact.argmax(axis=1) == labels)[known]
+        pair = Pair.of(right, exactly)
+        told |= {"accuracy": float(right.mean()), "exact_accuracy": float(exactly.mean())}
+        told |= {"better": pair.better, "worse": pair.worse, "mcnemar_p": pair.mcnemar()}
+        exactly_so = len(stages) == 1 and told["agreement"] == 1.0
+        if rule.use == "fast" and not exactly_so and pair.lower(rule.risk) < -rule.accuracy_margin:
+            told["promise"] = "none: the rows are too few, or its last stage is not accurate enough"
+            told["holds"] = False
+    written = [
+        StageRecord(scored_share=share, **{k: v for k, v in vars(stage).items() if k != "engine"})
+        for stage, share in zip(stages, shares, strict=True)
+    ]
+    return CascadeRecord(stages=written, **told)  # type: ignore[arg-type]
+
+
+def promise(rule: CascadeRule, rows: int, stages: int) -> str:
+    """What a cascade of so many stages, fitted by a rule on so many rows, promises of rows like them."""
+    sure = f"at a confidence of {1 - rule.risk:.0%}"
+    if stages == 1:
+        return "every row is scored exactly"
+    if rule.use == "fast":
+        return f"accuracy at most {100 * rule.accuracy_margin:g} points below the exact engine's, {sure}"
+    near = (
+        f"another label than the exact engine's only where a margin is overstated by {SAFETY:g} times the most seen in "
+        f"{rows} rows, and lies within that of the line"
+    )
+    if stages > 2:
+        return (
+            f"answers of other models: another label than the exact engine's in at most "
+            f"{1 - rule.minimum_agreement:.2%} of all reviews, {sure}; of the rest, {near}"
+        )
+    if most_failures(rows, 1 - rule.minimum_agreement, rule.risk) >= 0:
+        close = (
+            f", and probabilities within {rule.maximum_change:g} of its,"
+            if rule.maximum_change < 1
+            else ""
+        )
+        return f"labels of the exact engine{close} in at least {rule.minimum_agreement:.2%} of reviews, {sure}"
+    return f"{near}; they are too few for {rule.minimum_agreement:.2%} {sure}"

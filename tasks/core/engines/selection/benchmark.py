@@ -1,0 +1,371 @@
+"""Engines of one model answer the same rows and take turns: who says what fp32 says, and how fast."""
+
+import functools
+import logging
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tasks.core.engines import registry
+from tasks.core.engines.cascade import engine as cascade_engine
+from tasks.core.engines.cascade.bands import (
+    CascadeRule,
+    Use,
+    changes,
+    disagree,
+    least_rows,
+    most_failures,
+    shown_share,
+)
+from tasks.core.engines.cascade.engine import CascadeKind
+from tasks.core.engines.cascade.stages import Cascade, CascadeRecord, Rows, Stage, fit_cascade
+from tasks.core.engines.params import EngineChoiceParams
+from tasks.core.engines.protocol import Engine, EngineOptions, softmax
+from tasks.core.engines.selection.records import EngineChoice, EngineRow
+from tasks.core.engines.selection.texts import JudgedTexts, TokenRows
+from tasks.core.engines.torch_engine import TorchEngine
+from tasks.core.errors import ModelError, first_line, is_disk_full
+from tasks.core.models import classifier as modeling
+from tasks.core.models.devices import resolve_precision
+from tasks.core.models.linear import classifier as linear
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+#: Builds an engine for a model: its name, the model's folder, token rows to calibrate on.
+Builder = Callable[[str, Path, Sequence[Sequence[int]]], None]
+Logits = NDArray[np.float32]
+CASCADES = {
+    kind.name: kind for kind in (cascade_engine.KIND, cascade_engine.BF16, cascade_engine.BY_TORCH)
+}
+_CALIBRATION_ROWS = 300  # that int8 is fitted to
+_ASKED_ALONE = 24  # texts that an engine answers one by one, too
+_WINDOW = 512  # rows that engines are given at a time
+_ON_CPU = EngineOptions(device="cpu")
+_RISK = CascadeRule().risk
+_HAIR = 1e-3  # by which batches of other sizes move a probability
+
+
+def build_here(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None:
+    """Build an engine in this process. Raises ModelError, or whatever a converter raises, where it cannot be built."""
+    folder = model / registry.FOLDER / name
+    folder.mkdir(parents=True)
+    registry.require(name).build(modeling.load(model), folder, sample)
+
+
+class Contest:
+    """Engines of one model that answer the same rows.
+
+    Args:
+        model: its folder.
+        texts: that they answer.
+        train: see `choose`.
+        params, build: see there.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        texts: JudgedTexts,
+        train: TokenRows,
+        params: EngineChoiceParams,
+        build: Builder,
+    ) -> None:
+        self._build = build
+        self._model, self._train, self._params = model, train, params
+        self._texts, self._rows = texts, texts.rows
+        self._opened: dict[str, Engine] = {}
+        self._answers: dict[str, Logits] = {}
+        self._notes: dict[str, str] = {}
+        self._cascades: dict[str, CascadeRecord] = {}
+        self._fp32 = self._answered(TorchEngine(modeling.load(model), "cpu", "fp32"))
+
+    def outcome(self, clock: Clock, machine: Mapping[str, str]) -> EngineChoice:
+        """Build them, let them answer, time them: all rows, and the best of those that may be chosen."""
+        wanted = {registry.TORCH, _exact_torch(), *self._params.candidates} & set(registry.kinds())
+        for name in sorted(wanted, key=_cascades_last):
+            self._enter(name, clock)
+        timed = self._rows.drawn(self._params.timed_rows)
+        speeds = _speeds(self._opened, timed, self._params.rounds, clock)
+        rows = [self._row(name, speed) for name, speed in speeds.items()]
+        rows += [EngineRow(name=name, note=note) for name, note in self._notes.items()]
+        best = max((row for row in rows if row.eligible), key=self._worth)
+        return EngineChoice(
+            chosen=best.name,
+            rows=rows,
+            judged_rows=len(self._texts),
+            judged_on=str(self._texts),
+            too_few=self._too_few() if best.name == _exact_torch() else "",
+            fp32_accuracy=self._right(self._fp32),
+            cascades=self._cascades,
+            machine=dict(machine),
+        )
+
+    def _enter(self, name: str, clock: Clock) -> None:
+        """Build an engine and let it answer; one that cannot is noted, and does not stop the others."""
+        if not registry.available(name):
+            missing = registry.missing_packages(name)
+            self._notes[name] = f"{', '.join(missing)} is not installed here"
+            return
+        try:
+            cascade = CASCADES.get(name)
+            engine = self._fitted_cascade(cascade, clock) if cascade else self._built(name)
+            answers = self._answered(engine)
+            if name not in (registry.TORCH, registry.TORCH_FP32):
+                self._require_independence(engine, answers)
+            self._answers[name], self._opened[name] = answers, engine
+            logger.info("The engine %s: %s", name, self._shown(name)[1])
+        except Exception as error:  # whatever a converter makes of an architecture it does not know
+            if is_disk_full(error):
+                raise
+            self._notes[name] = first_line(error)
+            ours = not isinstance(error, ModelError)  # perhaps: say where
+            logger.warning("The engine %s is left out: %s", name, self._notes[name], exc_info=ours)
+            shutil.rmtree(self._folder(name), ignore_errors=True)
+
+    def _folder(self, name: str) -> Path:
+        return self._model / registry.FOLDER / name
+
+    def _built(self, name: str) -> Engine:
+        kind, classifier = registry.require(name), modeling.load(self._model)
+        if why_not := kind.suits(classifier, torch.device("cpu")):
+            raise ModelError(why_not)
+        if name not in (registry.TORCH, registry.TORCH_FP32):
+            self._build(name, self._model, self._train.drawn(_CALIBRATION_ROWS).input_ids)
+        return registry.open_engine(name, modeling.load(self._model), self._model, _ON_CPU)
+
+    def _fitted_cascade(self, kind: CascadeKind, clock: Clock) -> Engine:
+        """From engines that are open already, and where labels are kept one in fp32; its files refer to theirs."""
+        # Only where fp32 comes again at the end does a first stage that runs in it, for want of bf16, save nothing.
+        suits = kind.suits if self._params.keeps_labels else registry.kind_of(kind.exact).suits
+        if why_not := suits(modeling.load(self._model), torch.device("cpu")):
+            raise ModelError(why_not)
+        if kind.cheap not in self._opened:
+            raise ModelError(f"It wants {kind.cheap}, which there is not")
+        exact = kind.exact if kind.exact in self._opened else registry.TORCH
+        cheap = self._stage(kind.cheap)
+        if self._params.cascade == "exact":
+            stages = [cheap, self._in_fp32(exact)]
+            cascade, record = self._fitted(stages, "exact", self._texts.all)
+        elif self._params.cascade == "labels":
+            cascade, record = self._with_labels_kept([cheap, self._in_fp32(exact)], clock)
+        else:
+            # what the linear model adds makes up for more than full precision would
+            last = [] if self._params.cascade == "blended" or cheap.kind == exact else [exact]
+            stages = [self._linear, cheap, *map(self._stage, last)]
+            cascade, record = self._fitted(stages, "fast", self._texts.validation)
+        if len(cascade.stages) == 1:
+            raise ModelError(
+                "No answer of its first stages is clear enough, or its last one is not as accurate as fp32"
+            )
+        self._folder(kind.name).mkdir(parents=True)
+        cascade_engine.write(self._folder(kind.name), cascade, record)
+        self._cascades[kind.name] = record
+        return cascade
+
+    def _stage(self, name: str) -> Stage:
+        return Stage(name, self._opened[name], name, folder=f"../{name}")
+
+    def _in_fp32(self, name: str) -> Stage:
+        classifier = modeling.load(self._model)
+        opened = registry.open_engine(name, classifier, self._model, cascade_engine.IN_FP32)
+        return Stage(f"{name} fp32", opened, name, folder=f"../{name}", precision="fp32")
+
+    @functools.cached_property
+    def _linear(self) -> Stage:
+        names = list(self._opened[registry.TORCH].label_names)
+        first = linear.fit(self._train.input_ids, self._train.labels, names)
+        return Stage(cascade_engine.LINEAR, first, cascade_engine.LINEAR)
+
+    def _fitted(
+        self, stages: Sequence[Stage], use: Use, places: NDArray[np.int64]
+    ) -> tuple[Cascade, CascadeRecord]:
+        """On the texts at these places, beside the model in fp32, which a cascade that keeps labels ends with."""
+        own, drawn = self._params, self._rows.at(places)
+        known = {name: found[places] for name, found in self._answers.items()}
+        if use != "fast":
+            known[stages[-1].name] = self._fp32[places]
+        rows = Rows(drawn.input_ids, drawn.labels, known, self._fp32[places])
+        rule = CascadeRule(
+            use,
+            own.minimum_agreement,
+            own.accuracy_margin,
+            maximum_change=self._most_change(use),
+            blends=own.cascade == "blended",
+        )
+        return fit_cascade(stages, rows, rule)
+
+    def _most_change(self, use: Use) -> float:
+        """A linear model's probabilities are its own: who asks for one asks for labels."""
+        return self._params.maximum_change if use == "exact" else 1.0
+
+    def _with_labels_kept(
+        self, stages: Sequence[Stage], clock: Clock
+    ) -> tuple[Cascade, CascadeRecord]:
+        """Behind the linear model or without it, whichever is faster: without, bands may be narrower."""
+        without, record = self._fitted(stages, "exact", self._texts.all)
+        untrained = self._texts.untrained
+        why_not = too_few_for_linear(len(untrained), self._params)
+        if not why_not:
+            behind = self._fitted([self._linear, *stages], "labels", untrained)
+            if behind[1].stages[0].kind != cascade_engine.LINEAR:
+                why_not = (
+                    "No linear model comes first: its label is sure to be the model's too rarely"
+                )
+            elif not self._is_faster(behind[0], without, clock):
+                why_not = "No linear model comes first: with its wider bands it is no faster"
+            else:
+                return behind
+        logger.info(why_not)
+        return without, record.model_copy(update={"note": why_not})
+
+    def _is_faster(self, one: Engine, other: Engine, clock: Clock) -> bool:
+        timed = self._rows.drawn(self._params.timed_rows)
+        speeds = _speeds({"one": one, "other": other}, timed, self._params.rounds, clock)
+        return speeds["one"] > speeds["other"]
+
+    def _answered(self, engine: Engine) -> Logits:
+        ids = self._rows.input_ids
+        parts = [engine.logits(ids[at : at + _WINDOW]) for at in range(0, len(ids), _WINDOW)]
+        found = np.concatenate(parts)
+        if not np.isfinite(found).all():
+            raise ModelError("Some of its answers are no numbers")
+        return found
+
+    def _require_independence(self, engine: Engine, answers: Logits) -> None:
+        """Raises ModelError where texts alone get other answers than among others: int8 may scale by a whole batch."""
+        places = np.linspace(0, len(answers) - 1, min(_ASKED_ALONE, len(answers))).astype(int)
+        alone = [engine.logits([self._rows.input_ids[i]]) for i in places.tolist()]
+        change = float(np.abs(softmax(np.concatenate(alone)) - softmax(answers[places])).max())
+        if change > self._params.maximum_change:
+            raise ModelError(
+                f"Its answers depend on the texts beside them: alone a probability differs by {change:.3f}"
+            )
+
+    def _right(self, logits: Logits) -> float | None:
+        """The share of right answers on validation reviews; None where there are none among the texts."""
+        places = self._texts.validation
+        right = logits.argmax(axis=1)[places] == self._rows.labels[places]
+        return float(right.mean()) if len(places) else None
+
+    def _use(self, name: str) -> Use:
+        record = self._cascades.get(name)
+        return record.use if record else "exact"
+
+    def _compared(self, name: str) -> tuple[Logits, Logits]:
+        """An engine's logits of the texts that count for it, and fp32's."""
+        behind_linear = self._use(name) == "labels"
+        places = self._texts.untrained if behind_linear else self._texts.all
+        return self._answers[name][places], self._fp32[places]
+
+    def _disagreeing(self, name: str) -> NDArray[np.bool_]:
+        """Which of the texts that count for an engine it answers otherwise than fp32 does."""
+        return disagree(*self._compared(name), self._most_change(self._use(name)) + _HAIR)
+
+    def _shown(self, name: str) -> tuple[float, str]:
+        """What share of all reviews an engine is shown to agree in, at least, and how that is said."""
+        found = self._disagreeing(name)
+        shown = shown_share(int(found.sum()), len(found), _RISK)
+        change = self._most_change(self._use(name))
+        what = (
+            f" in label or by more than {change:g} in a probability" if change < 1 else " in label"
+        )
+        return shown, f"{found.sum():,} of {len(found):,} texts differ{what}: shows {shown:.1%}"
+
+    def _agrees(self, name: str) -> bool:
+        found = self._disagreeing(name)
+        allowed = most_failures(len(found), 1 - self._params.minimum_agreement, _RISK)
+        return int(found.sum()) <= allowed
+
+    def _too_few(self) -> str:
+        """Why no engine could be shown to agree; empty where the texts were enough."""
+        rows, wanted = len(self._texts), self._params.minimum_agreement
+        needed = least_rows(1 - wanted, _RISK)
+        if rows >= needed:
+            return ""
+        enough = f"{needed:,} would show" if math.isfinite(needed) else "no number shows"
+        return (
+            f"{self._texts} cannot show that another engine agrees with fp32 in {wanted:.4g} of all reviews, which "
+            f"{enough}: fp32 scores; engines.keep=all registers what was built, for a scoring run that names it"
+        )
+
+    def _worth(self, row: EngineRow) -> tuple[bool, float]:
+        """Speed; but evidence that is blended in for accuracy's sake is worth more where it makes a difference."""
+        blended = self._params.cascade == "blended" and row.name in CASCADES
+        more_accurate = (row.accuracy or 0.0) > (self._right(self._fp32) or 0.0)
+        return blended and more_accurate, row.reviews_per_second or 0.0
+
+    def _row(self, name: str, speed: float) -> EngineRow:
+        found = self._answers[name]
+        record = self._cascades.get(name)
+        if record and record.use == "fast":
+            # What is blended is no less accurate in expectation; where rows are few, the frozen test set decides.
+            may = record.holds or self._params.cascade == "blended"
+            eligible = may and (self._right(found) or 0.0) >= (self._right(self._fp32) or 0.0)
+        else:
+            eligible = self._agrees(name)
+        shown, said = self._shown(name)
+        own, exact = self._compared(name)
+        notes = (record.promise, record.note) if record else ()
+        return EngineRow(
+            name=name,
+            reviews_per_second=round(speed, 2),
+            agreement=float((own.argmax(axis=1) == exact.argmax(axis=1)).mean()),
+            differing=int(self._disagreeing(name).sum()),
+            shown=shown,
+            largest_change=float(changes(own, exact).max(initial=0.0)),
+            accuracy=self._right(found),
+            eligible=eligible
+            or name == _exact_torch(),  # which is what the others are compared with
+            note="; ".join(filter(None, (said, *notes))),
+        )
+
+
+def _exact_torch() -> str:
+    """The engine that scores in fp32: torch itself where the processor does not multiply in bf16."""
+    bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16"
+    return registry.TORCH_FP32 if bf16 else registry.TORCH
+
+
+def too_few_for_linear(rows: int, params: EngineChoiceParams) -> str:
+    """Why a cascade that keeps labels cannot begin with a linear model; empty where it can, or there will be none.
+
+    Args:
+        rows: that were not trained on.
+        params: what is asked for.
+    """
+    needed = least_rows(1 - params.minimum_agreement, CascadeRule().risk)
+    cascades = any(name in CASCADES and registry.available(name) for name in params.candidates)
+    asked = params.measure and params.cascade == "labels" and cascades
+    if not asked or min(rows, params.judged_rows) >= needed:
+        return ""
+    enough = f"{needed:,}" if math.isfinite(needed) else "infinitely many"
+    looked_at = f", of which {params.judged_rows:,} are asked" if params.judged_rows < rows else ""
+    return (
+        f"No linear model comes first: that its labels are sure to be the model's takes {enough} reviews that were not "
+        f"trained on, and there are {rows:,}{looked_at} [engines.cascade]: raise data.split.validation_fraction or "
+        "engines.judged_rows, or lower engines.minimum_agreement"
+    )
+
+
+def _cascades_last(name: str) -> tuple[bool, str]:
+    return name in CASCADES, name
+
+
+def _speeds(
+    opened: Mapping[str, Engine], rows: TokenRows, rounds: int, clock: Clock
+) -> dict[str, float]:
+    """Rows a second of each engine: the median of several rounds, in which they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in opened}
+    for _ in range(rounds):
+        for name, engine in opened.items():
+            started = clock()
+            engine.logits(rows.input_ids)
+            seconds[name].append(clock() - started)
+    return {name: len(rows.input_ids) / max(median(s), 1e-9) for name, s in seconds.items()}

@@ -1,0 +1,285 @@
+"""Behavioural checks: what a model does on sentences that leave no doubt, and when a review changes in known ways.
+
+A good average hides a model that reads "not bad" as blame, or that changes its mind over a typo. The checks, in the
+manner of CheckList (Ribeiro et al., 2020, "Beyond Accuracy: Behavioral Testing of NLP Models with CheckList"), are
+plain YAML, those that come with Nightshift (`tasks/checks/`) as those that people add.
+
+    checks, test reviews, label names --make_cases--> Cases
+    Cases, any model's probabilities --judge_cases--> BehaviourResult
+
+The cases depend on no model, so that candidate and champion are compared case by case. What people read of a failure
+are its texts; they stay in `Cases` and enter reports in the object store only.
+"""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tasks.core.data.labels import index_of, meaning
+from tasks.core.data.texts import both_ends, encodable, is_blank
+from tasks.core.digests import digest_of
+from tasks.core.errors import SettingsError
+from tasks.core.evaluation.behaviour.files import built_in_checks, load_checks
+from tasks.core.evaluation.behaviour.kinds import Check, Probabilities
+from tasks.core.evaluation.behaviour.results import BehaviourResult, CheckResult, SkippedCheck
+from tasks.core.forms import Form
+
+CASES_VERSION = (
+    1  # raised when the same checks and reviews come to make other cases, or are judged otherwise
+)
+_MOST_CHARACTERS = 100_000  # of a longer review, both ends are checked
+_ROLE_NAMES = {
+    "positive": {"positive", "pos", "good"},
+    "negative": {"negative", "neg", "bad"},
+}
+
+
+class BehaviourParams(Form):
+    """Which behavioural checks a model is put to."""
+
+    built_in: bool = Field(
+        default=True,
+        description="Use the checks that come with Nightshift: sentiment in English, and changes to test reviews "
+        "that must not change the label.",
+    )
+    checks: str = Field(
+        default="",
+        max_length=1024,
+        description="Checks of your own: a YAML file, s3:// or local (docs/behaviour.md). Empty: none.",
+    )
+    max_cases: int = Field(
+        default=100,
+        ge=10,
+        le=2000,
+        description="Most cases a check; of more, a sample is drawn.",
+    )
+    positive_label: str = Field(
+        default="",
+        max_length=100,
+        description="The label that the checks call positive. Empty: told by its name (POSITIVE, pos, good).",
+    )
+    negative_label: str = Field(
+        default="",
+        max_length=100,
+        description="The label that the checks call negative. Empty: told by its name (NEGATIVE, neg, bad).",
+    )
+    seed: int = Field(
+        default=42, ge=0, le=2**31 - 1, description="Of the choice of sentences and reviews."
+    )
+
+
+@dataclass(frozen=True)
+class CheckCases:
+    """The cases of one check: places in `Cases.texts`."""
+
+    check: Check
+    label: int | None  # class id, where the check names a label
+    before: NDArray[np.int64]  # shape (cases,)
+    after: NDArray[np.int64]  # same shape, and the same places for minimum functionality
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Everything to be scored for the checks; the same for every model with the same labels."""
+
+    texts: list[str]  # each once, however many cases share it
+    checks: list[CheckCases]
+    skipped: list[SkippedCheck]
+    label_names: list[str]
+
+    def identity(self) -> dict[str, Any]:
+        """All that results depend on beside the model, as small JSON: what caches and comparisons go by."""
+        content = {
+            "texts": self.texts,
+            "checks": [
+                {
+                    "kind": group.check.kind,
+                    "label": group.label,
+                    "before": group.before.tolist(),
+                    "after": group.after.tolist(),
+                    "check": group.check.model_dump(exclude={"lexicons", "templates"}),
+                }
+                for group in self.checks
+            ],
+            "skipped": [check.model_dump() for check in self.skipped],
+        }
+        return {
+            "version": CASES_VERSION,
+            "label_names": self.label_names,
+            "cases": digest_of(content),
+        }
+
+    def digest(self) -> str:
+        """The name of exactly these cases."""
+        return digest_of(self.identity())
+
+    def examples(self, result: CheckResult, most: int = 5) -> list[tuple[str, str]]:
+        """Texts before and after of the first failed cases of a check; for reports, never for logs."""
+        found = [g for g in self.checks if g.check.name == result.name]
+        if not found:
+            return []
+        group = found[0]
+        return [
+            (self.texts[group.before[case]], self.texts[group.after[case]])
+            for case in result.failed_cases[:most]
+        ]
+
+
+def all_checks(params: BehaviourParams, content: str | bytes | None = None) -> list[Check]:
+    """The checks of a form: the built-in ones, then a user's.
+
+    Args:
+        params: the form.
+        content: of the file that `params.checks` names; None where it names none.
+    Raises:
+        SettingsError: the file cannot be used, or gives a check the name of a built-in one.
+    """
+    checks = list(built_in_checks()) if params.built_in else []
+    own = [] if content is None else load_checks(content, params.checks)
+    taken = {check.name for check in checks}
+    if shared := [check.name for check in own if check.name in taken]:
+        raise SettingsError(
+            f"Built-in checks have these names already: {', '.join(shared)}",
+            params.checks,
+            "rename yours, or switch built_in off",
+        )
+    return checks + own
+
+
+def label_roles(label_names: Sequence[str], params: BehaviourParams) -> dict[str, int]:
+    """Class ids of the roles `positive` and `negative`, as far as the form or the names tell them.
+
+    Of two classes, naming one in the form tells the other.
+
+    Raises:
+        SettingsError: the form names a label that does not exist, or one label for both roles.
+    """
+    given = {"positive": params.positive_label, "negative": params.negative_label}
+    roles: dict[str, int] = {}
+    for role, label in given.items():
+        place = index_of(label, label_names) if label else None
+        if label and place is None:
+            raise SettingsError(
+                f"No label is called {label!r}; there are {_listed(label_names)}",
+                f"behaviour.{role}_label",
+                f"name one of them, or leave it empty: --behaviour.{role}-label NAME",
+            )
+        if place is not None:
+            roles[role] = place
+    if len(roles) == 1 and len(label_names) == 2:
+        role, index = next(iter(roles.items()))
+        roles["negative" if role == "positive" else "positive"] = 1 - index
+    for role in _ROLE_NAMES.keys() - roles.keys():
+        told = [i for i, name in enumerate(label_names) if meaning(name) in _ROLE_NAMES[role]]
+        if len(told) == 1:
+            roles[role] = told[0]
+    if len(roles) == 2 and len(set(roles.values())) == 1:
+        raise SettingsError(
+            f"The label {label_names[roles['positive']]!r} is named as positive and as negative",
+            "behaviour.positive_label, behaviour.negative_label",
+            "name two labels, or leave both empty",
+        )
+    return roles
+
+
+def make_cases(
+    checks: Iterable[Check],
+    texts: Sequence[str],
+    label_names: Sequence[str],
+    params: BehaviourParams,
+) -> Cases:
+    """All cases of the checks, the same for the same arguments.
+
+    Args:
+        checks: with distinct names.
+        texts: the test reviews; those that are to be changed are drawn from them.
+        label_names: of the models, in order of their ids.
+        params: how many cases, of which seed, and what positive and negative are called.
+    Raises:
+        SettingsError: the form names a label that does not exist.
+    """
+    roles = label_roles(label_names, params)
+    reviews = _shuffled(texts, params.seed)
+    places: dict[str, int] = {}
+    groups: list[CheckCases] = []
+    skipped: list[SkippedCheck] = []
+    for check in checks:
+        label, reason = _label(check.named_label(), label_names, roles)
+        pairs = [] if reason else check.pairs(reviews, params.max_cases, params.seed)
+        if not pairs:
+            reason = reason or "there is no test review that it could change"
+            skipped.append(SkippedCheck(name=check.name, kind=check.kind, reason=reason))
+            continue
+        before, after = (
+            np.array([places.setdefault(encodable(t), len(places)) for t in side], dtype=np.int64)
+            for side in zip(*pairs, strict=True)
+        )
+        groups.append(CheckCases(check, label, before, after))
+    return Cases(list(places), groups, skipped, list(label_names))
+
+
+def judge_cases(cases: Cases, probabilities: Probabilities) -> BehaviourResult:
+    """Which cases a model fails.
+
+    Args:
+        cases: what it was put to.
+        probabilities: of the model's classes for `cases.texts`, shape (texts, classes).
+    Raises:
+        ValueError: they are of another shape, or not numbers: that is no result.
+    """
+    wanted = (len(cases.texts), len(cases.label_names))
+    if probabilities.shape != wanted:
+        raise ValueError(f"probabilities of shape {probabilities.shape}, not {wanted}")
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities that are not numbers")
+    results = [
+        CheckResult(
+            name=group.check.name,
+            kind=group.check.kind,
+            description=group.check.description,
+            cases=len(group.after),
+            failed_cases=np.flatnonzero(
+                group.check.failed(
+                    probabilities[group.before], probabilities[group.after], group.label
+                )
+            ).tolist(),
+        )
+        for group in cases.checks
+    ]
+    return BehaviourResult(cases_digest=cases.digest(), checks=results, skipped=cases.skipped)
+
+
+def _shuffled(texts: Sequence[str], seed: int) -> list[str]:
+    """The distinct readable reviews in a seeded order: all checks take theirs from its beginning and share them."""
+    bounded = (both_ends(text, _MOST_CHARACTERS) for text in dict.fromkeys(texts))
+    readable = [text for text in bounded if not is_blank(text)]
+    random.Random(seed).shuffle(readable)
+    return readable
+
+
+def _label(
+    named: str | None, label_names: Sequence[str], roles: Mapping[str, int]
+) -> tuple[int | None, str]:
+    """The class id of a check's label, or why the model has none: a role first, then a label's own name."""
+    if named is None:
+        return None, ""
+    if named in roles:
+        return roles[named], ""
+    if (place := index_of(named, label_names)) is not None:
+        return place, ""
+    if named in _ROLE_NAMES:
+        return None, (
+            f"the labels {_listed(label_names)} do not tell which is {named}; set behaviour.{named}_label"
+        )
+    return None, f"it names the label {named!r}, and there are {_listed(label_names)}"
+
+
+def _listed(label_names: Sequence[str]) -> str:
+    """Label names, cut short: where the wrong column was named, whole reviews stand here."""
+    more = f" and {len(label_names) - 20} more" if len(label_names) > 20 else ""
+    return ", ".join(name[:40] for name in label_names[:20]) + more

@@ -1,0 +1,179 @@
+"""Files of behavioural checks: YAML that people write, read into `Check`s or refused in sentences.
+
+    lexicons:               # words a slot, for all checks of the file
+      thing: [film, book]
+    checks:
+      - name: plain praise
+        kind: MFT
+        label: positive
+        templates: ["I loved this {thing}."]
+
+Every problem of a file is told at once, each with its check and field and what to do. docs/behaviour.md is for those
+who write such files.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from tasks.core.errors import SettingsError
+from tasks.core.evaluation.behaviour.kinds import KINDS, Check, Lexicons, checked_lexicons
+from tasks.core.forms import Form
+from tasks.core.parsing.bounded_yaml import load_yaml
+
+MAX_BYTES = 1_000_000
+BUILT_IN = Path(__file__).parents[3] / "checks"
+_EXPLAINED = {"missing", "literal_error", "greater_than_equal", "less_than_equal"}
+_FIX = "correct the file; docs/behaviour.md shows what it may hold"
+
+
+class _File(Form):
+    lexicons: Lexicons = Field(default={}, max_length=200, description="Words a slot.")
+    checks: list[dict[str, Any]] = Field(
+        min_length=1, max_length=200, description="The checks, each with its name and kind."
+    )
+
+    @field_validator("lexicons")
+    @classmethod
+    def _lexicons_are_of_use(cls, lexicons: Lexicons) -> Lexicons:
+        return checked_lexicons(lexicons)
+
+
+def load_checks(content: str | bytes, name: str) -> list[Check]:
+    """The checks of a file, in its order.
+
+    Args:
+        content: of the file, YAML in UTF-8.
+        name: of the file, for messages.
+    Raises:
+        SettingsError: with everything that is wrong with it.
+    """
+    raw = _parsed(content, name)
+    try:
+        file = _File.model_validate(raw)
+    except ValidationError as error:
+        raise _refused(name, list(_sentences(error, _File))) from None
+    checks: list[Check] = []
+    problems: list[str] = []
+    for number, fields in enumerate(file.checks, 1):
+        called = fields.get("name")
+        place = f"check {called[:80]!r}" if isinstance(called, str) else f"check number {number}"
+        made = _check(fields, file.lexicons)
+        if isinstance(made, Check):
+            checks.append(made)
+        else:
+            problems += [f"{place}: {problem}" for problem in made]
+    problems += _twice(checks)
+    if problems:
+        raise _refused(name, problems)
+    return checks
+
+
+@cache
+def built_in_checks() -> tuple[Check, ...]:
+    """The checks that come with Nightshift: sentiment in English, and what holds for every review."""
+    files = sorted(BUILT_IN.glob("*.yaml"))
+    return tuple(c for f in files for c in load_checks(f.read_bytes(), f"tasks/checks/{f.name}"))
+
+
+def _parsed(content: str | bytes, name: str) -> Any:
+    if len(content) > MAX_BYTES:
+        raise SettingsError(
+            f"A file of checks may have {MAX_BYTES:,} bytes, and this has more",
+            name,
+            "make sure that it is the right file, or shorten its lists",
+        )
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        return load_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(
+            f"Not YAML: {_reason(error)}", f"{name}{line}", "correct it there, or name another file"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Why YAML refuses, without any of the file's text."""
+    if isinstance(error, UnicodeDecodeError):
+        return "the file is not UTF-8"
+    if isinstance(error, RecursionError):
+        return "lists within lists without end"
+    problem = getattr(error, "problem", None)
+    return str(problem) if problem else "it holds what YAML has no meaning for"
+
+
+def _check(fields: dict[str, Any], shared: Lexicons) -> Check | list[str]:
+    """A check, or what is wrong with it."""
+    fields = dict(fields)
+    kind = fields.pop("kind", None)
+    model = KINDS.get(kind.upper()) if isinstance(kind, str) else None
+    if model is None:
+        there = ", ".join(KINDS)
+        given = f"is {kind!r}, which" if isinstance(kind, str | int | float) else "is missing or"
+        return [f"kind: {given} is none that there is; write one of {there}"]
+    own = fields.get("lexicons", {})
+    if isinstance(own, dict):
+        fields["lexicons"] = shared | cast(dict[str, Any], own)
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        return list(_sentences(error, model))
+
+
+def _sentences(error: ValidationError, model: type[Form]) -> Iterator[str]:
+    """Each of pydantic's findings as field, what is wrong, and what to do."""
+    for found in error.errors(include_url=False, include_context=False):
+        path = found["loc"]
+        place = ", ".join(f"number {p + 1}" if isinstance(p, int) else str(p) for p in path)
+        field = model.model_fields.get(str(path[0])) if path else None
+        text = _problem(found["type"], found["msg"], found["input"], model)
+        about = f" ({field.description})" if field and found["type"] in _EXPLAINED else ""
+        yield f"{place}: {text}{about}" if place else text
+
+
+def _problem(kind: str, message: str, given: Any, model: type[Form]) -> str:
+    """What is wrong with one value, and what to do; texts of the file are not repeated."""
+    number = isinstance(given, bool | int | float)
+    match kind:
+        case "value_error":
+            return message.removeprefix("Value error, ")
+        case "missing":
+            return "is missing; add it"
+        case "extra_forbidden":
+            return f"there is no such field; there are {', '.join(model.model_fields)}"
+        case "string_type" if number or given is None:
+            return f"YAML reads this as {given!r}, not as a text; put it in quotes"
+        case "string_type":
+            return "must be one text; write it behind the colon or the dash"
+        case "list_type":
+            return "must be a list; write [one, two], or a line with a dash for each"
+        case "dict_type" | "model_type":
+            return "must be fields with values; write lines of the form `name: value`"
+        case "string_pattern_mismatch":
+            return (
+                "has a sign that it may not have; use letters, digits, spaces and , . ' ( ) / + -"
+            )
+        case _:
+            said = re.sub(r"^\w+ should ", "", message).removesuffix(" after validation, not 0")
+            return f"must {said}" + (f", not {given!r}" if number else "")
+
+
+def _twice(checks: list[Check]) -> list[str]:
+    times = Counter(check.name for check in checks)
+    return [
+        f"check {name!r}: {n} checks have this name; rename all but one"
+        for name, n in times.items()
+        if n > 1
+    ]
+
+
+def _refused(name: str, problems: list[str]) -> SettingsError:
+    return SettingsError(f"These checks cannot be used: {'; '.join(problems)}", name, _FIX)

@@ -1,0 +1,264 @@
+"""The kinds of behavioural check: what each one is made of, which texts it scores, and when a model fails a case.
+
+A case is a pair of texts, before and after; for minimum functionality the two are the same text. A new kind is one
+class here and one entry in `KINDS`; its fields are what its checks may say in a file. Kinds after CheckList (Ribeiro
+et al., 2020, "Beyond Accuracy: Behavioral Testing of NLP Models with CheckList").
+"""
+
+import random
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from tasks.core.evaluation.behaviour import templates as sentences
+from tasks.core.evaluation.behaviour.perturbations import PERTURBATIONS, swapping
+from tasks.core.forms import Form
+
+Probabilities = NDArray[np.float64]
+Pair = tuple[str, str]
+Word = Annotated[str, Field(min_length=1, max_length=300)]
+Lexicons = dict[Annotated[str, Field(max_length=40)], list[Word]]
+_ROUNDING = 1e-9
+
+
+def checked_lexicons(lexicons: Lexicons) -> Lexicons:
+    """The lexicons as they are. Raises ValueError on one that is of no use."""
+    for name, words in lexicons.items():
+        if not name.isidentifier():
+            raise ValueError(
+                f"the lexicon {name!r} has a name that no slot can have; use letters and _"
+            )
+        if not words:
+            raise ValueError(f"the lexicon {name} is empty; list at least one word, or remove it")
+        if len(set(words)) < len(words):
+            raise ValueError(f"the lexicon {name} lists a word twice; remove one")
+    return lexicons
+
+
+class Check(Form):
+    """What all checks have in common."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=80,
+        pattern=r"^\w[\w ,.'()/+-]*$",
+        description="What the check is called in verdicts and reports; no two share a name.",
+    )
+    description: str = Field(default="", max_length=500, description="What it is to show.")
+    lexicons: Lexicons = Field(default={}, max_length=200, description="Words a slot.")
+    templates: list[Word] = Field(
+        default=[], max_length=500, description="Sentences with {slots} from the lexicons."
+    )
+    kind: ClassVar[str]
+
+    @field_validator("lexicons")
+    @classmethod
+    def _lexicons_are_of_use(cls, lexicons: Lexicons) -> Lexicons:
+        return checked_lexicons(lexicons)
+
+    @model_validator(mode="after")
+    def _slots_have_words(self) -> "Check":
+        for field, templates in self.slotted().items():
+            if len(set(templates)) < len(templates):
+                raise ValueError(f"{field}: two are alike; remove one")
+            for number, template in enumerate(templates, 1):
+                self._slots_of(f"{field}, number {number}", template)
+        return self
+
+    def _slots_of(self, place: str, template: str) -> None:
+        try:
+            slots = sentences.slots(template)
+        except ValueError:
+            raise ValueError(
+                f"{place}: not a template; write slots as {{name}}, and a brace that is none twice"
+            ) from None
+        for slot in slots:
+            if slot not in self.lexicons:
+                there = ", ".join(sorted(self.lexicons)) or "none"
+                raise ValueError(
+                    f"{place}: no lexicon for the slot {{{slot}}}; add it to lexicons, or correct the slot "
+                    f"(lexicons there are: {there})"
+                )
+
+    def slotted(self) -> dict[str, list[str]]:
+        """The fields that hold templates."""
+        return {"templates": self.templates}
+
+    def named_label(self) -> str | None:
+        """The label as the check names it; None for a kind that names none."""
+        return getattr(self, "label", None)
+
+    @abstractmethod
+    def pairs(self, reviews: Sequence[str], limit: int, seed: int) -> list[Pair]:
+        """At most `limit` cases, the same for the same arguments.
+
+        Args:
+            reviews: real reviews in the order in which they are to be used.
+            limit: most cases.
+            seed: of every choice.
+        """
+
+    @abstractmethod
+    def failed(
+        self, before: Probabilities, after: Probabilities, label: int | None
+    ) -> NDArray[np.bool_]:
+        """Which cases fail, shape (cases,).
+
+        Args:
+            before: class probabilities of the first texts, shape (cases, classes).
+            after: those of the second texts, same shape.
+            label: class id of the check's label; None for a kind that names none.
+        """
+
+
+class MinimumFunctionality(Check):
+    """MFT: sentences with a label that leaves no doubt; a case fails when the model predicts another."""
+
+    kind = "MFT"
+    label: str = Field(min_length=1, max_length=100, description="The label of all its sentences.")
+    templates: list[Word] = Field(
+        min_length=1, max_length=500, description="Sentences with {slots} from the lexicons."
+    )
+
+    def pairs(self, reviews: Sequence[str], limit: int, seed: int) -> list[Pair]:
+        made = sentences.expand(self.templates, self.lexicons, limit, f"{seed} {self.name}")
+        return [(text, text) for text in made]
+
+    def failed(
+        self, before: Probabilities, after: Probabilities, label: int | None
+    ) -> NDArray[np.bool_]:
+        return np.asarray(after.argmax(axis=1) != label)
+
+
+class _OnReviews(Check):
+    """A kind that changes test reviews, or sentences of its own where it has templates."""
+
+    max_words: int | None = Field(
+        default=None,
+        ge=3,
+        le=100_000,
+        description="Leave out reviews of more words: in a long one a short change carries little weight.",
+    )
+
+    def sources(self, reviews: Sequence[str], limit: int, seed: int) -> Iterator[str]:
+        """The texts to change, in order."""
+        if self.templates:
+            yield from sentences.expand(self.templates, self.lexicons, limit, f"{seed} {self.name}")
+        else:
+            most = self.max_words or float("inf")
+            yield from (review for review in reviews if len(review.split()) <= most)
+
+
+class Invariance(_OnReviews):
+    """INV: a change that leaves the meaning alone; a case fails when the predicted label changes."""
+
+    kind = "INV"
+    perturbations: list[str] = Field(
+        default=[],
+        max_length=100,
+        description="Changes by name; each case has one of them, in turn.",
+    )
+    swap: list[str] = Field(
+        default=[],
+        max_length=100,
+        description="Lexicons whose words are replaced by others of the same lexicon: names, places, brands.",
+    )
+
+    @field_validator("perturbations")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in PERTURBATIONS:
+                raise ValueError(
+                    f"no perturbation is called {name!r}; there are {', '.join(PERTURBATIONS)}"
+                )
+        return names
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "Invariance":
+        if not self.perturbations and not self.swap:
+            raise ValueError("perturbations: none is named; name one, or lexicons to swap")
+        for name in self.swap:
+            if len(self.lexicons.get(name, [])) < 2:
+                raise ValueError(
+                    f"swap: {name!r} is no lexicon of two words or more; add it to lexicons"
+                )
+        words = [word for name in self.swap for word in self.lexicons[name]]
+        if len(set(words)) < len(words):
+            raise ValueError("swap: two of the lexicons share a word; keep it in one of them")
+        return self
+
+    def _changes(self) -> list[Callable[[str, random.Random], str]]:
+        swaps = [swapping([self.lexicons[name] for name in self.swap])] if self.swap else []
+        return swaps + [PERTURBATIONS[name] for name in self.perturbations]
+
+    def pairs(self, reviews: Sequence[str], limit: int, seed: int) -> list[Pair]:
+        changes = self._changes()
+        generator = random.Random(f"{seed} {self.name}")
+        pairs: list[Pair] = []
+        for text in self.sources(reviews, limit, seed):
+            if len(pairs) == limit:
+                break
+            turn = len(pairs) % len(changes)
+            for change in changes[turn:] + changes[:turn]:
+                changed = change(text, generator)
+                if changed != text:
+                    pairs.append((text, changed))
+                    break
+        return pairs
+
+    def failed(
+        self, before: Probabilities, after: Probabilities, label: int | None
+    ) -> NDArray[np.bool_]:
+        return np.asarray(after.argmax(axis=1) != before.argmax(axis=1))
+
+
+class Direction(_OnReviews):
+    """DIR: sentences at the end whose effect is known; a case fails when a probability moves the wrong way."""
+
+    kind = "DIR"
+    label: str = Field(
+        min_length=1, max_length=100, description="The label whose probability is looked at."
+    )
+    append: list[Word] = Field(
+        min_length=1,
+        max_length=500,
+        description="Sentences put behind a text, one a case, in turn; may have {slots}.",
+    )
+    must_not: Literal["fall", "rise"] = Field(
+        description="What the probability of the label must not do."
+    )
+    tolerance: float = Field(
+        default=0.05, ge=0.0, le=0.5, description="How far it may move the wrong way all the same."
+    )
+
+    def slotted(self) -> dict[str, list[str]]:
+        return {"templates": self.templates, "append": self.append}
+
+    def pairs(self, reviews: Sequence[str], limit: int, seed: int) -> list[Pair]:
+        ends = sentences.expand(self.append, self.lexicons, limit, f"{seed} {self.name} append")
+        random.Random(f"{seed} {self.name}").shuffle(ends)
+        texts = list(self.sources(reviews, limit, seed))[:limit]
+        return [(text, _continued(text, ends[n % len(ends)])) for n, text in enumerate(texts)]
+
+    def failed(
+        self, before: Probabilities, after: Probabilities, label: int | None
+    ) -> NDArray[np.bool_]:
+        change = after[:, label] - before[:, label]
+        wrong_way = -change if self.must_not == "fall" else change
+        return np.asarray(wrong_way > self.tolerance + _ROUNDING)
+
+
+def _continued(text: str, end: str) -> str:
+    """A text with one more sentence; its own last one is closed where its writer left it open."""
+    text = text.rstrip()
+    return f"{text}{'.' if text[-1:].isalnum() else ''} {end}"
+
+
+KINDS: dict[str, type[Check]] = {
+    kind.kind: kind for kind in (MinimumFunctionality, Invariance, Direction)
+}

@@ -1,0 +1,248 @@
+"""Two classifiers on the same rows: how much better one is, how sure that is, and what a test set can tell at all.
+
+Only the rows on which exactly one of the two is right say anything: `better` of them for the first classifier, `worse`
+for the other, `rows` in all. Everything here is a function of these three counts.
+
+Bounds are those of Tango's score test for the difference of paired proportions, inverted: unlike percentiles of a
+bootstrap they keep their risk where few rows differ, and they need no random numbers. Tango, 1998, "Equivalence test
+and confidence interval for the difference in proportions for the paired-sample design", Statistics in Medicine 17.
+Non-inferiority by a one-sided bound: Walker and Nowacki, 2011, "Understanding equivalence and noninferiority testing",
+Journal of General Internal Medicine 26.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from tasks.core.evaluation.metrics import EvaluationParams, Floats
+from tasks.core.records import Interval
+
+Bools = NDArray[np.bool_]
+_HALVINGS = 42  # of an interval of length 2: bounds are exact to 5e-13
+_CLOSE = 5e-4  # to the margin, where rows are counted for it
+_ROUNDING = 1e-9  # a bound that equals its limit counts as within it
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How often two classifiers differ on the same rows."""
+
+    rows: int
+    better: int
+    worse: int
+
+    @classmethod
+    def of(cls, correct: Bools, other_correct: Bools) -> "Pair":
+        """Counts from which rows each gets right, both of shape (rows,).
+
+        Raises:
+            ValueError: no rows, or not the same number.
+        """
+        if len(correct) == 0 or correct.shape != other_correct.shape:
+            raise ValueError(
+                f"{correct.shape} and {other_correct.shape} are not answers to the same rows"
+            )
+        better = int((correct & ~other_correct).sum())
+        return cls(len(correct), better, int((other_correct & ~correct).sum()))
+
+    @property
+    def difference(self) -> float:
+        """Accuracy of the first less that of the other."""
+        return (self.better - self.worse) / self.rows
+
+    @property
+    def differing(self) -> int:
+        return self.better + self.worse
+
+    def interval(self, params: EvaluationParams) -> Interval:
+        """The difference with its paired bootstrap percentile interval.
+
+        Resampling rows whose difference is 1, -1 or 0 is drawing three counts from a multinomial distribution, so that
+        is what is drawn: the same distribution, without the rows (Efron and Tibshirani, 1993, chapters 6 and 13).
+        """
+        shares = np.array([self.better, self.worse, self.rows - self.differing]) / self.rows
+        generator = np.random.default_rng(params.seed)
+        drawn = generator.multinomial(self.rows, shares, params.resamples)
+        tail = (1 - params.confidence) / 2
+        low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / self.rows, [tail, 1 - tail])
+        return Interval(value=self.difference, low=float(low), high=float(high))
+
+    def mcnemar(self) -> float:
+        """Two-sided p of McNemar's exact test (McNemar, 1947): that both are equally often right."""
+        if not self.differing:
+            return 1.0
+        return float(stats.binomtest(self.better, self.differing).pvalue)
+
+    def lower(self, risk: float) -> float:
+        """What the true difference is at least, but for a chance of `risk`."""
+        return float(lower_bound(self.rows, self.better, self.worse, risk))
+
+    def upper(self, risk: float) -> float:
+        """What the true difference is at most, but for a chance of `risk`."""
+        return -float(lower_bound(self.rows, self.worse, self.better, risk))
+
+
+def paired_difference(correct: Bools, other_correct: Bools, params: EvaluationParams) -> Interval:
+    """Difference in accuracy of two classifiers on the same rows, with its paired bootstrap interval."""
+    return Pair.of(correct, other_correct).interval(params)
+
+
+def mcnemar_exact(correct: Bools, other_correct: Bools) -> float:
+    """Two-sided p of McNemar's exact test on which rows each gets right."""
+    return Pair.of(correct, other_correct).mcnemar()
+
+
+def score(rows: ArrayLike, better: ArrayLike, worse: ArrayLike, difference: ArrayLike) -> Floats:
+    """Tango's statistic: standard normal where the true difference is `difference`, falling as that rises.
+
+    Args:
+        rows, better, worse: counts, of any shapes that broadcast; need not be whole.
+        difference: hypothesis, within (-1, 1) and not 0 where no row differs.
+    """
+    n, b, c, d = (np.asarray(x, dtype=np.float64) for x in (rows, better, worse, difference))
+    # The share of rows that are worse, by maximum likelihood under the hypothesis: the root of a quadratic.
+    linear = (2 * n - b + c) * d - b - c
+    root = np.sqrt(np.maximum(linear**2 + 8 * n * c * d * (1 - d), 0.0))
+    share = (root - linear) / (4 * n)
+    variance = n * np.maximum(2 * share + d * (1 - d), np.finfo(np.float64).tiny)
+    return (b - c - n * d) / np.sqrt(variance)
+
+
+def lower_bound(rows: ArrayLike, better: ArrayLike, worse: ArrayLike, risk: ArrayLike) -> Floats:
+    """The difference below which the truth lies with a chance of at most `risk`; arguments broadcast, as in `score`."""
+    n, b, c, z = np.broadcast_arrays(rows, better, worse, stats.norm.isf(risk))
+    low, high = np.full(n.shape, -1.0), np.asarray((b - c) / n, dtype=np.float64)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        rejected = score(n, b, c, middle) > z
+        low, high = np.where(rejected, middle, low), np.where(rejected, high, middle)
+    return low
+
+
+def resolvable_margin(
+    rows: ArrayLike, differing: ArrayLike, false_promotion_risk: float, false_refusal_risk: float
+) -> Floats:
+    """The smallest margin at which a test set of `rows` keeps both risks, where the two differ on `differing` of them.
+
+    Of two equally good classifiers, each differing row favours either with chance one half. So the count of worse rows
+    exceeds `differing / 2` by more than z sqrt(differing) / 2, and half a row for its being whole, with a chance of at
+    most `false_refusal_risk`. The margin is the bound of that outcome: any smaller one would refuse more equals.
+    For many rows it is (z_promotion + z_refusal) sqrt(differing) / rows.
+    """
+    count = np.asarray(differing, dtype=np.float64)
+    worse = np.minimum((count + stats.norm.isf(false_refusal_risk) * np.sqrt(count) + 1) / 2, count)
+    return -lower_bound(rows, count - worse, worse, false_promotion_risk)
+
+
+def rows_needed(
+    margin: float, disagreement: float, false_promotion_risk: float, false_refusal_risk: float
+) -> int:
+    """About how many test rows resolve a margin, where two classifiers differ on a share `disagreement` of them."""
+    z = stats.norm.isf(false_promotion_risk) + stats.norm.isf(false_refusal_risk)
+    rows = disagreement * (z / margin) ** 2
+    for _ in range(20):  # margins shrink about as one over the root of the rows
+        resolvable = resolvable_margin(
+            rows, rows * disagreement, false_promotion_risk, false_refusal_risk
+        )
+        rows *= (float(resolvable) / margin) ** 2
+        if abs(resolvable / margin - 1) < _CLOSE:
+            break
+    return int(np.ceil(rows))
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """The rule: no worse than by a margin, which a small test set may widen.
+
+    A classifier passes where the lower bound of the difference, at `false_promotion_risk`, is not below the margin. The
+    bound holds for every classifier, so at most that share of candidates are let through while they are worse by the
+    margin that was applied, whichever one was. Of candidates as good as the other at most `false_refusal_risk` are
+    refused, as long as the test set can resolve `widest`.
+    """
+
+    margin: float
+    widest: float
+    false_promotion_risk: float
+    false_refusal_risk: float
+
+    def resolvable(self, rows: ArrayLike, differing: ArrayLike) -> Floats:
+        """The smallest margin such a test set can resolve."""
+        return resolvable_margin(
+            rows, differing, self.false_promotion_risk, self.false_refusal_risk
+        )
+
+    def applied(self, rows: ArrayLike, differing: ArrayLike) -> Floats:
+        """The margin that is applied: the wanted one, or what can be resolved, but never more than the widest."""
+        return np.clip(self.resolvable(rows, differing), self.margin, max(self.margin, self.widest))
+
+    def passes(
+        self, rows: ArrayLike, better: ArrayLike, worse: ArrayLike, margin: ArrayLike | None = None
+    ) -> Bools:
+        """Whether each outcome passes; where no row differs it does, however few rows there are.
+
+        `margin` is what `applied` says of the same rows, where that is known already.
+        """
+        differing = np.add(better, worse)
+        margin = self.applied(rows, differing) if margin is None else margin
+        statistic = score(rows, better, worse, np.negative(margin))
+        within = statistic >= stats.norm.isf(self.false_promotion_risk) - _ROUNDING
+        return np.asarray(within | (differing == 0))
+
+
+def chance_to_pass(
+    rule: NonInferiority, rows: int, disagreement: float, difference: float
+) -> float:
+    """How likely a classifier passes, summed over all outcomes of a test set.
+
+    Args:
+        rule: the margin and the risks.
+        rows: of the test set.
+        disagreement: true share of rows on which exactly one of the two is right.
+        difference: true difference in accuracy, at most `disagreement` in size.
+    """
+    few, many = stats.binom.interval(1 - 1e-10, rows, disagreement)
+    share = (1 - difference / disagreement) / 2
+    counts = np.arange(int(few), int(many) + 1)
+    margins = rule.applied(rows, counts)
+    passed = 0.0
+    for differing, margin in zip(counts, margins, strict=True):
+        low, high = stats.binom.interval(1 - 1e-10, differing, share) if differing else (0, 0)
+        worse = np.arange(int(low), int(high) + 1)
+        chance = stats.binom.pmf(worse, differing, share) * stats.binom.pmf(
+            differing, rows, disagreement
+        )
+        passed += float(chance[rule.passes(rows, differing - worse, worse, margin)].sum())
+    return passed
+
+
+def least_share(hits: int, rows: int, risk: float) -> float:
+    """What a share is at least, but for a chance of at most `risk`: Clopper and Pearson's exact bound (1934)."""
+    return float(stats.beta.ppf(risk, hits, rows - hits + 1)) if hits else 0.0
+
+
+def rows_to_exceed(share: float, limit: float, risk: float) -> int:
+    """About how many rows show a share to be above a limit, where it is measured as it is now.
+
+    Fleiss, Levin and Paik, 2003, "Statistical Methods for Rates and Proportions", with the correction for continuity.
+    """
+    gap = share - limit
+    rows = float(stats.norm.isf(risk)) ** 2 * limit * (1 - limit) / gap**2
+    return int(np.ceil(rows / 4 * (1 + np.sqrt(1 + 2 / (rows * gap))) ** 2))
+
+
+def difference_of_shares(
+    hits: int, rows: int, other_hits: int, other_rows: int, risk: float
+) -> float:
+    """What one share exceeds another by at least, in two separate sets of rows, but for a chance of `risk`.
+
+    Newcombe, 1998, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17,
+    method 10: from Wilson's interval of each.
+    """
+    wilson = [
+        stats.binomtest(k, n).proportion_ci(1 - 2 * risk, method="wilson")
+        for k, n in ((hits, rows), (other_hits, other_rows))
+    ]
+    share, other = hits / rows, other_hits / other_rows
+    return float(share - other - np.hypot(share - wilson[0].low, wilson[1].high - other))

@@ -1,0 +1,323 @@
+"""Test-set metrics with bootstrap intervals, computed for many resamples at once.
+
+A bootstrap resample of n rows is a vector of n counts (how often each row was drawn), so every metric is written as a
+function of a weight matrix of shape (resamples, rows); weights of one give the point estimate. Most are sums over rows,
+hence one matrix product; the two areas need the rows in the order of their score, which resampling leaves as it is, so
+they are sorted once. Nothing is approximated. Percentile intervals: Efron and Tibshirani, 1993, "An Introduction to the
+Bootstrap", chapter 13. They are moved for figures that are larger in a resample for the rows that it has twice. The
+calibration error, for which no bootstrap serves, has an interval of its own (`calibration_error`).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tasks.core.evaluation.calibration_error import calibration_interval
+from tasks.core.forms import Form
+from tasks.core.records import Interval
+
+METRIC_NAMES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "mean_absolute_error": "Mean absolute error (labels as a scale)",
+    "quadratic_weighted_kappa": "Kappa, quadratic weights (labels as a scale)",
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+    "log_loss": "Log-loss (nats)",
+    "calibration_error": "Calibration error",
+}
+LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error", "mean_absolute_error"})
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+_CHUNK_CELLS = (
+    400_000  # weights held at a time: a few megabytes, so that they stay in the processor's cache
+)
+_EPSILON = 1e-12
+_MOVED_BY_TIES = frozenset({"pr_auc", "quadratic_weighted_kappa"})  # of rows drawn twice
+
+
+class EvaluationParams(Form):
+    """How a model is judged on the test set."""
+
+    resamples: int = Field(
+        default=2000, ge=100, le=20_000, description="Bootstrap resamples behind each interval."
+    )
+    confidence: float = Field(
+        default=0.95, ge=0.5, le=0.999, description="Coverage of the intervals."
+    )
+    calibration_bins: int = Field(
+        default=15,
+        ge=2,
+        le=100,
+        description="Bins of equal width for the expected calibration error.",
+    )
+    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Of the resampling.")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The metrics of one set of predictions: over all rows, and by class id."""
+
+    overall: dict[str, Interval]
+    per_class: list[dict[str, Interval]]
+
+
+def confusion_matrix(labels: Ints, predicted: Ints, classes: int) -> Ints:
+    """Counts, shape (true class, predicted class)."""
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def macro_f1(labels: Ints, predicted: Ints, classes: int) -> float:
+    """Mean of the classes' F1; a class that is neither meant nor named does not count."""
+    cells = confusion_matrix(labels, predicted, classes).astype(np.float64)
+    return float(_macro_f1(np.diagonal(cells), cells.sum(axis=1), cells.sum(axis=0)))
+
+
+def on_a_scale(
+    labels: Ints, predicted: Ints, scale: Sequence[float], weights: Ints | None = None
+) -> dict[str, Floats]:
+    """Mean absolute error in the unit of the scale, and Cohen's kappa with quadratic weights, as scikit-learn has them.
+
+    Kappa goes by the ranks of the classes on the scale (Cohen, 1968). It is nan where only one class is meant and said.
+
+    Args:
+        labels, predicted: class ids, shape (rows,).
+        scale: the value of each class.
+        weights: how often each row counts, shape (resamples, rows); None: once.
+    """
+    weights = np.ones((1, len(labels)), np.int64) if weights is None else weights
+    values = np.asarray(scale, dtype=np.float64)
+    ranks = values.argsort().argsort().astype(np.float64)
+    meant, said = ranks[labels], ranks[predicted]
+    columns = [np.abs(values[labels] - values[predicted]), meant, said, meant**2, said**2]
+    table = np.stack([*columns, meant * said], axis=1)
+    error, x, y, xx, yy, xy = (weights.astype(np.float64) @ table / weights.sum(axis=1)[:, None]).T
+    by_chance = xx + yy - 2 * x * y
+    return {
+        "mean_absolute_error": error,
+        "quadratic_weighted_kappa": 1 - _ratio(xx + yy - 2 * xy, by_chance, np.nan),
+    }
+
+
+def evaluate(
+    labels: Ints,
+    probabilities: Floats,
+    params: EvaluationParams,
+    scale: Sequence[float] | None = None,
+) -> Measured:
+    """All metrics, each with its interval.
+
+    Overall: accuracy, macro_f1, log_loss (nats), roc_auc, pr_auc (average precision, as scikit-learn defines it) and
+    calibration_error. The two areas are of the last class against the other when there are two, else the mean over
+    classes, one against the rest; they are left out where a class does not occur. By class: precision and recall, left
+    out where they are not defined (a class that is never named, or never meant). Of labels that are a scale also what
+    `on_a_scale` says. A resample in which a figure is not
+    defined does not count for its interval.
+
+    Args:
+        labels: true class ids, shape (rows,).
+        probabilities: shape (rows, classes), rows summing to one.
+        params: resamples, confidence, bins, seed.
+        scale: the value of each class, where they are a scale.
+    Raises:
+        ValueError: no rows, or shapes that do not match.
+    """
+    _check(labels, probabilities)
+    areas = _Areas(labels, probabilities)  # sorts the rows, and everything below takes them so
+    labels, probabilities = labels[areas.order], probabilities[areas.order]
+    sums = _Sums(labels, probabilities)
+    predicted = probabilities.argmax(axis=1)
+
+    def at(weights: Ints) -> dict[_Key, Floats]:
+        ordered = {} if scale is None else on_a_scale(labels, predicted, scale, weights)
+        named: dict[_Key, Floats] = {(name, None): values for name, values in ordered.items()}
+        return sums.at(weights) | areas.at(weights) | named
+
+    found = _intervals(at, len(labels), params)
+    overall = {name: interval for (name, owner), interval in found.items() if owner is None}
+    return Measured(
+        overall=overall | _calibration(labels, probabilities, params),
+        per_class=[
+            {name: interval for (name, owner), interval in found.items() if owner == class_id}
+            for class_id in range(probabilities.shape[1])
+        ],
+    )
+
+
+def uncalibrated(
+    labels: Ints, probabilities: Floats, params: EvaluationParams
+) -> dict[str, Interval]:
+    """log_loss and calibration_error alone, as `evaluate` has them: what a temperature changes.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
+    _check(labels, probabilities)
+    sums = _Sums(labels, probabilities)
+    found = _intervals(sums.at, len(labels), params)
+    return {"log_loss": found["log_loss", None]} | _calibration(labels, probabilities, params)
+
+
+def _calibration(
+    labels: Ints, probabilities: Floats, params: EvaluationParams
+) -> dict[str, Interval]:
+    bins, confidence = params.calibration_bins, params.confidence
+    return {"calibration_error": calibration_interval(labels, probabilities, bins, confidence)}
+
+
+def resample_counts(rows: int, resamples: int, seed: int) -> Iterator[Ints]:
+    """Bootstrap weights, shape (some resamples, rows) at a time: how often each row was drawn."""
+    generator = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK_CELLS // rows)
+    for start in range(0, resamples, chunk):
+        count = min(chunk, resamples - start)
+        drawn = generator.integers(0, rows, (count, rows))
+        yield np.stack([np.bincount(row, minlength=rows) for row in drawn])
+
+
+_Key = tuple[str, int | None]  # name of the metric, and the class id where it is a class's
+
+
+def _check(labels: Ints, probabilities: Floats) -> None:
+    if len(labels) == 0 or probabilities.ndim != 2 or len(labels) != len(probabilities):
+        raise ValueError(
+            f"labels {labels.shape} and probabilities {probabilities.shape} do not match"
+        )
+
+
+def _intervals(
+    at: Callable[[Ints], dict[_Key, Floats]], rows: int, params: EvaluationParams
+) -> dict[_Key, Interval]:
+    """Each metric with its percentile interval; what is nowhere defined is left out.
+
+    A resample has some rows twice, and ties alone make average precision larger in it, and kappa other. Theirs is moved
+    so that its middle is the estimate, which it might not hold otherwise.
+    """
+    point = at(np.ones((1, rows), dtype=np.int64))
+    drawn = [at(weights) for weights in resample_counts(rows, params.resamples, params.seed)]
+    tail = (1 - params.confidence) / 2
+    found: dict[_Key, Interval] = {}
+    for key, (value,) in point.items():
+        values = np.concatenate([chunk[key] for chunk in drawn])
+        if np.isnan(value) or np.isnan(values).all():
+            continue
+        low, middle, high = np.nanquantile(values, [tail, 0.5, 1 - tail])
+        if key[0] in _MOVED_BY_TIES:
+            low, high = low + value - middle, min(high + value - middle, 1.0)
+        found[key] = Interval(value=float(value), low=float(low), high=float(high))
+    return found
+
+
+class _Sums:
+    """The metrics that are made of sums over rows, for any weights."""
+
+    def __init__(self, labels: Ints, probabilities: Floats) -> None:
+        self._classes = classes = probabilities.shape[1]
+        right = _right(labels, probabilities)
+        true_probability = np.take_along_axis(probabilities, labels[:, None], axis=1)
+        named = _one_hot(probabilities.argmax(axis=1), classes)
+        parts = {
+            "hits": named * right[:, None],
+            "named": named,
+            "meant": _one_hot(labels, classes),
+            "loss": -np.log(np.clip(true_probability, _EPSILON, 1.0)),
+        }
+        self._table = np.hstack(list(parts.values()))
+        self._names = list(parts)
+        self._cuts = np.cumsum([part.shape[1] for part in parts.values()])[:-1]
+
+    def at(self, weights: Ints) -> dict[_Key, Floats]:
+        """Metric to values, one a row of `weights`; nan where it is not defined."""
+        total = weights.sum(axis=1)
+        columns = np.split(weights.astype(np.float64) @ self._table, self._cuts, axis=1)
+        sums = dict(zip(self._names, columns, strict=True))
+        hits = sums["hits"]
+        found: dict[_Key, Floats] = {
+            ("accuracy", None): hits.sum(axis=1) / total,
+            ("macro_f1", None): _macro_f1(hits, sums["meant"], sums["named"]),
+            ("log_loss", None): sums["loss"][:, 0] / total,
+        }
+        for name, of in (("precision", sums["named"]), ("recall", sums["meant"])):
+            share = _ratio(hits, of, np.nan)
+            found |= {(name, class_id): share[:, class_id] for class_id in range(self._classes)}
+        return found
+
+
+class _Areas:
+    """The metrics that rank rows, for weights in the order of `order`; none where a class does not occur."""
+
+    def __init__(self, labels: Ints, probabilities: Floats) -> None:
+        classes = probabilities.shape[1]
+        scored = [classes - 1] if classes == 2 else list(range(classes))
+        self.order = np.argsort(probabilities[:, scored[0]], kind="stable")
+        labels, probabilities = labels[self.order], probabilities[self.order]
+        rankings = [_Ranking(labels == c, probabilities[:, c]) for c in scored]
+        self._rankings = rankings if all(ranking.defined for ranking in rankings) else []
+
+    def at(self, weights: Ints) -> dict[_Key, Floats]:
+        if not self._rankings:
+            return {}
+        areas = np.array([ranking.areas(weights) for ranking in self._rankings])
+        defined = ~np.isnan(areas)
+        mean = _ratio(np.where(defined, areas, 0.0).sum(axis=0), defined.sum(axis=0), np.nan)
+        return {("roc_auc", None): mean[0], ("pr_auc", None): mean[1]}
+
+
+class _Ranking:
+    """Areas under the ROC and the precision-recall curve of one class, one sweep from the lowest score to the highest.
+
+    ROC-AUC is the chance that a positive row is ranked above a negative one, ties counting half; average precision the
+    mean over positive rows of the precision at their score. Only scores that a positive row has matter to either.
+    """
+
+    def __init__(self, positive: NDArray[np.bool_], scores: Floats) -> None:
+        order = np.argsort(scores, kind="stable")
+        self._order = None if (np.diff(order) == 1).all() else order
+        ordered = scores[order]
+        self._positive = np.flatnonzero(positive[order])
+        score, self._starts = np.unique(ordered[self._positive], return_index=True)
+        self._below = np.searchsorted(ordered, score, side="left")
+        self._through = np.searchsorted(ordered, score, side="right")
+        self.defined = bool(0 < len(self._positive) < len(scores))
+
+    def areas(self, weights: Ints) -> tuple[Floats, Floats]:
+        """ROC-AUC and average precision, each of shape (len(weights),); nan where a resample lacks a side."""
+        ordered = weights if self._order is None else weights[:, self._order]
+        counted = np.zeros((len(weights), weights.shape[1] + 1), dtype=np.int64)
+        np.cumsum(ordered, axis=1, out=counted[:, 1:])
+        below = counted[:, self._below]
+        tied = counted[:, self._through] - below
+        hits = np.add.reduceat(ordered[:, self._positive], self._starts, axis=1)
+        hits_below = hits.cumsum(axis=1) - hits
+        positives, total = hits.sum(axis=1), counted[:, -1]
+        wins = (hits * (below - hits_below + (tied - hits) / 2)).sum(axis=1)
+        # Where nothing was drawn at or above a score there are no hits either, whatever the divisor.
+        above = np.maximum(total[:, None] - below, 1)
+        precision_sum = (hits * (positives[:, None] - hits_below) / above).sum(axis=1)
+        pairs = positives * (total - positives)
+        both_sides = np.where(pairs > 0, positives, 0)
+        return _ratio(wins, pairs, np.nan), _ratio(precision_sum, both_sides, np.nan)
+
+
+def _macro_f1(hits: Floats, meant: Floats, named: Floats) -> Floats:
+    """From counts by class, shape (..., classes)."""
+    present = np.maximum((meant + named > 0).sum(axis=-1), 1)
+    return _ratio(2 * hits, meant + named, 0.0).sum(axis=-1) / present
+
+
+def _ratio(counts: Floats | Ints, of: Floats | Ints, otherwise: float) -> Floats:
+    return np.divide(counts, of, out=np.full(np.shape(counts), otherwise), where=of > 0)
+
+
+def _right(labels: Ints, probabilities: Floats) -> Floats:
+    return (probabilities.argmax(axis=1) == labels).astype(np.float64)
+
+
+def _one_hot(ids: Ints, classes: int) -> Floats:
+    table = np.zeros((len(ids), classes))
+    table[np.arange(len(ids)), ids] = 1.0
+    return table

@@ -1,0 +1,170 @@
+"""The lines of a delimited file as the csv reader takes them, with their bytes, in flat memory; and their number."""
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+import numpy as np
+
+from tasks.core.formats.base import LONGEST_RECORD, UnfitError
+from tasks.core.formats.delimited.quoting import LongRecord
+
+_BOM = b"\xef\xbb\xbf"
+_CHUNK = 1024 * 1024
+CLOSE = "find the line and close the quote; a quote inside a quoted text is written twice"
+_END = re.compile(rb"\r\n|\r|\n")
+
+
+class CountedStream:
+    """Counts the lines of what is read, by its bytes alone, whatever a reader makes of them."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._ends, self._last = 0, b"\n"
+        self._found = np.empty((2, 0), bool)
+
+    @property
+    def lines(self) -> int:
+        """That were read, the last one also without an end."""
+        return self._ends + (self._last not in b"\r\n")
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        chunk = self._stream.read(size)
+        if chunk:
+            self._count(chunk)
+        return chunk
+
+    def _count(self, chunk: bytes) -> None:
+        codes, size = np.frombuffer(chunk, np.uint8), len(chunk)
+        if size > self._found.shape[1]:
+            self._found = np.empty(
+                (2, size), bool
+            )  # kept: new memory would take longer than the counting
+        feeds, returns = self._found[:, :size]
+        np.equal(codes, 10, out=feeds)
+        ends = int(np.count_nonzero(feeds))
+        if b"\r" in chunk:
+            np.equal(codes, 13, out=returns)
+            ends += int(np.count_nonzero(returns))
+            pairs = np.logical_and(returns[:-1], feeds[1:], out=feeds[1:])
+            ends -= int(np.count_nonzero(pairs))
+        if self._last == b"\r" and chunk[:1] == b"\n":  # one end in two chunks
+            ends -= 1
+        self._ends, self._last = self._ends + ends, chunk[-1:]
+
+
+class Lines:
+    """Lines that end in \\n, \\r\\n or \\r, decoded; `taken` says which bytes the csv reader took for its last record.
+
+    Of a record that grows too long only an outline is handed on, in which every run of quotes and of anything else is
+    shortened so that the reader finds the end of the record where it would have found it.
+    """
+
+    def __init__(self, stream: CountedStream, delimiter: str, at_start: bool) -> None:
+        self._stream = stream
+        self._chunk = stream.read(_CHUNK)
+        self.passed = len(_BOM) if at_start and self._chunk.startswith(_BOM) else 0
+        self._chunk = self._chunk[self.passed :]
+        self._record: list[bytes] = []
+        self.last: list[bytes] = []  # lines of the record that was taken last; too long: none
+        self.separators = 0  # of a row
+        self.last_long: LongRecord | None = None  # of that record, if it was too long
+        self._long: LongRecord | None = None
+        self._size, self._is_text = 0, True
+        self._pushed = deque[bytes]()  # lines that were taken, and come again
+        self._source = self._pieces()
+        self._outlined = 0  # length of the outline of this record so far
+        self._run = re.compile(b'"+|[^"\r\n]+')
+        self._delimiter = delimiter.encode()
+
+    def taken(self) -> tuple[int, bytes, bool]:
+        """Size, bytes without the line end (none if too long), and whether it is UTF-8; the next record begins."""
+        self.last, is_text = self._record, self._is_text
+        self.last_long, self._long = self._long, None
+        raw = self.last[0] if len(self.last) == 1 else b"".join(self.last)
+        self._record, self._is_text, self._outlined = [], True, 0
+        return self._size, raw.rstrip(b"\r\n"), is_text
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._fed():
+            if self._record:  # inside quotes: the record goes on
+                self._size += len(line)
+            else:
+                self._size = len(line)
+            if self._size > LONGEST_RECORD:
+                self._count_long(line)
+                self._record = [b""]
+                yield self._whole_outline(line)
+                continue
+            self._record.append(line)
+            try:
+                text = line.decode()
+            except UnicodeDecodeError:
+                text = line.decode("utf-8", "surrogateescape")
+                self._is_text = False
+            yield text
+
+    def push_back(self, lines: Iterable[bytes]) -> None:
+        """These come next, to an iterator that begins then."""
+        self._pushed.extendleft(reversed(list(lines)))
+
+    def _fed(self) -> Iterator[bytes]:
+        while self._pushed:
+            yield self._pushed.popleft()
+        # Not `yield from`: an iterator that is given up would close it.
+        for line in self._source:  # noqa: UP028
+            yield line
+
+    def _count_long(self, line: bytes) -> None:
+        lines = [line] if self._long else [*self._record, line]
+        self._long = self._long or LongRecord()
+        for one in lines:
+            is_whole = one.endswith((b"\n", b"\r"))
+            prose = 0 if self._delimiter == b"\t" else one.count(self._delimiter + b" ")
+            is_row = is_whole and one.count(self._delimiter) - prose == self.separators
+            self._long.add(is_row, is_blank=not one.strip())
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Lines with their ends; a line that is too long comes without its end, which is still to be read."""
+        begun, chunk = b"", self._chunk
+        self._chunk = b""
+        while chunk:
+            lines = (begun + chunk).splitlines(keepends=True)
+            begun = b"" if lines[-1].endswith(b"\n") else lines.pop()  # \r may be half an end
+            yield from lines
+            if len(begun) > LONGEST_RECORD and not begun.endswith(b"\r"):
+                yield begun
+                begun, self._chunk = self._chunk, b""
+            chunk = self._stream.read(_CHUNK)
+            if not chunk and begun:
+                yield from begun.splitlines(keepends=True)
+
+    def _whole_outline(self, line: bytes) -> str:
+        """The outline of a line, read to its end if that is still to be read."""
+        outline = self._outline(line)
+        while not line.endswith((b"\n", b"\r")) and (chunk := self._stream.read(_CHUNK)):
+            if chunk.endswith(b"\r"):  # may be half an end
+                chunk += self._stream.read(1)
+            end = _END.search(chunk)
+            line = chunk[: end.end()] if end else chunk
+            self._chunk = chunk[end.end() :] if end else b""
+            self._size += len(line)
+            outline = self._outline(outline + line)
+        self._outlined += len(outline)
+        if self._outlined > LONGEST_RECORD:
+            raise UnfitError(
+                f"a record of more than {self._size} bytes; a quote is never closed", CLOSE
+            )
+        return outline.decode("latin-1")
+
+    def _outline(self, line: bytes) -> bytes:
+        return self._run.sub(self._shortened, line)
+
+    def _shortened(self, run: re.Match[bytes]) -> bytes:
+        found = run[0]
+        if found[:1] == b'"':  # inside quotes only their parity matters
+            return b'"' if len(found) % 2 else b'""'
+        ends = (found[:1], found[-1:])
+        return b"".join(self._delimiter if end == self._delimiter else b"x" for end in ends)

@@ -1,0 +1,238 @@
+"""What a file is: told by its content where that is certain, else by its name; an error where the two cannot be one."""
+
+import json
+import re
+import shlex
+
+from tasks.core.errors import UnreadableDataError
+from tasks.core.formats.base import Kind
+from tasks.core.formats.detection.compression import compression_of, unpacked_head
+from tasks.core.formats.detection.foreign import foreign_content, foreign_name
+from tasks.core.formats.detection.names import said_by
+from tasks.core.formats.detection.text_encodings import (
+    UTF8,
+    as_utf8,
+    how_to_name,
+    is_surely_utf8,
+    is_utf8,
+    likely_encoding,
+    marked_encoding,
+)
+
+HEAD_BYTES = 1024 * 1024  # of a file, to tell what it is: a block of bz2 and more
+_LOOKED_AT = 64 * 1024  # of its content
+
+_PAGE = re.compile(rb"(?:<\?xml|<!doctype|<html|<error)\b", re.IGNORECASE)
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
+_OBJECT_BEGINS = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:')
+_ARRAY_OF_OBJECTS = re.compile(rb"\[\s*(?:\{|$)")
+SEPARATORS = {b"\t": "tabs", b",": "commas", b";": "semicolons", b"|": "bars"}
+_DELIMITED = {"csv": b",", "tsv": b"\t"}
+_QUOTED = re.compile(rb'"(?:[^"]|"")*"')
+_LINES_LOOKED_AT = 50
+
+
+def detect(name: str, head: bytes, encoding: str = UTF8) -> Kind:
+    """What a file is.
+
+    Args:
+        name: file name or key.
+        head: its first `HEAD_BYTES`, or all of it if it is shorter.
+        encoding: of a text that has no byte order mark, and does not begin as only UTF-8 can.
+    Raises:
+        UnreadableDataError: it is nothing we read, or not what its name says.
+    """
+    compression, said = compression_of(head), said_by(name)[0]
+    content = unpacked_head(head, compression, _LOOKED_AT)
+    if _is_parquet(name, content, said):
+        return Kind("parquet", compression, said)
+    encoding = marked_encoding(content) or (UTF8 if is_surely_utf8(content, encoding) else encoding)
+    if encoding != UTF8:
+        content = _recoded(name, content, encoding)
+    _refuse_foreign(name, content, compression, said)
+    text = _Text(content)
+    if _is_jsonl(name, text, said):
+        return Kind("jsonl", compression, said, encoding=encoding)
+    if said == "parquet" and text.lines:
+        raise _error(name, "Not readable as parquet: it does not begin as Parquet files do")
+    if said == "jsonl":
+        _refuse_delimited(name, text)
+        return Kind("jsonl", compression, said, encoding=encoding)
+    own = said or _delimited(name, text)
+    if own not in _DELIMITED:  # nothing, by the name of Parquet
+        return Kind(own, compression, said)
+    delimiter = _separator(name, text, _DELIMITED[own])
+    return Kind(own, compression, said, delimiter, encoding)
+
+
+def _recoded(name: str, content: bytes, encoding: str) -> bytes:
+    try:
+        return as_utf8(content, encoding)
+    except UnicodeError as error:
+        likely = _wide_encoding(content) or likely_encoding(content)
+        raise _error(
+            name, f"The file is not {encoding}, as was named", how_to_name(likely)
+        ) from error
+
+
+def _is_parquet(name: str, content: bytes, said: str | None) -> bool:
+    """Whether the content is Parquet. Its four letters may also begin a header: PARENT, PAR1."""
+    binary = content[4:5] < b" " and content[4:5] not in b"\t\r\n"
+    if content.startswith(b"PARE") and binary:
+        raise _error(
+            name,
+            "The file is an encrypted Parquet file, which is not read here",
+            "write it without encryption; the store can encrypt it",
+        )
+    return content.startswith(b"PAR1") and (binary or said == "parquet")
+
+
+class _Text:
+    """The first lines of a text, without blank ones; the last may be cut off."""
+
+    def __init__(self, content: bytes) -> None:
+        content = content.removeprefix(b"\xef\xbb\xbf")
+        self.ends_in_cr = b"\r" in content and b"\n" not in content
+        self.lines = [line.strip(b"\r\n") for line in content.splitlines() if line.strip()]
+        self.first = self.lines[0].strip() if self.lines else b""
+
+
+def _refuse_foreign(name: str, content: bytes, compression: str | None, said: str | None) -> None:
+    if foreign := foreign_content(name, content):
+        raise foreign.error(name, said)
+    if compression and compression_of(content):
+        raise _error(name, "The file is compressed twice", "unpack it once")
+    if _PAGE.match(content.removeprefix(b"\xef\xbb\xbf").lstrip()[:20]):
+        raise _error(
+            name,
+            "The file is an HTML or XML page and holds no table; it may be an error page of the server it came from",
+            "fetch it again and look at it",
+        )
+    if _is_binary(content):
+        if foreign := foreign_name(name):
+            raise foreign.error(name, by_name=True)
+        if wide := _wide_encoding(content):
+            raise _error(name, f"The file is not UTF-8, likely {wide}", how_to_name(wide))
+        raise _error(
+            name,
+            "The file is neither text nor any other format that is read here",
+            "give JSON Lines, CSV, TSV (UTF-8) or Parquet",
+        )
+
+
+def _is_binary(content: bytes) -> bool:
+    if content.count(0) > len(content) // 5:
+        return True
+    controls = len(content) - len(content.translate(None, _CONTROL))
+    return controls > len(content) // 20 and not is_utf8(content)
+
+
+def _wide_encoding(content: bytes) -> str:
+    """UTF-16 without a byte order mark, of which every other byte is zero where the letters are Latin."""
+    for name, zeros in (("utf-16-le", content[1::2]), ("utf-16-be", content[::2])):
+        if (
+            len(zeros) > 1
+            and 0.8 * len(zeros) < zeros.count(0)
+            and content.count(0) < 1.2 * len(zeros)
+        ):
+            return name
+    return ""
+
+
+def _is_jsonl(name: str, text: _Text, said: str | None) -> bool:
+    """Whether the content is surely JSON Lines. Raises where it is JSON of another shape."""
+    if text.first.startswith(b"{"):
+        if text.ends_in_cr and len(text.lines) > 1 and _is_json(text.first):
+            raise _error(
+                name,
+                "The lines of the file end in CR alone, as on old Macs",
+                "rewrite it, with `tr '\\r' '\\n'` for example",
+            )
+        if _is_json(text.first) or _OBJECT_BEGINS.match(text.first):
+            return True
+        if text.first == b"{" and said in (None, "jsonl"):
+            raise _error(
+                name,
+                "The file is JSON written over several lines; one object a line is needed",
+                "rewrite it, with `jq -c .` for example",
+            )
+    others = any(line.lstrip().startswith(b"{") for line in text.lines[1:])
+    if said == "jsonl" and others and _is_json(text.first):
+        return False  # a bad first row
+    if text.first.startswith(b"[") and (
+        said in (None, "jsonl") or _ARRAY_OF_OBJECTS.match(text.first)
+    ):
+        raise _error(
+            name,
+            "The file is one JSON array; one object a line is needed",
+            "rewrite it, with `jq -c '.[]'` for example",
+        )
+    return False
+
+
+def _refuse_delimited(name: str, text: _Text) -> None:
+    """Raises where a file that is said to be JSON Lines is a table with a header."""
+    if any(line.lstrip().startswith(b"{") for line in text.lines):
+        return
+    separator = _separating(text)
+    if separator:
+        raise _error(
+            name,
+            f"The name says JSON Lines, but no line begins a JSON object and {SEPARATORS[separator]} separate fields",
+            "let the name end in .csv or .tsv if it is a table with a header",
+        )
+
+
+def _separator(name: str, text: _Text, own: bytes) -> str:
+    """What separates the fields, where it is not the format's own separator; else nothing."""
+    if text.first.lower().startswith(b"sep="):
+        raise _error(
+            name,
+            "Its first line is Excel's sep=, and no header",
+            f"remove that line: sed -i 1d {shlex.quote(name.rsplit('/', 1)[-1])}",
+        )
+    found = _separating(text, own)
+    return found.decode() if found != own else ""
+
+
+def _separating(text: _Text, own: bytes = b"") -> bytes:
+    """What separates the fields: of the marks in the header, the one of which most lines have as many as the header.
+
+    The format's own comes first where another does no better.
+    """
+    lines = [_QUOTED.sub(b"", line) for line in text.lines[:_LINES_LOOKED_AT]]
+    header, rows = lines[:1], lines[1:]
+    marks = [mark for mark in (own, *SEPARATORS) if mark and header and mark in header[0]]
+    if not rows:
+        return marks[0] if marks else own
+    alike = {m: sum(line.count(m) == header[0].count(m) for line in rows) for m in marks}
+    there = [mark for mark in marks if mark == own or mark in rows[0] or alike[mark]]
+    return max(there, key=lambda mark: alike[mark]) if there else own
+
+
+def _delimited(name: str, text: _Text) -> str:
+    """CSV or TSV, by the header."""
+    separator = _separating(text)
+    if separator:
+        return "tsv" if separator == b"\t" else "csv"
+    if foreign := foreign_name(name):
+        raise foreign.error(name, by_name=True)
+    raise _error(
+        name,
+        "Cannot tell the format of this file from its name or its content",
+        "let its name end in .jsonl, .csv, .tsv or .parquet",
+    )
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _error(
+    name: str, what: str, fix: str = "check that it is the right file"
+) -> UnreadableDataError:
+    return UnreadableDataError(what, name, fix)

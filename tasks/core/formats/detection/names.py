@@ -1,0 +1,67 @@
+"""What a file's name says of its format, and how outputs are named."""
+
+from tasks.core.errors import SettingsError, UnreadableDataError
+from tasks.core.formats.base import Kind
+from tasks.core.formats.detection.compression import COMPRESSIONS
+from tasks.core.formats.detection.foreign import foreign_name
+from tasks.core.formats.registry import EXTENSIONS, FORMATS
+
+SAME = "same"
+
+
+def said_by(name: str) -> tuple[str | None, str | None]:
+    """Format and compression that a file's name says; None for what it does not say."""
+    parts = name.lower().rsplit("/", 1)[-1].split(".")[1:]
+    compression = COMPRESSIONS.get(parts[-1]) if parts else None
+    parts = parts[:-1] if compression else parts
+    return EXTENSIONS.get(parts[-1]) if parts else None, compression
+
+
+def format_of(name: str) -> tuple[str, str | None]:
+    """Format and compression that a file's name says: `reviews.csv.gz` -> ("csv", "gzip").
+
+    Raises:
+        UnreadableDataError: the name ends in nothing we know, or in that of a kind that is not read.
+    """
+    said, compression = said_by(name)
+    if said is None and (foreign := foreign_name(name)):
+        raise foreign.error(name, by_name=True)
+    if said is None:
+        raise UnreadableDataError(
+            "Cannot tell the format of this file from its name",
+            name,
+            f"let it end in one of .{', .'.join(EXTENSIONS)}, with .gz, .zst or .bz2 behind it if compressed",
+        )
+    return said, compression
+
+
+def output_name(name: str, kind: Kind, wanted: str = SAME) -> str:
+    """The name of the output for an input: the same where its format stays, else with an extension appended.
+
+    The old extension is kept (`a.csv` -> `a.csv.parquet`), so that `a.csv` and `a.jsonl` do not meet in one output. A
+    text stays compressed as it was (`a.csv.gz` -> `a.csv.jsonl.gz`); Parquet is compressed within.
+
+    Args:
+        name: of the input, or its key.
+        kind: of the input, as `detect` tells it.
+        wanted: the output's format, or "same".
+    Raises:
+        SettingsError: no such format.
+    """
+    wanted = kind.format if wanted == SAME else wanted
+    if wanted not in FORMATS:
+        raise SettingsError(
+            f"No format {wanted!r} to write", "", f"choose {SAME}, {', '.join(FORMATS)}"
+        )
+    said, compression = said_by(name)
+    if said == wanted:
+        return name
+    if compression is None or wanted == "parquet":
+        return f"{name}.{wanted}"
+    stem, _, ending = name.rpartition(".")
+    return f"{stem}.{wanted}.{ending}"
+
+
+def is_hidden(name: str) -> bool:
+    """True for a relative name with a part that begins with _ or ., such as _SUCCESS and .crc files."""
+    return any(part.startswith(("_", ".")) for part in name.split("/"))

@@ -1,0 +1,295 @@
+"""The process that decodes Parquet for another one, under a limit of memory. It is run as a script.
+
+A Parquet file of a few hundred bytes can decode to gigabytes (a dictionary value repeated, a page or a list of one
+repeated value), and pyarrow cannot be told how much memory it may take. So untrusted files are decoded here: a file
+that wants more ends this process at worst, and its parent goes on (parquet_process.py).
+
+Messages are bytes over one connection; whatever the parent reads of them is JSON, or Arrow's stream format:
+
+    parent: {"do": "open", "size": bytes, "sent": whether all of them follow at once}
+    child:  {"rows": number, "columns": names, "leaves": number, "groups": [[rows, bytes], ...], "int96": names}
+    parent: {"do": "read", "group": n, "columns": names, "rows": at once, "skip": rows, "longest": bytes of a row}
+    child:  {"rows": n, "bytes": as Python's objects, "batch": true} and the batch; none: a row too long to be held
+    parent: nothing, for the next one
+    child:  the next one; {} after the last
+    child, instead of an answer: {"error": text, "memory": true where too little of it is the reason}
+    child, before an answer: {"at": offset, "size": bytes}
+    parent: those bytes of the file
+"""
+
+import contextlib
+import io
+import json
+import resource
+import sys
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.formats.parquet.arrow_values import held_bytes, without_views
+from tasks.core.formats.parquet.int96 import FINE, exact_times
+
+MOST_BYTES = 1 << 30  # of memory beyond what this process has at its start
+_SLICE_BYTES = 32 << 20  # of the values of a message, as Python holds them
+_GATHERED_BYTES = 8 << 20
+_ROWS_A_MESSAGE = 4_096
+_READ_BYTES = 8 << 20  # asked for at once, which is what the object store's streams hold
+_WHOLE_BYTES = 64 << 20  # of a row group that is read whole; a larger one is read in pieces
+_PIECES_BYTES = 128 << 20  # of all columns together
+
+pa: Any  # pyarrow has no types
+
+
+class _ParentsFile(io.RawIOBase):
+    """The file, of which the parent has the bytes."""
+
+    def __init__(self, parent: Connection, size: int) -> None:
+        self._parent, self._size, self._at = parent, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = self._size - self._at
+        size = left if size < 0 else min(size, left)
+        pieces: list[bytes] = []
+        while size > 0:
+            wanted = min(size, _READ_BYTES)
+            _tell(self._parent, at=self._at, size=wanted)
+            pieces.append(self._parent.recv_bytes())
+            if len(pieces[-1]) != wanted:
+                raise EOFError("the file is shorter than it was")
+            self._at, size = self._at + wanted, size - wanted
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _tell(parent: Connection, **message: Any) -> None:
+    parent.send_bytes(json.dumps(message).encode())
+
+
+def _opened(source: Any, unit: str = "us", **options: Any) -> pq.ParquetFile:
+    """The file, with times of 96 bits in microseconds, as far as those go."""
+    return pq.ParquetFile(source, coerce_int96_timestamp_unit=unit, pre_buffer=False, **options)
+
+
+_MOST_NAMED = 1 << 16  # columns
+
+
+def _facts(file: pq.ParquetFile, int96: list[str]) -> dict[str, Any]:
+    """What the footer says. The names of very many columns are left out: nobody reads such a file."""
+    metadata = file.metadata
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    return {
+        "rows": metadata.num_rows,
+        "leaves": metadata.num_columns,
+        "columns": file.schema_arrow.names if metadata.num_columns < _MOST_NAMED else [],
+        "groups": [[group.num_rows, group.total_byte_size] for group in groups],
+        "int96": int96,
+    }
+
+
+class _Groups:
+    """Row groups of a file, read in pieces where they are large."""
+
+    def __init__(self, source: Any, file: pq.ParquetFile) -> None:
+        self._source, self._file = source, file
+        self._leaves: dict[str, list[int]] = {}
+        self._others: dict[tuple[str, int], pq.ParquetFile] = {}
+        self.int96 = self._with_int96()
+
+    def _with_int96(self) -> list[str]:
+        """Columns of the table with times that are stored as 96 bits."""
+        count = self._file.metadata.num_columns
+        leaves = range(count if count < _MOST_NAMED else 0)
+        columns = (self._file.schema.column(leaf) for leaf in leaves)
+        found = {n for n, column in enumerate(columns) if column.physical_type == "INT96"}
+        if not found:
+            return []
+        names = self._file.schema_arrow.names
+        return [name for name in names if found.intersection(self._leaves_of([name]))]
+
+    def _leaves_of(self, columns: list[str]) -> list[int]:
+        """The columns of the file that make up whole columns of the table; both are in the same order."""
+        if not self._leaves:
+            names = iter(self._file.schema_arrow.names)
+            name = next(names)
+            for leaf in range(self._file.metadata.num_columns):
+                path = self._file.schema.column(leaf).path
+                while path != name and not path.startswith(f"{name}."):
+                    name = next(names)
+                self._leaves.setdefault(name, []).append(leaf)
+        return sorted(leaf for name in columns for leaf in self._leaves.get(name, []))
+
+    def batches(self, group: int, columns: list[str], rows: int) -> Iterator[Any]:
+        """Record batches of some columns, with plain values in the place of dictionaries and views."""
+        int96 = [name for name in columns if name in self.int96]
+        batches = self._batches(group, self._leaves_of(columns), rows)
+        if not int96:
+            yield from batches
+            return
+        fine = self._batches(group, self._leaves_of(int96), rows, FINE)
+        for batch, more in zip(batches, fine, strict=True):
+            yield from exact_times(batch, more)
+
+    def _batches(self, group: int, leaves: list[int], rows: int, unit: str = "us") -> Iterator[Any]:
+        found = self._file.metadata.row_group(group)
+        self._require_rows_of_all_values(found, leaves, group)
+        size = 0
+        if sum(found.column(leaf).total_compressed_size for leaf in leaves) > _WHOLE_BYTES:
+            size = min(_READ_BYTES, _PIECES_BYTES // len(leaves))
+        file = self._file if unit == "us" and not size else self._other(unit, size)
+        for batch in file.reader.iter_batches(rows, [group], leaves, use_threads=False):
+            arrays = [without_views(_decoded(column)) for column in batch.columns]
+            yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+    def _require_rows_of_all_values(self, found: Any, leaves: list[int], group: int) -> None:
+        """Raises where a column without lists has more values than the group has rows: pyarrow leaves them out."""
+        for leaf in leaves:
+            column, values = self._file.schema.column(leaf), found.column(leaf).num_values
+            if not column.max_repetition_level and values > found.num_rows:
+                raise ValueError(
+                    f"row group {group + 1} has {found.num_rows:,} rows by the file's footer, "
+                    f"and column {column.path!r} {values:,} values"
+                )
+
+    def _other(self, unit: str, buffer_size: int) -> pq.ParquetFile:
+        """The file, opened in another way."""
+        if (unit, buffer_size) not in self._others:
+            options = {"buffer_size": buffer_size, "metadata": self._file.metadata}
+            self._others[unit, buffer_size] = _opened(self._source, unit, **options)
+        return self._others[unit, buffer_size]
+
+
+def _decoded(column: Any) -> Any:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _gathered(batches: Iterator[Any]) -> Iterator[Any]:
+    """Small batches as larger ones, up to some bytes."""
+    held: list[Any] = []
+    size = rows = 0
+    for batch in batches:
+        if held and batch.schema != held[0].schema:  # times of other units
+            yield pa.concat_batches(held)
+            held, size, rows = [], 0, 0
+        held.append(batch)
+        size, rows = size + batch.nbytes, rows + len(batch)
+        if size >= _GATHERED_BYTES or rows >= _ROWS_A_MESSAGE:
+            yield pa.concat_batches(held) if len(held) > 1 else held[0]
+            held, size, rows = [], 0, 0
+    if held:
+        yield pa.concat_batches(held)
+
+
+def _messages(batches: Iterator[Any], longest: int) -> Iterator[tuple[int, int, Any]]:
+    """Rows, bytes and the batch of each message; no batch where it is one row that is too long to be held.
+
+    The bytes are those of `held_bytes`: columns of nulls have none of their own, and still become rows.
+    """
+    for batch in batches:
+        sizes = sum(
+            (held_bytes(column) for column in batch.columns), np.zeros(len(batch), np.int64)
+        )
+        begin = held = 0
+        for row, size in enumerate(sizes.tolist()) if int(sizes.sum()) > longest else ():
+            if row > begin and (held + size > _SLICE_BYTES or size > longest):
+                yield row - begin, held, batch.slice(begin, row - begin)
+                begin, held = row, 0
+            held += size
+            if size > longest:
+                yield 1, size, None
+                begin, held = row + 1, 0
+        if begin < len(batch):
+            yield len(batch) - begin, int(sizes[begin:].sum()), batch.slice(begin)
+
+
+class _Server:
+    """Answers one command after the other until the parent is gone."""
+
+    def __init__(self, parent: Connection) -> None:
+        self._parent = parent
+        self._groups: _Groups | None = None
+
+    def serve(self) -> None:
+        command = self._parent.recv_bytes()
+        while True:
+            try:
+                command = self._answer(json.loads(command))
+            except Exception as error:  # whatever a file brings about is said of that file
+                error.__traceback__ = None  # it holds what took the memory
+                self._tell_error(error)
+                command = self._parent.recv_bytes()
+
+    def _answer(self, command: dict[str, Any]) -> bytes:
+        """Returns the command that comes next."""
+        if command["do"] == "open":
+            self._groups = None  # before another one is opened
+            if command["sent"]:
+                source = pa.BufferReader(self._parent.recv_bytes())
+            else:
+                source = pa.PythonFile(_ParentsFile(self._parent, command["size"]), "r")
+            file = _opened(source)
+            self._groups = _Groups(source, file)
+            _tell(self._parent, **_facts(file, self._groups.int96))
+            return self._parent.recv_bytes()
+        if self._groups is None:
+            raise ValueError("no file is open")
+        read = self._groups.batches(command["group"], command["columns"], command["rows"])
+        return self._sent(_messages(_gathered(read), command["longest"]), command["skip"])
+
+    def _sent(self, messages: Iterator[tuple[int, int, Any]], skip: int) -> bytes:
+        """Send the batches of one row group, each when it is asked for."""
+        for count, size, batch in messages:
+            if skip >= count:
+                skip -= count
+                continue
+            # before anything is said of it: this, too, may take more memory than there is
+            content = _packed(batch.slice(skip)) if batch is not None else None
+            _tell(self._parent, rows=count - skip, bytes=size, batch=content is not None)
+            skip = 0
+            if content is not None:
+                self._parent.send_bytes(content)
+                content = None
+            if asked := self._parent.recv_bytes():
+                return asked
+        _tell(self._parent)
+        return self._parent.recv_bytes()
+
+    def _tell_error(self, error: Exception) -> None:
+        memory = isinstance(error, MemoryError)
+        _tell(self._parent, error=str(error) or type(error).__name__, memory=memory)
+
+
+def _packed(batch: Any) -> memoryview:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return memoryview(sink.getvalue())
+
+
+def _limit_memory() -> None:
+    pa.set_cpu_count(1)
+    with open("/proc/self/statm", encoding="ascii") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + MOST_BYTES, now + MOST_BYTES))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(FileNotFoundError):  # no /proc: not Linux, and no such limit
+        _limit_memory()
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
+        _Server(Connection(int(sys.argv[1]))).serve()

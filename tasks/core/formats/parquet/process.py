@@ -1,0 +1,273 @@
+"""Parquet decoded in a process of its own, whose memory is limited (parquet_child.py): the side that asks.
+
+Core starts a process here because nothing else bounds the memory that pyarrow takes. To callers, decoding is still a
+function of a file's bytes: the process gets these and no others, and nothing of our environment.
+"""
+
+import atexit
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import pyarrow as pa
+
+from tasks.core.formats.base import LONGEST_RECORD, UnfitError
+
+RecordBatch: TypeAlias = Any  # pyarrow's, which has no types
+Part: TypeAlias = tuple[int, int, RecordBatch | None]
+
+_PATIENCE_SECONDS = 300.0  # without any message of the process
+_SMALL_BYTES = 1 << 20  # a file that is sent at once
+_CHILD = Path(__file__).with_name("child.py")
+_CODE = Path(__file__).parents[4]  # that it imports, whatever else is installed
+_NULL_OF_A_FIXED_SIZE = (
+    "Expected all lists to be of size"  # pyarrow cannot read what it has written
+)
+_ORDINARY_LISTS = "write it again with ordinary lists in that column; pyarrow cannot read these"
+_SMALLER = "write it again with smaller row groups and pages, and look at its longest rows"
+
+
+class TooMuchError(Exception):
+    """What was asked for takes more memory than the process may have, or has ended it; less at once may do.
+
+    Its text is the end of a sentence that begins with what was asked for.
+    """
+
+
+@dataclass(slots=True, frozen=True)
+class Facts:
+    """What a file's footer says."""
+
+    rows: int
+    leaves: int  # columns, with those inside of structs and lists each for itself
+    columns: list[str]  # by name, in their order
+    groups: list[tuple[int, int]]  # rows and encoded bytes of each row group
+    int96: list[str]  # columns with times that are stored as 96 bits, which no type of Arrow holds
+
+
+class _Reader:
+    """A process and the connection to it. It ends when this process does, in whatever way."""
+
+    def __init__(self) -> None:
+        self._connection, theirs = Pipe()
+        self.waits = True  # for a command; else it is in the middle of one
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(_CHILD), str(theirs.fileno())],
+                env=environment_of_child(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # a library's last words may hold text of a review
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C on the terminal reaches this process only
+            )
+
+    def end(self) -> None:
+        self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+    def ask(self, stream: IO[bytes], *messages: bytes) -> tuple[dict[str, Any], RecordBatch | None]:
+        """The answer, and the batch that comes with it; the process is given the bytes of the file it asks for.
+
+        Raises:
+            TooMuchError: it takes too much memory, or ends the process.
+            ValueError: the file is damaged.
+            UnfitError: no answer comes.
+        """
+        self.waits = False
+        for message in messages:
+            self._send(message)
+        answer = json.loads(self._receive())
+        while "at" in answer:
+            stream.seek(answer["at"])
+            self._send(_exactly(stream, answer["size"]))
+            answer = json.loads(self._receive())
+        batch = _unpacked(self._receive()) if answer.get("batch") else None
+        if answer.get("memory"):  # the process is not used again: who knows what it still holds
+            raise TooMuchError("takes more than 1 GiB of memory")
+        self.waits = True
+        if _NULL_OF_A_FIXED_SIZE in answer.get("error", ""):
+            raise UnfitError("a list of a fixed size is missing in a row", _ORDINARY_LISTS)
+        if "error" in answer:
+            raise ValueError(answer["error"])
+        return answer, batch
+
+    def _send(self, content: bytes) -> None:
+        try:
+            self._connection.send_bytes(content)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise self._ended() from error
+
+    def _receive(self) -> bytes:
+        try:
+            if self._connection.poll(_PATIENCE_SECONDS):
+                return self._connection.recv_bytes()
+        except (EOFError, ConnectionResetError) as error:
+            raise self._ended() from error
+        raise UnfitError("it could not be decoded in five minutes", _SMALLER)
+
+    def _ended(self) -> TooMuchError:
+        return TooMuchError(f"ends the process that decodes it ({self._process.wait()})")
+
+
+def environment_of_child() -> dict[str, str]:
+    """The whole environment of the process that decodes: files may come from anybody, so it gets no keys."""
+    importable = os.pathsep.join([str(_CODE), *(path for path in sys.path if path)])
+    # pyarrow's other pools reserve a gigabyte that they do not use
+    return {"PYTHONPATH": importable, "ARROW_DEFAULT_MEMORY_POOL": "system"}
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    """So many bytes, or fewer at the stream's end."""
+    pieces: list[bytes] = []
+    while size > 0 and (piece := stream.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _unpacked(content: bytes) -> RecordBatch:
+    ipc: Any = pa.ipc
+    with ipc.open_stream(content) as found:
+        return found.read_next_batch()
+
+
+class _Idle:
+    """Processes that wait for the next file. A process that was forked off begins with none."""
+
+    def __init__(self) -> None:
+        self._lock, self._readers, self._owner = threading.Lock(), list[_Reader](), 0
+
+    def take(self) -> _Reader:
+        with self._lock:
+            if self._owner != os.getpid():
+                self._readers, self._owner = [], os.getpid()
+                atexit.register(self.end_all)
+            idle = self._readers.pop() if self._readers else None
+        return idle or _Reader()
+
+    def give(self, reader: _Reader) -> None:
+        if reader.waits:
+            with self._lock:
+                self._readers.append(reader)
+        else:
+            reader.end()
+
+    def end_all(self) -> None:
+        if self._owner != os.getpid():  # forked off: they, and perhaps the lock, are the parent's
+            return
+        with self._lock:
+            readers, self._readers = self._readers, []
+        for reader in readers:
+            reader.end()
+
+
+_idle = _Idle()
+end_idle = _idle.end_all
+
+
+class ParquetFile:
+    """A file whose footer is read; `opened` gives one."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._bytes = stream.seek(0, io.SEEK_END)
+        self._reader = _idle.take()
+        try:
+            self.facts = self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> Facts:
+        """Read the footer; where that fails, once more in a new process.
+
+        The kernel may have ended an idle process, to free memory. The file is only to blame if it ends a new one, too.
+        """
+        try:
+            return self._asked_for_facts()
+        except TooMuchError:
+            self._replace_reader()
+        try:
+            return self._asked_for_facts()
+        except TooMuchError as error:
+            raise UnfitError(f"its footer {error}", _SMALLER) from error
+
+    def _asked_for_facts(self) -> Facts:
+        sent = self._bytes <= _SMALL_BYTES
+        command = json.dumps({"do": "open", "size": self._bytes, "sent": sent}).encode()
+        self._stream.seek(0)
+        content = [_exactly(self._stream, self._bytes)] if sent else []
+        found = self._reader.ask(self._stream, command, *content)[0]
+        groups = [(rows, size) for rows, size in found["groups"]]
+        return Facts(found["rows"], found["leaves"], found["columns"], groups, found["int96"])
+
+    def parts(self, group: int, columns: list[str], rows: int) -> Iterator[Part]:
+        """Consecutive parts of a row group: rows, bytes, and the values; None for a row too long to be held.
+
+        The bytes are those that the values take in memory as Python's objects, about.
+
+        Args:
+            group: from 0.
+            columns: whole ones, by name.
+            rows: to decode at once. Where that takes too much memory, it goes on row by row.
+        Raises:
+            UnfitError: one row takes more memory than a file may, or ends the process.
+            ValueError: the file is damaged.
+        """
+        done = 0
+        try:
+            for part in self._parts(group, columns, rows, 0):
+                done += part[0]
+                yield part
+        except TooMuchError:
+            self._replace_reader()
+            self._open()
+            try:
+                yield from self._parts(group, columns, 1, done)
+            except TooMuchError as error:
+                raise UnfitError(f"row group {group + 1}: a row {error}", _SMALLER) from error
+
+    def _parts(self, group: int, columns: list[str], rows: int, skip: int) -> Iterator[Part]:
+        command = {"do": "read", "group": group, "columns": columns, "rows": rows, "skip": skip}
+        answer, batch = self._ask(command | {"longest": LONGEST_RECORD})
+        while answer:
+            yield answer["rows"], answer["bytes"], batch
+            answer, batch = self._ask(None)
+
+    def _ask(self, command: dict[str, Any] | None) -> tuple[dict[str, Any], RecordBatch | None]:
+        return self._reader.ask(self._stream, json.dumps(command).encode() if command else b"")
+
+    def _replace_reader(self) -> None:
+        """By a new process, as idle ones may have been ended as well."""
+        self._reader.end()
+        self._reader = _Reader()
+
+    def close(self) -> None:
+        """The process is used again, unless it is in the middle of something."""
+        _idle.give(self._reader)
+
+
+@contextlib.contextmanager
+def opened(stream: IO[bytes]) -> Generator[ParquetFile]:
+    """The Parquet file that a seekable stream holds. What reading the stream raises is raised here.
+
+    Raises:
+        UnfitError: the footer takes more memory than a file may.
+        ValueError: it is no Parquet file, or damaged.
+    """
+    file = ParquetFile(stream)
+    try:
+        yield file
+    finally:
+        file.close()

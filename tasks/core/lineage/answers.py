@@ -1,0 +1,162 @@
+"""What people ask of the graph: where does a prediction come from, step by step, and was this review trained on?"""
+
+from collections.abc import Iterator, Mapping
+
+from tasks.core.lineage.graph import Graph, Node
+from tasks.core.lineage.parts import RegisteredVersion, ScoredRun, tagged
+from tasks.core.lineage.records import TRAINING_ROWS, LineageRecords, version_id
+from tasks.core.records import Move
+
+Facts = dict[str, str]
+_OF_TAGS = {
+    "nightshift.base_model": "base model",
+    "nightshift.base_revision": "revision of it",
+    "nightshift.teacher": "teacher",
+    "nightshift.data_digest": "training data (digest of the split)",
+    "nightshift.test_digest": "test set (digest)",
+    "nightshift.accuracy": "accuracy on it",
+    "nightshift.code": "training code",
+    "nightshift.flow_run": "Prefect run of the training",
+    "nightshift.params": "parameters of the training",
+}
+
+
+def way_back(records: LineageRecords, run: ScoredRun) -> Facts:
+    """From a scoring run to the source of the training data, each fact by its name, in the order of the way."""
+    node = version_id(run.model, run.version)
+    version = records.versions.get(node)
+    facts = champion_facts(records, run)
+    if version:
+        facts |= gate_facts(records.graph, version)
+        facts |= {said: version.tags[n] for n, said in _OF_TAGS.items() if version.tags.get(n)}
+    facts |= evaluation_facts(records.graph, node, version)
+    for found in training_chain(records.graph, node, version):
+        # `model` is the registered one already
+        facts |= _prefixed("trained model" if found.kind == "model" else found.kind, found)
+    return facts
+
+
+def champion_facts(records: LineageRecords, run: ScoredRun) -> Facts:
+    """Whether the version was champion when the run was planned, since when and why; and what it is now."""
+    version = records.versions.get(version_id(run.model, run.version))
+    now = ", ".join(version.aliases) or "no alias" if version else "deleted from the registry"
+    return {"champion then": _then(records, run), "the version now": now}
+
+
+def _then(records: LineageRecords, run: ScoredRun) -> str:
+    if not run.when:
+        return "not known: nobody wrote down when the run was planned"
+    move = records.champion_move(run)
+    if move is None:
+        return f"not known: the log has no move of {run.model} before {run.when}"
+    if move.to_version == run.version:
+        return f"yes, since {said_of_move(move)}"
+    other = f"version {move.to_version}" if move.to_version else "nobody"
+    asked = "the run asked for this version, or had pinned it before that move"
+    return f"no, {other} was, since {said_of_move(move)}; {asked}"
+
+
+def said_of_move(move: Move) -> str:
+    """A move in one sentence."""
+    before = f"version {move.from_version}" if move.from_version else "nobody"
+    evidence = f", evidence {move.evidence}" if move.evidence else ""
+    run = f", Prefect run {move.flow_run}" if move.flow_run else ""
+    how = f"move {move.number}, {move.kind}, by {move.who}: {move.why}; before it: {before}"
+    return f"{move.when} ({how}{evidence}{run})"
+
+
+def gate_facts(graph: Graph, version: RegisteredVersion) -> Facts:
+    """The gate's verdict on a version, clause by clause, from its folder or else from the version's tag."""
+    node = version_id(version.name, version.version)
+    for verdict in (graph[c] for c in graph.children(node) if graph[c].kind == "verdict"):
+        if verdict.missing:
+            return {"verdict of the gate": f"MISSING, {verdict.missing} {verdict.uri}".strip()}
+        clauses = {k: v for k, v in verdict.facts.items() if k.startswith("clause ")}
+        said = verdict.facts.get("verdict", verdict.brief)
+        return {"verdict of the gate": " ".join(filter(None, (said, verdict.uri))), **clauses}
+    return {"verdict of the gate": "none was written down"}
+
+
+def evaluation_facts(graph: Graph, node: str, version: RegisteredVersion | None) -> Facts:
+    """The evaluation that registration rested on, or else every one of the model, with figures and test digest."""
+    tag = tagged(version).get("evaluation") if version else None
+    models = [m for m in graph.parents(node) if graph[m].kind == "model"]
+    found = [graph[e] for m in models for e in graph.children(m) if graph[e].kind == "evaluation"]
+    chosen = [e for e in found if e.uri == tag] or found
+    facts: Facts = {}
+    for number, evaluation in enumerate(chosen):
+        name = "evaluation" if not number else f"evaluation {number + 1}"
+        facts |= _prefixed(name, evaluation)
+    return facts
+
+
+def training_chain(graph: Graph, node: str, version: RegisteredVersion | None) -> Iterator[Node]:
+    """Model, base model, tokens, training rows, split, validated, loaded and source of a version, those there are.
+
+    Of several splits with the same training rows: the one that the version names.
+    """
+    tag = tagged(version) if version else {}
+    wanted = {tag.get("split"), (version.tags if version else {}).get("nightshift.data_digest")}
+    for model in (m for m in graph.parents(node) if graph[m].kind == "model"):
+        yield graph[model]
+        for kind in (
+            "pretrained-base",
+            "pretraining-tokens",
+            "base-model",
+            "tokens",
+            TRAINING_ROWS,
+        ):
+            yield from graph.nearest(model, kind)[:1]
+        splits = graph.nearest(model, "split")
+        named = [s for s in splits if {s.uri, s.name} & wanted]
+        for split in (named or splits)[:1]:
+            yield split
+            yield from _line(graph, split.id, ("validated", "loaded", "source"))
+
+
+def _line(graph: Graph, node: str, kinds: tuple[str, ...]) -> Iterator[Node]:
+    """The direct parent of the first kind, its parent of the second, and so on."""
+    for kind in kinds:
+        parents = [p for p in graph.parents(node) if graph[p].kind == kind]
+        if not parents:
+            return
+        node = parents[0]
+        yield graph[node]
+
+
+def facts_of_node(node: Node) -> Facts:
+    """A node's place and facts, each under the name of its kind."""
+    return _prefixed(node.kind, node)
+
+
+def _prefixed(name: str, node: Node) -> Facts:
+    place = node.uri or node.name
+    said = f"MISSING, {node.missing}: {place}" if node.missing else place
+    return {name: said, **{f"{name}: {fact}": text for fact, text in node.facts.items()}}
+
+
+def trained_on(graph: Graph, split: str) -> list[str]:
+    """Versions whose training rows are those of a split, and those that were taught by one of them."""
+    rows = [r for r in graph.children(split) if graph[r].kind == TRAINING_ROWS]
+    return [v.name for r in rows for v in graph.nearest(r, "version", "downstream")]
+
+
+def said_of_row(found: Mapping[str, int], versions: list[str]) -> str:
+    """Where in a split a review is, and what that means for the models made of it.
+
+    Args:
+        found: rows of that name in train, validation and test.
+        versions: that were trained on the split.
+    """
+    of = ", ".join(versions) or "no version that is registered"
+    meaning = {
+        "train": f"in train: {of} learned from it",
+        "validation": f"in validation: the epoch of {of} was chosen by it",
+        "test": "in test: models of this split were judged on it and did not learn from it",
+    }
+    said = [
+        f"{meaning[part]}{f' ({count} rows have this name)' if count > 1 else ''}"
+        for part, count in found.items()
+        if count
+    ]
+    return "; ".join(said) or "not in it: neither learned from nor tested on"

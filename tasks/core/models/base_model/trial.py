@@ -1,0 +1,114 @@
+"""A base model is run once before anything is prepared for it: what is wrong is said then, and not by a training.
+
+What it takes is asked of the model itself. Configurations name their limits in many ways, and count them in several:
+XLNet's answers -1, and positions of the RoBERTa family begin behind the id of padding.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.errors import ModelError, SettingsError, first_line
+from tasks.core.models import classifier as modeling
+from tasks.core.models import folders
+from tasks.core.models.batching import plan
+from tasks.core.models.classifier import Classifier
+from tasks.core.training.batches.numerics import STRANGE
+
+_FIELD = "tokenization.max_length_tokens"
+_SHORTEST = 8  # tokens that a form must allow a review
+
+
+def try_base_model(folder: Path, tokenization: TokenizationParams) -> list[str]:
+    """Check that a base model can be trained on reviews of a length.
+
+    Args:
+        folder: config, tokenizer and safetensors.
+        tokenization: how texts will become tokens.
+    Returns:
+        What a person should know of it, a sentence each.
+    Raises:
+        ModelError: it cannot be loaded or run, or weights are not its own.
+        SettingsError: it does not take reviews of the length asked for.
+    """
+    classifier = modeling.load_for_training(folder, ["no", "yes"], tokenization, 0.0)
+    asked = tokenization.max_length_tokens
+    limit = _longest(classifier, asked)
+    if limit < asked:
+        raise SettingsError(
+            f"The model takes at most {limit} tokens, and {asked} are asked for",
+            _FIELD,
+            f"--tokenization.max-length-tokens={limit} is the most",
+        )
+    for length in (_SHORTEST, max(_SHORTEST, asked * 5 // 64 * 8)):
+        if problem := _problem(classifier, length, training=True):
+            raise _useless(classifier, f"trained on reviews of {length} tokens: {problem}")
+    return [*classifier.notes, *_beyond_its_statement(folder, asked)]
+
+
+def longest_input(folder: Path, most: int) -> int:
+    """How many tokens the model of a folder takes, up to as many as are asked for. Raises ModelError as above."""
+    params = TokenizationParams(max_length_tokens=most)
+    return _longest(modeling.load_for_training(folder, ["no", "yes"], params, 0.0), most)
+
+
+def _longest(classifier: Classifier, asked: int) -> int:
+    if not _problem(classifier, asked):
+        return asked
+    good, bad = _SHORTEST, asked
+    if problem := _problem(classifier, good):
+        raise _useless(classifier, f"run on reviews of {good} tokens: {problem}")
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (good, middle) if _problem(classifier, middle) else (middle, bad)
+    return good
+
+
+def _problem(classifier: Classifier, length: int, training: bool = False) -> str:
+    """Empty, or what the model's code makes of one review of so many tokens."""
+    model: Any = classifier.model
+    ids, mask = map(torch.from_numpy, plan.pad([_review(classifier, length)], 0))
+    try:
+        with torch.no_grad(), torch.random.fork_rng([]):
+            logits = model.train(training)(input_ids=ids, attention_mask=mask).logits
+    except STRANGE as error:
+        if "memory" in str(error):  # of the machine, which says nothing of the model
+            raise
+        return first_line(error)
+    shape = (1, len(classifier.label_names))
+    if tuple(logits.shape) != shape:
+        return f"its answer has the shape {tuple(logits.shape)}, and {shape} is wanted"
+    return "" if torch.isfinite(logits).all() else "its answer is no number"
+
+
+def _review(classifier: Classifier, length: int) -> list[int]:
+    """Made-up tokens with the special ones around them; the last of the vocabulary is among them."""
+    encoder = classifier.encoder
+    before, after = encoder.frame
+    special = {*encoder.tokenizer.all_special_ids, classifier.pad_id}
+    words = sorted(set(encoder.tokenizer.get_vocab().values()) - special) or [0]
+    room = max(length - len(before) - len(after), 1)
+    chosen = np.random.default_rng(0).choice(words, room)
+    chosen[0] = words[-1]
+    return [*before, *chosen.tolist(), *after]
+
+
+def _useless(classifier: Classifier, problem: str) -> ModelError:
+    name = type(classifier.model).__name__
+    return ModelError(
+        f"A {name} of this configuration cannot be {problem}", "training.base_model", "choose another base model"
+    )  # fmt: skip
+
+
+def _beyond_its_statement(folder: Path, asked: int) -> Iterator[str]:
+    """Rotary and relative positions take any length; what was never learned is not answered as well."""
+    stated = getattr(folders.read_config(folder).get_text_config(), "max_position_embeddings", 0)  # fmt: skip
+    if isinstance(stated, int) and 0 < stated < asked:
+        yield (
+            f"config.json says that it was made for {stated:,} tokens, and {asked:,} are asked for "
+            f"({_FIELD}): longer reviews may be judged worse"
+        )

@@ -1,0 +1,194 @@
+"""Whether a model's answer to a text depends on the texts beside it, and how to batch so that it does not.
+
+Most models mask padding, and a text gets the same answer in any batch. Some do not: FNet mixes padding into every
+token, Nystromformer and YOSO estimate attention from all positions, XLNet reads the last position, padded or not. And
+some depend on what came before: BigBird gives up sparse attention for good with the first short text.
+
+So it is tried, in fp32: each probe row alone, then beside longer ones. In fp32 only the order of sums differs between
+the two, which moved logits by at most a ten-thousandth of their range in every architecture of docs/neighbours.md, and
+mostly by a millionth; what depends on its neighbours moved by a hundredth to all of it.
+"""
+
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+
+from tasks.core.errors import ModelError, first_line
+from tasks.core.models.batching import plan
+from tasks.core.models.batching.plan import BatchRule, Side
+
+if TYPE_CHECKING:
+    from tasks.core.models.classifier import Classifier
+
+logger = logging.getLogger(__name__)
+
+Rows = Sequence[Sequence[int]]
+#: How far fp32 logits of a row may lie apart: shares of the range of all, and of the largest.
+FP32_TOLERANCE = (5e-4, 2e-5)
+_LENGTHS = (7, 1, 33, 2, 16, 7, 96, 3)  # of the probe, between two of the longest that there may be
+_BATCH_TOKENS = 8192  # of a padded batch of the probe, where two rows have room in it
+#: What a model's own code raises where it is given a batch that it does not take.
+STRANGE = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def probe(classifier: "Classifier") -> list[list[int]]:
+    """Rows of made-up text with the special tokens around it, of many lengths; two are as long as any may be."""
+    encoder = classifier.encoder
+    before, after = encoder.frame
+    longest = encoder.params.max_length_tokens - len(before) - len(after)
+    generator = np.random.default_rng(0)
+    own = len(encoder.tokenizer)
+    vocabulary = int(getattr(classifier.model.config.get_text_config(), "vocab_size", own))
+    special = {*encoder.tokenizer.all_special_ids, classifier.pad_id}
+    words = [i for i in range(min(vocabulary, own)) if i not in special]
+    lengths = [min(n, longest) for n in (longest, *_LENGTHS, longest)]
+    return [[*before, *generator.choice(words, n).tolist(), *after] for n in lengths]
+
+
+def with_batch_rule(classifier: "Classifier", rows: Rows = ()) -> "Classifier":
+    """The classifier with the side of padding and the rule of batching with which no answer depends on another text.
+
+    Args:
+        classifier: in fp32 on any device. The padding side of its tokenizer is changed in place where the other one
+            is right: what is saved with the model is then right for everybody.
+        rows: of real texts, to try beside the made-up ones.
+    Raises:
+        ModelError: it cannot be run, or its answer to a text differs from one time to the next.
+    """
+    tried = [*probe(classifier), *rows]
+    with _as_it_was(classifier.model):
+        expected = _alone(classifier, tried)
+        backwards = _alone(classifier, tried[::-1]).flip(0)
+        if problem := difference(backwards, expected):
+            raise ModelError(
+                f"Its answer to a text depends on what it was asked before: {problem}",
+                type(classifier.model).__name__,
+                "choose another base model, or correct its config.json (a BigBird wants attention_type original_full)",
+            )
+        rule, side, problem = _rule(classifier, tried, expected)
+    tokenizer: Any = classifier.encoder.tokenizer
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = (
+        side  # the latter is what is saved
+    )
+    if rule != "padded":
+        logger.warning(
+            "%s: a text's answer depends on the padding of its batch (%s), so it is run in batches of %s",
+            type(classifier.model).__name__,
+            problem,
+            "texts of one length" if rule == "equal lengths" else "one text",
+        )
+    return replace(classifier, batch_rule=rule)
+
+
+def run(model: Any, ids: Any, mask: Any) -> torch.Tensor:
+    """Logits of a padded batch on the model's device, shape (rows, classes)."""
+    with (
+        torch.no_grad()
+    ):  # what a model's code keeps for later calls must not be an inference tensor
+        given = (torch.as_tensor(part).to(model.device) for part in (ids, mask))
+        return model(**dict(zip(("input_ids", "attention_mask"), given, strict=True))).logits
+
+
+def alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
+    """Logits of rows that are run one by one, shape (rows, classes)."""
+    parts = [run(classifier.model, *plan.pad([row], classifier.pad_id)) for row in rows]
+    return torch.cat(parts).float()
+
+
+def difference(
+    found: torch.Tensor, expected: torch.Tensor, tolerance: tuple[float, float] = FP32_TOLERANCE
+) -> str:
+    """Empty, or by how much logits differ.
+
+    Args:
+        found, expected: shape (rows, classes).
+        tolerance: shares of the range of the expected logits, and of the largest, that are allowed.
+    """
+    found, expected = found.float().cpu(), expected.float().cpu()
+    spread = (expected.amax(0) - expected.amin(0)).max()
+    allowed = float(tolerance[0] * spread + tolerance[1] * expected.abs().max())
+    furthest = float((found - expected).abs().max())
+    if furthest <= allowed:
+        return ""
+    return f"logits differ by {furthest:.2g}, and {allowed:.2g} is allowed"
+
+
+def _alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
+    try:
+        logits = alone(classifier, rows)
+    except STRANGE as error:
+        raise ModelError(
+            f"It cannot be run on texts of {min(map(len, rows))} to {max(map(len, rows))} tokens: {first_line(error)}",
+            type(classifier.model).__name__,
+            "choose another base model",
+        ) from error
+    if not torch.isfinite(logits).all():
+        raise ModelError(
+            "Some of its answers are no numbers",
+            type(classifier.model).__name__,
+            "choose another base model",
+        )
+    return logits
+
+
+def _rule(
+    classifier: "Classifier", rows: Rows, expected: torch.Tensor
+) -> tuple[BatchRule, Side, str]:
+    """The freest rule that does no harm, the side of padding, and why there is no padding."""
+    own: Side = classifier.padding_side
+    problem = ""
+    for side in sorted(get_args(Side), key=lambda side: side != own):
+        found = _in_batches(classifier, rows, _beside_the_longest(rows), side)
+        if not (problem := _tried(found, expected)):
+            return "padded", side, ""
+    lengths = [len(row) for row in rows]
+    together = plan.plan(lengths, 2 * max(lengths), len(rows), "equal lengths")
+    found = _in_batches(classifier, rows, [batch.tolist() for batch in together], own)
+    return ("alone" if _tried(found, expected) else "equal lengths"), own, problem
+
+
+def _tried(found: torch.Tensor | str, expected: torch.Tensor) -> str:
+    return found if isinstance(found, str) else difference(found, expected)
+
+
+def _in_batches(
+    classifier: "Classifier", rows: Rows, batches: Sequence[Sequence[int]], side: Side
+) -> torch.Tensor | str:
+    """Logits of rows, in their order; or what the model's code raises of a batch."""
+    logits = torch.empty(len(rows), len(classifier.label_names))
+    try:
+        for batch in batches:
+            padded = plan.pad([rows[i] for i in batch], classifier.pad_id, side)
+            logits[list(batch)] = run(classifier.model, *padded).float().cpu()
+    except STRANGE as error:
+        return first_line(error)
+    return logits
+
+
+def _beside_the_longest(rows: Rows) -> list[list[int]]:
+    """Batches in each of which a longest row stands, so that all others are padded as far as ever."""
+    longest = max(range(len(rows)), key=lambda i: len(rows[i]))
+    others = [i for i in range(len(rows)) if i != longest]
+    size = max(1, _BATCH_TOKENS // len(rows[longest]) - 1)
+    return [[longest, *others[at : at + size]] for at in range(0, len(others), size)]
+
+
+@contextmanager
+def _as_it_was(model: Any) -> Generator[None]:
+    """Within it the model evaluates by its own code; afterwards it is as before, and nothing random was drawn."""
+    was_training, state = model.training, np.random.get_state()
+    wrapped = vars(model).pop("forward", None)
+    model.eval()
+    try:
+        with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+            yield
+    finally:
+        model.train(was_training)
+        np.random.set_state(state)
+        if wrapped is not None:
+            vars(model)["forward"] = wrapped

@@ -1,0 +1,243 @@
+"""Any transformers sequence classifier over packed rows, its own head included.
+
+The given model stays as it is: a copy of its structure shares its weights. In the copy something takes the body's place
+that runs it over the packed rows and hands the head the one state of each row that it looks at, as if each row had one
+token. For common architectures the last layer, too, computes that state only: what the others become, nobody reads.
+"""
+
+import copy
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
+
+from tasks.core.models.batching import packing
+from tasks.core.models.batching.packing import UnpackableError
+from tasks.core.models.classifier import layers_of
+
+
+class PackedModel:
+    """A classifier over packed rows.
+
+    Args:
+        model: the classifier; it is not changed, and later moves of its weights are seen here.
+        pad_id: of its configuration.
+        longest: tokens of the longest row there may be.
+        narrow: leave out of the last layer what the head does not look at.
+    Raises:
+        UnpackableError: the architecture does not let its attention be replaced, or attends to a part of a row only;
+            or `narrow`, and its last layer is of no known kind.
+    """
+
+    def __init__(self, model: PreTrainedModel, pad_id: int, longest: int, narrow: bool) -> None:
+        _refuse(model, longest)
+        packing.register()
+        shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
+        self._model: Any = copy.deepcopy(model, shared)
+        self._model.config.use_cache = False
+        self._model.set_attn_implementation(packing.ATTENTION)
+        body: Any = self._model.base_model
+        self._read_last = _is_causal(body)
+        self._pad_id = pad_id
+        self._padding_idx = _positions_begin_behind(body)
+        if narrow:
+            _narrow(body)
+        setattr(self._model, self._model.base_model_prefix, _PackedBody(body))
+
+    def move(self, device: torch.device, dtype: torch.dtype) -> None:
+        """As `move` does it; the weights are shared with the given model."""
+        move(self._model, device, dtype)
+
+    def logits(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Logits of rows of one token or more each, shape (rows, classes), in the model's precision."""
+        with torch.inference_mode():
+            return self.run(self.pack(rows, self._model.device))
+
+    def pack(self, rows: Sequence[Sequence[int]], device: torch.device) -> packing.PackedBatch:
+        """Rows of one token or more each as `run` takes them, on a device."""
+        if (
+            self._read_last
+        ):  # the head looks at the last token that is no padding; none behind it has a say
+            rows = [_cut(row, self._pad_id) for row in rows]
+        return packing.pack(rows, self._positions(rows), self._read_last, device)
+
+    def run(self, batch: packing.PackedBatch, training: bool = False) -> torch.Tensor:
+        """Logits of a batch on the model's device; gradients flow to the given model's parameters.
+
+        Args:
+            batch: what `pack` made.
+            training: with dropout, of which the attention's probabilities may have none.
+        """
+        if self._model.training != training:
+            self._model.train(training)
+        size = (len(batch.lengths), 1)
+        stand_in = torch.full(size, int(self._pad_id == 0), device=batch.input_ids.device)
+        with packing.computing(batch):
+            return self._model(input_ids=stand_in, attention_mask=torch.ones_like(stand_in)).logits
+
+    def _positions(self, rows: Sequence[Sequence[int]]) -> list[list[int]] | None:
+        """RoBERTa counts from behind the id of padding, and does not count padding."""
+        pad = self._padding_idx
+        if pad is None:
+            return None
+        counted = [np.asarray(row) != pad for row in rows]
+        return [(np.cumsum(real) * real + pad).tolist() for real in counted]
+
+
+def move(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
+    """A model to a device and into a precision; the frequencies of rotary positions stay in fp32, as they are made."""
+    frequencies = {n: b for n, b in model.named_buffers() if n.endswith("inv_freq")}
+    moved: Any = model
+    moved.to(device, dtype)
+    for name, buffer in frequencies.items():
+        owner, _, own = name.rpartition(".")
+        setattr(model.get_submodule(owner), own, buffer.to(device))
+
+
+class _PackedBody(torch.nn.Module):
+    """In the place of a model's body: the states that the head looks at, (rows, 1, hidden)."""
+
+    def __init__(self, body: Any) -> None:
+        super().__init__()
+        self.config = body.config
+        self.body = body
+        self.pooler = getattr(body, "pooler", None)
+        if self.pooler is not None:
+            body.pooler = None  # it would pool the first row alone
+            if isinstance(self.pooler, torch.nn.Linear):  # ALBERT's
+                self.pooler = _Linear(self.pooler, body.pooler_activation)
+
+    def forward(self, *_given: Any, **_named: Any) -> BaseModelOutputWithPoolingAndCrossAttentions:
+        batch = packing.current()
+        ids = batch.input_ids
+        states = self.body(
+            ids, attention_mask=torch.ones_like(ids), position_ids=batch.position_ids
+        )
+        states = states.last_hidden_state[0]
+        if len(states) != len(batch.lengths):  # else the last layer has read them already
+            states = states[batch.read]
+        states = states[:, None]
+        pooled = None if self.pooler is None else self.pooler(states)
+        return BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=states, pooler_output=pooled
+        )
+
+
+class _Linear(torch.nn.Module):
+    def __init__(self, dense: torch.nn.Module, activation: torch.nn.Module) -> None:
+        super().__init__()
+        self.dense, self.activation = dense, activation
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.dense(states[:, 0]))
+
+
+def _refuse(model: PreTrainedModel, longest: int) -> None:
+    described: Any = model
+    config = described.config.get_text_config()
+    if not getattr(model, "_supports_attention_backend", False):
+        raise UnpackableError("its attention cannot be replaced")
+    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
+    kinds.discard("full_attention")
+    if getattr(config, "attention_chunk_size", None) or kinds - {"sliding_attention"}:
+        raise UnpackableError("it attends in chunks, or not in all layers")
+    if kinds and (getattr(config, "sliding_window", None) or longest) < longest:
+        raise UnpackableError("it attends to a part of a long review only")
+    if "position_ids" not in inspect.signature(described.base_model.forward).parameters:
+        raise UnpackableError("it takes no position_ids")
+    if described.base_model is model:
+        raise UnpackableError("its head and its body are one")
+
+
+def _is_causal(body: torch.nn.Module) -> bool:
+    stated = [
+        m.is_causal for m in body.modules() if isinstance(getattr(m, "is_causal", None), bool)
+    ]
+    return bool(stated) and all(stated)
+
+
+def _positions_begin_behind(body: torch.nn.Module) -> int | None:
+    for module in body.modules():
+        if hasattr(module, "create_position_ids_from_input_ids"):
+            return int(module.padding_idx)  # type: ignore[arg-type]
+    return None
+
+
+def _cut(row: Sequence[int], pad_id: int) -> Sequence[int]:
+    """Without padding ids at its end, which a text may end in; one token is left."""
+    end = len(row)
+    while end > 1 and row[end - 1] == pad_id:
+        end -= 1
+    return row[:end]
+
+
+def _narrow(body: torch.nn.Module) -> None:
+    layers = layers_of(body)
+    kind = next((k for k in _NARROW if layers and k.fits(layers[-1])), None)
+    if layers is None or kind is None:
+        raise UnpackableError("its last layer is of no known kind")
+    layers[-1] = kind(layers[-1])
+
+
+class _Narrow(torch.nn.Module):
+    """A last layer that gives the states of the tokens that are read only, (1, rows, hidden)."""
+
+    parts: tuple[str, ...]
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    @classmethod
+    def fits(cls, layer: torch.nn.Module) -> bool:
+        """Whether a layer has all parts that this kind computes with."""
+        names = dict(layer.named_modules())
+        return all(part in names for part in cls.parts)
+
+    def _attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, like: Any
+    ) -> torch.Tensor:
+        """Of one query a row, from projections of shape (1, ..., hidden); (1, rows, hidden)."""
+        q, k, v = (t[0].unflatten(-1, (-1, like.attention_head_size)) for t in (query, key, value))
+        return packing.attend(q, k, v, packing.current(), False, like.scaling).flatten(1)[None]
+
+
+class _NarrowBert(_Narrow):
+    """BERT, RoBERTa, XLM-RoBERTa, ELECTRA, CamemBERT and others of their making."""
+
+    parts = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output",
+             "intermediate", "output")  # fmt: skip
+
+    def forward(self, states: torch.Tensor, *_given: Any, **_named: Any) -> torch.Tensor:
+        own, read = self.layer.attention.self, states[:, packing.current().read]
+        found = self._attend(own.query(read), own.key(states), own.value(states), own)
+        return self.layer.feed_forward_chunk(self.layer.attention.output(found, read))
+
+
+class _NarrowDistilBert(_Narrow):
+    parts = ("attention.q_lin", "attention.out_lin", "sa_layer_norm", "ffn", "output_layer_norm")
+
+    def forward(self, states: torch.Tensor, *_given: Any, **_named: Any) -> torch.Tensor:
+        layer, own, read = self.layer, self.layer.attention, states[:, packing.current().read]
+        found = self._attend(own.q_lin(read), own.k_lin(states), own.v_lin(states), own)
+        read = layer.sa_layer_norm(own.out_lin(found) + read)
+        return layer.output_layer_norm(layer.ffn(read) + read)
+
+
+class _NarrowLlama(_Narrow):
+    """Llama, Mistral, Qwen and others of their making: attention is run whole (it differs), what follows is not."""
+
+    parts = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
+
+    def forward(self, states: torch.Tensor, **named: Any) -> torch.Tensor:
+        layer, read = self.layer, packing.current().read
+        found, _ = layer.self_attn(hidden_states=layer.input_layernorm(states), **named)
+        states = states[:, read] + found[:, read]
+        return states + layer.mlp(layer.post_attention_layernorm(states))
+
+
+_NARROW: tuple[type[_Narrow], ...] = (_NarrowBert, _NarrowDistilBert, _NarrowLlama)

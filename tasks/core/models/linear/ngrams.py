@@ -1,0 +1,128 @@
+"""Texts, or rows of token ids, as counts of uni- and bigrams: the features of the linear models.
+
+Both kinds answer the same two questions: how often does each gram of the vocabulary occur, and what does the vocabulary
+consist of, as an array that any machine reads.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from tasks.core.models.linear import tfidf
+
+Ints = NDArray[np.int64]
+_BITS = 32  # of a code: the first token above, the second one below
+
+
+class Grams(Protocol):
+    """What linear models count."""
+
+    kind: str
+
+    def counts(self, rows: Any) -> sparse.csr_matrix:
+        """How often each gram of the vocabulary occurs, shape (rows, grams), float32."""
+        ...
+
+    def content(self) -> NDArray[Any]:
+        """The vocabulary, for a file."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class WordGrams:
+    """Words and pairs of words of texts, as the baseline has them: lower case, without markup.
+
+    Args:
+        vocabulary: in the order of the features.
+    """
+
+    kind = "words"
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self._words = vocabulary
+        self._counter = tfidf.counter()
+        self._counter.vocabulary = {gram: place for place, gram in enumerate(vocabulary)}
+
+    @classmethod
+    def fitted(cls, texts: Sequence[str], least_rows: int) -> tuple["WordGrams", sparse.csr_matrix]:
+        """The grams that at least so many texts have, and their counts in these texts."""
+        counter = tfidf.counter(least_rows)
+        counts = sparse.csr_matrix(counter.fit_transform(list(texts)), dtype=np.float32)
+        return cls(counter.get_feature_names_out().tolist()), counts
+
+    def counts(self, rows: Sequence[str]) -> sparse.csr_matrix:
+        return sparse.csr_matrix(self._counter.transform(list(rows)), dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def content(self) -> NDArray[np.uint8]:
+        text = "\n".join(self._words)  # no gram has a line break
+        return np.frombuffer(text.encode(), dtype=np.uint8)
+
+    @classmethod
+    def read(cls, content: NDArray[np.uint8]) -> "WordGrams":
+        """From what `content` gave."""
+        return cls(content.tobytes().decode().split("\n") if len(content) else [])
+
+
+class TokenGrams:
+    """Token ids and pairs of neighbours, looked up in a sorted array: several thousand rows a second.
+
+    Args:
+        codes: of the grams, ascending, shape (grams,), int64.
+    """
+
+    kind = "tokens"
+
+    def __init__(self, codes: Ints) -> None:
+        self._codes = codes
+
+    @classmethod
+    def fitted(
+        cls, rows: Sequence[Sequence[int]], least_rows: int
+    ) -> tuple["TokenGrams", sparse.csr_matrix]:
+        """The grams that at least so many rows have, and their counts in these rows."""
+        codes, owners = _codes(rows)
+        known, places = np.unique(codes, return_inverse=True)
+        counts = _matrix(owners, places, (len(rows), len(known)))
+        kept = np.flatnonzero(np.bincount(counts.indices, minlength=len(known)) >= least_rows)
+        return cls(known[kept]), sparse.csr_matrix(counts[:, kept])
+
+    def counts(self, rows: Sequence[Sequence[int]]) -> sparse.csr_matrix:
+        codes, owners = _codes(rows)
+        places = np.searchsorted(self._codes, codes)
+        places[places == len(self._codes)] = 0
+        known = np.flatnonzero(self._codes[places] == codes) if len(self._codes) else places[:0]
+        return _matrix(owners[known], places[known], (len(rows), len(self._codes)))
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def content(self) -> Ints:
+        return self._codes
+
+    @classmethod
+    def read(cls, content: Ints) -> "TokenGrams":
+        """From what `content` gave."""
+        return cls(content)
+
+
+def _codes(rows: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
+    """Every gram of every row as a number, and the row it stands in."""
+    tokens = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int64)
+    owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    inside = np.flatnonzero(owners[1:] == owners[:-1])  # pairs do not reach into the next row
+    pairs = (tokens[inside] << _BITS) | (tokens[inside + 1] + 1)
+    return np.concatenate([tokens << _BITS, pairs]), np.concatenate([owners, owners[inside]])
+
+
+def _matrix(owners: Ints, places: Ints, shape: tuple[int, int]) -> sparse.csr_matrix:
+    return sparse.csr_matrix(
+        (np.ones(len(owners), dtype=np.float32), (owners, places)), shape=shape
+    )  # what occurs twice is added up

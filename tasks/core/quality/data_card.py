@@ -1,0 +1,197 @@
+"""The data card: what a model was trained and tested on, in the form of Hugging Face's dataset cards.
+
+No review text enters it, so it may be shown wherever the figures may. It is made of summaries alone, so that a page can
+have it made again in place of a file that others may have written.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from tasks.core.markdown import Markdown, bullets, code, table
+from tasks.core.quality.inspection import QUANTILES, InspectionParams, InspectionSummary
+from tasks.core.records import Finding, Record, SourceFile, SplitSummary
+
+_SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")]
+
+
+class Origin(Record):
+    """Where the reviews came from, and how they were split."""
+
+    source: str
+    loaded_digest: str
+    columns: list[str]
+    split_params: dict[str, Any]
+    digest: str  # of the split
+    label_map: str = ""  # as it was typed
+    files: list[SourceFile] = Field(default=[], description="The first of each split.")
+    more_files: dict[str, int] = Field(default_factory=dict, description="Beyond those, a split.")
+
+
+def data_card(
+    origin: Origin,
+    split: SplitSummary,
+    findings: Sequence[Finding],
+    found: InspectionSummary,
+    params: InspectionParams,
+) -> Markdown:
+    """The card as a page shows it.
+
+    Args:
+        origin: where the reviews came from.
+        split: counts and digests.
+        findings: of validation.
+        found: what the inspection counted.
+        params: of the inspection.
+    """
+    sections = {
+        "Source": _source(origin, params) + files_list(origin.files, origin.more_files),
+        "Splits": _classes(split) + _how_split(origin, split),
+        "Lengths": _lengths(found),
+        "Near-duplicates": _near_duplicates(found),
+        "Likely label errors": _label_errors(found),
+        "Validation": _findings([*findings, *split.findings]),
+        "Known limits": _limits(found),
+        "Personal data": _PERSONAL,
+    }
+    body = Markdown("\n").join(
+        Markdown("## {}\n\n{}").format(title, text) for title, text in sections.items()
+    )
+    return Markdown("# Reviews of {}\n\n{}").format(origin.source, body)
+
+
+_PERSONAL = Markdown(
+    "Reviews are written by people and may name people, places and occasions; nothing was looked for or removed. "
+    "Whoever has rights to the object store can read them there. This card holds counts only.\n"
+)
+
+
+def front_matter(split: SplitSummary, params: InspectionParams) -> str:
+    """YAML that goes before the card in a file of its own. It is no Markdown: a page must not show it as such."""
+    total = sum(split.rows.values())
+    size = next((name for limit, name in _SIZES if total < limit), "n>1M")
+    names = {str(index): name for index, name in enumerate(split.label_names)}
+    features = [
+        {"name": "text", "dtype": "string"},
+        {"name": "label", "dtype": {"class_label": {"names": names}}},
+        {"name": "row", "dtype": "string"},
+        {"name": "extras", "list": "string"},
+    ]
+    known: dict[str, Any] = {"language": params.language.split(",")} if params.language else {}
+    known |= {
+        "task_categories": ["text-classification"],
+        "size_categories": [size],
+        "dataset_info": {
+            "features": features,
+            "splits": [{"name": n, "num_examples": rows} for n, rows in split.rows.items()],
+        },
+    }
+    return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True)}---\n\n"
+
+
+def _source(origin: Origin, params: InspectionParams) -> Markdown:
+    languages = params.language.replace(",", ", ") or "unknown; nobody has said"
+    return Markdown(
+        "- Source: {}\n"
+        "- Digest of what was read: {}; of these splits: {}\n"
+        "- Columns of the source: {}; here `text`, `label` (class id), `row` (where in the source) and `extras` (the "
+        "other columns that were asked for)\n"
+        "- Labels: {}\n"
+        "- Languages: {}\n"
+    ).format(
+        code(origin.source),
+        code(origin.loaded_digest),
+        code(origin.digest),
+        Markdown(", ").join(map(code, origin.columns)),
+        code(origin.label_map) if origin.label_map else "as the source has them",
+        languages,
+    )
+
+
+def files_list(files: Sequence[SourceFile], more: Mapping[str, int]) -> Markdown:
+    """The split of each file, and how it is known."""
+    if not files:
+        return Markdown("")
+    rows = [[file.name, file.split, file.why] for file in files]
+    rows += [[f"{count:,} more files", split, ""] for split, count in more.items()]
+    return Markdown("\n") + _table(["file", "split", "because"], rows)
+
+
+def _classes(split: SplitSummary) -> Markdown:
+    rows = [[name, *counts.values(), split.rows[name]] for name, counts in split.class_rows.items()]
+    return _table(["split", *split.label_names, "reviews"], rows)
+
+
+def _how_split(origin: Origin, split: SplitSummary) -> Markdown:
+    given = origin.split_params
+    settings = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+    return Markdown(
+        "\nDrawn at random, stratified by class ({}). Validation chooses the epoch and is taken from the "
+        "source's train. The test set is the source's own; where it has none, one was held out once and stays the "
+        "test set of later retrainings.\n\n"
+        "- Digest of train and validation: {}\n"
+        "- Digest of the test set, by which evaluations are comparable: {}\n"
+    ).format(settings, code(split.train_digest), code(split.test_digest))
+
+
+def _lengths(found: InspectionSummary) -> Markdown:
+    rows = [[n, *words, f"{found.mean_words[n]:.1f}"] for n, words in found.words.items()]
+    marks = ["least", *(f"{q:.0%}" for q in QUANTILES[1:-1]), "most"]
+    return Markdown("Words a review, quantiles.\n\n") + _table(["split", *marks, "mean"], rows)
+
+
+def _near_duplicates(found: InspectionSummary) -> Markdown:
+    if not found.enabled:
+        return Markdown("Not looked for.\n")
+    rows = [
+        [f"within {o.split}" if o.split == o.other_split else f"{o.split} and {o.other_split}",
+         o.pairs, o.identical, o.other_label]
+        for o in found.near_duplicates
+    ]  # fmt: skip
+    return Markdown(
+        "Two reviews are near-duplicates when they share at least {:.0%} of their word triples (Jaccard). The same "
+        "text, but for case, markup and white space, was dropped from train by validation.\n\n{}\n{:,} test reviews "
+        "have a near-duplicate in train or validation. They are kept; `near-duplicates.csv` lists them.\n"
+    ).format(
+        found.similarity,
+        _table(["where", "pairs", "of the same words", "with different labels"], rows),
+        found.test_rows_near_train,
+    )
+
+
+def _label_errors(found: InspectionSummary) -> Markdown:
+    if not found.rows_judged:
+        return Markdown("Not looked for.\n")
+    rows = [
+        [split, judged, found.likely_label_errors[split],
+         f"{found.likely_label_errors[split] / judged:.1%}"]
+        for split, judged in found.rows_judged.items()
+    ]  # fmt: skip
+    return Markdown(
+        "Reviews whose label confident learning doubts, by models (TF-IDF + logistic regression) that never saw them. "
+        "Some are errors, some are irony or rare opinions; all are kept, and `label-errors.csv` lists them.\n\n"
+    ) + _table(["split", "judged", "likely wrong", "share"], rows)
+
+
+def _findings(findings: Sequence[Finding]) -> Markdown:
+    if not findings:
+        return Markdown("Nothing was found.\n")
+    rows = [[f.severity, f.split, f.rule, f.message] for f in findings]
+    return _table(["severity", "split", "rule", "what"], rows)
+
+
+def _limits(found: InspectionSummary) -> Markdown:
+    known = [
+        *found.notes,
+        "A short review that differs in one word from another shares few word triples with it, and is not a "
+        "near-duplicate here.",
+        "The same opinion in other words, or a translation, is not found.",
+        "Who wrote a review is not known: one author's reviews may be in both train and test.",
+    ]
+    return bullets(known)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Markdown:
+    return table(columns, [[f"{v:,}" if isinstance(v, int) else v for v in row] for row in rows])

@@ -1,0 +1,264 @@
+"""What is doubtful in data that validation has passed: near-duplicates, and labels that are likely wrong.
+
+Nothing is left out and nothing is changed: what is found is listed for people to look at, and counted for the gate.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from tasks.core import formats
+from tasks.core.data.splits.sampling import stratified_split
+from tasks.core.data.validation import LabelledReview
+from tasks.core.forms import Form
+from tasks.core.parsing.patterns import LANGUAGES
+from tasks.core.quality.label_errors import LabelErrors, find_label_errors
+from tasks.core.quality.near_duplicates import NearDuplicates, find_near_duplicates, words_of
+from tasks.core.records import Record
+
+Splits = Mapping[str, Sequence[LabelledReview]]
+MOST_SHOWN = 1_000
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+class InspectionParams(Form):
+    """What is looked for in the reviews before they are used. Nothing is left out by it; it is listed for people."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Look for near-duplicates and likely label errors. Off: only the data card is made.",
+    )
+    near_duplicate_similarity: float = Field(
+        default=0.5,
+        ge=0.3,
+        le=1.0,
+        description="Share of their word triples that two reviews must have in common (Jaccard) to be near-duplicates.",
+    )
+    max_rows_near_duplicates: int = Field(
+        default=100_000,
+        ge=100,
+        le=1_000_000,
+        description="Of a larger split a stratified sample of so many reviews is compared; each takes about 15 KB "
+        "of memory.",
+    )
+    max_rows_label_errors: int = Field(
+        default=50_000,
+        ge=100,
+        le=10_000_000,
+        description="Of a larger split the labels of a stratified sample of so many reviews are judged.",
+    )
+    folds: int = Field(
+        default=5,
+        ge=2,
+        le=20,
+        description="Of the cross-validation by which the labels of train are judged; the time grows with it.",
+    )
+    listed: int = Field(
+        default=100,
+        ge=1,
+        le=MOST_SHOWN,
+        description="How many of each are shown on the run's page; the files list more.",
+    )
+    language: Annotated[str, LANGUAGES] = Field(
+        default="",
+        description="Languages of the reviews for the data card, as codes with commas between: en,de. Empty: unknown.",
+    )
+    seed: int = Field(
+        default=42, ge=0, le=2**31 - 1, description="Of permutations, samples and folds."
+    )
+
+
+class Overlap(Record):
+    """Near-duplicates between two splits, or within one."""
+
+    split: str
+    other_split: str
+    pairs: int
+    identical: int = Field(description="Pairs of the same words in the same order.")
+    other_label: int = Field(description="Pairs whose labels differ.")
+
+
+class InspectionSummary(Record):
+    """What was found. Nothing was left out because of it."""
+
+    enabled: bool = Field(description="False: only the data card was made.")
+    similarity: float
+    near_duplicates: list[Overlap] = Field(description="For every two splits, and within each.")
+    test_rows_near_train: int | None = Field(
+        description="Test reviews with a near-duplicate in train or validation; None where it was not looked at."
+    )
+    likely_label_errors: dict[str, int] = Field(description="Of the reviews judged, a split.")
+    rows: dict[str, int] = Field(description="Reviews a split.")
+    words: dict[str, list[int]] = Field(description="Words a review, a split: its `QUANTILES`.")
+    mean_words: dict[str, float] = Field(description="Words a review, a split.")
+    rows_compared: dict[str, int] = Field(description="Of them looked at for near-duplicates.")
+    rows_judged: dict[str, int] = Field(description="Of them looked at for label errors.")
+    notes: list[str] = Field(description="What was not looked at, or in part only, and why.")
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The findings by row, and the rows they speak of."""
+
+    splits: Splits
+    compared: Splits
+    near_duplicates: NearDuplicates | None
+    label_errors: LabelErrors
+    notes: list[str]
+
+
+def inspect(splits: Splits, params: InspectionParams) -> Inspection:
+    """Look for near-duplicates and likely label errors. Deterministic.
+
+    Args:
+        splits: "train", "validation" and "test", in this order.
+        params: what is looked for, and in how many reviews.
+    """
+    if not params.enabled:
+        return Inspection(splits, {}, None, LabelErrors(), ["The inspection is switched off."])
+    notes: list[str] = []
+    compared = {
+        name: sampled(name, rows, params.max_rows_near_duplicates, params.seed, notes)
+        for name, rows in splits.items()
+    }
+    near = find_near_duplicates(compared, params.near_duplicate_similarity, params.seed)
+    if near.cut_short:
+        notes.append(
+            f"{near.cut_short:,} reviews have over 500 like themselves and were not compared with all of them: "
+            "counts of near-duplicates are lower bounds."
+        )
+    errors = find_label_errors(splits, params.folds, params.max_rows_label_errors, params.seed)
+    return Inspection(splits, compared, near, errors, notes + errors.notes)
+
+
+def sampled(
+    name: str, rows: Sequence[LabelledReview], max_rows: int, seed: int, notes: list[str]
+) -> Sequence[LabelledReview]:
+    """At most so many rows of a split, by class; of what is left out it is noted."""
+    if len(rows) <= max_rows:
+        return rows
+    notes.append(
+        f"Near-duplicates of {name} were looked for in {max_rows:,} of {len(rows):,} reviews, a stratified sample."
+    )
+    labels = np.array([row.label for row in rows], dtype=np.int64)
+    (chosen,) = stratified_split(labels, [max_rows], seed)
+    return [rows[index] for index in np.sort(chosen)]
+
+
+def summarize(found: Inspection, params: InspectionParams, seconds: float) -> InspectionSummary:
+    """The counts."""
+    near = found.near_duplicates
+    overlaps = [
+        Overlap(
+            split=split,
+            other_split=other,
+            pairs=count.pairs,
+            identical=count.identical,
+            other_label=count.other_label,
+        )
+        for (split, other), count in (near.counts.items() if near else ())
+    ]
+    words = {
+        name: np.array([len(words_of(row.text)) for row in rows] or [0])
+        for name, rows in found.splits.items()
+    }
+    return InspectionSummary(
+        enabled=params.enabled,
+        similarity=params.near_duplicate_similarity,
+        near_duplicates=overlaps,
+        test_rows_near_train=near.overlapping_rows["test"] if near else None,
+        likely_label_errors={s: len(issues) for s, issues in found.label_errors.issues.items()},
+        rows={name: len(rows) for name, rows in found.splits.items()},
+        words={n: np.quantile(w, QUANTILES, method="lower").tolist() for n, w in words.items()},
+        mean_words={name: float(counts.mean()) for name, counts in words.items()},
+        rows_compared={name: len(rows) for name, rows in found.compared.items()},
+        rows_judged=found.label_errors.rows,
+        notes=found.notes,
+        seconds=round(seconds, 1),
+    )
+
+
+def near_duplicate_rows(found: Inspection) -> list[dict[str, Any]]:
+    """The listed pairs, without any text: across splits first, and the most similar first."""
+    if not found.near_duplicates:
+        return []
+    return [
+        {
+            "split": pair.split,
+            "where": found.compared[pair.split][pair.row].where,
+            "other_split": pair.other_split,
+            "other_where": found.compared[pair.other_split][pair.other_row].where,
+            "similarity": pair.similarity,
+            "same_label": pair.same_label,
+        }
+        for pair in found.near_duplicates.pairs()
+    ]
+
+
+def label_error_rows(
+    found: Inspection, label_names: Sequence[str], texts: bool
+) -> list[dict[str, Any]]:
+    """The likely label errors of every split, the least believable label first; with the review only if `texts`."""
+    return [
+        {
+            "split": split,
+            "where": found.splits[split][issue.row].where,
+            "given_label": label_names[issue.given],
+            "suggested_label": label_names[issue.suggested],
+            "confidence": issue.confidence,
+            "given_confidence": issue.given_confidence,
+        }
+        | ({"text": found.splits[split][issue.row].text} if texts else {})
+        for split, issues in found.label_errors.issues.items()
+        for issue in issues
+    ]
+
+
+_PAIR_COLUMNS = ["split", "where", "other_split", "other_where", "similarity", "same_label"]
+_ERROR_COLUMNS = [
+    *("split", "where", "given_label", "suggested_label", "confidence", "given_confidence", "text")
+]
+
+
+def write_findings(
+    folder: Path, found: Inspection, summary: InspectionSummary, label_names: Sequence[str]
+) -> None:
+    """near-duplicates.csv; label-errors.csv, with the reviews; inspection.json, without: what may be shown."""
+    pairs = near_duplicate_rows(found)
+    _write_csv(folder / "near-duplicates.csv", _PAIR_COLUMNS, pairs)
+    _write_csv(
+        folder / "label-errors.csv", _ERROR_COLUMNS, label_error_rows(found, label_names, True)
+    )
+    errors = label_error_rows(found, label_names, False)
+    shown = {
+        "summary": summary.model_dump(),
+        "near_duplicates": pairs[:MOST_SHOWN],
+        "label_errors": _in_turn(errors)[:MOST_SHOWN],
+    }
+    content = json.dumps(shown, ensure_ascii=False, indent=1)
+    (folder / "inspection.json").write_text(content, encoding="utf-8")
+
+
+def _in_turn(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One of each split in turn, so that the first of them are of all splits."""
+    apart = [
+        [row for row in rows if row["split"] == split] for split in {r["split"]: 0 for r in rows}
+    ]
+    return [row for turn in zip_longest(*apart) for row in turn if row]
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(
+            {name: formats.guarded(value) for name, value in row.items()} for row in rows
+        )

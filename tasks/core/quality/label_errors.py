@@ -1,0 +1,176 @@
+"""Reviews whose label is likely wrong, by confident learning (Northcutt et al., 2021, JAIR 70; cleanlab).
+
+A review is listed when models that never saw it are confident that it belongs to another class, more so than they are
+on average for reviews of that class. The models are TF-IDF + logistic regression: for train by cross-validation, for
+the other splits fitted on train. The features are learned once from all texts of train; they know no labels.
+
+What is listed is for people to look at. A model errs on irony and on rare opinions, and those are no label errors.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from cleanlab.filter import find_label_issues
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.model_selection import StratifiedKFold
+
+from tasks.core.data.splits.sampling import stratified_split
+from tasks.core.data.validation import LabelledReview
+from tasks.core.models.linear import tfidf
+
+_LEAST_DOCUMENTS = 2  # what one review has alone says nothing about another
+_MOST_WEIGHTS = 4_000_000  # classes times features: the optimizer holds some twenty copies
+
+Labels = NDArray[np.int64]
+Probabilities = NDArray[np.float64]
+
+
+@dataclass(slots=True, frozen=True)
+class LabelIssue:
+    """One review whose label is likely wrong, by split and row number (from 0)."""
+
+    split: str
+    row: int
+    given: int
+    suggested: int
+    confidence: float  # probability of the suggested class
+    given_confidence: float  # probability of the given class
+
+
+@dataclass
+class LabelErrors:
+    """What was found, the least believable label first."""
+
+    issues: dict[str, list[LabelIssue]] = field(default_factory=dict[str, list[LabelIssue]])
+    rows: dict[str, int] = field(default_factory=dict[str, int])  # judged, a split
+    notes: list[str] = field(default_factory=list[str])
+
+
+@dataclass(slots=True, frozen=True)
+class _Sample:
+    """The rows of a split that are judged; `labels` count the usable classes only, from 0."""
+
+    split: str
+    rows: Labels
+    labels: Labels
+    texts: list[str]
+
+
+def find_label_errors(
+    splits: Mapping[str, Sequence[LabelledReview]], folds: int, max_rows: int, seed: int
+) -> LabelErrors:
+    """Likely label errors of every split. Deterministic.
+
+    Args:
+        splits: "train" and others.
+        folds: of the cross-validation over train, at least 2.
+        max_rows: a larger split is judged by a stratified sample of so many rows.
+        seed: of folds and samples.
+    """
+    found = LabelErrors()
+    train_labels = np.array([review.label for review in splits["train"]], dtype=np.int64)
+    usable = np.flatnonzero(np.bincount(train_labels, minlength=1) >= 2)
+    if len(usable) < 2:
+        found.notes.append("Labels were not judged: fewer than two classes have two reviews.")
+        return found
+    train, *others = (
+        _sampled(split, splits[split], usable, max_rows, seed, found)
+        for split in sorted(splits, key=lambda name: name != "train")
+    )
+    vectorizer = tfidf.vectorizer(_LEAST_DOCUMENTS, _MOST_WEIGHTS // len(usable))
+    try:
+        features = vectorizer.fit_transform(train.texts)
+    except ValueError as error:
+        if "no terms remain" not in str(error) and "empty vocabulary" not in str(error):
+            raise
+        found.notes.append("Labels were not judged: no two reviews share a word.")
+        return found
+    classes = len(usable)
+    _judge(train, _out_of_fold(features, train.labels, classes, folds, seed), usable, found)
+    others = [sample for sample in others if len(sample.rows)]
+    if others:
+        model = tfidf.classifier().fit(features, train.labels)
+        for sample in others:
+            probabilities = model.predict_proba(vectorizer.transform(sample.texts))
+            _judge(sample, _spread(probabilities, model.classes_, classes), usable, found)
+    return found
+
+
+def _sampled(
+    split: str,
+    reviews: Sequence[LabelledReview],
+    usable: Labels,
+    max_rows: int,
+    seed: int,
+    found: LabelErrors,
+) -> _Sample:
+    """The reviews of usable classes, or a stratified sample of them in their own order."""
+    labels = np.array([review.label for review in reviews], dtype=np.int64)
+    rows = np.flatnonzero(np.isin(labels, usable))
+    if left_out := len(labels) - len(rows):
+        found.notes.append(
+            f"{left_out:,} reviews of {split} were not judged: train has fewer than two of their class."
+        )
+    if len(rows) > max_rows:
+        found.notes.append(
+            f"Labels of {split} were judged on {max_rows:,} of {len(rows):,} reviews, a stratified sample."
+        )
+        (chosen,) = stratified_split(labels[rows], [max_rows], seed)
+        rows = rows[np.sort(chosen)]
+    texts = [reviews[row].text for row in rows.tolist()]
+    return _Sample(split, rows, np.searchsorted(usable, labels[rows]), texts)
+
+
+def _out_of_fold(
+    features: csr_matrix, labels: Labels, classes: int, folds: int, seed: int
+) -> Probabilities:
+    """For each row the probabilities by a model that was fitted on the other folds, shape (rows, classes)."""
+    probabilities = np.zeros((len(labels), classes))
+    for fitted, held_out in _folds(labels, folds, seed):
+        model = tfidf.classifier().fit(features[fitted], labels[fitted])
+        probabilities[held_out] = _spread(
+            model.predict_proba(features[held_out]), model.classes_, classes
+        )
+    return probabilities
+
+
+def _folds(labels: Labels, folds: int, seed: int) -> Iterator[tuple[Labels, Labels]]:
+    """Stratified folds. A class with fewer rows than folds is not in every fold, which scikit-learn warns of."""
+    fold = StratifiedKFold(
+        min(folds, int(np.bincount(labels).max())), shuffle=True, random_state=seed
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        parts = list(fold.split(np.zeros(len(labels)), labels))
+    return iter(parts)
+
+
+def _spread(probabilities: Probabilities, present: Labels, classes: int) -> Probabilities:
+    """Columns for all classes; one that was not fitted has probability 0."""
+    spread = np.zeros((len(probabilities), classes))
+    spread[:, present] = probabilities
+    return spread
+
+
+def _judge(
+    sample: _Sample, probabilities: Probabilities, usable: Labels, found: LabelErrors
+) -> None:
+    """Apply confident learning to out-of-sample probabilities; adds to `found`."""
+    ranked = find_label_issues(
+        sample.labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+    found.rows[sample.split] = len(sample.rows)
+    found.issues[sample.split] = [
+        LabelIssue(
+            split=sample.split,
+            row=int(sample.rows[index]),
+            given=int(usable[sample.labels[index]]),
+            suggested=int(usable[probabilities[index].argmax()]),
+            confidence=round(float(probabilities[index].max()), 4),
+            given_confidence=round(float(probabilities[index, sample.labels[index]]), 4),
+        )
+        for index in ranked
+    ]

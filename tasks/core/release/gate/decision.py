@@ -1,0 +1,246 @@
+"""Whether a new model may become champion: a verdict that names every clause of the rule, with its number.
+
+The rule and its risks stand in gate_rule.py; docs/gate.md explains it, and `make gate-simulation` measures it.
+"""
+
+import math
+
+from tasks.core.evaluation import metrics
+from tasks.core.evaluation.calibration_error import calibration_error, calibration_noise
+from tasks.core.evaluation.comparison import Pair, difference_of_shares
+from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.release.gate.champion import NONE_YET, against_champion, behaviour, slices
+from tasks.core.release.gate.evidence import Clause, Evidence, Verdict
+from tasks.core.release.gate.minimum_evidence import shown_by_test_set
+from tasks.core.release.gate.other_test_set import NOT_WORSE_THERE, OTHER, said_there
+from tasks.core.release.gate.params import GateParams
+
+__all__ = ["Clause", "Evidence", "GateParams", "Verdict", "allows_overlap", "decide"]
+
+
+def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams) -> Verdict:
+    """Apply the rule.
+
+    A clause that is switched off, or has nothing to look at, is left out of the verdict; for the first champion those
+    that compare with it pass, and say so.
+
+    Args:
+        evidence: of the candidate, the baseline and the present champion.
+        params: the rule.
+        evaluation: how intervals are drawn, and the bins of the calibration error.
+    Raises:
+        ValueError: arrays of the evidence do not have the same rows.
+    """
+    warnings: list[str] = []
+    found = [
+        *_other_test_set(evidence, params, warnings),
+        *shown_by_test_set(evidence, params, warnings),
+        _accuracy(evidence, params),
+        _macro_f1(evidence, params),
+        _baseline(evidence, params, evaluation),
+        against_champion(evidence, params, evaluation, warnings),
+        slices(evidence, params),
+        behaviour(evidence, params, warnings),
+        _failing_checks(evidence, params),
+        _calibration(evidence, params, evaluation),
+        _size(evidence, params),
+        _slowdown(evidence, params),
+        _speed(evidence, params),
+        _unseen(evidence, params),
+        _overlap(evidence, params),
+        _wanted(params),
+    ]
+    clauses = [clause for clause in found if clause]
+    return Verdict(
+        promote=all(c.passed for c in clauses),
+        clauses=clauses,
+        warnings=warnings,
+        beside=_on_a_scale(evidence),
+    )
+
+
+def _on_a_scale(evidence: Evidence) -> list[str]:
+    """How far off the answers are, of the candidate and of those it is compared with."""
+    if evidence.scale is None:
+        return []
+    models = {"": evidence.candidate, "baseline ": evidence.baseline}
+    if evidence.champion is not None:
+        models |= {f"{evidence.champion_name} ": evidence.champion}
+    found = {
+        name: metrics.on_a_scale(evidence.labels, said.argmax(axis=1), evidence.scale)
+        for name, said in models.items()
+    }
+    own = found.pop("")
+    return [
+        f"{metric.replace('_', ' ')} {value[0]:.4f} ("
+        + ", ".join(f"{name}{other[metric][0]:.4f}" for name, other in found.items())
+        + ")"
+        for metric, value in own.items()
+    ]
+
+
+def _other_test_set(evidence: Evidence, params: GateParams, warnings: list[str]) -> list[Clause]:
+    """First of all that source or test set are others than the champion's, and how both do on the champion's."""
+    other = evidence.other_test_set
+    if other is None:
+        return []
+    passed, text, value, limit = said_there(other, params.comparison)
+    if other.pair is None:
+        warnings.append(
+            f"Nothing is known of how the model does on the champion's test set: {text}"
+        )
+    return [
+        Clause(name=OTHER, passed=True, text=other.differs),
+        Clause(name=NOT_WORSE_THERE, passed=passed, text=text, value=value, limit=limit),
+    ]
+
+
+def _accuracy(evidence: Evidence, params: GateParams) -> Clause | None:
+    floor = params.limits.minimum_accuracy
+    return _at_least("minimum accuracy", evidence.accuracy, floor) if floor else None
+
+
+def _macro_f1(evidence: Evidence, params: GateParams) -> Clause | None:
+    floor = params.limits.minimum_macro_f1
+    if not floor:
+        return None
+    predicted = evidence.candidate.argmax(axis=1)
+    value = metrics.macro_f1(evidence.labels, predicted, evidence.candidate.shape[1])
+    return _at_least("minimum macro-F1", value, floor)
+
+
+def _at_least(name: str, value: float, floor: float) -> Clause:
+    text = f"{value:.4f} against a floor of {floor:.4f}"
+    return Clause(name=name, passed=value >= floor, text=text, value=value, limit=floor)
+
+
+def _baseline(
+    evidence: Evidence, params: GateParams, evaluation: EvaluationParams
+) -> Clause | None:
+    if not params.must_beat_baseline:
+        return None
+    other = evidence.right(evidence.baseline)
+    gap = Pair.of(evidence.candidate_right, other).interval(evaluation)
+    return Clause(
+        name="beats the baseline",
+        passed=gap.value > 0,
+        text=f"{evidence.accuracy:.4f} against {other.mean():.4f}, difference {gap}",
+        value=gap.value,
+        limit=0.0,
+    )
+
+
+def _failing_checks(evidence: Evidence, params: GateParams) -> Clause | None:
+    ceiling = params.behaviour.max_failure_share
+    if ceiling >= 1 or not evidence.behaviour:
+        return None
+    shares = {check: float(failed.mean()) for check, (failed, _) in evidence.behaviour.items()}
+    worst = max(shares, key=lambda check: shares[check])
+    share = shares[worst]
+    text = (
+        f"{worst} fails in {share:.4f} of its cases, the most of {len(shares)}; limit {ceiling:.4f}"
+    )
+    return Clause(
+        name="behavioural checks", passed=share <= ceiling, text=text, value=share, limit=ceiling
+    )
+
+
+def _calibration(
+    evidence: Evidence, params: GateParams, evaluation: EvaluationParams
+) -> Clause | None:
+    limit, bins = params.limits.maximum_calibration_error, evaluation.calibration_bins
+    if limit >= 1:
+        return None
+    said = evidence.candidate if evidence.scored is None else evidence.scored
+    error = calibration_error(evidence.labels, said, bins)
+    noise = calibration_noise(said, bins, params.clause_risk)
+    by = f"as {evidence.scored_by} scores, " if evidence.scored_by else ""
+    return Clause(
+        name="calibration error",
+        passed=error <= limit + noise,
+        text=f"{by}{error:.4f} against a limit of {limit:.4f} and {noise:.4f} that so few reviews show by chance",
+        value=error,
+        limit=limit + noise,
+    )
+
+
+def _size(evidence: Evidence, params: GateParams) -> Clause | None:
+    limit = params.budget.max_parameters
+    if limit is None:
+        return None
+    size = evidence.parameters / 1e6
+    text = f"{size:.1f} million parameters against a limit of {limit:.1f} million"
+    if evidence.champion_parameters is not None:
+        text += f"; {evidence.champion_name} has {evidence.champion_parameters / 1e6:.1f} million"
+    return Clause(name="size", passed=size <= limit, text=text, value=size, limit=limit)
+
+
+def _slowdown(evidence: Evidence, params: GateParams) -> Clause | None:
+    name, limit = "not slower than the champion", params.budget.max_slowdown
+    if limit is None or evidence.incomparable:
+        return None
+    if evidence.first:
+        return Clause(name=name, passed=True, text=NONE_YET)
+    speed, other = evidence.reviews_per_second, evidence.champion_reviews_per_second
+    if not speed or not other:
+        return Clause(name=name, passed=False, text="the speed was not measured", limit=limit)
+    times = other / speed
+    text = f"{speed:.1f} reviews a second against {other:.1f}: {times:.2f} times as long, limit {limit:.2f}"
+    return Clause(name=name, passed=times <= limit, text=text, value=times, limit=limit)
+
+
+def _speed(evidence: Evidence, params: GateParams) -> Clause | None:
+    name, limit = "speed", params.budget.min_reviews_per_second
+    if limit is None:
+        return None
+    speed = evidence.reviews_per_second
+    if not speed:
+        return Clause(name=name, passed=False, text="it was not measured", limit=limit)
+    text = f"{speed:.1f} reviews a second against a floor of {limit:.1f}"
+    return Clause(name=name, passed=speed >= limit, text=text, value=speed, limit=limit)
+
+
+def _unseen(evidence: Evidence, params: GateParams) -> Clause | None:
+    """A model that has seen the test reviews does better on them than on those held back from its training."""
+    limit = params.plausibility.max_gain_over_validation
+    if limit >= 1 or not evidence.validation_rows:
+        return None
+    right, rows = int(evidence.candidate_right.sum()), len(evidence.labels)
+    held_right, held_rows = evidence.validation_right, evidence.validation_rows
+    least = difference_of_shares(right, rows, held_right, held_rows, params.clause_risk)
+    held = held_right / held_rows
+    text = (
+        f"{evidence.accuracy:.4f} on {rows:,} test reviews against {held:.4f} on {held_rows:,} of validation, "
+        f"difference {evidence.accuracy - held:+.4f}, at least {least:+.4f} but for chance; limit {limit:+.4f}"
+    )
+    return Clause(
+        name="test reviews unseen in training",
+        passed=least <= limit,
+        text=text,
+        value=least,
+        limit=limit,
+    )
+
+
+def _overlap(evidence: Evidence, params: GateParams) -> Clause | None:
+    limit = params.plausibility.max_overlap_share
+    if limit >= 1 or evidence.overlap is None:
+        return None
+    share = evidence.overlap / len(evidence.labels)
+    text = f"{evidence.overlap:,} test reviews ({share:.4f}) have a near-duplicate in training, limit {limit:.4f}"
+    if share > limit:
+        text += f"; near-duplicates.csv lists them, and {allows_overlap(share)} allows as many"
+    return Clause(
+        name="overlap with training", passed=share <= limit, text=text, value=share, limit=limit
+    )
+
+
+def allows_overlap(share: float) -> str:
+    """The option, as it is typed, under which a test set may have so many reviews that a model knows."""
+    return f"--gate.plausibility.max-overlap-share={min(1.0, math.ceil(100 * share) / 100):g}"
+
+
+def _wanted(params: GateParams) -> Clause | None:
+    if params.promote:
+        return None
+    return Clause(name="promotion wanted", passed=False, text="switched off in the form")

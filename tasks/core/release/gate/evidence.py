@@ -1,0 +1,108 @@
+"""What the gate goes by, and what it says: evidence of a candidate, and a verdict with a clause for each condition."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from pydantic import Field
+
+from tasks.core.evaluation.comparison import Bools
+from tasks.core.evaluation.metrics import Floats, Ints
+from tasks.core.evaluation.slices import Slice
+from tasks.core.records import Record
+from tasks.core.release.gate.other_test_set import OtherTestSet
+
+
+class Clause(Record):
+    """One condition of the rule. It is met while `value` keeps to `limit`, where it has numbers."""
+
+    name: str
+    passed: bool
+    text: str
+    value: float | None = None
+    limit: float | None = None
+
+
+class Verdict(Record):
+    """What the gate decided, and why."""
+
+    promote: bool
+    clauses: list[Clause]
+    warnings: list[str] = Field(
+        default=[], description="What people should know although it refuses nothing."
+    )
+    beside: list[str] = Field(
+        default=[],
+        description="Figures that no clause goes by: of labels that are a scale, how far off answers are.",
+    )
+
+    def __str__(self) -> str:
+        marks = "; ".join(
+            f"{'passed' if c.passed else 'FAILED'} {c.name}: {c.text}" for c in self.clauses
+        )
+        return f"{'promote' if self.promote else 'do not promote'} ({marks})"
+
+    @property
+    def failed(self) -> list[Clause]:
+        return [clause for clause in self.clauses if not clause.passed]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a candidate. Probabilities are calibrated, shape (rows, classes), of the same test rows."""
+
+    labels: Ints
+    label_names: Sequence[str]
+    candidate: Floats
+    baseline: Floats
+    champion: Floats | None  # None: there is none yet, or it cannot be compared
+    champion_name: str
+    incomparable: str  # why candidate and champion cannot be compared (other labels), if so
+    slices: Sequence[Slice]
+    # By check: which of its cases the candidate fails, and which of the same the champion.
+    behaviour: Mapping[str, tuple[Bools, Bools | None]]
+    parameters: int
+    champion_parameters: int | None
+    reviews_per_second: (
+        float | None
+    )  # this and the next in turns on one machine; None: not measured
+    champion_reviews_per_second: float | None
+    validation_right: int  # of the candidate, on its own validation set
+    validation_rows: int
+    overlap: int | None  # test reviews that have a near-duplicate in training; None: not looked for
+    repeats: Bools | None = None  # test rows with the text of an earlier one; None: none
+    scale: Sequence[float] | None = None  # value of each class, where the labels are a scale
+    scored: Floats | None = None  # what the engine that will score says, where torch will not
+    scored_by: str = ""
+    other_test_set: OtherTestSet | None = None  # the champion's, where it is another
+
+    def right(self, probabilities: Floats) -> Bools:
+        return np.asarray(probabilities.argmax(axis=1) == self.labels)
+
+    @cached_property
+    def candidate_right(self) -> Bools:
+        return self.right(self.candidate)
+
+    @cached_property
+    def champion_right(self) -> Bools | None:
+        return None if self.champion is None else self.right(self.champion)
+
+    @cached_property
+    def accuracy(self) -> float:
+        return float(self.candidate_right.mean())
+
+    def rows_of(self, rows: Bools) -> Ints:
+        """How many of some rows are of each class; a text that comes again tells nothing new, and does not count."""
+        counted = rows if self.repeats is None else rows & ~self.repeats
+        return np.bincount(self.labels[counted], minlength=len(self.label_names))
+
+    @property
+    def class_rows(self) -> Ints:
+        """Test rows of each class."""
+        return self.rows_of(np.ones(len(self.labels), dtype=bool))
+
+    @property
+    def first(self) -> bool:
+        """Whether there is no champion yet."""
+        return self.champion is None and not self.incomparable

@@ -1,0 +1,51 @@
+"""A champion that was judged on another test set: the verdict says so first, and the old test set is asked as well.
+
+On the new one a model of another source may win because the champion has never seen the like, and lose what the
+champion is for. The rule of the comparison holds on both.
+"""
+
+from dataclasses import dataclass
+
+from tasks.core.evaluation.comparison import NonInferiority, Pair
+
+OTHER = "source and test set"
+NOT_WORSE_THERE = "not worse than the champion on its own test set"
+
+
+@dataclass(frozen=True)
+class OtherTestSet:
+    """The champion's own test set, where it is not the candidate's.
+
+    Attributes:
+        differs: how source and test set differ, for people.
+        pair: candidate and champion on the reviews of the champion's test set; None where they were not asked.
+        accuracies: of candidate and champion there.
+        why_not: why they were not asked.
+        instead: what a person may type who wants the candidate all the same.
+    """
+
+    differs: str
+    pair: Pair | None = None
+    accuracies: tuple[float, float] = (0.0, 0.0)
+    why_not: str = ""
+    instead: str = ""
+
+
+def said_there(other: OtherTestSet, rule: NonInferiority) -> tuple[bool, str, float | None, float]:
+    """Whether the candidate is shown not to be worse there, how that is said, the bound, and its limit.
+
+    Where nobody could be asked it passes, and says why.
+    """
+    pair = other.pair
+    if pair is None:
+        return True, f"it was not asked: {other.why_not}", None, -rule.margin
+    bound, margin = pair.lower(rule.false_promotion_risk), rule.margin
+    if bound < -margin:
+        margin = float(rule.applied(pair.rows, pair.differing))
+    passed = not pair.differing or bool(rule.passes(pair.rows, pair.better, pair.worse, margin))
+    own, theirs = other.accuracies
+    text = (
+        f"{own:.4f} against {theirs:.4f} on its {pair.rows:,} reviews ({pair.better:,} better, {pair.worse:,} worse), "
+        f"lower by at most {max(-bound, 0.0):.4f} at a risk of {rule.false_promotion_risk:g}, margin {margin:.4f}"
+    )
+    return passed, text if passed else f"{text}; {other.instead}", bound, -margin

@@ -1,0 +1,207 @@
+"""The rule for promotion, as people fill it in: what is asked of a new model, and at what risk.
+
+Two risks are stated, and kept by all clauses together. `false_promotion_risk`: a model that is worse than the champion
+by the margin applied is let through at most so often. `false_refusal_risk`: a model as good as the champion is refused
+by chance at most so often, where the test set is large enough. Three quarters of the latter go to the comparison with
+the champion; the last quarter is shared by the four clauses that could refuse an equal by chance (slices, behaviour,
+calibration, plausibility), and within slices again by their number (Bonferroni).
+
+A first champion is compared with no other. What the test set must show of it is FirstChampionParams: a model that is
+worth no more than the answer of the largest class passes at most at `false_promotion_risk`.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.core.evaluation.comparison import NonInferiority
+from tasks.core.forms import Form
+
+_OF_THE_COMPARISON = 0.75
+_OTHER_CLAUSES = 4
+
+
+class FirstChampionParams(Form):
+    """What the test set must show of a model's first champion, which is compared with no other."""
+
+    min_test_rows: int = Field(
+        default=100, ge=0, le=1_000_000, description="Test reviews that it needs. 0: any number."
+    )
+    min_test_rows_a_class: int = Field(
+        default=10, ge=0, le=1_000_000, description="The same of each class. 0: any number."
+    )
+    must_beat_largest_class: bool = Field(
+        default=True,
+        description="Require an accuracy above what the largest class as the answer to every review would have, also "
+        "at its lower bound (at champion.false_promotion_risk).",
+    )
+    must_recall_every_class: bool = Field(
+        default=True,
+        description="Refuse a model that gets no test review of a class right; of a later one, where the champion gets "
+        "ten or more right.",
+    )
+
+
+class LimitsParams(Form):
+    """What holds for every model, whatever the champion does."""
+
+    minimum_accuracy: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Never promote below this accuracy. 0: no floor."
+    )
+    minimum_macro_f1: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Never promote below this macro-F1. 0: no floor."
+    )
+    maximum_calibration_error: float = Field(
+        default=0.1,
+        ge=0.0,
+        le=1.0,
+        description="Expected calibration error; what so few rows show by chance is allowed on top. 1: no limit.",
+    )
+
+
+class ChampionParams(Form):
+    """How the new model is compared with the champion, on the same test reviews."""
+
+    margin: float = Field(
+        default=0.01,
+        ge=0.0005,
+        le=0.2,
+        description="How much lower than the champion's the true accuracy may be, where the test set can tell.",
+    )
+    false_promotion_risk: float = Field(
+        default=0.05,
+        ge=0.001,
+        le=0.4,
+        description="How often a model that is worse by the margin applied may be let through.",
+    )
+    false_refusal_risk: float = Field(
+        default=0.2,
+        ge=0.01,
+        le=0.5,
+        description="How often a model as good as the champion may be refused by chance.",
+    )
+    small_test_set: Literal["widen", "refuse"] = Field(
+        default="widen",
+        description="Where the test set is too small for the margin at both risks: widen the margin to what it can "
+        "resolve, and warn; or refuse what is not shown to be within the margin.",
+    )
+    widest_margin: float = Field(
+        default=0.05, ge=0.0005, le=0.3, description="Never widen the margin beyond this."
+    )
+
+
+class SlicesParams(Form):
+    """Parts of the test set on which the new model must not be worse: lengths, labels, sources, columns."""
+
+    margin: float = Field(
+        default=0.03,
+        ge=0.0,
+        le=1.0,
+        description="A slice shown to be worse than the champion's by more than this refuses the model. 1: off.",
+    )
+    min_rows: int = Field(
+        default=30, ge=10, le=100_000, description="Slices with fewer test reviews are left out."
+    )
+    max_values: int = Field(
+        default=10, ge=1, le=100, description="Of a column, its most frequent values."
+    )
+
+
+class ChecksParams(Form):
+    """Behavioural checks: negation, names, typos and the like."""
+
+    margin: float = Field(
+        default=0.02,
+        ge=0.0,
+        le=1.0,
+        description="Checks shown to fail more often than the champion's by more than this, on average, refuse the "
+        "model. 1: off.",
+    )
+    max_single_rise: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="How much the failure share of a single check may rise, so that nothing the champion can do is "
+        "lost. Two good models may well differ by 0.3. 1: no limit.",
+    )
+    max_failure_share: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=1.0,
+        description="Share of a check's cases that may fail, whatever the champion does. 1: no limit.",
+    )
+
+
+class BudgetParams(Form):
+    """What the model may cost."""
+
+    max_parameters: float | None = Field(
+        default=None, gt=0.0, le=1e6, description="In millions. Empty: no limit."
+    )
+    max_slowdown: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1000.0,
+        description="Times as long as the champion takes for a review, both measured in turns. Empty: no limit.",
+    )
+    min_reviews_per_second: float | None = Field(
+        default=None, gt=0.0, le=1e9, description="On the machine that evaluates. Empty: no limit."
+    )
+
+
+class PlausibilityParams(Form):
+    """Too good to be true: a model that has seen the test reviews."""
+
+    max_gain_over_validation: float = Field(
+        default=0.03,
+        ge=0.0,
+        le=1.0,
+        description="Test accuracy shown to be higher than validation accuracy by more than this refuses. 1: off.",
+    )
+    max_overlap_share: float = Field(
+        default=0.05,
+        ge=0.0,
+        le=1.0,
+        description="Share of test reviews that have a near-duplicate in training. 1: no limit.",
+    )
+
+
+class GateParams(Form):
+    """The rule for promotion to champion."""
+
+    promote: bool = Field(
+        default=True,
+        description="Let the new model become champion when it passes. Off: challenger only.",
+    )
+    must_beat_baseline: bool = Field(
+        default=True,
+        description="Require more right answers than TF-IDF + logistic regression on the same test rows.",
+    )
+    first_champion: FirstChampionParams = Field(
+        default=FirstChampionParams(), description="Enough test reviews to rest a verdict on."
+    )
+    champion: ChampionParams = Field(
+        default=ChampionParams(), description="Not worse than the champion."
+    )
+    slices: SlicesParams = Field(default=SlicesParams(), description="Not broken on a part.")
+    behaviour: ChecksParams = Field(
+        default=ChecksParams(), description="Checks of behaviour not worse."
+    )
+    limits: LimitsParams = Field(default=LimitsParams(), description="Floors and calibration.")
+    budget: BudgetParams = Field(default=BudgetParams(), description="Size and speed.")
+    plausibility: PlausibilityParams = Field(
+        default=PlausibilityParams(), description="Too good to be true."
+    )
+
+    @property
+    def comparison(self) -> NonInferiority:
+        """The comparison with the champion, at its share of the risk of refusal."""
+        asked = self.champion
+        widest = asked.widest_margin if asked.small_test_set == "widen" else asked.margin
+        refusal = asked.false_refusal_risk * _OF_THE_COMPARISON
+        return NonInferiority(asked.margin, widest, asked.false_promotion_risk, refusal)
+
+    @property
+    def clause_risk(self) -> float:
+        """How often each of the other clauses may refuse by chance a model that keeps to it."""
+        return self.champion.false_refusal_risk * (1 - _OF_THE_COMPARISON) / _OTHER_CLAUSES

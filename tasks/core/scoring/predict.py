@@ -1,0 +1,287 @@
+"""The scoring hot path: reviews in, predictions out, in order, memory flat.
+
+It knows neither S3 nor Prefect. Reviews are taken a window at a time, so that batches can be planned by length while no
+more than a few windows are held. Reading, parsing and tokenizing go on in a thread of their own, so that the model does
+not wait for them; a window may hold the reviews of many small inputs.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tasks.core.data.texts import is_blank
+from tasks.core.data.tokens.tokenization import Encoder
+from tasks.core.engines.names import WantedEngine
+from tasks.core.engines.protocol import Engine, softmax
+from tasks.core.errors import ModelError, ValidationError
+from tasks.core.formats import (
+    LONGEST_RECORD,
+    TOO_LONG,
+    Row,
+    advice_for,
+    as_text,
+    held_bytes,
+    json_text,
+    lookup,
+)
+from tasks.core.forms import Form
+from tasks.core.scoring.isolation import each_or_error
+from tasks.core.scoring.plan import Columns
+from tasks.core.scoring.prefetch import ahead
+from tasks.core.training.params import Device, Precision
+
+_WINDOWS_AHEAD = 2
+_HARMLESS = "a film"  # whoever cannot work on it is broken
+_WINDOW_BYTES = 8 << 20  # a window of few long reviews, or of much that goes along, is full as well
+_MOST_KEPT_BYTES = 64 << 20  # of one row
+_ROWS_TO_JUDGE = 100_000  # a share of fewer may change yet
+
+
+class EngineParams(Form):
+    """How the model is run."""
+
+    engine: WantedEngine = Field(
+        default="auto",
+        description="What runs it; auto takes what was found best when the model was registered, where it is installed "
+        "and the model runs on the CPU, else torch, in fp32 where no more was shown.",
+    )
+    device: Device = Field(
+        default="auto", description="Where the model runs; auto takes a GPU where there is one."
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="auto uses bf16 where the processor or GPU multiplies in it, else fp32; torch uses fp32 for a "
+        "version that was trained in it.",
+    )
+    batch_tokens: int = Field(
+        default=4096,
+        ge=128,
+        le=1_048_576,
+        description="Tokens of a batch, padding included where there is any. More helps on a GPU.",
+    )
+    window_reviews: int = Field(
+        default=1024,
+        ge=1,
+        le=1_000_000,
+        description="Reviews among which batches of similar length are planned; the memory used grows with it.",
+    )
+
+
+@dataclass(slots=True, frozen=True)
+class Review:
+    """A review to be scored, or the reason why it cannot be."""
+
+    row: int  # in its file, from 1
+    id: str
+    text: str
+    problem: str = ""
+    offset: int = 0  # where its record begins, in bytes after decompression
+    raw: bytes = b""  # the record as it stands in the file; of Parquet, its values as JSON
+    kept: tuple[Any, ...] = ()  # values of the columns that go along
+    kept_bytes: int = 0  # of memory that they take
+    types: Mapping[str, Any] | None = None  # of the file's columns, where it says them
+
+
+@dataclass(slots=True, frozen=True)
+class Prediction:
+    """What the model says of one review; `probabilities` has one entry a class, in the order of the label names."""
+
+    review: Review
+    label: str
+    score: float
+    probabilities: list[float]
+
+
+@dataclass(slots=True, frozen=True)
+class Broken:
+    """In the place of a prediction: what the tokenizer or the engine raises for this review. Its input fails."""
+
+    error: BaseException
+
+
+@dataclass(slots=True, frozen=True)
+class End:
+    """Behind the last review of an input."""
+
+    error: BaseException | None = None  # why it could not be read to its end
+    rows: int | None = None  # that were read, where it was
+
+
+Result = Prediction | Review | Broken | End
+
+
+@dataclass(slots=True)
+class _Window:
+    """Items in order, and the tokens of those reviews that can be scored, each only once."""
+
+    items: list[Review | End] = field(default_factory=list)
+    bytes: int = (
+        0  # about what they hold: all of it, as one odd row may hold a thousand times the others
+    )
+    input_ids: Sequence[Sequence[int]] = ()  # no two are equal
+    places: Sequence[int] = ()  # of each review that has tokens: which of them is its own
+    broken: Mapping[int, BaseException] = field(default_factory=dict[int, BaseException])
+    """What the tokenizer raises, by the number of the review among those that can be scored."""
+
+    def add(self, item: Review | End) -> None:
+        self.items.append(item)
+        if isinstance(item, Review):
+            self.bytes += len(item.text) + len(item.raw) + len(item.id) + item.kept_bytes
+
+
+def to_review(row: Row, columns: Columns) -> Review:
+    """A file's row as a review. Its id is the row number where the file has no id column or the field is empty.
+
+    The formats bound what a row holds, each in its way; here no text or id passes that is longer than any row may be.
+    """
+    if row.values is None:
+        return _refused(row, str(row.number), row.problem)
+    given: Any = lookup(row.values, columns.id)
+    review_id = given if isinstance(given, str) else as_text(given)
+    review_id = review_id or str(row.number)
+    text: Any = lookup(row.values, columns.text)
+    if text is None:
+        return _refused(row, review_id, f"no {columns.text!r}")
+    if not isinstance(text, str):
+        return _refused(row, review_id, f"{columns.text!r} is not a text but {type(text).__name__}")
+    if len(text) + len(review_id) > LONGEST_RECORD:
+        return Review(row.number, str(row.number), "", TOO_LONG, row.offset, row.raw)
+    if is_blank(text):
+        return _refused(row, review_id, "empty text")
+    kept = tuple(lookup(row.values, name) for name in columns.keep)
+    kept_bytes = held_bytes(kept, _MOST_KEPT_BYTES) if kept else 0
+    if kept_bytes > _MOST_KEPT_BYTES:
+        problem = f"kept columns of more than {_MOST_KEPT_BYTES >> 20} MiB in memory"
+        return _refused(row, review_id, problem)
+    return Review(row.number, review_id, text, "", row.offset, b"", kept, kept_bytes, row.types)
+
+
+def _refused(row: Row, review_id: str, problem: str) -> Review:
+    raw = row.raw or (json_text(dict(row.values)).encode() if row.values is not None else b"")
+    return Review(row.number, review_id, "", problem, row.offset, raw)
+
+
+def within_share(
+    reviews: Iterable[Review], max_rejected_share: float, where: str
+) -> Iterator[Review]:
+    """The reviews of an object as they are, as long as it may still be scored.
+
+    Raises:
+        ValidationError: of its first hundred thousand rows, or of more, a larger share is rejected than is allowed.
+            The rejects of the wrong file need not fill the disk first.
+    """
+    rejected = 0
+    for rows, review in enumerate(reviews, start=1):
+        rejected += bool(review.problem)
+        if rows >= _ROWS_TO_JUDGE and rejected > max_rejected_share * rows:
+            raise ValidationError(
+                f"{rejected:,} of its first {rows:,} rows cannot be scored, more than max_rejected_share allows; the "
+                f"last reason: {review.problem}",
+                where,
+                advice_for(
+                    review.problem,
+                    "check that it is the right file and the right text column; nothing of it was written",
+                ),
+            )
+        yield review
+
+
+def score(
+    bundles: Iterable[Iterable[Review | End]],
+    encoder: Encoder,
+    engine: Engine,
+    window_reviews: int,
+) -> Iterator[Result]:
+    """Predictions in the order of the reviews; a review with a problem and each input's end come back as they are.
+
+    What the tokenizer or the engine raises for some reviews only breaks those.
+
+    Args:
+        bundles: of reviews, each input's followed by its end; taken lazily. No window reaches beyond a bundle, so that
+            what stands in a bundle alone decides which reviews share a batch, and with it the last digits.
+        encoder: the tokenization the model was trained with.
+        engine: gives the logits.
+        window_reviews: how many are planned together.
+    Raises:
+        ModelError: the tokenizer or the engine fails whatever it is given.
+    """
+    for window in ahead(_windows(bundles, encoder, window_reviews), _WINDOWS_AHEAD):
+        answers = _answers(window, encoder, engine)
+        for item in window.items:
+            if isinstance(item, End) or item.problem:
+                yield item
+                continue
+            p = next(answers)
+            if isinstance(p, BaseException):
+                yield Broken(p)
+                continue
+            if not np.isfinite(p).all():
+                yield Broken(ModelError("The model's answer to a review is no number"))
+                continue
+            best = int(p.argmax())
+            yield Prediction(item, engine.label_names[best], float(p[best]), p.tolist())
+
+
+def _answers(
+    window: _Window, encoder: Encoder, engine: Engine
+) -> Iterator[NDArray[np.float64] | BaseException]:
+    """Probabilities of each review that can be scored, shape (classes,), or what it raises."""
+    rows = _probabilities(window.input_ids, encoder, engine)
+    places = iter(window.places)
+    for number in range(len(window.places) + len(window.broken)):
+        yield window.broken[number] if number in window.broken else rows[next(places)]
+
+
+def _probabilities(
+    input_ids: Sequence[Sequence[int]], encoder: Encoder, engine: Engine
+) -> Sequence[NDArray[np.float64] | BaseException]:
+    """Probabilities of each row, shape (classes,), or what the engine raises for it."""
+    if not len(input_ids):
+        return ()
+    return each_or_error(
+        lambda rows: list(softmax(engine.logits(rows))),
+        input_ids,
+        lambda: encoder.encode([_HARMLESS]).input_ids[0],
+        "The engine",
+    )
+
+
+def _windows(
+    bundles: Iterable[Iterable[Review | End]], encoder: Encoder, window_reviews: int
+) -> Iterator[_Window]:
+    for bundle in bundles:
+        window = _Window()
+        for item in bundle:
+            window.add(item)
+            if len(window.items) >= window_reviews or window.bytes >= _WINDOW_BYTES:
+                yield _encoded(window, encoder)
+                window = _Window()
+        if window.items:
+            yield _encoded(window, encoder)
+
+
+def _encoded(window: _Window, encoder: Encoder) -> _Window:
+    good = [i.text for i in window.items if isinstance(i, Review) and not i.problem]
+    if good:
+        rows = each_or_error(
+            lambda texts: encoder.encode(texts).input_ids,
+            good,
+            lambda: _HARMLESS,
+            "The tokenizer",
+        )
+        window.broken = {n: row for n, row in enumerate(rows) if isinstance(row, BaseException)}
+        window.input_ids, window.places = _each_once(
+            [row for row in rows if not isinstance(row, BaseException)]
+        )
+    return window
+
+
+def _each_once(rows: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
+    """Rows without repetitions, in the order they first come, and for each given row which of them it is."""
+    first: dict[tuple[int, ...], int] = {}
+    places = [first.setdefault(tuple(row), len(first)) for row in rows]
+    return list(first), places

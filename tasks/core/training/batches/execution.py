@@ -1,0 +1,184 @@
+"""How a training's steps are computed: in bf16 or fp32, packed, padded or by length; fast where it proves right."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import DataCollatorWithPadding
+
+from tasks.core.errors import SettingsError
+from tasks.core.models.batching import neighbours
+from tasks.core.models.batching.packing import UnpackableError, trying
+from tasks.core.models.classifier import Classifier
+from tasks.core.training.batches import numerics
+from tasks.core.training.batches.numerics import Batch
+from tasks.core.training.batches.packing import PackingCollator, run_apart, run_packed, run_plain
+from tasks.core.training.batches.schedule import TrainingBatches, multiple_for
+from tasks.core.training.params import TrainingParams
+from tasks.core.training.ranks import Ranks
+
+logger = logging.getLogger(__name__)
+
+Rows = list[dict[str, Any]]
+Collator = Callable[[Rows], Batch]
+_ASKED = 24  # validation reviews that are answered alone and beside others before a model is kept
+_PACKED_TOLERANCE = 1e-3  # in fp32: a review that sees another one changes the loss by far more
+
+
+@dataclass(frozen=True)
+class Way:
+    """What was found to be right.
+
+    Attributes:
+        collate: makes a batch of rows.
+        packed: whether its batches have no padding.
+        bf16: whether training computes in it.
+        bf16_difference: by what share loss or gradient differed; None where it was not looked at.
+    """
+
+    collate: Collator
+    packed: bool
+    bf16: bool
+    bf16_difference: float | None
+
+
+def with_tried_batch_rule(classifier: Classifier, reviews: Any = ()) -> Classifier:
+    """The classifier with what is found of it by `neighbours`; where padding has a say, its model takes batches apart.
+
+    Args:
+        classifier: with what was found before.
+        reviews: rows of a data set, of which some are asked, from the first to the last.
+    Raises:
+        ModelError: what it says of a text cannot be made independent of others.
+    """
+    places = np.linspace(0, len(reviews) - 1, min(_ASKED, len(reviews))).astype(int)
+    found = neighbours.with_batch_rule(
+        classifier, [reviews[i]["input_ids"] for i in places.tolist()]
+    )
+    if found.batch_rule != classifier.batch_rule:
+        run_apart(found.model, found.batch_rule)
+    return found
+
+
+def padding(classifier: Classifier) -> Collator:
+    """Makes batches as long as their longest row."""
+    tokenizer, longest = classifier.encoder.tokenizer, classifier.encoder.params.max_length_tokens
+
+    def collate(rows: Rows) -> Batch:
+        multiple = multiple_for(max(len(row["input_ids"]) for row in rows), longest)
+        collator: Any = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=multiple)
+        return collator(rows)
+
+    return collate
+
+
+def first_rows(train: Dataset, batches: TrainingBatches) -> list[Rows]:
+    """Those of the first batches, the same in every process."""
+    first = [batch for step in batches.steps(0)[: numerics.BATCHES] for batch in step]
+    kept = train.select_columns(["input_ids", "labels"])
+    return [[kept[i] for i in batch] for batch in first[: numerics.BATCHES]]
+
+
+def fastest_way(
+    classifier: Classifier,
+    rows: Sequence[Rows],
+    params: TrainingParams,
+    device: torch.device,
+    precision: str,
+    ranks: Ranks,
+) -> Way:
+    """Try packing and bf16 on the first reviews as far as the settings ask for them; nothing random is drawn.
+
+    The model is moved to the device, and takes packed batches where these are used.
+
+    Raises:
+        SettingsError: packing is `on`, and the model gives other answers so, or cannot be packed.
+    """
+    model: Any = classifier.model
+    plain = padding(classifier)
+    wants_packing = params.packing == "on" or (params.packing == "auto" and device.type == "cuda")
+    if not wants_packing and precision != "bf16":
+        return Way(plain, False, False, None)
+    model.to(device)
+    collate = plain
+    padded = [_on(device, plain(batch)) for batch in rows]
+    if wants_packing and (packing := _packing(classifier, rows, padded, params, device, ranks)):
+        collate = packing
+    if precision != "bf16":
+        return Way(collate, collate is not plain, False, None)
+    fast = [_on(device, collate(batch)) for batch in rows]
+    bf16, difference = _bf16(model, padded, fast, device, params.bf16_tolerance, ranks)
+    return Way(collate, collate is not plain, bf16, difference)
+
+
+def _packing(
+    classifier: Classifier,
+    rows: Sequence[Rows],
+    padded: Sequence[Batch],
+    params: TrainingParams,
+    device: torch.device,
+    ranks: Ranks,
+) -> Collator | None:
+    """Packed batches, if the model is as right with them; None where it is not, and was not told to."""
+    model = classifier.model
+    problem = ""
+    collate: PackingCollator | None = None
+    if classifier.batch_rule != "padded":
+        problem = "its answers depend on what stands beside a text"
+    elif params.attention_dropout:
+        problem = "there is dropout in the attention"
+    else:
+        try:
+            longest = classifier.encoder.params.max_length_tokens
+            with trying():
+                collate = PackingCollator(run_packed(model, classifier.pad_id, longest))
+                packed = [_on(device, collate(batch)) for batch in rows]
+                share = numerics.difference(model, padded, packed)
+            if share > _PACKED_TOLERANCE:
+                problem = f"loss or gradient differ by {share:.1%}"
+        except UnpackableError as error:
+            problem = str(error)
+    if not ranks.agree(bool(problem)):
+        return collate
+    run_plain(model)
+    if params.packing == "on":
+        raise SettingsError(
+            f"A {type(model).__name__} cannot be trained packed: {problem}",
+            "training.packing",
+            "set it to auto or off",
+        )
+    logger.info("Batches are padded: %s", problem)
+    return None
+
+
+def _bf16(
+    model: Any,
+    padded: Sequence[Batch],
+    fast: Sequence[Batch],
+    device: torch.device,
+    tolerance: float,
+    ranks: Ranks,
+) -> tuple[bool, float | None]:
+    """Whether to train in bf16, and by what share loss or gradient differed; a trial that raises is a verdict, too."""
+    difference: float | None = None
+    problem = numerics.bf16_problem(model, fast, device)
+    if not problem and tolerance > 0:
+        difference = numerics.difference(model, padded, fast, lambda: numerics.autocast(device))
+        if difference > tolerance:
+            problem = (
+                f"loss or gradient differed by {difference:.1%}, and {tolerance:.1%} is allowed"
+            )
+    if not ranks.agree(bool(problem)):
+        return True, difference
+    logger.warning(
+        "Training goes on in fp32: in bf16 %s", problem or "another process met a problem"
+    )
+    return False, difference
+
+
+def _on(device: torch.device, batch: Batch) -> Batch:
+    return {name: value.to(device) for name, value in batch.items()}

@@ -1,0 +1,101 @@
+"""A training's batches without padding: reviews laid end to end, attention within each; or one length at a time.
+
+The model itself is trained, under its own name and with its own parameters; where a batch comes packed, its `forward`
+runs `PackedModel`, which shares them. A model whose answers depend on padding takes a padded batch apart instead.
+"""
+
+from collections.abc import Sequence
+from functools import wraps
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from tasks.core.models.batching import plan
+from tasks.core.models.batching.packed_model import PackedModel
+from tasks.core.models.batching.packing import PackedBatch, UnpackableError
+from tasks.core.models.batching.plan import BatchRule
+from tasks.core.training.methods.distillation import TEACHER_LOGITS
+
+_CPU = torch.device("cpu")
+
+
+class PackingCollator:
+    """Rows of a data set as one packed batch.
+
+    Args:
+        packed: the model that runs it.
+    """
+
+    def __init__(self, packed: PackedModel) -> None:
+        self._packed = packed
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Batch, labels and, where rows have them, the teacher's logits; `input_ids` is there to be counted."""
+        by_length = sorted(rows, key=lambda row: -len(row["input_ids"]))
+        batch = self._packed.pack([row["input_ids"] for row in by_length], _CPU)
+        columns = [name for name in ("labels", TEACHER_LOGITS) if name in by_length[0]]
+        others = {name: torch.tensor([row[name] for row in by_length]) for name in columns}
+        return {"packed": batch, "input_ids": batch.input_ids, **others}
+
+
+def run_packed(model: PreTrainedModel, pad_id: int, longest: int) -> PackedModel:
+    """Have the model take packed batches, too, until `run_plain`.
+
+    Args:
+        model: a classifier of any family.
+        pad_id: of its tokenizer.
+        longest: tokens of the longest row there may be.
+    Raises:
+        UnpackableError: its architecture does not allow it.
+    """
+    try:
+        runs = PackedModel(model, pad_id, longest, narrow=True)
+    except UnpackableError:
+        runs = PackedModel(model, pad_id, longest, narrow=False)
+    plain = model.forward
+
+    @wraps(plain)
+    def forward(*given: Any, packed: PackedBatch | None = None, **named: Any) -> Any:
+        if packed is None:
+            return plain(*given, **named)
+        return SequenceClassifierOutput(logits=runs.run(packed, model.training))
+
+    vars(model)["forward"] = forward
+    return runs
+
+
+def run_apart(model: PreTrainedModel, rule: BatchRule) -> None:
+    """Have the model take padded batches apart and run them as a rule says, without padding, until `run_plain`.
+
+    Args:
+        model: a classifier of any family.
+        rule: which rows it may answer together.
+    """
+    plain = model.forward
+
+    @wraps(plain)
+    def forward(input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
+        real = attention_mask.bool()
+        lengths = real.sum(dim=1).tolist()
+        parts = plan.plan(lengths, max(1, real.numel()), len(lengths), rule)
+        logits = [
+            plain(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            for ids in (_without_padding(input_ids[part], real[part]) for part in parts)
+        ]
+        order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(input_ids.device)
+        return SequenceClassifierOutput(logits=torch.cat(logits)[order])
+
+    vars(model)["forward"] = forward
+
+
+def _without_padding(ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Rows of one length."""
+    return ids[real].unflatten(0, (len(ids), -1))
+
+
+def run_plain(model: PreTrainedModel) -> None:
+    """Undo what `run_packed`, `run_apart` and Accelerate have put before a model's own `forward`."""
+    vars(model).pop("forward", None)

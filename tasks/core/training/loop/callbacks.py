@@ -1,0 +1,163 @@
+"""What happens beside the training loop: telling how it goes, and keeping checkpoints.
+
+Each hook reads what it needs from Trainer's own state, so that a training that goes on from a checkpoint behaves as one
+that was never interrupted.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from tasks.core.training.protocols import CheckpointKeeper, TrainingListener
+
+_STATE = "trainer_state.json"
+
+
+class Checkpointing(TrainerCallback):
+    """Saves when the keeper says it is time, and hands it every checkpoint that Trainer writes.
+
+    At the end of an epoch it saves after the validation and not before: going on from a checkpoint, Trainer begins with
+    the next epoch, and would never do the validation, which also draws random numbers.
+    """
+
+    def __init__(self, keeper: CheckpointKeeper) -> None:
+        self._keeper = keeper
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        at_the_end_of_an_epoch = (state.epoch or 0) % 1 == 0
+        if not at_the_end_of_an_epoch and self._keeper.due():
+            control.should_save = True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self._keeper.due():
+            control.should_save = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        best = state.best_model_checkpoint
+        folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
+        self._keeper.keep(folder, Path(best) if best else None)
+
+
+class LastLoss(TrainerCallback):
+    """Has Trainer log the last steps of every epoch, too, however few they are."""
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        control.should_log = True
+
+
+class BaseLoss(TrainerCallback):
+    """Writes the loss before the first step into Trainer's log, which every checkpoint holds.
+
+    Args:
+        loss: measured before; None: the training goes on from a checkpoint that has it.
+    """
+
+    def __init__(self, loss: float | None) -> None:
+        self._loss = loss
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self._loss is not None:
+            state.log_history.insert(0, {"eval_loss": self._loss, "step": 0})
+
+
+class Telling(TrainerCallback):
+    """Passes on what Trainer says, under names of our own."""
+
+    _NAMES = {  # noqa: RUF012 - a constant
+        "loss": "train_loss",
+        "learning_rate": "learning_rate",
+        "eval_loss": "validation_loss",
+        "eval_accuracy": "validation_accuracy",
+    }
+
+    def __init__(self, listener: TrainingListener) -> None:
+        self._listener = listener
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._listener.on_step(state.global_step, state.max_steps)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        logs: dict[str, Any] = given.get("logs") or {}
+        known = {name: float(logs[key]) for key, name in self._NAMES.items() if key in logs}
+        if known:
+            self._listener.on_metrics(state.global_step, known)
+
+
+class TrainingClock(TrainerCallback):
+    """Seconds of training so far, those before a checkpoint included: each checkpoint carries them."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self._before + time.perf_counter() - self._started
+
+    def goes_on_from(self, checkpoint: Path) -> None:
+        """Take over what the training had cost that wrote a checkpoint."""
+        kept = checkpoint / "seconds.json"
+        self._before = (
+            float(json.loads(kept.read_text(encoding="utf-8"))) if kept.is_file() else 0.0
+        )
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
+        (folder / "seconds.json").write_text(json.dumps(self.seconds))
+
+
+def final_train_loss(log_history: Sequence[dict[str, Any]]) -> float:
+    """The training loss of the steps that Trainer logged last, ten at most.
+
+    Trainer's own figure is the mean of the steps of one call, so that it says something else of a training that went on
+    from a checkpoint.
+
+    Args:
+        log_history: of Trainer's state, which such a training takes over; `LastLoss` saw to an entry.
+    """
+    return next(float(entry["loss"]) for entry in reversed(log_history) if "loss" in entry)
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Trainer's state in a checkpoint."""
+    return json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+
+
+def adopt(checkpoint: Path) -> None:
+    """Make a checkpoint that was written elsewhere one of its folder here.
+
+    Trainer's state names the best checkpoint by its absolute path, which was another machine's.
+    """
+    state = read_state(checkpoint)
+    if state.get("best_model_checkpoint"):
+        best = checkpoint.parent / Path(state["best_model_checkpoint"]).name
+        state["best_model_checkpoint"] = str(best)
+        (checkpoint / _STATE).write_text(json.dumps(state))

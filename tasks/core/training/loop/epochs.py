@@ -1,0 +1,109 @@
+"""What becomes of an epoch: how it is measured, which is the best, and when no more is worth its time.
+
+Each hook reads what it needs from Trainer's own state, so that a training that goes on from a checkpoint behaves as one
+that was never interrupted.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import (
+    EvalPrediction,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from tasks.core.training.params import BestBy
+from tasks.core.training.protocols import EpochJudge, TrainingPruned
+
+
+class Merit:
+    """Measures an epoch; its `merit` is the highest yet where its weights are to be kept.
+
+    By accuracy it follows the one-standard-error rule (Breiman et al., 1984, "Classification and Regression Trees",
+    section 3.4.3) in favour of later epochs: the learning rate falls to zero, so that an earlier epoch which is ahead
+    by less than the noise of the validation set is ahead by chance.
+
+    Args:
+        best_by: the rule.
+        earlier: accuracies of the epochs before a checkpoint that training goes on from.
+        rows: of the validation set; only needed with `earlier`.
+    """
+
+    def __init__(self, best_by: BestBy, earlier: Sequence[float] = (), rows: int = 1) -> None:
+        self._best_by = best_by
+        self._highest_accuracy = 0.0
+        self._kept = 0
+        for accuracy in earlier:
+            self._rank(accuracy, rows)
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        logits = torch.as_tensor(prediction.predictions, dtype=torch.float64)
+        labels = torch.as_tensor(prediction.label_ids)
+        accuracy = float((logits.argmax(dim=-1) == labels).double().mean())
+        if self._best_by == "loss":
+            return {"accuracy": accuracy, "merit": -float(cross_entropy(logits, labels))}
+        return {"accuracy": accuracy, "merit": self._rank(accuracy, len(labels))}
+
+    def _rank(self, accuracy: float, rows: int) -> float:
+        self._highest_accuracy = highest = max(self._highest_accuracy, accuracy)
+        standard_error = math.sqrt(highest * (1 - highest) / rows)
+        if accuracy < highest - standard_error:
+            return 0.0
+        self._kept += 1
+        return float(self._kept)
+
+
+class EarlyStopping(TrainerCallback):
+    """Stops when validation has shown nothing better for some epochs, whichever of them is then kept.
+
+    transformers' own would ask the merit, which rises on a plateau too: later epochs are kept there.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        epochs = evaluated_epochs(state.log_history)
+        losses = [e["eval_loss"] for e in epochs]
+        accuracies = [e["eval_accuracy"] for e in epochs]
+        latest_better = max(losses.index(min(losses)), accuracies.index(max(accuracies)))
+        if len(epochs) - 1 - latest_better >= self._patience:
+            control.should_training_stop = True
+
+
+class Pruning(TrainerCallback):
+    """Stops a training when its judge says so, and one whose loss is no number: it has nothing to be judged by.
+
+    Nothing is stopped after its last epoch. It must stand behind `EarlyStopping`, which says which that is.
+    """
+
+    def __init__(self, judge: EpochJudge) -> None:
+        self._judge = judge
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        epochs = [
+            {"loss": float(e["eval_loss"]), "accuracy": float(e["eval_accuracy"])}
+            for e in evaluated_epochs(state.log_history)
+        ]
+        if not math.isfinite(epochs[-1]["loss"]):
+            control.should_training_stop = True
+            return
+        stops = self._judge.stops(epochs)
+        over = control.should_training_stop or state.global_step >= state.max_steps
+        if stops and not over:
+            raise TrainingPruned(len(epochs), state.global_step, epochs[-1])
+
+
+def evaluated_epochs(log_history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of Trainer's log that tell of a validation."""
+    return [entry for entry in log_history if "eval_loss" in entry]

@@ -1,0 +1,230 @@
+"""transformers' `Trainer`, with batches, a loss, rates and a way of saving of our own; and what it is told."""
+
+import os
+from typing import Any
+
+import torch
+from accelerate.data_loader import prepare_data_loader
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+
+from tasks.core.errors import NightshiftError
+from tasks.core.models.base_model.weights import require_loaded
+from tasks.core.training.batches.schedule import TrainingBatches
+from tasks.core.training.loop.checkpoint_writer import CheckpointWriter, snapshot
+from tasks.core.training.loop.optimizers import parameter_groups
+from tasks.core.training.methods.distillation import TEACHER_LOGITS, DistillationParams, taught_loss
+from tasks.core.training.params import TrainingParams
+
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+class PlannedTrainer(Trainer):
+    """Trainer whose batches are planned beforehand, and whose checkpoints are written by a writer of its own.
+
+    Args:
+        batches: what this process trains on.
+        collate: makes a batch of them.
+        writer: of checkpoints.
+        show_progress: a progress bar on the terminal.
+        given: what Trainer takes.
+    """
+
+    def __init__(
+        self,
+        batches: TrainingBatches,
+        collate: Any,
+        writer: CheckpointWriter,
+        show_progress: bool,
+        **given: Any,
+    ) -> None:
+        self._batches, self._collate, self._writer = batches, collate, writer
+        super().__init__(**given)
+        self.remove_callback(PrinterCallback)
+        if not show_progress:
+            self.remove_callback(ProgressCallback)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches as they are planned: they are shared out among processes already, so Accelerate must not."""
+        rows: Any = self._remove_unused_columns(self.train_dataset, "training")  # type: ignore[arg-type]
+        loader: DataLoader[Any] = DataLoader(
+            rows,
+            batch_sampler=self._batches,
+            collate_fn=self._collate,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._writer.wait()
+        super()._save_checkpoint(model, trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not (self.args.should_save and self._writer.in_background):
+            super()._save(output_dir, state_dict)
+            return
+        model: Any = self.model
+        kept = snapshot(state_dict or _trained(model))
+        save = super()._save
+        os.makedirs(
+            output_dir or "", exist_ok=True
+        )  # Trainer looks whether the best checkpoint is there
+        self._writer.add(lambda: save(output_dir, kept))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.args.should_save:
+            return
+        os.makedirs(output_dir, exist_ok=True)
+        optimizer: Any = self.optimizer
+        scheduler: Any = self.lr_scheduler
+        state: Any = optimizer.state_dict()
+        state = snapshot(state) if self._writer.in_background else state
+        self._writer.add(lambda: torch.save(state, os.path.join(output_dir, OPTIMIZER_NAME)))
+        torch.save(scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
+
+    def _load_best_model(self) -> None:
+        self._writer.wait()
+        self.accelerator.wait_for_everyone()
+        best = self.state.best_model_checkpoint or ""
+        if not os.path.isdir(best):  # Trainer would keep the last epoch's
+            raise NightshiftError("The checkpoint of the best epoch is gone", best, "run it again")
+        super()._load_best_model()
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Trainer's warns only, and trains or keeps random weights."""
+        model: Any = self.model
+        require_loaded(model, load_result.missing_keys, load_result.unexpected_keys)
+
+
+class ClassifierTrainer(PlannedTrainer):
+    """Trainer that goes on in the middle of an epoch with the batches that are left, and to which each review counts.
+
+    Args:
+        batches: what this process trains on.
+        collate: makes a batch of them.
+        writer: of checkpoints.
+        show_progress: a progress bar on the terminal.
+        layer_decay: see `parameter_groups`.
+        distillation: how the training rows' column `teacher_logits` is learned from; None does not look at it.
+        given: what Trainer takes.
+    """
+
+    def __init__(
+        self,
+        batches: TrainingBatches,
+        collate: Any,
+        writer: CheckpointWriter,
+        show_progress: bool,
+        layer_decay: float,
+        distillation: DistillationParams | None = None,
+        **given: Any,
+    ) -> None:
+        self._distillation = distillation
+        self._teacher_logits: torch.Tensor | None = None  # of the batch at hand
+        self._layer_decay = layer_decay
+        super().__init__(
+            batches, collate, writer, show_progress, compute_loss_func=self._loss, **given
+        )
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        if self._distillation and TEACHER_LOGITS not in columns:
+            columns.append(TEACHER_LOGITS)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW with a rate of its own for each layer."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            groups = parameter_groups(
+                model,
+                self.get_decay_parameter_names(model),
+                self.args.learning_rate,
+                self.args.weight_decay,
+                self._layer_decay,
+            )
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = kind(groups, **options)
+        return self.optimizer
+
+    def evaluation_loop(self, *given: Any, **named: Any) -> Any:
+        """Trainer's, whose loss is the mean over reviews: processes repeat some to have as many each."""
+        output: Any = super().evaluation_loop(*given, **named)
+        logits = torch.as_tensor(output.predictions, dtype=torch.float64)
+        loss = cross_entropy(logits, torch.as_tensor(output.label_ids))
+        for name in output.metrics:
+            if name.endswith("_loss"):
+                output.metrics[name] = float(loss)
+        return output
+
+    def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+        """Trainer's; what the teacher said is no input of the model."""
+        self._teacher_logits = inputs.pop(TEACHER_LOGITS, None)
+        return super().compute_loss(model, inputs, *given, **named)
+
+    def _loss(self, outputs: Any, labels: Any, **_: Any) -> torch.Tensor:
+        """In training the sum over reviews by their mean number a step: see `TrainingBatches.reviews_a_step`."""
+        logits = outputs["logits"].float()
+        model: Any = self.model
+        if not model.training:
+            return cross_entropy(logits, labels)
+        if self._distillation and self._teacher_logits is not None:
+            summed = taught_loss(logits, labels, self._teacher_logits, self._distillation)
+        else:
+            summed = cross_entropy(logits, labels, reduction="sum")
+        # gradients are averaged over the processes
+        return summed * (self.args.world_size / self._batches.reviews_a_step)
+
+
+def _trained(model: Any) -> dict[str, torch.Tensor]:
+    """A model's state without what it does not save: there is no need to copy it."""
+    unsaved = model._keys_to_ignore_on_save or ()
+    return {name: t for name, t in model.state_dict().items() if name not in unsaved}
+
+
+def arguments_of(
+    params: TrainingParams, folder: str, use_cpu: bool, bf16: bool, steps_an_epoch: int
+) -> TrainingArguments:
+    """Trainer's settings from ours.
+
+    Args:
+        params: the settings.
+        folder: for checkpoints.
+        use_cpu: also where there is a GPU.
+        bf16: train in it.
+        steps_an_epoch: of the optimizer.
+    """
+    keeps_epochs = params.best_epoch_by != "last"
+    arguments = TrainingArguments(
+        output_dir=folder,
+        num_train_epochs=params.epochs,
+        per_device_train_batch_size=params.batch_size,
+        per_device_eval_batch_size=64,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
+        average_tokens_across_devices=False,  # the loss is scaled by what is planned, not by what is counted
+        learning_rate=params.learning_rate,
+        lr_scheduler_type=_SCHEDULES[params.schedule],
+        warmup_steps=round(params.warmup_share * steps_an_epoch * params.epochs),
+        weight_decay=params.weight_decay,
+        optim="adamw_torch_fused",
+        bf16=bf16,
+        use_cpu=use_cpu,
+        dataloader_pin_memory=not use_cpu,
+        eval_strategy="epoch",
+        save_strategy="epoch" if keeps_epochs else "no",
+        save_total_limit=1,
+        load_best_model_at_end=keeps_epochs,
+        metric_for_best_model="eval_merit",
+        greater_is_better=True,
+        logging_steps=10,
+        logging_nan_inf_filter=False,  # or a loss that is no number would look like one
+        seed=params.seed,
+        report_to="none",  # Hugging Face's MLflow callback opens runs of its own and leaves them RUNNING
+    )
+    # or Trainer would spread batches over all GPUs in threads of one process
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]
+    return arguments

@@ -1,0 +1,74 @@
+"""Distillation: a student is trained on what a teacher says of each review, and not on its label alone.
+
+A teacher that finds a review 80% positive says more than its label does. Both are softened by a temperature, and the
+student is drawn towards the teacher by the Kullback-Leibler divergence: Hinton, Vinyals and Dean, 2015, "Distilling
+the Knowledge in a Neural Network".
+"""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from tasks.core.forms import Form
+from tasks.core.parsing.patterns import TEACHER
+
+#: Column of the training rows: a list of as many numbers as there are classes.
+TEACHER_LOGITS = "teacher_logits"
+
+
+class DistillationParams(Form):
+    """From which teacher a model learns beside the labels, and how much."""
+
+    teacher: Annotated[str, TEACHER] = Field(
+        default="",
+        description="A registered version with the same labels, such as reviews/champion or reviews/3. It is asked "
+        "once about each training review. Empty: the model learns from the labels alone.",
+    )
+    weight: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the loss that comes from the teacher. 1 does not look at the labels, 0 not at the "
+        "teacher.",
+    )
+    temperature: float = Field(
+        default=2.0,
+        gt=0,
+        le=100,
+        description="By which the logits of both are divided before they are compared; above 1 more is learned from "
+        "what the teacher thinks unlikely.",
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a teacher that has a say."""
+        return bool(self.teacher) and self.weight > 0
+
+
+def taught_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    params: DistillationParams,
+) -> torch.Tensor:
+    """(1 - w) times the cross-entropy with the labels, and w T^2 times KL(teacher || student) at the temperature T.
+
+    T^2 makes up for what softening takes from the gradient, so that w means the same at each T (Hinton et al., 2015,
+    section 2).
+
+    Args:
+        logits: of the student, shape (rows, classes), float32.
+        labels: class ids, shape (rows,).
+        teacher_logits: shape (rows, classes), the classes in the same order.
+        params: w and T.
+    Returns:
+        In nats, the sum over the rows.
+    """
+    heat = params.temperature
+    plain = cross_entropy(logits, labels, reduction="sum")
+    student = log_softmax(logits / heat, dim=-1)
+    teacher = log_softmax(teacher_logits.float() / heat, dim=-1)
+    apart = kl_div(student, teacher, reduction="sum", log_target=True)
+    return (1 - params.weight) * plain + params.weight * heat**2 * apart

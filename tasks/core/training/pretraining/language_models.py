@@ -1,0 +1,164 @@
+"""Base models as language models: which kind they are, their language head, what they guess, and how they are kept."""
+
+import logging
+import shutil
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    DataCollatorForLanguageModeling,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from tasks.core.errors import ModelError
+from tasks.core.models import classifier, folders
+from tasks.core.models.base_model import vocabulary
+from tasks.core.models.base_model import weights as base_weights
+from tasks.core.training.batches.schedule import PAD_TO, multiple_for
+from tasks.core.training.pretraining.params import PretrainingParams
+
+logger = logging.getLogger(__name__)
+
+Objective: TypeAlias = Literal["masked", "causal"]
+
+
+def objective_of(folder: Path, name: str) -> Objective:
+    """Which tokens the model of a folder learns to guess: masked ones (encoders) or the next one (decoders).
+
+    Args:
+        folder: config and tokenizer of a base model.
+        name: of the model, for the error.
+    Raises:
+        ModelError: it does neither, or its tokenizer has no token to mask with.
+    """
+    config = folders.read_config(folder)
+    kind = str(config.model_type)
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder:
+        if folders.load_tokenizer(folder).mask_token is None:
+            raise ModelError(
+                f"The tokenizer of {name} has no mask token, which further pre-training of an encoder needs",
+                "pretraining.epochs",
+                "choose another base model, or set it to 0",
+            )
+        return "masked"
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not config.is_encoder_decoder:
+        return "causal"
+    raise ModelError(
+        f"{name} ({kind}) is neither an encoder nor a decoder that can be pre-trained further",
+        "pretraining.epochs",
+        "choose another base model, or set it to 0",
+    )
+
+
+def collator(
+    tokenizer: PreTrainedTokenizerBase,
+    objective: Objective,
+    params: PretrainingParams,
+    epoch: Callable[[], int] = lambda: 0,
+    longest: int | None = None,
+) -> DataCollatorForLanguageModeling:
+    """Makes batches of rows with `input_ids`; `labels` are -100 where nothing is to be guessed.
+
+    Of the tokens to be guessed 80 % become the mask, 10 % another token, 10 % stay. A batch is masked alike by two
+    collators, whatever either has masked before: a training that dies and goes on sees the same masks.
+
+    Args:
+        tokenizer: of the model.
+        objective: what is guessed.
+        params: the share and the seed.
+        epoch: the one that a batch belongs to: the next masks other tokens.
+        longest: tokens that the model may be given; None: any number.
+    """
+    return _Masks(
+        tokenizer,
+        mlm=objective == "masked",
+        mlm_probability=params.mask_share,
+        pad_to_multiple_of=PAD_TO,
+        seed=params.seed,
+        epoch=epoch,
+        longest=longest,
+    )
+
+
+class _Masks(DataCollatorForLanguageModeling):
+    """Draws by seed, epoch and the batch's own tokens; transformers' own draws on where the last batch stopped."""
+
+    def __init__(
+        self, *given: Any, epoch: Callable[[], int], longest: int | None, **named: Any
+    ) -> None:
+        super().__init__(*given, **named)
+        self._epoch, self._longest = epoch, longest
+
+    def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
+        width = max(len(row["input_ids"]) for row in features)
+        self.pad_to_multiple_of = multiple_for(width, self._longest)
+        return super().__call__(features, return_tensors)
+
+    def torch_mask_tokens(self, inputs: Any, *given: Any, **named: Any) -> tuple[Any, Any]:
+        drawn_by = np.random.SeedSequence(
+            [int(self.seed or 0), self._epoch(), zlib.crc32(inputs.numpy().tobytes())]
+        )
+        self.generator = torch.Generator().manual_seed(int(drawn_by.generate_state(1)[0]))
+        return super().torch_mask_tokens(inputs, *given, **named)
+
+
+def with_language_head(folder: Path, name: str, objective: Objective) -> PreTrainedModel:
+    """The model with its language head, or with a new one on the embeddings' own weights where it has none.
+
+    Args:
+        folder: a base model.
+        name: of the model, for log and errors.
+        objective: what the head is for.
+    Raises:
+        ModelError: it cannot be loaded so.
+    """
+    kind: Any = AutoModelForMaskedLM if objective == "masked" else AutoModelForCausalLM
+    config = folders.read_config(folder)
+    classifier.set_attention_dropout(config, 0.0)  # or attention leaves its fused kernel
+    loaded = base_weights.load_body(kind, folder, config)
+    if loaded.new_head and not config.get_text_config().tie_word_embeddings:
+        config.get_text_config().tie_word_embeddings = True
+        loaded = replace(base_weights.load_body(kind, folder, config), new_head=loaded.new_head)
+    if loaded.new_head:
+        logger.info("%s has no language head: a new one is tied to its embeddings", name)
+    vocabulary.grow(loaded.model, folders.load_tokenizer(folder), name)
+    return loaded.model
+
+
+def save_as_base(model: PreTrainedModel, base_folder: Path, result_folder: Path) -> None:
+    """Write a base model: the trained weights with their head, which some classifiers take over (ModernBERT's), and
+    what the base has besides: a pooler's weights, its tokenizer.
+    """
+    base = base_weights.load_body(AutoModel, base_folder)
+    absent = set(base.new_pooler)  # it would be random: fine-tuning draws its own
+    prefix, besides = model.base_model_prefix, base.model.state_dict()
+    weights = {f"{prefix}.{k}": v for k, v in besides.items() if k not in absent}
+    model.save_pretrained(result_folder, state_dict=weights | model.state_dict())
+    config = folders.read_config(base_folder)  # with its dropout
+    config.architectures = [type(model).__name__]
+    tied = model.config.get_text_config().tie_word_embeddings
+    config.get_text_config().tie_word_embeddings = tied
+    if (
+        config.get_text_config().vocab_size != model.config.get_text_config().vocab_size
+    ):  # it has grown
+        config.get_text_config().vocab_size = model.config.get_text_config().vocab_size
+        config.pad_token_id = model.config.pad_token_id
+    config.dtype = torch.float32
+    config.save_pretrained(result_folder)
+    for path in base_folder.iterdir():
+        is_weights = ".safetensors" in path.name
+        if path.is_file() and not is_weights and not (result_folder / path.name).exists():
+            shutil.copy(path, result_folder)

@@ -1,0 +1,118 @@
+"""Several processes that train one model together: what one of them decides, all do.
+
+Each computes its share of a step's gradient, and all make the same step with the mean of them (Li et al., 2020,
+"PyTorch Distributed: Experiences on Accelerating Data Parallel Training"). Only the first one talks to the world: to
+the listener, the keeper of checkpoints and the judge.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+
+from tasks.core.errors import SettingsError
+from tasks.core.training.protocols import CheckpointKeeper, EpochJudge
+
+_MOST_BYTES = 4096
+
+
+def resolve_processes(processes: int, device: torch.device) -> int:
+    """How many train together on this machine: 0 asks for one a GPU, and on a CPU for one.
+
+    Raises:
+        SettingsError: more are asked for than there are GPUs.
+    """
+    if device.type != "cuda":
+        return processes or 1
+    cards = torch.cuda.device_count()
+    if processes > cards:
+        raise SettingsError(
+            f"This machine has {cards} GPUs, and each takes one process",
+            "training.processes",
+            "set it to 0, which takes all of them",
+        )
+    return processes or cards
+
+
+class Ranks:
+    """This process among those that train together; alone, where no process group has been made.
+
+    Attributes:
+        index: of this process, from 0.
+        count: of all.
+    """
+
+    def __init__(self) -> None:
+        together = distributed.is_available() and distributed.is_initialized()
+        self.index = distributed.get_rank() if together else 0
+        self.count = distributed.get_world_size() if together else 1
+        # of its own, on the CPU: a GPU need not wait for what is said here
+        self._group: Any = distributed.new_group(backend="gloo") if self.count > 1 else None
+
+    @property
+    def first(self) -> bool:
+        """True for the one that talks to the world."""
+        return self.index == 0
+
+    def agree(self, decision: bool) -> bool:
+        """The first one's decision, whatever the others think."""
+        return bool(self._share(torch.tensor([int(decision)])).item())
+
+    def tell(self, words: str) -> str:
+        """The first one's words, of at most a few thousand bytes."""
+        said = words.encode()[:_MOST_BYTES]
+        buffer = torch.zeros(_MOST_BYTES, dtype=torch.uint8)
+        buffer[: len(said)] = torch.tensor(list(said), dtype=torch.uint8)
+        return bytes(self._share(buffer).tolist()).rstrip(b"\0").decode()
+
+    def wait(self) -> None:
+        """Return once all are here."""
+        if self._group is not None:
+            distributed.barrier(group=self._group)
+
+    def _share(self, value: torch.Tensor) -> torch.Tensor:
+        if self._group is not None:
+            distributed.broadcast(value, 0, group=self._group)
+        return value
+
+
+class SharedKeeper:
+    """The first process's keeper of checkpoints, for all of them: they save when it says so. Their disk is one.
+
+    Args:
+        ranks: this process.
+        keeper: the first one's; the others' is not asked.
+    """
+
+    def __init__(self, ranks: Ranks, keeper: CheckpointKeeper) -> None:
+        self._ranks, self._keeper = ranks, keeper
+
+    def restore(self, folder: Path) -> Path | None:
+        """See `CheckpointKeeper.restore`."""
+        found = self._keeper.restore(folder) if self._ranks.first else None
+        place = self._ranks.tell(str(found or ""))
+        return Path(place) if place else None
+
+    def due(self) -> bool:
+        """See `CheckpointKeeper.due`."""
+        return self._ranks.agree(self._ranks.first and self._keeper.due())
+
+    def keep(self, checkpoint: Path, best: Path | None) -> None:
+        """See `CheckpointKeeper.keep`. Each process has put its random state into the folder by then."""
+        self._ranks.wait()
+        if self._ranks.first:
+            self._keeper.keep(checkpoint, best)
+
+
+class SharedJudge:
+    """The first process's judge, if it has one, for all of them."""
+
+    def __init__(self, ranks: Ranks, judge: EpochJudge | None) -> None:
+        self._ranks, self._judge = ranks, judge
+
+    def stops(self, epochs: Sequence[dict[str, float]]) -> bool:
+        """See `EpochJudge.stops`."""
+        asked = self._ranks.first and self._judge is not None
+        return self._ranks.agree(asked and self._judge is not None and self._judge.stops(epochs))

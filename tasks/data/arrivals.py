@@ -1,0 +1,90 @@
+"""Newly labelled reviews: noticed when they are complete, and announced once by an event."""
+
+import json
+import logging
+
+from prefect.events import emit_event
+
+from tasks.connectors.storage.object_store import parse_uri
+from tasks.core.digests import canonical_json, digest_of
+from tasks.core.errors import MissingDataError
+from tasks.core.formats import is_hidden
+from tasks.core.records import Record
+from tasks.runtime.clients import object_store
+from tasks.runtime.settings import read_settings
+from tasks.runtime.steps import step
+
+logger = logging.getLogger(__name__)
+
+ARRIVED = "nightshift.reviews.labelled"
+
+
+class Arrival(Record):
+    """What lies below a prefix."""
+
+    digest: str
+    objects: int
+    bytes: int
+
+
+@step
+def look(location: str) -> Arrival | None:
+    """What has landed below a prefix and is complete; None when that was announced before.
+
+    It counts as complete when two looks in a row have found the same: files that land one by one start one retraining.
+    """
+    found = _listed(location)
+    seen = _remembered(location)
+    if found is None or found.digest == seen.get("announced"):
+        return None
+    if found.digest != seen.get("seen"):
+        _remember(location, seen | {"seen": found.digest})
+        logger.info("%s: %s objects, new or still landing", location, found.objects)
+        return None
+    return found
+
+
+@step
+def announce(location: str, arrived: Arrival) -> None:
+    """Emit the event, and remember that."""
+    emitted = emit_event(
+        ARRIVED,
+        resource={"prefect.resource.id": f"nightshift.reviews.{location}"},
+        payload={"location": location, "objects": arrived.objects, "bytes": arrived.bytes},
+    )
+    _remember(location, {"seen": arrived.digest, "announced": arrived.digest})
+    logger.info(
+        "%s: %s objects, %.1f MB; announced as %s (%s)",
+        location,
+        arrived.objects,
+        arrived.bytes / 1e6,
+        ARRIVED,
+        emitted.id if emitted else "no server hears it",
+    )
+
+
+def _listed(location: str) -> Arrival | None:
+    prefix = parse_uri(location, "location")[1]
+    try:
+        found = object_store().list(location)
+    except MissingDataError:
+        return None
+    shown = [o for o in found if not is_hidden(o.key.removeprefix(prefix))]
+    if not shown:
+        return None
+    digest = digest_of({o.key: o.etag for o in shown})
+    return Arrival(digest=digest, objects=len(shown), bytes=sum(o.size for o in shown))
+
+
+def _remembered(location: str) -> dict[str, str]:
+    content = object_store().read_bytes(_place(location))
+    return json.loads(content) if content else {}
+
+
+def _remember(location: str, state: dict[str, str]) -> None:
+    object_store().write_bytes(canonical_json(state).encode(), _place(location))
+
+
+def _place(location: str) -> str:
+    name = digest_of({"location": location})
+    return f"s3://{read_settings().bucket}/prepared/watched/{name}.json"

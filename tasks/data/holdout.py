@@ -1,0 +1,125 @@
+"""The test set, frozen: one for each model and source, so that champion and candidate are judged on the same reviews.
+
+A source with a test split of its own brings it. From any other a share is drawn once, by the first retraining of a
+model, and kept: s3://<bucket>/registry/<model>/test-sets/<source>.json names it. What arrives later is trained on.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError as PydanticError
+
+from tasks.connectors.sources.registry import SourceParams
+from tasks.connectors.storage.conditional_reads import FINGERPRINT
+from tasks.core.data import tables
+from tasks.core.data.labels import same_labels
+from tasks.core.data.splits import splitting
+from tasks.core.data.splits.splitting import SplitParams
+from tasks.core.digests import digest_of
+from tasks.core.errors import ConflictError, MissingDataError, StoreError
+from tasks.core.records import HeldOutSummary, Record, Reference, ValidatedSummary
+from tasks.runtime.clients import exact_objects, object_store, prepared_store
+from tasks.runtime.settings import read_settings
+from tasks.runtime.steps import fetched, reuse_or_make, step
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT_VERSION = 1
+
+
+class _Frozen(Record):
+    """Which test set a model and a source have."""
+
+    source: str
+    uri: str
+
+
+@step
+def hold_out_test(
+    validated: Reference[ValidatedSummary],
+    source: SourceParams,
+    params: SplitParams,
+    model_name: str,
+) -> Reference[HeldOutSummary]:
+    """The test set of this model and source: the source's own, the one that was drawn first, or one drawn now."""
+    if "test" in validated.summary.rows:
+        return _made(validated, params, drawn=False)
+    pointer = _pointer(source, model_name)
+    there = exact_objects().head(pointer)
+    frozen = None if params.new_test_set else _frozen(pointer)
+    names = validated.summary.label_names
+    if frozen and same_labels(frozen.summary.label_names, names):
+        logger.info(
+            "test-set: %s reviews that were drawn by an earlier run <- %s",
+            f"{frozen.summary.rows:,}",
+            frozen.uri,
+        )
+        return frozen
+    if frozen:
+        logger.warning("test-set: drawn anew, because the labels are other ones")
+    made = _made(validated, params, drawn=True)
+    record = _Frozen(source=source.location, uri=made.uri).model_dump_json().encode()
+    if exact_objects().write(record, pointer, {FINGERPRINT: digest_of({"uri": made.uri})}, there):
+        return made
+    first = _frozen(pointer)  # of another retraining that began at the same moment
+    if first is None or not same_labels(first.summary.label_names, names):
+        raise ConflictError(
+            "Another retraining of this model has frozen another test set meanwhile",
+            pointer,
+            "run again when it is through",
+        )
+    logger.info("test-set: another retraining has drawn it at the same moment <- %s", first.uri)
+    return first
+
+
+def _pointer(source: SourceParams, model_name: str) -> str:
+    """Where it is written down; the columns by which it is cut belong to it."""
+    identity = source.model_dump(
+        include={"text_column", "label_column", "hub_configuration", "slice_columns"}
+    )
+    # A test set whose labels were read otherwise is another one.
+    identity |= {"label_map": source.label_map} if source.label_map else {}
+    name = digest_of(identity | {"location": source.location.rstrip("/")})
+    return f"s3://{read_settings().bucket}/registry/{model_name}/test-sets/{name}.json"
+
+
+def _frozen(pointer: str) -> Reference[HeldOutSummary] | None:
+    """The one that was drawn first; a store that is away, or a record that is odd, is no reason to draw another.
+
+    Raises:
+        StoreError: it cannot be read; another one is drawn only where people ask for it.
+    """
+    content = object_store().read_bytes(pointer)
+    if content is None:
+        return None
+    otherwise = "restore it, or set data.split.new_test_set to draw another"
+    try:
+        uri = _Frozen.model_validate_json(content).uri
+    except PydanticError as error:
+        raise StoreError("Not a record of a test set", pointer, otherwise) from error
+    try:
+        return prepared_store().reference(uri, HeldOutSummary)
+    except MissingDataError as error:
+        raise StoreError("The frozen test set is gone", uri, otherwise) from error
+
+
+def _made(
+    validated: Reference[ValidatedSummary], params: SplitParams, drawn: bool
+) -> Reference[HeldOutSummary]:
+    inputs: dict[str, Any] = {"version": HELD_OUT_VERSION, "validated": validated.digest}
+    if drawn:
+        inputs |= params.model_dump(include={"test_fraction", "seed"})
+
+    def make(folder: Path) -> HeldOutSummary:
+        name = "train" if drawn else "test"
+        with fetched(validated, f"{name}.parquet") as rows:
+            reviews = tables.read_labelled(rows / f"{name}.parquet")
+        if drawn:
+            reviews = splitting.held_out(reviews, params.test_fraction, params.seed)
+        tables.write_reviews(folder / "test.parquet", reviews)
+        return HeldOutSummary(
+            label_names=validated.summary.label_names, rows=len(reviews), drawn=drawn
+        )
+
+    return reuse_or_make("test-set", inputs, HeldOutSummary, make)

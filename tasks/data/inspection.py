@@ -1,0 +1,144 @@
+"""The step that looks at split reviews for what validation cannot see, and writes the data card."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from tasks.core.data import tables
+from tasks.core.markdown import Markdown
+from tasks.core.quality import inspection
+from tasks.core.quality.data_card import Origin, data_card, front_matter
+from tasks.core.quality.inspection import InspectionParams, InspectionSummary
+from tasks.core.records import Reference, SourceFile, SplitSummary, ValidatedSummary
+from tasks.data.findings import keep_findings
+from tasks.runtime.clients import object_store, prepared_store
+from tasks.runtime.reporting import artifacts
+from tasks.runtime.steps import reuse_or_make, step, work_folder
+
+logger = logging.getLogger(__name__)
+
+INSPECTION_VERSION = 4  # raised when the code changes what is found, or what is written of it
+_SPLITS = ("train", "validation", "test")
+_LISTS = ("near-duplicates", "label-errors")
+_NOTHING = [{"result": "nothing found"}]
+
+
+@step
+def inspect_reviews(
+    split: Reference[SplitSummary],
+    validated: Reference[ValidatedSummary],
+    params: InspectionParams,
+) -> Reference[InspectionSummary]:
+    """Look for near-duplicates and likely label errors, and write the data card; nothing is left out because of it.
+
+    The folder holds near-duplicates.csv, label-errors.csv (with the reviews), inspection.json and README.md (the card).
+    """
+    inputs = {
+        "version": INSPECTION_VERSION,
+        "split": split.digest,
+        "validated": validated.digest,
+        "params": params.model_dump(exclude={"listed"}),
+    }
+
+    def make(folder: Path) -> InspectionSummary:
+        return _inspect(split, validated, params, folder)
+
+    reference = reuse_or_make("inspection", inputs, InspectionSummary, make)
+    card = _card(split, validated, reference.summary, params)
+    artifacts.publish_text("data-card", card, "What the model is trained and tested on")
+    _publish(reference, params)
+    return reference
+
+
+def _inspect(
+    split: Reference[SplitSummary],
+    validated: Reference[ValidatedSummary],
+    params: InspectionParams,
+    folder: Path,
+) -> InspectionSummary:
+    with work_folder("fetched") as source:
+        names = [f"{name}.parquet" for name in _SPLITS]
+        prepared_store().fetch(split, source, *names)
+        splits = {name: tables.read_labelled(source / f"{name}.parquet") for name in _SPLITS}
+    started = time.perf_counter()
+    found = inspection.inspect(splits, params)
+    summary = inspection.summarize(found, params, time.perf_counter() - started)
+    inspection.write_findings(folder, found, summary, split.summary.label_names)
+    card = front_matter(split.summary, params) + _card(split, validated, summary, params)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return summary
+
+
+def _card(
+    split: Reference[SplitSummary],
+    validated: Reference[ValidatedSummary],
+    summary: InspectionSummary,
+    params: InspectionParams,
+) -> Markdown:
+    """Made again for each page: README.md of a folder that is reused may be anybody's who writes to the store."""
+    findings = validated.summary.findings
+    return data_card(_origin(split, validated), split.summary, findings, summary, params)
+
+
+def _origin(split: Reference[SplitSummary], validated: Reference[ValidatedSummary]) -> Origin:
+    """Where the reviews came from, by the manifests of the folders they passed through."""
+    prepared = prepared_store()
+    manifest = prepared.read(validated.uri)
+    digest = str(manifest.inputs["loaded"]) if manifest else ""
+    loaded = prepared.read(prepared.uri("loaded", digest)) if digest else None
+    return Origin(
+        source=str(loaded.summary["source"]) if loaded else "unknown (its folder is gone)",
+        label_map=str(manifest.inputs.get("label_map", "")) if manifest else "",
+        files=[SourceFile(**file) for file in loaded.summary.get("files", [])] if loaded else [],
+        more_files=loaded.summary.get("more_files", {}) if loaded else {},
+        loaded_digest=digest or "unknown",
+        columns=[str(column) for column in loaded.inputs["columns"]] if loaded else [],
+        split_params=prepared.manifest_of(split).inputs["split"],
+        digest=split.digest,
+    )
+
+
+def _publish(reference: Reference[InspectionSummary], params: InspectionParams) -> None:
+    """Tables on the run's page, and what was found as warnings; no review is among it."""
+    with work_folder("fetched") as folder:
+        manifest = prepared_store().fetch(reference, folder, "inspection.json")
+        shown = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
+    place = _opened(reference, f"{reference.uri}/{manifest.attempt}")
+    summary = reference.summary
+    for note in summary.notes:
+        logger.info("%s", note)
+    if summary.test_rows_near_train is None:
+        return
+    _publish_list("near-duplicates", shown["near_duplicates"], params.listed, place)
+    _publish_list("label-errors", shown["label_errors"], params.listed, place)
+    if summary.test_rows_near_train:
+        logger.warning(
+            "%s test reviews have a near-duplicate in train or validation; they are listed at %s/near-duplicates.csv",
+            f"{summary.test_rows_near_train:,}",
+            place,
+        )
+    if any(summary.likely_label_errors.values()):
+        counts = ", ".join(f"{s} {count:,}" for s, count in summary.likely_label_errors.items())
+        logger.warning(
+            "Some labels are likely wrong (%s); they are listed at %s/label-errors.csv",
+            counts,
+            place,
+        )
+
+
+def _opened(reference: Reference[InspectionSummary], place: str) -> str:
+    """Where a person opens what was found: a folder of this machine where the object store is on it."""
+    objects = {f"{kind}.csv": f"{place}/{kind}.csv" for kind in _LISTS}
+    if reference.summary.test_rows_near_train is None:
+        return place
+    kept = keep_findings(object_store(), f"inspection/{reference.digest[:12]}", objects)
+    return str(kept) if kept else place
+
+
+def _publish_list(kind: str, rows: list[dict[str, Any]], listed: int, place: str) -> None:
+    first = rows[:listed]
+    artifacts.publish_table(
+        kind, first or _NOTHING, f"The first {len(first):,}; more in {place}/{kind}.csv"
+    )

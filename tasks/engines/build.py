@@ -1,0 +1,102 @@
+"""Engines are built and tried in a process apart, as converters and kernels of other projects can end theirs.
+
+`build_apart` starts it; this module, run with -m, is it. A retraining that took hours does not die of an engine: the
+engine is left out, and torch scores.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.connectors.servers.child_process import ChildProcess
+from tasks.connectors.work_folders import owned_folder
+from tasks.core.errors import ModelError, first_line
+from tasks.runtime.settings import read_settings
+
+_PROGRAM = "tasks.engines.build"
+_LIMIT_SECONDS = 1_800.0  # int8 of a large model takes minutes
+_JOB, _OUTCOME, _LOG = "job.json", "outcome.json", "building.log"
+
+
+def build_apart(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None:
+    """Build an engine for a model, open it and let it answer, in a process that may die of it.
+
+    Args:
+        name: of the engine; its files go to `<model>/engines/<name>`.
+        model: folder that `modeling.save` wrote.
+        sample: token rows, to calibrate int8 and to answer.
+    Raises:
+        ModelError: it cannot be built for this model, its process died, or it did not come to an end.
+    """
+    with owned_folder("engine") as folder:
+        job = {"name": name, "model": str(model), "sample": [list(row) for row in sample]}
+        (folder / _JOB).write_text(json.dumps(job), encoding="utf-8")
+        child = ChildProcess(
+            f"The builder of {name}",
+            [sys.executable, "-m", _PROGRAM, str(folder)],
+            read_settings().environment_without_keys,
+            folder / _LOG,
+        )
+        ends = time.monotonic() + _LIMIT_SECONDS
+        try:
+            while child.running() and time.monotonic() < ends:
+                time.sleep(0.05)
+            endless = child.running()
+        finally:
+            child.stop()
+        if endless:
+            raise ModelError(
+                f"It was still being built or tried after {_LIMIT_SECONDS / 60:g} minutes",
+                name,
+                "leave it out of engines.candidates; the model is scored by another engine",
+            )
+        outcome = folder / _OUTCOME
+        if not outcome.is_file():
+            raise ModelError(
+                f"Its process died while it was built or tried: {_last_words(folder / _LOG)}",
+                name,
+                "report it to the engine's project; the model is scored by another engine",
+            )
+        told = json.loads(outcome.read_text(encoding="utf-8"))
+        if told["problem"]:
+            raise ModelError(told["problem"], name, "choose another engine for this model")
+
+
+def _last_words(log: Path) -> str:
+    said = [
+        line
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
+    fatal = [line for line in said if line.startswith("Fatal Python error")]
+    return (fatal or said[-1:] or ["without a word"])[0]
+
+
+def build_job(folder: Path) -> None:
+    """What the process does: the job of a folder; what goes wrong as an exception is told, what kills it is not."""
+    import faulthandler
+
+    from tasks.core.engines import registry
+    from tasks.core.engines.protocol import EngineOptions
+    from tasks.core.models import classifier
+
+    faulthandler.enable()
+    job: dict[str, Any] = json.loads((folder / _JOB).read_text(encoding="utf-8"))
+    name, model, sample = job["name"], Path(job["model"]), job["sample"]
+    place = model / registry.FOLDER / name
+    place.mkdir(parents=True)
+    try:
+        registry.require(name).build(classifier.load(model), place, sample)
+        options = EngineOptions(device="cpu")
+        registry.open_engine(name, classifier.load(model), model, options).logits(sample[:8])
+        problem = ""
+    except Exception as error:  # whatever a converter makes of an architecture it does not know
+        problem = first_line(error)
+    (folder / _OUTCOME).write_text(json.dumps({"problem": problem}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    build_job(Path(sys.argv[1]))

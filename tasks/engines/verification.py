@@ -1,0 +1,153 @@
+"""The step that puts an engine to the test: what was chosen on validation reviews answers the frozen test set, too.
+
+The gate judges a model as torch runs it. Bands of a cascade are fitted on the validation reviews, and a linear model
+may answer for most; whether what will score is as right as what was judged shows on reviews that no choice was made by.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.data import tables
+from tasks.core.engines import registry
+from tasks.core.engines.params import EngineChoiceParams
+from tasks.core.engines.protocol import EngineOptions, softmax
+from tasks.core.engines.selection.records import EngineChoice, EngineProof
+from tasks.core.errors import ModelError
+from tasks.core.evaluation.comparison import Pair
+from tasks.core.models import classifier as modeling
+from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
+from tasks.engines.selection import choose_engine
+from tasks.evaluation.predictions import (
+    Evaluation,
+    Predictions,
+    logits_of,
+    read_predictions,
+    write_predictions,
+)
+from tasks.runtime.steps import fetched, reuse_or_make, step
+
+logger = logging.getLogger(__name__)
+
+PROOF_VERSION = 2
+_RISK = 0.05
+
+
+def proven_engine(
+    model: Reference[TrainingSummary],
+    tokens: Reference[TokensSummary],
+    evaluation: Evaluation,
+    split: Reference[SplitSummary],
+    params: EngineChoiceParams,
+    model_name: str,
+) -> tuple[Reference[EngineChoice], Reference[EngineProof] | None]:
+    """The engine that is to score with a model, and how it did on the test set; None for torch, which was judged.
+
+    One that is less accurate there than the model as it was judged is not used: an exact engine takes another
+    cascade's place, and torch an exact engine's. Torch in fp32 is what engines are compared with: it is used
+    whatever the test set says, and so it is where torch was not shown to agree with it.
+
+    Args:
+        model: that was trained.
+        tokens: that it was trained on.
+        evaluation: of the model, on the test set.
+        split: with the test set.
+        params: what is compared, and what counts as the same.
+        model_name: of the registry.
+    """
+    again = [params.model_copy(update={"cascade": "exact"})] if params.cascade != "exact" else []
+    torch_may = True
+    for given in (params, *again):
+        engine = choose_engine(model, tokens, split, given, model_name)
+        torch_may = any(r.name == registry.TORCH and r.eligible for r in engine.summary.rows)
+        if engine.summary.chosen == registry.TORCH:
+            return engine, None
+        try:
+            proof = prove_engine(model, engine, evaluation, split, params)
+        except ModelError as error:  # hours of training do not die of an engine
+            logger.warning("It is not used: %s", error)
+            continue
+        if proof.summary.holds or engine.summary.chosen == registry.TORCH_FP32:
+            return engine, proof
+        logger.warning("It is not used: %s", proof.summary)
+    alone = {"candidates": [registry.TORCH, registry.TORCH_FP32], "cascade": "exact"}
+    of_torch = params.model_copy(update={"measure": False} if torch_may else alone)
+    return choose_engine(model, tokens, split, of_torch, model_name), None
+
+
+@step
+def prove_engine(
+    model: Reference[TrainingSummary],
+    engine: Reference[EngineChoice],
+    evaluation: Evaluation,
+    split: Reference[SplitSummary],
+    params: EngineChoiceParams,
+) -> Reference[EngineProof]:
+    """Let the chosen engine answer the test set, and compare it with the model as it was judged.
+
+    Args:
+        model: that was trained.
+        engine: chosen for it.
+        evaluation: what torch said of each test review.
+        split: with the test set.
+        params: by how much the accuracy may seem lower.
+    Raises:
+        ModelError: it does not get through the test set.
+    """
+    inputs = {
+        "version": PROOF_VERSION,
+        "engine": engine.digest,
+        "evaluation": evaluation.digest,
+        "margin": params.accuracy_margin,
+    }
+
+    def make(folder: Path) -> EngineProof:
+        judged = read_predictions(evaluation)
+        probabilities = softmax(_answers(model, engine, split))
+        write_predictions(folder, Predictions(judged.labels, probabilities, None))
+        said, before = probabilities.argmax(axis=1), judged.probabilities.argmax(axis=1)
+        pair = Pair.of(said == judged.labels, before == judged.labels)
+        lower = pair.lower(_RISK)
+        return EngineProof(
+            engine=engine.summary.chosen,
+            rows=len(said),
+            agreement=float((said == before).mean()),
+            largest_change=float(np.abs(probabilities - judged.probabilities).max()),
+            accuracy=float((said == judged.labels).mean()),
+            judged_accuracy=float((before == judged.labels).mean()),
+            better=pair.better,
+            worse=pair.worse,
+            lower_bound=lower,
+            margin=params.accuracy_margin,
+            holds=pair.difference >= 0 or lower >= -params.accuracy_margin,
+        )
+
+    proof = reuse_or_make("engine-proof", inputs, EngineProof, make)
+    logger.info("%s", proof.summary)
+    return proof
+
+
+def _answers(
+    model: Reference[TrainingSummary],
+    engine: Reference[EngineChoice],
+    split: Reference[SplitSummary],
+) -> NDArray[np.float32]:
+    """The chosen engine's logits of the test set, shape (rows, classes). Raises ModelError where it fails."""
+    with fetched(split, "test.parquet") as rows:
+        texts = [review.text or "" for review in tables.read_labelled(rows / "test.parquet")]
+    with fetched(model) as place, fetched(engine) as built:
+        if (built / registry.FOLDER).is_dir():  # torch has none
+            (built / registry.FOLDER).rename(place / registry.FOLDER)
+        classifier = modeling.load(place)
+        options = EngineOptions(device="cpu")
+        opened = registry.open_engine(engine.summary.chosen, classifier, place, options)
+        try:
+            return logits_of(classifier, texts, "Test reviews scored by the engine", opened)
+        except RuntimeError as error:  # of another project's kernels
+            raise ModelError(
+                f"It failed on the test reviews: {str(error).partition(chr(10))[0]}",
+                engine.summary.chosen,
+                "report it to the engine's project; the model is scored by another engine",
+            ) from error

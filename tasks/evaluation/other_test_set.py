@@ -1,0 +1,88 @@
+"""The step that asks the champion's own test set where a candidate is judged on another one."""
+
+import logging
+
+from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
+from tasks.core.evaluation.comparison import Pair
+from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.quality.inspection import InspectionParams
+from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary
+from tasks.core.release.gate.other_test_set import OtherTestSet
+from tasks.evaluation.predictions import evaluate_model, read_predictions
+from tasks.registry.champion_data import known_by, source_of, split_of
+from tasks.runtime.steps import step
+
+logger = logging.getLogger(__name__)
+
+
+@step
+def ask_old_test_set(
+    model: Reference[TrainingSummary],
+    version: ModelVersion | None,
+    split: Reference[SplitSummary],
+    source: str,
+    evaluation: EvaluationParams,
+    inspection: InspectionParams,
+    most_known: float,
+) -> OtherTestSet | None:
+    """Candidate and champion on the champion's test set; None where that is the candidate's, or there is no champion.
+
+    Args:
+        model: the candidate.
+        version: the champion.
+        split: of the candidate.
+        source: that the candidate's reviews are of.
+        evaluation: how models are judged.
+        inspection: what a near-duplicate is.
+        most_known: share of the old test set that the candidate may know; beyond it is no evidence.
+    """
+    if version is None:
+        return None
+    old = split_of(version)
+    if old is None:
+        gone = f"what {version} was trained and tested on is not in the object store any more"
+        theirs = source_of(version)
+        if theirs == source:
+            return None  # of the same source, of whose test set nothing more is known
+        return OtherTestSet(_differs(version, source, theirs, split, None), why_not=gone)
+    if old.summary.test_digest == split.summary.test_digest:
+        return None
+    differs = _differs(version, source, source_of(version), split, old)
+    instead = f"'promote --model-name={version.name} --who=NAME --reason=WHY --overrule' allows it"
+    known, rows = known_by(split, old, inspection), old.summary.rows["test"]
+    if known > most_known * rows:
+        why_not = (
+            f"{known:,} of its {rows:,} reviews ({known / rows:.4f}) have a near-duplicate in what the new model was "
+            f"trained on, limit {most_known:.4f}"
+        )
+        return OtherTestSet(differs, why_not=why_not)
+    try:
+        own = read_predictions(evaluate_model.fn(model, old, evaluation))
+        their = read_predictions(evaluate_model.fn(version, old, evaluation))
+    except RegistryAwayError:
+        raise
+    except (ModelError, RegistryError) as error:  # other labels; files that are gone
+        return OtherTestSet(differs, why_not=str(error))
+    right = [said.probabilities.argmax(axis=1) == said.labels for said in (own, their)]
+    accuracies = float(right[0].mean()), float(right[1].mean())
+    return OtherTestSet(differs, Pair.of(*right), accuracies, instead=instead)
+
+
+def _differs(
+    version: ModelVersion,
+    source: str,
+    theirs: str,
+    split: Reference[SplitSummary],
+    old: Reference[SplitSummary] | None,
+) -> str:
+    sets = f"{split.summary.rows['test']:,} test reviews"
+    if old is not None:
+        sets += f", and {version} was judged on {old.summary.rows['test']:,} others"
+    if theirs == source:
+        return f"the test set is another, of the same source: {sets}"
+    if not theirs:
+        return (
+            f"it is not known whether they are the champion's, as the prepared data of {version} are gone: this model "
+            f"is of {source}; {sets}"
+        )
+    return f"both are others than the champion's: this model is of {source}, {version} of {theirs}; {sets}"

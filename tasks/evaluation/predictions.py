@@ -1,0 +1,229 @@
+"""Evaluation steps: the fine-tuned model, the baseline and the champion, all on the same frozen test rows.
+
+What a model says of a test set depends on both alone and is kept under their digests: a champion is scored once for
+each test set, and a new test set makes everybody be scored again.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sklearn
+from numpy.typing import NDArray
+
+from tasks.core.data import tables
+from tasks.core.data.labels import scale_of
+from tasks.core.data.validation import LabelledReview
+from tasks.core.engines.protocol import Engine, softmax
+from tasks.core.engines.torch_engine import TorchEngine
+from tasks.core.evaluation import metrics
+from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.evaluation.plots import figures
+from tasks.core.models.classifier import Classifier
+from tasks.core.models.devices import resolve_device, resolve_precision
+from tasks.core.models.linear import tfidf
+from tasks.core.records import EvaluationSummary, Reference, SplitSummary
+from tasks.registry.models import JudgedModel, digest_of_model, name_of, opened
+from tasks.runtime.reporting.artifacts import Progress
+from tasks.runtime.steps import fetched, reuse_or_make, step
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_VERSION = 4
+BASELINE_VERSION = 1
+_WINDOW = 512
+
+Evaluation = Reference[EvaluationSummary]
+Probabilities = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of the test rows, in their order.
+
+    Attributes:
+        labels: true class ids, shape (rows,).
+        probabilities: as scoring gives them, shape (rows, classes).
+        uncalibrated: the same before the temperature; None for a model without one.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: Probabilities
+    uncalibrated: Probabilities | None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Of a model, before it is known what was right."""
+
+    probabilities: Probabilities
+    uncalibrated: Probabilities | None = None
+    temperature: float = 1.0
+
+
+@step
+def evaluate_model(
+    model: JudgedModel, split: Reference[SplitSummary], params: EvaluationParams
+) -> Evaluation:
+    """Judge a trained model or a registered version on the test set; reused where it met the same rows before.
+
+    Raises:
+        ModelError: it has other labels, or cannot be loaded.
+    """
+
+    def answer(reviews: list[LabelledReview]) -> _Answer:
+        with opened(model, split.summary.label_names) as classifier:
+            logits = logits_of(classifier, [r.text for r in reviews], "Test reviews scored")
+        temperature = classifier.temperature
+        return _Answer(softmax(logits), softmax(logits * temperature), temperature)
+
+    device = resolve_device("auto")
+    identity = {
+        "model": digest_of_model(model),
+        "run_as": [device.type, resolve_precision("auto", device)],
+    }
+    return _evaluate(name_of(model), identity, split, params, answer)
+
+
+@step
+def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) -> Evaluation:
+    """Train and judge TF-IDF + logistic regression on the same rows."""
+
+    def answer(reviews: list[LabelledReview]) -> _Answer:
+        with fetched(split, "train.parquet") as folder:
+            train = tables.read_labelled(folder / "train.parquet")
+        probabilities = tfidf.predict(
+            [r.text for r in train],
+            np.array([r.label for r in train], dtype=np.int64),
+            [r.text for r in reviews],
+            len(split.summary.label_names),
+        )
+        return _Answer(probabilities)
+
+    identity = {
+        "baseline": BASELINE_VERSION,
+        "train": split.summary.train_digest,
+        "scikit-learn": sklearn.__version__,
+    }
+    return _evaluate(tfidf.NAME, identity, split, params, answer)
+
+
+def logits_of(
+    classifier: Classifier, texts: Sequence[str], progress: str = "", by: Engine | None = None
+) -> NDArray[np.float32]:
+    """Logits of texts, shape (rows, classes), as scoring computes them.
+
+    Args:
+        classifier: whose tokenization it is.
+        texts: in their order.
+        progress: name of the bar on the run's page; empty: there is none.
+        by: engine of the model; None: torch.
+    """
+    engine = by or TorchEngine(classifier)
+    bar = Progress(progress.lower().replace(" ", "-"), progress) if progress else None
+    parts = [np.empty((0, len(classifier.label_names)), dtype=np.float32)]
+    for start in range(0, len(texts), _WINDOW):
+        window = texts[start : start + _WINDOW]
+        parts.append(engine.logits(classifier.encoder.encode(window).input_ids))
+        if bar:
+            bar.at(start + len(window), len(texts))
+    return np.concatenate(parts)
+
+
+def _evaluate(
+    name: str,
+    identity: Mapping[str, object],
+    split: Reference[SplitSummary],
+    params: EvaluationParams,
+    answer: Callable[[list[LabelledReview]], _Answer],
+) -> Evaluation:
+    inputs = {
+        "version": EVALUATION_VERSION,
+        "test": split.summary.test_digest,
+        "label_names": split.summary.label_names,
+        "evaluation": params.model_dump(),
+        **identity,
+    }
+
+    def make(folder: Path) -> EvaluationSummary:
+        with fetched(split, "test.parquet") as source:
+            reviews = tables.read_labelled(source / "test.parquet")
+        started = time.perf_counter()
+        given = answer(reviews)
+        seconds = time.perf_counter() - started
+        labels = np.array([r.label for r in reviews], dtype=np.int64)
+        said = Predictions(labels, given.probabilities, given.uncalibrated)
+        write_predictions(folder, said)
+        names = split.summary.label_names
+        figures.draw_all(
+            folder,
+            labels,
+            said.probabilities,
+            names,
+            name,
+            params.calibration_bins,
+            said.uncalibrated,
+        )
+        return _summary(name, split.summary, said, params, given.temperature, seconds)
+
+    reference = reuse_or_make("evaluation", inputs, EvaluationSummary, make)
+    measured = ", ".join(f"{key} {value}" for key, value in reference.summary.metrics.items())
+    logger.info("%s on %s test reviews: %s", name, f"{reference.summary.rows:,}", measured)
+    return reference
+
+
+def _summary(
+    name: str,
+    split: SplitSummary,
+    said: Predictions,
+    params: EvaluationParams,
+    temperature: float,
+    seconds: float,
+) -> EvaluationSummary:
+    names = split.label_names
+    measured = metrics.evaluate(said.labels, said.probabilities, params, scale_of(names))
+    before = said.uncalibrated
+    predicted = said.probabilities.argmax(axis=1)
+    return EvaluationSummary(
+        model=name,
+        label_names=names,
+        test_digest=split.test_digest,
+        rows=len(said.labels),
+        metrics=measured.overall,
+        per_class=dict(zip(names, measured.per_class, strict=True)),
+        uncalibrated={} if before is None else metrics.uncalibrated(said.labels, before, params),
+        temperature=temperature,
+        confusion=metrics.confusion_matrix(said.labels, predicted, len(names)).tolist(),
+        seconds=round(seconds, 2),
+    )
+
+
+def write_predictions(folder: Path, said: Predictions) -> None:
+    """predictions.parquet: what a model, or an engine of it, said of each test row."""
+    columns = {"probabilities": said.probabilities, "uncalibrated": said.uncalibrated}
+    lists = {
+        name: pa.array(values.tolist(), pa.list_(pa.float64()))
+        for name, values in columns.items()
+        if values is not None
+    }
+    table = pa.table({"label": said.labels, **lists})
+    pq.write_table(table, folder / "predictions.parquet", compression="zstd")
+
+
+def read_predictions(kept: Reference[Any]) -> Predictions:
+    """What a model, or an engine of it, said of each test row: of an evaluation, or of an engine's proof."""
+    with fetched(kept, "predictions.parquet") as folder:
+        table = pq.read_table(folder / "predictions.parquet")
+    lists = {
+        name: np.array(table[name].to_pylist())
+        for name in ("probabilities", "uncalibrated")
+        if name in table.column_names
+    }
+    labels = table["label"].to_numpy()
+    return Predictions(labels, lists["probabilities"], lists.get("uncalibrated"))

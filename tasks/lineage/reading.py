@@ -1,0 +1,284 @@
+"""Reads what lineage rests on: manifests, versions, moves, scoring runs. Records only, no rows and no models.
+
+What cannot be read is part of the answer: a record of another version of the code is named as such where it stands.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow.parquet as pq
+from pydantic import ValidationError as PydanticError
+
+from tasks.connectors.storage.artifacts import MANIFEST
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectInfo, parse_uri
+from tasks.connectors.tracking.model_listing import RegisteredModels
+from tasks.connectors.tracking.promotion_log import MoveLog
+from tasks.core.errors import MissingDataError, SettingsError, StoreAwayError, StoreError
+from tasks.core.lineage.parts import RegisteredVersion, ScoredRun, moment
+from tasks.core.lineage.records import LineageRecords
+from tasks.core.records import Manifest, Move, ScoringMark
+from tasks.core.scoring.plan import ScoringRun
+from tasks.runtime.clients import exact_objects, prepared_store
+from tasks.runtime.settings import read_settings
+from tasks.scoring.store.run_store import MANIFEST as RUN_MANIFEST
+from tasks.scoring.store.run_store import read_run, read_shard
+
+logger = logging.getLogger(__name__)
+
+_REQUESTS = 32  # at once
+_DETAILED = (
+    20  # scoring runs of a version whose records are read, the newest; of others their marks
+)
+_NAMED = 3  # objects with predictions that are named of each
+_PLACE = re.compile(r"s3://.+/model=([^/]+)/version=([^/]+)/_runs/[^/]+")
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_RIGHT_PLACE = "name the folder that the log of the run names"
+_CHECKPOINTS = "checkpoint-"  # of trainings under way
+
+
+def read_records() -> LineageRecords:
+    """Everything but scoring runs, of which there is one a night.
+
+    Raises:
+        SettingsError: no object store or registry is configured.
+        StoreError, RegistryError: they refuse or do not answer.
+    """
+    manifests, unreadable = _manifests()
+    return LineageRecords(manifests, unreadable, list(_versions()), list(_moves()))
+
+
+def _manifests() -> tuple[list[tuple[str, Manifest]], dict[str, str]]:
+    prepared = prepared_store()
+    root = f"s3://{read_settings().bucket}/prepared/"
+    found = (i.uri.removesuffix(f"/{MANIFEST}") for i in prepared.store.scan(root) if _is_one(i))
+    folders = sorted(f for f in found if not f.removeprefix(root).startswith(_CHECKPOINTS))
+
+    def read(folder: str) -> tuple[str, Manifest | None, str]:
+        try:
+            return folder, prepared.read(folder), ""
+        except StoreAwayError:
+            raise
+        except StoreError as error:
+            return folder, None, error.what
+
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        answers = list(pool.map(read, folders))
+    return [(f, m) for f, m, _ in answers if m], {
+        f: problem for f, _, problem in answers if problem
+    }
+
+
+def _is_one(item: ObjectInfo) -> bool:
+    return item.key.endswith(f"/{MANIFEST}")
+
+
+def _versions() -> Iterator[RegisteredVersion]:
+    settings = read_settings()
+    if not settings.mlflow_tracking_uri:
+        raise SettingsError("No MLflow is configured", "", "set MLFLOW_TRACKING_URI")
+    registry = RegisteredModels(settings.mlflow_tracking_uri, settings.experiment)
+    for found, aliases in registry.everything():
+        of = found.version
+        yield RegisteredVersion(
+            of.name, of.version, of.model_digest, of.run_id, found.tags, aliases
+        )
+
+
+def _moves() -> Iterator[Move]:
+    log = MoveLog(exact_objects(), read_settings().bucket)
+    for model in log.models():
+        try:
+            yield from log.moves(model)
+        except StoreAwayError:
+            raise
+        except StoreError as error:  # one is of another version of the code: the others count
+            logger.warning("A move of %s cannot be read: %s", model, error)
+            yield from _moves_one_by_one(log, model)
+
+
+def _moves_one_by_one(log: MoveLog, model: str) -> Iterator[Move]:
+    number = 0
+    while True:
+        number += 1
+        try:
+            move = log.read(model, number)
+        except StoreAwayError:
+            raise
+        except StoreError:
+            continue
+        if move is None:
+            return
+        yield move
+
+
+def add_runs(records: LineageRecords, model: str, version: str) -> int:
+    """Put the scoring runs of a version in the graph, the newest first; returns how many there are.
+
+    A mark says below which root a version has scored; the runs lie there. Predictions that were written before marks
+    were kept are not found from this end.
+    """
+    objects = exact_objects()
+    places: dict[str, ScoringMark | None] = {}
+    for mark in _marks(model, version):
+        places |= dict.fromkeys(runs_below(objects, mark.root)) | {mark.place: mark}
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        found = list(pool.map(lambda place: scored_run(objects, place, places[place]), places))
+        found.sort(key=lambda run: moment(run.when) or _LONG_AGO, reverse=True)
+        newest = list(pool.map(lambda run: _with_predictions(objects, run), found[:_DETAILED]))
+    for run in [*newest, *found[_DETAILED:]]:
+        records.add_run(run)
+    return len(found)
+
+
+def runs_below(objects: ExactObjects, root: str) -> list[str]:
+    """Places of the runs below a root, by their folders: what each holds is not listed."""
+    bucket, prefix = parse_uri(f"{root}/_runs/")
+    with objects.store.saying("listing", root):
+        pages: Any = objects.store.client.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=prefix, Delimiter="/"
+        )
+        folders = [f["Prefix"] for page in pages for f in page.get("CommonPrefixes", ())]
+    return [f"s3://{bucket}/{folder.rstrip('/')}" for folder in folders]
+
+
+def add_deleted_versions(records: LineageRecords) -> None:
+    """Put versions in the graph that the registry has lost and that have scored: a run of each tells its model."""
+    root = f"s3://{read_settings().bucket}/registry/"
+    objects = exact_objects()
+    first: dict[tuple[str, str], str] = {}
+    for item in objects.store.scan(root):
+        model, kind, *rest = f"{item.uri.removeprefix(root)}//".split("/")
+        if kind == "scored" and f"version {model}/{rest[0]}" not in records.versions:
+            first.setdefault((model, rest[0]), item.uri)
+    for uri in first.values():
+        if mark := _mark(objects, uri):
+            records.add_run(scored_run(objects, mark.place, mark))
+
+
+def _marks(model: str, version: str) -> list[ScoringMark]:
+    objects = exact_objects()
+    root = f"s3://{read_settings().bucket}/registry/{model}/scored/{version}/"
+    uris = [item.uri for item in objects.store.scan(root)]
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        return [mark for mark in pool.map(lambda uri: _mark(objects, uri), uris) if mark]
+
+
+def _mark(objects: ExactObjects, uri: str) -> ScoringMark | None:
+    content = objects.store.read_bytes(uri)
+    try:
+        return ScoringMark.model_validate_json(content) if content else None
+    except PydanticError:
+        logger.warning("%s is not a mark of this version of the code, and left out", uri)
+        return None
+
+
+def run_at(place: str, required: bool = False) -> ScoredRun:
+    """The scoring run of a place, with the time of its mark.
+
+    Raises:
+        MissingDataError: the place is not one of a scoring run; or, where it is required, nothing tells of the run.
+    """
+    named = _PLACE.fullmatch(place)
+    marks = _marks(named[1], named[2]) if named else []
+    mark = next((mark for mark in marks if mark.place == place), None)
+    run = scored_run(exact_objects(), place, mark)
+    if run.missing and required and mark is None:
+        raise MissingDataError("There is no scoring run", place, _RIGHT_PLACE)
+    return run
+
+
+def scored_run(objects: ExactObjects, place: str, mark: ScoringMark | None) -> ScoredRun:
+    """A scoring run from its records, from its mark where they are gone, and from the name of its place at last.
+
+    Raises:
+        MissingDataError: the place is not one of a scoring run.
+    """
+    named = _PLACE.fullmatch(place)
+    if not named:
+        raise MissingDataError("There is no scoring run", place, _RIGHT_PLACE)
+    run, problem = None, "its records are gone"
+    try:
+        run = read_run(objects, place)
+    except StoreAwayError:
+        raise
+    except StoreError as error:
+        problem = error.what
+    if run is None:
+        when, flow_run = (mark.when, mark.flow_run) if mark else ("", "")
+        return ScoredRun(named[1], named[2], "", place, when, flow_run, missing=problem)
+    when = mark.when if mark else _written(objects, place)
+    return ScoredRun(
+        model=run.model.name,
+        version=run.model.version,
+        model_digest=run.model.model_digest,
+        place=place,
+        when=when,
+        flow_run=run.flow_run,
+        brief=f"{run.objects:,} objects of {run.input}",
+        facts=_facts(run, when, bool(mark)),
+    )
+
+
+def _facts(run: ScoringRun, when: str, is_marked: bool) -> dict[str, str]:
+    by = "" if is_marked else " (when its manifest was written, by the store's clock)"
+    return {
+        "planned": f"{when}{by}" if when else "not known",
+        "Prefect run": run.flow_run or "none",
+        "scoring code": run.code,
+        "input of the run": run.input,
+        "objects of the run": f"{run.objects:,}; {run.scored_before:,} were scored before",
+        "columns": f"text {run.columns.text!r}, id {run.columns.id!r}",
+        "model": str(run.model),
+        "model digest": run.model.model_digest,
+        "MLflow run of the training": run.model.run_id,
+    }
+
+
+def _written(objects: ExactObjects, place: str) -> str:
+    """When a run's manifest was written: it is written once, before anything is scored."""
+    bucket, key = parse_uri(f"{place}/{RUN_MANIFEST}")
+    with objects.store.saying("looking at", place):
+        head: Any = objects.store.client.head_object(Bucket=bucket, Key=key)
+    return head["LastModified"].isoformat()
+
+
+def _with_predictions(objects: ExactObjects, found: ScoredRun) -> ScoredRun:
+    """The same, with the first objects that it was to write, of its first shard."""
+    try:
+        run = None if found.missing else read_run(objects, found.place)
+        shard = read_shard(objects, run, 0) if run and run.shards else None
+    except StoreAwayError:
+        raise
+    except StoreError:
+        return found
+    if run is None or shard is None:
+        return found
+    keys = dict.fromkeys(entry.key for bundle in shard.bundles for entry in bundle)
+    return replace(found, predictions=[run.output_uri(key) for key in list(keys)[:_NAMED]])
+
+
+def rows_named(uri: str, manifest: Manifest, row: str) -> dict[str, int] | None:
+    """How many rows of each file of a prepared folder have a name such as 'train.jsonl row 17'; None where one is gone.
+
+    Of the files, one column is read.
+    """
+    objects = exact_objects()
+    found: dict[str, int] = {}
+    for name in ("train", "validation", "test"):
+        if f"{name}.parquet" not in manifest.files:
+            continue
+        place = f"{uri}/{manifest.attempt}/{name}.parquet"
+        head = objects.head(place)
+        if head is None:
+            return None
+        item = ObjectInfo(*parse_uri(place), head.size, head.etag)
+        with objects.open(item) as stream:
+            batches = pq.ParquetFile(stream).iter_batches(columns=["row"])
+            found[name] = sum(batch["row"].to_pylist().count(row) for batch in batches)
+    return found

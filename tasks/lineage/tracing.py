@@ -1,0 +1,218 @@
+"""trace: from any one thing to everything that it was made from, and to everything that was made of it."""
+
+import logging
+import re
+from typing import Any
+
+from pydantic import Field
+
+from tasks.connectors.storage.object_store import ObjectInfo, parse_uri
+from tasks.core import formats
+from tasks.core.errors import MissingDataError, StoreAwayError, StoreError
+from tasks.core.lineage.answers import facts_of_node, said_of_row, trained_on, way_back
+from tasks.core.lineage.graph import Direction, Node, counts, table, tree
+from tasks.core.lineage.records import LineageRecords
+from tasks.core.records import Record
+from tasks.core.scoring.results import Counts
+from tasks.lineage.reading import add_deleted_versions, add_runs, read_records, rows_named, run_at
+from tasks.runtime.clients import exact_objects
+from tasks.runtime.reporting import artifacts
+from tasks.runtime.steps import step
+from tasks.scoring.store.commit import RUN
+from tasks.scoring.store.run_store import read_run
+
+logger = logging.getLogger(__name__)
+
+_SCORED = re.compile(r"(s3://.+/model=([^/]+)/version=([^/]+))(?:/(.+))?")
+_SPLITS = 10  # that a review is looked for in
+_SHOWN = ("input", "row", "id", "label", "score")  # of a prediction; never its text
+
+Facts = dict[str, str]
+
+
+class Provenance(Record):
+    """Where a thing comes from and what became of it."""
+
+    start: str
+    facts: dict[str, str] = Field(
+        description="Each by its name; of a prediction in the order of the way back."
+    )
+    upstream: list[str] = Field(description="What it was made from: a tree, a node a line.")
+    downstream: list[str] = Field(description="What was made of it, likewise.")
+
+    def lines(self) -> list[str]:
+        """All of it, for a terminal."""
+        width = max(map(len, self.facts), default=0)
+        said = [f"{name:<{width}}  {text}" for name, text in self.facts.items()]
+        for title, found in (("Made from", self.upstream), ("Made of it", self.downstream)):
+            said += ["", f"{title}:", *(f"  {line}" for line in found or ["nothing that is known"])]
+        return said
+
+
+@step
+def trace_lineage(start: str, row: int = 0, source_row: str = "") -> Provenance:
+    """Follow a thing to both ends.
+
+    Args:
+        start: predictions, a scoring run, a version (name/number or name/alias), a prepared folder, a digest, the id of
+            a run, or a source's location.
+        row: of predictions, the number of a row in the input; 0: of the object as a whole.
+        source_row: a labelled review as its source names it, such as 'train.jsonl row 17': which splits have it, and
+            which versions learned from it; '' to ask nothing.
+    Raises:
+        MissingDataError: nothing is known of it, or there is no such row.
+    """
+    records = read_records()
+    add_deleted_versions(records)
+    nodes, facts = _found(records, start.rstrip("/"), row)
+    versions = {v.name: v for node in nodes for v in _versions(records, node)}
+    unmarked = [name for name in versions if not add_runs(records, *name.rsplit("/", 1))]
+    if unmarked:
+        facts["no scoring run is known of"] = (
+            f"{', '.join(unmarked)} (what scored before marks were kept is found from its own end only)"
+        )
+    if source_row:
+        facts |= _of_review(records, nodes, source_row)
+    provenance = Provenance(
+        start=start,
+        facts=facts,
+        upstream=_side(records, nodes, "upstream"),
+        downstream=_side(records, nodes, "downstream"),
+    )
+    _publish(records, nodes, provenance)
+    return provenance
+
+
+def _found(records: LineageRecords, start: str, row: int) -> tuple[list[str], Facts]:
+    """Ids of the nodes that a start means, and the facts to tell of it."""
+    scored = _SCORED.fullmatch(start)
+    if scored and scored[4]:
+        return _of_scoring(records, start, scored, row)
+    nodes = records.named(f"{scored[2]}/{scored[3]}" if scored else start)
+    if not nodes:
+        raise MissingDataError(
+            "Nothing is known of it",
+            start,
+            "name predictions, a scoring run, a version such as reviews/3 or reviews/champion, prepared data, a "
+            "digest, or a source as data.source.location had it",
+        )
+    facts: Facts = {}
+    for node in nodes:
+        facts |= facts_of_node(records.graph[node])
+    return nodes, facts
+
+
+def _of_scoring(
+    records: LineageRecords, start: str, scored: re.Match[str], row: int
+) -> tuple[list[str], Facts]:
+    """A scoring run, or predictions of one: with the way back to the training data."""
+    if scored[4].startswith("_runs/"):
+        run = run_at(f"{scored[1]}/_runs/{scored[4].split('/')[1]}", required=True)
+        node = records.add_run(run)
+        return [node], facts_of_node(records.graph[node]) | way_back(records, run)
+    facts, place = _of_predictions(start, scored[1], row)
+    run = run_at(place)
+    by = records.add_run(run)
+    node = records.graph.add(Node(kind="predictions", name=start, uri=start))
+    records.graph.link(by, node)
+    said = f"MISSING, {run.missing}: {place}" if run.missing else place
+    return [node], facts | {"scoring run": said, **run.facts} | way_back(records, run)
+
+
+def _of_predictions(uri: str, root: str, row: int) -> tuple[Facts, str]:
+    """What an object with predictions tells of itself, and the place of the run that wrote it."""
+    objects = exact_objects()
+    head = objects.head(uri)
+    if head is None or RUN not in head.metadata:
+        raise MissingDataError(
+            "Not an object with predictions",
+            uri,
+            "name one below .../model=<name>/version=<number>/",
+        )
+    facts, place = {"prediction": uri}, f"{root}/_runs/{head.metadata[RUN]}"
+    if row:
+        item = ObjectInfo(*parse_uri(uri), head.size, head.etag)
+        facts |= _row(item, row, _is_guarded(uri, place))
+    counted = Counts.from_metadata(head.metadata)
+    facts |= {
+        "rows in, scored, rejected": f"{counted.rows_in}, {counted.rows_out}, {counted.rows_rejected}",
+        "input version (ETag)": head.metadata.get("input-etag", ""),
+    }
+    return facts, place
+
+
+def _is_guarded(uri: str, place: str) -> bool:
+    """True of a table whose run guarded formulas, as its plan says. Where that is gone, cells are told as they are."""
+    try:
+        run = read_run(exact_objects(), place)
+    except StoreAwayError:
+        raise
+    except StoreError:
+        return False
+    is_table = formats.said_by(uri)[0] in formats.SPREADSHEETS
+    return run is not None and run.csv_formula_guard and is_table
+
+
+def _row(item: ObjectInfo, row: int, is_guarded: bool) -> Facts:
+    with exact_objects().open(item) as stream:
+        for found in formats.decode(item.uri, stream, columns=_SHOWN):
+            if found.values and int(found.values["row"]) == row:
+                shown = {name: str(found.values[name]) for name in _SHOWN}
+                return {n: formats.unguarded(v) if is_guarded else v for n, v in shown.items()}
+    raise MissingDataError(
+        f"No prediction of row {row}", item.uri, "rows that were not scored are in _rejected/"
+    )
+
+
+def _versions(records: LineageRecords, node: str) -> list[Node]:
+    """Versions whose scoring runs are downstream of a node."""
+    graph = records.graph
+    below = [node, *graph.downstream(node)]
+    moved = [p for found in below if graph[found].kind == "move" for p in graph.parents(found)]
+    ids = dict.fromkeys(found for found in [*below, *moved] if graph[found].kind == "version")
+    return [graph[found] for found in ids]
+
+
+def _of_review(records: LineageRecords, nodes: list[str], source_row: str) -> Facts:
+    """In which part of each split on either side a labelled review is."""
+    graph = records.graph
+    around = [n for node in nodes for n in (node, *graph.upstream(node), *graph.downstream(node))]
+    splits = [graph[n] for n in dict.fromkeys(around) if graph[n].kind == "split"]
+    facts: Facts = {}
+    for split in splits[:_SPLITS]:
+        manifest = records.manifests.get(split.id)
+        found = rows_named(split.uri, manifest, source_row) if manifest else None
+        said = "not known: its rows are gone"
+        if found is not None:
+            said = said_of_row(found, trained_on(graph, split.id))
+        facts[f"{source_row}, {split.title}"] = said
+    if len(splits) > _SPLITS:
+        more = f"not looked for in {len(splits) - _SPLITS} more splits; start from one of them"
+        facts[f"{source_row}, others"] = more
+    return facts or {source_row: "no split is known on either side, in which it could be"}
+
+
+def _side(records: LineageRecords, nodes: list[str], direction: Direction) -> list[str]:
+    """The trees of one side, each below a line that counts what is in it."""
+    lines: list[str] = []
+    for node in nodes:
+        walk = getattr(records.graph, direction)(node)
+        if walk:
+            title = f"{records.graph[node].title}: " if len(nodes) > 1 else ""
+            lines.append(title + counts(records.graph[found] for found in walk))
+            lines += tree(records.graph, node, direction)
+    return lines
+
+
+def _publish(records: LineageRecords, nodes: list[str], provenance: Provenance) -> None:
+    facts: list[dict[str, Any]] = [{"what": k, "is": v} for k, v in provenance.facts.items()]
+    title = f"Where {provenance.start} comes from and what became of it"
+    artifacts.publish_table("provenance", facts, title)
+    rows: list[dict[str, Any]] = [row for node in nodes for row in table(records.graph, node)]
+    artifacts.publish_table("lineage", rows, title)
+    logger.info(
+        "trace: %s is made from %s; made of it: %s",
+        provenance.start,
+        (provenance.upstream or ["nothing that is known"])[0],
+        (provenance.downstream or ["nothing that is known"])[0],
+    )

@@ -1,0 +1,260 @@
+"""Promotion steps: who is the champion, how a version becomes it, how it goes back, and what there was before."""
+
+import difflib
+import logging
+from datetime import UTC, datetime
+
+from pydantic import Field
+
+from tasks.connectors.tracking.champion import CHAMPION, PREVIOUS, Mover, Standing
+from tasks.connectors.tracking.model_registry import DELETING_TAG
+from tasks.core.errors import ModelError, RegistryAwayError, StoreAwayError, StoreError
+from tasks.core.records import ModelVersion, Move, Record
+from tasks.registry.decisions import DECISION_TAG
+from tasks.runtime.clients import champions, model_registry, move_log, registered_models
+from tasks.runtime.provenance import flow_run_id
+from tasks.runtime.reporting import artifacts
+from tasks.runtime.steps import step
+
+logger = logging.getLogger(__name__)
+
+_JUST_NOW_SECONDS = 600
+_MOST_NAMED = 20  # models that an error lists
+
+
+class Opponent(Record):
+    """Who is champion, and whom a new model is compared with."""
+
+    champion: ModelVersion | None
+    to_beat: ModelVersion | None
+
+
+class History(Record):
+    """Every move of a model's champion, the oldest first."""
+
+    model: str
+    moves: list[Move]
+    versions: list[str] | None = Field(
+        description="Numbers of those that still exist; None where MLflow did not answer."
+    )
+
+
+@step
+def find_champion(model_name: str) -> ModelVersion | None:
+    """The version that is champion now, pinned; None where there is none, also where somebody deleted it."""
+    return champions().settle(model_name).champion
+
+
+@step
+def find_opponent(model_name: str) -> Opponent:
+    """Whom a new model has to beat, and who is champion now; they differ where the champion was deleted by hand."""
+    standing = champions().settle(model_name)
+    if standing.champion or not standing.previous:
+        return Opponent(champion=standing.champion, to_beat=standing.champion)
+    before = model_registry().resolve(model_name, standing.previous)
+    if before:
+        logger.warning("There is no champion any more; the model is compared with %s", before)
+    return Opponent(champion=None, to_beat=before)
+
+
+@step
+def require_former(version: ModelVersion, named: bool) -> None:
+    """That one may roll back to a version: it has been champion before, and nobody has just done the same.
+
+    Raises:
+        ModelError: it never was, or the last move is a rollback of some minutes ago and no version was named.
+    """
+    moves = move_log().moves(version.name)
+    if version.version not in {m.to_version for m in moves}:
+        raise ModelError(
+            f"{version} has never been champion, so there is nothing to go back to",
+            "to_version",
+            "use promote, which asks the gate, or name a version that `history` shows",
+        )
+    last = moves[-1]
+    age = (datetime.now(UTC) - datetime.fromisoformat(last.when)).total_seconds()
+    if not named and last.kind == "rollback" and age < _JUST_NOW_SECONDS:
+        raise ModelError(
+            f"{last.who} has rolled back from version {last.from_version} to version {last.to_version} {age:.0f} "
+            f"seconds ago ({last.why}); a second rollback would take that back",
+            "to_version",
+            f"if that is what you want, name the version: {version.version}",
+        )
+
+
+@step
+def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
+    """Resolve an alias once, so that a whole run uses one version.
+
+    Raises:
+        ModelError: there is no such model, alias or version, or it is being deleted.
+    """
+    if alias_or_version in (CHAMPION, PREVIOUS):
+        standing = champions().settle(model_name)
+        wanted = standing.previous
+        version = standing.champion
+        if alias_or_version == PREVIOUS:
+            version = model_registry().resolve(model_name, wanted) if wanted else None
+    else:
+        standing = None
+        version = model_registry().resolve(model_name, alias_or_version)
+    if version is None:
+        if not (standing and standing.last):
+            require_model(model_name)
+        raise _missing(model_name, alias_or_version, standing)
+    require_not_deleted(version)
+    logger.info("Pinned %s (%s)", version, alias_or_version)
+    return version
+
+
+@step
+def require_still_there(version: ModelVersion) -> None:
+    """Asked once the mark of scoring is written: retention that had not seen it has left its own mark by now."""
+    require_not_deleted(version)
+
+
+def require_not_deleted(version: ModelVersion) -> None:
+    """Raises ModelError where retention has begun to delete a version."""
+    if DELETING_TAG in model_registry().tags_of(version):
+        raise ModelError(
+            f"Retention has begun to delete {version}", "model_version", "name another version"
+        )
+
+
+def require_model(model_name: str) -> None:
+    """Raises ModelError where no model of that name is registered, with those that are."""
+    known = registered_models().names()
+    if model_name in known:
+        return
+    near = difflib.get_close_matches(model_name, known, 3)
+    others = f"the registry has {', '.join(known[:_MOST_NAMED])}" if known else "it has no model"
+    raise ModelError(
+        f"The registry has no model {model_name!r}",
+        "model_name",
+        f"did you mean {' or '.join(near)}?" if near else f"{others}; retrain registers one",
+    )
+
+
+def _missing(model_name: str, wanted: str, standing: Standing | None) -> ModelError:
+    if wanted == PREVIOUS and standing and standing.champion:
+        return ModelError(
+            f"{standing.champion} has no version before it that still exists",
+            "to_version",
+            "name the version to go back to; `history` shows which there were",
+        )
+    if standing and standing.last and not standing.champion:
+        last, back = standing.last, standing.previous
+        again = f"run rollback to go back to version {back}, or " if back else ""
+        return ModelError(
+            f"The model {model_name!r} has no champion any more: {last.why} (version {last.from_version} was it)",
+            "model_version",
+            f"{again}promote a version; `history` shows which there were",
+        )
+    return ModelError(
+        f"The registry has no {wanted!r} of model {model_name!r}",
+        "model_version",
+        "run retrain first (a model that fails its gate is no champion), or name another model, alias or version",
+    )
+
+
+@step
+def move_champion(
+    to: ModelVersion,
+    kind: str,
+    who: str,
+    why: str,
+    expected: ModelVersion | None,
+    evidence: str = "",
+) -> Move:
+    """Make a version the champion, if the champion is still the one that was expected.
+
+    Tried again after an outage, it finds what it has begun, and ends it.
+
+    Args:
+        to: the version.
+        kind: of the move: gate, approval, overrule, promote or rollback.
+        who, why: for the history; taken as they are said.
+        expected: the champion when it was decided.
+        evidence: where the verdict lies that it rests on.
+    Returns:
+        The move; where the version is champion already, the one that made it so.
+    Raises:
+        ConflictError: somebody else has moved the champion meanwhile.
+        ModelError: the version was deleted meanwhile.
+    """
+    mover = Mover(kind, who, why, flow_run_id(), evidence)
+    move = champions().move(to, expected, mover)
+    model_registry().describe_version(to, {DECISION_TAG: f"champion, {kind} by {who}: {why}"})
+    return move
+
+
+@step
+def moved_by_this_run(model_name: str) -> Move | None:
+    """The move that this flow run has made before it was tried again; a second rollback would undo the first."""
+    mine = flow_run_id()
+    champions().settle(model_name)
+    made = [m for m in move_log().moves(model_name) if mine and m.flow_run == mine]
+    if made:
+        logger.info("This run has moved the champion already: move %s", made[-1].number)
+    return made[-1] if made else None
+
+
+@step
+def read_history(model_name: str, last: int) -> History:
+    """The newest moves of a model's champion, from the object store; with MLflow away, as far as it is known there.
+
+    Raises:
+        ModelError: no model of that name is registered, and none ever was.
+    """
+    try:
+        champions().settle(model_name)
+        versions = [r.version.version for r in model_registry().versions(model_name)]
+    except RegistryAwayError as error:
+        logger.warning("Moves by hand since the last one are not known: %s", error)
+        versions = None
+    moves = move_log().moves(model_name)
+    if not moves and versions == []:
+        require_model(model_name)
+    history = History(model=model_name, moves=moves[-last:], versions=versions)
+    said = f"Moves of the champion of {model_name}: {len(moves)}, the newest first"
+    artifacts.publish_table("moves", rows_of(history) or [{"move": "none"}], said)
+    return history
+
+
+def rows_of(history: History) -> list[dict[str, str]]:
+    """A history as a table, the newest move first."""
+
+    def named(version: str) -> str:
+        gone = version and history.versions is not None and version not in history.versions
+        return f"{version} (deleted)" if gone else version or "nobody"
+
+    return [
+        {
+            "move": str(m.number),
+            "when (UTC)": m.when[:16].replace("T", " "),
+            "kind": m.kind,
+            "from": named(m.from_version),
+            "to": named(m.to_version),
+            "who": m.who,
+            "why": m.why,
+        }
+        for m in reversed(history.moves)
+    ]
+
+
+@step
+def settle_all() -> int:
+    """End moves whose mover died, and write down moves by hand, of every model with a history; returns how many."""
+    settled = 0
+    for name in move_log().models():
+        try:
+            before = move_log().last(name)
+            undone = before is not None and not move_log().is_done(before)
+            last = champions().settle(name).last
+        except StoreAwayError:
+            raise
+        except StoreError as error:  # one model's record is no reason to leave the others
+            logger.warning("The moves of %s are left as they are: %s", name, error)
+            continue
+        settled += undone or last != before
+    return settled

@@ -1,0 +1,90 @@
+"""What was decided of a version: by the gate and by people, as its tags and the moves of the champion tell."""
+
+import logging
+import re
+from collections.abc import Container
+
+from tasks.core.errors import ModelError
+from tasks.core.records import ModelVersion, Move
+from tasks.runtime.clients import model_registry, move_log
+from tasks.runtime.steps import step
+
+logger = logging.getLogger(__name__)
+
+GATE_TAG, VERDICT_TAG = "nightshift.gate", "nightshift.verdict"
+DECISION_TAG = "nightshift.decision"
+NOBODY = "nobody (time-out)"
+_REJECTED = "rejected by"
+_BY_PEOPLE = ("rollback", "promote", "overrule", "by hand")
+PASSED, REFUSED = "passed", "refused"  # in GATE_TAG
+_FAILED = re.compile(r"FAILED .*?(?=; (?:passed|FAILED) |\)?$)")
+
+
+@step
+def what_people_said(version: ModelVersion) -> str:
+    """Why a gate alone must not promote a version: people have taken it back, or rejected it; empty where neither.
+
+    What they said of a version they said of its weights, and so of every version with these, whatever scores with it;
+    a move between two such versions was about the engine, and concerns these two.
+    """
+    known = model_registry().versions(version.name)
+    alike = [one for one in known if one.version.has_weights_of(version)]
+    numbers = {one.version.version for one in alike} | {version.version}
+    moves = move_log().moves(version.name)
+    concerned = [m for m in moves if _concerns(m, version.version, numbers)]
+    if concerned:
+        last = concerned[-1]
+        leaves = last.from_version == version.version or last.to_version not in numbers
+        if leaves and last.kind in _BY_PEOPLE:
+            return f"move {last.number} ({last.kind} by {last.who}) took it back: {last.why}"
+    alike.sort(key=lambda one: (one.version.version == version.version, int(one.version.version)))
+    # Its own, and then the newest.
+    decisions = (one.tags.get(DECISION_TAG, "") for one in reversed(alike))
+    decided = next(filter(None, decisions), "")
+    return decided if _REJECTED in decided and NOBODY not in decided else ""
+
+
+def _concerns(move: Move, version: str, alike: Container[str]) -> bool:
+    """Whether a move is about a version: its own, or one between its weights and others."""
+    ends = move.from_version, move.to_version
+    return version in ends or (ends[0] in alike) != (ends[1] in alike)
+
+
+@step
+def keep_challenger(version: ModelVersion, champion: ModelVersion | None, why: str) -> None:
+    """Leave the champion as it is, and write down with the version why."""
+    model_registry().describe_version(version, {DECISION_TAG: f"stays challenger: {why}"})
+    logger.warning(
+        "promote: %s stays challenger, %s; the champion is %s", version, why, champion or "nobody"
+    )
+
+
+@step
+def require_passed(version: ModelVersion, overrule: bool) -> str:
+    """The kind of move that a promotion by a person is: `promote`, or `overrule` where the gate has refused it.
+
+    Raises:
+        ModelError: the gate has refused the version, and it is not to be overruled; names the clauses that failed.
+    """
+    tags = model_registry().tags_of(version)
+    if said := what_people_said.fn(version):
+        if overrule:
+            logger.warning("%s is promoted although %s", version, said)
+            return "overrule"
+        raise ModelError(
+            f"People have decided against {version}: {said}",
+            "overrule",
+            "to promote it all the same set overrule, which is recorded with your name",
+        )
+    if tags.get(GATE_TAG) != REFUSED:
+        return "promote"
+    verdict = tags.get(VERDICT_TAG, "no verdict is kept")
+    failed = "; ".join(_FAILED.findall(verdict)) or verdict
+    if overrule:
+        logger.warning("%s is promoted although the gate has refused it: %s", version, failed)
+        return "overrule"
+    raise ModelError(
+        f"The gate has refused {version}: {failed}",
+        "overrule",
+        "promote another version; to promote it all the same set overrule, which is recorded with your name",
+    )

@@ -1,0 +1,56 @@
+"""A model that is judged: one just trained, or a version that is registered. Both are opened, named and known alike."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.core.data.labels import same_labels
+from tasks.core.errors import ModelError
+from tasks.core.models import classifier as modeling
+from tasks.core.models.classifier import Classifier
+from tasks.core.records import ModelVersion, Reference, TrainingSummary
+from tasks.runtime.clients import model_registry
+from tasks.runtime.steps import fetched, work_folder
+
+JudgedModel = Reference[TrainingSummary] | ModelVersion
+
+
+def name_of(model: JudgedModel) -> str:
+    """What people call it."""
+    return str(model) if isinstance(model, ModelVersion) else model.summary.base_model
+
+
+def digest_of_model(model: JudgedModel) -> str:
+    """The digest of its training, by which what is said of it is found again; a version without one is its own."""
+    if isinstance(model, ModelVersion):
+        return model.model_digest or f"{model}, MLflow run {model.run_id}"
+    return model.digest
+
+
+@contextmanager
+def opened(model: JudgedModel, label_names: list[str]) -> Generator[Classifier]:
+    """The classifier, loaded.
+
+    Raises:
+        ModelError: it has other labels than these, or cannot be loaded.
+    """
+    with _folder(model) as folder:
+        classifier = modeling.load(folder)
+        if not same_labels(classifier.label_names, label_names):
+            raise ModelError(
+                f"The labels of {name_of(model)} are {', '.join(classifier.label_names)}, and the test set's are "
+                f"{', '.join(label_names)}",
+                "",
+                "register under another registration.model_name, or set data.source.label_names",
+            )
+        yield classifier
+
+
+@contextmanager
+def _folder(model: JudgedModel) -> Generator[Path]:
+    if isinstance(model, ModelVersion):
+        with work_folder("version") as folder:
+            yield model_registry().download(model, folder)
+    else:
+        with fetched(model) as folder:
+            yield folder

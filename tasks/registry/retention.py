@@ -1,0 +1,239 @@
+"""Retention: old versions of a model are deleted, and none that anything still needs.
+
+A version is kept while it has an alias, while one of the last moves names it, while it is among the newest, while it is
+young, and while predictions name it. What is deleted is the version and the model's files in MLflow; the training's run
+stays there, and so does the prepared folder in the object store, from which the same retraining registers it again.
+
+    s3://<bucket>/registry/<model>/deleted/<version>.json    a `Deletion`: what it was, and who deleted it
+
+A version is tagged before it is deleted, and looked at once more then; a promotion looks for the tag after it has
+written its record. So of a deletion and a promotion at the same moment one sees the other.
+"""
+
+import itertools
+import logging
+import time
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import Field
+
+from tasks.connectors.tracking.model_registry import DELETING_TAG, ModelRegistry, Registered
+from tasks.core.digests import canonical_json
+from tasks.core.records import Record
+from tasks.registry.champion import require_model
+from tasks.registry.usage_records import marked_predictions, predictions_below
+from tasks.runtime.clients import champions, model_registry, move_log, object_store
+from tasks.runtime.provenance import flow_run_id
+from tasks.runtime.reporting import artifacts
+from tasks.runtime.settings import read_settings
+from tasks.runtime.steps import step
+
+logger = logging.getLogger(__name__)
+
+_LAST_MOVES = 5  # whose versions people may want to go back to
+_DAY_SECONDS = 86_400
+_BEGUN = "begun: "  # in the tag: its files may be gone, so that the deletion must be ended
+
+
+class Rule(Record):
+    """Which versions of a model are kept, beside those that something needs."""
+
+    model: str
+    keep_last: int
+    min_age_days: int
+    predictions: list[str] = Field(
+        description="Prefixes to look below, beside those of the marks of scoring."
+    )
+
+
+class Fate(Record):
+    """What becomes of a version."""
+
+    version: str
+    created: str = Field(description="ISO 8601, UTC.")
+    age_days: float
+    kept_because: str = Field(description="Empty: it is deleted, or would be.")
+    deleted: bool = False
+
+
+class Deletion(Record):
+    """What a deleted version was."""
+
+    model: str
+    version: str
+    model_digest: str
+    training_run: str
+    tags: dict[str, str]
+    created: str
+    who: str
+    why: str
+    when: str
+    flow_run: str
+
+
+class Retained(Record):
+    """What retention came to."""
+
+    rule: Rule
+    fates: list[Fate] = Field(description="Of every version, the oldest first.")
+    dry_run: bool
+
+
+@dataclass(slots=True, frozen=True)
+class _Named:
+    """By what versions are named now: number to reason."""
+
+    by_alias: Mapping[str, str]
+    by_move: Mapping[str, str]
+    newest: Set[str]
+
+
+@step
+def weigh_versions(rule: Rule) -> list[Fate]:
+    """What the rule says of every version of a model, the oldest first; nothing is changed.
+
+    Raises:
+        MissingDataError: the bucket of one of the rule's prefixes is not there.
+        ModelError: no model of that name is registered, and none ever was.
+    """
+    champions().settle(rule.model)
+    found = model_registry().versions(rule.model)
+    if not found and not move_log().last(rule.model):
+        require_model(rule.model)
+    named = _named(rule, found)
+    return [_fate(registered, _reason(rule, registered, named)) for registered in found]
+
+
+def _fate(found: Registered, reason: str, deleted: bool = False) -> Fate:
+    age = (time.time() - found.created) / _DAY_SECONDS
+    return Fate(
+        version=found.version.version,
+        created=_iso(found.created),
+        age_days=round(age, 1),
+        kept_because=reason,
+        deleted=deleted,
+    )
+
+
+def _named(rule: Rule, found: Sequence[Registered]) -> _Named:
+    aliases: dict[str, list[str]] = {}
+    for alias, number in sorted(model_registry().aliases(rule.model).items()):
+        aliases.setdefault(number, []).append(alias)
+    last = move_log().last(rule.model)
+    by_move: dict[str, str] = {}
+    for move in itertools.islice(move_log().backwards(last), _LAST_MOVES) if last else ():
+        reason = f"move {move.number} names it, one of the last {_LAST_MOVES}"
+        by_move = {move.from_version: reason, move.to_version: reason} | by_move
+    return _Named(
+        by_alias={number: f"has the alias {', '.join(names)}" for number, names in aliases.items()},
+        by_move=by_move,
+        newest={r.version.version for r in found[-rule.keep_last :]},
+    )
+
+
+def _reason(rule: Rule, found: Registered, named: _Named) -> str:
+    """Why a version is kept; '' where nothing needs it. The store is asked last."""
+    number = found.version.version
+    if number in named.by_alias:
+        return named.by_alias[number]
+    if found.tags.get(DELETING_TAG, "").startswith(_BEGUN):
+        return ""
+    if number in named.by_move:
+        return named.by_move[number]
+    if number in named.newest:
+        return f"among the newest {rule.keep_last}"
+    if time.time() - found.created < rule.min_age_days * _DAY_SECONDS:
+        return f"younger than {rule.min_age_days} days"
+    place = marked_predictions(rule.model, number)
+    for prefix in rule.predictions:
+        place = place or predictions_below(prefix, rule.model, number)
+    return f"predictions name it: {place}" if place else ""
+
+
+@step
+def delete_versions(rule: Rule, fates: Sequence[Fate], who: str) -> list[Fate]:
+    """Delete what nothing needs, having looked again; returns what became of every version.
+
+    Args:
+        rule: as it was weighed.
+        fates: what `weigh_versions` said.
+        who: for the record of each deletion; taken as it is said.
+    """
+    registry = model_registry()
+    there = registry.versions(rule.model)
+    done: list[Fate] = []
+    for fate in fates:
+        registered = next((r for r in there if r.version.version == fate.version), None)
+        if registered is None:  # this step was tried again, or somebody else was here
+            fate = fate.model_copy(update={"deleted": True})
+        elif not fate.kept_because:
+            fate = _delete(registry, rule, registered, there, who)
+            there = [r for r in there if r is not registered or not fate.deleted]
+        elif DELETING_TAG in registered.tags:  # of one that died before it decided
+            registry.remove_tag(registered.version, DELETING_TAG)
+        done.append(fate)
+    return done
+
+
+def _delete(
+    registry: ModelRegistry, rule: Rule, found: Registered, there: Sequence[Registered], who: str
+) -> Fate:
+    version = found.version
+    if not found.tags.get(DELETING_TAG, "").startswith(_BEGUN):
+        registry.describe_version(version, {DELETING_TAG: f"looked at by {who}, {_iso()}"})
+        if reason := _reason(rule, found, _named(rule, there)):
+            registry.remove_tag(version, DELETING_TAG)
+            return _fate(found, reason)
+        registry.describe_version(version, {DELETING_TAG: f"{_BEGUN}{who}, {_iso()}"})
+        _write_down(rule, found, who)
+    shared = sum(other.source == found.source for other in there) > 1
+    registry.delete(found, with_files=not shared)
+    logger.warning("retention: %s is deleted, asked for by %s", version, who)
+    return _fate(found, "", deleted=True)
+
+
+def _write_down(rule: Rule, found: Registered, who: str) -> None:
+    record = Deletion(
+        model=rule.model,
+        version=found.version.version,
+        model_digest=found.version.model_digest,
+        training_run=found.version.run_id,
+        tags=dict(found.tags),
+        created=_iso(found.created),
+        who=who,
+        why=f"older than {rule.min_age_days} days, not among the newest {rule.keep_last}, and nothing named it",
+        when=_iso(),
+        flow_run=flow_run_id(),
+    )
+    place = f"s3://{read_settings().bucket}/registry/{rule.model}/deleted/{record.version}.json"
+    object_store().write_bytes(canonical_json(record.model_dump()).encode(), place)
+
+
+def publish_retained(retained: Retained) -> None:
+    """The fate of every version as a table on the run's page."""
+    gone = sum(not fate.kept_because for fate in retained.fates)
+    said = f"{'would be' if retained.dry_run else 'are'} deleted"
+    text = f"Versions of {retained.rule.model}: {len(retained.fates)}, of which {gone} {said}"
+    logger.info(text)
+    artifacts.publish_table("retention", rows_of(retained) or [{"version": "none"}], text)
+
+
+def rows_of(retained: Retained) -> list[dict[str, str]]:
+    """What became of every version, as a table, the newest first."""
+    gone = "would be deleted" if retained.dry_run else "deleted"
+    return [
+        {
+            "version": fate.version,
+            "registered": fate.created[:10],
+            "age (days)": f"{fate.age_days:.1f}",
+            "outcome": f"kept: {fate.kept_because}" if fate.kept_because else gone,
+        }
+        for fate in reversed(retained.fates)
+    ]
+
+
+def _iso(seconds: float | None = None) -> str:
+    moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds")

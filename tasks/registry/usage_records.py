@@ -1,0 +1,89 @@
+"""Marks that a version has scored: what retention asks before it deletes one, and lineage follows forward.
+
+    s3://<bucket>/registry/<model>/scored/<version>/<digest of the root>.json    a `ScoringMark`, written once
+
+A mark is written before anything is scored, so that there is no prediction without one. It says where to look; whether
+predictions still lie there is asked of the store.
+"""
+
+from datetime import UTC, datetime
+
+from pydantic import ValidationError as PydanticError
+
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.digests import canonical_json, digest_of
+from tasks.core.errors import MissingDataError, StoreError
+from tasks.core.records import ScoringMark
+from tasks.core.scoring.plan import ScoringRun
+from tasks.runtime.clients import object_store
+from tasks.runtime.settings import read_settings
+
+
+def mark_scoring(run: ScoringRun) -> None:
+    """Say that a version is about to score below a root. Where that is said already, nothing changes."""
+    store = object_store()
+    place = f"{_marks(run.model.name, run.model.version)}{digest_of({'root': run.root})}.json"
+    if store.read_bytes(place):
+        return
+    mark = ScoringMark(
+        model=run.model.name,
+        version=run.model.version,
+        root=run.root,
+        place=run.place,
+        when=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        flow_run=run.flow_run,
+    )
+    store.write_bytes(canonical_json(mark.model_dump()).encode(), place)
+
+
+def marks_of(model: str) -> list[ScoringMark]:
+    """Where versions of a model have scored, the latest root first; what is no mark of this code is left out."""
+    store, found = object_store(), list[ScoringMark]()
+    for item in store.scan(f"s3://{read_settings().bucket}/registry/{model}/scored/"):
+        try:
+            found.append(ScoringMark.model_validate_json(store.read_bytes(item.uri) or b""))
+        except PydanticError:
+            continue
+    return sorted(found, key=lambda mark: (mark.when, mark.root), reverse=True)
+
+
+def marked_predictions(model: str, version: str) -> str:
+    """Where predictions of a version still lie, by the marks of scoring; '' for nowhere.
+
+    What cannot be read or listed counts as lying there.
+    """
+    store = object_store()
+    for item in store.scan(_marks(model, version)):
+        try:
+            root = ScoringMark.model_validate_json(store.read_bytes(item.uri) or b"").root
+        except PydanticError:
+            return f"{item.uri}, which cannot be read"
+        if found := _what_lies_below(store, root):
+            return found
+    return ""
+
+
+def predictions_below(prefix: str, model: str, version: str) -> str:
+    """Where predictions of a version lie below an output prefix of scoring; '' for nowhere.
+
+    Raises:
+        MissingDataError: no such bucket.
+        StoreError: it cannot be listed.
+    """
+    root = f"{prefix.rstrip('/')}/model={model}/version={version}"
+    return root if _holds_anything(object_store(), root) else ""
+
+
+def _marks(model: str, version: str) -> str:
+    return f"s3://{read_settings().bucket}/registry/{model}/scored/{version}/"
+
+
+def _what_lies_below(store: ObjectStore, root: str) -> str:
+    try:
+        return root if _holds_anything(store, root) else ""
+    except (StoreError, MissingDataError) as error:
+        return f"{root}, which cannot be listed ({error.what})"
+
+
+def _holds_anything(store: ObjectStore, root: str) -> bool:
+    return next(store.scan(f"{root}/"), None) is not None

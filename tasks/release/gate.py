@@ -1,0 +1,332 @@
+"""The gate as a step: what is known of the candidate, the baseline and the champion becomes a verdict that is kept."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.data import tables, validation
+from tasks.core.data.labels import scale_of
+from tasks.core.data.texts import matching_form
+from tasks.core.data.validation import LabelledReview
+from tasks.core.engines.selection.records import EngineProof
+from tasks.core.engines.torch_engine import TorchEngine
+from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
+from tasks.core.evaluation import slices
+from tasks.core.evaluation.behaviour.checks import BehaviourParams
+from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.evaluation.slices import Slice
+from tasks.core.models.classifier import Classifier
+from tasks.core.quality.inspection import InspectionParams, InspectionSummary
+from tasks.core.quality.known_reviews import in_all
+from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary
+from tasks.core.release.gate import decision as gate
+from tasks.core.release.gate.decision import Evidence, GateParams, Verdict, allows_overlap
+from tasks.core.release.gate.minimum_evidence import of_test_rows, refusal
+from tasks.core.release.gate.other_test_set import OtherTestSet
+from tasks.evaluation.behavioural_tests import Behaviour, Checks, check_behaviour
+from tasks.evaluation.predictions import Evaluation, evaluate_model, read_predictions
+from tasks.registry.champion_data import known_by, split_of
+from tasks.registry.models import JudgedModel, opened
+from tasks.runtime.steps import fetched, reuse_or_make, step
+
+logger = logging.getLogger(__name__)
+
+VERDICT_VERSION = 5
+_SPEED_REVIEWS = 64
+_SPEED_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model and what is known of it."""
+
+    model: Reference[TrainingSummary]
+    evaluation: Evaluation
+    behaviour: Behaviour
+    proof: Reference[EngineProof] | None = None  # of the engine that scores, where torch does not
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The present champion on the same rows and cases, or why it cannot be compared."""
+
+    version: ModelVersion
+    evaluation: Evaluation | None = None
+    behaviour: Behaviour | None = None
+    incomparable: str = ""
+    other_test_set: OtherTestSet | None = None
+
+
+@step
+def face_champion(
+    version: ModelVersion | None,
+    split: Reference[SplitSummary],
+    checks: Checks,
+    evaluation: EvaluationParams,
+    behaviour: BehaviourParams,
+    gate: GateParams,
+    inspection: InspectionParams,
+) -> Champion | None:
+    """The champion on the candidate's test rows and cases, scored now unless that was done before.
+
+    Args:
+        version: of the champion; None where there is none.
+        split: with the test set.
+        checks: of behaviour.
+        evaluation, behaviour, gate: of the form.
+        inspection: what a near-duplicate is.
+    """
+    if version is None:
+        return None
+    if knows_too_much := _knows(version, split, inspection, gate):
+        return Champion(version, incomparable=knows_too_much)
+    try:
+        return Champion(
+            version,
+            evaluate_model.fn(version, split, evaluation),
+            check_behaviour.fn(version, split, checks, behaviour),
+        )
+    except RegistryAwayError:
+        raise
+    except (ModelError, RegistryError) as error:  # other labels; files that are gone
+        said = f"{version} cannot be compared: {error}; {_overrule(version)}"
+        return Champion(version, incomparable=said)
+
+
+def _knows(
+    version: ModelVersion,
+    split: Reference[SplitSummary],
+    inspection: InspectionParams,
+    gate: GateParams,
+) -> str:
+    """Why a champion cannot be judged on a test set of which it knows too much; '' where it can."""
+    seen = split_of(version)
+    if seen is None or seen.summary.test_digest == split.summary.test_digest:
+        return ""
+    known, rows = known_by(seen, split, inspection), split.summary.rows["test"]
+    share, limit = known / rows, gate.plausibility.max_overlap_share
+    if not known:
+        return ""
+    logger.warning(
+        "%s of the test reviews (%.1f%%) have a near-duplicate in what %s was trained on",
+        f"{known:,}",
+        100 * share,
+        version,
+    )
+    if share <= limit or limit >= 1:
+        return ""
+    return (
+        f"{version} cannot be compared: {known:,} of the test reviews ({share:.4f}) have a near-duplicate in what it "
+        f"was trained on, limit {limit:.4f}; {allows_overlap(share)} compares them all the same, and "
+        f"{_overrule(version)}"
+    )
+
+
+def _overrule(version: ModelVersion) -> str:
+    command = f"promote --model-name={version.name} --who=NAME --reason=WHY --overrule"
+    return f"'{command}' makes the challenger the champion without a comparison"
+
+
+@step
+def judge(
+    candidate: Candidate,
+    baseline: Evaluation,
+    champion: Champion | None,
+    split: Reference[SplitSummary],
+    inspection: Reference[InspectionSummary],
+    params: GateParams,
+    evaluation: EvaluationParams,
+) -> Reference[Verdict]:
+    """Apply the gate; the verdict is kept under the digest of all it rests on."""
+    inputs = {
+        "version": VERDICT_VERSION,
+        "evaluation": candidate.evaluation.digest,
+        "behaviour": candidate.behaviour.digest,
+        "engine": candidate.proof.digest if candidate.proof else "",
+        "baseline": baseline.digest,
+        "champion": _identity(champion),
+        "split": split.digest,
+        "inspection": inspection.digest,
+        "gate": params.model_dump(),
+        "intervals": evaluation.model_dump(),
+    }
+
+    def make(folder: Path) -> Verdict:
+        evidence = _evidence(candidate, baseline, champion, split, inspection, params)
+        verdict = gate.decide(evidence, params, evaluation)
+        verdict = verdict.model_copy(
+            update={"warnings": [*verdict.warnings, *_unjudged(split, params)]}
+        )
+        (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
+        return verdict
+
+    reference = reuse_or_make("verdict", inputs, Verdict, make)
+    verdict = reference.summary
+    log = logger.info if verdict.promote else logger.warning
+    log("Gate: %s", "the model may become champion" if verdict.promote else "REFUSED")
+    for clause in verdict.clauses:
+        (logger.info if clause.passed else logger.warning)(
+            "  %s %s: %s", "passed" if clause.passed else "FAILED", clause.name, clause.text
+        )
+    for figure in verdict.beside:
+        logger.info("  beside: %s", figure)
+    for warning in verdict.warnings:
+        logger.warning("  %s", warning)
+    return reference
+
+
+def warn_of_few_test_rows(split: Reference[SplitSummary], params: GateParams) -> None:
+    """Say before a training, and not after it, that it cannot lead to a first champion."""
+    names, repeats = split.summary.label_names, _repeats(split)
+    rows = [row for row, again in zip(reviews_of_test(split), repeats, strict=True) if not again]
+    class_rows = validation.class_rows({"test": rows}, names)["test"]
+    for clause in of_test_rows(class_rows, params.first_champion):
+        if not clause.passed:
+            logger.warning(refusal(clause))
+
+
+def _unjudged(split: Reference[SplitSummary], params: GateParams) -> list[str]:
+    _, too_small = slices_of(split, params)
+    if not too_small:
+        return []
+    named = ", ".join(f"{name} ({rows})" for name, rows in list(too_small.items())[:20])
+    return [f"Slices of too few reviews to be judged, under {params.slices.min_rows}: {named}."]
+
+
+def _identity(champion: Champion | None) -> list[str] | None:
+    if champion is None:
+        return None
+    known = [champion.evaluation, champion.behaviour]
+    other = repr(champion.other_test_set) if champion.other_test_set else ""
+    return [str(champion.version), champion.incomparable, other, *(r.digest for r in known if r)]
+
+
+def _evidence(
+    candidate: Candidate,
+    baseline: Evaluation,
+    champion: Champion | None,
+    split: Reference[SplitSummary],
+    inspection: Reference[InspectionSummary],
+    params: GateParams,
+) -> Evidence:
+    own = read_predictions(candidate.evaluation)
+    theirs = champion and champion.evaluation and read_predictions(champion.evaluation)
+    training = candidate.model.summary
+    speeds = _speeds(candidate.model, champion, split, params)
+    names = split.summary.label_names
+    sized = params.budget.max_parameters is not None
+    return Evidence(
+        labels=own.labels,
+        label_names=names,
+        candidate=own.probabilities,
+        baseline=read_predictions(baseline).probabilities,
+        champion=theirs.probabilities if theirs else None,
+        champion_name=str(champion.version) if champion else "",
+        incomparable=champion.incomparable if champion else "",
+        slices=slices_of(split, params)[0],
+        behaviour=_behaviour(candidate, champion),
+        parameters=_parameters(candidate.model, names) if sized else 0,
+        champion_parameters=_parameters(champion.version, names)
+        if sized and champion and theirs
+        else None,
+        reviews_per_second=speeds[0],
+        champion_reviews_per_second=speeds[1],
+        validation_right=round(training.validation["accuracy"] * training.validation_rows),
+        validation_rows=training.validation_rows,
+        overlap=_overlap(inspection.summary),
+        repeats=_repeats(split),
+        scale=scale_of(names),
+        scored=read_predictions(candidate.proof).probabilities if candidate.proof else None,
+        other_test_set=champion.other_test_set if champion else None,
+        scored_by=candidate.proof.summary.engine if candidate.proof else "",
+    )
+
+
+def _repeats(split: Reference[SplitSummary]) -> NDArray[np.bool_]:
+    """Test rows with the text of an earlier one."""
+    forms = [matching_form(row.text) for row in reviews_of_test(split)]
+    first = {form: index for index, form in reversed(list(enumerate(forms)))}
+    return np.array([first[form] != index for index, form in enumerate(forms)])
+
+
+def _overlap(found: InspectionSummary) -> int | None:
+    """Test reviews with a near-duplicate in training."""
+    if found.test_rows_near_train is None:
+        return None
+    return in_all(found.test_rows_near_train, found.rows, found.rows_compared)
+
+
+def slices_of(
+    split: Reference[SplitSummary], params: GateParams
+) -> tuple[list[Slice], dict[str, int]]:
+    """The slices of the test set, by length, label, source, and the columns the user named; and those too small."""
+    reviews = reviews_of_test(split)
+    columns = {"source": [r.where.rpartition(" row ")[0] or r.where for r in reviews]}
+    for place, name in enumerate(split.summary.slice_columns):
+        of_users = f"column {name}" if name in columns else name
+        columns[of_users] = [r.extras[place] for r in reviews]
+    given = (
+        np.array([len(r.text.split()) for r in reviews], dtype=np.int64),
+        np.array([r.label for r in reviews], dtype=np.int64),
+        split.summary.label_names,
+        columns,
+        params.slices.min_rows,
+        params.slices.max_values,
+    )
+    return slices.make_slices(*given), slices.left_out(*given)
+
+
+def reviews_of_test(split: Reference[SplitSummary]) -> list[LabelledReview]:
+    """The frozen test rows."""
+    with fetched(split, "test.parquet") as folder:
+        return tables.read_labelled(folder / "test.parquet")
+
+
+def _behaviour(
+    candidate: Candidate, champion: Champion | None
+) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_] | None]]:
+    own = candidate.behaviour.summary
+    theirs = champion.behaviour.summary if champion and champion.behaviour else None
+    comparable = theirs is not None and theirs.cases_digest == own.cases_digest
+    others = {c.name: c.failed for c in theirs.checks} if theirs and comparable else {}
+    return {check.name: (check.failed, others.get(check.name)) for check in own.checks}
+
+
+def _parameters(model: JudgedModel, label_names: list[str]) -> int:
+    with opened(model, label_names) as classifier:
+        return sum(parameter.numel() for parameter in classifier.model.parameters())
+
+
+def _speeds(
+    model: JudgedModel,
+    champion: Champion | None,
+    split: Reference[SplitSummary],
+    params: GateParams,
+) -> tuple[float | None, float | None]:
+    """Reviews a second of candidate and champion, in turns on this machine; only where the rule asks for it."""
+    if params.budget.max_slowdown is None and params.budget.min_reviews_per_second is None:
+        return None, None
+    texts = [r.text for r in reviews_of_test(split)[:_SPEED_REVIEWS]]
+    names = split.summary.label_names
+    with opened(model, names) as own:
+        if champion is None or champion.incomparable:
+            return _in_turns([own], texts)[0], None
+        with opened(champion.version, names) as theirs:
+            first, second = _in_turns([own, theirs], texts)
+            return first, second
+
+
+def _in_turns(classifiers: list[Classifier], texts: list[str]) -> list[float]:
+    """Medians of some rounds; the first round, which warms up, does not count."""
+    runners = [(TorchEngine(c), c.encoder) for c in classifiers]
+    seconds: list[list[float]] = [[] for _ in runners]
+    for _ in range(_SPEED_ROUNDS + 1):
+        for taken, (engine, encoder) in zip(seconds, runners, strict=True):
+            started = time.perf_counter()
+            engine.logits(encoder.encode(texts).input_ids)
+            taken.append(time.perf_counter() - started)
+    return [len(texts) / float(np.median(taken[1:])) for taken in seconds]

@@ -1,0 +1,154 @@
+"""Registration: a trained model becomes a version, and the challenger."""
+
+import logging
+import shutil
+from importlib.metadata import version as installed
+
+from tasks.connectors.tracking.champion import CHALLENGER
+from tasks.connectors.tracking.mlflow_flavors import describe_for_mlflow
+from tasks.connectors.tracking.model_registry import DIGEST_TAG, ENGINE_TAG
+from tasks.core.digests import canonical_json
+from tasks.core.lineage.parts import LINEAGE_TAG
+from tasks.core.markdown import escape
+from tasks.core.models.folders import load_tokenizer
+from tasks.core.records import (
+    EvaluationSummary,
+    ModelVersion,
+    Reference,
+    TrainingSummary,
+)
+from tasks.core.release.report.model_card import CardDetails, model_card
+from tasks.evaluation.predictions import Evaluation
+from tasks.registry.decisions import GATE_TAG, PASSED, REFUSED, VERDICT_TAG
+from tasks.release.report import Judged, assemble
+from tasks.runtime.clients import model_registry
+from tasks.runtime.provenance import code_version, flow_run_id
+from tasks.runtime.reporting import artifacts
+from tasks.runtime.steps import fetched, step
+from tasks.training.fine_tuning import TEACHER_TAG
+
+logger = logging.getLogger(__name__)
+
+
+@step
+def register_model(judged: Judged) -> ModelVersion:
+    """Make the model a version, with its card and all that is known of it, and give it the alias `challenger`.
+
+    A model that is registered already stays the version it is, unless another engine was found best this time: the
+    engine is part of a version. What is said of it is brought up to date: the test set or the champion may be others.
+    Plots and test metrics go to the training's own MLflow run.
+    """
+    registry = model_registry()
+    model, evaluation = judged.candidate.model, judged.candidate.evaluation
+    baseline = judged.baseline
+    run_id = _log_evaluation(model, evaluation, baseline)
+    loses = (
+        evaluation.summary.metrics["accuracy"].value <= baseline.summary.metrics["accuracy"].value
+    )
+    summary = _summary(model.summary, evaluation.summary, baseline.summary, loses)
+    description = _description(summary)
+    said = _said(judged, loses)
+    version = registry.find_version(judged.model_name, model.digest, judged.engine.summary.identity)
+    if version:
+        version = version.model_copy(update={"reused": True})
+        registry.describe_version(version, said, description)
+        logger.info("register: reused, %s was registered from this very training", version)
+    else:
+        with fetched(model) as folder, fetched(judged.engine) as engines:
+            shutil.copytree(engines, folder, dirs_exist_ok=True)
+            (folder / "README.md").write_text(_card(judged), encoding="utf-8")
+            longest = int(judged.params["tokenization"]["max_length_tokens"])
+            describe_for_mlflow(folder, load_tokenizer(folder), longest)
+            tags = _made(judged) | said
+            version = registry.register(judged.model_name, folder, run_id, tags, description)
+        logger.info("register: %s", version)
+    if loses:
+        logger.warning(summary)
+    registry.set_alias(version, CHALLENGER)
+    return version
+
+
+def _made(judged: Judged) -> dict[str, str]:
+    """Tags that stay as they are."""
+    model = judged.candidate.model
+    tags = {
+        DIGEST_TAG: model.digest,
+        ENGINE_TAG: judged.engine.summary.identity,
+        "nightshift.data_digest": judged.split.digest,
+        "nightshift.base_model": model.summary.base_model,
+        "nightshift.base_revision": model.summary.base_revision,
+        "nightshift.params": canonical_json(judged.params),
+        "nightshift.code": code_version(),
+        "nightshift.flow_run": flow_run_id(),
+        "nightshift.engine": judged.scored_by,
+    }
+    return tags | ({TEACHER_TAG: model.summary.teacher} if model.summary.teacher else {})
+
+
+def _said(judged: Judged, loses: bool) -> dict[str, str]:
+    """Tags that each retraining brings up to date."""
+    verdict = judged.verdict.summary
+    return {
+        "nightshift.test_digest": judged.split.summary.test_digest,
+        "nightshift.accuracy": str(judged.candidate.evaluation.summary.metrics["accuracy"]),
+        "nightshift.beats_baseline": str(not loses).lower(),
+        GATE_TAG: PASSED if verdict.promote else REFUSED,
+        VERDICT_TAG: str(verdict),
+        LINEAGE_TAG: canonical_json(judged.lineage),
+    }
+
+
+def _card(judged: Judged) -> str:
+    """The model card, in the form that the Hugging Face hub reads; it goes where the model goes."""
+    tokenization, training = judged.params["tokenization"], judged.params["training"]
+    base = str(training["base_model"])
+    of_a_hub = base.count("/") == 1 and not base.startswith((".", "/", "~"))
+    details = CardDetails(
+        max_length_tokens=int(tokenization["max_length_tokens"]),
+        truncation=str(tokenization["truncation"]),
+        base_hub_id=base if of_a_hub else "",
+        languages=[c for c in str(judged.params["data"]["inspection"]["language"]).split(",") if c],
+        versions={name: installed(name) for name in ("torch", "transformers", "tokenizers")},
+    )
+    return model_card(assemble(judged), details)
+
+
+def _log_evaluation(
+    model: Reference[TrainingSummary],
+    evaluation: Evaluation,
+    baseline: Evaluation,
+) -> str:
+    figures: dict[str, float] = {}
+    for prefix, summary in (("test", evaluation.summary), ("baseline", baseline.summary)):
+        for name, interval in summary.metrics.items():
+            figures[f"{prefix}_{name}"] = interval.value
+            figures[f"{prefix}_{name}_low"] = interval.low
+            figures[f"{prefix}_{name}_high"] = interval.high
+    with fetched(evaluation) as folder:
+        pictures = sorted(folder.glob("*.png"))
+        for path in pictures:
+            artifacts.publish_picture(
+                path, f"{evaluation.summary.model} on {evaluation.summary.rows:,} test reviews"
+            )
+        return model_registry().add_to_run(
+            model.summary.mlflow_run_id,
+            figures,
+            {"nightshift.flow_run": flow_run_id()},
+            {"evaluation": pictures},
+        )
+
+
+def _summary(
+    model: TrainingSummary, evaluation: EvaluationSummary, baseline: EvaluationSummary, loses: bool
+) -> str:
+    ours, theirs = evaluation.metrics["accuracy"], baseline.metrics["accuracy"]
+    warning = "WARNING: does not beat the baseline, which costs seconds. " if loses else ""
+    return (
+        f"{warning}{model.base_model} fine-tuned on {model.train_rows:,} reviews: accuracy {ours} on "
+        f"{evaluation.rows:,} test reviews; {baseline.model}: {theirs}."
+    )
+
+
+def _description(summary: str) -> str:
+    """For MLflow's page, which renders it as Markdown."""
+    return str(escape(summary))

@@ -1,0 +1,294 @@
+"""What people read of a version: an HTML page and a model card, made of what the steps before have found."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.core.engines.selection.records import EngineChoice, EngineProof
+from tasks.core.errors import ModelError, NightshiftError
+from tasks.core.evaluation.attributions import Attribution, attribute
+from tasks.core.evaluation.behaviour.checks import BehaviourParams
+from tasks.core.evaluation.comparison import Bools
+from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.evaluation.plots import figures
+from tasks.core.evaluation.plots.figures import SliceRow
+from tasks.core.quality.inspection import InspectionSummary
+from tasks.core.records import LoadedSummary, ModelVersion, Record, Reference, SplitSummary
+from tasks.core.release.gate.decision import GateParams, Verdict
+from tasks.core.release.report import facts
+from tasks.core.release.report.page import render
+from tasks.core.release.report.params import ReportParams
+from tasks.core.release.report.parts import (
+    Calibration,
+    DataFacts,
+    Decision,
+    LineageStep,
+    Picture,
+    Report,
+    Scored,
+    WorstError,
+)
+from tasks.evaluation.behavioural_tests import Checks, cases_of
+from tasks.evaluation.predictions import Evaluation, Predictions, read_predictions
+from tasks.registry.models import digest_of_model, opened
+from tasks.release.gate import Candidate, Champion, reviews_of_test, slices_of
+from tasks.runtime.clients import model_registry
+from tasks.runtime.provenance import code_version
+from tasks.runtime.reporting import artifacts
+from tasks.runtime.steps import fetched, reuse_or_make, step, work_folder
+
+logger = logging.getLogger(__name__)
+
+ERRORS_VERSION = 1
+_PICTURES = {
+    "confusion": "Confusion matrix: true labels by predicted ones",
+    "roc": "ROC curve",
+    "precision_recall": "Precision and recall",
+    "reliability": "Share of right answers by confidence, before and after the temperature",
+    "scores": "How sure the model is, where it is right and where it is wrong",
+}
+
+
+class ErrorsSummary(Record):
+    """The worst errors of a model on a test set; errors.json holds them, with texts and attributions."""
+
+    errors: int
+    explained: bool
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Everything that a report is made of, by reference."""
+
+    model_name: str
+    candidate: Candidate
+    baseline: Evaluation
+    champion: Champion | None
+    verdict: Reference[Verdict]
+    split: Reference[SplitSummary]
+    inspection: Reference[InspectionSummary]
+    source: str
+    lineage: Mapping[str, str]
+    params: Mapping[str, Any]
+    gate: GateParams
+    evaluation: EvaluationParams
+    behaviour: BehaviourParams
+    checks: Checks
+    loaded: LoadedSummary
+    label_map: str
+    engine: Reference[EngineChoice]
+    proof: Reference[EngineProof] | None
+
+    @property
+    def scored_by(self) -> str:
+        """The engine that was chosen, and how it did."""
+        proven = f"; {self.proof.summary}" if self.proof else ""
+        return f"{self.engine.summary}{proven}"
+
+
+@step
+def explain_errors(
+    candidate: Candidate, split: Reference[SplitSummary], params: ReportParams
+) -> Reference[ErrorsSummary]:
+    """The wrong answers that the model is surest of, and which words drove them; reused where it was done before."""
+    inputs = {
+        "version": ERRORS_VERSION,
+        "model": digest_of_model(candidate.model),
+        "test": split.summary.test_digest,
+        "params": params.model_dump(exclude={"show_texts"}),
+    }
+
+    def make(folder: Path) -> ErrorsSummary:
+        found, explained = _errors(candidate, split, params)
+        content = [dataclasses.asdict(error) for error in found]
+        (folder / "errors.json").write_text(json.dumps(content), encoding="utf-8")
+        return ErrorsSummary(errors=len(found), explained=explained)
+
+    return reuse_or_make("errors", inputs, ErrorsSummary, make)
+
+
+def _errors(
+    candidate: Candidate, split: Reference[SplitSummary], params: ReportParams
+) -> tuple[list[WorstError], bool]:
+    said, reviews = read_predictions(candidate.evaluation), reviews_of_test(split)
+    names = split.summary.label_names
+    worst = facts.worst_errors(said.labels, said.probabilities, params.worst_errors).tolist()
+    predicted = said.probabilities.argmax(axis=1)
+    drove: list[Attribution | None] = [None] * len(worst)
+    if params.attributions and worst:
+        try:
+            with opened(candidate.model, names) as classifier:
+                texts, targets = [reviews[i].text for i in worst], predicted[worst].tolist()
+                drove = list(attribute(classifier, texts, targets, params.attribution_steps))
+        except ModelError as error:  # a rare architecture; the report does without
+            logger.warning("Errors cannot be explained: %s", error)
+    errors: list[WorstError] = []
+    for place, attribution in zip(worst, drove, strict=True):
+        review = reviews[place]
+        file, _, row = review.where.rpartition(" row ")
+        errors.append(
+            WorstError(
+                row=int(row) if row.isdigit() else place,
+                file=file or review.where,
+                true_label=names[review.label],
+                predicted=names[int(predicted[place])],
+                probability=float(said.probabilities[place].max()),
+                text=review.text,
+                attribution=attribution,
+            )
+        )
+    return errors, any(drove)
+
+
+@step
+def report_version(
+    version: ModelVersion,
+    judged: Judged,
+    errors: Reference[ErrorsSummary],
+    params: ReportParams,
+    decision: Decision | None = None,
+    waits: bool = False,
+) -> str:
+    """Write the page to MLflow beside the training, and link it from the run's page; returns where it is.
+
+    A page that cannot be written is a warning: what gate and people decide does not hang on it.
+
+    Args:
+        version: that it is about.
+        judged: what it is made of.
+        errors: the worst ones, explained.
+        params: what people want in it.
+        decision: of a person, once there is one.
+        waits: for that person.
+    """
+    try:
+        return _write_report(version, judged, errors, params, decision, waits)
+    except NightshiftError as error:
+        logger.warning("The report of %s could not be written: %s", version, error)
+        return "none was written; the log says why"
+
+
+def _write_report(
+    version: ModelVersion,
+    judged: Judged,
+    errors: Reference[ErrorsSummary],
+    params: ReportParams,
+    decision: Decision | None,
+    waits: bool,
+) -> str:
+    report = dataclasses.replace(
+        assemble(judged),
+        version=version.version,
+        decision=decision,
+        waits_for_approval=waits,
+        errors=_read_errors(errors),
+        run_url=artifacts.this_runs_url(),
+    )
+    page = render(report, params.show_texts)
+    with work_folder("report") as folder:
+        path = folder / f"{version.name}-version-{version.version}.html"
+        path.write_text(page, encoding="utf-8")
+        run_id = model_registry().add_to_run(version.run_id, {}, {}, {"report": [path]})
+        url = model_registry().artifact_url(run_id, f"report/{path.name}")
+    artifacts.publish_link("report", url, f"{report.title}: the report, with curves and errors")
+    model_registry().describe_version(version, {"nightshift.report": url})
+    logger.info("Report of %s: %s", version, url)
+    return url
+
+
+def _read_errors(reference: Reference[ErrorsSummary]) -> list[WorstError]:
+    with fetched(reference, "errors.json") as folder:
+        content = json.loads((folder / "errors.json").read_text(encoding="utf-8"))
+    found: list[WorstError] = []
+    for entry in content:
+        drove = entry.pop("attribution")
+        found.append(WorstError(**entry, attribution=Attribution(**drove) if drove else None))
+    return found
+
+
+def assemble(judged: Judged) -> Report:
+    """All facts of a report but for version, decision and errors."""
+    candidate, split, champion = judged.candidate, judged.split, judged.champion
+    own, summary = read_predictions(candidate.evaluation), candidate.evaluation.summary
+    theirs = champion and champion.evaluation and read_predictions(champion.evaluation)
+    right = _right(own)
+    other = _right(theirs) if theirs else None
+    name = str(champion.version) if champion else ""
+    rows = facts.slice_rows(
+        slices_of(split, judged.gate)[0], right, other, judged.gate, judged.evaluation
+    )
+    cases = cases_of(split, judged.checks, judged.behaviour)
+    behaviour = champion.behaviour.summary if champion and champion.behaviour else None
+    measured = champion.evaluation.summary.metrics if champion and champion.evaluation else None
+    return Report(
+        model_name=judged.model_name,
+        version="",
+        base_model=candidate.model.summary.base_model,
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        code=code_version(),
+        verdict=judged.verdict.summary,
+        candidate=Scored(summary.model.rstrip("/").rpartition("/")[2], summary.metrics),
+        test_rows=summary.rows,
+        data=_data(judged),
+        label_names=summary.label_names,
+        confidence=judged.evaluation.confidence,
+        baseline=Scored(judged.baseline.summary.model, judged.baseline.summary.metrics),
+        champion=Scored(name, measured) if measured else None,
+        comparison=None
+        if other is None
+        else facts.comparison(name, right, other, judged.verdict.summary, judged.evaluation),
+        no_comparison=(champion.incomparable if champion else "") or "There is no champion yet.",
+        classes=facts.class_rows(own.labels, summary.per_class),
+        calibration=Calibration(summary.temperature, summary.uncalibrated, summary.metrics),
+        slices=rows,
+        checks=facts.check_rows(cases, candidate.behaviour.summary, behaviour),
+        skipped_checks=[f"{c.name}: {c.reason}" for c in candidate.behaviour.summary.skipped],
+        pictures=_pictures(candidate.evaluation, rows),
+        lineage=[
+            LineageStep(kind, uri.rpartition("/")[2], uri) for kind, uri in judged.lineage.items()
+        ],
+        parameters=judged.params,
+        teacher=candidate.model.summary.teacher,
+        engine=judged.scored_by,
+    )
+
+
+def _data(judged: Judged) -> DataFacts:
+    split, found = judged.split.summary, judged.inspection.summary
+    return DataFacts(
+        source=judged.source,
+        rows=split.rows,
+        train_digest=split.train_digest,
+        test_digest=split.test_digest,
+        card_uri=judged.inspection.uri,
+        near_duplicates=found.test_rows_near_train,
+        likely_label_errors=found.likely_label_errors if found.enabled else None,
+        notes=found.notes,
+        files=judged.loaded.files,
+        more_files=judged.loaded.more_files,
+        label_map=judged.label_map,
+    )
+
+
+def _pictures(evaluation: Evaluation, slices: Sequence[SliceRow]) -> list[Picture]:
+    with fetched(evaluation) as folder:
+        drawn = [
+            Picture(name, said, path.read_bytes())
+            for name, said in _PICTURES.items()
+            if (path := folder / f"{name}.png").is_file()
+        ]
+        if slices:
+            path = figures.draw_slices(folder / "slices.png", slices)
+            drawn.append(Picture("slices", "Accuracy on each slice", path.read_bytes()))
+    return drawn
+
+
+def _right(said: Predictions) -> Bools:
+    return np.asarray(said.probabilities.argmax(axis=1) == said.labels)

@@ -1,0 +1,76 @@
+"""Connectors, built from the settings."""
+
+import functools
+
+from tasks.connectors.storage.artifacts import PreparedStore
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.connectors.tracking.champion import Champions
+from tasks.connectors.tracking.model_listing import RegisteredModels
+from tasks.connectors.tracking.model_registry import ModelRegistry
+from tasks.connectors.tracking.promotion_log import MoveLog
+from tasks.core.errors import SettingsError
+from tasks.runtime.settings import read_settings
+
+_HOW = "start flows with `python -m flows ...`, which brings its own, or set {variable}"
+
+
+def object_store() -> ObjectStore:
+    """The configured object store. Raises SettingsError where there is none."""
+    settings = read_settings()
+    if settings.embeds_object_store:
+        raise SettingsError(
+            "No object store is configured", "", _HOW.format(variable="AWS_ENDPOINT_URL_S3")
+        )
+    return _client(settings.s3_endpoint_url, settings.aws_variables)
+
+
+@functools.lru_cache(maxsize=4)
+def _client(endpoint_url: str | None, _configured: tuple[tuple[str, str], ...]) -> ObjectStore:
+    """One for each configuration: making a client takes boto3 a tenth of a second, and a run asks hundreds of times."""
+    return ObjectStore(endpoint_url)
+
+
+def exact_objects() -> ExactObjects:
+    """The same, for those who may meet others there."""
+    return _exact(object_store())
+
+
+@functools.lru_cache(maxsize=4)
+def _exact(store: ObjectStore) -> ExactObjects:
+    """One for each client: whether a store keeps conditions is tried once."""
+    return ExactObjects(store)
+
+
+def prepared_store() -> PreparedStore:
+    """Where steps keep what they prepare."""
+    return PreparedStore(object_store(), read_settings().bucket)
+
+
+def model_registry() -> ModelRegistry:
+    """The configured model registry. Raises SettingsError where there is none."""
+    return ModelRegistry(*_tracking())
+
+
+def registered_models() -> RegisteredModels:
+    """The same, for those who ask for all that it has."""
+    return RegisteredModels(*_tracking())
+
+
+def _tracking() -> tuple[str, str]:
+    settings = read_settings()
+    if not settings.mlflow_tracking_uri:
+        raise SettingsError(
+            "No MLflow is configured", "", _HOW.format(variable="MLFLOW_TRACKING_URI")
+        )
+    return settings.mlflow_tracking_uri, settings.experiment
+
+
+def move_log() -> MoveLog:
+    """Every move of every champion, in the configured object store."""
+    return MoveLog(exact_objects(), read_settings().bucket)
+
+
+def champions() -> Champions:
+    """Champions in the configured registry and log."""
+    return Champions(model_registry(), move_log())

@@ -1,0 +1,247 @@
+"""What a run on a single machine needs and nobody has configured: started here, and stopped when the run is over."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Generator, MutableMapping
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tasks.connectors.private_files import make_private, private_files
+from tasks.connectors.servers.local_servers import (
+    NO_TELEMETRY,
+    LocalObjectStore,
+    LocalPrefectServer,
+    require_prefect,
+)
+from tasks.connectors.servers.local_stack import local_passwords, passwords_of, running_stack
+from tasks.core.errors import ServiceError, disk_full, is_disk_full
+from tasks.runtime.reporting.terminal import print_whatever_comes
+from tasks.runtime.settings import (
+    SLEEPING_THREADS,
+    Settings,
+    go_past_proxies_to_loopback,
+    read_settings,
+)
+
+logger = logging.getLogger(__name__)
+
+CLIENT_DEFAULTS = (
+    NO_TELEMETRY
+    | SLEEPING_THREADS
+    | {
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # what the automation for dead runs listens for
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # with its server down a client call otherwise hangs for minutes
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with emoji, before a run's end is written
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+)
+
+
+# For commands that a person waits for: without MLflow they end, or do what they can, within half a minute.
+IMPATIENT_CLIENTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+def set_client_defaults(impatient: bool = False) -> None:
+    """Set what libraries read when they are imported, where nobody has set it; and nothing that is printed can fail.
+
+    Args:
+        impatient: a person waits for what is done, which takes seconds where all servers answer.
+    """
+    print_whatever_comes()
+    go_past_proxies_to_loopback()
+    for name, value in (CLIENT_DEFAULTS | (IMPATIENT_CLIENTS if impatient else {})).items():
+        os.environ.setdefault(name, value)
+
+
+@contextlib.contextmanager
+def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Settings]:
+    """Start what is not configured, point the environment at it, and yield the settings that then hold.
+
+    Prefect reads the environment when it is first imported, so its servers are launched first, then `prepare` is called
+    (imports that take seconds go there), and only then is waited for the Prefect server.
+
+    Raises:
+        ServiceError: a server does not come up or does not let us in, or another run holds `.nightshift`.
+        SettingsError: a setting is wrong.
+    """
+    home = read_settings().home
+    with (
+        contextlib.ExitStack() as stack,
+        _environment() as environment,
+        _sentences(home),
+        private_files(),
+    ):
+        set_client_defaults()
+        _use_running_stack(home, environment)
+        settings = read_settings()
+        if settings.embeds_object_store or not settings.prefect_api_url:
+            stack.enter_context(ownership(home))
+        server: LocalPrefectServer | None = None
+        if settings.prefect_api_url:
+            require_prefect(settings.prefect_api_url)
+            require_login(settings)
+        else:
+            server = _launch_prefect(stack, home, settings, environment)
+        if settings.embeds_object_store:
+            _start_object_store(stack, home / "s3", settings, environment)
+        if not settings.mlflow_tracking_uri:
+            make_private(home)
+            (home / "mlflow").mkdir(exist_ok=True)
+            environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+        prepare()
+        if server:
+            server.wait()
+            stack.callback(_deliver_logs)
+            logger.info(
+                'Log in to pages of runs with the value of "prefect" in %s', passwords_of(home)
+            )
+        yield read_settings()
+
+
+def require_login(settings: Settings) -> None:
+    """See that the configured Prefect server lets this process in. One that does not answer is no concern of this.
+
+    Prefect's own client asks, which finds a password in profiles and files, too.
+
+    Raises:
+        ServiceError: it asks for another password, or for one at all.
+    """
+    import httpx
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.settings import get_current_settings
+
+    api, url = get_current_settings().api, settings.prefect_api_url or ""
+    proof, key = api.auth_string, api.key
+    try:
+        with SyncPrefectClient(
+            url,
+            auth_string=proof.get_secret_value() if proof else None,
+            api_key=key.get_secret_value() if key else None,
+        ) as client:
+            client.hello()
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code == 401:
+            file = passwords_of(settings.home)
+            raise ServiceError(
+                "The Prefect server asks for a password, and PREFECT_API_AUTH_STRING is not it",
+                url,
+                f'set it; for a server that `make up` has started, to the value of "prefect" in {file}',
+            ) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        logger.debug("The Prefect server was not asked for its password: %s", error)
+
+
+def _use_running_stack(home: Path, environment: MutableMapping[str, str]) -> None:
+    """What `make up` has started counts as configured, unless something else is."""
+    found = running_stack(home)
+    if found is None:
+        return
+    settings = read_settings()
+    given = found.environment(home)
+    for variable, configured in (
+        ("AWS_", not settings.embeds_object_store),
+        ("NIGHTSHIFT_OBJECT_STORE", not settings.embeds_object_store),
+        ("MLFLOW_", settings.mlflow_tracking_uri),
+        ("PREFECT_", settings.prefect_api_url),
+    ):
+        if configured:
+            given = {k: v for k, v in given.items() if not k.startswith(variable)}
+    environment.update(given)
+
+
+def _launch_prefect(
+    stack: contextlib.ExitStack,
+    home: Path,
+    settings: Settings,
+    environment: MutableMapping[str, str],
+) -> LocalPrefectServer:
+    passwords = local_passwords(home)
+    server = LocalPrefectServer(home / "prefect", passwords.prefect, settings.prefect_port)
+    stack.callback(server.stop)
+    environment["PREFECT_HOME"] = str(home / "prefect")
+    environment["PREFECT_API_URL"] = server.api_url
+    environment.update(passwords.prefect_client())
+    return server
+
+
+def _deliver_logs() -> None:
+    """Prefect sends log lines in the background: those of the last second would be lost with the server."""
+    if "prefect" in sys.modules:
+        from prefect.logging.handlers import APILogHandler
+
+        APILogHandler().flush()
+
+
+def _start_object_store(
+    stack: contextlib.ExitStack,
+    folder: Path,
+    settings: Settings,
+    environment: MutableMapping[str, str],
+) -> None:
+    store = LocalObjectStore(folder, settings.s3_port)
+    stack.callback(store.stop)
+    store.store().make_bucket(settings.bucket)
+    environment["NIGHTSHIFT_OBJECT_STORE"] = "external"
+    environment["AWS_ENDPOINT_URL_S3"] = store.endpoint_url
+    environment["AWS_ACCESS_KEY_ID"] = store.access_key
+    environment["AWS_SECRET_ACCESS_KEY"] = store.secret_key
+    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):  # of other credentials
+        environment.pop(name, None)
+
+
+@contextlib.contextmanager
+def _sentences(home: Path) -> Generator[None]:
+    """A folder that cannot be written to, said in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full(f"working in {home}", "NIGHTSHIFT_HOME") from error
+        if not isinstance(error, PermissionError):
+            raise
+        raise ServiceError(
+            f"Not allowed: {error}", str(home), "check who owns it, or set NIGHTSHIFT_HOME"
+        ) from error
+
+
+@contextlib.contextmanager
+def ownership(home: Path, passable: bool = False) -> Generator[None]:
+    """One process at a time may run servers on a folder: two would spoil each other's data.
+
+    Args:
+        home: the folder; made private.
+        passable: accounts of other programs keep data in folders of their own below it.
+    Raises:
+        ServiceError: another process has it, it is somebody else's, or it cannot be made.
+    """
+    make_private(home, passable)
+    try:
+        with FileLock(home / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ServiceError(
+            "Another Nightshift run is using this folder",
+            str(home),
+            "wait for it to end, or set NIGHTSHIFT_HOME to another",
+        ) from error
+
+
+@contextlib.contextmanager
+def _environment() -> Generator[MutableMapping[str, str]]:
+    """The process environment, put back as it was afterwards."""
+    before = dict(os.environ)
+    try:
+        yield os.environ
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

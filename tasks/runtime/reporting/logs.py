@@ -1,0 +1,109 @@
+"""Logs a person can read at 3 a.m.: our own lines, no library chatter, and sentences instead of stack traces."""
+
+import logging
+import re
+import traceback
+import warnings
+from typing import Any
+
+from tasks.core.errors import NightshiftError
+from tasks.core.readable import on_one_line, said_to_people
+from tasks.runtime.reporting.terminal import outlive_the_reader, print_whatever_comes
+
+_CHATTY = (
+    "httpx",
+    "botocore",
+    "boto3",
+    "datasets",
+    "transformers",
+    "mlflow",
+    "alembic",
+    "huggingface_hub",
+    "urllib3",
+)
+_OURS = ("flows", "tasks")
+_SPEAKING = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
+
+
+_FAILED = re.compile(
+    r"(Finished in state \w+)\(.(?:Task|Flow) run encountered an exception:? (\w+): "
+)
+
+
+class _Sentences(logging.Filter):
+    """Tells an error that explains itself once, as a sentence and without its stack trace. Others keep theirs.
+
+    Prefect tells it as the end of the task, as the flow's error, and as the end of the flow: the second stays.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, NightshiftError):
+            record.msg, record.args = "%s: %s", (type(error).__name__, error)
+            record.exc_info, record.exc_text = None, None
+            record.ends_the_run = True
+        elif (found := _FAILED.match(str(record.msg))) and found[2] in _names(NightshiftError):
+            record.msg = found[1]
+        return True
+
+
+def _names(kind: type[Exception]) -> set[str]:
+    return {kind.__name__}.union(*map(_names, kind.__subclasses__()))
+
+
+class _NotTheLast(logging.Filter):
+    """Keeps a run's error from a terminal where the command itself ends with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(record, "ends_the_run", False)
+
+
+_SENTENCES = _Sentences()
+_NOT_THE_LAST = _NotTheLast()
+
+
+class ReadableRecord(logging.LogRecord):
+    """A line that names of others cannot forge or colour, and in which no URL has a password, also in a stack trace."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        if self.exc_info and self.exc_info[0]:
+            trace = "".join(traceback.format_exception(*self.exc_info))
+            self.exc_text = said_to_people(trace).rstrip("\n")
+
+    def getMessage(self) -> str:
+        message = said_to_people(super().getMessage())
+        return on_one_line(message) if self.name.split(".")[0] in _OURS else message
+
+
+def _handlers() -> set[logging.Handler]:
+    loggers = [logging.root, *map(logging.getLogger, logging.root.manager.loggerDict)]
+    return {handler for logger in loggers for handler in logger.handlers}
+
+
+def log_for_people(command: bool = False) -> None:
+    """Set up logging for this process; calling it again changes nothing.
+
+    Args:
+        command: this process is a command that prints an error itself as its last line.
+    """
+    print_whatever_comes()
+    for handler in _handlers():
+        is_terminal = outlive_the_reader(getattr(handler, "console", None))
+        if is_terminal and command:
+            handler.addFilter(_NOT_THE_LAST)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.setLogRecordFactory(ReadableRecord)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
+    for name in _SPEAKING:
+        logging.getLogger(name).addFilter(_SENTENCES)
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    import datasets
+
+    datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")

@@ -1,0 +1,51 @@
+"""Putting right what dead processes left behind: MLflow runs that say RUNNING, and work folders."""
+
+import functools
+import logging
+from collections.abc import Mapping
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound, PrefectException
+
+from tasks.connectors.servers.leftovers import remove_dead_sockets
+from tasks.connectors.work_folders import remove_left_folders
+from tasks.runtime.clients import model_registry
+
+logger = logging.getLogger(__name__)
+
+FLOW_RUN_TAG = "nightshift.flow_run"
+
+
+def close_dead_runs() -> int:
+    """Mark MLflow runs as KILLED whose process, or whose flow run, is over; returns how many."""
+    ask = functools.lru_cache(maxsize=None)(flow_run_is_over)
+
+    def is_over(tags: Mapping[str, str]) -> bool:
+        return bool(tags.get(FLOW_RUN_TAG)) and ask(tags[FLOW_RUN_TAG])
+
+    closed = model_registry().close_dead_runs(is_over)
+    for run_id in closed:
+        logger.warning("MLflow run %s was left running by a run that is over: KILLED", run_id)
+    return len(closed)
+
+
+def remove_dead_folders() -> int:
+    """Remove work folders and sockets of processes that are gone; returns how many."""
+    left = remove_left_folders() + remove_dead_sockets()
+    for name in left:
+        logger.warning("Removed %s, left behind by a process that is gone", name)
+    return len(left)
+
+
+def flow_run_is_over(run_id: str) -> bool:
+    """True of a flow run in a final state, or that the server does not know; false where it cannot be asked."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(run_id)).state
+    except ObjectNotFound:
+        return True
+    except (httpx.HTTPError, PrefectException, ValueError):
+        return False  # nothing is known of it
+    return state is not None and state.is_final()

@@ -1,0 +1,94 @@
+"""What is checked before anything is spent: that every place a run will need can be reached and written to."""
+
+import logging
+from urllib.parse import urlsplit
+
+from mlflow.environment_variables import MLFLOW_TRACKING_TOKEN
+from mlflow.utils.credentials import read_mlflow_creds
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.settings import get_current_settings
+
+from tasks.core.errors import SettingsError
+from tasks.core.models import devices
+from tasks.core.training.params import Device
+from tasks.runtime.clients import model_registry, object_store
+from tasks.runtime.runs.cleanup import close_dead_runs, remove_dead_folders
+from tasks.runtime.runs.remote_runs import require_deployment
+from tasks.runtime.settings import Settings, is_of_this_machine, read_settings
+from tasks.runtime.steps import is_outage
+
+logger = logging.getLogger(__name__)
+
+_PROOFS = {
+    "PREFECT_API_URL": "PREFECT_API_AUTH_STRING",
+    "MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+}
+
+
+@task(
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[5, 30],  # a restart, not an outage: a typo should be told soon
+    retry_condition_fn=is_outage,
+)
+def check_services(
+    device: Device = "auto", also_write_to: str | None = None, trains: bool = False
+) -> None:
+    """Probe the object store with a write, reach the registry, and see that the device is there.
+
+    Args:
+        device: that the run will ask for.
+        trains: it will ask for it to train, which may be on another machine.
+        also_write_to: an s3:// prefix beside the bucket for prepared data.
+    Raises:
+        MissingDataError, StoreError: a bucket is missing, or a right.
+        RegistryError: MLflow is not there, or its experiment is deleted.
+        ServiceError: the deployment that is to train is not there, or its pool is not.
+        SettingsError: something is not configured, or no GPU is here.
+    """
+    settings = read_settings()
+    elsewhere = trains and settings.training_deployment
+    here = devices.resolve_device("auto" if elsewhere else device)
+    require_passwords(settings)
+    store = object_store()
+    for uri in filter(None, [f"s3://{settings.bucket}/prepared", also_write_to]):
+        store.probe(uri)
+    registry = model_registry()
+    if trains:
+        registry.require_experiment()
+        if settings.training_deployment:
+            with get_client(sync_client=True) as client:
+                require_deployment(client, settings.training_deployment)
+    close_dead_runs()
+    remove_dead_folders()
+    training = f", training on the pool of {elsewhere}" if elsewhere else ""
+    logger.info(
+        "Preflight: object store and model registry answer; this run is on %s%s", here, training
+    )
+
+
+def require_passwords(settings: Settings) -> None:
+    """Raises SettingsError when a server beyond this machine would be used without any proof of who asks."""
+    prefect = get_current_settings().api
+    proofs = {
+        "PREFECT_API_URL": (settings.prefect_api_url, prefect.auth_string or prefect.key),
+        "MLFLOW_TRACKING_URI": (settings.mlflow_tracking_uri, _has_mlflow_credentials()),
+    }
+    for variable, (url, proof) in proofs.items():
+        parts = urlsplit(url or "")
+        local = is_of_this_machine(url)
+        if parts.scheme not in ("http", "https") or local or proof or parts.password:
+            continue
+        if not settings.trusted_network:
+            raise SettingsError(
+                f"{parts.hostname} is another machine, and no password is set for it",
+                variable,
+                f"set {_PROOFS[variable]}; on a network where nobody else is, NIGHTSHIFT_TRUSTED_NETWORK=true",
+            )
+
+
+def _has_mlflow_credentials() -> bool:
+    found = read_mlflow_creds()
+    return bool(found.username or MLFLOW_TRACKING_TOKEN.get())

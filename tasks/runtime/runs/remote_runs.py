@@ -1,0 +1,228 @@
+"""Running a step on another work pool: hand over references, wait as a person would, take small JSON back.
+
+The retry lies here, around the child run, because a flow's own retries die with its process.
+"""
+
+import json
+import logging
+import time
+from typing import Any
+
+import httpx
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import DeploymentStatus, FlowRun, State, WorkerStatus
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.runtime import flow_run as current_run
+from prefect.states import Cancelling
+from prefect.utilities.urls import url_for
+
+from tasks.core.errors import (
+    PoolError,
+    RegistryError,
+    RunDiedError,
+    ServiceError,
+    StoreAwayError,
+)
+from tasks.core.records import Record
+from tasks.runtime.clients import object_store
+from tasks.runtime.runs.cleanup import close_dead_runs
+from tasks.runtime.settings import read_settings
+from tasks.runtime.steps import step
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 2.0
+_SAY_AGAIN_SECONDS = 60.0
+_SERVER_AWAY_SECONDS = 900.0
+_LONGEST_RESULT = 16 << 20  # bytes; a worker of another pool may write there
+_DIED: list[float] = [5, 30, 120]  # seconds before another try
+
+
+def _died(_task: Any, _run: Any, state: State[Any]) -> bool:
+    error: Any = state.result(raise_on_failure=False)
+    return isinstance(error, RunDiedError | StoreAwayError | httpx.TransportError)
+
+
+@task(
+    cache_policy=NO_CACHE,
+    task_run_name="{deployment}",
+    retries=len(_DIED),
+    retry_delay_seconds=_DIED,
+    retry_condition_fn=_died,
+)
+def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Run a deployment on its work pool and return what it handed back. A run that dies is tried again.
+
+    Args:
+        deployment: flow/deployment.
+        params: of the flow, as JSON.
+    Raises:
+        ServiceError: there is no such deployment, or the Prefect server stays away.
+        RunDiedError: the run died with its process or its worker, more often than it is tried again.
+        PoolError: it failed or was cancelled.
+    """
+    with get_client(sync_client=True) as client:
+        run = _submitted(client, deployment, params)
+        pool = run.work_pool_name or "?"
+        logger.info("%s is queued on the pool %r: %s", run.name, pool, url_for(run) or run.id)
+        try:
+            state = _Waiting(client, run, pool).until_over()
+        except BaseException:  # this run is cancelled or fails: the other must not go on for nobody
+            _cancel(client, run)
+            raise
+    if state.is_completed():
+        return taken_back(str(run.id))
+    try:
+        close_dead_runs()
+    except RegistryError as error:  # tidying can wait; a training that died cannot
+        logger.warning("MLflow runs of dead processes were not closed: %s", error)
+    where = url_for(run) or str(run.id)
+    if state.is_crashed():
+        raise RunDiedError(f"{run.name} on the pool {pool!r} died: {_said(state)}", where)
+    what = "was cancelled" if state.is_cancelled() else f"failed: {_said(state)}"
+    raise PoolError(f"{run.name} on the pool {pool!r} {what}", where, "see its page and its log")
+
+
+def _submitted(client: SyncPrefectClient, deployment: str, params: dict[str, Any]) -> FlowRun:
+    require_deployment(client, deployment)
+    made: Any = run_deployment(deployment, parameters={"params": params}, timeout=0)
+    return client.read_flow_run(made.id)
+
+
+def require_deployment(client: SyncPrefectClient, deployment: str) -> None:
+    """See that runs of a deployment can begin. Whoever deletes a pool in the UI leaves its deployments without one.
+
+    Raises:
+        ServiceError: there is no such deployment, or it has no work pool.
+    """
+    setting = "NIGHTSHIFT_TRAINING_DEPLOYMENT or NIGHTSHIFT_SCORING_DEPLOYMENT"
+    again = "register pools and deployments again: python -m deployments.apply"
+    try:
+        found = client.read_deployment_by_name(deployment)
+    except ObjectNotFound as error:
+        raise ServiceError(f"There is no deployment {deployment!r}", setting, again) from error
+    served = found.status == DeploymentStatus.READY  # by a process of its own, without a pool
+    if not found.work_pool_name and not served:
+        raise ServiceError(
+            f"The deployment {deployment!r} has no work pool any more: somebody has deleted it",
+            setting,
+            again,
+        )
+
+
+class _Waiting:
+    """Waits for a run and says what it is waiting for, for as long as there is something to wait for."""
+
+    def __init__(self, client: SyncPrefectClient, run: FlowRun, pool: str) -> None:
+        self._client, self._run, self._pool = client, run, pool
+        self._spoken = self._answered = time.monotonic()
+        self._began = False
+
+    def until_over(self) -> State[Any]:
+        """The final state."""
+        while True:
+            state = self._state()
+            if state and state.is_final():
+                return state
+            if state and state.is_running() and not self._began:
+                self._began = True
+                logger.info("%s is running", self._run.name)
+            elif state and not state.is_running():
+                self._say_why_not(state)
+            time.sleep(_POLL_SECONDS)
+
+    def _state(self) -> State[Any] | None:
+        try:
+            state = self._client.read_flow_run(self._run.id).state
+        except ObjectNotFound as error:
+            raise PoolError(f"{self._run.name} was deleted", str(self._run.id)) from error
+        except (httpx.HTTPError, PrefectException) as error:
+            away = time.monotonic() - self._answered
+            if away > _SERVER_AWAY_SECONDS:
+                raise ServiceError(
+                    f"The Prefect server has not answered for {away:.0f} s", "PREFECT_API_URL"
+                ) from error
+            self._say(
+                f"The Prefect server does not answer ({type(error).__name__}); waiting for it"
+            )
+            return None
+        self._answered = time.monotonic()
+        return state
+
+    def _say_why_not(self, state: State[Any]) -> None:
+        if state.is_pending() or time.monotonic() - self._spoken < _SAY_AGAIN_SECONDS:
+            return
+        try:
+            if self._client.read_work_pool(self._pool).is_paused:
+                self._say(f"The pool {self._pool!r} is paused; resume it on its page in Prefect")
+                return
+            workers = self._client.read_workers_for_work_pool(self._pool)
+        except ObjectNotFound as error:
+            raise PoolError(
+                f"The work pool {self._pool!r} was deleted while {self._run.name} waited there",
+                str(self._run.id),
+                "register pools and deployments again: python -m deployments.apply",
+            ) from error
+        except (httpx.HTTPError, PrefectException) as error:
+            self._say(f"The Prefect server does not say who works: {type(error).__name__}")
+            return
+        online = sum(worker.status == WorkerStatus.ONLINE for worker in workers)
+        if online:
+            self._say(f"Waiting for a turn: {online} of the pool {self._pool!r} are online, busy")
+        else:
+            self._say(
+                f"NO WORKER of the pool {self._pool!r} is online; start one: python -m deployments.worker {self._pool}"
+            )
+
+    def _say(self, message: str) -> None:
+        now = time.monotonic()
+        if now - self._spoken >= _SAY_AGAIN_SECONDS or self._spoken == self._answered:
+            self._spoken = now
+            logger.warning(message)
+
+
+def _cancel(client: SyncPrefectClient, run: FlowRun) -> None:
+    try:
+        if not (state := client.read_flow_run(run.id).state) or not state.is_final():
+            client.set_flow_run_state(run.id, Cancelling(message="The run that started it ended"))
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("%s could not be cancelled: %s", run.name, type(error).__name__)
+
+
+def _said(state: State[Any]) -> str:
+    """A state's message without Prefect's own words before it."""
+    said = str(state.message or state.name).removeprefix("Flow run encountered an exception: ")
+    return said.removeprefix("Task run encountered an exception: ")[:500]
+
+
+@step
+def hand_back(result: Record) -> None:
+    """Leave the result of the flow run under way where the run that started it finds it."""
+    if current_run.id:
+        object_store().write_bytes(result.model_dump_json().encode(), _place(str(current_run.id)))
+
+
+def taken_back(run_id: str) -> dict[str, Any]:
+    """What a run handed back. Raises PoolError when it left nothing."""
+    content = object_store().read_bytes(_place(run_id), at_most=_LONGEST_RESULT)
+    if content is None:
+        raise PoolError(
+            "The run completed and left no result",
+            _place(run_id),
+            "do both pools use one bucket (NIGHTSHIFT_BUCKET)?",
+        )
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PoolError(
+            "The run left something other than a result",
+            _place(run_id),
+            "see its log; find out who else may write there",
+        ) from error
+
+
+def _place(run_id: str) -> str:
+    return f"s3://{read_settings().bucket}/prepared/results/{run_id}.json"

@@ -1,0 +1,75 @@
+"""Which engine scores a run, and in which precision: settled once, as it begins, so that all is scored alike."""
+
+import logging
+from typing import Literal
+
+import torch
+
+from tasks.core.engines import registry
+from tasks.core.engines.names import WantedEngine
+from tasks.core.models import classifier
+from tasks.core.models.devices import precision_of_version, resolve_precision
+from tasks.core.records import ModelVersion
+from tasks.core.training.params import Precision
+from tasks.runtime.clients import model_registry
+from tasks.runtime.steps import step, work_folder
+
+logger = logging.getLogger(__name__)
+
+
+@step
+def pin_engine(
+    version: ModelVersion, wanted: WantedEngine, device: str, precision: Precision = "auto"
+) -> str:
+    """The name of the engine that all workers of a run use.
+
+    Args:
+        version: of the model.
+        wanted: by the form; auto asks what was found best when the model was registered.
+        device: the type of the device it runs on; what was found best was found on a CPU.
+        precision: by the form; where torch runs in fp32 anyway, it takes the place of what is not installed.
+    Raises:
+        SettingsError: the engine that was named is not installed here.
+        ModelError: the record of what was found best is damaged.
+    """
+    if wanted != "auto":
+        registry.require(wanted)
+        return wanted
+    if device != "cpu":
+        return registry.TORCH
+    with work_folder("choice") as folder:
+        model_registry().file_of(version, registry.CHOICE, folder)
+        best = registry.recommended(folder)
+        substitute = registry.substitute(folder)
+    if registry.available(best):
+        return best
+    if resolve_precision(precision, torch.device(device)) == "fp32":
+        substitute = registry.TORCH
+    logger.warning(
+        "%s runs best with %s, which is not installed here: %s it is", version, best, substitute
+    )
+    return substitute
+
+
+@step
+def pin_precision(
+    version: ModelVersion, engine: str, device: str, asked: Precision
+) -> Literal["fp32", "bf16"]:
+    """The precision that all workers of a run compute in; torch's is the one that a version was judged in.
+
+    Args:
+        version: of the model.
+        engine: that the run is pinned to.
+        device: the type of the device it runs on.
+        asked: by the form; auto leaves it to the version.
+    Raises:
+        ModelError: the record of what the version was trained in is damaged.
+    """
+    if engine == registry.TORCH_FP32:
+        return "fp32"
+    trained: Precision = "auto"
+    if asked == "auto" and engine in registry.RUN_BY_TORCH:
+        with work_folder("precision") as folder:
+            model_registry().file_of(version, classifier.CARD, folder)
+            trained = classifier.trained_precision(folder)
+    return precision_of_version(asked, trained, torch.device(device))

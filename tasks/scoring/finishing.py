@@ -1,0 +1,173 @@
+"""The last step of a scoring run: parts become whole objects, all is counted, and the store says if it is done."""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.core import formats
+from tasks.core.errors import StoreError
+from tasks.core.scoring.plan import Entry, Names, ScoringRun
+from tasks.core.scoring.results import Counts, ObjectResult, ScoreSummary, State
+from tasks.runtime.clients import exact_objects
+from tasks.runtime.steps import step
+from tasks.scoring.joining import remove_parts, whole_results
+from tasks.scoring.store.commit import failure, is_made_of, rejected_uri, replaced
+from tasks.scoring.store.in_work import forget
+from tasks.scoring.store.run_store import require_run, result_uri, write_overwritten
+from tasks.scoring.store.success_markers import Listing, listing_digest
+from tasks.scoring.summary import publish_summary
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 1_000
+_ERRORS = 20
+
+
+@step
+def finish_scoring(place: str, started: float) -> ScoreSummary:
+    """Join the parts, count everything, prove it from the store, and write `_SUCCESS` or `_INCOMPLETE`.
+
+    Args:
+        place: of the frozen run.
+        started: `time.time()` when scoring began.
+    Raises:
+        StoreError: a shard has no result, or the lists do not hold what the manifest says.
+    """
+    objects = exact_objects()
+    run = require_run(objects, place)
+    tally = Tally(run, objects)
+    joined: list[Entry] = []
+    for number in range(run.shards):
+        for result in whole_results(objects, run, number, joined):
+            if not tally.add(result):  # it was there: whoever tries again scores it again
+                objects.store.delete(result_uri(run, number))
+    if tally.objects != run.objects:
+        raise StoreError(
+            f"The lists of the frozen run hold {tally.objects:,} objects, its manifest says {run.objects:,}",
+            run.place,
+            "start a new run; what is scored stays scored",
+        )
+    proven = listing_digest(objects, run.root) if joined else tally.listing.digest
+    summary = tally.summary(time.time() - started, proven)
+    write_overwritten(objects, run, tally.overwritten)
+    publish_summary(objects, run, summary, tally.table())
+    for entry in joined:
+        remove_parts(objects, run, entry)
+    forget(objects, run)
+    return summary
+
+
+class Tally:
+    """Adds up what became of each object, and looks whether the store still has it.
+
+    A million objects cost 16 MB: of each listed output the hash of its name and ETag is kept.
+
+    Args:
+        run: the frozen run.
+        objects: the store.
+    """
+
+    def __init__(self, run: ScoringRun, objects: ExactObjects) -> None:
+        self._run, self._objects = run, objects
+        self.listing = Listing()
+        self._there = Names(_listed(objects, run, self.listing))
+        self._counts, self.objects = Counts(), 0
+        self._states = dict.fromkeys(get_args(State), 0)
+        self._failed: list[ObjectResult] = []
+        self._changed: list[ObjectResult] = []
+        self._good: list[ObjectResult] = []
+        self.overwritten: list[str] = []  # keys; whoever verifies the run must know which
+
+    def add(self, result: ObjectResult) -> bool:
+        """Count one object; False when it is said to be scored and the store does not have it."""
+        claimed = result.state in ("scored", "found")
+        if claimed:
+            result = self._looked_up(result)
+        good = result.state in ("scored", "found")
+        self.objects += 1
+        self._counts = self._counts.plus(result.counts)
+        self._states[result.state] += 1
+        if result.state == "overwritten":
+            self.overwritten.append(result.key)
+        unfit = self._failed if result.state == "failed" else self._changed
+        kept = self._good if good else unfit
+        if len(kept) < _SHOWN:
+            kept.append(result)
+        return good or not claimed
+
+    def _looked_up(self, result: ObjectResult) -> ObjectResult:
+        """The same result, or what is the matter with its output."""
+        run, entry = self._run, Entry(result.key, result.size, result.etag)
+        uri = run.output_uri(result.key)
+        rejected = rejected_uri(run, entry)
+        if f"{uri}|{result.output_etag}" not in self._there:
+            head = self._objects.head(uri)
+            if head is None:
+                what = "An output is not in the store, though it was written"
+                return failure(entry, StoreError(what, uri, "run again"))
+            if not is_made_of(run, entry, head):
+                return failure(entry, replaced(self._objects, run, entry, head))
+        missing = result.counts.rows_rejected and rejected not in self._there
+        if missing and self._objects.head(rejected) is None:  # joined just now, it is not listed
+            what = "The rejected rows are not in the store, though they were written"
+            return failure(entry, StoreError(what, rejected, "run again"))
+        return result
+
+    @property
+    def _unfit(self) -> list[ObjectResult]:
+        """Those that failed, before those that the next run scores anyway."""
+        return self._failed + self._changed
+
+    def summary(self, seconds: float, proven: str) -> ScoreSummary:
+        """All of it; with the digest of the listing that it was proven from."""
+        run, states = self._run, self._states
+        return ScoreSummary(
+            place=run.place,
+            root=run.root,
+            model=run.model.name,
+            version=run.model.version,
+            objects=run.objects,
+            scored_before=run.scored_before,
+            scored=states["scored"] + states["found"],
+            failed=states["failed"],
+            overwritten=states["overwritten"],
+            counts=self._counts,
+            seconds=round(seconds, 2),
+            reviews_per_second=round(self._counts.rows_out / max(seconds, 1e-9), 2),
+            errors=[_said(run.input_uri(r.key), r.error) for r in self._unfit[:_ERRORS]],
+            plan_digest=run.plan_digest,
+            listing_digest=proven,
+        )
+
+    def table(self) -> list[dict[str, Any]]:
+        """The first thousand objects for people, those that failed first."""
+        return [
+            {
+                "input": self._run.input_uri(r.key),
+                "state": r.state,
+                "rows in": r.counts.rows_in,
+                "scored": r.counts.rows_out,
+                "rejected": r.counts.rows_rejected,
+                "error": r.error,
+            }
+            for r in (self._unfit + self._good)[:_SHOWN]
+        ]
+
+
+def _said(uri: str, error: str) -> str:
+    """An object's error, with its name once."""
+    return error if uri in error else f"{uri}: {error}"
+
+
+def _listed(objects: ExactObjects, run: ScoringRun, listing: Listing) -> Iterator[str]:
+    """Name and ETag of each output that the store lists; of rejects the name, which tells what they are made of."""
+    rejected = f"{run.root}/_rejected/"
+    for item in objects.store.scan(f"{run.root}/"):
+        key = item.uri.removeprefix(f"{run.root}/")
+        listing.add(key, item.etag)
+        if item.uri.startswith(rejected):
+            yield item.uri
+        elif not formats.is_hidden(key):
+            yield f"{item.uri}|{item.etag}"

@@ -1,0 +1,146 @@
+"""Parts of large objects become whole ones again, when all of them are scored."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectInfo, parse_uri
+from tasks.core import formats
+from tasks.core.blame import as_data_error, is_the_objects
+from tasks.core.errors import StoreError, UnreadableDataError
+from tasks.core.scoring.plan import Entry, ScoringRun
+from tasks.core.scoring.results import Counts, ObjectResult
+from tasks.runtime.steps import work_folder
+from tasks.scoring.store.commit import (
+    RUN,
+    commit,
+    failure,
+    foreign,
+    is_committed,
+    is_made_of,
+    rejected_uri,
+    result_of,
+    target_uri,
+)
+from tasks.scoring.store.outputs import too_many_rejects
+from tasks.scoring.store.run_store import info, read_result, read_shard, result_uri
+
+Part = tuple[Entry, ObjectResult]
+
+
+def whole_results(
+    objects: ExactObjects, run: ScoringRun, number: int, joined: list[Entry]
+) -> Iterator[ObjectResult]:
+    """Results of the objects that end in a shard; the parts of a large one are joined on the way.
+
+    Args:
+        objects: the store.
+        run: the frozen run.
+        number: of the shard.
+        joined: takes objects whose parts are not needed any more once the run is published. Where an object failed
+            its parts stay for whoever tries again, be it another run; shards whose part is gone are scored again then.
+    Raises:
+        StoreError: a shard has no result.
+    """
+    for entry, result in _results(objects, run, number):
+        if entry.parts == 1:
+            yield result
+        elif entry.part == entry.parts - 1:
+            parts, first = _parts_of(objects, run, number, entry)
+            whole = _joined(objects, run, parts)
+            if whole.state != "failed":
+                joined.append(entry)
+            elif not all(objects.head(target_uri(run, part)) for part, _ in parts):
+                for shard in range(first, number + 1):
+                    objects.store.delete(result_uri(run, shard))
+            yield whole
+
+
+def remove_parts(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
+    """Of an object that was joined, or has another content by now."""
+    for item in list(objects.store.scan(run.part_uri(entry).rpartition("/")[0] + "/")):
+        objects.store.delete(item.uri)
+
+
+def _results(objects: ExactObjects, run: ScoringRun, number: int) -> list[Part]:
+    done = read_result(objects, run, number)
+    if done is None:
+        raise StoreError(
+            "A shard has no result", result_uri(run, number), "run again; it goes on there"
+        )
+    entries = [e for bundle in read_shard(objects, run, number).bundles for e in bundle]
+    return list(zip(entries, done.objects, strict=True))
+
+
+def _parts_of(
+    objects: ExactObjects, run: ScoringRun, number: int, last: Entry
+) -> tuple[list[Part], int]:
+    """All parts of an object, in their order, and the shard of the first: they end in the shard of its last one."""
+    found: list[Part] = []
+    while len(found) < last.parts and number >= 0:
+        here = [(e, r) for e, r in _results(objects, run, number) if e.key == last.key]
+        found, number = here + found, number - 1
+    return found, number + 1
+
+
+def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> ObjectResult:
+    """One object of its parts, unless one of them is missing or too much was rejected."""
+    entry = replace(parts[0][0], part=0, parts=1, span=None)
+    bad = next((r for _, r in parts if r.state not in ("scored", "found")), None)
+    if bad:
+        return result_of(entry, bad.state, error=bad.error)
+    counts = Counts()
+    for _, result in parts:
+        counts = counts.plus(result.counts)
+    before = objects.head(target_uri(run, entry))
+    try:
+        if error := too_many_rejects(run, entry.key, counts) or foreign(run, entry, before):
+            raise error
+        by_others = run.rescore and before is not None and before.metadata.get(RUN) != run.run
+        if by_others and not all(objects.head(target_uri(run, part)) for part, _ in parts):
+            by_others = False  # another run has joined them, which are the same
+        if before and is_committed(objects, run, entry, before) and not by_others:
+            return result_of(entry, "scored", counts, etag=before.etag)
+        if not is_made_of(run, entry, before):  # else newer predictions may be there, or come
+            objects.require_unchanged(info(run, entry))
+        with work_folder("joined") as folder:
+            output, rejected = folder / "output", folder / "rejected"
+            if counts.rows_rejected:
+                refused = [part for part in parts if part[1].counts.rows_rejected]
+                uris = [(rejected_uri(run, part), result) for part, result in refused]
+                _join(objects, "rejected.jsonl", uris, rejected)
+            uris = [(target_uri(run, part), result) for part, result in parts]
+            _join(objects, run.output_uri(entry.key), uris, output)
+            return commit(objects, run, entry, counts, output, rejected, before)
+    except BaseException as error:
+        if not is_the_objects(error):
+            raise
+        now = objects.head(target_uri(run, entry))
+        if now and is_committed(
+            objects, run, entry, now
+        ):  # another run was faster, and removes the parts
+            return result_of(entry, "scored", counts, etag=now.etag)
+        return failure(entry, as_data_error(error, run.input_uri(entry.key)))
+
+
+def _join(
+    objects: ExactObjects, name: str, parts: Sequence[tuple[str, ObjectResult]], path: Path
+) -> None:
+    """All parts as one file. Raises UnreadableDataError when one of them is gone, or is not what was written."""
+    with ExitStack() as stack, path.open("wb") as stream:
+        streams: list[IO[bytes]] = []
+        for uri, result in parts:
+            head = objects.head(uri)
+            written = Counts.from_metadata(result.counts.to_metadata())  # as metadata keep them
+            if not head or not head.whole or Counts.from_metadata(head.metadata) != written:
+                raise UnreadableDataError(
+                    "A part of its predictions is gone, or is not what was written",
+                    uri,
+                    "run again",
+                )
+            item = ObjectInfo(*parse_uri(uri), head.size, head.etag)
+            streams.append(stack.enter_context(objects.open(item, small_at_once=False)))
+        formats.join(name, streams, stream)

@@ -1,0 +1,315 @@
+"""The first step of a scoring run: what there is to score is listed, cut into shards, and frozen in the store."""
+
+import logging
+import secrets
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from tasks.connectors.storage.conditional_reads import FINGERPRINT
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import parse_uri
+from tasks.core import formats
+from tasks.core.blame import as_data_error, is_the_objects
+from tasks.core.digests import canonical_json, digest_of
+from tasks.core.errors import (
+    DataError,
+    ForbiddenDataError,
+    MissingDataError,
+    SettingsError,
+    StoreError,
+)
+from tasks.core.records import ModelVersion, Record
+from tasks.core.scoring.plan import (
+    SHARD_BYTES,
+    Columns,
+    Entry,
+    Names,
+    OutputFormat,
+    ScoringRun,
+    Shard,
+    shards,
+)
+from tasks.core.scoring.prefetch import in_order
+from tasks.registry.usage_records import mark_scoring
+from tasks.runtime.clients import exact_objects
+from tasks.runtime.provenance import code_version, flow_run_id
+from tasks.runtime.steps import step
+from tasks.scoring.store.commit import is_committed
+from tasks.scoring.store.in_work import InWork
+from tasks.scoring.store.run_store import MANIFEST, info, read_run, shard_uri
+from tasks.scoring.store.success_markers import mark_unfinished, replaced_by
+
+logger = logging.getLogger(__name__)
+
+_REQUESTS = 32  # at once
+_WRITES = 4
+_SAMPLES, _SAMPLE_ROWS = 4, 100
+
+
+class RunReference(Record):
+    """Where a frozen run lies, and how large it is."""
+
+    place: str
+    shards: int
+    objects: int
+    bytes: int
+    scored_before: int
+
+
+@step
+def plan_scoring(draft: ScoringRun) -> RunReference:
+    """Freeze what a run is to score. A run that is frozen already (it died, and was started again) stays as it is.
+
+    Args:
+        draft: the run, without its counts.
+    Raises:
+        MissingDataError: nothing is there; no sampled object has the column of the texts.
+        SettingsError: outputs would lie among the inputs; a column that is kept has the name of one that is made.
+        StoreError: what the store keeps is not what was written.
+    """
+    objects = exact_objects()
+    mark_scoring(draft)  # of an older run that goes on, too
+    if frozen := read_run(objects, draft.place):
+        logger.info("This run was begun before, and goes on: %s", draft.place)
+        return _begun(objects, frozen)
+    replaced = replaced_by(objects, draft)  # before the inputs: theirs are among them
+    found = _inputs(objects, draft)
+    _refuse_reserved(draft.columns)
+    _refuse_shared_outputs(draft, found)
+    in_work = InWork(objects, draft, "plan")
+    if found:
+        _look_at_samples(objects, draft, found, in_work)
+    left = found if draft.rescore else list(_not_yet_scored(objects, draft, found))
+
+    draft = draft.model_copy(update={"plan": secrets.token_hex(4)})
+
+    def write(shard: Shard) -> str:
+        objects.store.write_bytes(shard.to_json(), shard_uri(draft, shard.number))
+        return shard.digest
+
+    with ThreadPoolExecutor(_WRITES) as pool:
+        cut = _cut(objects, draft, left, in_work)
+        written = list(in_order(pool, write, shards(cut), 2 * _WRITES))
+    counts = {
+        "objects": len(left),
+        "bytes": sum(entry.size for entry in left),
+        "shards": len(written),
+        "scored_before": len(found) - len(left),
+        "plan_digest": digest_of({"shards": written}),
+        "supersedes": replaced,
+    }
+    return _begun(objects, draft.model_copy(update=counts))
+
+
+def draft_run(
+    model: ModelVersion,
+    source: str,
+    output: str,
+    columns: Columns,
+    encoding: str,
+    output_format: OutputFormat,
+    precision: str,
+    engine: str,
+    csv_formula_guard: bool,
+    max_rejected_share: float,
+    rescore: bool,
+    allow_empty: bool,
+) -> ScoringRun:
+    """A run before it is known what there is to score. Tried again, a flow run gets the same draft."""
+    flow_run = flow_run_id()
+    return ScoringRun(
+        run=flow_run or secrets.token_hex(8),
+        input=source,
+        output=output,
+        model=model,
+        columns=columns,
+        encoding=encoding,
+        output_format=output_format,
+        precision=precision,
+        engine=engine,
+        csv_formula_guard=csv_formula_guard,
+        max_rejected_share=max_rejected_share,
+        rescore=rescore,
+        allow_empty=allow_empty,
+        objects=0,
+        bytes=0,
+        shards=0,
+        scored_before=0,
+        code=code_version(),
+        flow_run=flow_run,
+    )
+
+
+def _begun(objects: ExactObjects, run: ScoringRun) -> RunReference:
+    if run.objects:  # what lies there is not complete any more, until this run is
+        mark_unfinished(objects, run)
+    run = _freeze(objects, run)
+    logger.info(
+        "%s objects, %.1f MB, in %s shards; %s are scored already -> %s",
+        f"{run.objects:,}",
+        run.bytes / 1e6,
+        run.shards,
+        f"{run.scored_before:,}",
+        run.place,
+    )
+    return RunReference(
+        place=run.place,
+        shards=run.shards,
+        objects=run.objects,
+        bytes=run.bytes,
+        scored_before=run.scored_before,
+    )
+
+
+def _freeze(objects: ExactObjects, run: ScoringRun) -> ScoringRun:
+    """Write the manifest unless there is one, and return the one that is there."""
+    content = canonical_json(run.model_dump()).encode()
+    mark = {FINGERPRINT: digest_of(run.model_dump())}
+    there = objects.head(f"{run.place}/{MANIFEST}")
+    torn = there if there and not there.whole else None
+    objects.write(content, f"{run.place}/{MANIFEST}", mark, before=torn)
+    frozen = read_run(objects, run.place)
+    if frozen is None:
+        raise StoreError("The store does not give back what was written to it", run.place)
+    return frozen
+
+
+def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
+    prefix = parse_uri(run.input, "input")[1]
+    folder = parse_uri(run.input_prefix)[1]
+    parse_uri(run.output, "output")
+    if (run.root + "/").startswith(run.input_prefix) or run.input_prefix.startswith(run.root + "/"):
+        raise SettingsError(
+            f"The output {run.root} would lie among the input {run.input}: it could replace a review, and the next run "
+            "would score it",
+            "output",
+            "choose a prefix beside the input",
+        )
+    entries: list[Entry] = []
+    for item in sorted(objects.store.scan(run.input)):
+        key = "" if item.key == prefix else item.key.removeprefix(folder)
+        if not formats.is_hidden(key):
+            entries.append(Entry(key, item.size, item.etag))
+    if not entries and not run.allow_empty:
+        raise MissingDataError(
+            "No object there, or hidden ones only (names that begin with _ or .)",
+            run.input,
+            "check the prefix; where a night without reviews is none, set allow_empty",
+        )
+    return entries
+
+
+def _look_at_samples(
+    objects: ExactObjects, run: ScoringRun, entries: list[Entry], in_work: InWork
+) -> None:
+    """Stop before anything is spent where all samples lack a column, or none may be read.
+
+    One odd object is reported when it is scored.
+    """
+    problem: DataError | None = None
+    last = len(entries) - 1
+    for index in sorted({last * quarter // _SAMPLES for quarter in range(_SAMPLES + 1)}):
+        if in_work.is_suspect(entries[index]) or in_work.fatal(entries[index]):
+            continue
+        try:
+            with in_work.alone(entries[index]):
+                _look_at(objects, run, entries[index])
+            return
+        except (MissingDataError, ForbiddenDataError) as error:
+            problem = problem or error
+        except BaseException as error:  # unreadable: that says nothing of the others
+            if not is_the_objects(error):
+                raise
+    if problem:
+        raise problem
+
+
+def _look_at(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
+    with objects.open(info(run, entry)) as stream:
+        wanted = [run.columns.text, *run.columns.keep]
+        rows = formats.decode(run.input_uri(entry.key), stream, None, wanted, run.encoding)
+        sample = (row for _, row in zip(range(_SAMPLE_ROWS), rows, strict=False))
+        for _ in formats.with_columns(sample, wanted, run.input_uri(entry.key)):
+            pass
+
+
+_MADE = ("input", "row", "id", "label", "score", "model", "model_version")
+
+
+def _refuse_reserved(columns: Columns) -> None:
+    for name in columns.keep:
+        if name in _MADE or name.startswith("probability_") or columns.keep.count(name) > 1:
+            raise SettingsError(
+                f"A prediction has a column {name!r} of its own, or it is named twice",
+                "keep_columns",
+                "leave it out",
+            )
+
+
+def _refuse_shared_outputs(run: ScoringRun, entries: list[Entry]) -> None:
+    """`a` whose content is JSON lines, and `a.jsonl`, would write the same object."""
+    renamed = [e for e in entries if run.output_uri(e.key) != f"{run.root}/{e.key}"]
+    keys = {entry.key for entry in entries} if renamed else set[str]()
+    for entry in renamed:
+        target = run.output_uri(entry.key).removeprefix(f"{run.root}/")
+        if target in keys and run.output_uri(target) == run.output_uri(entry.key):
+            raise SettingsError(
+                f"{entry.key!r} and {target!r} would have their predictions in one object",
+                run.input,
+                "rename one of them",
+            )
+
+
+def _not_yet_scored(
+    objects: ExactObjects, run: ScoringRun, entries: list[Entry]
+) -> Iterator[Entry]:
+    """Those that this version and configuration has not scored in the state they are in now."""
+    there = Names(item.uri for item in objects.store.scan(run.root))
+
+    def is_scored(entry: Entry) -> bool:
+        try:
+            return is_committed(objects, run, entry, objects.head(run.output_uri(entry.key)))
+        except BaseException as error:  # what lies there was not written by us
+            if not is_the_objects(error):
+                raise
+            return False
+
+    asked = [entry for entry in entries if len(there) and run.output_uri(entry.key) in there]
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        answers = in_order(pool, is_scored, asked, 4 * _REQUESTS)
+        scored = {entry.key for entry, done in zip(asked, answers, strict=True) if done}
+    yield from (entry for entry in entries if entry.key not in scored)
+
+
+def _cut(
+    objects: ExactObjects, run: ScoringRun, entries: Iterable[Entry], in_work: InWork
+) -> Iterator[Entry]:
+    """Large objects in parts, on the borders of records. One that cannot be cut is scored whole, and says why."""
+    for entry in entries:
+        parts: list[formats.Span] = []
+        if entry.size > SHARD_BYTES and not in_work.fatal(entry):
+            with in_work.alone(entry):
+                parts = _spans(objects, run, entry)
+        if len(parts) < 2:
+            yield entry
+        for number, span in enumerate(parts):
+            if len(parts) > 1:
+                yield Entry(entry.key, entry.size, entry.etag, number, len(parts), span)
+
+
+def _spans(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[formats.Span]:
+    uri = run.input_uri(entry.key)
+    try:
+        with objects.open(info(run, entry)) as stream:
+            kind = formats.detect(uri, stream.read(formats.HEAD_BYTES), run.encoding)
+            if (
+                kind.compression or kind.encoding != formats.UTF8
+            ):  # each part would have to unpack all before it
+                return []
+            stream.seek(0)
+            return formats.cut(uri, stream, SHARD_BYTES, run.encoding)
+    except BaseException as error:
+        if not is_the_objects(error):
+            raise
+        logger.warning("%s cannot be cut into parts: %s", uri, as_data_error(error, uri).what)
+        return []

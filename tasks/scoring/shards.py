@@ -1,0 +1,324 @@
+"""One shard of a scoring run: its objects are read, scored and written side by side, each whole or not at all."""
+
+import functools
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tasks.connectors.storage.conditional_reads import Head
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.core import formats
+from tasks.core.blame import as_data_error, is_the_objects
+from tasks.core.data.tokens.tokenization import Encoder
+from tasks.core.digests import canonical_json
+from tasks.core.engines import registry
+from tasks.core.engines.protocol import Engine, EngineOptions
+from tasks.core.errors import UnreadableDataError
+from tasks.core.models import classifier as modeling
+from tasks.core.records import ModelVersion, Record
+from tasks.core.scoring import predict
+from tasks.core.scoring.plan import Entry, ScoringRun
+from tasks.core.scoring.predict import End, EngineParams, Result, Review
+from tasks.core.scoring.prefetch import in_order
+from tasks.core.scoring.results import Counts, ObjectResult, ShardResult
+from tasks.runtime.clients import exact_objects, model_registry
+from tasks.runtime.reporting.progress import Gauge, pace_of
+from tasks.runtime.steps import step, work_folder
+from tasks.scoring.store.commit import (
+    RUN,
+    commit,
+    failure,
+    foreign,
+    is_committed,
+    result_of,
+    target_uri,
+)
+from tasks.scoring.store.in_work import InWork
+from tasks.scoring.store.outputs import Output
+from tasks.scoring.store.run_store import info, read_result, read_shard, require_run, result_uri
+
+logger = logging.getLogger(__name__)
+
+_REQUESTS = 8  # readers, and as many writers
+_WRITES_WAITING = 32
+
+
+class ShardDone(Record):
+    """What other steps need to know of a shard."""
+
+    number: int
+    rows: int
+    failed: int
+
+
+@step
+def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
+    """Score what is left of a shard, and write down what became of each object.
+
+    Raises:
+        SettingsError: the engine that the run is pinned to is not installed here.
+    """
+    objects = exact_objects()
+    run = require_run(objects, place)
+    done = read_result(objects, run, number)
+    if done is None or any(o.state == "failed" for o in done.objects):  # what failed is tried again
+        params = params.model_copy(update={"precision": run.precision, "engine": run.engine})
+        started = time.perf_counter()
+        classifier, engine = _loaded(run.model, params)  # pyright: ignore[reportArgumentType] - frozen, so hashable
+        with (
+            pace_of("reviews", run.bytes).or_undone(),  # a step that is tried again counts once
+            work_folder("scored") as folder,
+            ThreadPoolExecutor(2 * _REQUESTS) as pool,
+        ):
+            work = ShardWork(objects, run, pool, folder)
+            results = work.score(number, classifier.encoder, engine, params.window_reviews)
+        done = ShardResult(
+            number=number, objects=results, seconds=round(time.perf_counter() - started, 2)
+        )
+        content = canonical_json(done.model_dump()).encode()
+        objects.store.write_bytes(content, result_uri(run, number))
+    else:
+        pace_of("reviews", run.bytes).skip(sum(o.bytes for o in done.objects))
+    return _told(done, run.shards)
+
+
+def _told(done: ShardResult, shards: int) -> ShardDone:
+    rows = sum(o.counts.rows_in for o in done.objects)
+    failed = sum(o.state == "failed" for o in done.objects)
+    logger.info(
+        "Shard %s of %s: %s objects, %s rows, %.1f s, %.1f rows/s%s",
+        done.number + 1,
+        shards,
+        len(done.objects),
+        f"{rows:,}",
+        done.seconds,
+        rows / max(done.seconds, 1e-9),
+        f"; {failed} objects FAILED" if failed else "",
+    )
+    return ShardDone(number=done.number, rows=rows, failed=failed)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(version: ModelVersion, params: EngineParams) -> tuple[modeling.Classifier, Engine]:
+    """The model in memory; kept, so that the shards of a run load it once a process."""
+    registry.require(params.engine)  # before the model is fetched
+    options = EngineOptions(params.device, params.precision, params.batch_tokens)
+    with work_folder("version") as folder:
+        model = model_registry().download(version, folder)
+        classifier = modeling.load(model)
+        return classifier, registry.open_engine(params.engine, classifier, model, options)
+
+
+class ShardWork:
+    """Scores the objects of a shard. No two objects share a fate.
+
+    Args:
+        objects: the store.
+        run: that the shard is of.
+        pool: for requests, which wait more than they work.
+        folder: for outputs until they are uploaded.
+    """
+
+    def __init__(
+        self, objects: ExactObjects, run: ScoringRun, pool: ThreadPoolExecutor, folder: Path
+    ) -> None:
+        self._objects, self._run, self._pool, self._folder = objects, run, pool, folder
+
+    def score(
+        self, number: int, encoder: Encoder, engine: Engine, window_reviews: int
+    ) -> list[ObjectResult]:
+        """What became of each object, in the order of the shard.
+
+        Objects that a process died over come last, one at a time.
+
+        Args:
+            number: of the shard.
+            encoder: the tokenization the model was trained with.
+            engine: gives the logits.
+            window_reviews: reviews planned together.
+        """
+        shard = read_shard(self._objects, self._run, number)
+        entries = [entry for bundle in shard.bundles for entry in bundle]
+        self._in_work = InWork(self._objects, self._run, number)
+        looked = in_order(self._pool, self._looked, entries, 4 * _REQUESTS)
+        heads, results = dict[Entry, Head | None](), dict[Entry, ObjectResult]()
+        for entry, (head, known) in zip(entries, looked, strict=True):
+            heads[entry] = head
+            if known:
+                results[entry] = known
+        suspects = {e: None for e in entries if e not in results and self._in_work.is_suspect(e)}
+        together = [[e for e in bundle if e not in suspects] for bundle in shard.bundles]
+        left = [b for b in together if any(entry not in results for entry in b)]
+        work = _Work(encoder, engine, window_reviews, heads, results)
+        pace = pace_of("reviews", sum(entry.bytes for entry in entries))
+        touched = {*suspects, *(entry for bundle in left for entry in bundle)}
+        pace.skip(sum(entry.bytes for entry in entries if entry not in touched))
+        with self._in_work.recorded():
+            for bundles in (left, *([[entry]] for entry in suspects)):
+                self._score_bundles(bundles, work, Gauge(pace))
+        return [results[entry] for entry in entries]
+
+    def _score_bundles(self, bundles: list[list[Entry]], work: "_Work", gauge: Gauge) -> None:
+        """Score these bundles to their end, and add what became of their objects to the results."""
+        wanted = (entry for bundle in bundles for entry in bundle)
+        opened = functools.partial(self._opened, results=dict(work.results))
+        streams = in_order(self._pool, opened, wanted, _REQUESTS)
+        items = (self._items(bundle, streams, gauge) for bundle in bundles)
+        told = predict.score(items, work.encoder, work.engine, work.window_reviews)
+        scored = _gauged(told, gauge)
+        writes: dict[Entry, Future[ObjectResult]] = {}
+        for index, entry in enumerate(entry for bundle in bundles for entry in bundle):
+            path = self._folder / f"{index:06}"
+            output = Output(self._run, entry, path, work.engine.label_names)
+            output.encode(scored)  # also what is known: the reviews of a bundle share batches
+            if entry in work.results:
+                output.discard()
+                self._in_work.end(entry)
+                continue
+            writes[entry] = self._pool.submit(self._committed, output, work.heads[entry])
+            if len(writes) >= _WRITES_WAITING:
+                first = next(iter(writes))
+                work.results[first] = writes.pop(first).result()
+        gauge.over()
+        work.results.update({entry: write.result() for entry, write in writes.items()})
+
+    def _looked(self, entry: Entry) -> tuple[Head | None, ObjectResult | None]:
+        """What lies in the place of an object's predictions, and its result where it needs no scoring."""
+        try:
+            head = self._objects.head(target_uri(self._run, entry))
+            known = self._known(entry, head)
+        except BaseException as error:
+            return None, self._failure(entry, error)
+        if known is None and (fatal := self._in_work.fatal(entry)):
+            known = self._failure(entry, fatal)
+        return head, known
+
+    def _failure(self, entry: Entry, error: BaseException) -> ObjectResult:
+        """The result of an object that an error says something about; any other error is raised."""
+        if not is_the_objects(error):
+            raise error
+        uri = self._run.input_uri(entry.key)
+        said = as_data_error(error, uri)
+        logger.warning("%s was not scored: %s", uri, said)
+        return failure(entry, said)
+
+    def _known(self, entry: Entry, head: Head | None) -> ObjectResult | None:
+        """Of what needs no scoring: it is scored already, with its rejects; or its place is taken."""
+        run = self._run
+        if error := foreign(run, entry, head):
+            return self._failure(entry, error)
+        by_others = run.rescore and head is not None and head.metadata.get(RUN) != run.run
+        if head is None or by_others or not is_committed(self._objects, run, entry, head):
+            return None
+        return result_of(entry, "found", Counts.from_metadata(head.metadata), etag=head.etag)
+
+    def _opened(
+        self, entry: Entry, results: Mapping[Entry, ObjectResult]
+    ) -> IO[bytes] | BaseException:
+        known = results.get(entry)
+        if known and known.state == "failed":
+            return UnreadableDataError(known.error)  # that it is not read again
+        if too_long := self._run.name_too_long(entry.key):
+            return too_long
+        try:
+            return self._objects.open(info(self._run, entry), *_range_of(entry))
+        except BaseException as error:
+            if not is_the_objects(error):
+                raise
+            return error
+
+    def _items(
+        self, bundle: list[Entry], streams: Iterator[IO[bytes] | BaseException], gauge: Gauge
+    ) -> Iterator[Review | End]:
+        """Reviews of each object, then its end."""
+        self._in_work.begin(bundle)
+        # the streams of later bundles follow
+        for entry, stream in zip(bundle, streams, strict=False):
+            if isinstance(stream, BaseException):
+                gauge.unread(entry.bytes)
+                yield End(stream)
+                continue
+            with stream:
+                yield from self._reviews(entry, stream, gauge)
+
+    def _reviews(self, entry: Entry, stream: IO[bytes], gauge: Gauge) -> Iterator[Review | End]:
+        uri = self._run.input_uri(entry.key)
+        columns, rows = self._run.columns, 0
+        try:
+            asked_for = [columns.id, columns.text, *columns.keep]
+            decoded = formats.decode(uri, stream, entry.span, asked_for, self._run.encoding)
+            wanted = [columns.text, *columns.keep] if entry.part == 0 else []
+            checked = formats.with_columns(decoded, wanted, uri)
+            share = functools.partial(_share_read, entry, stream)
+            read = gauge.reading(checked, entry.bytes, share)
+            reviews = (predict.to_review(row, columns) for row in read)
+            # of a part nothing can be said
+            allowed = self._run.max_rejected_share if entry.parts == 1 else 1.0
+            for review in predict.within_share(reviews, allowed, uri):
+                rows += 1
+                yield review
+        except BaseException as error:
+            if not is_the_objects(error):
+                raise
+            yield End(error)
+        else:
+            yield End(rows=rows)
+
+    def _committed(self, output: Output, before: Head | None) -> ObjectResult:
+        try:
+            return self._commit(output, before)
+        except BaseException as error:
+            return self._failure(output.entry, error)
+        finally:
+            output.discard()
+            self._in_work.end(output.entry)
+
+    def _commit(self, output: Output, before: Head | None) -> ObjectResult:
+        """Write an object's rejects, and then its predictions: they are the sign that all of it is there."""
+        entry = output.entry
+        error = output.error or output.too_many_rejects()
+        if error is not None:
+            return self._failure(entry, error)
+        return commit(
+            self._objects,
+            self._run,
+            entry,
+            output.counts,
+            output.path,
+            output.rejected_path,
+            before,
+        )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all bundles of a shard are scored with, and what is known of its objects."""
+
+    encoder: Encoder
+    engine: Engine
+    window_reviews: int
+    heads: dict[Entry, Head | None]
+    results: dict[Entry, ObjectResult]
+
+
+def _gauged(items: Iterator[Result], gauge: Gauge) -> Iterator[Result]:
+    for item in items:
+        if not isinstance(item, End):
+            gauge.passed()
+        yield item
+
+
+def _share_read(entry: Entry, stream: IO[bytes], row: formats.Row) -> float:
+    """What part of an object is read with a row: by rows where their number is known, else by bytes."""
+    if entry.span and entry.span.rows:
+        return (row.number - entry.span.first_row + 1) / entry.span.rows
+    return row.number / row.of if row.of else stream.tell() / entry.size
+
+
+def _range_of(entry: Entry) -> tuple[int, int | None]:
+    byte_range = entry.span.byte_range if entry.span else None
+    return byte_range or (0, None)

@@ -1,0 +1,199 @@
+"""Which objects a process has in work, in the store: an object that ends its process twice fails by name.
+
+An object may end the process that scores it: it fills the memory, or a library aborts. Nothing can be caught then, so
+each process writes beforehand what it has in work.
+
+    s3://<bucket>/registry/<model>/in-work/<digest of input and output>/<run>~<host>~<pid>~<start>~<what>.json
+    .../fatal/<digest of object and code>.json      an object that was in work at two deaths
+
+A record whose process has died, on a machine that has lived on, is one death for each object in it. Objects with a
+death are scored one at a time, so that of several that were in work together only the guilty one gets to a second
+death, and fails by name; all others are scored. Of processes on other machines nothing is known, and a machine that
+was started anew tells nothing either: such records count for nothing. A process that ends by itself, cancelled or
+with an error, removes its record.
+
+Objects are known by a digest of name and ETag: one that is replaced begins anew.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+
+from pydantic import ValidationError as PydanticError
+
+from tasks.connectors.servers.processes import has_died_here, is_gone, this_process
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.digests import canonical_json, digest_of
+from tasks.core.errors import DataError, NightshiftError, UnreadableDataError
+from tasks.core.records import Record
+from tasks.core.scoring.plan import Entry, ScoringRun
+from tasks.runtime.clients import object_store
+from tasks.runtime.settings import read_settings
+
+logger = logging.getLogger(__name__)
+
+_FATAL_DEATHS = 2
+_DAY_SECONDS = 24 * 3600.0
+_KEPT_SECONDS = 30 * _DAY_SECONDS
+
+
+class _Record(Record):
+    """What lies in the store."""
+
+    objects: list[str]
+    when: float
+    input: str = ""  # of an object that is fatal, for people
+
+
+class InWork:
+    """What this process has in work of a run, and what is known of others that died over it.
+
+    Args:
+        objects: the store.
+        run: that the objects are of.
+        what: this process does: the number of a shard, or "plan".
+    """
+
+    def __init__(self, objects: ExactObjects, run: ScoringRun, what: object) -> None:
+        self._store, self._run = objects.store, run
+        self._uri = f"{_folder(run)}{run.run}~{this_process().replace(':', '~')}~{what}.json"
+        self._lock = threading.Lock()
+        self._open: set[str] = set()
+        self._over = True
+        self._deaths, self._fatal = _known(objects.store, run)
+        if self._deaths:
+            logger.warning(
+                "A process died with %s objects in work; those that are not scored are scored one at a time",
+                f"{len(self._deaths):,}",
+            )
+
+    def is_suspect(self, entry: Entry) -> bool:
+        """True of an object that a process died over: it is to be in work alone."""
+        return self._deaths[_identity(self._run, entry)] > 0
+
+    def fatal(self, entry: Entry) -> DataError | None:
+        """What to say of an object that must not be touched again."""
+        uri = self._fatal_uri(entry)
+        if uri not in self._fatal and self._deaths[_identity(self._run, entry)] < _FATAL_DEATHS:
+            return None
+        self._keep_fatal(uri, entry)
+        return UnreadableDataError(
+            f"The process that works on it has died, {_FATAL_DEATHS} times: for its memory, or by a library's crash",
+            self._run.input_uri(entry.key),
+            "look at its size and its rows, and leave it out or write it anew; it is tried again when it is replaced, "
+            f"by a new version of the model or of Nightshift, or when {uri} is removed",
+        )
+
+    def _keep_fatal(self, uri: str, entry: Entry) -> None:
+        """Write the record, once a day: it is removed a month after an object was last met."""
+        known = _read(self._store, uri)
+        if known is None or time.time() - known.when > _DAY_SECONDS:
+            record = _Record(objects=[], when=time.time(), input=self._run.input_uri(entry.key))
+            self._store.write_bytes(canonical_json(record.model_dump()).encode(), uri)
+        self._fatal.add(uri)
+
+    @contextmanager
+    def recorded(self) -> Generator[None]:
+        """Until this is left, what `begin` says is in the store; a thread that begins something later says nothing."""
+        self._over = False
+        try:
+            yield
+        finally:
+            self._remove()
+
+    @contextmanager
+    def alone(self, entry: Entry) -> Generator[None]:
+        """One object is in work, and no other."""
+        with self.recorded():
+            self.begin([entry])
+            yield
+            self.end(entry)
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        """Say that these are in work now; it stands in the store when this returns."""
+        with self._lock:
+            if self._over:
+                return
+            self._open |= {_identity(self._run, entry) for entry in entries}
+            record = _Record(objects=sorted(self._open), when=time.time())
+            self._store.write_bytes(canonical_json(record.model_dump()).encode(), self._uri)
+
+    def end(self, entry: Entry) -> None:
+        """It is done. The store learns of it with the next that begins, or at the end."""
+        with self._lock:
+            self._open.discard(_identity(self._run, entry))
+
+    def _remove(self) -> None:
+        with self._lock:
+            self._open.clear()
+            self._over = True
+            try:
+                self._store.delete(self._uri)
+            except NightshiftError as error:  # the work itself may have failed for the same reason
+                logger.warning("A record of what was in work is left behind: %s", error)
+
+    def _fatal_uri(self, entry: Entry) -> str:
+        mark = digest_of({"object": _identity(self._run, entry), "code": self._run.code})
+        return f"{_folder(self._run)}fatal/{mark}.json"
+
+
+def forget(objects: ExactObjects, run: ScoringRun) -> None:
+    """Remove the records of a run that is over, and those of dead processes: it has scored what they had in work."""
+    for item in list(objects.store.scan(_folder(run))):
+        name = item.uri.removeprefix(_folder(run))
+        if "/" not in name and (name.startswith(f"{run.run}~") or is_gone(_owner(name))):
+            objects.store.delete(item.uri)
+
+
+def remove_old_records() -> int:
+    """Remove records of processes and objects that nobody has come back to for a month; returns how many."""
+    store, removed = object_store(), 0
+    for item in [found for found in store.scan(_registry()) if "/in-work/" in found.uri]:
+        record = _read(store, item.uri)
+        if record is None or time.time() - record.when > _KEPT_SECONDS:
+            store.delete(item.uri)
+            removed += 1
+    return removed
+
+
+def _known(store: ObjectStore, run: ScoringRun) -> tuple[Counter[str], set[str]]:
+    """Deaths of each object, and the places of records of fatal ones."""
+    deaths, fatal = Counter[str](), set[str]()
+    for item in store.scan(_folder(run)):
+        name = item.uri.removeprefix(_folder(run))
+        if name.startswith("fatal/"):
+            fatal.add(item.uri)
+        elif has_died_here(_owner(name)) and (record := _read(store, item.uri)):
+            deaths.update(record.objects)
+    return deaths, fatal
+
+
+def _read(store: ObjectStore, uri: str) -> _Record | None:
+    """None where whoever wrote it died while writing."""
+    try:
+        return _Record.model_validate_json(store.read_bytes(uri) or b"")
+    except PydanticError:
+        return None
+
+
+def _owner(name: str) -> str:
+    """The process that wrote a record, as `processes` names it."""
+    return ":".join(name.split("~")[1:4])
+
+
+def _registry() -> str:
+    return f"s3://{read_settings().bucket}/registry/"
+
+
+def _folder(run: ScoringRun) -> str:
+    place = digest_of({"input": run.input, "root": run.root})
+    return f"{_registry()}{run.model.name}/in-work/{place}/"
+
+
+def _identity(run: ScoringRun, entry: Entry) -> str:
+    named = {"key": entry.key, "etag": entry.etag, "part": [entry.part, entry.parts]}
+    return digest_of(named)[:16]

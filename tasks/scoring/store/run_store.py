@@ -1,0 +1,106 @@
+"""Where the records of a scoring run lie in the object store, and how they are read."""
+
+import json
+
+from pydantic import ValidationError as PydanticError
+
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.connectors.storage.object_store import ObjectInfo, parse_uri
+from tasks.core.digests import canonical_json
+from tasks.core.errors import MissingDataError, StoreError
+from tasks.core.scoring.plan import Entry, ScoringRun, Shard
+from tasks.core.scoring.results import ShardResult
+
+MANIFEST, SUCCESS, INCOMPLETE = "manifest.json", "_SUCCESS", "_INCOMPLETE"
+
+
+def read_run(objects: ExactObjects, place: str) -> ScoringRun | None:
+    """The frozen run at a place; None where there is none.
+
+    Raises:
+        StoreError: the manifest is of another version of the code, or of another place, to which its outputs would go.
+    """
+    content = objects.store.read_bytes(f"{place}/{MANIFEST}")
+    if not content:  # or empty: whoever wrote it died
+        return None
+    try:
+        run = ScoringRun.model_validate_json(content)
+    except PydanticError as error:
+        raise StoreError(
+            f"Not a manifest of this version: {error.error_count()} fields differ",
+            f"{place}/{MANIFEST}",
+            "start a new run; what is scored stays scored",
+        ) from error
+    if run.place != place:
+        raise StoreError(
+            "The manifest is that of another run",
+            f"{place}/{MANIFEST}",
+            "start a new run; if nobody has moved the records, find out who writes there",
+        )
+    return run
+
+
+def require_run(objects: ExactObjects, place: str) -> ScoringRun:
+    """The frozen run at a place. Raises MissingDataError where there is none."""
+    run = read_run(objects, place.rstrip("/"))
+    if run is None:
+        raise MissingDataError(
+            "There is no scoring run", place, "name the folder that the log of the run names"
+        )
+    return run
+
+
+def shard_uri(run: ScoringRun, number: int) -> str:
+    """Where a shard's list lies."""
+    return f"{run.place}/plans/{run.plan}/shards/{number:06}.json"
+
+
+def read_shard(objects: ExactObjects, run: ScoringRun, number: int) -> Shard:
+    """A shard of a frozen run. Raises StoreError when it is gone."""
+    content = objects.store.read_bytes(shard_uri(run, number))
+    if content is None:
+        raise StoreError(
+            "A part of a frozen run is gone", shard_uri(run, number), "start a new run"
+        )
+    return Shard.from_json(content)
+
+
+def results_prefix(run: ScoringRun) -> str:
+    """Below it is a result for each shard that is done."""
+    return f"{run.place}/plans/{run.plan}/results/"
+
+
+def result_uri(run: ScoringRun, number: int) -> str:
+    """Where the result of a shard lies."""
+    return f"{results_prefix(run)}{number:06}.json"
+
+
+def result_number(uri: str) -> int:
+    """Of which shard a result is."""
+    return int(uri.rpartition("/")[2].removesuffix(".json"))
+
+
+def read_result(objects: ExactObjects, run: ScoringRun, number: int) -> ShardResult | None:
+    """What became of a shard; None while that is not known."""
+    content = objects.store.read_bytes(result_uri(run, number))
+    return ShardResult.model_validate_json(content) if content else None
+
+
+def write_overwritten(objects: ExactObjects, run: ScoringRun, keys: list[str]) -> None:
+    """Write down which inputs were overwritten or removed before they were scored: the run owes nothing for them."""
+    objects.store.write_bytes(canonical_json(keys).encode(), _overwritten_uri(run))
+
+
+def read_overwritten(objects: ExactObjects, run: ScoringRun) -> set[str]:
+    """What `write_overwritten` wrote; empty while the run has not finished."""
+    return set(json.loads(objects.store.read_bytes(_overwritten_uri(run)) or b"[]"))
+
+
+def _overwritten_uri(run: ScoringRun) -> str:
+    return f"{run.place}/overwritten.json"
+
+
+def info(run: ScoringRun, entry: Entry) -> ObjectInfo:
+    """The object of an entry, as it was listed."""
+    bucket, key = parse_uri(run.input_uri(entry.key))
+    return ObjectInfo(bucket, key, entry.size, entry.etag)

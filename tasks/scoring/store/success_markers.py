@@ -1,0 +1,252 @@
+"""Marks that say whether all below a root of predictions is scored, and when they may be believed.
+
+    .../_unfinished/<run>.<token>    a plan that is frozen, or about to be; written before it, under a name of its own
+    .../_INCOMPLETE                  the run that began last is under way, or something failed
+    .../_SUCCESS                     a run came to its end and nothing failed: a `ScoreSummary` with two digests
+
+A reader takes `_SUCCESS` only where there is no `_INCOMPLETE` and nothing below `_unfinished/`. Each run writes a mark
+of its own there, so no run overwrites another's, and no condition of the store is needed.
+
+A run that ends without a failure removes its own mark; a failed run leaves it. It also removes the marks of earlier
+runs that it has replaced: those that stood when it listed its inputs and that were to score the same input with the
+same settings. Several inputs may share a root. A run over one of them says nothing about the others, so their marks
+stay until the same input is scored again. A mark of a run that scores everything again (`rescore`) is removed only by
+another such run.
+"""
+
+import hashlib
+import json
+import logging
+import secrets
+from collections.abc import Collection
+from typing import Any
+
+from pydantic import ValidationError as PydanticError
+
+from tasks.connectors.storage.conditional_reads import FINGERPRINT, Head
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.core import formats
+from tasks.core.digests import canonical_json, digest_of
+from tasks.core.scoring.plan import ScoringRun
+from tasks.core.scoring.results import ScoreSummary
+from tasks.scoring.store.run_store import INCOMPLETE, MANIFEST, SUCCESS, read_run
+
+logger = logging.getLogger(__name__)
+
+_UNFINISHED = "_unfinished"
+
+
+class Listing:
+    """Digest of objects by their names and ETags, in whichever order they come: the sum of their SHA-256."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def add(self, key: str, etag: str) -> None:
+        """Count an object in. The key is the one below the root; hidden ones do not count."""
+        if not formats.is_hidden(key):
+            self._sum += int.from_bytes(hashlib.sha256(f"{key}\n{etag}".encode()).digest())
+
+    @property
+    def digest(self) -> str:
+        """64 hex digits."""
+        return f"{self._sum % (1 << 256):064x}"
+
+
+def listing_digest(objects: ExactObjects, root: str) -> str:
+    """Digest of all predictions below a root."""
+    listing = Listing()
+    for item in objects.store.scan(f"{root}/"):
+        listing.add(item.uri.removeprefix(f"{root}/"), item.etag)
+    return listing.digest
+
+
+def unfinished(objects: ExactObjects, root: str) -> list[str]:
+    """Names of the marks of runs that are under way, failed, or died."""
+    folder = f"{root}/{_UNFINISHED}/"
+    return sorted(item.uri.removeprefix(folder) for item in objects.store.scan(folder))
+
+
+def replaced_by(objects: ExactObjects, run: ScoringRun) -> list[str]:
+    """Names of the marks that stand now, of runs that owe nothing which this run does not score as well.
+
+    To be asked before this run lists its inputs: what those runs were to score is then among them.
+    """
+    return [mark for mark in unfinished(objects, run.root) if _covers(objects, run, mark)]
+
+
+def _covers(objects: ExactObjects, run: ScoringRun, mark: str) -> bool:
+    """True where a run was to score the same input with the same settings, or where it died before it had a plan.
+
+    Without a plan nothing was scored: it is as if that run had died before it wrote its mark.
+    """
+    said = _read_mark(objects, run.root, mark)
+    if said is None:
+        return True
+    return said.get("assignment") == run.assignment and (run.rescore or not said.get("rescore"))
+
+
+def _read_mark(objects: ExactObjects, root: str, mark: str) -> dict[str, Any] | None:
+    """What a mark says of its run; None where neither the mark nor a plan says anything.
+
+    A mark of an earlier version, or one whose upload was torn, says nothing: then the plan of its run does. A plan that
+    this version cannot read gives no fields, so that no run covers it.
+    """
+    said = _fields(objects.store.read_bytes(f"{root}/{_UNFINISHED}/{mark}"))
+    if "assignment" in said:
+        return said
+    frozen = objects.store.read_bytes(f"{root}/_runs/{_run_of(mark)}/{MANIFEST}")
+    try:
+        return _said(ScoringRun.model_validate_json(frozen)) if frozen else None
+    except PydanticError:
+        return {}
+
+
+def _said(run: ScoringRun) -> dict[str, Any]:
+    return {
+        "under way": run.place,
+        "assignment": run.assignment,
+        "input": run.input,
+        "rescore": run.rescore,
+    }
+
+
+def mark_unfinished(objects: ExactObjects, run: ScoringRun) -> None:
+    """Say beside the predictions that a run is under way. Before its plan is frozen."""
+    said = canonical_json(_said(run)).encode()
+    objects.store.write_bytes(said, _mark_uri(run, f"{run.run}.{secrets.token_hex(8)}"))
+    objects.store.write_bytes(said, f"{run.root}/{INCOMPLETE}")
+    objects.store.delete(f"{run.root}/{SUCCESS}")
+
+
+def mark_finished(objects: ExactObjects, run: ScoringRun, summary: ScoreSummary) -> None:
+    """Say among the records of a run, and beside the predictions, how it ended.
+
+    Beside the predictions success is said only if no run is under way that may have more to score.
+    """
+    name, other = (SUCCESS, INCOMPLETE) if summary.complete else (INCOMPLETE, SUCCESS)
+    content = canonical_json(summary.model_dump()).encode()
+    objects.store.delete(f"{run.place}/{other}")
+    objects.store.write_bytes(content, f"{run.place}/{name}")
+    before = objects.head(
+        f"{run.root}/{SUCCESS}"
+    )  # before the marks: none replaces what came after
+    marks = unfinished(objects, run.root)
+    own = [mark for mark in marks if _run_of(mark) == run.run]
+    if run.objects and not own and _is_superseded(objects, run):
+        logger.info("A run that began later has scored all of this, and said so")
+    elif summary.complete:
+        _say_success(objects, run, content, before, marks, own)
+    else:
+        objects.store.write_bytes(content, f"{run.root}/{INCOMPLETE}")
+        objects.store.delete(f"{run.root}/{SUCCESS}")
+        _forget(objects, run, run.supersedes)
+
+
+def _say_success(
+    objects: ExactObjects,
+    run: ScoringRun,
+    content: bytes,
+    before: Head | None,
+    marks: list[str],
+    own: list[str],
+) -> None:
+    """Write `_SUCCESS` beside the predictions; of several runs that end at one moment, the last one does."""
+    place = f"{run.root}/{SUCCESS}"
+    if set(marks) - set(own) - set(run.supersedes):
+        _forget(objects, run, [*own, *run.supersedes])
+        if left := _unfinished_run(objects, run.root):
+            logger.warning("All of this run is scored; there is no _SUCCESS yet: %s", left)
+            return
+    if is_older_run_under_way(objects, run):
+        return
+    etag = objects.write(content, place, {FINGERPRINT: digest_of(json.loads(content))}, before)
+    objects.store.delete(f"{run.root}/{INCOMPLETE}")
+    _forget(objects, run, [*own, *run.supersedes])
+    if etag and unfinished(objects, run.root):  # for readers who look for this object alone
+        objects.remove(place, etag)
+
+
+def why_not_success(objects: ExactObjects, root: str) -> str:
+    """Why `_SUCCESS` beside predictions may not be taken, and what to do; '' where it may.
+
+    `_SUCCESS` of a version that knew no digests is taken by its being there alone.
+    """
+    content = objects.store.read_bytes(f"{root}/{SUCCESS}")
+    unfinished_run = _unfinished_run(objects, root)
+    if not content:
+        return "; ".join(filter(None, ("there is no _SUCCESS", unfinished_run)))
+    if objects.head(f"{root}/{INCOMPLETE}"):
+        return "; ".join(filter(None, ("there is an _INCOMPLETE beside it", unfinished_run)))
+    if unfinished_run:
+        return unfinished_run
+    try:
+        said = ScoreSummary.model_validate_json(content)
+    except PydanticError:
+        return "it is of another version of Nightshift"
+    frozen = read_run(objects, said.place) if said.plan_digest else None
+    if frozen and frozen.plan_digest != said.plan_digest:
+        return f"it is not of the plan that is frozen in {said.place}"
+    if said.listing_digest and said.listing_digest != listing_digest(objects, root):
+        return "predictions were written or removed after it"
+    return ""
+
+
+def _unfinished_run(objects: ExactObjects, root: str) -> str:
+    """The first run that is not finished, and how to end that; '' where there is none."""
+    for mark in unfinished(objects, root):
+        said = _read_mark(objects, root, mark) or {}
+        source = said.get("input", "an input that it does not name")
+        scope = " and scope rescore" if said.get("rescore") else ""
+        return (
+            f"the run {_run_of(mark)} over {source} is under way, failed or died. If it is over, run score again with "
+            f"the same input, output and settings{scope} (and allow_empty where nothing is there any more). If nobody "
+            f"needs that input, remove {root}/{_UNFINISHED}/{mark}; the next run then says _SUCCESS"
+        )
+    return ""
+
+
+def _is_superseded(objects: ExactObjects, run: ScoringRun) -> bool:
+    """Whether `_SUCCESS` of another run stands, where this run's mark is gone: only a newer run takes it away."""
+    said = objects.store.read_bytes(f"{run.root}/{SUCCESS}")
+    return bool(said) and _fields(said).get("place") != run.place
+
+
+def _fields(mark: bytes | None) -> dict[str, Any]:
+    """What a mark says; nothing where there is none, or where somebody has spoilt it."""
+    try:
+        said = json.loads(mark or b"{}")
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def is_older_run_under_way(objects: ExactObjects, run: ScoringRun) -> bool:
+    """True while a run of the version before, which knew one mark only, says that it is under way.
+
+    A mark that leads anywhere but to the records of a run below this root is nobody's. What this version wrote does not
+    count: its runs have a mark of their own as well.
+    """
+    said = _fields(objects.store.read_bytes(f"{run.root}/{INCOMPLETE}"))
+    if "assignment" in said:
+        return False
+    place = str(said.get("under way", ""))
+    other = place.rpartition("/")[2]
+    if other in (run.run, *map(_run_of, run.supersedes)):
+        return False
+    if not place.startswith(f"{run.root}/_runs/"):
+        return False
+    return objects.store.read_bytes(f"{place}/{SUCCESS}") is None
+
+
+def _run_of(mark: str) -> str:
+    return mark.rpartition(".")[0]
+
+
+def _mark_uri(run: ScoringRun, mark: str) -> str:
+    return f"{run.root}/{_UNFINISHED}/{mark}"
+
+
+def _forget(objects: ExactObjects, run: ScoringRun, marks: Collection[str]) -> None:
+    for mark in marks:
+        objects.store.delete(_mark_uri(run, mark))

@@ -1,0 +1,213 @@
+"""The lessons: what a teacher, a registered version, says of every training review; asked once, kept for all students.
+
+They depend on the teacher's weights and on the training rows alone, and so are reused by every training of another
+student, seed or setting. The texts are tokenized as the teacher's own training did it, whatever the student does.
+"""
+
+import logging
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from tasks.core.data import tables
+from tasks.core.data.labels import index_of
+from tasks.core.data.tokens.tokenization import Encoder
+from tasks.core.engines import registry
+from tasks.core.engines.protocol import Engine, EngineOptions
+from tasks.core.errors import ModelError, SettingsError
+from tasks.core.models import classifier as modeling
+from tasks.core.models import devices
+from tasks.core.records import (
+    LessonsSummary,
+    ModelVersion,
+    Record,
+    Reference,
+    SplitSummary,
+    TokensSummary,
+)
+from tasks.core.training.methods.distillation import TEACHER_LOGITS, DistillationParams
+from tasks.registry.champion import pin_version
+from tasks.registry.models import digest_of_model
+from tasks.runtime.clients import model_registry, prepared_store
+from tasks.runtime.reporting.artifacts import Progress
+from tasks.runtime.steps import fetched, reuse_or_make, step, work_folder
+
+logger = logging.getLogger(__name__)
+
+LESSONS_VERSION = 2
+_FILE = "lessons.parquet"
+_WINDOW = 1024  # reviews among which batches are planned
+_SECONDS_A_LINE = 60.0
+
+
+class Taught(Record):
+    """Lessons, and how much a student makes of them."""
+
+    lessons: Reference[LessonsSummary]
+    params: DistillationParams
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What a student's weights depend on; under which alias the teacher was found is nothing to them."""
+        said = self.params.model_dump(include={"weight", "temperature"})
+        return {"lessons": self.lessons.digest, "distillation": said}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the page of the training's run."""
+        named = {f"distillation_{name}": v for name, v in self.inputs["distillation"].items()}
+        return {"teacher": self.lessons.summary.teacher, "lessons": self.lessons.digest, **named}
+
+
+def pin_teacher(params: DistillationParams) -> ModelVersion | None:
+    """The version that teaches in this run, whatever becomes of its alias; None where there is no teacher.
+
+    Raises:
+        ModelError: there is no such version.
+    """
+    if not params.is_on:
+        return None
+    name, _, alias_or_version = params.teacher.partition("/")
+    return pin_version(name, alias_or_version)
+
+
+@step
+def write_lessons(
+    teacher: ModelVersion, split: Reference[SplitSummary]
+) -> Reference[LessonsSummary]:
+    """The teacher's logits for every training row, in the order of the rows and of the split's labels.
+
+    Raises:
+        ModelError: the teacher has other labels, or cannot be loaded.
+    """
+    device = devices.resolve_device("auto")
+    inputs = {
+        "version": LESSONS_VERSION,
+        "teacher": digest_of_model(teacher),
+        "rows": split.summary.train_digest,
+        "label_names": split.summary.label_names,
+        "run_as": [device.type, devices.resolve_precision("auto", device)],
+        "torch": torch.__version__.split("+")[0],
+        "transformers": transformers.__version__,
+    }
+    _warn_of_other_test_set(teacher, split)
+
+    def make(folder: Path) -> LessonsSummary:
+        with _opened(teacher, split.summary.label_names) as (encoder, engine, columns):
+            with fetched(split, "train.parquet") as rows:
+                reviews = tables.read_labelled(rows / "train.parquet")
+            logits = _asked(encoder, engine, [r.text for r in reviews])[:, columns]
+        _write(folder / _FILE, logits)
+        right = logits.argmax(axis=1) == np.array([r.label for r in reviews])
+        return LessonsSummary(
+            teacher=f"{teacher.name}/{teacher.version}",
+            label_names=split.summary.label_names,
+            rows=len(reviews),
+            agreement=round(float(right.mean()), 4),
+        )
+
+    lessons = reuse_or_make("lessons", inputs, LessonsSummary, make)
+    logger.info(
+        "%s teaches: it gives %.1f%% of %s training reviews their label",
+        teacher,
+        100 * lessons.summary.agreement,
+        f"{lessons.summary.rows:,}",
+    )
+    return lessons
+
+
+@step
+def find_lessons(uri: str, tokens: Reference[TokensSummary]) -> Reference[LessonsSummary]:
+    """Lessons by where they lie.
+
+    Raises:
+        MissingDataError: they are gone.
+        SettingsError: they are about other reviews than the tokens.
+    """
+    prepared = prepared_store()
+    lessons = prepared.reference(uri, LessonsSummary)
+    about = [made.inputs.get("rows") for made in map(prepared.read, (uri, tokens.uri)) if made]
+    if len(set(about)) != 1:
+        raise SettingsError(
+            "The lessons are about other reviews than the tokens", "lessons", "run retrain"
+        )
+    return lessons
+
+
+def add_lessons(data: Path, lessons: Reference[LessonsSummary]) -> None:
+    """Give the training rows in a folder, `train.parquet`, the column `teacher_logits`."""
+    with fetched(lessons, _FILE) as folder:
+        said = pq.read_table(folder / _FILE).column(TEACHER_LOGITS)
+        rows = pq.read_table(data / "train.parquet").append_column(TEACHER_LOGITS, said)
+    pq.write_table(rows, data / "train.parquet", compression="zstd")
+
+
+@contextmanager
+def _opened(
+    teacher: ModelVersion, label_names: list[str]
+) -> Generator[tuple[Encoder, Engine, list[int]]]:
+    """The teacher's tokenization, an engine that runs it, and which of its columns is each label's."""
+    with work_folder("teacher") as folder:
+        place = model_registry().download(teacher, folder)
+        classifier = modeling.load(place)
+        columns = [index_of(name, classifier.label_names) for name in label_names]
+        known = [column for column in columns if column is not None]
+        if len(set(known)) < max(len(label_names), len(classifier.label_names)):
+            raise ModelError(
+                f"The labels of the teacher, {teacher}, are {', '.join(classifier.label_names)}, and the reviews' are "
+                f"{', '.join(label_names)}",
+                "distillation.teacher",
+                "choose a teacher of the same labels, or set data.source.label_names",
+            )
+        encoder = classifier.encoder
+        yield (
+            encoder,
+            registry.open_engine(registry.TORCH, classifier, place, EngineOptions()),
+            known,
+        )
+
+
+def _asked(encoder: Encoder, engine: Engine, texts: list[str]) -> NDArray[np.float32]:
+    """Logits of texts, shape (rows, classes), with a bar on the run's page and a line a minute in the log."""
+    bar = Progress("lessons-progress", "Reviews that the teacher was asked about")
+    parts = [np.empty((0, len(engine.label_names)), dtype=np.float32)]
+    started = spoken = time.monotonic()
+    for start in range(0, len(texts), _WINDOW):
+        window = texts[start : start + _WINDOW]
+        parts.append(engine.logits(encoder.encode(window).input_ids))
+        done, now = start + len(window), time.monotonic()
+        bar.at(done, len(texts))
+        if now - spoken >= _SECONDS_A_LINE:
+            spoken = now
+            left = (now - started) / done * (len(texts) - done) / 60
+            logger.info(
+                "The teacher was asked about %s of %s reviews, about %.0f minutes to go",
+                f"{done:,}",
+                f"{len(texts):,}",
+                left,
+            )
+    return np.concatenate(parts)
+
+
+def _write(path: Path, logits: NDArray[np.float32]) -> None:
+    said = pa.array(list(logits), pa.list_(pa.float32()))
+    pq.write_table(pa.table({TEACHER_LOGITS: said}), path, compression="zstd")
+
+
+def _warn_of_other_test_set(teacher: ModelVersion, split: Reference[SplitSummary]) -> None:
+    known = model_registry().tags_of(teacher).get("nightshift.test_digest")
+    if known != split.summary.test_digest:
+        logger.warning(
+            "%s was judged on another test set: if it learned from reviews of this one, the student will do better on "
+            "them than on new ones",
+            teacher,
+        )

@@ -1,0 +1,152 @@
+"""What a training in a child process says to the process that started it, and the answers.
+
+The child has neither Prefect nor MLflow nor the object store's keys: it asks its parent to tell the listener, to keep
+checkpoints and to judge epochs. Messages are JSON; the connection is a socket that asks for a key (`multiprocessing`).
+"""
+
+import contextvars
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import StoreError
+from tasks.core.training.protocols import CheckpointKeeper, EpochJudge, TrainingListener
+
+Address = str | tuple[str, int]
+
+
+class LineToParent:
+    """The child's end: listener, keeper and judge in one.
+
+    Args:
+        address: of the parent's end.
+        key: that it asks for.
+    """
+
+    def __init__(self, address: Address, key: bytes) -> None:
+        self._connection: Connection[Any, Any] = Client(address, authkey=key)
+        self._sending, self._asking = (
+            threading.Lock(),
+            threading.Lock(),
+        )  # checkpoints have a thread
+
+    def on_step(self, step: int, total_steps: int) -> None:
+        """See `TrainingListener`; nothing is waited for."""
+        self._say("on_step", step, total_steps)
+
+    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """See `TrainingListener`; nothing is waited for."""
+        self._say("on_metrics", step, metrics)
+
+    def restore(self, folder: Path) -> Path | None:
+        """See `CheckpointKeeper`."""
+        found = self._ask("restore", str(folder))
+        return Path(found) if found else None
+
+    def due(self) -> bool:
+        """See `CheckpointKeeper`."""
+        return bool(self._ask("due"))
+
+    def keep(self, checkpoint: Path, best: Path | None) -> None:
+        """See `CheckpointKeeper`."""
+        self._ask("keep", str(checkpoint), str(best) if best else None)
+
+    def stops(self, epochs: Sequence[dict[str, float]]) -> bool:
+        """See `EpochJudge`."""
+        return bool(self._ask("stops", list(epochs)))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def _say(self, name: str, *given: Any) -> None:
+        with self._sending:
+            self._connection.send_bytes(json.dumps([name, given]).encode())
+
+    def _ask(self, name: str, *given: Any) -> Any:
+        with self._asking:
+            self._say(name, *given)
+            answer = json.loads(self._connection.recv_bytes())
+        if "error" in answer:
+            raise StoreError(f"The process that started this training failed: {answer['error']}")
+        return answer["value"]
+
+
+class LineToChild:
+    """The parent's end, served by a thread of its own until the child hangs up.
+
+    Attributes:
+        address: for the child.
+        error: what listener, keeper or judge raised, if one did; the child ends then.
+
+    Args:
+        address: where to listen: a path (a Unix socket), or host and port (0 for any).
+        key: to ask for.
+        listener, keeper, judge: who is told and asked.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        key: bytes,
+        listener: TrainingListener,
+        keeper: CheckpointKeeper,
+        judge: EpochJudge | None,
+    ) -> None:
+        self.error: BaseException | None = None
+        self._key, self._closing = key, False
+        self._listening = Listener(address, authkey=key)
+        self.address: Address = self._listening.address
+        self._told: Mapping[str, Callable[..., Any]] = {
+            "on_step": listener.on_step,
+            "on_metrics": listener.on_metrics,
+        }
+        self._asked: Mapping[str, Callable[..., Any]] = {
+            "restore": lambda folder: _text(keeper.restore(Path(folder))),
+            "due": keeper.due,
+            "keep": lambda at, best: keeper.keep(Path(at), Path(best) if best else None),
+            "stops": lambda epochs: judge is not None and judge.stops(epochs),
+        }
+        # with this thread's context, or log lines would belong to no run
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=lambda: context.run(self._serve), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, once the child has ended or was ended."""
+        self._closing = True
+        Client(self.address, authkey=self._key).close()  # wakes the thread
+        self._thread.join()
+        self._listening.close()
+
+    def _serve(self) -> None:
+        while not self._closing:
+            with suppress(AuthenticationError, OSError), self._listening.accept() as connection:
+                try:
+                    while not self._closing:
+                        self._answer(connection)
+                except (EOFError, ConnectionError):
+                    pass  # hung up
+                except BaseException as error:
+                    self.error = error
+
+    def _answer(self, connection: Any) -> None:
+        name, given = json.loads(connection.recv_bytes())
+        if name in self._told:
+            self._told[name](*given)
+            return
+        try:
+            value = self._asked[name](*given)
+        except BaseException as error:
+            connection.send_bytes(json.dumps({"error": type(error).__name__}).encode())
+            raise
+        connection.send_bytes(json.dumps({"value": value}).encode())
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None

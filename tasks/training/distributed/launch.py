@@ -1,0 +1,153 @@
+"""One training in several processes: one a GPU of this machine, and of other machines where the settings say so.
+
+torchrun (`torch.distributed.run`) starts them and ends all when one dies; each runs `worker.py` beside this. None of
+them outlives this process. A training that died so goes on from its newest checkpoint when it is tried again.
+"""
+
+import json
+import logging
+import secrets
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tasks.connectors.servers.child_process import ChildProcess
+from tasks.core import errors
+from tasks.core.errors import NightshiftError, RunDiedError, SettingsError
+from tasks.core.models import classifier, devices
+from tasks.core.training.fine_tuning import Trained
+from tasks.core.training.job import TrainingJob
+from tasks.core.training.protocols import (
+    CheckpointKeeper,
+    EpochJudge,
+    TrainingListener,
+    TrainingPruned,
+)
+from tasks.runtime.settings import Settings, read_settings
+from tasks.training.distributed.channel import LineToChild
+from tasks.training.distributed.worker import JOB, MODEL, OUTCOME
+
+logger = logging.getLogger(__name__)
+
+_LAST_LINES = 30
+_LONGEST_SOCKET_NAME = 100  # 104 on macOS, 108 on Linux
+
+
+def fine_tune_in_processes(
+    processes: int,
+    job: TrainingJob,
+    data_folder: Path,
+    work_folder: Path,
+    listener: TrainingListener,
+    keeper: CheckpointKeeper,
+    judge: EpochJudge | None = None,
+) -> Trained:
+    """`training.fine_tune` in so many processes a machine; batches are of `batch_size` in each.
+
+    Args:
+        processes: on this machine, and on each of the others.
+        job: what is trained, and how.
+        data_folder: holds train.parquet and validation.parquet.
+        work_folder: empty, and seen by all machines; the caller removes it.
+        listener, keeper, judge: of this process; the first of the others asks them through it.
+    Raises:
+        TrainingPruned: the judge stopped it.
+        RunDiedError: one of the processes died.
+        NightshiftError: as of `fine_tune`, or of the keeper or the judge.
+    """
+    settings = read_settings()
+    devices.resolve_device(job.params.device)  # here, where it is said in a sentence
+    work_folder.mkdir(parents=True, exist_ok=True)
+    key = secrets.token_bytes(32)
+    line = LineToChild(_address(work_folder, settings), key, listener, keeper, judge)
+    told = {
+        "address": line.address,
+        "key": key.hex(),
+        "data": str(data_folder),
+        "training": job.model_dump(mode="json"),
+    }
+    _write_private(work_folder / JOB, json.dumps(told))
+    child = ChildProcess(
+        "A training process",
+        launch_command(processes, settings, work_folder),
+        settings.environment_without_keys | {"OMP_NUM_THREADS": str(_threads(processes))},
+        work_folder / "processes.log",
+    )
+    try:
+        while child.running() and line.error is None:
+            time.sleep(0.1)
+    finally:
+        child.stop()
+        line.close()
+    return _result(work_folder, line, processes)
+
+
+def _address(work_folder: Path, settings: Settings) -> Any:
+    """Where this process listens for the first of the others: a Unix socket where all are on this machine."""
+    if settings.training_nodes > 1:
+        return (socket.gethostname(), 0)
+    path = str(work_folder / "line")
+    return path if len(path) <= _LONGEST_SOCKET_NAME else ("127.0.0.1", 0)
+
+
+def machines() -> int:
+    """How many train together, as the settings say. Raises SettingsError where they do not say where these meet."""
+    settings = read_settings()
+    if settings.training_nodes > 1 and not settings.training_rendezvous:
+        raise SettingsError(
+            f"{settings.training_nodes} machines are to train together and do not know where to meet",
+            "NIGHTSHIFT_TRAINING_RENDEZVOUS",
+            "set it to host:port of one of them",
+        )
+    return settings.training_nodes
+
+
+def launch_command(processes: int, settings: Settings, job: Path) -> list[str]:
+    """How the processes of this machine are started."""
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+    command += [f"--nnodes={settings.training_nodes}", "--max-restarts=0", "--rdzv-id=nightshift"]
+    if settings.training_nodes > 1:
+        command += ["--rdzv-backend=c10d", f"--rdzv-endpoint={settings.training_rendezvous}"]
+    else:
+        command += ["--standalone", "--local-addr=127.0.0.1"]
+    return [*command, "-m", "tasks.training.distributed.worker", str(job)]
+
+
+def _threads(processes: int) -> int:
+    return max(1, (psutil.cpu_count(logical=False) or 1) // processes)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+
+
+def _result(folder: Path, line: LineToChild, processes: int) -> Trained:
+    if line.error:
+        raise line.error
+    outcome = folder / OUTCOME
+    if not outcome.is_file():
+        raise _failure(folder, processes)
+    found = json.loads(outcome.read_text(encoding="utf-8"))
+    if "pruned" in found:
+        raise TrainingPruned(**found["pruned"])
+    return Trained(classifier.load(folder / MODEL), found["facts"], found["validation"])
+
+
+def _failure(folder: Path, processes: int) -> NightshiftError:
+    """What one of them said, or that one died without a word."""
+    for said in sorted(folder.glob("failed-*.json")):
+        failed = json.loads(said.read_text(encoding="utf-8"))
+        return getattr(errors, failed["kind"])(*failed["given"])
+    log = folder / "processes.log"
+    for said in log.read_text(errors="replace").splitlines()[-_LAST_LINES:]:
+        logger.error("%s", said)
+    return RunDiedError(
+        f"One of {processes} training processes died",
+        "",
+        "run it again: it goes on from its newest checkpoint; what it said last is in the log",
+    )

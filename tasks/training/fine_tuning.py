@@ -1,0 +1,246 @@
+"""The training step: tokens and a base model in, a fine-tuned classifier out, one MLflow run beside it."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from tasks.connectors.storage.checkpoints import CheckpointStore
+from tasks.connectors.tracking.runs import Run
+from tasks.core.data.tokens.token_tables import read_tokens
+from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.digests import digest_of
+from tasks.core.models import classifier, devices
+from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
+from tasks.core.training import fine_tuning
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.job import TrainingJob
+from tasks.core.training.methods import lora
+from tasks.core.training.params import Precision
+from tasks.core.training.protocols import EpochJudge, TrainingPruned
+from tasks.core.training.ranks import resolve_processes
+from tasks.core.training.tuning.sweep import PrunedTraining, TrialParams
+from tasks.runtime.clients import prepared_store
+from tasks.runtime.provenance import flow_run_id
+from tasks.runtime.runs.cleanup import FLOW_RUN_TAG
+from tasks.runtime.steps import fetched, reuse_or_make, step
+from tasks.training.checkpoints import kept_checkpoints, require_space, run_beside
+from tasks.training.distillation import Taught, add_lessons
+from tasks.training.distributed.launch import fine_tune_in_processes, machines
+from tasks.training.gpu_lock import turn_on
+from tasks.training.progress import Listener, say_trained
+from tasks.training.tuning.pruning import judge_of
+
+logger = logging.getLogger(__name__)
+
+TRAINING_VERSION = 6
+TEACHER_TAG = "nightshift.teacher"
+# On disk: the base model's copy and the result; and checkpoints (the last, the one being written before another is
+# deleted, and where an epoch is chosen the best), each of weights and AdamW's two moments.
+_BYTES_A_PARAMETER = 8
+_CHECKPOINT_BYTES_A_PARAMETER = 12
+
+
+@step
+def find_prepared(
+    tokens: str, base_model: str
+) -> tuple[Reference[TokensSummary], Reference[BaseModelSummary]]:
+    """What a training needs, by where it lies. Raises MissingDataError where it is gone."""
+    prepared = prepared_store()
+    return (
+        prepared.reference(tokens, TokensSummary),
+        prepared.reference(base_model, BaseModelSummary),
+    )
+
+
+@step
+def train_model(
+    tokens: Reference[TokensSummary],
+    base: Reference[BaseModelSummary],
+    tokenization: TokenizationParams,
+    params: TrainingParams,
+    trial: TrialParams | None = None,
+    taught: Taught | None = None,
+) -> Reference[TrainingSummary] | PrunedTraining:
+    """Fine-tune, unless exactly this has been done before.
+
+    Args:
+        tokens: what it is trained on.
+        base: what it starts from.
+        tokenization: how the tokens were made.
+        params: the settings.
+        trial: of a sweep, which may stop it early; then there is no model.
+        taught: what a teacher says of the training rows; None: there is no teacher.
+    Raises:
+        DiskFullError: less room than checkpoints need, found before training begins.
+        ModelError, SettingsError: the model or the device will not do.
+    """
+    lora.require_package(params)
+    device = devices.resolve_device(params.device)
+    wanted = _Wanted(
+        tokens,
+        base,
+        tokenization,
+        params,
+        trial,
+        taught,
+        device,
+        devices.resolve_precision(params.precision, device),
+        resolve_processes(params.processes, device),
+    )
+    inputs = wanted.inputs()
+    digest = digest_of(inputs)
+
+    def make(folder: Path) -> TrainingSummary:
+        checkpoints = 2 if params.best_epoch_by == "last" else 3
+        each = _BYTES_A_PARAMETER + checkpoints * _CHECKPOINT_BYTES_A_PARAMETER
+        require_space(folder, base.summary.parameters * each)
+        with kept_checkpoints(digest) as keeper:
+            return _make(wanted, keeper, folder)
+
+    try:
+        result = reuse_or_make("model", inputs, TrainingSummary, make)
+    except _LeavesNoModelError as nothing:
+        result = nothing.pruned
+    with kept_checkpoints(digest) as keeper:
+        keeper.remove_all()
+    if isinstance(result, PrunedTraining):
+        logger.info("Stopped after epoch %s: %s", result.epochs, result.validation)
+    else:
+        say_trained(result.summary)
+    return result
+
+
+def asked_of_training(
+    tokens: Reference[TokensSummary],
+    base: Reference[BaseModelSummary],
+    params: TrainingParams,
+    taught: Taught | None,
+) -> dict[str, Any]:
+    """The part of a training's inputs that is the same on whichever machine it runs."""
+    return {
+        "version": TRAINING_VERSION,
+        "tokens": tokens.digest,
+        "base_model": base.digest,
+        "training": params.identity(),
+        **(taught.inputs if taught else {}),
+    }
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A training, as it was asked for, and where it runs."""
+
+    tokens: Reference[TokensSummary]
+    base: Reference[BaseModelSummary]
+    tokenization: TokenizationParams
+    params: TrainingParams
+    trial: TrialParams | None
+    taught: Taught | None
+    device: torch.device
+    precision: Precision
+    processes: int
+
+    def inputs(self) -> dict[str, Any]:
+        """All that the weights depend on."""
+        return {
+            **asked_of_training(self.tokens, self.base, self.params, self.taught),
+            "device": self.device.type,
+            "precision": self.precision,
+            "processes": self.processes * machines(),
+            "torch": torch.__version__.split("+")[0],
+            "transformers": transformers.__version__,
+        }
+
+    def name(self) -> str:
+        """Of its run in MLflow."""
+        model = self.base.summary.name.rsplit("/", 1)[-1]
+        return f"{model}-{self.tokens.summary.rows['train']}-reviews"
+
+    def settings(self) -> dict[str, Any]:
+        """What its run in MLflow tells of it."""
+        facts = {
+            "data": self.tokens.digest,
+            "base": self.base.summary.name,
+            "revision": self.base.summary.revision,
+            **(self.taught.facts if self.taught else {}),
+        }
+        return self.params.model_dump() | self.tokenization.model_dump() | facts
+
+    def tags(self) -> dict[str, str]:
+        """By which its run in MLflow is found."""
+        found = {"nightshift.step": "train", FLOW_RUN_TAG: flow_run_id()}
+        if self.taught:
+            found[TEACHER_TAG] = self.taught.lessons.summary.teacher
+        if self.trial:
+            found["nightshift.trial"] = f"{self.trial.study}/{self.trial.number}"
+        return found
+
+
+def _make(wanted: _Wanted, keeper: CheckpointStore, folder: Path) -> TrainingSummary:
+    """Train, with a run in MLflow beside it, and leave the model in a folder."""
+    pruned: PrunedTraining | None = None
+    with run_beside(keeper, wanted.name(), wanted.settings(), wanted.tags()) as run:
+        try:
+            with turn_on(wanted.device, wanted.processes), judge_of(wanted.trial) as judge:
+                trained = _trained(wanted, run, keeper, judge)
+            classifier.save(trained.classifier, folder)
+            base, tokens, taught = wanted.base.summary, wanted.tokens.summary, wanted.taught
+            return TrainingSummary(
+                base_model=base.name,
+                base_revision=base.revision,
+                label_names=tokens.label_names,
+                train_rows=tokens.rows["train"],
+                validation=trained.validation,
+                mlflow_run_id=run.id,
+                teacher=taught.lessons.summary.teacher if taught else "",
+                **trained.facts,
+            )
+        except TrainingPruned as stopped:  # its run in MLflow did not fail
+            pruned = PrunedTraining(mlflow_run_id=run.id, **vars(stopped))
+    raise _LeavesNoModelError(pruned)
+
+
+def _trained(
+    wanted: _Wanted, run: Run, keeper: CheckpointStore, judge: EpochJudge | None
+) -> fine_tuning.Trained:
+    """Fetch what it needs, and train in as many processes as are wanted."""
+    tokens, taught, listener = wanted.tokens, wanted.taught, Listener(run)
+    with fetched(wanted.base) as model, fetched(tokens) as data:
+        work = data / "checkpoints"
+        if taught:
+            add_lessons(data, taught.lessons)
+        job = TrainingJob(
+            base_folder=model,
+            label_names=tokens.summary.label_names,
+            tokenization=wanted.tokenization,
+            params=wanted.params,
+            distillation=taught.params if taught else None,
+        )
+        if wanted.processes * machines() > 1:
+            return fine_tune_in_processes(
+                wanted.processes, job, data, work, listener, keeper, judge
+            )
+        train, validation = read_tokens(data, ("train", "validation"))
+        return fine_tuning.fine_tune(
+            job,
+            train,
+            validation,
+            work,
+            listener,
+            keeper,
+            show_progress=sys.stderr.isatty(),
+            judge=judge,
+        )
+
+
+class _LeavesNoModelError(Exception):
+    """Passes a pruned training by the step that would commit its model."""
+
+    def __init__(self, pruned: PrunedTraining) -> None:
+        super().__init__(pruned)
+        self.pruned = pruned

@@ -1,0 +1,150 @@
+"""Steps that make training's inputs: the base model's files, and tokens."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import tokenizers
+import torch
+import transformers
+
+from tasks.connectors.model_hub import MODEL_FILES, base_model_folder
+from tasks.core.data import tables
+from tasks.core.data.tokens.token_tables import write_tokens
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.digests import folder_digest
+from tasks.core.errors import ModelError
+from tasks.core.models import folders
+from tasks.core.models.base_model.trial import try_base_model
+from tasks.core.records import (
+    BaseModelSummary,
+    BaseModelTrial,
+    Reference,
+    SplitSummary,
+    TokensSummary,
+)
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.methods import lora
+from tasks.core.training.methods.layer_dropping import require_kept_layers
+from tasks.runtime.steps import fetched, reuse_or_make, step, work_folder
+
+logger = logging.getLogger(__name__)
+
+TOKENS_VERSION = 2
+TRIAL_VERSION = 1
+
+
+@step
+def prepare_base_model(
+    params: TrainingParams, tokenization: TokenizationParams
+) -> Reference[BaseModelSummary]:
+    """Find the base model, check that it can be fine-tuned, and keep its files where every worker can read them.
+
+    Raises:
+        ModelError: no such model, pickles only, or weights that are not its own.
+        SettingsError: it does not take reviews of the length asked for, or has not the layers.
+    """
+    source, revision = base_model_folder(params.base_model, params.base_model_revision)
+    folders.check_base_folder(source)
+    folders.require_layers(source, params.frozen_layers)
+    require_kept_layers(source, params)
+    lora.require_layers(params, params.kept_layers or folders.depth(source))
+    with work_folder("base-model") as folder:
+        for pattern in MODEL_FILES:
+            for path in source.glob(pattern):
+                shutil.copy(path, folder)
+        files = folder_digest(folder)
+        _try(source, files, params.base_model, tokenization)
+        inputs = {"name": params.base_model, "revision": revision, "files": files}
+
+        def make(target: Path) -> BaseModelSummary:
+            shutil.copytree(folder, target, dirs_exist_ok=True)
+            return BaseModelSummary(
+                name=params.base_model,
+                revision=revision,
+                architecture=folders.architecture(target),
+                parameters=folders.parameters(target),
+            )
+
+        return reuse_or_make("base-model", inputs, BaseModelSummary, make)
+
+
+def _try(folder: Path, files: str, name: str, tokenization: TokenizationParams) -> None:
+    """Have a base model compute, once for each length of reviews; what there is to know of it is said every time."""
+    inputs = {
+        "version": TRIAL_VERSION,
+        "files": files,
+        "tokenization": tokenization.model_dump(),
+        "torch": torch.__version__.split("+")[0],
+        "transformers": transformers.__version__,
+    }
+
+    def make(_: Path) -> BaseModelTrial:
+        return BaseModelTrial(notes=try_base_model(folder, tokenization))
+
+    for note in reuse_or_make("base-model-trial", inputs, BaseModelTrial, make).summary.notes:
+        logger.info("%s: %s", name, note)
+
+
+@step
+def tokenize_reviews(
+    split: Reference[SplitSummary], base: Reference[BaseModelSummary], params: TokenizationParams
+) -> Reference[TokensSummary]:
+    """Turn train and validation into tokens, unpadded; what had to be cut is counted."""
+    inputs = {
+        "version": TOKENS_VERSION,
+        "rows": split.summary.train_digest,
+        "base_model": base.digest,
+        "tokenization": params.model_dump(),
+        "tokenizers": tokenizers.__version__,
+    }
+
+    def make(folder: Path) -> TokensSummary:
+        tokens: dict[str, int] = {}
+        truncated: dict[str, int] = {}
+        names = ("train", "validation")
+        with (
+            fetched(base) as model,
+            fetched(split, *(f"{n}.parquet" for n in names)) as rows,
+        ):
+            encoder = Encoder(folders.load_tokenizer(model), params)
+            for name in names:
+                reviews = tables.read_labelled(rows / f"{name}.parquet")
+                encoded = encoder.encode([r.text for r in reviews])
+                labels = [r.label for r in reviews]
+                write_tokens(folder / f"{name}.parquet", encoded.input_ids, labels)
+                _require_known(base.summary.name, name, encoded.unknown, len(reviews))
+                tokens[name] = sum(map(len, encoded.input_ids))
+                truncated[name] = encoded.truncated
+        return TokensSummary(
+            label_names=split.summary.label_names,
+            rows={name: split.summary.rows[name] for name in names},
+            tokens=tokens,
+            truncated_rows=truncated,
+            max_length_tokens=params.max_length_tokens,
+        )
+
+    reference = reuse_or_make("tokens", inputs, TokensSummary, make)
+    for name, rows in reference.summary.rows.items():
+        logger.info(
+            "%s: %s tokens in %s reviews; %s of them cut to %s tokens (%s)",
+            name,
+            f"{reference.summary.tokens[name]:,}",
+            f"{rows:,}",
+            f"{reference.summary.truncated_rows[name]:,}",
+            params.max_length_tokens,
+            params.truncation,
+        )
+    return reference
+
+
+def _require_known(model: str, split: str, unknown: int, rows: int) -> None:
+    """Raises ModelError where a tokenizer has no word for most reviews; a line says how many, where it is some."""
+    if not unknown:
+        return
+    what = f"The tokenizer of {model} knows nothing of {unknown:,} of {rows:,} reviews of {split}"
+    if 2 * unknown > rows:
+        raise ModelError(
+            what, "training.base_model", "choose one of the reviews' language and script"
+        )
+    logger.warning("%s: they are trained on as empty ones", what)

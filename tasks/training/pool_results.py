@@ -1,0 +1,92 @@
+"""What the GPU pool hands back is checked before anything rests on it: it is what was asked for, and a model's files.
+
+A worker of that pool may write trained models and results, so that what it says of them proves nothing. Its reference
+has to lead to the folder of exactly the training that was asked for, and the files have to be those of a model.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from tasks.core.digests import canonical_json
+from tasks.core.errors import ModelError
+from tasks.core.models.files import check_model_files
+from tasks.core.records import (
+    BaseModelSummary,
+    PretrainingTokensSummary,
+    Reference,
+    StoredFile,
+    TokensSummary,
+    TrainingSummary,
+)
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.pretraining.params import PretrainingParams
+from tasks.runtime.clients import prepared_store
+from tasks.runtime.steps import step
+from tasks.training.distillation import Taught
+from tasks.training.fine_tuning import asked_of_training
+from tasks.training.pretraining import asked_of_pretraining
+
+SummaryT = TypeVar("SummaryT", bound=BaseModel)
+
+
+@step
+def accept_model(
+    made: Reference[TrainingSummary],
+    tokens: Reference[TokensSummary],
+    base: Reference[BaseModelSummary],
+    params: TrainingParams,
+    taught: Taught | None,
+) -> Reference[TrainingSummary]:
+    """A trained model, checked.
+
+    Args:
+        made: what came back.
+        tokens, base, params, taught: what was asked for.
+    Raises:
+        ModelError: it is another model, or no model.
+        StoreError: the reference leads elsewhere, or other files lie there.
+    """
+    untaught = {"lessons": None, "distillation": None}
+    asked = untaught | asked_of_training(tokens, base, params, taught)
+    checked = _checked(made, TrainingSummary, "model", asked, base.summary.parameters)
+    if checked.summary.label_names != tokens.summary.label_names:
+        raise ModelError("The model has other labels than the reviews", made.uri, "train again")
+    return checked
+
+
+@step
+def accept_base_model(
+    made: Reference[BaseModelSummary],
+    tokens: Reference[PretrainingTokensSummary],
+    base: Reference[BaseModelSummary],
+    params: PretrainingParams,
+) -> Reference[BaseModelSummary]:
+    """A base model that was pre-trained further, checked as `accept_model` does."""
+    asked = asked_of_pretraining(tokens, base, params)
+    known = prepared_store().manifest_of(base).files  # it keeps what lies beside the weights
+    parameters = base.summary.parameters
+    return _checked(made, BaseModelSummary, "pretrained-base", asked, parameters, known)
+
+
+def _checked(
+    made: Reference[SummaryT],
+    summary_type: type[SummaryT],
+    kind: str,
+    asked: dict[str, Any],
+    parameters: int,
+    known: Mapping[str, StoredFile] | None = None,
+) -> Reference[SummaryT]:
+    """The reference, with the summary as the manifest has it."""
+    prepared = prepared_store()
+    manifest = prepared.manifest_of(made)
+    given = {name: manifest.inputs.get(name) for name in asked}
+    if made.kind != kind or canonical_json(given) != canonical_json(asked):
+        raise ModelError(
+            f"The pool handed back something other than the {kind} that was asked for",
+            made.uri,
+            "run again; if it happens again, find out which worker answers",
+        )
+    check_model_files(manifest.files, parameters, made.uri, known)
+    return prepared.refer(manifest, summary_type, made.reused)

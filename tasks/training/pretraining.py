@@ -1,0 +1,177 @@
+"""The step that pre-trains a base model further: tokens and a base model in, a base model out, and an MLflow run."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from tasks.connectors.storage.checkpoints import CheckpointStore
+from tasks.core.data.tokens.token_tables import read_tokens
+from tasks.core.digests import digest_of
+from tasks.core.models import devices, folders
+from tasks.core.records import (
+    BaseModelSummary,
+    PretrainingSummary,
+    PretrainingTokensSummary,
+    Reference,
+)
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.pretraining.loop import PretrainingJob, pretrain
+from tasks.core.training.pretraining.params import PretrainingParams
+from tasks.runtime.clients import prepared_store
+from tasks.runtime.provenance import flow_run_id
+from tasks.runtime.runs.cleanup import FLOW_RUN_TAG
+from tasks.runtime.steps import fetched, reuse_or_make, step
+from tasks.training.checkpoints import kept_checkpoints, require_space, run_beside
+from tasks.training.gpu_lock import turn_on
+from tasks.training.progress import Listener
+
+logger = logging.getLogger(__name__)
+
+PRETRAINING_VERSION = 2
+# On disk: copies of the base model, and the result; and two checkpoints (the last, and the one being written before it
+# is deleted), each of weights and AdamW's two moments.
+_BYTES_A_PARAMETER = 12 + 2 * 12
+_OF_ROWS = {"location", "text_column", "limit_rows"}  # they are in the digest of the tokens
+
+
+@step
+def find_pretraining(
+    tokens: str, base_model: str
+) -> tuple[Reference[PretrainingTokensSummary], Reference[BaseModelSummary]]:
+    """What a pre-training needs, by where it lies. Raises MissingDataError where it is gone."""
+    prepared = prepared_store()
+    return (
+        prepared.reference(tokens, PretrainingTokensSummary),
+        prepared.reference(base_model, BaseModelSummary),
+    )
+
+
+@step
+def pretrain_base_model(
+    tokens: Reference[PretrainingTokensSummary],
+    base: Reference[BaseModelSummary],
+    training: TrainingParams,
+    params: PretrainingParams,
+) -> Reference[BaseModelSummary]:
+    """Pre-train a base model further, unless exactly this has been done before.
+
+    Args:
+        tokens: what it is pre-trained on.
+        base: what it starts from.
+        training: on which device, in which precision, and whether checkpoints are written beside it.
+        params: the settings.
+    Raises:
+        DiskFullError: less room than it needs, found before it begins.
+        ModelError, SettingsError: the model or the device will not do.
+    """
+    device = devices.resolve_device(training.device)
+    precision = devices.resolve_precision(training.precision, device)
+    inputs = {
+        **asked_of_pretraining(tokens, base, params),
+        "device": device.type,
+        "precision": precision,
+        "torch": torch.__version__.split("+")[0],
+        "transformers": transformers.__version__,
+    }
+    digest = digest_of(inputs)
+
+    def make(folder: Path) -> BaseModelSummary:
+        require_space(folder, base.summary.parameters * _BYTES_A_PARAMETER)
+        with kept_checkpoints(digest) as keeper:
+            done = _pretrained(folder, tokens, base, training, params, keeper)
+        return BaseModelSummary(
+            name=f"{base.summary.name}+pretraining",
+            revision=f"{base.summary.revision}+{digest[:12]}",
+            architecture=base.summary.architecture,
+            parameters=folders.parameters(folder),
+            pretraining=done,
+        )
+
+    made = reuse_or_make("pretrained-base", inputs, BaseModelSummary, make)
+    with kept_checkpoints(digest) as keeper:
+        keeper.remove_all()
+    say_pretrained(made.summary)
+    return made
+
+
+def asked_of_pretraining(
+    tokens: Reference[PretrainingTokensSummary],
+    base: Reference[BaseModelSummary],
+    params: PretrainingParams,
+) -> dict[str, Any]:
+    """The part of a pre-training's inputs that is the same on whichever machine it runs."""
+    return {
+        "version": PRETRAINING_VERSION,
+        "base_model": base.digest,
+        "pretraining_tokens": tokens.digest,
+        "pretraining": params.model_dump(exclude=_OF_ROWS),
+    }
+
+
+def say_pretrained(summary: BaseModelSummary) -> None:
+    """One line on how a pre-training went; for the page of the run that asked for it, too."""
+    if done := summary.pretraining:
+        logger.info(
+            "Pre-trained %s on %s reviews in %.0f s (%s on %s): held-out loss %.4f, before %.4f",
+            summary.name,
+            f"{done.reviews:,}",
+            done.seconds,
+            done.precision,
+            done.device,
+            done.held_out_losses[-1],
+            done.held_out_losses[0],
+        )
+
+
+def _pretrained(
+    folder: Path,
+    tokens: Reference[PretrainingTokensSummary],
+    base: Reference[BaseModelSummary],
+    training: TrainingParams,
+    params: PretrainingParams,
+    keeper: CheckpointStore,
+) -> PretrainingSummary:
+    """Pre-train, with a run in MLflow beside it, and leave the base model in a folder."""
+    device = devices.resolve_device(training.device)
+    facts = {
+        "data": tokens.digest,
+        "base": base.summary.name,
+        "revision": base.summary.revision,
+    }
+    tags = {"nightshift.step": "pretrain", FLOW_RUN_TAG: flow_run_id()}
+    name = f"{base.summary.name}+pretraining".rsplit("/", 1)[-1]
+    with (
+        run_beside(keeper, name, params.model_dump(exclude=_OF_ROWS) | facts, tags) as run,
+        turn_on(device),
+        fetched(base) as model,
+        fetched(tokens) as data,
+    ):
+        train, held_out = read_tokens(data, ("train", "held_out"))
+        done = pretrain(
+            PretrainingJob(
+                model,
+                base.summary.name,
+                params,
+                device,
+                devices.resolve_precision(training.precision, device),
+                training.background_checkpoints,
+            ),
+            train,
+            held_out,
+            data / "work",
+            folder,
+            Listener(run, "Pre-training", "pretraining-progress"),
+            keeper,
+            show_progress=sys.stderr.isatty(),
+        )
+    return PretrainingSummary(
+        base_revision=base.summary.revision,
+        reviews=tokens.summary.rows["train"],
+        epochs=params.epochs,
+        mlflow_run_id=run.id,
+        **done,
+    )

@@ -1,0 +1,162 @@
+"""The step that gathers the reviews which a base model is pre-trained on further, as tokens."""
+
+import logging
+from pathlib import Path
+
+import tokenizers
+
+from tasks.connectors.sources.base import Unreadable
+from tasks.connectors.sources.registry import Source, open_unlabelled
+from tasks.core.data import tables
+from tasks.core.data.early_end import refuse_useless
+from tasks.core.data.tokens.token_tables import write_tokens
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.errors import MissingDataError
+from tasks.core.models import folders as model_folders
+from tasks.core.records import (
+    BaseModelSummary,
+    HeldOutSummary,
+    PretrainingTokensSummary,
+    Reference,
+    SplitSummary,
+)
+from tasks.core.training.pretraining.language_models import objective_of
+from tasks.core.training.pretraining.params import PretrainingParams
+from tasks.core.training.pretraining.rows import PretrainingRows, gather
+from tasks.runtime.clients import object_store
+from tasks.runtime.steps import fetched, reuse_or_make, step
+
+logger = logging.getLogger(__name__)
+
+# Raised when the code of the step changes what it makes, so that nothing made by the old code is reused.
+PRETRAINING_TOKENS_VERSION = 1
+_UNREADABLE = "could not be decoded"
+_OF_ROWS = {"limit_rows", "seed"}
+
+
+@step
+def gather_pretraining_reviews(
+    split: Reference[SplitSummary],
+    held_out: Reference[HeldOutSummary],
+    base: Reference[BaseModelSummary],
+    tokenization: TokenizationParams,
+    params: PretrainingParams,
+) -> Reference[PretrainingTokensSummary]:
+    """Tokens of the reviews to pre-train on, whole; copies of test and validation reviews are left out and counted.
+
+    Args:
+        split: whose training reviews are among them, and whose validation reviews are not.
+        held_out: the test set, whichever part of it the split uses.
+        base: whose tokenizer it is.
+        tokenization: how long a piece of a review may be.
+        params: where unlabelled reviews are.
+    Raises:
+        MissingDataError: nothing is there.
+        ModelError: the base model cannot be pre-trained.
+    """
+    source = _source(params)
+    inputs = {
+        "version": PRETRAINING_TOKENS_VERSION,
+        "rows": split.summary.train_digest,
+        "held_out": held_out.digest,
+        "base_model": base.digest,
+        "source": source and {"identity": source.identity(), "column": params.text_column},
+        "choice": params.model_dump(include=_OF_ROWS),
+        "tokenization": tokenization.model_dump(exclude={"truncation"}),
+        "tokenizers": tokenizers.__version__,
+    }
+
+    def make(folder: Path) -> PretrainingTokensSummary:
+        with fetched(base) as model:
+            objective = objective_of(model, base.summary.name)
+            encoder = Encoder(model_folders.load_tokenizer(model), tokenization)
+        unlabelled, unreadable = _unlabelled(source)
+        rows = _chosen(split, held_out, unlabelled, params)
+        return PretrainingTokensSummary(
+            source=params.location,
+            objective=objective,
+            left_out=rows.left_out | {_UNREADABLE: unreadable},
+            **_tokens(folder, encoder, rows),
+        )
+
+    made = reuse_or_make("pretraining-tokens", inputs, PretrainingTokensSummary, make)
+    found = made.summary
+    logger.info(
+        "Pre-training: %s tokens in %s reviews, %s of them held out; left out: %s",
+        f"{sum(found.tokens.values()):,}",
+        f"{sum(found.rows.values()):,}",
+        f"{found.rows['held_out']:,}",
+        ", ".join(f"{count:,} {why}" for why, count in found.left_out.items() if count) or "none",
+    )
+    return made
+
+
+def _tokens(folder: Path, encoder: Encoder, rows: PretrainingRows) -> dict[str, dict[str, int]]:
+    """Write the pieces of the reviews; returns rows, pieces and tokens of each part."""
+    parts = {"train": rows.train, "held_out": rows.held_out}
+    counts: dict[str, dict[str, int]] = {"rows": {}, "pieces": {}, "tokens": {}}
+    for name, texts in parts.items():
+        ids = encoder.pieces(texts)
+        write_tokens(folder / f"{name}.parquet", ids)
+        counts["rows"][name], counts["pieces"][name] = len(texts), len(ids)
+        counts["tokens"][name] = sum(map(len, ids))
+    if not all(counts["pieces"].values()):
+        raise MissingDataError("The reviews have no tokens", "", "check pretraining.location")
+    return counts
+
+
+def _source(params: PretrainingParams) -> Source | None:
+    if not params.location:
+        return None
+    return open_unlabelled(params.location, params.text_column, object_store)
+
+
+def _unlabelled(source: Source | None) -> tuple[list[str | None], int]:
+    """Texts of the unlabelled reviews, and how many rows could not be decoded.
+
+    Raises:
+        MissingDataError: there is not one readable row.
+        ValidationError: of a million rows or more, most are unreadable.
+    """
+    if source is None:
+        return [], 0
+    splits = [split for split in source.splits() if split != "test"]
+    texts, unreadable = list[str | None](), 0
+    all_rows = (row for split in splits for row in source.rows(split))
+    for number, row in enumerate(all_rows, start=1):
+        if isinstance(row, Unreadable):
+            unreadable += 1
+            refuse_useless(unreadable, number, row.problem, source.name)
+        else:
+            texts.append(row.text)
+    if not any(texts):
+        raise MissingDataError(
+            "There is not one readable review", source.name, "check pretraining.location"
+        )
+    logger.info("Read %s unlabelled reviews from %s", f"{len(texts):,}", source.name)
+    return texts, unreadable
+
+
+def _chosen(
+    split: Reference[SplitSummary],
+    held_out: Reference[HeldOutSummary],
+    unlabelled: list[str | None],
+    params: PretrainingParams,
+) -> PretrainingRows:
+    with (
+        fetched(split, "train.parquet", "validation.parquet") as labelled,
+        fetched(held_out, "test.parquet") as apart,
+    ):
+        folders = {"train": labelled, "validation": labelled, "test": apart}
+        texts = {
+            name: [row.text or "" for row in tables.read_labelled(folder / f"{name}.parquet")]
+            for name, folder in folders.items()
+        }
+    return gather(
+        texts["train"],
+        unlabelled,
+        texts["validation"],
+        texts["test"],
+        params.limit_rows,
+        params.seed,
+    )

@@ -1,0 +1,66 @@
+"""How a training is followed: in MLflow, on the run's page, and in its log."""
+
+import logging
+import time
+
+from tasks.connectors.tracking.runs import Run
+from tasks.core.records import TrainingSummary
+from tasks.runtime.reporting.artifacts import Progress
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_A_LINE = 60.0
+_BEGUN = "%s is under way: step"
+BEGUN = _BEGUN % "Training"
+
+
+class Listener:
+    """Metrics to MLflow, progress to the run's page, a line an epoch and a line a minute to the log.
+
+    Args:
+        run: in MLflow.
+        what: is under way, for people.
+        key: of the progress bar.
+    """
+
+    def __init__(self, run: Run, what: str = "Training", key: str = "training-progress") -> None:
+        self._run, self._what = run, what
+        self._progress = Progress(key, f"{what} steps")
+        self._first: int | None = None
+        self._started = self._spoken = time.monotonic()
+
+    def on_step(self, step: int, total_steps: int) -> None:
+        if self._first is None:
+            self._first = step
+            logger.info(f"{_BEGUN} %s of %s", self._what, step, total_steps)
+        self._progress.at(step, total_steps)
+        now = time.monotonic()
+        if now - self._spoken >= _SECONDS_A_LINE:
+            self._spoken = now
+            done = step - self._first + 1  # a training that goes on does not begin at 1
+            left = (now - self._started) / done * (total_steps - step) / 60
+            logger.info("Step %s of %s, about %.0f minutes to go", step, total_steps, left)
+
+    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        self._run.log(metrics, step)
+        if "validation_loss" in metrics:
+            self._run.send()  # so that the chart of a long training grows with it
+            measured = [f"validation loss {metrics['validation_loss']:.4f}"]
+            if "validation_accuracy" in metrics:  # of a classifier
+                measured.append(f"accuracy {metrics['validation_accuracy']:.4f}")
+            logger.info("Step %s: %s", step, ", ".join(measured))
+
+
+def say_trained(summary: TrainingSummary) -> None:
+    """One line on how a training went; for the page of the run that asked for it, too."""
+    logger.info(
+        "Trained %s on %s reviews in %.0f s (%.1f reviews/s, %s on %s): validation accuracy %.4f, best of epoch %g",
+        summary.base_model,
+        f"{summary.train_rows:,}",
+        summary.seconds,
+        summary.reviews_per_second,
+        summary.precision,
+        summary.device,
+        summary.validation["accuracy"],
+        summary.best_epoch,
+    )

@@ -1,0 +1,72 @@
+"""Pruning: a training that is a trial of a sweep says after each epoch how it does, and hears whether to go on.
+
+It may run on another machine than the sweep: they meet in the database of the studies. A database that is away, or that
+is not the sweep's, costs the pruning and a warning, never the training.
+"""
+
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+from tasks.connectors.storage.studies import Study, StudyStore
+from tasks.core.errors import NightshiftError
+from tasks.core.training.protocols import EpochJudge
+from tasks.core.training.tuning import sweep
+from tasks.core.training.tuning.sweep import SweepParams, TrialParams
+from tasks.runtime.settings import read_settings
+
+logger = logging.getLogger(__name__)
+
+
+def study_store() -> StudyStore:
+    """Where the studies are kept. Raises ServiceError where it does not answer."""
+    return StudyStore(read_settings().study_database_url)
+
+
+@contextmanager
+def judge_of(trial: TrialParams | None) -> Generator[EpochJudge | None]:
+    """Who may stop a training: the sweep whose trial it is; nobody where there is none, or where it is not found."""
+    if trial is None:
+        yield None
+        return
+    try:
+        store = study_store()
+    except NightshiftError as error:
+        logger.warning("This training cannot be stopped early: %s", error)
+        yield None
+        return
+    with store:
+        yield _judge(store, trial)
+
+
+def _judge(store: StudyStore, trial: TrialParams) -> EpochJudge | None:
+    try:
+        study = store.find(trial.study)
+        if study is not None:
+            return _Judge(study, trial.number, SweepParams.model_validate(study.facts["sweep"]))
+    except NightshiftError as error:
+        logger.warning("This training cannot be stopped early: %s", error)
+        return None
+    logger.warning(
+        "This training cannot be stopped early: %s is not in the database of NIGHTSHIFT_STUDY_DATABASE, which must be "
+        "the same for every worker",
+        trial.study,
+    )
+    return None
+
+
+class _Judge:
+    """Reports to the study, and asks its pruner."""
+
+    def __init__(self, study: Study, number: int, params: SweepParams) -> None:
+        self._study, self._number, self._metric = study, number, params.metric
+        self._pruner = sweep.pruner(params.pruning)
+
+    def stops(self, epochs: Sequence[dict[str, float]]) -> bool:
+        """See `EpochJudge`."""
+        values = [epoch[self._metric] for epoch in epochs]
+        try:
+            return self._study.report(self._number, values, self._pruner)
+        except NightshiftError as error:
+            logger.warning("Epoch %s was not reported to the sweep: %s", len(epochs), error)
+            return False

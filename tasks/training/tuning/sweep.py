@@ -1,0 +1,171 @@
+"""The sweep: its study is found or made, its trials run, and what they came to is shown."""
+
+import contextlib
+import logging
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial, TrialState
+
+from tasks.connectors.storage.studies import Study
+from tasks.core.digests import digest_of
+from tasks.core.errors import MissingDataError, NightshiftError, StoreAwayError, StoreError
+from tasks.core.records import (
+    BaseModelSummary,
+    Record,
+    Reference,
+    TokensSummary,
+    TrainingSummary,
+)
+from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.tuning import sweep
+from tasks.core.training.tuning import trials as trial_facts
+from tasks.core.training.tuning.plots import draw_sweep
+from tasks.core.training.tuning.sweep import PrunedTraining, SweepParams
+from tasks.runtime.clients import prepared_store
+from tasks.runtime.reporting import artifacts
+from tasks.runtime.steps import step, work_folder
+from tasks.training.distillation import Taught
+from tasks.training.fine_tuning import TRAINING_VERSION
+from tasks.training.pool_results import accept_model
+from tasks.training.tuning.pruning import study_store
+from tasks.training.tuning.trials import Train, Trials
+
+logger = logging.getLogger(__name__)
+
+
+class SweepSummary(Record):
+    """What a sweep came to."""
+
+    study: str
+    metric: str
+    done: int
+    pruned: int
+    failed: int
+    trained_now: int
+    best_trial: int
+    best_value: float
+    settings: dict[str, float | int]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep that is over: its best settings, and their model."""
+
+    summary: SweepSummary
+    training: TrainingParams
+    model: Reference[TrainingSummary]
+
+
+@step
+def check_study_database() -> None:
+    """See that the database of the sweeps answers, before anything is spent. Raises ServiceError, SettingsError."""
+    with study_store():
+        logger.info("The database of the sweeps answers")
+
+
+@step
+def find_model(uri: str) -> Reference[TrainingSummary] | None:
+    """The model of a trial, or None where it is gone, or was made by another version."""
+    try:
+        return prepared_store().reference(uri, TrainingSummary)
+    except StoreAwayError:
+        raise
+    except (MissingDataError, StoreError):
+        return None
+
+
+def run_sweep(
+    tokens: Reference[TokensSummary],
+    base: Reference[BaseModelSummary],
+    training: TrainingParams,
+    params: SweepParams,
+    train: Train,
+    taught: Taught | None = None,
+) -> Swept:
+    """Run what is left of a sweep, show it on the run's page, and return the best of it.
+
+    Args:
+        tokens, base: what every trial is trained on, and starts from.
+        training: settings of which the sweep changes some.
+        params: the sweep.
+        train: trains; a model, or what is left of a training that was stopped. Called from several threads where
+            several trainings run at once.
+        taught: what a teacher says of the training rows, if there is one.
+    Raises:
+        NightshiftError: too many trials failed one after the other, or none came to a result.
+        ServiceError: the database does not answer. These, and whatever the surroundings raise, leave the study as it
+            is; the next run goes on.
+    """
+    identity = {
+        "version": TRAINING_VERSION,
+        "tokens": tokens.digest,
+        "base_model": base.digest,
+        "training": training.identity(),
+        "sweep": params.identity(),
+        **(taught.inputs if taught else {}),
+    }
+    name = f"tune-{digest_of(identity)}"
+    facts = identity | {"sweep": params.model_dump()}
+    with study_store() as store:
+        study = store.open(name, sweep.direction(params.metric), facts)
+        trials = Trials(study, training, params, train)
+        with _shown(study, training, params):
+            best = trials.run()
+        chosen = sweep.training_of(training, params.space, best.params)
+        summary = _summary(study, params, best, chosen, trials.models)
+    model = trials.models.get(best.number)
+    if model is None and (found := find_model(str(best.user_attrs[trial_facts.MODEL]))):
+        model = accept_model(found, tokens, base, chosen, taught)
+    return Swept(summary, chosen, model or _trained_again(best.number, chosen, train))
+
+
+def _trained_again(number: int, chosen: TrainingParams, train: Train) -> Reference[TrainingSummary]:
+    logger.warning("The model of trial %s is gone; it is trained again", number)
+    outcome = train(chosen, None)
+    if isinstance(outcome, PrunedTraining):
+        raise NightshiftError("A training that was no trial was stopped as one", f"trial {number}")
+    return outcome
+
+
+def _summary(
+    study: Study,
+    params: SweepParams,
+    best: FrozenTrial,
+    chosen: TrainingParams,
+    models: dict[int, Reference[TrainingSummary]],
+) -> SweepSummary:
+    states = [t.state for t in trial_facts.settled(study.trials())]
+    return SweepSummary(
+        study=study.name,
+        metric=params.metric,
+        done=states.count(TrialState.COMPLETE),
+        pruned=states.count(TrialState.PRUNED),
+        failed=states.count(TrialState.FAIL),
+        trained_now=sum(not model.reused for model in models.values()),
+        best_trial=best.number,
+        best_value=trial_facts.value_of(best),
+        settings={name: getattr(chosen, name) for name in sweep.distributions(params.space)},
+    )
+
+
+@contextlib.contextmanager
+def _shown(study: Study, training: TrainingParams, params: SweepParams) -> Generator[None]:
+    """The table of trials and the pictures on the run's page, also of a sweep that ends with an error."""
+    try:
+        yield
+    finally:
+        if artifacts.in_a_run():
+            _publish(study, training, params)
+
+
+def _publish(study: Study, training: TrainingParams, params: SweepParams) -> None:
+    trials = study.trials()
+    rows = trial_facts.rows(trials, params.metric, training, params.space)
+    where = f"Trials of {study.name}, the best first. Validation {params.metric}."
+    artifacts.publish_table("trials", rows, where)
+    if trial_facts.best(trials, params.metric) is None:
+        return
+    with work_folder("pictures") as folder:
+        for path in draw_sweep(folder, trials, params.metric, study.name):
+            artifacts.publish_picture(path, path.stem.replace("-", " ").capitalize())
