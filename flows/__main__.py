@@ -36,8 +36,8 @@ beside flows:
 
 `python -m flows FLOW --help` lists its fields; `--training.epochs 2` sets one."""
 
-# Each flow: its module, and the function of `flows.cli.summaries` that prints its result. Prefect puts a flow's folder on
-# sys.path, where a module `trace` would hide the standard library's.
+# Each flow: its module, and the function of `flows.cli.summaries` that prints its result. Prefect puts a flow's folder
+# on sys.path, where a module `trace` would hide the standard library's.
 _FLOWS = {
     "demo": ("flows.demo", "show_demo"),
     "retrain": ("flows.retrain", "show_retrained"),

@@ -9,6 +9,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+_NAMES_BEFORE_ROOMS = {
+    "deployments.stack.local": "deployments.local",
+    "deployments.stack.high_availability.service": "deployments.high_availability",
+    "tasks.connectors.servers.local_servers": "tasks.connectors.local_servers",
+    "tasks.runtime.local_services": "tasks.services",
+}
+
+
+def module_in(root: Path, name: str) -> str:
+    """The name of a module in the code of `root`, which may be of a commit that had fewer packages."""
+    path = root / name.replace(".", "/")
+    return name if path.with_suffix(".py").exists() else _NAMES_BEFORE_ROOMS[name]
+
+
 @contextlib.contextmanager
 def code_of(commit: str) -> Generator[Path]:
     """A folder with the code of a commit; this one's where none is named."""

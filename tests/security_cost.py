@@ -24,13 +24,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.attack.subjects import environment_for
-from tests.commits import code_of
+from tests.commits import code_of, module_in
 
 _STORE = """
-import json, sys, time
+import importlib, json, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tasks.connectors.local_servers import LocalObjectStore
+LocalObjectStore = importlib.import_module(sys.argv[2]).LocalObjectStore
 
 def seconds(do):
     started = time.perf_counter()
@@ -80,16 +80,18 @@ def demo(root: Path, folder: Path) -> dict[str, float]:
 
 def up(root: Path, folder: Path) -> dict[str, float]:
     """First start, and stop."""
+    service = module_in(root, "deployments.stack.local")
     try:
-        started = _ran(root, folder, "-m", "deployments.stack.local", "up")[0]
+        started = _ran(root, folder, "-m", service, "up")[0]
     finally:
-        stopped = _ran(root, folder, "-m", "deployments.stack.local", "down")[0]
+        stopped = _ran(root, folder, "-m", service, "down")[0]
     return {"up": started, "down": stopped}
 
 
 def store(root: Path, folder: Path) -> dict[str, float]:
     """The object store alone."""
-    said = _ran(root, folder, "-c", _STORE, str(folder / "store"))[1]
+    servers = module_in(root, "tasks.connectors.servers.local_servers")
+    said = _ran(root, folder, "-c", _STORE, str(folder / "store"), servers)[1]
     return {name: float(took) for name, took in json.loads(said.splitlines()[-1]).items()}
 
 

@@ -36,14 +36,14 @@ def test_it_is_set_before_anything_loads_openmp() -> None:
     code = (
         f"import importlib, os, sys; [importlib.import_module(name) for name in {ENTRANCES}]\n"
         "print(*{'torch', 'numpy', 'sklearn', 'scipy'} & set(sys.modules))\n"
-        "from tasks.services import set_client_defaults; set_client_defaults()\n"
+        "from tasks.runtime.local_services import set_client_defaults; set_client_defaults()\n"
         f"print(os.environ[{VARIABLE!r}])"
     )
     assert python(code).stdout.splitlines() == ["", SLEEP]
 
 
 def test_what_a_person_has_set_stays() -> None:
-    code = "from tasks.services import set_client_defaults as s; s(); import os; print(os.environ['{}'])"
+    code = "from tasks.runtime.local_services import set_client_defaults as s; s(); import os; print(os.environ['{}'])"
     done = python(code.format(VARIABLE), **{VARIABLE: "ACTIVE"})
     assert done.stdout.strip() == "ACTIVE"
 

@@ -42,7 +42,7 @@ def test_folders_of_the_dead_are_removed_and_of_the_living_kept(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     killed = (
         f"import os, tempfile; tempfile.tempdir = {str(tmp_path)!r}\n"
-        "from tasks.steps import work_folder\n"
+        "from tasks.runtime.steps import work_folder\n"
         "with work_folder('test'): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", killed], cwd=Path(__file__).parents[1], check=False)

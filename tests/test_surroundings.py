@@ -48,7 +48,7 @@ def test_without_a_proxy_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None
 def test_nothing_that_is_printed_ends_a_process() -> None:
     """Neither a sign that the terminal lacks, nor a reader who has gone."""
     script = (
-        "from tasks.terminal import Terminal, print_whatever_comes as p; p(); print('\\U0001f3c3'); "
+        "from tasks.runtime.reporting.terminal import Terminal, print_whatever_comes as p; p(); print('\\U0001f3c3'); "
         "t = Terminal(); [t.print('\\u2603' * 5000) for _ in range(100)]; open('done', 'w')"
     )
     command = [sys.executable, "-c", script]

@@ -21,14 +21,14 @@ import psutil
 
 from tasks.connectors.servers.seaweedfs import free_ports
 from tasks.core.records import Record
+from tests.commits import module_in
 
 ROOT = Path(__file__).parents[2]
 _FOREIGN_SETTINGS = ("AWS_", "MLFLOW_", "PREFECT_", "NIGHTSHIFT_", "PYTHON")
 _TELL = "import json, os; print(json.dumps(dict(os.environ)))"
 _EMBEDDED = """
-import json, os, sys
-from tasks.services import local_services
-with local_services():
+import importlib, json, os, sys
+with importlib.import_module(sys.argv[1]).local_services():
     print(json.dumps(dict(os.environ)), flush=True)
     sys.stdin.read()
 """
@@ -85,7 +85,8 @@ class Subject:
     """
 
     def __init__(self, name: str, module: str, below: str, root: Path) -> None:
-        self.name, self._root, self._module = name, root, module
+        self.name, self._root = name, root
+        self._module = module_in(root, module) if module else ""
         self.folder = Path(tempfile.mkdtemp(prefix="nightshift-attack-"))
         self.folder.chmod(0o755)
         self.public = self.folder / "public"
@@ -140,8 +141,9 @@ class Subject:
         return done.stdout
 
     def _start_embedded(self) -> None:
+        services = module_in(self._root, "tasks.runtime.local_services")
         self._host = subprocess.Popen(
-            [sys.executable, "-c", _EMBEDDED],
+            [sys.executable, "-c", _EMBEDDED, services],
             cwd=self._root,
             env=self._given,
             stdin=subprocess.PIPE,

@@ -73,7 +73,7 @@ def orphan(folder: Path) -> psutil.Process:
     """A store that serves a folder, with an object in it, and whose parent is gone."""
     code = (
         "import subprocess, sys; from pathlib import Path\n"
-        "from tasks.connectors.seaweedfs import SeaweedFS, free_ports\n"
+        "from tasks.connectors.servers.seaweedfs import SeaweedFS, free_ports\n"
         "s = SeaweedFS(Path(sys.argv[1]), free_ports(1)[0]); log = open(sys.argv[2], 'wb')\n"
         "p = subprocess.Popen(s.command, env=s.environment, stdout=log, stderr=log, cwd=s.folder)\n"
         "while s.problem(): pass\n"

@@ -149,7 +149,7 @@ def test_a_killed_training_does_not_stay_running(
     registry: ModelRegistry, tracking_uri: str
 ) -> None:
     code = (
-        "import os, sys, signal; from tasks.connectors.model_registry import ModelRegistry\n"
+        "import os, sys, signal; from tasks.connectors.tracking.model_registry import ModelRegistry\n"
         "with ModelRegistry(sys.argv[1], 'tests').run('r', {}, {}) as run:\n"
         "    print(run.id, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -212,8 +212,8 @@ def test_a_process_killed_in_the_middle_of_a_move(
     parts.move(1, None)
     code = (
         "import os, signal, sys\n"
-        "from tasks.connectors.model_registry import ModelRegistry\n"
-        "from tasks.connectors.move_log import MoveLog\n"
+        "from tasks.connectors.tracking.model_registry import ModelRegistry\n"
+        "from tasks.connectors.tracking.promotion_log import MoveLog\n"
         "from tests.connectors.test_move_log import until_won\n"
         f"owner = ModelRegistry if {method!r} == 'set_alias' else MoveLog\n"
         f"setattr(owner, {method!r}, lambda *_: os.kill(os.getpid(), signal.SIGKILL))\n"

@@ -54,7 +54,8 @@ def test_data_and_credentials_survive(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_server_dies_with_its_parent(tmp_path: Path, number: signal.Signals) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from tasks.connectors.local_servers import LocalObjectStore;"
+        "import sys, time; from pathlib import Path\n"
+        "from tasks.connectors.servers.local_servers import LocalObjectStore\n"
         "s = LocalObjectStore(Path(sys.argv[1])); print('up', flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen(

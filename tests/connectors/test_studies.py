@@ -84,7 +84,7 @@ from optuna.distributions import FloatDistribution
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
-from tasks.connectors.studies import StudyStore
+from tasks.connectors.storage.studies import StudyStore
 with StudyStore(sys.argv[1]) as store:
     study = store.open("shared", "maximize", {})
     for index in range(5):

@@ -169,7 +169,7 @@ _BIG = """
 import resource, sys, time
 from pathlib import Path
 from tasks.core import model_folders
-from tasks.core.tokenization import Encoder, TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
 encoder = Encoder(model_folders.load_tokenizer(Path(sys.argv[1])), TokenizationParams())
 encoder.encode(["a film"] * 10)
 texts = [(unit * 16_000_000)[:16_000_000] for unit in ("a lovely film ", "a", ".", "\\u4e2d")]

@@ -224,13 +224,13 @@ def test_mlflow_of_compose_refuses_foreign_pages() -> None:
     module, _, function = AUTHORIZATION_FUNCTION.rpartition(".")[2].partition(":")
     configs = content["configs"]
     assert f"authorization_function = {module}:{function}" in configs["mlflow-auth"]["content"]
-    assert configs["mlflow-pages"]["file"] == f"./{module}.py"
+    assert configs["mlflow-pages"]["file"] == f"./stack/tracking/{module}.py"
     service = content["services"]["mlflow"]
     targets = {c["source"]: Path(c["target"]) for c in service["configs"]}
     assert targets["mlflow-pages"].name == f"{module}.py"
     assert service["environment"]["PYTHONPATH"] == str(targets["mlflow-pages"].parent)
     # It is alone there: no other code of ours is in the servers' image.
-    alone = (DEPLOYMENTS / f"{module}.py").read_text(encoding="utf-8")
+    alone = (DEPLOYMENTS / "stack" / "tracking" / f"{module}.py").read_text(encoding="utf-8")
     assert not re.search(r"(from|import) (deployments|flows|tasks)\b", alone)
 
 
@@ -240,7 +240,7 @@ def test_mlflow_of_the_cluster_refuses_foreign_pages() -> None:
     assert given["auth"]["authorizationFunction"] == f"{module}:{function}"
     copied = [rest for _, rest in instructions(DEPLOYMENTS / "images" / "Dockerfile.servers")]
     folder = given["extraEnvVars"]["PYTHONPATH"]
-    assert f"--chmod=0644 deployments/{module}.py {folder}/" in copied
+    assert f"--chmod=0644 deployments/stack/tracking/{module}.py {folder}/" in copied
 
 
 def test_a_service_waits_for_what_can_tell_that_it_is_ready() -> None:

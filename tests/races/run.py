@@ -3,7 +3,8 @@
     python -m tests.races.run [--minutes 9] [--base COMMIT]
 
 Each gap gets a round of each kind, again and again, up to --rounds; with --minutes it ends sooner, and the last lines
-say how many rounds there were. The S3 server and MLflow are real. With --base the code of another commit is tried.
+say how many rounds there were. The S3 server and MLflow are real. With --base the code of another
+commit is tried, whose modules must have the names of this one.
 """
 
 import argparse

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tasks.connectors.storage.object_store import ObjectStore
@@ -12,6 +11,7 @@ from tasks.scoring.finishing import finish_scoring
 from tasks.scoring.planning import plan_scoring
 from tasks.scoring.shards import score_shard
 from tasks.scoring.store import run_store
+from tasks.scoring.store.success_markers import why_not_success
 from tests.faults.delivered import Delivered
 from tests.faults.parts import encoded, some_rows
 from tests.faults.worker import ENGINE
@@ -178,13 +178,6 @@ class Successes:
     def _holds(self) -> str:
         """Why a reader may not take `_SUCCESS`, by the rule of this version of the code."""
         root, objects = self._night.root, exact_objects()
-        # An import would find this version's module where that one has none: it is installed to be edited.
-        if not Path(run_store.__file__).with_name("success_markers.py").exists():
-            names = (run_store.SUCCESS, run_store.INCOMPLETE)  # no more was known then
-            success, incomplete = (objects.head(f"{root}/{name}") for name in names)
-            return "" if success and not incomplete else "there is no _SUCCESS, or an _INCOMPLETE"
-        from tasks.scoring.store.success_markers import why_not_success
-
         return why_not_success(objects, root)
 
 

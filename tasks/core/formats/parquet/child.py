@@ -2,7 +2,7 @@
 
 A Parquet file of a few hundred bytes can decode to gigabytes (a dictionary value repeated, a page or a list of one
 repeated value), and pyarrow cannot be told how much memory it may take. So untrusted files are decoded here: a file
-that wants more ends this process at worst, and its parent goes on (parquet_process.py).
+that wants more ends this process at worst, and its parent goes on (process.py).
 
 Messages are bytes over one connection; whatever the parent reads of them is JSON, or Arrow's stream format:
 

@@ -1,6 +1,6 @@
 """Parquet, read a batch of rows at a time.
 
-Files may come from anybody, so they are decoded in a process of its own whose memory is limited (parquet_process.py),
+Files may come from anybody, so they are decoded in a process of its own whose memory is limited (process.py),
 and only the columns that are asked for.
 """
 

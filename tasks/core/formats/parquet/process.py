@@ -1,4 +1,4 @@
-"""Parquet decoded in a process of its own, whose memory is limited (parquet_child.py): the side that asks.
+"""Parquet decoded in a process of its own, whose memory is limited (child.py): the side that asks.
 
 Core starts a process here because nothing else bounds the memory that pyarrow takes. To callers, decoding is still a
 function of a file's bytes: the process gets these and no others, and nothing of our environment.

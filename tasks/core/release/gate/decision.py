@@ -1,6 +1,6 @@
 """Whether a new model may become champion: a verdict that names every clause of the rule, with its number.
 
-The rule and its risks stand in gate_rule.py; docs/gate.md explains it, and `make gate-simulation` measures it.
+The rule and its risks stand in params.py; docs/gate.md explains it, and `make gate-simulation` measures it.
 """
 
 import math

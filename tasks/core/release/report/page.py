@@ -52,7 +52,7 @@ def render(report: Report, show_texts: bool = True) -> str:
         "is_web": _is_web,
     }
     environment.filters.update(filters)
-    style = files("tasks.core").joinpath("report/page.css").read_text(encoding="utf-8")
+    style = files("tasks.core.release.report").joinpath("page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     pictures = {picture.name: picture for picture in report.pictures}
     page = environment.get_template("page.html.j2").render(
