@@ -72,28 +72,28 @@ types: $(READY) ## pyright, strict
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(EXTRAS) $(PEERS) ## scoring and training beside what people use, in turns, into docs/speed.md (two hours; BENCH_FLAGS=--quick: a try)
-	$(BIN)/python -m tests.bench scoring price-list training cold-start --imdb $(IMDB) $(BENCH_FLAGS)
-	$(if $(wildcard $(TCMALLOC)),LD_PRELOAD=$(TCMALLOC) $(BIN)/python -m tests.bench training --label tcmalloc --imdb $(IMDB) $(BENCH_FLAGS))
-	$(BIN)/python -m tests.bench --write-docs
+	$(BIN)/python -m benchmarks.speed scoring price-list training cold-start --imdb $(IMDB) $(BENCH_FLAGS)
+	$(if $(wildcard $(TCMALLOC)),LD_PRELOAD=$(TCMALLOC) $(BIN)/python -m benchmarks.speed training --label tcmalloc --imdb $(IMDB) $(BENCH_FLAGS))
+	$(BIN)/python -m benchmarks.speed --write-docs
 
 TCMALLOC = $(firstword $(wildcard /usr/lib/*/libtcmalloc_minimal.so.4 /usr/lib/*/libtcmalloc.so.4))
 
 bench-accuracy: $(EXTRAS) ## accuracy after the same reviews: the textbook, Nightshift, linear models; other rates and schedules (hours; goes on where it was)
-	$(BIN)/python -m tests.bench accuracy sweep --imdb $(IMDB) $(BENCH_FLAGS)
-	$(BIN)/python -m tests.bench --write-docs
+	$(BIN)/python -m benchmarks.speed accuracy sweep --imdb $(IMDB) $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.speed --write-docs
 
-bench-gpu: $(READY) ## scoring and training of core alone on one card (or tests.bench.gpu on a machine with torch and transformers only)
-	$(BIN)/python -m tests.bench.gpu $(BENCH_FLAGS)
+bench-gpu: $(READY) ## scoring and training of core alone on one card (or benchmarks.speed.gpu on a machine with torch and transformers only)
+	$(BIN)/python -m benchmarks.speed.gpu $(BENCH_FLAGS)
 
 deaths: $(READY) ## eleven deaths, each for real: what the user sees, and how long it takes to go on (half an hour)
-	$(BIN)/python -m tests.service.deaths
+	$(BIN)/python -m benchmarks.deaths
 
 attack: $(EXTRAS) ## nobody comes in: the services attacked as another user and as a web page (as root; BASE=commit: its code)
 	$(BIN)/python -m tests.attack $(if $(BASE),--base $(BASE))
 
 security-cost: $(EXTRAS) ## what passwords and certificates cost beside BASE=commit, in turns (a quarter of an hour)
-	$(BIN)/python -m tests.security_cost --base $(or $(BASE),72417a1) --parts store up s3
-	$(BIN)/python -m tests.security_cost --base $(or $(BASE),72417a1) --parts demo
+	$(BIN)/python -m benchmarks.security_cost --base $(or $(BASE),72417a1) --parts store up s3
+	$(BIN)/python -m benchmarks.security_cost --base $(or $(BASE),72417a1) --parts demo
 
 cases: $(READY) ## hostile files tried from outside: expected, found, seconds, memory (ten minutes; BASE=COMMIT: that beside it)
 	$(BIN)/python -m tests.cases $(if $(BASE),--base $(BASE)) $(CASES)
@@ -102,30 +102,30 @@ neighbours: $(READY) ## every architecture of transformers, tiny: no answer depe
 	$(BIN)/python -m tests.neighbours $(ARCHITECTURES)
 
 overhead: $(READY) ## from Run to the first training step, and the service beside the bare training call
-	$(BIN)/python -m tests.service.overhead
+	$(BIN)/python -m benchmarks.overhead
 
 bench-nights: $(EXTRAS) ## scoring nights: planning a million objects, memory, S3 to S3 beside the engine alone, sharing (an hour and a half)
-	$(BIN)/python -m tests.bench_nights planning
-	$(BIN)/python -m tests.bench_nights memory
-	$(BIN)/python -m tests.bench_nights speed $(NIGHT_FLAGS)
-	$(BIN)/python -m tests.bench_fan_out --seconds 400
+	$(BIN)/python -m benchmarks.nights planning
+	$(BIN)/python -m benchmarks.nights memory
+	$(BIN)/python -m benchmarks.nights speed $(NIGHT_FLAGS)
+	$(BIN)/python -m benchmarks.fan_out --seconds 400
 
 together: $(READY) ## two trainings at once, a training beside a scoring run: how much of their speed is left (nine minutes)
-	$(BIN)/python -m tests.bench_together
+	$(BIN)/python -m benchmarks.together
 
 NIGHT_FLAGS = $(if $(wildcard $(IMDB)/test-*.parquet),--reviews $(firstword $(wildcard $(IMDB)/test-*.parquet)) --rows 1500)
 
 faults: $(READY) ## two hundred SIGKILLs and more, a broken network, a killed store: rows lost, doubled, mixed
-	$(BIN)/python -m tests.faults.run
+	$(BIN)/python -m benchmarks.faults.run
 
 races: $(READY) ## a promotion and a scoring run held before each of their requests while others go through (BASE=commit: its code)
-	$(BIN)/python -m tests.races.run --minutes 9 $(if $(BASE),--base $(BASE))
+	$(BIN)/python -m benchmarks.races.run --minutes 9 $(if $(BASE),--base $(BASE))
 
 gate-simulation: $(READY) ## pairs of models of known quality through the gate: how often it lets each through (ten minutes)
-	$(BIN)/python -m tests.gate_simulation
+	$(BIN)/python -m benchmarks.gate.simulation
 
 gate-imdb: $(READY) ## two real models and four bad ones on IMDb through the gate (IMDB=folder with its Parquet files; three quarters of an hour)
-	$(BIN)/python -m tests.gate_on_imdb --imdb $(IMDB)
+	$(BIN)/python -m benchmarks.gate.imdb --imdb $(IMDB)
 
 clean: ## remove the environment and what tools left; data and models in .nightshift stay
 	rm -rf $(VENV) .venv-peers build *.egg-info .pytest_cache .ruff_cache .hypothesis

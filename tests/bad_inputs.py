@@ -1,11 +1,11 @@
 """What becomes of odd files, keys and stores, as a page: `python -m tests.bad_inputs > docs/bad-inputs.md`.
 
-All tables are checked by tests, row by row: tests/core/test_bad_inputs.py, tests/core/test_bombs.py and
+All tables are checked by tests, row by row: tests/core/formats/test_bad_inputs.py, tests/core/formats/test_bombs.py and
 tests/flows/test_bad_places.py.
 """
 
-from tests.core import bad_inputs as files
-from tests.core import bombs
+from tests.core.formats import bad_inputs as files
+from tests.core.formats import bombs
 from tests.flows import bad_places as places
 
 _INTRODUCTION = """# What becomes of odd inputs

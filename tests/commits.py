@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-
+from tests.paths import ROOT
 
 _NAMES_BEFORE_ROOMS = {
+    "benchmarks.nights": "tests.bench_nights",
     "deployments.stack.local": "deployments.local",
     "deployments.stack.high_availability.service": "deployments.high_availability",
     "tasks.connectors.servers.local_servers": "tasks.connectors.local_servers",

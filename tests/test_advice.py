@@ -3,7 +3,6 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,8 @@ from tasks.core.errors import ValidationError
 from tasks.core.forms import field_paths
 from tasks.core.records import Finding
 from tasks.runtime.settings import Settings
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 SOURCES = sorted(p for room in ("flows", "tasks") for p in (ROOT / room).rglob("*.py"))
 _GROUPS = "|".join(RetrainParams.model_fields)
 _FIELD = re.compile(rf"(?<![\w./-])(?:{_GROUPS})(?:\.[a-z][a-z_]*)+(?![\w/-])")

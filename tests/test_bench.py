@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from transformers import BertConfig
 
-from tests import bench_together
-from tests.bench import __main__ as command
-from tests.bench import (
+from benchmarks import together
+from benchmarks.speed import __main__ as command
+from benchmarks.speed import (
     data,
     flops,
     gpu,
@@ -27,8 +27,8 @@ from tests.bench import (
     trainings,
     turns,
 )
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "speed.md"
 
 
@@ -140,7 +140,7 @@ def test_core_on_a_bare_machine(tmp_path: Path) -> None:
         " 'matplotlib', 'pydantic_settings'): sys.modules[name] = None\n"
         "import importlib.util as u; found = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if sys.modules.get(name, 1) is None else found(name, *a)\n"
-        "from tests.bench import gpu\n"
+        "from benchmarks.speed import gpu\n"
         f"gpu.main(['--quick', '--out', {str(tmp_path)!r}])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -164,25 +164,25 @@ def test_the_gpu_script_with_training(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_runs_at_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--base", str(tiny), "--rounds", "1", "--seconds", "0.2"]
-    status = bench_together.main(given)
+    status = together.main(given)
     *_, last = capsys.readouterr().out.splitlines()
     assert last.startswith("MISSED: " if status else "OK: ")
     assert re.search(r"training and training \d+\.\d\d; training and scoring by torch \d", last)
 
 
 def test_a_pair_that_loses_more_than_a_tenth_is_a_miss() -> None:
-    def pair(name: str, at_once: list[list[float]]) -> bench_together.Pair:
+    def pair(name: str, at_once: list[list[float]]) -> together.Pair:
         runs: Any = [SimpleNamespace(name=name), SimpleNamespace(name="scoring")]
-        return bench_together.Pair(*runs, alone=[[10.0, 100.0]] * len(at_once), at_once=at_once)
+        return together.Pair(*runs, alone=[[10.0, 100.0]] * len(at_once), at_once=at_once)
 
     good = pair("fast", [[5.0, 50.0], [4.5, 50.0], [9.0, 90.0]])
     bad = pair("slow", [[1.0, 10.0], [5.0, 30.0], [2.0, 5.0]])
     assert good.ratios == pytest.approx([1.0, 0.95, 1.8])
-    assert bench_together.verdict([good]) == (
+    assert together.verdict([good]) == (
         0,
         "OK: at least 0.9 is wanted: fast and scoring 1.00",
     )
-    status, line = bench_together.verdict([good, bad])
+    status, line = together.verdict([good, bad])
     assert status == 1 and line.startswith("MISSED: ") and line.endswith("slow and scoring 0.25")
 
 
@@ -246,7 +246,7 @@ def test_the_frontier_has_what_no_other_beats_in_both() -> None:
 
 
 def test_the_page_says_what_the_results_say() -> None:
-    """Whoever measures again, or edits a table by hand: `python -m tests.bench --write-docs`."""
+    """Whoever measures again, or edits a table by hand: `python -m benchmarks.speed --write-docs`."""
     text = PAGE.read_text(encoding="utf-8")
     marked = set(re.findall(r"<!-- bench:([a-z-]+) -->", text))
     assert marked == set(results.PARTS)

@@ -3,9 +3,9 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 PAGE = (ROOT / "docs/concurrency.md").read_text(encoding="utf-8")
 _ROW = re.compile(r"^\| `((?:tasks|flows)/[\w/]+\.py)`: (`[^|]+`) \|", re.MULTILINE)
 # Of boto3 and MLflow's client, and of our own connectors where they are called.

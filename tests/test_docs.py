@@ -12,11 +12,11 @@ import tasks.runtime.settings
 from flows import __main__ as command
 from flows.cli.arguments import parse
 from tasks.runtime.settings import Settings
-from tests.core import bad_inputs as files
-from tests.core import bombs
+from tests.core.formats import bad_inputs as files
+from tests.core.formats import bombs
 from tests.flows import bad_places as places
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [
     ROOT / "README.md",

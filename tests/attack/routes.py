@@ -9,10 +9,11 @@ import re
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from starlette.routing import WebSocketRoute
+
+from tests.paths import ROOT
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -34,7 +35,7 @@ def read_routes(of_mlflow: bool = True) -> Routes:
         given |= {"_MLFLOW_SERVER_ARTIFACT_ROOT": home, "MLFLOW_DISABLE_TELEMETRY": "true"}
         done = subprocess.run(
             [sys.executable, "-m", "tests.attack.routes", *(["mlflow"] if of_mlflow else [])],
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
             env=given,
             capture_output=True,
             text=True,

@@ -23,7 +23,6 @@ from tasks.connectors.servers.seaweedfs import free_ports
 from tasks.core.records import Record
 from tests.commits import module_in
 
-ROOT = Path(__file__).parents[2]
 _FOREIGN_SETTINGS = ("AWS_", "MLFLOW_", "PREFECT_", "NIGHTSHIFT_", "PYTHON")
 _TELL = "import json, os; print(json.dumps(dict(os.environ)))"
 _EMBEDDED = """

@@ -10,7 +10,8 @@ from tasks.core.errors import ServiceError
 from tests.attack import web_page
 from tests.attack.answers import Verdict
 from tests.attack.attack import attacked
-from tests.attack.subjects import KINDS, ROOT, Subject
+from tests.attack.subjects import KINDS, Subject
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("setpriv"),

@@ -15,7 +15,8 @@ from tests.cases.case import Case, Found
 from tests.cases.hostile_files import GOOD
 from tests.cases.registry import CASES
 from tests.cases.servers import Bench, a_bench
-from tests.commits import ROOT, code_of
+from tests.commits import code_of
+from tests.paths import ROOT
 
 _MORE_MIB = 2_048  # than with good data, at most
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from tasks.core.formats.detection.compression import packed
 from tests.cases.case import Case, Files, Found, both, done, fails, scored
-from tests.core.packings import pzstd, zipped
+from tests.core.formats.packings import pzstd, zipped
 
 _TEXTS = ("I liked it very much", "It was a waste of time")
 MIB = 1 << 20

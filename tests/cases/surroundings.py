@@ -11,7 +11,7 @@ from tests.cases.case import Case, Files, Found, both, done, fails, fast_retrain
 from tests.cases.hostile_files import good
 from tests.cases.labelled_files import labelled, retraining, says
 from tests.cases.servers import Bench
-from tests.connectors.checksum_servers import Between, insists
+from tests.connectors.storage.checksum_servers import Between, insists
 
 _DEAD = "http://127.0.0.1:9"
 _SECONDS = 150.0

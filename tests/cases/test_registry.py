@@ -9,8 +9,7 @@ import pytest
 from tests.cases import processes
 from tests.cases.case import Case, Found, both, done, fails, scored
 from tests.cases.registry import CASES
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def test_names_are_of_one_case_and_can_stand_in_a_key() -> None:

@@ -3,7 +3,6 @@
 import ast
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
@@ -31,9 +30,9 @@ from tasks.core.scoring.results import Counts, ScoreSummary
 from tasks.release.registration import _description, _summary
 from tasks.runtime.reporting import artifacts
 from tasks.scoring.summary import summary_text
-from tests.core.report_example import whole
+from tests.core.release.report.report_example import whole
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 EVIL = [
     "![x](http://evil.test/x.png)",
     "[click](http://evil.test/)",

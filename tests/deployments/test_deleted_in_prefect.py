@@ -10,10 +10,10 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
 from tasks.connectors.servers.local_servers import LocalPrefectServer
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 PASSWORD = "nightshift:of-a-test"
 
 

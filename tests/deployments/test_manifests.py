@@ -18,8 +18,8 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 from deployments.lock import SETS, canonical
 from deployments.stack.tracking.mlflow_pages import AUTHORIZATION_FUNCTION
 from tasks.runtime.local_services import CLIENT_DEFAULTS
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = ROOT / "deployments"
 COMPOSE = DEPLOYMENTS / "compose.yaml"
 IMAGES = sorted(

@@ -14,12 +14,13 @@ from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import StoreError
 from tasks.core.training.pretraining.params import PretrainingParams
 from tests.identities import Keys, identity, managed_server
+from tests.paths import ROOT
 from tests.retraining import params
 from tests.reviews import jsonl, reviews
 
 pytestmark = pytest.mark.prefect
 
-POLICIES = Path(__file__).parents[2] / "deployments" / "policies"
+POLICIES = ROOT / "deployments" / "policies"
 BUCKET = "nightshift"
 ROOT = f"s3://{BUCKET}"
 

@@ -20,6 +20,7 @@ from unittest import mock
 import botocore.auth
 from botocore.exceptions import ClientError
 
+from benchmarks.faults import worker
 from tasks.connectors.servers.seaweedfs import SeaweedFS
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import NightshiftError
@@ -27,7 +28,6 @@ from tasks.core.scoring.plan import ScoringRun
 from tasks.runtime.clients import exact_objects
 from tasks.scoring import shards
 from tasks.scoring.store.outputs import Output
-from tests.faults import worker
 from tests.identities import Keys, identity, managed_server
 
 REVIEW = b'{"id": 1, "text": "lovely"}\n'

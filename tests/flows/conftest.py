@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.faults import worker
+from benchmarks.faults.delivered import Delivered
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.scoring.verification import verify_run
 from tests import stores
-from tests.faults import worker
-from tests.faults.delivered import Delivered
 from tests.stores import OtherStore
 
 

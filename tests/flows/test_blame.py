@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.faults.deadly import score_apart
+from benchmarks.faults.parts import CharacterEncoder, TextEngine, encoded
+from benchmarks.faults.worker import run_to_end
 from tasks.connectors.servers import processes
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core import formats
 from tasks.core.errors import DiskFullError, ModelError, StoreAwayError
 from tasks.scoring import shards
 from tasks.scoring.store import in_work, outputs
-from tests.faults.deadly import score_apart
-from tests.faults.parts import CharacterEncoder, TextEngine, encoded
-from tests.faults.worker import run_to_end
 from tests.flows.conftest import Night
 
 SECRET = "my dear secret"

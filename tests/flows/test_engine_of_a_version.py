@@ -19,7 +19,7 @@ from tasks.core.engines.selection.records import EngineChoice
 from tasks.engines.scored_texts import texts_scored_before
 from tasks.runtime.clients import exact_objects, model_registry, move_log
 from tasks.scoring.store.run_store import require_run
-from tests.core import timed_engines
+from tests.core.engines import timed_engines
 from tests.retraining import deliver, params, read, write
 
 pytestmark = pytest.mark.prefect
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.prefect
 @pytest.fixture(autouse=True)
 def _timed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, kind in (("torch", "TORCH"), ("torch-fp32", "TORCH_FP32"), ("openvino", "EXACT")):
-        monkeypatch.setitem(engines._MODULES, name, f"tests.core.timed_engines:{kind}")
+        monkeypatch.setitem(engines._MODULES, name, f"tests.core.engines.timed_engines:{kind}")
     monkeypatch.setattr(
         "tasks.engines.selection.build_apart", build_here
     )  # which has these engines
@@ -146,7 +146,7 @@ def test_fp32_scores_whatever_the_test_set_says(
     of_torch: str,
     agreement: float,
 ) -> None:
-    kind = f"tests.core.timed_engines:{of_torch}"
+    kind = f"tests.core.engines.timed_engines:{of_torch}"
     monkeypatch.setitem(engines._MODULES, "torch", kind)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     logits_of = tasks.engines.verification.logits_of

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from benchmarks.faults import worker
+from benchmarks.faults.worker import ENGINE, run_to_end
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import MissingDataError, SettingsError
 from tasks.runtime.clients import exact_objects
 from tasks.scoring.planning import plan_scoring
 from tasks.scoring.shards import score_shard
-from tests.faults import worker
-from tests.faults.worker import ENGINE, run_to_end
 from tests.flows.conftest import Night
 
 

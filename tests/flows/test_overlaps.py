@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.faults.worker import ENGINE, draft, run_to_end
 from tasks.connectors.storage import conditional_writes as module
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.connectors.storage.object_store import ObjectStore
@@ -17,7 +18,6 @@ from tasks.scoring.planning import plan_scoring
 from tasks.scoring.shards import ShardWork, score_shard
 from tasks.scoring.store.run_store import read_result, require_run
 from tasks.scoring.verification import verify_run
-from tests.faults.worker import ENGINE, draft, run_to_end
 from tests.flows.conftest import Night
 
 

@@ -20,7 +20,7 @@ from tasks.core.records import BaseModelSummary, PretrainingTokensSummary
 from tasks.core.training.pretraining.rows import DOUBLE, TEST, UNUSABLE, VALIDATION
 from tasks.runtime.clients import model_registry, prepared_store
 from tasks.training.progress import Listener
-from tests.core.tiny_trainings import Killed
+from tests.core.training.tiny_trainings import Killed
 from tests.retraining import deliver, params, tags
 from tests.reviews import jsonl, reviews
 

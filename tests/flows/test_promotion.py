@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.faults import worker
 from flows.forms.pipelines import ScoreParams
 from flows.forms.registry import HistoryParams, PromoteParams, RollbackParams
 from flows.history import history
@@ -23,8 +24,7 @@ from tasks.registry import champion as promotion
 from tasks.registry.champion import find_champion, move_champion, pin_version, rows_of, settle_all
 from tasks.registry.decisions import DECISION_TAG, GATE_TAG, VERDICT_TAG, what_people_said
 from tasks.scoring.shards import ShardWork
-from tests.connectors.test_move_log import Parts, away_once
-from tests.faults import worker
+from tests.connectors.tracking.test_promotion_log import Parts, away_once
 
 pytestmark = pytest.mark.prefect
 

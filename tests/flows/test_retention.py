@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import list_artifacts
 
+from benchmarks.faults.worker import draft
 from flows.forms.registry import RetentionParams
 from flows.retention import retention
 from tasks.connectors.storage.object_store import ObjectStore
@@ -24,7 +25,6 @@ from tasks.registry.champion import find_champion, move_champion, pin_version
 from tasks.registry.retention import Retained, Rule, delete_versions, rows_of, weigh_versions
 from tasks.registry.usage_records import mark_scoring
 from tasks.runtime.clients import champions
-from tests.faults.worker import draft
 
 pytestmark = pytest.mark.prefect
 

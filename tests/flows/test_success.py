@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.faults.worker import run_to_end
+from benchmarks.races.gaps import Held
+from benchmarks.races.successes import KINDS, Successes, ignored
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.core.scoring.results import ScoreSummary
 from tasks.runtime.clients import exact_objects
@@ -12,11 +15,8 @@ from tasks.scoring.finishing import finish_scoring
 from tasks.scoring.planning import plan_scoring
 from tasks.scoring.store.success_markers import why_not_success
 from tasks.scoring.verification import verify_run
-from tests.faults.worker import run_to_end
 from tests.flows.conftest import Night
 from tests.flows.test_overlaps import begun, put, rows
-from tests.races.gaps import Held
-from tests.races.successes import KINDS, Successes, ignored
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tasks.core.training.methods.distillation import TEACHER_LOGITS, Distillatio
 from tasks.core.training.protocols import NoCheckpoints, SilentListener, TrainingPruned
 from tasks.training.distributed.launch import fine_tune_in_processes
 from tests.conftest import BUCKET
-from tests.core.tiny_trainings import SHORT, dataset, job
+from tests.core.training.tiny_trainings import SHORT, dataset, job
 
 pytestmark = pytest.mark.slow
 GIVEN: dict[str, Any] = {

@@ -42,7 +42,7 @@ from tasks.training.progress import Listener
 from tasks.training.tuning import trials as running
 from tasks.training.tuning.pruning import judge_of, study_store
 from tasks.training.tuning.sweep import Swept, run_sweep
-from tests.core.tiny_trainings import Killed
+from tests.core.training.tiny_trainings import Killed
 from tests.flows.test_dispatch import Worker, deployment
 from tests.reviews import jsonl, reviews
 

@@ -18,8 +18,8 @@ from deployments.stack.supervision import ProgramState, Supervisor
 from tasks.connectors.servers.local_stack import Stack, passwords_of, running_stack
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking.model_registry import ModelRegistry
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 _MLFLOW_ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 T = TypeVar("T")

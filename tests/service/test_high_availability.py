@@ -31,9 +31,10 @@ from tasks.connectors.tracking.model_registry import ModelRegistry
 from tasks.core.errors import ServiceError
 from tasks.core.records import Record
 from tasks.core.scoring.results import ScoreSummary
+from tests.paths import ROOT
 from tests.retraining import FAST
 from tests.reviews import jsonl, reviews
-from tests.service.stack import ROOT, Service, wait_for
+from tests.service.stack import Service, wait_for
 
 
 def _why_not() -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tasks.connectors.servers.local_stack import passwords_of
-from tests.commits import ROOT, code_of
+from tests.commits import code_of
+from tests.paths import ROOT
 from tests.reviews import jsonl, reviews
 from tests.service.stack import Service
 

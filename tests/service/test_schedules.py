@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from deployments.apply import DEPLOYMENTS
+from tests.paths import ROOT
 from tests.reviews import jsonl, reviews
-from tests.service.stack import ROOT, Service, wait_for
+from tests.service.stack import Service, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.prefect]
 

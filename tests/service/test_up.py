@@ -14,8 +14,9 @@ import pytest
 
 from tasks.connectors.servers.local_stack import passwords_of
 from tests.models import tiny_bert
+from tests.paths import ROOT
 from tests.reviews import jsonl, reviews
-from tests.service.stack import OVER, ROOT, Service, wait_for
+from tests.service.stack import OVER, Service, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.prefect]
 

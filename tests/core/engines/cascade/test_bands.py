@@ -1,0 +1,52 @@
+"""Bands: monotone, and as wide as their bound says."""
+
+import math
+
+import numpy as np
+from hypothesis import given, settings
+
+from tasks.core.engines.cascade import bands as cascade_bands
+from tasks.core.engines.cascade.bands import (
+    CascadeRule,
+    fit_bands,
+    least_rows,
+    margins,
+    most_failures,
+)
+from tests.core.engines.cascade.simulated_cascades import World, logits_of
+
+
+@settings(max_examples=40)
+@given(logits_of, logits_of)
+def test_a_wider_band_never_agrees_less(one: list[list[float]], other: list[list[float]]) -> None:
+    """What is taken, and what of it disagrees, only grows as a band narrows."""
+    rows = min(len(one), len(other))
+    cheap = np.array(one[:rows], dtype=np.float32)
+    exact = np.array(other[:rows], dtype=np.float32)
+    narrowing = cascade_bands._Narrowing(
+        cheap, exact, None, exact.argmax(1), np.ones(rows, dtype=np.bool_)
+    )
+    assert (np.diff(narrowing.bands) < 0).all() and (np.diff(narrowing.differing) >= 0).all()
+    assert narrowing.differing[-1] == (cheap.argmax(1) != exact.argmax(1)).sum()
+    for band, differing in zip(narrowing.bands, narrowing.differing, strict=True):
+        taken = margins(cheap) >= band
+        assert (cheap.argmax(1) != exact.argmax(1))[taken].sum() == differing
+
+
+def test_asking_for_more_agreement_widens_the_band() -> None:
+    world = World(20_000, 3, noise=(0.6,))
+    bands = [
+        fit_bands(world.answers, None, CascadeRule(minimum_agreement=least))[0][0]
+        for least in (0.95, 0.99, 0.995, 0.999, 0.9995)
+    ]
+    assert bands == sorted(bands) and bands[0] < bands[-1]
+
+
+def test_the_bound_is_that_of_clopper_and_pearson() -> None:
+    from scipy.stats import beta
+
+    assert most_failures(2994, 0.001, 0.05) == -1 and most_failures(2995, 0.001, 0.05) == 0
+    assert least_rows(0.001, 0.05) == 2995 and least_rows(0.0, 0.05) == math.inf
+    for rows in (5_000, 10_000, 25_000):
+        most = most_failures(rows, 0.001, 0.05)
+        assert beta.ppf(0.95, most + 1, rows - most) <= 0.001 < beta.ppf(0.95, most + 2, rows - most - 1)  # fmt: skip
