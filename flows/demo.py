@@ -9,11 +9,10 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.forms.pipelines import RegistrationParams, RetrainParams, ScoreParams
-from flows.retrain import Retrained, retrain
+from flows.retrain import retrain
 from flows.score import score
+from flows.stages.results import Demonstrated
 from tasks.core import formats
-from tasks.core.records import Record
-from tasks.core.scoring.results import ScoreSummary
 from tasks.core.training.fine_tuning import TrainingParams
 from tasks.runtime.clients import object_store
 from tasks.runtime.settings import read_settings
@@ -21,14 +20,6 @@ from tasks.runtime.settings import read_settings
 TEXTBOOK = "The movie was fantastic! I enjoyed every moment of it."
 OPPOSITE = "The movie was a disappointment. I regretted every minute of it."
 _SAMPLE = Path(__file__).parents[1] / "tasks" / "sample" / "test.jsonl"
-
-
-class Demonstrated(Record):
-    """What the demo has to show."""
-
-    retrained: Retrained
-    scored: ScoreSummary
-    sentences: list[dict[str, Any]]
 
 
 @flow(name="demo", validate_parameters=False)

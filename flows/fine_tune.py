@@ -1,24 +1,24 @@
 """fine-tune: one training, or one pre-training before it, as the GPU pool runs it. References in, a reference out."""
 
+from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from flows.forms.flow import form_flow
-from flows.forms.pipelines import FineTuneParams
+from flows.forms.pipelines import FineTuneParams, RetrainParams
+from flows.stages.preparation import Prepared, Pretraining
 from tasks.core.data.tokens.tokenization import TokenizationParams
 from tasks.core.errors import PoolError
 from tasks.core.records import (
     BaseModelSummary,
-    PretrainingTokensSummary,
     Reference,
     TokensSummary,
     TrainingSummary,
 )
 from tasks.core.training.fine_tuning import TrainingParams
 from tasks.core.training.methods.distillation import DistillationParams
-from tasks.core.training.pretraining.params import PretrainingParams
 from tasks.core.training.tuning.sweep import PrunedTraining, TrialParams
 from tasks.runtime.runs.parent_run import cancelled_with_parent
 from tasks.runtime.runs.remote_runs import hand_back, run_on_pool
@@ -27,6 +27,7 @@ from tasks.training.distillation import Taught, find_lessons
 from tasks.training.fine_tuning import find_prepared, train_model
 from tasks.training.pool_results import accept_base_model, accept_model
 from tasks.training.pretraining import find_pretraining, pretrain_base_model, say_pretrained
+from tasks.training.pretraining_data import gather_pretraining_reviews
 from tasks.training.progress import say_trained
 
 _Made = TypeVar("_Made")
@@ -56,20 +57,24 @@ def fine_tune(params: FineTuneParams) -> Outcome | Reference[BaseModelSummary]:
         return model
 
 
-def pretrain(
-    tokens: Reference[PretrainingTokensSummary],
-    base: Reference[BaseModelSummary],
-    training: TrainingParams,
-    pretraining: PretrainingParams,
-) -> Reference[BaseModelSummary]:
-    """Run the pre-training of `fine-tune` where NIGHTSHIFT_TRAINING_DEPLOYMENT says, as `train` does."""
-    params = FineTuneParams(
-        tokens=tokens.uri, base_model=base.uri, training=training, pretraining=pretraining
+def pretrain(params: RetrainParams, prepared: Prepared) -> Prepared:
+    """Pre-train the base model further, if the parameters ask for it, where `train` trains."""
+    if not params.pretraining.epochs:
+        return prepared
+    tokens = gather_pretraining_reviews(
+        prepared.split, prepared.held_out, prepared.base, params.tokenization, params.pretraining
     )
-    made = accept_base_model(_carried_out(params, _PRETRAINED), tokens, base, pretraining)
+    asked = FineTuneParams(
+        tokens=tokens.uri,
+        base_model=prepared.base.uri,
+        training=params.training,
+        pretraining=params.pretraining,
+    )
+    answer = _carried_out(asked, _PRETRAINED)
+    base = accept_base_model(answer, tokens, prepared.base, params.pretraining)
     if _on_pool():
-        say_pretrained(made.summary)
-    return made
+        say_pretrained(base.summary)
+    return replace(prepared, pretraining=Pretraining(tokens, base))
 
 
 def train(

@@ -1,17 +1,16 @@
 """retrain: from labelled reviews to a registered model, and to the champion if it deserves it.
 
-prepare (load -> validate -> hold out -> split -> ask the teacher, if any -> tokenize -> pre-train, if asked for) ->
-fine-tune on the GPU pool ->
+prepare (load -> validate -> hold out -> split -> ask the teacher, if any -> tokenize) ->
+pre-train further, if asked for, and fine-tune, both on the GPU pool ->
 conclude (evaluate -> judge -> register -> promote)
 """
 
-from flows.fine_tune import train
+from flows.fine_tune import pretrain, train
 from flows.forms.flow import form_flow
 from flows.forms.pipelines import RetrainParams
 from flows.stages.preparation import prepare
-from flows.stages.release import Retrained, conclude
-
-__all__ = ["Retrained", "conclude", "prepare", "retrain"]
+from flows.stages.release import conclude
+from flows.stages.results import Retrained
 
 _DEFAULTS = RetrainParams()
 
@@ -19,7 +18,7 @@ _DEFAULTS = RetrainParams()
 @form_flow(RetrainParams, name="retrain")
 def retrain(params: RetrainParams = _DEFAULTS) -> Retrained:
     """Retrain a review classifier, register it in MLflow, and promote it to champion if the gate lets it."""
-    prepared = prepare(params)
+    prepared = pretrain(params, prepare(params))
     model = train(
         prepared.tokens, prepared.start, params.tokenization, params.training, prepared.taught
     )

@@ -3,23 +3,15 @@
 prepare -> trials of fine-tune on the GPU pool, one after the other or several at once -> conclude
 """
 
-from flows.fine_tune import Outcome, train_trial
+from flows.fine_tune import Outcome, pretrain, train_trial
 from flows.forms.flow import form_flow
 from flows.forms.pipelines import TuneParams
 from flows.stages.preparation import prepare
-from flows.stages.release import Retrained, conclude
-from tasks.core.records import Record
+from flows.stages.release import conclude
+from flows.stages.results import Tuned
 from tasks.core.training.fine_tuning import TrainingParams
 from tasks.core.training.tuning.sweep import TrialParams, most_demanding
-from tasks.training.tuning.sweep import SweepSummary, check_study_database, run_sweep
-
-
-class Tuned(Record):
-    """What a sweep found, and what became of its best model."""
-
-    sweep: SweepSummary
-    retrained: Retrained
-
+from tasks.training.tuning.sweep import check_study_database, run_sweep
 
 _DEFAULTS = TuneParams()
 
@@ -29,7 +21,8 @@ def tune(params: TuneParams = _DEFAULTS) -> Tuned:
     """Search the settings of a training; the best model is evaluated, registered and promoted as a retrained one is."""
     check_study_database()
     hardest = most_demanding(params.training, params.sweep.space)
-    prepared = prepare(params.model_copy(update={"training": hardest}))
+    demanding = params.model_copy(update={"training": hardest})
+    prepared = pretrain(demanding, prepare(demanding))
 
     def train(training: TrainingParams, trial: TrialParams | None) -> Outcome:
         return train_trial(

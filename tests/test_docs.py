@@ -9,7 +9,7 @@ import yaml
 
 import tasks.core.data.validation
 import tasks.runtime.settings
-from flows import __main__ as command
+from flows.cli import main as command
 from flows.cli.arguments import parse
 from tasks.runtime.settings import Settings
 from tests.core.formats import bad_inputs as files

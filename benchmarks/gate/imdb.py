@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tasks.runtime.local_services import local_services, set_client_defaults
 
 if TYPE_CHECKING:
-    from flows.retrain import Retrained
+    from flows.stages.results import Retrained
 
 MODEL = "imdb-gate"
 SEED = 7

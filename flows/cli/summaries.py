@@ -12,9 +12,7 @@ from tasks.runtime.reporting.terminal import Terminal
 from tasks.runtime.settings import read_settings
 
 if TYPE_CHECKING:
-    from flows.demo import Demonstrated
-    from flows.retrain import Retrained
-    from flows.tune import Tuned
+    from flows.stages.results import Demonstrated, Retrained, Tuned
     from tasks.core.records import Move
     from tasks.core.scoring.results import ScoreSummary
     from tasks.lineage.tracing import Provenance

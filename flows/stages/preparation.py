@@ -2,14 +2,12 @@
 
 check -> base model -> load -> validate -> hold out the test set -> split -> inspect -> tokenize
 
-Where it is asked for, a teacher is pinned first and asked about the split's reviews, and the base model is pre-trained
-on them on the GPU pool.
+Where it is asked for, a teacher is pinned first and asked about the split's reviews.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from flows.fine_tune import pretrain
 from flows.forms.pipelines import RetrainParams
 from tasks.core.evaluation.behaviour.checks import label_roles
 from tasks.core.quality.inspection import InspectionSummary
@@ -32,7 +30,6 @@ from tasks.release.gate import warn_of_few_test_rows
 from tasks.runtime.runs.preflight import check_services
 from tasks.training.distillation import Taught, pin_teacher, write_lessons
 from tasks.training.inputs import prepare_base_model, tokenize_reviews
-from tasks.training.pretraining_data import gather_pretraining_reviews
 
 
 @dataclass(frozen=True)
@@ -97,16 +94,4 @@ def prepare(params: RetrainParams) -> Prepared:
         taught = Taught(lessons=write_lessons(teacher, split), params=params.distillation)
     inspection = inspect_reviews(split, validated, rules.inspection)
     tokens = tokenize_reviews(split, base, params.tokenization)
-    made = Prepared(checks, base, loaded, validated, held_out, split, inspection, tokens, taught)
-    return replace(made, pretraining=_pretrained(params, made))
-
-
-def _pretrained(params: RetrainParams, made: Prepared) -> Pretraining | None:
-    """The base model after further pre-training; None where none is asked for."""
-    if not params.pretraining.epochs:
-        return None
-    reviews = gather_pretraining_reviews(
-        made.split, made.held_out, made.base, params.tokenization, params.pretraining
-    )
-    further = pretrain(reviews, made.base, params.training, params.pretraining)
-    return Pretraining(reviews, further)
+    return Prepared(checks, base, loaded, validated, held_out, split, inspection, tokens, taught)

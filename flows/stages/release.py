@@ -9,13 +9,12 @@ from dataclasses import replace
 
 from flows.forms.pipelines import RetrainParams
 from flows.stages.preparation import Prepared
+from flows.stages.results import Retrained
 from tasks.core.engines.selection.records import EngineChoice, EngineProof
 from tasks.core.errors import ConflictError
 from tasks.core.markdown import Markdown, link
 from tasks.core.records import (
-    EvaluationSummary,
     ModelVersion,
-    Record,
     Reference,
     TrainingSummary,
 )
@@ -35,20 +34,6 @@ from tasks.runtime.reporting import artifacts
 logger = logging.getLogger(__name__)
 
 _MOST_CONFLICTS = 5  # with others who promote at the same time
-
-
-class Retrained(Record):
-    """What a retraining came to."""
-
-    version: ModelVersion
-    promoted: bool
-    verdict: Verdict
-    evaluation: EvaluationSummary
-    baseline: EvaluationSummary
-    train_rows: int
-    training_seconds: float
-    steps_reused: list[str]
-    model_uri: str
 
 
 def conclude(

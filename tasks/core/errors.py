@@ -31,6 +31,16 @@ from tasks.core.readable import on_one_line, without_passwords
 
 _DISK_FULL = ("No space left", "os error 28", "os error 122", "Disk quota exceeded", "disk is full")
 
+#: What the code of a model raises where it is run otherwise than it was written for.
+RAISED_BY_MODELS = (
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 class NightshiftError(Exception):
     """Base of every error that is shown to people as a sentence and not as a stack trace."""

@@ -12,9 +12,9 @@ from tasks.core.quality import inspection
 from tasks.core.quality.data_card import Origin, data_card, front_matter
 from tasks.core.quality.inspection import InspectionParams, InspectionSummary
 from tasks.core.records import Reference, SourceFile, SplitSummary, ValidatedSummary
-from tasks.data.findings import keep_findings
 from tasks.runtime.clients import object_store, prepared_store
 from tasks.runtime.reporting import artifacts
+from tasks.runtime.reporting.findings import keep_findings
 from tasks.runtime.steps import reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)

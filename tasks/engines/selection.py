@@ -23,9 +23,9 @@ from tasks.core.engines.selection.texts import TokenRows
 from tasks.core.models import classifier
 from tasks.core.models.devices import resolve_precision
 from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
+from tasks.data.test_set import read_test_set
 from tasks.engines.build import build_apart
 from tasks.engines.scored_texts import texts_scored_before
-from tasks.release.gate import reviews_of_test
 from tasks.runtime.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def choose_engine(
 
 def _scored_before(model_name: str, split: Reference[SplitSummary], most: int) -> list[str]:
     """Reviews that were scored, without those of the test set: what is chosen by them is proven on it."""
-    tested = {matching_form(review.text) for review in reviews_of_test(split)}
+    tested = set(map(matching_form, read_test_set(split).texts))
     return texts_scored_before(model_name, most, tested)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.data import tables
 from tasks.core.engines import registry
 from tasks.core.engines.params import EngineChoiceParams
 from tasks.core.engines.protocol import EngineOptions, softmax
@@ -19,6 +18,7 @@ from tasks.core.errors import ModelError
 from tasks.core.evaluation.comparison import Pair
 from tasks.core.models import classifier as modeling
 from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
+from tasks.data.test_set import read_test_set
 from tasks.engines.selection import choose_engine
 from tasks.evaluation.predictions import (
     Evaluation,
@@ -135,8 +135,7 @@ def _answers(
     split: Reference[SplitSummary],
 ) -> NDArray[np.float32]:
     """The chosen engine's logits of the test set, shape (rows, classes). Raises ModelError where it fails."""
-    with fetched(split, "test.parquet") as rows:
-        texts = [review.text or "" for review in tables.read_labelled(rows / "test.parquet")]
+    texts = read_test_set(split).texts
     with fetched(model) as place, fetched(engine) as built:
         if (built / registry.FOLDER).is_dir():  # torch has none
             (built / registry.FOLDER).rename(place / registry.FOLDER)

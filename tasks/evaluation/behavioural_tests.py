@@ -8,7 +8,6 @@ from pydantic import Field
 
 from tasks.connectors.local_paths import local_path
 from tasks.connectors.storage.object_store import S3_LIKE, parse_uri
-from tasks.core.data import tables
 from tasks.core.engines.protocol import softmax
 from tasks.core.errors import SettingsError
 from tasks.core.evaluation.behaviour import checks as behaviour
@@ -16,6 +15,7 @@ from tasks.core.evaluation.behaviour.checks import BehaviourParams, Cases
 from tasks.core.evaluation.behaviour.files import MAX_BYTES
 from tasks.core.evaluation.behaviour.results import BehaviourResult
 from tasks.core.records import Record, Reference, SplitSummary
+from tasks.data.test_set import read_test_set
 from tasks.evaluation.predictions import logits_of
 from tasks.registry.models import JudgedModel, digest_of_model, name_of, opened
 from tasks.runtime.clients import object_store
@@ -92,14 +92,14 @@ def read_checks(params: BehaviourParams) -> bytes | None:
 
 def cases_of(split: Reference[SplitSummary], checks: Checks, params: BehaviourParams) -> Cases:
     """The cases that every model of this test set is put to."""
-    with fetched(split, "test.parquet") as folder:
-        texts = [r.text for r in tables.read_labelled(folder / "test.parquet")]
     content: bytes | None = None
     if checks.summary.own:
         with fetched(checks, _OWN) as folder:
             content = (folder / _OWN).read_bytes()
     known = behaviour.all_checks(params, content)
-    return behaviour.make_cases(known, texts, split.summary.label_names, params)
+    return behaviour.make_cases(
+        known, read_test_set(split).texts, split.summary.label_names, params
+    )
 
 
 @step

@@ -8,8 +8,8 @@ from tasks.core.evaluation.metrics import EvaluationParams
 from tasks.core.quality.inspection import InspectionParams
 from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary
 from tasks.core.release.gate.other_test_set import OtherTestSet
+from tasks.data.champion_data import known_by, source_of, split_of
 from tasks.evaluation.predictions import evaluate_model, read_predictions
-from tasks.registry.champion_data import known_by, source_of, split_of
 from tasks.runtime.steps import step
 
 logger = logging.getLogger(__name__)

@@ -29,6 +29,7 @@ from tasks.core.models.classifier import Classifier
 from tasks.core.models.devices import resolve_device, resolve_precision
 from tasks.core.models.linear import tfidf
 from tasks.core.records import EvaluationSummary, Reference, SplitSummary
+from tasks.data.test_set import read_test_set
 from tasks.registry.models import JudgedModel, digest_of_model, name_of, opened
 from tasks.runtime.reporting.artifacts import Progress
 from tasks.runtime.steps import fetched, reuse_or_make, step
@@ -152,8 +153,7 @@ def _evaluate(
     }
 
     def make(folder: Path) -> EvaluationSummary:
-        with fetched(split, "test.parquet") as source:
-            reviews = tables.read_labelled(source / "test.parquet")
+        reviews = list(read_test_set(split).reviews)
         started = time.perf_counter()
         given = answer(reviews)
         seconds = time.perf_counter() - started

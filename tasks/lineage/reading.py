@@ -27,7 +27,7 @@ from tasks.core.scoring.plan import ScoringRun
 from tasks.runtime.clients import exact_objects, prepared_store
 from tasks.runtime.settings import read_settings
 from tasks.scoring.store.run_store import MANIFEST as RUN_MANIFEST
-from tasks.scoring.store.run_store import read_run, read_shard
+from tasks.scoring.store.run_store import read_run, read_shard, runs_below
 
 logger = logging.getLogger(__name__)
 
@@ -134,17 +134,6 @@ def add_runs(records: LineageRecords, model: str, version: str) -> int:
     for run in [*newest, *found[_DETAILED:]]:
         records.add_run(run)
     return len(found)
-
-
-def runs_below(objects: ExactObjects, root: str) -> list[str]:
-    """Places of the runs below a root, by their folders: what each holds is not listed."""
-    bucket, prefix = parse_uri(f"{root}/_runs/")
-    with objects.store.saying("listing", root):
-        pages: Any = objects.store.client.get_paginator("list_objects_v2").paginate(
-            Bucket=bucket, Prefix=prefix, Delimiter="/"
-        )
-        folders = [f["Prefix"] for page in pages for f in page.get("CommonPrefixes", ())]
-    return [f"s3://{bucket}/{folder.rstrip('/')}" for folder in folders]
 
 
 def add_deleted_versions(records: LineageRecords) -> None:

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from pydantic import Field
 
 from tasks.connectors.tracking.champion import CHAMPION, PREVIOUS, Mover, Standing
-from tasks.connectors.tracking.model_registry import DELETING_TAG
 from tasks.core.errors import ModelError, RegistryAwayError, StoreAwayError, StoreError
 from tasks.core.records import ModelVersion, Move, Record
-from tasks.registry.decisions import DECISION_TAG
+from tasks.core.tags import DECISION_TAG, DELETING_TAG
 from tasks.runtime.clients import champions, model_registry, move_log, registered_models
 from tasks.runtime.provenance import flow_run_id
 from tasks.runtime.reporting import artifacts

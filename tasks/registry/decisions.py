@@ -6,17 +6,15 @@ from collections.abc import Container
 
 from tasks.core.errors import ModelError
 from tasks.core.records import ModelVersion, Move
+from tasks.core.tags import DECISION_TAG, GATE_TAG, REFUSED, VERDICT_TAG
 from tasks.runtime.clients import model_registry, move_log
 from tasks.runtime.steps import step
 
 logger = logging.getLogger(__name__)
 
-GATE_TAG, VERDICT_TAG = "nightshift.gate", "nightshift.verdict"
-DECISION_TAG = "nightshift.decision"
 NOBODY = "nobody (time-out)"
 _REJECTED = "rejected by"
 _BY_PEOPLE = ("rollback", "promote", "overrule", "by hand")
-PASSED, REFUSED = "passed", "refused"  # in GATE_TAG
 _FAILED = re.compile(r"FAILED .*?(?=; (?:passed|FAILED) |\)?$)")
 
 

@@ -19,9 +19,10 @@ from datetime import UTC, datetime
 
 from pydantic import Field
 
-from tasks.connectors.tracking.model_registry import DELETING_TAG, ModelRegistry, Registered
+from tasks.connectors.tracking.model_registry import ModelRegistry, Registered
 from tasks.core.digests import canonical_json
 from tasks.core.records import Record
+from tasks.core.tags import DELETING_TAG
 from tasks.registry.champion import require_model
 from tasks.registry.usage_records import marked_predictions, predictions_below
 from tasks.runtime.clients import champions, model_registry, move_log, object_store

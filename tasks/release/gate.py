@@ -1,25 +1,18 @@
 """The gate as a step: what is known of the candidate, the baseline and the champion becomes a verdict that is kept."""
 
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.data import tables, validation
+from tasks.core.data import validation
 from tasks.core.data.labels import scale_of
-from tasks.core.data.texts import matching_form
-from tasks.core.data.validation import LabelledReview
 from tasks.core.engines.selection.records import EngineProof
-from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
-from tasks.core.evaluation import slices
 from tasks.core.evaluation.behaviour.checks import BehaviourParams
 from tasks.core.evaluation.metrics import EvaluationParams
-from tasks.core.evaluation.slices import Slice
-from tasks.core.models.classifier import Classifier
 from tasks.core.quality.inspection import InspectionParams, InspectionSummary
 from tasks.core.quality.known_reviews import in_all
 from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary
@@ -27,17 +20,18 @@ from tasks.core.release.gate import decision as gate
 from tasks.core.release.gate.decision import Evidence, GateParams, Verdict, allows_overlap
 from tasks.core.release.gate.minimum_evidence import of_test_rows, refusal
 from tasks.core.release.gate.other_test_set import OtherTestSet
+from tasks.data.champion_data import known_by, split_of
+from tasks.data.test_set import TestSet, read_test_set
 from tasks.evaluation.behavioural_tests import Behaviour, Checks, check_behaviour
 from tasks.evaluation.predictions import Evaluation, evaluate_model, read_predictions
-from tasks.registry.champion_data import known_by, split_of
-from tasks.registry.models import JudgedModel, opened
-from tasks.runtime.steps import fetched, reuse_or_make, step
+from tasks.registry.models import JudgedModel
+from tasks.release.model_costs import count_parameters, reviews_per_second
+from tasks.runtime.steps import reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
 VERDICT_VERSION = 5
 _SPEED_REVIEWS = 64
-_SPEED_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -159,7 +153,7 @@ def judge(
         evidence = _evidence(candidate, baseline, champion, split, inspection, params)
         verdict = gate.decide(evidence, params, evaluation)
         verdict = verdict.model_copy(
-            update={"warnings": [*verdict.warnings, *_unjudged(split, params)]}
+            update={"warnings": [*verdict.warnings, *_unjudged(read_test_set(split), params)]}
         )
         (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
         return verdict
@@ -181,16 +175,16 @@ def judge(
 
 def warn_of_few_test_rows(split: Reference[SplitSummary], params: GateParams) -> None:
     """Say before a training, and not after it, that it cannot lead to a first champion."""
-    names, repeats = split.summary.label_names, _repeats(split)
-    rows = [row for row, again in zip(reviews_of_test(split), repeats, strict=True) if not again]
-    class_rows = validation.class_rows({"test": rows}, names)["test"]
+    test = read_test_set(split)
+    rows = [row for row, again in zip(test.reviews, test.repeats(), strict=True) if not again]
+    class_rows = validation.class_rows({"test": rows}, test.label_names)["test"]
     for clause in of_test_rows(class_rows, params.first_champion):
         if not clause.passed:
             logger.warning(refusal(clause))
 
 
-def _unjudged(split: Reference[SplitSummary], params: GateParams) -> list[str]:
-    _, too_small = slices_of(split, params)
+def _unjudged(test: TestSet, params: GateParams) -> list[str]:
+    _, too_small = test.slices(params.slices)
     if not too_small:
         return []
     named = ", ".join(f"{name} ({rows})" for name, rows in list(too_small.items())[:20])
@@ -216,8 +210,9 @@ def _evidence(
     own = read_predictions(candidate.evaluation)
     theirs = champion and champion.evaluation and read_predictions(champion.evaluation)
     training = candidate.model.summary
-    speeds = _speeds(candidate.model, champion, split, params)
-    names = split.summary.label_names
+    test = read_test_set(split)
+    names = test.label_names
+    speeds = _speeds(candidate.model, champion, test, params)
     sized = params.budget.max_parameters is not None
     return Evidence(
         labels=own.labels,
@@ -227,10 +222,10 @@ def _evidence(
         champion=theirs.probabilities if theirs else None,
         champion_name=str(champion.version) if champion else "",
         incomparable=champion.incomparable if champion else "",
-        slices=slices_of(split, params)[0],
+        slices=test.slices(params.slices)[0],
         behaviour=_behaviour(candidate, champion),
-        parameters=_parameters(candidate.model, names) if sized else 0,
-        champion_parameters=_parameters(champion.version, names)
+        parameters=count_parameters(candidate.model, names) if sized else 0,
+        champion_parameters=count_parameters(champion.version, names)
         if sized and champion and theirs
         else None,
         reviews_per_second=speeds[0],
@@ -238,7 +233,7 @@ def _evidence(
         validation_right=round(training.validation["accuracy"] * training.validation_rows),
         validation_rows=training.validation_rows,
         overlap=_overlap(inspection.summary),
-        repeats=_repeats(split),
+        repeats=test.repeats(),
         scale=scale_of(names),
         scored=read_predictions(candidate.proof).probabilities if candidate.proof else None,
         other_test_set=champion.other_test_set if champion else None,
@@ -246,44 +241,11 @@ def _evidence(
     )
 
 
-def _repeats(split: Reference[SplitSummary]) -> NDArray[np.bool_]:
-    """Test rows with the text of an earlier one."""
-    forms = [matching_form(row.text) for row in reviews_of_test(split)]
-    first = {form: index for index, form in reversed(list(enumerate(forms)))}
-    return np.array([first[form] != index for index, form in enumerate(forms)])
-
-
 def _overlap(found: InspectionSummary) -> int | None:
     """Test reviews with a near-duplicate in training."""
     if found.test_rows_near_train is None:
         return None
     return in_all(found.test_rows_near_train, found.rows, found.rows_compared)
-
-
-def slices_of(
-    split: Reference[SplitSummary], params: GateParams
-) -> tuple[list[Slice], dict[str, int]]:
-    """The slices of the test set, by length, label, source, and the columns the user named; and those too small."""
-    reviews = reviews_of_test(split)
-    columns = {"source": [r.where.rpartition(" row ")[0] or r.where for r in reviews]}
-    for place, name in enumerate(split.summary.slice_columns):
-        of_users = f"column {name}" if name in columns else name
-        columns[of_users] = [r.extras[place] for r in reviews]
-    given = (
-        np.array([len(r.text.split()) for r in reviews], dtype=np.int64),
-        np.array([r.label for r in reviews], dtype=np.int64),
-        split.summary.label_names,
-        columns,
-        params.slices.min_rows,
-        params.slices.max_values,
-    )
-    return slices.make_slices(*given), slices.left_out(*given)
-
-
-def reviews_of_test(split: Reference[SplitSummary]) -> list[LabelledReview]:
-    """The frozen test rows."""
-    with fetched(split, "test.parquet") as folder:
-        return tables.read_labelled(folder / "test.parquet")
 
 
 def _behaviour(
@@ -296,37 +258,14 @@ def _behaviour(
     return {check.name: (check.failed, others.get(check.name)) for check in own.checks}
 
 
-def _parameters(model: JudgedModel, label_names: list[str]) -> int:
-    with opened(model, label_names) as classifier:
-        return sum(parameter.numel() for parameter in classifier.model.parameters())
-
-
 def _speeds(
-    model: JudgedModel,
-    champion: Champion | None,
-    split: Reference[SplitSummary],
-    params: GateParams,
+    model: JudgedModel, champion: Champion | None, test: TestSet, params: GateParams
 ) -> tuple[float | None, float | None]:
-    """Reviews a second of candidate and champion, in turns on this machine; only where the rule asks for it."""
+    """Reviews a second of candidate and champion; None where the rule does not ask for it."""
     if params.budget.max_slowdown is None and params.budget.min_reviews_per_second is None:
         return None, None
-    texts = [r.text for r in reviews_of_test(split)[:_SPEED_REVIEWS]]
-    names = split.summary.label_names
-    with opened(model, names) as own:
-        if champion is None or champion.incomparable:
-            return _in_turns([own], texts)[0], None
-        with opened(champion.version, names) as theirs:
-            first, second = _in_turns([own, theirs], texts)
-            return first, second
-
-
-def _in_turns(classifiers: list[Classifier], texts: list[str]) -> list[float]:
-    """Medians of some rounds; the first round, which warms up, does not count."""
-    runners = [(TorchEngine(c), c.encoder) for c in classifiers]
-    seconds: list[list[float]] = [[] for _ in runners]
-    for _ in range(_SPEED_ROUNDS + 1):
-        for taken, (engine, encoder) in zip(seconds, runners, strict=True):
-            started = time.perf_counter()
-            engine.logits(encoder.encode(texts).input_ids)
-            taken.append(time.perf_counter() - started)
-    return [len(texts) / float(np.median(taken[1:])) for taken in seconds]
+    models = [model]
+    if champion is not None and not champion.incomparable:
+        models.append(champion.version)
+    speeds = reviews_per_second(models, test.label_names, test.texts[:_SPEED_REVIEWS])
+    return speeds[0], speeds[1] if len(speeds) > 1 else None

@@ -6,9 +6,7 @@ from importlib.metadata import version as installed
 
 from tasks.connectors.tracking.champion import CHALLENGER
 from tasks.connectors.tracking.mlflow_flavors import describe_for_mlflow
-from tasks.connectors.tracking.model_registry import DIGEST_TAG, ENGINE_TAG
 from tasks.core.digests import canonical_json
-from tasks.core.lineage.parts import LINEAGE_TAG
 from tasks.core.markdown import escape
 from tasks.core.models.folders import load_tokenizer
 from tasks.core.records import (
@@ -18,14 +16,32 @@ from tasks.core.records import (
     TrainingSummary,
 )
 from tasks.core.release.report.model_card import CardDetails, model_card
+from tasks.core.tags import (
+    ACCURACY_TAG,
+    BASE_MODEL_TAG,
+    BASE_REVISION_TAG,
+    BEATS_BASELINE_TAG,
+    CODE_TAG,
+    DATA_DIGEST_TAG,
+    ENGINE_IDENTITY_TAG,
+    ENGINE_TAG,
+    FLOW_RUN_TAG,
+    GATE_TAG,
+    LINEAGE_TAG,
+    MODEL_DIGEST_TAG,
+    PARAMS_TAG,
+    PASSED,
+    REFUSED,
+    TEACHER_TAG,
+    TEST_DIGEST_TAG,
+    VERDICT_TAG,
+)
 from tasks.evaluation.predictions import Evaluation
-from tasks.registry.decisions import GATE_TAG, PASSED, REFUSED, VERDICT_TAG
 from tasks.release.report import Judged, assemble
 from tasks.runtime.clients import model_registry
 from tasks.runtime.provenance import code_version, flow_run_id
 from tasks.runtime.reporting import artifacts
 from tasks.runtime.steps import fetched, step
-from tasks.training.fine_tuning import TEACHER_TAG
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +88,15 @@ def _made(judged: Judged) -> dict[str, str]:
     """Tags that stay as they are."""
     model = judged.candidate.model
     tags = {
-        DIGEST_TAG: model.digest,
-        ENGINE_TAG: judged.engine.summary.identity,
-        "nightshift.data_digest": judged.split.digest,
-        "nightshift.base_model": model.summary.base_model,
-        "nightshift.base_revision": model.summary.base_revision,
-        "nightshift.params": canonical_json(judged.params),
-        "nightshift.code": code_version(),
-        "nightshift.flow_run": flow_run_id(),
-        "nightshift.engine": judged.scored_by,
+        MODEL_DIGEST_TAG: model.digest,
+        ENGINE_IDENTITY_TAG: judged.engine.summary.identity,
+        DATA_DIGEST_TAG: judged.split.digest,
+        BASE_MODEL_TAG: model.summary.base_model,
+        BASE_REVISION_TAG: model.summary.base_revision,
+        PARAMS_TAG: canonical_json(judged.params),
+        CODE_TAG: code_version(),
+        FLOW_RUN_TAG: flow_run_id(),
+        ENGINE_TAG: judged.scored_by,
     }
     return tags | ({TEACHER_TAG: model.summary.teacher} if model.summary.teacher else {})
 
@@ -89,9 +105,9 @@ def _said(judged: Judged, loses: bool) -> dict[str, str]:
     """Tags that each retraining brings up to date."""
     verdict = judged.verdict.summary
     return {
-        "nightshift.test_digest": judged.split.summary.test_digest,
-        "nightshift.accuracy": str(judged.candidate.evaluation.summary.metrics["accuracy"]),
-        "nightshift.beats_baseline": str(not loses).lower(),
+        TEST_DIGEST_TAG: judged.split.summary.test_digest,
+        ACCURACY_TAG: str(judged.candidate.evaluation.summary.metrics["accuracy"]),
+        BEATS_BASELINE_TAG: str(not loses).lower(),
         GATE_TAG: PASSED if verdict.promote else REFUSED,
         VERDICT_TAG: str(verdict),
         LINEAGE_TAG: canonical_json(judged.lineage),
@@ -133,7 +149,7 @@ def _log_evaluation(
         return model_registry().add_to_run(
             model.summary.mlflow_run_id,
             figures,
-            {"nightshift.flow_run": flow_run_id()},
+            {FLOW_RUN_TAG: flow_run_id()},
             {"evaluation": pictures},
         )
 

@@ -35,10 +35,12 @@ from tasks.core.release.report.parts import (
     Scored,
     WorstError,
 )
+from tasks.core.tags import REPORT_TAG
+from tasks.data.test_set import read_test_set
 from tasks.evaluation.behavioural_tests import Checks, cases_of
 from tasks.evaluation.predictions import Evaluation, Predictions, read_predictions
 from tasks.registry.models import digest_of_model, opened
-from tasks.release.gate import Candidate, Champion, reviews_of_test, slices_of
+from tasks.release.gate import Candidate, Champion
 from tasks.runtime.clients import model_registry
 from tasks.runtime.provenance import code_version
 from tasks.runtime.reporting import artifacts
@@ -117,7 +119,7 @@ def explain_errors(
 def _errors(
     candidate: Candidate, split: Reference[SplitSummary], params: ReportParams
 ) -> tuple[list[WorstError], bool]:
-    said, reviews = read_predictions(candidate.evaluation), reviews_of_test(split)
+    said, reviews = read_predictions(candidate.evaluation), read_test_set(split).reviews
     names = split.summary.label_names
     worst = facts.worst_errors(said.labels, said.probabilities, params.worst_errors).tolist()
     predicted = said.probabilities.argmax(axis=1)
@@ -198,7 +200,7 @@ def _write_report(
         run_id = model_registry().add_to_run(version.run_id, {}, {}, {"report": [path]})
         url = model_registry().artifact_url(run_id, f"report/{path.name}")
     artifacts.publish_link("report", url, f"{report.title}: the report, with curves and errors")
-    model_registry().describe_version(version, {"nightshift.report": url})
+    model_registry().describe_version(version, {REPORT_TAG: url})
     logger.info("Report of %s: %s", version, url)
     return url
 
@@ -222,7 +224,11 @@ def assemble(judged: Judged) -> Report:
     other = _right(theirs) if theirs else None
     name = str(champion.version) if champion else ""
     rows = facts.slice_rows(
-        slices_of(split, judged.gate)[0], right, other, judged.gate, judged.evaluation
+        read_test_set(split).slices(judged.gate.slices)[0],
+        right,
+        other,
+        judged.gate,
+        judged.evaluation,
     )
     cases = cases_of(split, judged.checks, judged.behaviour)
     behaviour = champion.behaviour.summary if champion and champion.behaviour else None

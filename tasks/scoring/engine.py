@@ -9,8 +9,8 @@ from tasks.core.engines import registry
 from tasks.core.engines.names import WantedEngine
 from tasks.core.models import classifier
 from tasks.core.models.devices import precision_of_version, resolve_precision
+from tasks.core.models.params import Precision
 from tasks.core.records import ModelVersion
-from tasks.core.training.params import Precision
 from tasks.runtime.clients import model_registry
 from tasks.runtime.steps import step, work_folder
 

@@ -14,8 +14,8 @@ from tasks.core.markdown import Markdown, bullets, code, link, table
 from tasks.core.readable import without_passwords
 from tasks.core.scoring.plan import ScoringRun
 from tasks.core.scoring.results import Counts, ScoreSummary
-from tasks.data.findings import keep_findings
 from tasks.runtime.reporting import artifacts
+from tasks.runtime.reporting.findings import keep_findings
 from tasks.runtime.settings import read_settings
 from tasks.scoring.store.success_markers import mark_finished
 

@@ -34,6 +34,7 @@ from tasks.core.records import (
     SplitSummary,
     TokensSummary,
 )
+from tasks.core.tags import TEST_DIGEST_TAG
 from tasks.core.training.methods.distillation import TEACHER_LOGITS, DistillationParams
 from tasks.registry.champion import pin_version
 from tasks.registry.models import digest_of_model
@@ -204,7 +205,7 @@ def _write(path: Path, logits: NDArray[np.float32]) -> None:
 
 
 def _warn_of_other_test_set(teacher: ModelVersion, split: Reference[SplitSummary]) -> None:
-    known = model_registry().tags_of(teacher).get("nightshift.test_digest")
+    known = model_registry().tags_of(teacher).get(TEST_DIGEST_TAG)
     if known != split.summary.test_digest:
         logger.warning(
             "%s was judged on another test set: if it learned from reviews of this one, the student will do better on "

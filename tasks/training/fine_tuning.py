@@ -15,18 +15,18 @@ from tasks.core.data.tokens.token_tables import read_tokens
 from tasks.core.data.tokens.tokenization import TokenizationParams
 from tasks.core.digests import digest_of
 from tasks.core.models import classifier, devices
+from tasks.core.models.params import Precision
 from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
+from tasks.core.tags import FLOW_RUN_TAG, STEP_TAG, TEACHER_TAG, TRIAL_TAG
 from tasks.core.training import fine_tuning
 from tasks.core.training.fine_tuning import TrainingParams
 from tasks.core.training.job import TrainingJob
 from tasks.core.training.methods import lora
-from tasks.core.training.params import Precision
 from tasks.core.training.protocols import EpochJudge, TrainingPruned
 from tasks.core.training.ranks import resolve_processes
 from tasks.core.training.tuning.sweep import PrunedTraining, TrialParams
 from tasks.runtime.clients import prepared_store
 from tasks.runtime.provenance import flow_run_id
-from tasks.runtime.runs.cleanup import FLOW_RUN_TAG
 from tasks.runtime.steps import fetched, reuse_or_make, step
 from tasks.training.checkpoints import kept_checkpoints, require_space, run_beside
 from tasks.training.distillation import Taught, add_lessons
@@ -38,7 +38,6 @@ from tasks.training.tuning.pruning import judge_of
 logger = logging.getLogger(__name__)
 
 TRAINING_VERSION = 6
-TEACHER_TAG = "nightshift.teacher"
 # On disk: the base model's copy and the result; and checkpoints (the last, the one being written before another is
 # deleted, and where an epoch is chosen the best), each of weights and AdamW's two moments.
 _BYTES_A_PARAMETER = 8
@@ -173,11 +172,11 @@ class _Wanted:
 
     def tags(self) -> dict[str, str]:
         """By which its run in MLflow is found."""
-        found = {"nightshift.step": "train", FLOW_RUN_TAG: flow_run_id()}
+        found = {STEP_TAG: "train", FLOW_RUN_TAG: flow_run_id()}
         if self.taught:
             found[TEACHER_TAG] = self.taught.lessons.summary.teacher
         if self.trial:
-            found["nightshift.trial"] = f"{self.trial.study}/{self.trial.number}"
+            found[TRIAL_TAG] = f"{self.trial.study}/{self.trial.number}"
         return found
 
 

@@ -18,12 +18,12 @@ from tasks.core.records import (
     PretrainingTokensSummary,
     Reference,
 )
+from tasks.core.tags import FLOW_RUN_TAG, STEP_TAG
 from tasks.core.training.fine_tuning import TrainingParams
 from tasks.core.training.pretraining.loop import PretrainingJob, pretrain
 from tasks.core.training.pretraining.params import PretrainingParams
 from tasks.runtime.clients import prepared_store
 from tasks.runtime.provenance import flow_run_id
-from tasks.runtime.runs.cleanup import FLOW_RUN_TAG
 from tasks.runtime.steps import fetched, reuse_or_make, step
 from tasks.training.checkpoints import kept_checkpoints, require_space, run_beside
 from tasks.training.gpu_lock import turn_on
@@ -142,7 +142,7 @@ def _pretrained(
         "base": base.summary.name,
         "revision": base.summary.revision,
     }
-    tags = {"nightshift.step": "pretrain", FLOW_RUN_TAG: flow_run_id()}
+    tags = {STEP_TAG: "pretrain", FLOW_RUN_TAG: flow_run_id()}
     name = f"{base.summary.name}+pretraining".rsplit("/", 1)[-1]
     with (
         run_beside(keeper, name, params.model_dump(exclude=_OF_ROWS) | facts, tags) as run,

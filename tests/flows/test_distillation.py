@@ -12,8 +12,9 @@ from prefect import flow
 
 from flows.fine_tune import fine_tune
 from flows.forms.pipelines import FineTuneParams, RetrainParams, TraceParams
-from flows.retrain import Retrained, retrain
+from flows.retrain import retrain
 from flows.stages.preparation import Prepared, prepare
+from flows.stages.results import Retrained
 from flows.trace_prediction import trace
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.data import tables
@@ -22,10 +23,10 @@ from tasks.core.errors import MissingDataError, ModelError, SettingsError
 from tasks.core.lineage.parts import RegisteredVersion, tagged
 from tasks.core.models import classifier, folders
 from tasks.core.records import LessonsSummary
+from tasks.core.tags import TEACHER_TAG
 from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.clients import model_registry, prepared_store
 from tasks.runtime.steps import fetched
-from tasks.training.fine_tuning import TEACHER_TAG
 from tests.retraining import LENIENT, deliver, params, tags
 from tests.reviews import jsonl, reviews
 

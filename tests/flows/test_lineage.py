@@ -19,9 +19,10 @@ from tasks.connectors.tracking.promotion_log import MoveLog
 from tasks.core.data import tables
 from tasks.core.digests import digest_of
 from tasks.core.errors import MissingDataError
-from tasks.core.lineage.parts import LINEAGE_TAG, RegisteredVersion, tagged
+from tasks.core.lineage.parts import RegisteredVersion, tagged
 from tasks.core.records import ModelVersion, Move, ScoringMark
 from tasks.core.scoring.results import ScoreSummary
+from tasks.core.tags import LINEAGE_TAG
 from tasks.lineage.tracing import Provenance
 from tasks.runtime.clients import exact_objects, model_registry, prepared_store
 from tasks.runtime.steps import fetched

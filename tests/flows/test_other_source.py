@@ -7,6 +7,7 @@ import pytest
 from flows.retrain import retrain
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.release.gate.other_test_set import NOT_WORSE_THERE, OTHER
+from tasks.core.tags import LINEAGE_TAG
 from tasks.registry.champion import find_champion
 from tasks.runtime.clients import prepared_store
 from tests.retraining import LENIENT, params
@@ -74,7 +75,6 @@ def test_a_model_that_learned_from_the_old_test_set_is_not_judged_on_it(
 def _split_of(version: object) -> str:
     import json
 
-    from tasks.core.lineage.parts import LINEAGE_TAG
     from tasks.core.records import ModelVersion
     from tasks.runtime.clients import model_registry
 

@@ -17,12 +17,19 @@ from flows.rollback import rollback
 from flows.score import score
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking import champion
-from tasks.connectors.tracking.model_registry import DIGEST_TAG, ENGINE_TAG, ModelRegistry
+from tasks.connectors.tracking.model_registry import ModelRegistry
 from tasks.core.errors import ConflictError, ModelError, RegistryAwayError
 from tasks.core.records import ModelVersion, Move
+from tasks.core.tags import (
+    DECISION_TAG,
+    ENGINE_IDENTITY_TAG,
+    GATE_TAG,
+    MODEL_DIGEST_TAG,
+    VERDICT_TAG,
+)
 from tasks.registry import champion as promotion
 from tasks.registry.champion import find_champion, move_champion, pin_version, rows_of, settle_all
-from tasks.registry.decisions import DECISION_TAG, GATE_TAG, VERDICT_TAG, what_people_said
+from tasks.registry.decisions import what_people_said
 from tasks.scoring.shards import ShardWork
 from tests.connectors.tracking.test_promotion_log import Parts, away_once
 
@@ -58,7 +65,7 @@ def same_weights(parts: Parts, folder: Path, engine: str) -> ModelVersion:
     (folder / "config.json").write_text("{}")
     with parts.registry.run("r", {}, {}) as run:
         pass
-    tags = {DIGEST_TAG: "weights", ENGINE_TAG: engine}
+    tags = {MODEL_DIGEST_TAG: "weights", ENGINE_IDENTITY_TAG: engine}
     return parts.registry.register(parts.name, folder, run.id, tags, "")
 
 

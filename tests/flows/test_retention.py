@@ -15,10 +15,11 @@ from flows.retention import retention
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking import champion
 from tasks.connectors.tracking.champion import Champions, Mover
-from tasks.connectors.tracking.model_registry import DELETING_TAG, DIGEST_TAG, ModelRegistry
+from tasks.connectors.tracking.model_registry import ModelRegistry
 from tasks.connectors.tracking.promotion_log import MoveLog
 from tasks.core.errors import MissingDataError, ModelError, RegistryAwayError, StoreError
 from tasks.core.records import ModelVersion, Move
+from tasks.core.tags import DELETING_TAG, MODEL_DIGEST_TAG
 from tasks.registry import retention as module
 from tasks.registry import usage_records
 from tasks.registry.champion import find_champion, move_champion, pin_version
@@ -48,7 +49,7 @@ class Model:
     def register(self) -> ModelVersion:
         digest = f"{self.name} {time.time_ns()}"
         return self.registry.register(
-            self.name, self.folder, self.run_id, {DIGEST_TAG: digest}, "words"
+            self.name, self.folder, self.run_id, {MODEL_DIGEST_TAG: digest}, "words"
         )
 
     def promote(self, version: ModelVersion) -> Move:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from flows.forms.pipelines import ScoreParams, TraceParams, VerifyParams
-from flows.retrain import Retrained, retrain
+from flows.retrain import retrain
 from flows.score import score
+from flows.stages.results import Retrained
 from flows.trace_prediction import trace
 from flows.verify import verify
 from tasks.connectors.storage.object_store import ObjectStore

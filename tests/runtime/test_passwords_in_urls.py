@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deployments import apply, worker
-from flows.__main__ import main as flow
+from flows.cli.main import main as flow
 from tasks.connectors.servers.local_servers import require_prefect
 from tasks.connectors.storage import object_store
 from tasks.connectors.storage.studies import StudyStore

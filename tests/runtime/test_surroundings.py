@@ -14,9 +14,9 @@ import pytest
 from tasks.connectors.servers.local_servers import LocalObjectStore
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import DataError, ModelError, StoreAwayError
-from tasks.data import findings
-from tasks.data.findings import keep_findings
 from tasks.runtime import steps, waiting
+from tasks.runtime.reporting import findings
+from tasks.runtime.reporting.findings import keep_findings
 from tasks.runtime.reporting.logs import _NOT_THE_LAST, _SENTENCES
 from tasks.runtime.reporting.terminal import Terminal
 from tasks.runtime.settings import go_past_proxies_to_loopback

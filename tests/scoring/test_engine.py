@@ -11,9 +11,9 @@ from tasks.connectors.tracking.model_registry import ModelRegistry
 from tasks.core.engines import registry as engines
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.models import classifier
+from tasks.core.models.params import Precision
 from tasks.core.records import ModelVersion
 from tasks.core.scoring.predict import EngineParams
-from tasks.core.training.params import Precision
 from tasks.scoring import shards
 from tasks.scoring.engine import pin_engine, pin_precision
 

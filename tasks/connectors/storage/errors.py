@@ -5,7 +5,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from tasks.core.errors import MissingDataError, NightshiftError, StoreAwayError, StoreError
-from tasks.core.uris import split_uri
+from tasks.core.parsing.uris import split_uri
 
 CONDITION_FAILED = {"412", "PreconditionFailed"}
 CONFLICT = {"409", "ConditionalRequestConflict"}  # somebody writes at this moment: ask again

@@ -28,7 +28,7 @@ from tasks.core.errors import (
     first_line,
     is_disk_full,
 )
-from tasks.core.uris import OF_THE_FORM, split_uri
+from tasks.core.parsing.uris import OF_THE_FORM, split_uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

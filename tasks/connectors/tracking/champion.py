@@ -30,11 +30,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tasks.connectors.tracking.model_registry import (
-    DELETING_TAG,
-    ModelRegistry,
-    longest_request_seconds,
-)
+from tasks.connectors.tracking.model_registry import ModelRegistry, longest_request_seconds
 from tasks.connectors.tracking.promotion_log import MoveLog
 from tasks.core.errors import (
     ConflictError,
@@ -45,6 +41,7 @@ from tasks.core.errors import (
     StoreError,
 )
 from tasks.core.records import ModelVersion, Move
+from tasks.core.tags import DELETING_TAG
 
 logger = logging.getLogger(__name__)
 

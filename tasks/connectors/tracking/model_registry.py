@@ -25,14 +25,12 @@ from tasks.connectors.tracking.runs import TrackedRuns, cut
 from tasks.core.errors import RegistryError
 from tasks.core.readable import without_passwords
 from tasks.core.records import ModelVersion
+from tasks.core.tags import DELETING_TAG, ENGINE_IDENTITY_TAG, MODEL_DIGEST_TAG
 
 logger = logging.getLogger(__name__)
 
 _ALIAS_TRIES = 4
 _SET_AT_ONCE = ("UNIQUE constraint failed", "duplicate key value")  # SQLite, PostgreSQL
-DIGEST_TAG = "nightshift.model_digest"
-ENGINE_TAG = "nightshift.engine_identity"
-DELETING_TAG = "nightshift.deleting"  # of a version that retention has begun to delete
 _LOGGED_MODEL = re.compile(r"/(m-[0-9a-f]+)/artifacts/?$")  # where MLflow puts a logged model
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _LONGEST_PAUSE_SECONDS = 120.0  # of urllib3 between two tries
@@ -81,11 +79,11 @@ class ModelRegistry(TrackedRuns):
         """
         with self._saying(f"looking up {name!r}"):
             found = self._client.search_model_versions(
-                f"name = '{name}' and tags.`{DIGEST_TAG}` = '{model_digest}'"
+                f"name = '{name}' and tags.`{MODEL_DIGEST_TAG}` = '{model_digest}'"
             )
         ready = [v for v in found if v.status == "READY" and DELETING_TAG not in (v.tags or {})]
         if engine is not None:
-            ready = [v for v in ready if (v.tags or {}).get(ENGINE_TAG) == engine]
+            ready = [v for v in ready if (v.tags or {}).get(ENGINE_IDENTITY_TAG) == engine]
         for version in sorted(ready, key=lambda v: int(v.version), reverse=True):
             pinned = _pinned(version)
             if "config.json" in self._files(pinned):  # which a person may have removed
@@ -310,7 +308,7 @@ def _pinned(version: Any) -> ModelVersion:
     return ModelVersion(
         name=str(version.name),
         version=str(version.version),
-        model_digest=tags.get(DIGEST_TAG, ""),
-        engine=tags.get(ENGINE_TAG, ""),
+        model_digest=tags.get(MODEL_DIGEST_TAG, ""),
+        engine=tags.get(ENGINE_IDENTITY_TAG, ""),
         run_id=str(version.run_id or ""),
     )

@@ -19,12 +19,11 @@ from mlflow.exceptions import MlflowException
 from tasks.connectors.servers.processes import is_gone, this_process
 from tasks.core.errors import NightshiftError, RegistryAwayError, RegistryError
 from tasks.core.readable import without_passwords
+from tasks.core.tags import PROCESS_TAG, REPLACES_TAG
 
 logger = logging.getLogger(__name__)
 
 LONGEST_TAG = 5000
-_OWNER_TAG = "nightshift.process"
-_REPLACES_TAG = "nightshift.replaces"  # id of the run that was deleted
 _AWAY_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # a refused connection is the first
 _LONGEST_PARAM = 6000
 # What ending a run may raise, which prints: MLflow's errors, what cannot be printed, a closed stdout.
@@ -150,7 +149,7 @@ class TrackedRuns:
             tags: name to text.
             go_on_with: id of a run whose process died, to be taken up again.
         """
-        owned = cut(tags) | {_OWNER_TAG: this_process()}
+        owned = cut(tags) | {PROCESS_TAG: this_process()}
         with self._saying("starting a run"):
             run = self._reopened(go_on_with, owned) if go_on_with else None
             if run is None:
@@ -217,7 +216,7 @@ class TrackedRuns:
         with self._saying("looking for dead runs"):
             for run in self._client.search_runs([self._found_id], "attributes.status = 'RUNNING'"):
                 tags = dict(run.data.tags)
-                if is_gone(tags.get(_OWNER_TAG, "")) or is_over(tags):
+                if is_gone(tags.get(PROCESS_TAG, "")) or is_over(tags):
                     try:
                         self._client.set_terminated(run.info.run_id, "KILLED")
                     except _CANNOT_END as error:
@@ -263,11 +262,11 @@ class TrackedRuns:
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-        asked = f"tags.`{_REPLACES_TAG}` = '{run_id}'"
+        asked = f"tags.`{REPLACES_TAG}` = '{run_id}'"
         listed = run_id.isalnum() and self._client.search_runs([self._experiment_id], asked)
         if listed:
             return str(listed[0].info.run_id)
-        tags = {_REPLACES_TAG: run_id}
+        tags = {REPLACES_TAG: run_id}
         made = self._client.create_run(self._experiment_id, run_name="reused model", tags=tags)
         self._client.set_terminated(made.info.run_id, "FINISHED")
         logger.warning(

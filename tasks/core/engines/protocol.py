@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.core.models.classifier import Classifier
-from tasks.core.training.params import Device, Precision
+from tasks.core.models.params import Device, Precision
 
 
 class Engine(Protocol):

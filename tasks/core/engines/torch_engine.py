@@ -16,14 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.core.engines.protocol import Engine, EngineOptions
-from tasks.core.errors import first_line
+from tasks.core.errors import RAISED_BY_MODELS, first_line
 from tasks.core.models.batching import neighbours, plan
 from tasks.core.models.batching.packed_model import PackedModel, move
 from tasks.core.models.batching.packing import UnpackableError, trying
 from tasks.core.models.classifier import Classifier
 from tasks.core.models.devices import precision_of_version, resolve_device
-from tasks.core.training.batches.numerics import STRANGE
-from tasks.core.training.params import Device, Precision
+from tasks.core.models.params import Device, Precision
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ class TorchEngine:
                 model(input_ids=ids, attention_mask=mask)
         except torch.OutOfMemoryError:
             raise
-        except STRANGE as error:
+        except RAISED_BY_MODELS as error:
             name, problem = type(self._model).__name__, first_line(error)
             logger.warning("%s is scored in fp32: in bf16 %s", name, problem)
             return problem

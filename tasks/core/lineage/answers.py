@@ -6,18 +6,29 @@ from tasks.core.lineage.graph import Graph, Node
 from tasks.core.lineage.parts import RegisteredVersion, ScoredRun, tagged
 from tasks.core.lineage.records import TRAINING_ROWS, LineageRecords, version_id
 from tasks.core.records import Move
+from tasks.core.tags import (
+    ACCURACY_TAG,
+    BASE_MODEL_TAG,
+    BASE_REVISION_TAG,
+    CODE_TAG,
+    DATA_DIGEST_TAG,
+    FLOW_RUN_TAG,
+    PARAMS_TAG,
+    TEACHER_TAG,
+    TEST_DIGEST_TAG,
+)
 
 Facts = dict[str, str]
 _OF_TAGS = {
-    "nightshift.base_model": "base model",
-    "nightshift.base_revision": "revision of it",
-    "nightshift.teacher": "teacher",
-    "nightshift.data_digest": "training data (digest of the split)",
-    "nightshift.test_digest": "test set (digest)",
-    "nightshift.accuracy": "accuracy on it",
-    "nightshift.code": "training code",
-    "nightshift.flow_run": "Prefect run of the training",
-    "nightshift.params": "parameters of the training",
+    BASE_MODEL_TAG: "base model",
+    BASE_REVISION_TAG: "revision of it",
+    TEACHER_TAG: "teacher",
+    DATA_DIGEST_TAG: "training data (digest of the split)",
+    TEST_DIGEST_TAG: "test set (digest)",
+    ACCURACY_TAG: "accuracy on it",
+    CODE_TAG: "training code",
+    FLOW_RUN_TAG: "Prefect run of the training",
+    PARAMS_TAG: "parameters of the training",
 }
 
 
@@ -96,7 +107,7 @@ def training_chain(graph: Graph, node: str, version: RegisteredVersion | None) -
     Of several splits with the same training rows: the one that the version names.
     """
     tag = tagged(version) if version else {}
-    wanted = {tag.get("split"), (version.tags if version else {}).get("nightshift.data_digest")}
+    wanted = {tag.get("split"), (version.tags if version else {}).get(DATA_DIGEST_TAG)}
     for model in (m for m in graph.parents(node) if graph[m].kind == "model"):
         yield graph[model]
         for kind in (

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from tasks.core.parsing.uris import BUCKET
 from tasks.core.records import Move
-from tasks.core.uris import BUCKET
+from tasks.core.tags import LINEAGE_TAG
 
-LINEAGE_TAG = "nightshift.lineage"
 _PREPARED = re.compile(rf"(s3://{BUCKET}/prepared)/([^/]+)/([0-9a-f]{{32}})(?:/.*)?")
 
 

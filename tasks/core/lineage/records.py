@@ -15,6 +15,7 @@ from tasks.core.lineage.facts import COMPARED, facts_of, inputs_of, names_of, ob
 from tasks.core.lineage.graph import Graph, Node
 from tasks.core.lineage.parts import RegisteredVersion, ScoredRun, folder_of, in_force, tagged
 from tasks.core.records import Manifest, Move
+from tasks.core.tags import ACCURACY_TAG, CODE_TAG, ENGINE_TAG, FLOW_RUN_TAG, VERDICT_TAG
 
 TRAINING_ROWS, TEST_ROWS = "training rows", "test rows"
 GONE = "its folder is gone"
@@ -163,13 +164,13 @@ class LineageRecords:
         tags = version.tags
         told = {
             "aliases": ", ".join(version.aliases),
-            "accuracy": tags.get("nightshift.accuracy", ""),
-            "engine": tags.get("nightshift.engine", ""),
+            "accuracy": tags.get(ACCURACY_TAG, ""),
+            "engine": tags.get(ENGINE_TAG, ""),
             "model digest": version.model_digest,
             "MLflow run": version.run_id,
-            "Prefect run": tags.get("nightshift.flow_run", ""),
-            "code": tags.get("nightshift.code", ""),
-            "verdict": tags.get("nightshift.verdict", ""),
+            "Prefect run": tags.get(FLOW_RUN_TAG, ""),
+            "code": tags.get(CODE_TAG, ""),
+            "verdict": tags.get(VERDICT_TAG, ""),
         }
         brief = [*version.aliases, f"accuracy {told['accuracy']}" if told["accuracy"] else ""]
         node = Node(
@@ -177,7 +178,7 @@ class LineageRecords:
             name=version.title,
             brief=", ".join(filter(None, brief)),
             facts={name: text for name, text in told.items() if text},
-            also=[run] if (run := tags.get("nightshift.flow_run")) else [],
+            also=[run] if (run := tags.get(FLOW_RUN_TAG)) else [],
         )
         self.graph.add(node)
         self._known[f"{version.name} version {version.version}"] = node.id
@@ -195,7 +196,7 @@ class LineageRecords:
         for made in ("verdict", "report"):
             if made in steps:
                 self.graph.link(node, steps[made])
-        if "verdict" not in steps and (said := version.tags.get("nightshift.verdict")):
+        if "verdict" not in steps and (said := version.tags.get(VERDICT_TAG)):
             old = Node(kind="verdict", name=f"on {version.title}", brief=said)
             self.graph.link(node, self.graph.add(old))
 

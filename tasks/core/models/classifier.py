@@ -26,7 +26,7 @@ from tasks.core.models.base_model import vocabulary, weights
 from tasks.core.models.batching import neighbours
 from tasks.core.models.batching.plan import BatchRule, Side
 from tasks.core.models.files import refuse_foreign_code
-from tasks.core.training.params import Precision
+from tasks.core.models.params import Precision
 
 CARD = "nightshift.json"
 _ATTENTION_DROPOUTS = (

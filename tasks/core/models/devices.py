@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 
 from tasks.core.errors import SettingsError
-from tasks.core.training.params import Device, Precision
+from tasks.core.models.params import Device, Precision
 
 
 def resolve_device(device: Device) -> torch.device:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
 
-from tasks.core.uris import BUCKET, OF_THE_FORM
+from tasks.core.parsing.uris import BUCKET, OF_THE_FORM
 
 NOT_OF_SHAPE = "not_of_shape"  # type of the error
 

@@ -28,8 +28,8 @@ from tasks.core import formats
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import UnwritableDataError
 from tasks.core.formats import Span
+from tasks.core.parsing.uris import key_of
 from tasks.core.records import ModelVersion, Record
-from tasks.core.uris import key_of
 
 SCORING_VERSION = 1  # of the content of outputs: raised when the same inputs give other bytes
 KEPT_VERSION = 2  # the same, of columns that go along: runs without any are not scored again

@@ -29,10 +29,10 @@ from tasks.core.formats import (
     lookup,
 )
 from tasks.core.forms import Form
+from tasks.core.models.params import Device, Precision
 from tasks.core.scoring.isolation import each_or_error
 from tasks.core.scoring.plan import Columns
 from tasks.core.scoring.prefetch import ahead
-from tasks.core.training.params import Device, Precision
 
 _WINDOWS_AHEAD = 2
 _HARMLESS = "a film"  # whoever cannot work on it is broken

@@ -5,10 +5,9 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field
 
 from tasks.core.forms import Form
+from tasks.core.models.params import Device, Precision
 
 BestBy: TypeAlias = Literal["accuracy", "loss", "last"]
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
-Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
 Packing: TypeAlias = Literal["auto", "on", "off"]
 

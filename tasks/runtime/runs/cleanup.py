@@ -11,11 +11,10 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 
 from tasks.connectors.servers.leftovers import remove_dead_sockets
 from tasks.connectors.work_folders import remove_left_folders
+from tasks.core.tags import FLOW_RUN_TAG
 from tasks.runtime.clients import model_registry
 
 logger = logging.getLogger(__name__)
-
-FLOW_RUN_TAG = "nightshift.flow_run"
 
 
 def close_dead_runs() -> int:

@@ -12,7 +12,7 @@ from prefect.settings import get_current_settings
 
 from tasks.core.errors import SettingsError
 from tasks.core.models import devices
-from tasks.core.training.params import Device
+from tasks.core.models.params import Device
 from tasks.runtime.clients import model_registry, object_store
 from tasks.runtime.runs.cleanup import close_dead_runs, remove_dead_folders
 from tasks.runtime.runs.remote_runs import require_deployment

@@ -1,6 +1,7 @@
 """Where the records of a scoring run lie in the object store, and how they are read."""
 
 import json
+from typing import Any
 
 from pydantic import ValidationError as PydanticError
 
@@ -104,3 +105,14 @@ def info(run: ScoringRun, entry: Entry) -> ObjectInfo:
     """The object of an entry, as it was listed."""
     bucket, key = parse_uri(run.input_uri(entry.key))
     return ObjectInfo(bucket, key, entry.size, entry.etag)
+
+
+def runs_below(objects: ExactObjects, root: str) -> list[str]:
+    """Places of the runs below a root, by their folders: what each holds is not listed."""
+    bucket, prefix = parse_uri(f"{root}/_runs/")
+    with objects.store.saying("listing", root):
+        pages: Any = objects.store.client.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=prefix, Delimiter="/"
+        )
+        folders = [f["Prefix"] for page in pages for f in page.get("CommonPrefixes", ())]
+    return [f"s3://{bucket}/{folder.rstrip('/')}" for folder in folders]

@@ -17,8 +17,9 @@ from mlflow.exceptions import MlflowException
 from tasks.connectors.servers.child_process import ChildProcess
 from tasks.connectors.servers.local_servers import http_problem
 from tasks.connectors.servers.seaweedfs import HOST, free_ports
-from tasks.connectors.tracking.model_registry import DIGEST_TAG, ModelRegistry
+from tasks.connectors.tracking.model_registry import ModelRegistry
 from tasks.core.errors import RegistryError
+from tasks.core.tags import MODEL_DIGEST_TAG
 from tests.connectors.tracking.test_model_registry import folder
 
 _SERVER_SECONDS = 180.0
@@ -132,7 +133,7 @@ def test_a_version_whose_files_are_gone_is_registered_again(uri: str, tmp_path: 
     name = f"files-{uri[:4]}"
     with registry.run("r", {}, {}) as run:
         pass
-    made, tags = folder(tmp_path), {DIGEST_TAG: "d1"}
+    made, tags = folder(tmp_path), {MODEL_DIGEST_TAG: "d1"}
     old, new = (registry.register(name, made, run.id, tags, "") for _ in range(2))
     client.set_registered_model_alias(name, "champion", new.version)
     assert registry.find_version(name, "d1") == new
@@ -147,7 +148,7 @@ def test_a_version_whose_files_are_gone_is_registered_again(uri: str, tmp_path: 
 
 def test_a_model_that_was_deleted_whole_begins_anew(uri: str, tmp_path: Path) -> None:
     registry, client = ModelRegistry(uri, "versions"), MlflowClient(uri)
-    name, tags = f"whole-{uri[:4]}", {DIGEST_TAG: "d1"}
+    name, tags = f"whole-{uri[:4]}", {MODEL_DIGEST_TAG: "d1"}
     with registry.run("r", {}, {}) as run:
         pass
     made = folder(tmp_path)
@@ -162,7 +163,7 @@ def test_a_model_that_was_deleted_whole_begins_anew(uri: str, tmp_path: Path) ->
 def test_a_logged_model_that_was_deleted_keeps_its_version_usable(uri: str, tmp_path: Path) -> None:
     """MLflow's pages list logged models apart, and delete them softly."""
     registry, client = ModelRegistry(uri, "versions"), MlflowClient(uri)
-    name, tags = f"logged-{uri[:4]}", {DIGEST_TAG: "d1"}
+    name, tags = f"logged-{uri[:4]}", {MODEL_DIGEST_TAG: "d1"}
     with registry.run("r", {}, {}) as run:
         pass
     version = registry.register(name, folder(tmp_path), run.id, tags, "")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tasks.connectors.tracking.model_registry import DIGEST_TAG, ENGINE_TAG, ModelRegistry
+from tasks.connectors.tracking.model_registry import ModelRegistry
 from tasks.core.errors import RegistryError
+from tasks.core.tags import ENGINE_IDENTITY_TAG, MODEL_DIGEST_TAG
 from tests.paths import ROOT
 
 
@@ -25,7 +26,9 @@ def test_a_folder_becomes_a_version_and_comes_back_whole(
 ) -> None:
     with registry.run("r", {"epochs": 2}, {}) as run:
         run.log({"loss": 0.5}, step=1)
-    first = registry.register("round-trip", folder(tmp_path), run.id, {DIGEST_TAG: "d1"}, "words")
+    first = registry.register(
+        "round-trip", folder(tmp_path), run.id, {MODEL_DIGEST_TAG: "d1"}, "words"
+    )
     assert (first.version, first.model_digest, first.run_id) == ("1", "d1", run.id)
     got = registry.download(first, tmp_path / "out")
     assert {p.name for p in got.iterdir()} == {"config.json", "model.safetensors"}
@@ -39,7 +42,9 @@ def test_the_engine_is_part_of_a_version(registry: ModelRegistry, tmp_path: Path
         pass
     made, engines = folder(tmp_path), ("torch", "openvino", "torch")
     versions = [
-        registry.register("engines", made, run.id, {DIGEST_TAG: "d1", ENGINE_TAG: engine}, "")
+        registry.register(
+            "engines", made, run.id, {MODEL_DIGEST_TAG: "d1", ENGINE_IDENTITY_TAG: engine}, ""
+        )
         for engine in engines
     ]
     assert registry.find_version("engines", "d1", "openvino") == versions[1]

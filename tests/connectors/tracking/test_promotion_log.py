@@ -16,10 +16,11 @@ from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking import champion as module
 from tasks.connectors.tracking.champion import CHAMPION, PREVIOUS, Champions, Mover
-from tasks.connectors.tracking.model_registry import DELETING_TAG, ModelRegistry
+from tasks.connectors.tracking.model_registry import ModelRegistry
 from tasks.connectors.tracking.promotion_log import MoveLog
 from tasks.core.errors import ConflictError, ModelError, RegistryAwayError, StoreError
 from tasks.core.records import ModelVersion, Move
+from tasks.core.tags import DELETING_TAG
 from tests.paths import ROOT
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from tasks.core.lineage.answers import said_of_row, trained_on, way_back
 from tasks.core.lineage.graph import tree
-from tasks.core.lineage.parts import LINEAGE_TAG, RegisteredVersion, ScoredRun, folder_of, in_force
+from tasks.core.lineage.parts import RegisteredVersion, ScoredRun, folder_of, in_force
 from tasks.core.lineage.records import LineageRecords
 from tasks.core.records import Manifest, Move, StoredFile
+from tasks.core.tags import LINEAGE_TAG
 
 ROOT = "s3://bucket/prepared"
 NAMES = ["loaded", "validated", "split", "other", "base-model"]

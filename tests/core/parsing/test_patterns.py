@@ -16,7 +16,7 @@ from flows.forms.pipelines import RetrainParams, ScoreParams
 from tasks.core.forms import Form, field_paths, problems_of, suggestions
 from tasks.core.parsing import patterns
 from tasks.core.parsing.patterns import S3_PREFIX, SAID_BY_PEOPLE
-from tasks.core.uris import split_uri
+from tasks.core.parsing.uris import split_uri
 
 _ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/reviews"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from deployments.stack import local
-from flows import opening
-from flows.__main__ import main as nightshift
+from flows.cli import opening
+from flows.cli.main import main as nightshift
 from tasks.connectors.servers.local_stack import Stack, local_passwords, passwords_of, record_of
 from tasks.connectors.servers.processes import this_process
 from tasks.core.errors import ServiceError

@@ -10,8 +10,8 @@ import pytest
 from prefect.utilities.schema_tools.validation import validate
 from pydantic import BaseModel, ValidationError
 
-from flows.__main__ import main
 from flows.cli.arguments import parse
+from flows.cli.main import main
 from flows.forms.pipelines import RetrainParams, ScoreParams, TuneParams
 from tasks.core.errors import SettingsError
 from tests.paths import ROOT

@@ -30,8 +30,8 @@ from tasks.core.engines.protocol import Engine, softmax
 from tasks.core.errors import ModelError
 from tasks.core.evaluation.comparison import Pair
 from tasks.core.models.calibration import fit_temperature
+from tasks.core.models.params import Precision
 from tasks.core.records import Record
-from tasks.core.training.params import Precision
 
 Logits = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 
 from tasks.core.data.tokens.tokenization import TokenizationParams
-from tasks.core.errors import ModelError, SettingsError, first_line
+from tasks.core.errors import RAISED_BY_MODELS, ModelError, SettingsError, first_line
 from tasks.core.models import classifier as modeling
 from tasks.core.models import folders
 from tasks.core.models.batching import plan
 from tasks.core.models.classifier import Classifier
-from tasks.core.training.batches.numerics import STRANGE
 
 _FIELD = "tokenization.max_length_tokens"
 _SHORTEST = 8  # tokens that a form must allow a review
@@ -75,7 +74,7 @@ def _problem(classifier: Classifier, length: int, training: bool = False) -> str
     try:
         with torch.no_grad(), torch.random.fork_rng([]):
             logits = model.train(training)(input_ids=ids, attention_mask=mask).logits
-    except STRANGE as error:
+    except RAISED_BY_MODELS as error:
         if "memory" in str(error):  # of the machine, which says nothing of the model
             raise
         return first_line(error)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import torch
 
-from tasks.core.errors import ModelError, first_line
+from tasks.core.errors import RAISED_BY_MODELS, ModelError, first_line
 from tasks.core.models.batching import plan
 from tasks.core.models.batching.plan import BatchRule, Side
 
@@ -32,8 +32,6 @@ Rows = Sequence[Sequence[int]]
 FP32_TOLERANCE = (5e-4, 2e-5)
 _LENGTHS = (7, 1, 33, 2, 16, 7, 96, 3)  # of the probe, between two of the longest that there may be
 _BATCH_TOKENS = 8192  # of a padded batch of the probe, where two rows have room in it
-#: What a model's own code raises where it is given a batch that it does not take.
-STRANGE = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def probe(classifier: "Classifier") -> list[list[int]]:
@@ -121,7 +119,7 @@ def difference(
 def _alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
     try:
         logits = alone(classifier, rows)
-    except STRANGE as error:
+    except RAISED_BY_MODELS as error:
         raise ModelError(
             f"It cannot be run on texts of {min(map(len, rows))} to {max(map(len, rows))} tokens: {first_line(error)}",
             type(classifier.model).__name__,
@@ -165,7 +163,7 @@ def _in_batches(
         for batch in batches:
             padded = plan.pad([rows[i] for i in batch], classifier.pad_id, side)
             logits[list(batch)] = run(classifier.model, *padded).float().cpu()
-    except STRANGE as error:
+    except RAISED_BY_MODELS as error:
         return first_line(error)
     return logits
 

@@ -23,13 +23,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from tasks.core.errors import first_line
+from tasks.core.errors import RAISED_BY_MODELS, first_line
 
 ATTENTION = "nightshift_packed"
 #: Arguments that say attention is more than softmax(QK)V over the whole row.
 _BEYOND = ("position_bias", "softcap", "s_aux", "head_mask")
-#: What a model's own code raises where it is run otherwise than it was written for.
-_STRANGE = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class UnpackableError(Exception):
@@ -41,7 +39,7 @@ def trying() -> Generator[None]:
     """A first attempt to run a model packed. Raises UnpackableError of whatever its code makes of that."""
     try:
         yield
-    except _STRANGE as error:
+    except RAISED_BY_MODELS as error:
         raise UnpackableError(first_line(error)) from error
 
 

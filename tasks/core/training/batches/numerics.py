@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from tasks.core.errors import first_line
+from tasks.core.errors import RAISED_BY_MODELS, first_line
 
-#: What a model's own code raises where it is run otherwise than it was written for.
-STRANGE = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 Batch = dict[str, Any]
 BATCHES = 2  # that are tried
 
@@ -64,7 +62,7 @@ def bf16_problem(model: torch.nn.Module, batches: Sequence[Batch], device: torch
                 output.logits.float().sum().backward()
     except torch.OutOfMemoryError:
         raise
-    except STRANGE as error:
+    except RAISED_BY_MODELS as error:
         return first_line(error)
     finally:
         model.zero_grad(set_to_none=True)

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from tasks.core.errors import NightshiftError, SettingsError
 from tasks.core.models import devices, folders
+from tasks.core.models.params import Precision
 from tasks.core.training.batches.numerics import bf16_problem
 from tasks.core.training.batches.schedule import TrainingBatches
 from tasks.core.training.loop.callbacks import (
@@ -33,7 +34,7 @@ from tasks.core.training.loop.callbacks import (
 from tasks.core.training.loop.checkpoint_writer import CheckpointWriter, PatientKeeper
 from tasks.core.training.loop.epochs import evaluated_epochs
 from tasks.core.training.loop.trainer import PlannedTrainer, arguments_of
-from tasks.core.training.params import Precision, TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.pretraining import language_models
 from tasks.core.training.pretraining.masked_lm_head import at_masked_positions
 from tasks.core.training.pretraining.params import PretrainingParams

@@ -7,10 +7,11 @@ from typing import Any
 
 from tasks.core.data import tables
 from tasks.core.errors import MissingDataError, StoreAwayError, StoreError
-from tasks.core.lineage.parts import LINEAGE_TAG
 from tasks.core.quality.inspection import InspectionParams
 from tasks.core.quality.known_reviews import known_reviews
 from tasks.core.records import ModelVersion, Record, Reference, SplitSummary
+from tasks.core.tags import LINEAGE_TAG
+from tasks.data.test_set import read_test_set
 from tasks.runtime.clients import model_registry, prepared_store
 from tasks.runtime.steps import fetched, reuse_or_make
 
@@ -74,9 +75,7 @@ def known_by(
     def make(_: Path) -> Known:
         with fetched(seen, *(f"{name}.parquet" for name in _SEEN)) as folder:
             rows = {name: tables.read_labelled(folder / f"{name}.parquet") for name in _SEEN}
-        with fetched(split, "test.parquet") as folder:
-            test = tables.read_labelled(folder / "test.parquet")
-        return Known(reviews=known_reviews(rows, test, params))
+        return Known(reviews=known_reviews(rows, list(read_test_set(split).reviews), params))
 
     return reuse_or_make("known-reviews", inputs, Known, make).summary.reviews
 

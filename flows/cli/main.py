@@ -1,0 +1,134 @@
+"""Runs a flow from the command line: `python -m flows demo`, `python -m flows retrain --data.source.location ...`.
+
+What is not configured (S3, Prefect, MLflow) is started for the time of the run. An error that a person can mend is one
+sentence on stderr and exit status 2.
+"""
+
+import difflib
+import importlib
+import signal
+import sys
+import time
+from typing import Any, NoReturn
+
+from flows.cli.opening import open_page
+from tasks.core.errors import NightshiftError, SettingsError
+from tasks.runtime.local_services import local_services, set_client_defaults
+from tasks.runtime.reporting.terminal import Terminal
+
+_USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
+
+
+flows:
+  demo       everything at once, on the sample reviews
+  retrain    labelled reviews -> a registered model, and the champion if it deserves it
+  tune       many trainings with other settings -> the best of them, as a retrain ends
+  score      reviews below an s3:// prefix -> predictions
+  verify     is a scoring run complete? proven from the object store alone
+  trace      predictions, a version, data or a digest -> all it was made from, and all that was made of it
+  promote    a registered version -> the champion, because you say so
+  rollback   the champion before this one -> the champion
+  history    who made which version champion, when and why
+  retention  old versions that nothing needs -> deleted
+
+beside flows:
+  open       the page of the service that `make up` or `make up-ha` has started, in the browser
+
+`python -m flows FLOW --help` lists its fields; `--training.epochs 2` sets one."""
+
+# Each flow: its module, and the function of `flows.cli.summaries` that prints its result. Prefect puts a flow's folder
+# on sys.path, where a module `trace` would hide the standard library's.
+_FLOWS = {
+    "demo": ("flows.demo", "show_demo"),
+    "retrain": ("flows.retrain", "show_retrained"),
+    "tune": ("flows.tune", "show_tuned"),
+    "score": ("flows.score", "show_scored"),
+    "verify": ("flows.verify", "show_proof"),
+    "trace": ("flows.trace_prediction", "show_provenance"),
+    "promote": ("flows.promote", "show_move"),
+    "rollback": ("flows.rollback", "show_move"),
+    "history": ("flows.history", "show_history"),
+    "retention": ("flows.retention", "show_retained"),
+}
+# These answer in seconds, so that whoever has typed one waits for it: without servers they end within a minute.
+_AT_ONCE = {"verify", "trace", "promote", "rollback", "history", "retention"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the flow that the arguments name; returns the exit status."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    console, errors = Terminal(), Terminal(stderr=True)
+    if name not in _FLOWS and [name, *rest] != ["open"]:
+        return _usage(name, console, errors)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    try:
+        if name == "open":
+            open_page(console)
+        else:
+            _run_flow(name, rest, console, errors)
+    except NightshiftError as error:
+        errors.print_error(error)
+        return 2
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        return 130
+    return 0
+
+
+def _usage(name: str, console: Terminal, errors: Terminal) -> int:
+    """Print the flows there are, on stderr where another was asked for; returns the exit status."""
+    if name in ("-h", "--help"):
+        console.print(_USAGE)
+        return 0
+    near = difflib.get_close_matches(name, [*_FLOWS, "open"], 2)
+    meant = f"did you mean {' or '.join(near)}?" if near else "its flows are listed above"
+    errors.print(_USAGE)
+    errors.print_error(SettingsError(f"There is no flow {name!r}", "", meant))
+    return 2
+
+
+def _interrupted(*_: object) -> NoReturn:
+    raise SystemExit(143)
+
+
+def _run_flow(name: str, arguments: list[str], console: Terminal, errors: Terminal) -> None:
+    started = time.perf_counter()
+    set_client_defaults(impatient=name in _AT_ONCE)
+    params = _parse(name, arguments)
+    with local_services(prepare=lambda: _prepare(name, errors)):
+        _run(name, params, console, started)
+
+
+def _prepare(name: str, errors: Terminal) -> None:
+    """See that the object store answers, and import the flow."""
+    from tasks.runtime.waiting import await_object_store
+
+    await_object_store(errors, gives_up=name in _AT_ONCE)
+    importlib.import_module(_FLOWS[name][0])
+    if name in _AT_ONCE:
+        from tasks.runtime.steps import be_impatient
+
+        be_impatient()
+
+
+def _parse(name: str, arguments: list[str]) -> Any:
+    """The flow's parameters from `--a.b value` arguments. Raises SettingsError on a value that does not fit."""
+    from flows.cli.arguments import parse
+
+    return parse(name, arguments)
+
+
+def _run(name: str, params: Any, console: Terminal, started: float) -> None:
+    # Prefect reads its settings when it is first imported: only now do they stand.
+    from flows.cli import summaries
+    from tasks.runtime.reporting.logs import log_for_people
+
+    log_for_people(command=True)
+    module, show = _FLOWS[name]
+    found = importlib.import_module(module)
+    flow: Any = getattr(found, name)
+    if name == "demo":
+        summaries.show_demo(console, flow(*found.demo_parameters()), time.perf_counter() - started)
+    else:
+        getattr(summaries, show)(console, flow(params))

@@ -1,0 +1,85 @@
+"""The test set of a split: read once in a process, however many steps ask for it."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.data import tables
+from tasks.core.data.texts import matching_form
+from tasks.core.data.validation import LabelledReview
+from tasks.core.evaluation import slices
+from tasks.core.evaluation.slices import Slice
+from tasks.core.records import Reference, SplitSummary
+from tasks.core.release.gate.params import SlicesParams
+from tasks.runtime.steps import fetched
+
+_FILE = "test.parquet"
+_KEPT = 2  # of a candidate, and of a champion that was judged on another one
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Test reviews in order, with the names of their labels and of their slice columns."""
+
+    __test__ = False  # pytest takes any class of such a name for tests
+
+    reviews: tuple[LabelledReview, ...]
+    label_names: list[str]
+    slice_columns: list[str]
+
+    @property
+    def texts(self) -> list[str]:
+        """Their texts."""
+        return [review.text for review in self.reviews]
+
+    def repeats(self) -> NDArray[np.bool_]:
+        """Whether each review has the text of an earlier one, shape (reviews,)."""
+        seen: set[str] = set()
+        repeats: list[bool] = []
+        for form in map(matching_form, self.texts):
+            repeats.append(form in seen)
+            seen.add(form)
+        return np.array(repeats, bool)
+
+    def slices(self, params: SlicesParams) -> tuple[list[Slice], dict[str, int]]:
+        """Slices by length, label, source and the columns the user named; and the sizes of those that are too small."""
+        columns = {"source": [r.where.rpartition(" row ")[0] or r.where for r in self.reviews]}
+        for place, name in enumerate(self.slice_columns):
+            key = f"column {name}" if name in columns else name
+            columns[key] = [r.extras[place] for r in self.reviews]
+        given = (
+            np.array([len(text.split()) for text in self.texts], dtype=np.int64),
+            np.array([r.label for r in self.reviews], dtype=np.int64),
+            self.label_names,
+            columns,
+            params.min_rows,
+            params.max_values,
+        )
+        return slices.make_slices(*given), slices.left_out(*given)
+
+
+def read_test_set(split: Reference[SplitSummary]) -> TestSet:
+    """Read the test set of a split, unless this process has it."""
+    summary = split.summary
+    return TestSet(_reviews(_Split(split)), summary.label_names, summary.slice_columns)
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """A reference as a key: what lies under its URI never changes."""
+
+    reference: Reference[SplitSummary]
+
+    def __hash__(self) -> int:
+        return hash(self.reference.uri)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Split) and other.reference.uri == self.reference.uri
+
+
+@lru_cache(maxsize=_KEPT)
+def _reviews(split: _Split) -> tuple[LabelledReview, ...]:
+    with fetched(split.reference, _FILE) as folder:
+        return tuple(tables.read_labelled(folder / _FILE))
