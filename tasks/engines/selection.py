@@ -16,7 +16,8 @@ from tasks.core.data.texts import matching_form
 from tasks.core.data.tokens.token_tables import read_tokens
 from tasks.core.engines import registry
 from tasks.core.engines.params import EngineChoiceParams
-from tasks.core.engines.selection.benchmark import Clock, too_few_for_linear
+from tasks.core.engines.selection.agreement import too_few_for_linear
+from tasks.core.engines.selection.benchmark import Clock
 from tasks.core.engines.selection.choice import choose, worth_measuring
 from tasks.core.engines.selection.records import EngineChoice
 from tasks.core.engines.selection.texts import TokenRows

@@ -30,7 +30,7 @@ from tasks.runtime.steps import fetched, reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
-TOKENS_VERSION = 2
+TOKENS_VERSION = 3
 TRIAL_VERSION = 1
 
 
@@ -94,6 +94,7 @@ def tokenize_reviews(
     inputs = {
         "version": TOKENS_VERSION,
         "rows": split.summary.train_digest,
+        "label_names": split.summary.label_names,
         "base_model": base.digest,
         "tokenization": params.model_dump(),
         "tokenizers": tokenizers.__version__,

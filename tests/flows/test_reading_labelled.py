@@ -9,15 +9,18 @@ from tasks.connectors.sources.registry import SourceParams
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.data import tables
 from tasks.core.data.splits.splitting import SplitParams
+from tasks.core.data.tokens.tokenization import TokenizationParams
 from tasks.core.data.validation import ValidationParams
 from tasks.core.errors import ValidationError
 from tasks.core.records import Reference, SplitSummary
 from tasks.core.release.gate.decision import GateParams
+from tasks.core.training.params import TrainingParams
 from tasks.data.holdout import hold_out_test
 from tasks.data.ingestion import load_reviews, split_reviews, validate_reviews
 from tasks.data.inspection import _origin
 from tasks.release.gate import warn_of_few_test_rows
 from tasks.runtime.steps import fetched
+from tasks.training.inputs import prepare_base_model, tokenize_reviews
 from tests.reviews import as_csv, reviews
 
 PARAMS = ValidationParams()
@@ -48,6 +51,23 @@ def test_another_label_map_draws_another_test_set(configured: ObjectStore, prefi
         labels.append({(str(stars[row.text]), row.label) for row in rows})
     known = {("1", 0), ("2", 0), ("4", 1), ("5", 1)}
     assert labels == [known, known | {("3", 0)}, known]
+
+
+def test_the_same_reviews_under_other_labels_are_trained_on_anew(
+    configured: ObjectStore, prefix: str, bert: Path
+) -> None:
+    """Their rows are the same to the byte, but for the names of the labels."""
+    configured.write_bytes(as_csv(reviews(200)), f"{prefix}/reviews.csv")
+    tokenization = TokenizationParams(max_length_tokens=48)
+    base = prepare_base_model.fn(TrainingParams(base_model=str(bert)), tokenization)
+    digests: list[str] = []
+    for names in (["bad", "good"], ["negative", "positive"], ["bad", "good"]):
+        label_map = f"NEGATIVE={names[0]}, POSITIVE={names[1]}"
+        source = SourceParams(location=prefix, label_map=label_map)
+        tokens = tokenize_reviews.fn(split("-".join(names), source), base, tokenization)
+        assert tokens.summary.label_names == names
+        digests.append(tokens.digest)
+    assert digests[0] == digests[2] != digests[1]
 
 
 def test_the_split_of_each_file_is_in_the_log_and_in_the_data_card(

@@ -142,3 +142,6 @@ def _opened(
 KIND = CascadeKind("cascade", CHEAP)
 BF16 = CascadeKind("cascade-bf16", EXACT)
 BY_TORCH = CascadeKind("cascade-torch", registry.TORCH, registry.TORCH, extra="")
+
+#: By name.
+CASCADES = {kind.name: kind for kind in (KIND, BF16, BY_TORCH)}

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,19 +13,17 @@ from numpy.typing import NDArray
 
 from tasks.core.engines import registry
 from tasks.core.engines.cascade import engine as cascade_engine
-from tasks.core.engines.cascade.bands import (
-    CascadeRule,
-    Use,
-    changes,
-    disagree,
-    least_rows,
-    most_failures,
-    shown_share,
-)
-from tasks.core.engines.cascade.engine import CascadeKind
+from tasks.core.engines.cascade.bands import CascadeRule, Use
+from tasks.core.engines.cascade.engine import CASCADES, CascadeKind
 from tasks.core.engines.cascade.stages import Cascade, CascadeRecord, Rows, Stage, fit_cascade
 from tasks.core.engines.params import EngineChoiceParams
 from tasks.core.engines.protocol import Engine, EngineOptions, softmax
+from tasks.core.engines.selection.agreement import (
+    Agreement,
+    agreement,
+    too_few,
+    too_few_for_linear,
+)
 from tasks.core.engines.selection.records import EngineChoice, EngineRow
 from tasks.core.engines.selection.texts import JudgedTexts, TokenRows
 from tasks.core.engines.torch_engine import TorchEngine
@@ -41,15 +38,10 @@ Clock = Callable[[], float]
 #: Builds an engine for a model: its name, the model's folder, token rows to calibrate on.
 Builder = Callable[[str, Path, Sequence[Sequence[int]]], None]
 Logits = NDArray[np.float32]
-CASCADES = {
-    kind.name: kind for kind in (cascade_engine.KIND, cascade_engine.BF16, cascade_engine.BY_TORCH)
-}
 _CALIBRATION_ROWS = 300  # that int8 is fitted to
 _ASKED_ALONE = 24  # texts that an engine answers one by one, too
 _WINDOW = 512  # rows that engines are given at a time
 _ON_CPU = EngineOptions(device="cpu")
-_RISK = CascadeRule().risk
-_HAIR = 1e-3  # by which batches of other sizes move a probability
 
 
 def build_here(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None:
@@ -101,7 +93,9 @@ class Contest:
             rows=rows,
             judged_rows=len(self._texts),
             judged_on=str(self._texts),
-            too_few=self._too_few() if best.name == _exact_torch() else "",
+            too_few=too_few(self._texts, self._params.minimum_agreement)
+            if best.name == _exact_torch()
+            else "",
             fp32_accuracy=self._right(self._fp32),
             cascades=self._cascades,
             machine=dict(machine),
@@ -120,7 +114,7 @@ class Contest:
             if name not in (registry.TORCH, registry.TORCH_FP32):
                 self._require_independence(engine, answers)
             self._answers[name], self._opened[name] = answers, engine
-            logger.info("The engine %s: %s", name, self._shown(name)[1])
+            logger.info("The engine %s: %s", name, self._agreement(name))
         except Exception as error:  # whatever a converter makes of an architecture it does not know
             if is_disk_full(error):
                 raise
@@ -258,42 +252,12 @@ class Contest:
         record = self._cascades.get(name)
         return record.use if record else "exact"
 
-    def _compared(self, name: str) -> tuple[Logits, Logits]:
-        """An engine's logits of the texts that count for it, and fp32's."""
-        behind_linear = self._use(name) == "labels"
-        places = self._texts.untrained if behind_linear else self._texts.all
-        return self._answers[name][places], self._fp32[places]
-
-    def _disagreeing(self, name: str) -> NDArray[np.bool_]:
-        """Which of the texts that count for an engine it answers otherwise than fp32 does."""
-        return disagree(*self._compared(name), self._most_change(self._use(name)) + _HAIR)
-
-    def _shown(self, name: str) -> tuple[float, str]:
-        """What share of all reviews an engine is shown to agree in, at least, and how that is said."""
-        found = self._disagreeing(name)
-        shown = shown_share(int(found.sum()), len(found), _RISK)
-        change = self._most_change(self._use(name))
-        what = (
-            f" in label or by more than {change:g} in a probability" if change < 1 else " in label"
-        )
-        return shown, f"{found.sum():,} of {len(found):,} texts differ{what}: shows {shown:.1%}"
-
-    def _agrees(self, name: str) -> bool:
-        found = self._disagreeing(name)
-        allowed = most_failures(len(found), 1 - self._params.minimum_agreement, _RISK)
-        return int(found.sum()) <= allowed
-
-    def _too_few(self) -> str:
-        """Why no engine could be shown to agree; empty where the texts were enough."""
-        rows, wanted = len(self._texts), self._params.minimum_agreement
-        needed = least_rows(1 - wanted, _RISK)
-        if rows >= needed:
-            return ""
-        enough = f"{needed:,} would show" if math.isfinite(needed) else "no number shows"
-        return (
-            f"{self._texts} cannot show that another engine agrees with fp32 in {wanted:.4g} of all reviews, which "
-            f"{enough}: fp32 scores; engines.keep=all registers what was built, for a scoring run that names it"
-        )
+    def _agreement(self, name: str) -> Agreement:
+        """On the texts that count for an engine."""
+        use = self._use(name)
+        places = self._texts.untrained if use == "labels" else self._texts.all
+        answers, fp32 = self._answers[name][places], self._fp32[places]
+        return agreement(answers, fp32, self._most_change(use))
 
     def _worth(self, row: EngineRow) -> tuple[bool, float]:
         """Speed; but evidence that is blended in for accuracy's sake is worth more where it makes a difference."""
@@ -302,28 +266,26 @@ class Contest:
         return blended and more_accurate, row.reviews_per_second or 0.0
 
     def _row(self, name: str, speed: float) -> EngineRow:
-        found = self._answers[name]
+        accuracy, agrees = self._right(self._answers[name]), self._agreement(name)
         record = self._cascades.get(name)
         if record and record.use == "fast":
             # What is blended is no less accurate in expectation; where rows are few, the frozen test set decides.
             may = record.holds or self._params.cascade == "blended"
-            eligible = may and (self._right(found) or 0.0) >= (self._right(self._fp32) or 0.0)
+            eligible = may and (accuracy or 0.0) >= (self._right(self._fp32) or 0.0)
         else:
-            eligible = self._agrees(name)
-        shown, said = self._shown(name)
-        own, exact = self._compared(name)
+            eligible = agrees.shows(self._params.minimum_agreement)
         notes = (record.promise, record.note) if record else ()
         return EngineRow(
             name=name,
             reviews_per_second=round(speed, 2),
-            agreement=float((own.argmax(axis=1) == exact.argmax(axis=1)).mean()),
-            differing=int(self._disagreeing(name).sum()),
-            shown=shown,
-            largest_change=float(changes(own, exact).max(initial=0.0)),
-            accuracy=self._right(found),
-            eligible=eligible
-            or name == _exact_torch(),  # which is what the others are compared with
-            note="; ".join(filter(None, (said, *notes))),
+            agreement=agrees.same_labels,
+            differing=int(agrees.differs.sum()),
+            shown=agrees.shown,
+            largest_change=agrees.largest_change,
+            accuracy=accuracy,
+            # The others are compared with fp32.
+            eligible=eligible or name == _exact_torch(),
+            note="; ".join(filter(None, (str(agrees), *notes))),
         )
 
 
@@ -331,27 +293,6 @@ def _exact_torch() -> str:
     """The engine that scores in fp32: torch itself where the processor does not multiply in bf16."""
     bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16"
     return registry.TORCH_FP32 if bf16 else registry.TORCH
-
-
-def too_few_for_linear(rows: int, params: EngineChoiceParams) -> str:
-    """Why a cascade that keeps labels cannot begin with a linear model; empty where it can, or there will be none.
-
-    Args:
-        rows: that were not trained on.
-        params: what is asked for.
-    """
-    needed = least_rows(1 - params.minimum_agreement, CascadeRule().risk)
-    cascades = any(name in CASCADES and registry.available(name) for name in params.candidates)
-    asked = params.measure and params.cascade == "labels" and cascades
-    if not asked or min(rows, params.judged_rows) >= needed:
-        return ""
-    enough = f"{needed:,}" if math.isfinite(needed) else "infinitely many"
-    looked_at = f", of which {params.judged_rows:,} are asked" if params.judged_rows < rows else ""
-    return (
-        f"No linear model comes first: that its labels are sure to be the model's takes {enough} reviews that were not "
-        f"trained on, and there are {rows:,}{looked_at} [engines.cascade]: raise data.split.validation_fraction or "
-        "engines.judged_rows, or lower engines.minimum_agreement"
-    )
 
 
 def _cascades_last(name: str) -> tuple[bool, str]:

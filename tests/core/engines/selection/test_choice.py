@@ -13,7 +13,7 @@ from tasks.core.engines import registry
 from tasks.core.engines.cascade import engine
 from tasks.core.engines.params import EngineChoiceParams
 from tasks.core.engines.protocol import EngineOptions
-from tasks.core.engines.selection.benchmark import too_few_for_linear
+from tasks.core.engines.selection.agreement import too_few_for_linear
 from tasks.core.engines.selection.choice import choose
 from tasks.core.engines.selection.records import EngineChoice
 from tasks.core.engines.selection.texts import TokenRows

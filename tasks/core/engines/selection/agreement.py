@@ -1,0 +1,101 @@
+"""How often an engine answers as fp32 does: what was seen, and what it shows of all reviews."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.engines import registry
+from tasks.core.engines.cascade.bands import (
+    CascadeRule,
+    changes,
+    disagree,
+    least_rows,
+    most_failures,
+    shown_share,
+)
+from tasks.core.engines.cascade.engine import CASCADES
+from tasks.core.engines.params import EngineChoiceParams
+from tasks.core.engines.selection.texts import JudgedTexts
+
+_RISK = CascadeRule().risk
+_BATCH_NOISE = 1e-3  # by which batches of other sizes move a probability
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """An engine's answers beside those of fp32.
+
+    Args:
+        differs: which texts it answers otherwise, in label or in a probability, shape (texts,).
+        same_labels: the fraction of texts with the same label.
+        largest_change: of a probability.
+        maximum_change: that was allowed; from 1 on, only labels count.
+    """
+
+    differs: NDArray[np.bool_]
+    same_labels: float
+    largest_change: float
+    maximum_change: float
+
+    @property
+    def shown(self) -> float:
+        """The fraction of all reviews in which the engine is shown to agree, at least."""
+        return shown_share(int(self.differs.sum()), len(self.differs), _RISK)
+
+    def shows(self, minimum: float) -> bool:
+        """Whether it is shown to agree in this fraction of all reviews."""
+        return int(self.differs.sum()) <= most_failures(len(self.differs), 1 - minimum, _RISK)
+
+    def __str__(self) -> str:
+        how = " in label"
+        if self.maximum_change < 1:
+            how += f" or by more than {self.maximum_change:g} in a probability"
+        counted = f"{self.differs.sum():,} of {len(self.differs):,} texts differ{how}"
+        return f"{counted}: shows {self.shown:.1%}"
+
+
+def agreement(
+    logits: NDArray[np.float32], fp32: NDArray[np.float32], maximum_change: float
+) -> Agreement:
+    """Compare an engine's logits with those of fp32, both of shape (texts, classes)."""
+    return Agreement(
+        disagree(logits, fp32, maximum_change + _BATCH_NOISE),
+        float((logits.argmax(axis=1) == fp32.argmax(axis=1)).mean()),
+        float(changes(logits, fp32).max(initial=0.0)),
+        maximum_change,
+    )
+
+
+def too_few(texts: JudgedTexts, minimum: float) -> str:
+    """Why no engine can be shown to agree in this fraction of all reviews; empty if the texts are enough."""
+    needed = least_rows(1 - minimum, _RISK)
+    if len(texts) >= needed:
+        return ""
+    enough = f"{needed:,} would show" if math.isfinite(needed) else "no number shows"
+    return (
+        f"{texts} cannot show that another engine agrees with fp32 in {minimum:.4g} of all reviews, which "
+        f"{enough}: fp32 scores; engines.keep=all registers what was built, for a scoring run that names it"
+    )
+
+
+def too_few_for_linear(rows: int, params: EngineChoiceParams) -> str:
+    """Why a cascade that keeps labels cannot begin with a linear model; empty if it can, or if there will be none.
+
+    Args:
+        rows: that were not trained on.
+        params: of the choice.
+    """
+    needed = least_rows(1 - params.minimum_agreement, _RISK)
+    cascades = any(name in CASCADES and registry.available(name) for name in params.candidates)
+    asked = params.measure and params.cascade == "labels" and cascades
+    if not asked or min(rows, params.judged_rows) >= needed:
+        return ""
+    enough = f"{needed:,}" if math.isfinite(needed) else "infinitely many"
+    looked_at = f", of which {params.judged_rows:,} are asked" if params.judged_rows < rows else ""
+    return (
+        f"No linear model comes first: that its labels are sure to be the model's takes {enough} reviews that were not "
+        f"trained on, and there are {rows:,}{looked_at} [engines.cascade]: raise data.split.validation_fraction or "
+        "engines.judged_rows, or lower engines.minimum_agreement"
+    )
