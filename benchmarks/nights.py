@@ -174,7 +174,8 @@ def speed(console: Console, given: argparse.Namespace) -> None:
     from tasks.core.engines import registry
     from tasks.core.engines.protocol import EngineOptions
     from tasks.core.scoring import predict
-    from tasks.core.scoring.predict import EngineParams, Review
+    from tasks.core.scoring.params import EngineParams
+    from tasks.core.scoring.predict import Review
     from tasks.scoring import shards as score_shards
 
     logging.disable(logging.CRITICAL)
@@ -228,7 +229,7 @@ def _deliver_texts(store: ObjectStore, texts: list[str], objects: int, place: st
 def _classifier(folder: Path | None) -> Any:
     """A saved model, or the packaged MiniLM with a new head."""
     from tasks.connectors.model_hub import PACKAGED, base_model_folder
-    from tasks.core.data.tokens.tokenization import TokenizationParams
+    from tasks.core.data.params import TokenizationParams
     from tasks.core.models import classifier as modeling
 
     if folder:

@@ -133,7 +133,7 @@ def prepare(folder: Path, base: str, engines: Sequence[str]) -> list[str]:
     """Write the model that is scored with; returns the engines that can be had here."""
     from benchmarks.speed import contenders, data
     from tasks.connectors.model_hub import base_model_folder
-    from tasks.core.data.tokens.tokenization import TokenizationParams
+    from tasks.core.data.params import TokenizationParams
     from tasks.core.models import classifier as modeling
     from tasks.core.models.base_model import trial
 

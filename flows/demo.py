@@ -12,8 +12,8 @@ from flows.forms.pipelines import RegistrationParams, RetrainParams, ScoreParams
 from flows.retrain import retrain
 from flows.score import score
 from flows.stages.results import Demonstrated
-from tasks.core import formats
-from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.formats import reading, writing
+from tasks.core.training.params import TrainingParams
 from tasks.runtime.clients import object_store
 from tasks.runtime.settings import read_settings
 
@@ -54,7 +54,7 @@ def deliver_reviews(inbox: str) -> None:
     }
     for name, rows in files.items():
         buffer = io.BytesIO()
-        formats.encode(name, rows, ["id", "text"], buffer)
+        writing.encode(name, rows, ["id", "text"], buffer)
         object_store().write_bytes(buffer.getvalue(), f"{inbox.rstrip('/')}/{name}")
 
 
@@ -62,7 +62,7 @@ def deliver_reviews(inbox: str) -> None:
 def read_answers(root: str) -> list[dict[str, Any]]:
     """The predictions of the two sentences, from the output object."""
     content = object_store().read_bytes(f"{root}/monday.jsonl") or b""
-    rows = formats.decode("monday.jsonl", io.BytesIO(content))
+    rows = reading.decode("monday.jsonl", io.BytesIO(content))
     answers = {str(row.values["id"]): dict(row.values) for row in rows if row.values}
     return [{"text": TEXTBOOK, **answers["textbook"]}, {"text": OPPOSITE, **answers["opposite"]}]
 

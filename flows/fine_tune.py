@@ -9,7 +9,7 @@ from pydantic import ValidationError as PydanticError
 from flows.forms.flow import form_flow
 from flows.forms.pipelines import FineTuneParams, RetrainParams
 from flows.stages.preparation import Prepared, Pretraining
-from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.data.params import TokenizationParams
 from tasks.core.errors import PoolError
 from tasks.core.records import (
     BaseModelSummary,
@@ -17,9 +17,9 @@ from tasks.core.records import (
     TokensSummary,
     TrainingSummary,
 )
-from tasks.core.training.fine_tuning import TrainingParams
-from tasks.core.training.methods.distillation import DistillationParams
-from tasks.core.training.tuning.sweep import PrunedTraining, TrialParams
+from tasks.core.training.params import DistillationParams, TrainingParams
+from tasks.core.training.tuning.params import TrialParams
+from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.runs.parent_run import cancelled_with_parent
 from tasks.runtime.runs.remote_runs import hand_back, run_on_pool
 from tasks.runtime.settings import read_settings

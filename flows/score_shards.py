@@ -13,7 +13,7 @@ from flows.forms.flow import form_flow
 from flows.forms.pipelines import ScoreShardsParams
 from tasks.core.errors import SettingsError
 from tasks.core.records import Record
-from tasks.core.scoring.predict import EngineParams
+from tasks.core.scoring.params import EngineParams
 from tasks.runtime.reporting.progress import Pace, paced
 from tasks.runtime.runs.parent_run import cancelled_with_parent
 from tasks.runtime.runs.remote_runs import hand_back, run_on_pool

@@ -9,8 +9,9 @@ from flows.forms.pipelines import TuneParams
 from flows.stages.preparation import prepare
 from flows.stages.release import conclude
 from flows.stages.results import Tuned
-from tasks.core.training.fine_tuning import TrainingParams
-from tasks.core.training.tuning.sweep import TrialParams, most_demanding
+from tasks.core.training.params import TrainingParams
+from tasks.core.training.tuning.params import TrialParams
+from tasks.core.training.tuning.sweep import most_demanding
 from tasks.training.tuning.sweep import check_study_database, run_sweep
 
 _DEFAULTS = TuneParams()

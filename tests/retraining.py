@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.forms.pipelines import RetrainParams
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.core import formats
+from tasks.core.formats import reading, writing
 from tasks.runtime.clients import model_registry
 from tests.reviews import jsonl, reviews
 
@@ -64,12 +64,12 @@ def deliver(store: ObjectStore, prefix: str, seed: int = 0) -> str:
 
 def write(store: ObjectStore, uri: str, rows: list[dict[str, str]]) -> None:
     buffer = io.BytesIO()
-    formats.encode(uri, rows, ["id", "text"], buffer)
+    writing.encode(uri, rows, ["id", "text"], buffer)
     store.write_bytes(buffer.getvalue(), uri)
 
 
 def read(store: ObjectStore, uri: str) -> list[dict[str, Any]]:
-    rows = formats.decode(uri, io.BytesIO(store.read_bytes(uri) or b""))
+    rows = reading.decode(uri, io.BytesIO(store.read_bytes(uri) or b""))
     return [dict(r.values or {}) for r in rows]
 
 

@@ -12,8 +12,8 @@ from benchmarks.faults.parts import CharacterEncoder, TextEngine
 from tasks.connectors.storage import client, conditional_writes
 from tasks.core.records import ModelVersion
 from tasks.core.scoring import plan
+from tasks.core.scoring.params import EngineParams
 from tasks.core.scoring.plan import Columns, ScoringRun
-from tasks.core.scoring.predict import EngineParams
 from tasks.scoring import planning, shards
 from tasks.scoring.finishing import finish_scoring
 from tasks.scoring.planning import plan_scoring

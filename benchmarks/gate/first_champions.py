@@ -18,8 +18,10 @@ import numpy as np
 from rich.table import Table
 from scipy import stats
 
-from tasks.core.evaluation.metrics import EvaluationParams
-from tasks.core.release.gate.decision import Evidence, GateParams, decide
+from tasks.core.evaluation.params import EvaluationParams
+from tasks.core.release.gate.decision import decide
+from tasks.core.release.gate.evidence import Evidence
+from tasks.core.release.gate.params import GateParams
 
 CLASSES = {
     "two, 1:1": (0.5, 0.5),

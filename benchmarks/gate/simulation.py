@@ -30,10 +30,12 @@ from scipy import stats
 
 from benchmarks.gate import first_champions
 from tasks.core.evaluation.comparison import NonInferiority, chance_to_pass
-from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.evaluation.slices import BANDS, make_slices
-from tasks.core.release.gate.champion import NOT_WORSE
-from tasks.core.release.gate.decision import Evidence, GateParams, decide
+from tasks.core.release.gate.champion import NOT_WORSE, comparison_rule
+from tasks.core.release.gate.decision import decide
+from tasks.core.release.gate.evidence import Evidence
+from tasks.core.release.gate.params import GateParams
 
 ACCURACY, BASELINE = 0.9, 0.8
 ROWS, DISAGREEMENTS = [500, 2000, 25_000], [0.06, 0.1]
@@ -89,7 +91,7 @@ class Pairs:
 
         The margin that applies depends on how often two models differ, and that on the margin: hence the repetition.
         """
-        rule, times = RULES[small_test_set].comparison, TRUTHS[truth]
+        rule, times = comparison_rule(RULES[small_test_set]), TRUTHS[truth]
         deficit = 0.0
         for _ in range(100 if times else 0):
             deficit = times * float(rule.applied(rows, rows * (disagreement + deficit)))
@@ -97,7 +99,7 @@ class Pairs:
 
     @property
     def rule(self) -> NonInferiority:
-        return RULES[self.small_test_set].comparison
+        return comparison_rule(RULES[self.small_test_set])
 
 
 def evidence(kind: Pairs, generator: np.random.Generator) -> Evidence:
@@ -254,7 +256,7 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
 
     disagreement = DISAGREEMENTS[-1]
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    rule = RULES["widen"].comparison
+    rule = comparison_rule(RULES["widen"])
     for colour, rows in enumerate(ROWS):
         differences = np.linspace(-0.105, 0.02, 120)
         # As in the pairs: a worse model differs on more reviews.

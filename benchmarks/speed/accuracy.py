@@ -20,7 +20,7 @@ from benchmarks.speed.judged import Judged, row_of
 from benchmarks.speed.trainings import DEFAULTS, TEXTBOOK, Recipe
 from flows.forms.recipes import RECIPES
 from tasks.connectors.model_hub import base_model_folder
-from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.data.params import TokenizationParams
 from tasks.core.models.base_model import trial
 
 _NAMES = (TEXTBOOK, DEFAULTS)

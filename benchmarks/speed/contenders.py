@@ -16,7 +16,8 @@ from tasks.core.errors import NightshiftError
 from tasks.core.models import classifier as modeling
 from tasks.core.models import devices
 from tasks.core.scoring import predict
-from tasks.core.scoring.predict import EngineParams, Prediction, Review
+from tasks.core.scoring.params import EngineParams
+from tasks.core.scoring.predict import Prediction, Review
 
 #: Engines that the tables have a row for; one that this installation lacks is listed as missing.
 WANTED = (

@@ -22,7 +22,7 @@ import torch
 import transformers
 
 from benchmarks.speed import data, flops, machine, results, shapes, tables, turns
-from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.data.params import TokenizationParams
 from tasks.core.engines.protocol import EngineOptions, softmax
 from tasks.core.engines.registry import TORCH, open_engine
 from tasks.core.models import classifier as modeling

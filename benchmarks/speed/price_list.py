@@ -21,7 +21,8 @@ import torch
 from benchmarks.speed import cascades, contenders, data, linear, peers, results, subject, turns
 from benchmarks.speed.contenders import Contender
 from benchmarks.speed.linear import Predict
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.params import TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.engines import registry
 from tasks.core.engines.protocol import EngineOptions
 from tasks.core.errors import NightshiftError

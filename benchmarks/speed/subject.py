@@ -12,13 +12,14 @@ from datasets import Dataset
 
 from benchmarks.speed import data
 from tasks.connectors.model_hub import base_model_folder
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.params import TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.digests import digest_of
 from tasks.core.models import classifier, folders
 from tasks.core.models.base_model import trial
 from tasks.core.training import fine_tuning
-from tasks.core.training.fine_tuning import TrainingParams
 from tasks.core.training.job import TrainingJob
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import SilentListener
 
 HOME = Path(".nightshift/bench")

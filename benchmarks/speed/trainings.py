@@ -17,12 +17,13 @@ from transformers import (
 )
 
 from benchmarks.speed import data, subject
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.params import TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.models import devices, folders
 from tasks.core.models.classifier import Classifier
 from tasks.core.training import fine_tuning
-from tasks.core.training.fine_tuning import TrainingParams
 from tasks.core.training.job import TrainingJob
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import SilentListener
 
 DEFAULTS = "Nightshift, defaults"

@@ -11,9 +11,7 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from flows.cli.opening import open_page
 from tasks.core.errors import NightshiftError, SettingsError
-from tasks.runtime.local_services import local_services, set_client_defaults
 from tasks.runtime.reporting.terminal import Terminal
 
 _USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
@@ -64,6 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, _interrupted)
     try:
         if name == "open":
+            from flows.cli.opening import open_page
+
             open_page(console)
         else:
             _run_flow(name, rest, console, errors)
@@ -94,8 +94,11 @@ def _interrupted(*_: object) -> NoReturn:
 
 def _run_flow(name: str, arguments: list[str], console: Terminal, errors: Terminal) -> None:
     started = time.perf_counter()
-    set_client_defaults(impatient=name in _AT_ONCE)
     params = _parse(name, arguments)
+    # Whoever mistypes a field or asks for help does not wait for the libraries of the services.
+    from tasks.runtime.local_services import local_services, set_client_defaults
+
+    set_client_defaults(impatient=name in _AT_ONCE)
     with local_services(prepare=lambda: _prepare(name, errors)):
         _run(name, params, console, started)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tasks.core.evaluation.metrics import METRIC_NAMES
+from tasks.core.evaluation.params import METRIC_NAMES
 from tasks.core.readable import on_one_line
 from tasks.runtime.reporting.terminal import Terminal
 from tasks.runtime.settings import read_settings

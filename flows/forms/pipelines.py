@@ -7,14 +7,12 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from flows.forms.recipes import RECIPES, RecipeName, filled_in
 from flows.forms.registry import RegisteredName
-from tasks.connectors.sources.registry import SourceParams
-from tasks.core.data.splits.splitting import SplitParams
-from tasks.core.data.tokens.tokenization import TokenizationParams
-from tasks.core.data.validation import ValidationParams
+from tasks.connectors.sources.params import SourceParams
+from tasks.core.data.params import SplitParams, TokenizationParams, ValidationParams
 from tasks.core.engines.params import EngineChoiceParams
-from tasks.core.evaluation.behaviour.checks import BehaviourParams
-from tasks.core.evaluation.metrics import EvaluationParams
-from tasks.core.formats import UTF8, canonical_encoding
+from tasks.core.evaluation.behaviour.params import BehaviourParams
+from tasks.core.evaluation.params import EvaluationParams
+from tasks.core.formats.detection.text_encodings import UTF8, canonical_encoding
 from tasks.core.forms import Form
 from tasks.core.parsing.patterns import (
     BASE_MODEL,
@@ -25,16 +23,14 @@ from tasks.core.parsing.patterns import (
     SOURCE_ROW,
     TOKENS,
 )
-from tasks.core.quality.inspection import InspectionParams
+from tasks.core.quality.params import InspectionParams
 from tasks.core.release.gate.approval import ApprovalParams
-from tasks.core.release.gate.decision import GateParams
+from tasks.core.release.gate.params import GateParams
 from tasks.core.release.report.params import ReportParams
-from tasks.core.scoring.plan import OutputFormat
-from tasks.core.scoring.predict import EngineParams
-from tasks.core.training.fine_tuning import TrainingParams
-from tasks.core.training.methods.distillation import DistillationParams
+from tasks.core.scoring.params import EngineParams, OutputFormat
+from tasks.core.training.params import DistillationParams, TrainingParams
 from tasks.core.training.pretraining.params import PretrainingParams
-from tasks.core.training.tuning.sweep import SweepParams, TrialParams, require_agreement
+from tasks.core.training.tuning.params import SweepParams, TrialParams, require_agreement
 
 
 class DataParams(Form):

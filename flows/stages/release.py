@@ -18,7 +18,7 @@ from tasks.core.records import (
     Reference,
     TrainingSummary,
 )
-from tasks.core.release.gate.decision import Verdict
+from tasks.core.release.gate.evidence import Verdict
 from tasks.engines.verification import proven_engine
 from tasks.evaluation.behavioural_tests import check_behaviour
 from tasks.evaluation.other_test_set import ask_old_test_set

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tasks.core.records import EvaluationSummary, ModelVersion, Record
-from tasks.core.release.gate.decision import Verdict
+from tasks.core.release.gate.evidence import Verdict
 from tasks.core.scoring.results import ScoreSummary
 from tasks.training.tuning.sweep import SweepSummary
 

@@ -8,7 +8,7 @@ from prefect.events import emit_event
 from tasks.connectors.storage.object_store import parse_uri
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import MissingDataError
-from tasks.core.formats import is_hidden
+from tasks.core.formats.detection.names import is_hidden
 from tasks.core.records import Record
 from tasks.runtime.clients import object_store
 from tasks.runtime.settings import read_settings

@@ -7,8 +7,8 @@ from typing import Any
 
 from tasks.core.data import tables
 from tasks.core.errors import MissingDataError, StoreAwayError, StoreError
-from tasks.core.quality.inspection import InspectionParams
 from tasks.core.quality.known_reviews import known_reviews
+from tasks.core.quality.params import InspectionParams
 from tasks.core.records import ModelVersion, Record, Reference, SplitSummary
 from tasks.core.tags import LINEAGE_TAG
 from tasks.data.test_set import read_test_set

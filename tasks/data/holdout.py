@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError as PydanticError
 
-from tasks.connectors.sources.registry import SourceParams
+from tasks.connectors.sources.params import SourceParams
 from tasks.connectors.storage.conditional_reads import FINGERPRINT
 from tasks.core.data import tables
 from tasks.core.data.labels import same_labels
+from tasks.core.data.params import SplitParams
 from tasks.core.data.splits import splitting
-from tasks.core.data.splits.splitting import SplitParams
 from tasks.core.digests import digest_of
 from tasks.core.errors import ConflictError, MissingDataError, StoreError
 from tasks.core.records import HeldOutSummary, Record, Reference, ValidatedSummary

@@ -3,12 +3,13 @@
 import logging
 from pathlib import Path
 
-from tasks.connectors.sources.registry import Source, SourceParams, open_source
+from tasks.connectors.sources.base import Source
+from tasks.connectors.sources.params import SourceParams
+from tasks.connectors.sources.registry import open_source
 from tasks.core.data import tables, validation
 from tasks.core.data.label_map import LabelMap
+from tasks.core.data.params import SplitParams, ValidationParams
 from tasks.core.data.splits import splitting
-from tasks.core.data.splits.splitting import SplitParams
-from tasks.core.data.validation import ValidationParams
 from tasks.core.digests import digest_of, file_digest
 from tasks.core.errors import MissingDataError
 from tasks.core.parsing.pairs import LEAVE_OUT

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tasks.connectors.sources.base import Unreadable
-from tasks.core import formats
 from tasks.core.data.early_end import refuse_useless
-from tasks.core.data.validation import RawReview, unusable_by
+from tasks.core.data.usable_rows import RawReview, unusable_by
 from tasks.core.errors import ValidationError
+from tasks.core.formats.detection.text_encodings import advice_for
 
 _MOST_UNUSABLE = 1_000  # rows of each rule that are kept, for what validation says of them
 _EXAMPLES = 5
@@ -80,5 +80,5 @@ def _refuse_unreadable(read: ReadRows, rows: int, where: str) -> None:
         f"{place}: {problem}; {read.unreadable:,} of its {rows:,} rows cannot be read, more than "
         "data.validation.max_unusable_share allows",
         where,
-        formats.advice_for(problem, leave_out),
+        advice_for(problem, leave_out),
     )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tasks.core.data import tables
 from tasks.core.data.texts import matching_form
-from tasks.core.data.validation import LabelledReview
+from tasks.core.data.usable_rows import LabelledReview
 from tasks.core.evaluation import slices
 from tasks.core.evaluation.slices import Slice
 from tasks.core.records import Reference, SplitSummary

@@ -8,10 +8,10 @@ from uuid import UUID
 from pydantic import ValidationError as PydanticError
 
 from tasks.connectors.storage.conditional_writes import ExactObjects
-from tasks.core import formats
 from tasks.core.blame import is_the_objects
 from tasks.core.data.texts import matching_form
 from tasks.core.errors import NightshiftError, StoreAwayError
+from tasks.core.formats import reading
 from tasks.core.scoring import predict
 from tasks.core.scoring.plan import Columns, Entry, ScoringRun
 from tasks.registry.usage_records import marks_of
@@ -111,7 +111,7 @@ def _texts(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[str]:
     texts: list[str] = []
     try:
         with objects.open(info(run, entry), *(span or (0, None))) as stream:
-            for row in formats.decode(uri, stream, entry.span, [column], run.encoding):
+            for row in reading.decode(uri, stream, entry.span, [column], run.encoding):
                 review = predict.to_review(row, Columns(text=column))
                 if not review.problem:
                     texts.append(review.text)

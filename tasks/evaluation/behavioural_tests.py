@@ -11,8 +11,9 @@ from tasks.connectors.storage.object_store import S3_LIKE, parse_uri
 from tasks.core.engines.protocol import softmax
 from tasks.core.errors import SettingsError
 from tasks.core.evaluation.behaviour import checks as behaviour
-from tasks.core.evaluation.behaviour.checks import BehaviourParams, Cases
+from tasks.core.evaluation.behaviour.checks import Cases
 from tasks.core.evaluation.behaviour.files import MAX_BYTES
+from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.core.evaluation.behaviour.results import BehaviourResult
 from tasks.core.records import Record, Reference, SplitSummary
 from tasks.data.test_set import read_test_set

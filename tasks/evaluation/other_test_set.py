@@ -4,8 +4,8 @@ import logging
 
 from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
 from tasks.core.evaluation.comparison import Pair
-from tasks.core.evaluation.metrics import EvaluationParams
-from tasks.core.quality.inspection import InspectionParams
+from tasks.core.evaluation.params import EvaluationParams
+from tasks.core.quality.params import InspectionParams
 from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary
 from tasks.core.release.gate.other_test_set import OtherTestSet
 from tasks.data.champion_data import known_by, source_of, split_of

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from tasks.core.data import tables
 from tasks.core.data.labels import scale_of
-from tasks.core.data.validation import LabelledReview
+from tasks.core.data.usable_rows import LabelledReview
 from tasks.core.engines.protocol import Engine, softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.evaluation import metrics
-from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.evaluation.plots import figures
 from tasks.core.models.classifier import Classifier
 from tasks.core.models.devices import resolve_device, resolve_precision

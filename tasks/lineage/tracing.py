@@ -7,8 +7,11 @@ from typing import Any
 from pydantic import Field
 
 from tasks.connectors.storage.object_store import ObjectInfo, parse_uri
-from tasks.core import formats
 from tasks.core.errors import MissingDataError, StoreAwayError, StoreError
+from tasks.core.formats import reading
+from tasks.core.formats.delimited.formulas import unguarded
+from tasks.core.formats.detection.names import said_by
+from tasks.core.formats.registry import SPREADSHEETS
 from tasks.core.lineage.answers import facts_of_node, said_of_row, trained_on, way_back
 from tasks.core.lineage.graph import Direction, Node, counts, table, tree
 from tasks.core.lineage.records import LineageRecords
@@ -149,16 +152,16 @@ def _is_guarded(uri: str, place: str) -> bool:
         raise
     except StoreError:
         return False
-    is_table = formats.said_by(uri)[0] in formats.SPREADSHEETS
+    is_table = said_by(uri)[0] in SPREADSHEETS
     return run is not None and run.csv_formula_guard and is_table
 
 
 def _row(item: ObjectInfo, row: int, is_guarded: bool) -> Facts:
     with exact_objects().open(item) as stream:
-        for found in formats.decode(item.uri, stream, columns=_SHOWN):
+        for found in reading.decode(item.uri, stream, columns=_SHOWN):
             if found.values and int(found.values["row"]) == row:
                 shown = {name: str(found.values[name]) for name in _SHOWN}
-                return {n: formats.unguarded(v) if is_guarded else v for n, v in shown.items()}
+                return {n: unguarded(v) if is_guarded else v for n, v in shown.items()}
     raise MissingDataError(
         f"No prediction of row {row}", item.uri, "rows that were not scored are in _rejected/"
     )

@@ -11,15 +11,18 @@ from tasks.core.data import validation
 from tasks.core.data.labels import scale_of
 from tasks.core.engines.selection.records import EngineProof
 from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
-from tasks.core.evaluation.behaviour.checks import BehaviourParams
-from tasks.core.evaluation.metrics import EvaluationParams
-from tasks.core.quality.inspection import InspectionParams, InspectionSummary
+from tasks.core.evaluation.behaviour.params import BehaviourParams
+from tasks.core.evaluation.params import EvaluationParams
+from tasks.core.quality.inspection import InspectionSummary
 from tasks.core.quality.known_reviews import in_all
+from tasks.core.quality.params import InspectionParams
 from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary
 from tasks.core.release.gate import decision as gate
-from tasks.core.release.gate.decision import Evidence, GateParams, Verdict, allows_overlap
+from tasks.core.release.gate.decision import allows_overlap
+from tasks.core.release.gate.evidence import Evidence, Verdict
 from tasks.core.release.gate.minimum_evidence import of_test_rows, refusal
 from tasks.core.release.gate.other_test_set import OtherTestSet
+from tasks.core.release.gate.params import GateParams
 from tasks.data.champion_data import known_by, split_of
 from tasks.data.test_set import TestSet, read_test_set
 from tasks.evaluation.behavioural_tests import Behaviour, Checks, check_behaviour

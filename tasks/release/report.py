@@ -14,14 +14,15 @@ import numpy as np
 from tasks.core.engines.selection.records import EngineChoice, EngineProof
 from tasks.core.errors import ModelError, NightshiftError
 from tasks.core.evaluation.attributions import Attribution, attribute
-from tasks.core.evaluation.behaviour.checks import BehaviourParams
+from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.core.evaluation.comparison import Bools
-from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.evaluation.plots import figures
 from tasks.core.evaluation.plots.figures import SliceRow
 from tasks.core.quality.inspection import InspectionSummary
 from tasks.core.records import LoadedSummary, ModelVersion, Record, Reference, SplitSummary
-from tasks.core.release.gate.decision import GateParams, Verdict
+from tasks.core.release.gate.evidence import Verdict
+from tasks.core.release.gate.params import GateParams
 from tasks.core.release.report import facts
 from tasks.core.release.report.page import render
 from tasks.core.release.report.params import ReportParams

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from tasks.connectors.storage.conditional_writes import ExactObjects
-from tasks.core import formats
 from tasks.core.errors import StoreError
+from tasks.core.formats.detection.names import is_hidden
 from tasks.core.scoring.plan import Entry, Names, ScoringRun
 from tasks.core.scoring.results import Counts, ObjectResult, ScoreSummary, State
 from tasks.runtime.clients import exact_objects
@@ -169,5 +169,5 @@ def _listed(objects: ExactObjects, run: ScoringRun, listing: Listing) -> Iterato
         listing.add(key, item.etag)
         if item.uri.startswith(rejected):
             yield item.uri
-        elif not formats.is_hidden(key):
+        elif not is_hidden(key):
             yield f"{item.uri}|{item.etag}"

@@ -8,9 +8,9 @@ from typing import IO
 
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.connectors.storage.object_store import ObjectInfo, parse_uri
-from tasks.core import formats
 from tasks.core.blame import as_data_error, is_the_objects
 from tasks.core.errors import StoreError, UnreadableDataError
+from tasks.core.formats import writing
 from tasks.core.scoring.plan import Entry, ScoringRun
 from tasks.core.scoring.results import Counts, ObjectResult
 from tasks.runtime.steps import work_folder
@@ -143,4 +143,4 @@ def _join(
                 )
             item = ObjectInfo(*parse_uri(uri), head.size, head.etag)
             streams.append(stack.enter_context(objects.open(item, small_at_once=False)))
-        formats.join(name, streams, stream)
+        writing.join(name, streams, stream)

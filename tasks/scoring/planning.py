@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from tasks.connectors.storage.conditional_reads import FINGERPRINT
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.connectors.storage.object_store import parse_uri
-from tasks.core import formats
 from tasks.core.blame import as_data_error, is_the_objects
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import (
@@ -18,17 +17,15 @@ from tasks.core.errors import (
     SettingsError,
     StoreError,
 )
+from tasks.core.formats import reading
+from tasks.core.formats.base import Span
+from tasks.core.formats.columns import with_columns
+from tasks.core.formats.detection.content import HEAD_BYTES, detect
+from tasks.core.formats.detection.names import is_hidden
+from tasks.core.formats.detection.text_encodings import UTF8
 from tasks.core.records import ModelVersion, Record
-from tasks.core.scoring.plan import (
-    SHARD_BYTES,
-    Columns,
-    Entry,
-    Names,
-    OutputFormat,
-    ScoringRun,
-    Shard,
-    shards,
-)
+from tasks.core.scoring.params import OutputFormat
+from tasks.core.scoring.plan import SHARD_BYTES, Columns, Entry, Names, ScoringRun, Shard, shards
 from tasks.core.scoring.prefetch import in_order
 from tasks.registry.usage_records import mark_scoring
 from tasks.runtime.clients import exact_objects
@@ -188,7 +185,7 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
     entries: list[Entry] = []
     for item in sorted(objects.store.scan(run.input)):
         key = "" if item.key == prefix else item.key.removeprefix(folder)
-        if not formats.is_hidden(key):
+        if not is_hidden(key):
             entries.append(Entry(key, item.size, item.etag))
     if not entries and not run.allow_empty:
         raise MissingDataError(
@@ -227,9 +224,9 @@ def _look_at_samples(
 def _look_at(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
     with objects.open(info(run, entry)) as stream:
         wanted = [run.columns.text, *run.columns.keep]
-        rows = formats.decode(run.input_uri(entry.key), stream, None, wanted, run.encoding)
+        rows = reading.decode(run.input_uri(entry.key), stream, None, wanted, run.encoding)
         sample = (row for _, row in zip(range(_SAMPLE_ROWS), rows, strict=False))
-        for _ in formats.with_columns(sample, wanted, run.input_uri(entry.key)):
+        for _ in with_columns(sample, wanted, run.input_uri(entry.key)):
             pass
 
 
@@ -286,7 +283,7 @@ def _cut(
 ) -> Iterator[Entry]:
     """Large objects in parts, on the borders of records. One that cannot be cut is scored whole, and says why."""
     for entry in entries:
-        parts: list[formats.Span] = []
+        parts: list[Span] = []
         if entry.size > SHARD_BYTES and not in_work.fatal(entry):
             with in_work.alone(entry):
                 parts = _spans(objects, run, entry)
@@ -297,17 +294,17 @@ def _cut(
                 yield Entry(entry.key, entry.size, entry.etag, number, len(parts), span)
 
 
-def _spans(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[formats.Span]:
+def _spans(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[Span]:
     uri = run.input_uri(entry.key)
     try:
         with objects.open(info(run, entry)) as stream:
-            kind = formats.detect(uri, stream.read(formats.HEAD_BYTES), run.encoding)
+            kind = detect(uri, stream.read(HEAD_BYTES), run.encoding)
             if (
-                kind.compression or kind.encoding != formats.UTF8
+                kind.compression or kind.encoding != UTF8
             ):  # each part would have to unpack all before it
                 return []
             stream.seek(0)
-            return formats.cut(uri, stream, SHARD_BYTES, run.encoding)
+            return reading.cut(uri, stream, SHARD_BYTES, run.encoding)
     except BaseException as error:
         if not is_the_objects(error):
             raise

@@ -11,18 +11,21 @@ from typing import IO
 
 from tasks.connectors.storage.conditional_reads import Head
 from tasks.connectors.storage.conditional_writes import ExactObjects
-from tasks.core import formats
 from tasks.core.blame import as_data_error, is_the_objects
 from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.digests import canonical_json
 from tasks.core.engines import registry
 from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.errors import UnreadableDataError
+from tasks.core.formats import reading
+from tasks.core.formats.base import Row
+from tasks.core.formats.columns import with_columns
 from tasks.core.models import classifier as modeling
 from tasks.core.records import ModelVersion, Record
 from tasks.core.scoring import predict
+from tasks.core.scoring.params import EngineParams
 from tasks.core.scoring.plan import Entry, ScoringRun
-from tasks.core.scoring.predict import End, EngineParams, Result, Review
+from tasks.core.scoring.predict import End, Result, Review
 from tasks.core.scoring.prefetch import in_order
 from tasks.core.scoring.results import Counts, ObjectResult, ShardResult
 from tasks.runtime.clients import exact_objects, model_registry
@@ -250,9 +253,9 @@ class ShardWork:
         columns, rows = self._run.columns, 0
         try:
             asked_for = [columns.id, columns.text, *columns.keep]
-            decoded = formats.decode(uri, stream, entry.span, asked_for, self._run.encoding)
+            decoded = reading.decode(uri, stream, entry.span, asked_for, self._run.encoding)
             wanted = [columns.text, *columns.keep] if entry.part == 0 else []
-            checked = formats.with_columns(decoded, wanted, uri)
+            checked = with_columns(decoded, wanted, uri)
             share = functools.partial(_share_read, entry, stream)
             read = gauge.reading(checked, entry.bytes, share)
             reviews = (predict.to_review(row, columns) for row in read)
@@ -312,7 +315,7 @@ def _gauged(items: Iterator[Result], gauge: Gauge) -> Iterator[Result]:
         yield item
 
 
-def _share_read(entry: Entry, stream: IO[bytes], row: formats.Row) -> float:
+def _share_read(entry: Entry, stream: IO[bytes], row: Row) -> float:
     """What part of an object is read with a row: by rows where their number is known, else by bytes."""
     if entry.span and entry.span.rows:
         return (row.number - entry.span.first_row + 1) / entry.span.rows

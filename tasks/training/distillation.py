@@ -35,7 +35,8 @@ from tasks.core.records import (
     TokensSummary,
 )
 from tasks.core.tags import TEST_DIGEST_TAG
-from tasks.core.training.methods.distillation import TEACHER_LOGITS, DistillationParams
+from tasks.core.training.methods.distillation import TEACHER_LOGITS
+from tasks.core.training.params import DistillationParams
 from tasks.registry.champion import pin_version
 from tasks.registry.models import digest_of_model
 from tasks.runtime.clients import model_registry, prepared_store

@@ -10,8 +10,9 @@ import transformers
 
 from tasks.connectors.model_hub import MODEL_FILES, base_model_folder
 from tasks.core.data import tables
+from tasks.core.data.params import TokenizationParams
 from tasks.core.data.tokens.token_tables import write_tokens
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.digests import folder_digest
 from tasks.core.errors import ModelError
 from tasks.core.models import folders
@@ -23,9 +24,9 @@ from tasks.core.records import (
     SplitSummary,
     TokensSummary,
 )
-from tasks.core.training.fine_tuning import TrainingParams
 from tasks.core.training.methods import lora
 from tasks.core.training.methods.layer_dropping import require_kept_layers
+from tasks.core.training.params import TrainingParams
 from tasks.runtime.steps import fetched, reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from tasks.core.records import (
     TokensSummary,
     TrainingSummary,
 )
-from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.pretraining.params import PretrainingParams
 from tasks.runtime.clients import prepared_store
 from tasks.runtime.steps import step

@@ -19,7 +19,7 @@ from tasks.core.records import (
     Reference,
 )
 from tasks.core.tags import FLOW_RUN_TAG, STEP_TAG
-from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.pretraining.loop import PretrainingJob, pretrain
 from tasks.core.training.pretraining.params import PretrainingParams
 from tasks.runtime.clients import prepared_store

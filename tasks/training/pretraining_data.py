@@ -5,12 +5,13 @@ from pathlib import Path
 
 import tokenizers
 
-from tasks.connectors.sources.base import Unreadable
-from tasks.connectors.sources.registry import Source, open_unlabelled
+from tasks.connectors.sources.base import Source, Unreadable
+from tasks.connectors.sources.registry import open_unlabelled
 from tasks.core.data import tables
 from tasks.core.data.early_end import refuse_useless
+from tasks.core.data.params import TokenizationParams
 from tasks.core.data.tokens.token_tables import write_tokens
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import MissingDataError
 from tasks.core.models import folders as model_folders
 from tasks.core.records import (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.core import formats
+from tasks.core.formats import reading
 from tests.cases import processes
 from tests.cases.case import Case, Found, fast_retrain
 from tests.models import tiny_bert
@@ -121,7 +121,7 @@ class Bench:
 
 
 def _rows(name: str, content: bytes) -> int:
-    return sum(1 for _ in formats.decode(name, io.BytesIO(content), columns=["row"]))
+    return sum(1 for _ in reading.decode(name, io.BytesIO(content), columns=["row"]))
 
 
 @contextlib.contextmanager

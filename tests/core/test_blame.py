@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import formats
 from tasks.core.blame import is_the_objects
+from tasks.core.formats import reading
 from tasks.core.formats.parquet import process
 
 
@@ -44,5 +44,5 @@ def test_a_decoder_that_cannot_be_started_is_not_the_files_fault(
     pq.write_table(pa.table({"text": ["a"]}), buffer)
     buffer.seek(0)
     with pytest.raises(OSError, match="no new process") as caught:
-        list(formats.decode("r.parquet", buffer))
+        list(reading.decode("r.parquet", buffer))
     assert not is_the_objects(caught.value)

@@ -11,10 +11,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from flows.forms import pipelines
-from tasks.core.data.validation import LabelledReview
+from tasks.core.data.usable_rows import LabelledReview
 from tasks.core.markdown import Markdown, bullets, code, escape, link, table
 from tasks.core.quality.data_card import Origin, data_card
-from tasks.core.quality.inspection import InspectionParams, inspect, summarize
+from tasks.core.quality.inspection import inspect, summarize
+from tasks.core.quality.params import InspectionParams
 from tasks.core.records import (
     EvaluationSummary,
     Finding,

@@ -6,7 +6,9 @@ import pytest
 
 from tasks.connectors.sources.base import Unreadable
 from tasks.core.data import early_end
-from tasks.core.data.validation import RawReview, Validated, ValidationParams, validate
+from tasks.core.data.params import ValidationParams
+from tasks.core.data.usable_rows import RawReview
+from tasks.core.data.validation import Validated, validate
 from tasks.core.errors import ValidationError
 from tasks.data import reading_rows
 from tests.reviews import reviews

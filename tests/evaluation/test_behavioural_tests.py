@@ -6,8 +6,8 @@ import pytest
 
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import SettingsError, StoreError
-from tasks.core.evaluation.behaviour.checks import BehaviourParams
 from tasks.core.evaluation.behaviour.files import MAX_BYTES, load_checks
+from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.evaluation import behavioural_tests
 
 

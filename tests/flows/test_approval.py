@@ -14,7 +14,8 @@ from prefect.flow_runs import resume_flow_run
 
 from tasks.core.errors import SettingsError
 from tasks.core.release.gate.approval import ApprovalParams
-from tasks.release.approval import NOBODY, ask_for_approval
+from tasks.registry.decisions import NOBODY
+from tasks.release.approval import ask_for_approval
 
 pytestmark = pytest.mark.prefect
 

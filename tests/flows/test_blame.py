@@ -19,8 +19,8 @@ from benchmarks.faults.parts import CharacterEncoder, TextEngine, encoded
 from benchmarks.faults.worker import run_to_end
 from tasks.connectors.servers import processes
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.core import formats
 from tasks.core.errors import DiskFullError, ModelError, StoreAwayError
+from tasks.core.formats import reading
 from tasks.scoring import shards
 from tasks.scoring.store import in_work, outputs
 from tests.flows.conftest import Night
@@ -91,14 +91,14 @@ def _with_model(monkeypatch: pytest.MonkeyPatch, encoder: _Encoder, engine: Text
 
 
 def _decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = formats.decode
+    decode = reading.decode
 
     def odd(name: str, *args: Any, **options: Any) -> Iterator[Any]:
         yield from decode(name, *args, **options)
         if "odd" in name:
             raise OverflowError(f"date value out of range: {SECRET}")
 
-    monkeypatch.setattr(formats, "decode", odd)
+    monkeypatch.setattr(reading, "decode", odd)
 
 
 def _reviewing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,13 +224,13 @@ def test_a_fatal_object_is_not_opened_again_and_stays_known(
         assert score_apart(odd, run, tmp_path) is None
     assert score_apart(odd, "third", tmp_path)
     opened: list[str] = []
-    decode = formats.decode
+    decode = reading.decode
 
     def decoding(name: str, *args: Any, **options: Any) -> Iterator[Any]:
         opened.append(name)
         yield from decode(name, *args, **options)
 
-    monkeypatch.setattr(formats, "decode", decoding)
+    monkeypatch.setattr(reading, "decode", decoding)
     monkeypatch.setattr(in_work, "_DAY_SECONDS", -1.0)
     begun = time.time()
     (error,) = run_to_end(odd.draft("fourth")).errors

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.data.params import TokenizationParams
 from tasks.core.errors import ModelError, NightshiftError, PoolError, StoreError
 from tasks.core.models import classifier
 from tasks.core.records import (
@@ -16,7 +16,7 @@ from tasks.core.records import (
     TokensSummary,
     TrainingSummary,
 )
-from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.runtime.clients import object_store, prepared_store
 from tasks.runtime.runs import remote_runs
 from tasks.runtime.steps import fetched

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.connectors.sources.registry import SourceParams
+from tasks.connectors.sources.params import SourceParams
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.data import tables
-from tasks.core.data.splits.splitting import SplitParams
-from tasks.core.data.tokens.tokenization import TokenizationParams
-from tasks.core.data.validation import ValidationParams
+from tasks.core.data.params import SplitParams, TokenizationParams, ValidationParams
 from tasks.core.errors import ValidationError
 from tasks.core.records import Reference, SplitSummary
-from tasks.core.release.gate.decision import GateParams
+from tasks.core.release.gate.params import GateParams
 from tasks.core.training.params import TrainingParams
 from tasks.data.holdout import hold_out_test
 from tasks.data.ingestion import load_reviews, split_reviews, validate_reviews

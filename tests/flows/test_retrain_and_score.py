@@ -10,7 +10,7 @@ import pytest
 from flows.forms.pipelines import RetrainParams, ScoreParams
 from flows.retrain import retrain
 from flows.score import score
-from tasks.connectors.sources.registry import SourceParams
+from tasks.connectors.sources.params import SourceParams
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.data import tables
 from tasks.core.errors import (

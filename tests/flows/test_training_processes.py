@@ -16,8 +16,9 @@ from tasks.core.data.tokens.token_tables import read_tokens
 from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import RunDiedError, SettingsError
 from tasks.core.models import folders
-from tasks.core.training.fine_tuning import Trained, TrainingParams, fine_tune
-from tasks.core.training.methods.distillation import TEACHER_LOGITS, DistillationParams
+from tasks.core.training.fine_tuning import Trained, fine_tune
+from tasks.core.training.methods.distillation import TEACHER_LOGITS
+from tasks.core.training.params import DistillationParams, TrainingParams
 from tasks.core.training.protocols import NoCheckpoints, SilentListener, TrainingPruned
 from tasks.training.distributed.launch import fine_tune_in_processes
 from tests.conftest import BUCKET

@@ -29,9 +29,10 @@ from tasks.connectors.servers.processes import this_process
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import NightshiftError, SettingsError, StoreAwayError
 from tasks.core.records import Reference, TrainingSummary
-from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.tuning import trials as trial_facts
-from tasks.core.training.tuning.sweep import PrunedTraining, TrialParams
+from tasks.core.training.tuning.params import TrialParams
+from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.clients import model_registry, object_store, prepared_store
 from tasks.runtime.provenance import flow_run_id
 from tasks.runtime.runs.remote_runs import _place

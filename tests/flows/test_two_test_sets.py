@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tasks.connectors.sources.registry import SourceParams
+from tasks.connectors.sources.params import SourceParams
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.core.data.splits.splitting import SplitParams
+from tasks.core.data.params import SplitParams
 from tasks.core.records import HeldOutSummary, Reference, ValidatedSummary
 from tasks.data import holdout
 from tasks.runtime.steps import reuse_or_make

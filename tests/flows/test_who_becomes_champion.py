@@ -12,9 +12,10 @@ from flows.fine_tune import train
 from flows.forms.pipelines import RetrainParams
 from flows.forms.registry import PromoteParams, RollbackParams
 from flows.promote import promote
-from flows.retrain import prepare, retrain
+from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.stages import release
+from flows.stages.preparation import prepare
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking.model_registry import ModelRegistry
 from tasks.core.errors import ModelError, RegistryAwayError

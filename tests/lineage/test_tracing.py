@@ -6,7 +6,7 @@ import pytest
 
 from tasks.connectors.storage.conditional_reads import FINGERPRINT
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.core import formats
+from tasks.core.formats import writing
 from tasks.lineage.tracing import _of_predictions
 from tasks.runtime.clients import exact_objects
 from tasks.scoring.store.commit import RUN
@@ -24,7 +24,7 @@ def test_a_cell_loses_no_apostrophe_but_the_guards(
         services.write_bytes(content, f"{run.place}/manifest.json")
     stream, columns = io.BytesIO(), ["input", "row", "id", "label", "score"]
     row = dict(zip(columns, ("x.csv", 1, "'=x", "=y", 0.5), strict=True))
-    formats.encode("x.csv", [row], columns, stream, guard=guards)
+    writing.encode("x.csv", [row], columns, stream, guard=guards)
     uri = f"{run.root}/x.csv"
     said = {RUN: run.run, "rows": "1,1,0", FINGERPRINT: "0"}
     exact_objects().write(stream.getvalue(), uri, said, None)

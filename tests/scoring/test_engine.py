@@ -13,7 +13,7 @@ from tasks.core.errors import ModelError, SettingsError
 from tasks.core.models import classifier
 from tasks.core.models.params import Precision
 from tasks.core.records import ModelVersion
-from tasks.core.scoring.predict import EngineParams
+from tasks.core.scoring.params import EngineParams
 from tasks.scoring import shards
 from tasks.scoring.engine import pin_engine, pin_precision
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tasks.core import formats
 from tasks.core.data.labels import NotALabelError, canonical_label
-from tasks.core.data.validation import RawReview
+from tasks.core.data.usable_rows import RawReview
 from tasks.core.errors import ValidationError
+from tasks.core.formats.values import as_text
 from tasks.core.records import SourceFile
 
 _LONGEST_EXTRA = 200  # characters; what is longer names no group of reviews
@@ -30,7 +30,7 @@ class SourceColumns:
 
 def extra(value: Any) -> str:
     """A value by which reviews are told apart, as text; missing ones are empty."""
-    text = str(value) if isinstance(value, bool) else formats.as_text(value)
+    text = str(value) if isinstance(value, bool) else as_text(value)
     return (text or "")[:_LONGEST_EXTRA]
 
 

@@ -8,12 +8,18 @@ from typing import IO, Any
 
 from tasks.connectors.sources.base import SourceColumns, Unreadable, extra, label_of
 from tasks.connectors.storage.object_store import ObjectStore, parse_uri
-from tasks.core import formats
 from tasks.core.blame import blamed_on
 from tasks.core.data.splits.split_names import Told, told_splits
-from tasks.core.data.validation import RawReview
+from tasks.core.data.usable_rows import RawReview
 from tasks.core.digests import file_digest
 from tasks.core.errors import DataError, MissingDataError, UnreadableDataError
+from tasks.core.formats import reading
+from tasks.core.formats.base import UnfitError, require_plausible
+from tasks.core.formats.columns import lookup, with_columns
+from tasks.core.formats.detection.compression import stored_bytes
+from tasks.core.formats.detection.foreign import foreign_name
+from tasks.core.formats.detection.names import format_of, is_hidden
+from tasks.core.formats.values import held_bytes
 from tasks.core.records import SourceFile
 
 # What the datasets library writes beside its files.
@@ -41,10 +47,10 @@ class _Held:
         for review in reviews:
             if isinstance(review, RawReview):
                 values = (review.text, review.label, review.where, review.extras)
-                size = _REVIEW_BYTES + formats.held_bytes(values, _MUCH)
+                size = _REVIEW_BYTES + held_bytes(values, _MUCH)
                 held, self._bytes = held + size, self._bytes + size
-                formats.require_plausible(held, stored, _ONE)
-                formats.require_plausible(self._bytes, self._stored, _ALL)
+                require_plausible(held, stored, _ONE)
+                require_plausible(self._bytes, self._stored, _ALL)
             yield review
 
 
@@ -73,7 +79,7 @@ class _Files(ABC):
                 "see data.source.location for how files are named, or say it: --data.source.splits NAME=train",
             )
         for file in names:
-            formats.format_of(file)
+            format_of(file)
 
     def _splits_of(self, names: list[str], said: Mapping[str, str]) -> dict[str, Told]:
         if len(names) == 1 and not said:
@@ -107,12 +113,12 @@ class _Files(ABC):
             where = self.name if alone else f"{self.name.rstrip('/')}/{file}"
             with self._open(file) as stream, blamed_on(where):
                 try:
-                    stored = formats.stored_bytes(stream)
+                    stored = stored_bytes(stream)
                     # Closed at once where reading ends early, not when the garbage collector gets to it: a process
                     # of its own may decode.
                     with contextlib.closing(self._decoded(file, where, stream)) as reviews:
                         yield from held.counted(reviews, stored)
-                except formats.UnfitError as error:
+                except UnfitError as error:
                     raise UnreadableDataError(str(error), where, error.fix) from error
 
     def _decoded(
@@ -122,12 +128,12 @@ class _Files(ABC):
         columns = self._columns.all
         try:
             with contextlib.ExitStack() as opened:
-                rows = formats.decode(
+                rows = reading.decode(
                     file, stream, columns=columns, encoding=self._columns.encoding
                 )
                 if isinstance(rows, Generator):
                     opened.callback(rows.close)
-                for row in formats.with_columns(rows, columns, where):
+                for row in with_columns(rows, columns, where):
                     if row.values is None:
                         line = f" (line {row.line})" if row.line else ""
                         yield Unreadable(f"{short} row {row.number}{line}", row.problem)
@@ -138,13 +144,13 @@ class _Files(ABC):
 
     def _review(self, values: Mapping[str, Any], row: str, where: str) -> RawReview:
         columns = self._columns
-        text = formats.lookup(values, columns.text)
-        label = formats.lookup(values, columns.label) if columns.label else None
+        text = lookup(values, columns.text)
+        label = lookup(values, columns.label) if columns.label else None
         return RawReview(
             text if isinstance(text, str) else None,
             label_of(label, columns.label, f"{where} row {row.rpartition(' row ')[2]}"),
             row,
-            tuple(extra(formats.lookup(values, name)) for name in columns.extras),
+            tuple(extra(lookup(values, name)) for name in columns.extras),
         )
 
     @abstractmethod
@@ -224,10 +230,10 @@ class StoredObjects(_Files):
 
 
 def _is_data(name: str) -> bool:
-    if formats.is_hidden(name) or PurePosixPath(name).name in _DESCRIPTIONS:
+    if is_hidden(name) or PurePosixPath(name).name in _DESCRIPTIONS:
         return False
     try:
-        formats.format_of(name)
+        format_of(name)
     except UnreadableDataError:
         return False
     return True
@@ -235,19 +241,19 @@ def _is_data(name: str) -> bool:
 
 def _is_passed_over(name: str) -> bool:
     """True of what a person may have meant to be read; not of hidden files and descriptions."""
-    hidden = formats.is_hidden(name) or PurePosixPath(name).name in _DESCRIPTIONS
+    hidden = is_hidden(name) or PurePosixPath(name).name in _DESCRIPTIONS
     return not hidden and not name.endswith("/") and not _is_data(name)
 
 
 def _why_passed_over(name: str) -> str:
-    foreign = formats.foreign_name(name)
+    foreign = foreign_name(name)
     return f"it is {foreign.what}" if foreign else "it is not a file of a kind that is read"
 
 
 def _nothing_to_read(what: str, where: str, passed_over: Sequence[str]) -> DataError:
     """The error of a place without data; it names a file there that a person may have meant."""
     for name in passed_over:
-        if foreign := formats.foreign_name(name):
+        if foreign := foreign_name(name):
             return foreign.error(f"{where.rstrip('/')}/{name}", by_name=True)
     return MissingDataError(
         f"No Parquet, CSV, TSV or JSONL {what}", where, "check data.source.location"

@@ -17,12 +17,12 @@ from huggingface_hub.errors import (
 )
 
 from tasks.connectors.sources.base import SourceColumns, Unreadable, extra, label_of
-from tasks.core import formats
 from tasks.core.blame import blamed_on
 from tasks.core.data.labels import meaning
 from tasks.core.data.splits.split_names import Told, said_splits
-from tasks.core.data.validation import RawReview
+from tasks.core.data.usable_rows import RawReview
 from tasks.core.errors import MissingDataError, UnreadableDataError, disk_full, is_disk_full
+from tasks.core.formats.columns import require_columns
 from tasks.core.records import SourceFile
 
 
@@ -117,7 +117,7 @@ class HubDataset:
         wanted = set(map(meaning, self._wanted_names))
         if names and wanted and set(map(meaning, names)) != wanted:
             names = None  # the user's names stand for the ids
-        formats.require_columns(data.column_names, self._columns.all, f"{self.name} {split}")
+        require_columns(data.column_names, self._columns.all, f"{self.name} {split}")
         with blamed_on(f"{self.name} {split}"):
             for number, values in enumerate(data, start=1):
                 yield self._review(values, names, f"{split} row {number}")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.data.texts import encodable
-from tasks.core.data.validation import LabelledReview, RawReview
+from tasks.core.data.usable_rows import LabelledReview, RawReview
 
 _EXTRAS = ("extras", pa.list_(pa.string()))
 _RAW = pa.schema([("text", pa.string()), ("label", pa.string()), ("row", pa.string()), _EXTRAS])

@@ -31,10 +31,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import Field
-
 from tasks.core.data.label_map import LabelMap
 from tasks.core.data.labels import MISSING_IN_WORDS, UNLABELLED, LabelIds, discover_names, is_number
+from tasks.core.data.params import ValidationParams
 from tasks.core.data.texts import matching_form
 from tasks.core.data.usable_rows import (
     LabelledReview,
@@ -47,7 +46,6 @@ from tasks.core.data.usable_rows import (
     usable_rows,
 )
 from tasks.core.errors import ValidationError
-from tasks.core.forms import Form
 from tasks.core.records import Finding
 
 __all__ = [
@@ -62,30 +60,6 @@ __all__ = [
 ]
 
 _IMBALANCE_WARNING = 10
-
-
-class ValidationParams(Form):
-    """What the reviews must be like."""
-
-    min_rows_a_class: int = Field(
-        default=8,
-        ge=2,
-        le=1_000_000,
-        description="Training reviews every class must have, after the split; of validation and test, fewer than that "
-        "are a warning, and none is an error.",
-    )
-    max_unusable_share: float = Field(
-        default=0.01,
-        ge=0.0,
-        le=1.0,
-        description="Share of rows without a readable text or label that may be left out with a warning.",
-    )
-    max_imbalance: float = Field(
-        default=100.0,
-        ge=1.0,
-        le=1e6,
-        description="Most rows of the largest class for one of the smallest.",
-    )
 
 
 # Rules that a field of the form can relax; of the others only the data can be mended.

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from tasks.core.evaluation.metrics import EvaluationParams, Floats
+from tasks.core.evaluation.metrics import Floats
+from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.records import Interval
 
 Bools = NDArray[np.bool_]

@@ -13,23 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from tasks.core.evaluation.calibration_error import calibration_interval
-from tasks.core.forms import Form
+from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.records import Interval
-
-METRIC_NAMES = {
-    "accuracy": "Accuracy",
-    "macro_f1": "Macro-F1",
-    "mean_absolute_error": "Mean absolute error (labels as a scale)",
-    "quadratic_weighted_kappa": "Kappa, quadratic weights (labels as a scale)",
-    "roc_auc": "ROC-AUC",
-    "pr_auc": "PR-AUC",
-    "log_loss": "Log-loss (nats)",
-    "calibration_error": "Calibration error",
-}
-LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error", "mean_absolute_error"})
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,24 +25,6 @@ _CHUNK_CELLS = (
 )
 _EPSILON = 1e-12
 _MOVED_BY_TIES = frozenset({"pr_auc", "quadratic_weighted_kappa"})  # of rows drawn twice
-
-
-class EvaluationParams(Form):
-    """How a model is judged on the test set."""
-
-    resamples: int = Field(
-        default=2000, ge=100, le=20_000, description="Bootstrap resamples behind each interval."
-    )
-    confidence: float = Field(
-        default=0.95, ge=0.5, le=0.999, description="Coverage of the intervals."
-    )
-    calibration_bins: int = Field(
-        default=15,
-        ge=2,
-        le=100,
-        description="Bins of equal width for the expected calibration error.",
-    )
-    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Of the resampling.")
 
 
 @dataclass(frozen=True)

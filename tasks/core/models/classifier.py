@@ -19,7 +19,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.params import TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.models import folders
 from tasks.core.models.base_model import vocabulary, weights

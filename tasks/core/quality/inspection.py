@@ -9,70 +9,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from tasks.core import formats
 from tasks.core.data.splits.sampling import stratified_split
-from tasks.core.data.validation import LabelledReview
-from tasks.core.forms import Form
-from tasks.core.parsing.patterns import LANGUAGES
+from tasks.core.data.usable_rows import LabelledReview
+from tasks.core.formats.delimited.formulas import guarded
 from tasks.core.quality.label_errors import LabelErrors, find_label_errors
 from tasks.core.quality.near_duplicates import NearDuplicates, find_near_duplicates, words_of
+from tasks.core.quality.params import MOST_SHOWN, InspectionParams
 from tasks.core.records import Record
 
 Splits = Mapping[str, Sequence[LabelledReview]]
-MOST_SHOWN = 1_000
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-
-
-class InspectionParams(Form):
-    """What is looked for in the reviews before they are used. Nothing is left out by it; it is listed for people."""
-
-    enabled: bool = Field(
-        default=True,
-        description="Look for near-duplicates and likely label errors. Off: only the data card is made.",
-    )
-    near_duplicate_similarity: float = Field(
-        default=0.5,
-        ge=0.3,
-        le=1.0,
-        description="Share of their word triples that two reviews must have in common (Jaccard) to be near-duplicates.",
-    )
-    max_rows_near_duplicates: int = Field(
-        default=100_000,
-        ge=100,
-        le=1_000_000,
-        description="Of a larger split a stratified sample of so many reviews is compared; each takes about 15 KB "
-        "of memory.",
-    )
-    max_rows_label_errors: int = Field(
-        default=50_000,
-        ge=100,
-        le=10_000_000,
-        description="Of a larger split the labels of a stratified sample of so many reviews are judged.",
-    )
-    folds: int = Field(
-        default=5,
-        ge=2,
-        le=20,
-        description="Of the cross-validation by which the labels of train are judged; the time grows with it.",
-    )
-    listed: int = Field(
-        default=100,
-        ge=1,
-        le=MOST_SHOWN,
-        description="How many of each are shown on the run's page; the files list more.",
-    )
-    language: Annotated[str, LANGUAGES] = Field(
-        default="",
-        description="Languages of the reviews for the data card, as codes with commas between: en,de. Empty: unknown.",
-    )
-    seed: int = Field(
-        default=42, ge=0, le=2**31 - 1, description="Of permutations, samples and folds."
-    )
 
 
 class Overlap(Record):
@@ -259,6 +210,4 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
-        writer.writerows(
-            {name: formats.guarded(value) for name, value in row.items()} for row in rows
-        )
+        writer.writerows({name: guarded(value) for name, value in row.items()} for row in rows)

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from tasks.core.data.validation import LabelledReview
-from tasks.core.quality.inspection import InspectionParams, sampled
+from tasks.core.data.usable_rows import LabelledReview
+from tasks.core.quality.inspection import sampled
 from tasks.core.quality.near_duplicates import find_near_duplicates
+from tasks.core.quality.params import InspectionParams
 
 TEST = "test"
 

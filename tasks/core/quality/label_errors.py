@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 from sklearn.model_selection import StratifiedKFold
 
 from tasks.core.data.splits.sampling import stratified_split
-from tasks.core.data.validation import LabelledReview
+from tasks.core.data.usable_rows import LabelledReview
 from tasks.core.models.linear import tfidf
 
 _LEAST_DOCUMENTS = 2  # what one review has alone says nothing about another

@@ -23,7 +23,7 @@ from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
 
 from tasks.core.data.texts import both_ends, matching_form
-from tasks.core.data.validation import LabelledReview
+from tasks.core.data.usable_rows import LabelledReview
 
 MOST_LISTED = 20_000  # pairs of two splits that are listed; all are counted
 _SHINGLE_WORDS = 3

@@ -19,17 +19,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from tasks.core import formats
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import UnwritableDataError
-from tasks.core.formats import Span
+from tasks.core.formats.base import Kind, Span
+from tasks.core.formats.detection.names import output_name, said_by
+from tasks.core.formats.detection.text_encodings import UTF8
+from tasks.core.formats.registry import SPREADSHEETS
 from tasks.core.parsing.uris import key_of
 from tasks.core.records import ModelVersion, Record
+from tasks.core.scoring.params import OutputFormat
 
 SCORING_VERSION = 1  # of the content of outputs: raised when the same inputs give other bytes
 KEPT_VERSION = 2  # the same, of columns that go along: runs without any are not scored again
@@ -37,7 +40,6 @@ SHARD_BYTES = 64 << 20
 SHARD_OBJECTS = 1_000
 LONGEST_KEY_BYTES = 1_024  # of S3
 BUNDLE_BYTES = 1 << 20  # small objects are read together until a window of reviews is full
-OutputFormat = Literal["same", "jsonl", "csv", "tsv", "parquet"]
 
 
 class Columns(Record):
@@ -112,7 +114,7 @@ class ScoringRun(Record):
     output: str
     model: ModelVersion
     columns: Columns
-    encoding: str = Field(default=formats.UTF8, description="Of texts that do not say it.")
+    encoding: str = Field(default=UTF8, description="Of texts that do not say it.")
     output_format: OutputFormat
     precision: str
     engine: str = Field(
@@ -165,9 +167,9 @@ class ScoringRun(Record):
     def output_uri(self, key: str) -> str:
         """Where its predictions go."""
         name = self._name(key)
-        said, compression = formats.said_by(name)
-        kind = formats.Kind(said or "jsonl", compression)
-        return f"{self.root}/{formats.output_name(name, kind, self.output_format)}"
+        said, compression = said_by(name)
+        kind = Kind(said or "jsonl", compression)
+        return f"{self.root}/{output_name(name, kind, self.output_format)}"
 
     def rejected_uri(self, key: str, fingerprint: str) -> str:
         """Where its rows go that could not be scored; each content has a name of its own, and replaces no other."""
@@ -196,13 +198,13 @@ class ScoringRun(Record):
     def configuration(self, key: str) -> str:
         """Digest of everything that an object's predictions depend on beside the input."""
         before = self._guarded if self.guards(key) else self._unguarded
-        is_tsv = formats.said_by(key)[0] == "tsv"  # its rows were once counted by quotes alone
+        is_tsv = said_by(key)[0] == "tsv"  # its rows were once counted by quotes alone
         return digest_of({"tsv": 2, "before": before}) if is_tsv else before
 
     def guards(self, key: str) -> bool:
         """True where formulas are guarded in an object's predictions, which only CSV and TSV may hold."""
-        written_as = formats.said_by(self.output_uri(key))[0]
-        return self.csv_formula_guard and written_as in formats.SPREADSHEETS
+        written_as = said_by(self.output_uri(key))[0]
+        return self.csv_formula_guard and written_as in SPREADSHEETS
 
     @cached_property
     def _guarded(self) -> str:
@@ -226,7 +228,7 @@ class ScoringRun(Record):
         # What torch scored before there were others is still what it would score.
         if self.engine != "torch":
             made_from["engine"] = self.engine
-        if self.encoding != formats.UTF8:
+        if self.encoding != UTF8:
             made_from["encoding"] = self.encoding
         return made_from
 
@@ -236,7 +238,7 @@ class ScoringRun(Record):
 
         It does not depend on the version of the code, so that a run that failed under another one can be repeated.
         """
-        encoding = {"encoding": self.encoding} if self.encoding != formats.UTF8 else {}
+        encoding = {"encoding": self.encoding} if self.encoding != UTF8 else {}
         return digest_of(
             {
                 "input": self.input,

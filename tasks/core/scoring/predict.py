@@ -11,25 +11,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from tasks.core.data.texts import is_blank
 from tasks.core.data.tokens.tokenization import Encoder
-from tasks.core.engines.names import WantedEngine
 from tasks.core.engines.protocol import Engine, softmax
 from tasks.core.errors import ModelError, ValidationError
-from tasks.core.formats import (
-    LONGEST_RECORD,
-    TOO_LONG,
-    Row,
-    advice_for,
-    as_text,
-    held_bytes,
-    json_text,
-    lookup,
-)
-from tasks.core.forms import Form
-from tasks.core.models.params import Device, Precision
+from tasks.core.formats.base import LONGEST_RECORD, TOO_LONG, Row
+from tasks.core.formats.columns import lookup
+from tasks.core.formats.detection.text_encodings import advice_for
+from tasks.core.formats.values import as_text, held_bytes, json_text
 from tasks.core.scoring.isolation import each_or_error
 from tasks.core.scoring.plan import Columns
 from tasks.core.scoring.prefetch import ahead
@@ -39,36 +29,6 @@ _HARMLESS = "a film"  # whoever cannot work on it is broken
 _WINDOW_BYTES = 8 << 20  # a window of few long reviews, or of much that goes along, is full as well
 _MOST_KEPT_BYTES = 64 << 20  # of one row
 _ROWS_TO_JUDGE = 100_000  # a share of fewer may change yet
-
-
-class EngineParams(Form):
-    """How the model is run."""
-
-    engine: WantedEngine = Field(
-        default="auto",
-        description="What runs it; auto takes what was found best when the model was registered, where it is installed "
-        "and the model runs on the CPU, else torch, in fp32 where no more was shown.",
-    )
-    device: Device = Field(
-        default="auto", description="Where the model runs; auto takes a GPU where there is one."
-    )
-    precision: Precision = Field(
-        default="auto",
-        description="auto uses bf16 where the processor or GPU multiplies in it, else fp32; torch uses fp32 for a "
-        "version that was trained in it.",
-    )
-    batch_tokens: int = Field(
-        default=4096,
-        ge=128,
-        le=1_048_576,
-        description="Tokens of a batch, padding included where there is any. More helps on a GPU.",
-    )
-    window_reviews: int = Field(
-        default=1024,
-        ge=1,
-        le=1_000_000,
-        description="Reviews among which batches of similar length are planned; the memory used grows with it.",
-    )
 
 
 @dataclass(slots=True, frozen=True)

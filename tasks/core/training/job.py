@@ -4,10 +4,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.data.params import TokenizationParams
 from tasks.core.records import Record
-from tasks.core.training.methods.distillation import DistillationParams
-from tasks.core.training.params import TrainingParams
+from tasks.core.training.params import DistillationParams, TrainingParams
 
 
 class TrainingJob(Record):

@@ -1,11 +1,12 @@
 """The settings of a training, as people fill them in. Each is a switch of its own, and its default is fast and safe."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
 from tasks.core.forms import Form
 from tasks.core.models.params import Device, Precision
+from tasks.core.parsing.patterns import TEACHER
 
 BestBy: TypeAlias = Literal["accuracy", "loss", "last"]
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
@@ -163,3 +164,32 @@ class TrainingParams(Form):
         """What a training's digest is made of: a setting that came later counts only where it is set."""
         later = {"kept_layers"}
         return self.model_dump(exclude={name for name in later if not getattr(self, name)})
+
+
+class DistillationParams(Form):
+    """From which teacher a model learns beside the labels, and how much."""
+
+    teacher: Annotated[str, TEACHER] = Field(
+        default="",
+        description="A registered version with the same labels, such as reviews/champion or reviews/3. It is asked "
+        "once about each training review. Empty: the model learns from the labels alone.",
+    )
+    weight: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the loss that comes from the teacher. 1 does not look at the labels, 0 not at the "
+        "teacher.",
+    )
+    temperature: float = Field(
+        default=2.0,
+        gt=0,
+        le=100,
+        description="By which the logits of both are divided before they are compared; above 1 more is learned from "
+        "what the teacher thinks unlikely.",
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a teacher that has a say."""
+        return bool(self.teacher) and self.weight > 0

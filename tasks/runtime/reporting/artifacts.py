@@ -24,11 +24,11 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
-from tasks.core.evaluation.metrics import METRIC_NAMES
+from tasks.core.evaluation.params import METRIC_NAMES
 from tasks.core.markdown import Markdown, code, escape, table
 from tasks.core.readable import without_passwords
 from tasks.core.records import EvaluationSummary, Finding, ModelVersion
-from tasks.core.release.gate.decision import Verdict
+from tasks.core.release.gate.evidence import Verdict
 
 logger = logging.getLogger(__name__)
 

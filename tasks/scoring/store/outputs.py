@@ -5,9 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from tasks.core import formats
 from tasks.core.blame import as_data_error, is_the_objects
 from tasks.core.errors import DataError, UnreadableDataError, ValidationError
+from tasks.core.formats import writing
+from tasks.core.formats.base import OUR_FAULT
+from tasks.core.formats.detection.text_encodings import advice_for
+from tasks.core.formats.parquet.arrow_types import NUMBER, TEXT, WHOLE_NUMBER, type_at
 from tasks.core.scoring.plan import Entry, ScoringRun
 from tasks.core.scoring.predict import Broken, End, Prediction, Result, Review
 from tasks.core.scoring.results import Counts
@@ -46,16 +49,16 @@ class Output:
         made = ["input", "row", "id", "label", "score"]
         probabilities = [f"probability_{name}" for name in self._label_names]
         columns = [*made, *probabilities, *self._run.columns.keep, "model", "model_version"]
-        self._types = dict.fromkeys([*made, "model", "model_version"], formats.TEXT)
-        self._types |= dict.fromkeys(["score", *probabilities], formats.NUMBER)
-        self._types["row"] = formats.WHOLE_NUMBER
+        self._types = dict.fromkeys([*made, "model", "model_version"], TEXT)
+        self._types |= dict.fromkeys(["score", *probabilities], NUMBER)
+        self._types["row"] = WHOLE_NUMBER
         name = self._run.output_uri(self.entry.key)
         own = _UntilEnd(results)
         with self.path.open("wb") as stream, self.rejected_path.open("wb") as rejected:
             try:
                 rows, first = self._rows(own, rejected), self.entry.part == 0
                 guard = self._run.csv_formula_guard
-                formats.encode(name, rows, columns, stream, first, guard, self._types)
+                writing.encode(name, rows, columns, stream, first, guard, self._types)
             except BaseException as error:
                 if own.broke or not is_the_objects(error):
                     raise
@@ -72,7 +75,7 @@ class Output:
         return UnreadableDataError(
             f"{rows:,} rows were read, and {self.counts.rows_in:,} scored or rejected",
             self._run.input_uri(self.entry.key),
-            formats.OUR_FAULT,
+            OUR_FAULT,
         )
 
     def fail(self, error: BaseException) -> None:
@@ -112,7 +115,7 @@ class Output:
     def _learn_types(self, of_file: Mapping[str, Any]) -> None:
         """What goes along keeps the types that it has in the file, where that says them."""
         self._types_of_file = of_file
-        found = {name: formats.type_at(of_file, name) for name in self._run.columns.keep}
+        found = {name: type_at(of_file, name) for name in self._run.columns.keep}
         self._types |= {name: kind for name, kind in found.items() if kind is not None}
 
     def too_many_rejects(self) -> ValidationError | None:
@@ -165,7 +168,7 @@ def too_many_rejects(run: ScoringRun, key: str, counts: Counts) -> ValidationErr
         f"{counts.rows_rejected:,} of {counts.rows_in:,} rows cannot be scored, more than max_rejected_share allows"
         + most,
         run.input_uri(key),
-        formats.advice_for(
+        advice_for(
             known[0] if known else "",
             "check that it is the right file and the right text column; nothing of it was written",
         ),

@@ -25,8 +25,8 @@ from pydantic import ValidationError as PydanticError
 
 from tasks.connectors.storage.conditional_reads import FINGERPRINT, Head
 from tasks.connectors.storage.conditional_writes import ExactObjects
-from tasks.core import formats
 from tasks.core.digests import canonical_json, digest_of
+from tasks.core.formats.detection.names import is_hidden
 from tasks.core.scoring.plan import ScoringRun
 from tasks.core.scoring.results import ScoreSummary
 from tasks.scoring.store.run_store import INCOMPLETE, MANIFEST, SUCCESS, read_run
@@ -44,7 +44,7 @@ class Listing:
 
     def add(self, key: str, etag: str) -> None:
         """Count an object in. The key is the one below the root; hidden ones do not count."""
-        if not formats.is_hidden(key):
+        if not is_hidden(key):
             self._sum += int.from_bytes(hashlib.sha256(f"{key}\n{etag}".encode()).digest())
 
     @property

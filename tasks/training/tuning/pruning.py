@@ -12,7 +12,7 @@ from tasks.connectors.storage.studies import Study, StudyStore
 from tasks.core.errors import NightshiftError
 from tasks.core.training.protocols import EpochJudge
 from tasks.core.training.tuning import sweep
-from tasks.core.training.tuning.sweep import SweepParams, TrialParams
+from tasks.core.training.tuning.params import SweepParams, TrialParams
 from tasks.runtime.settings import read_settings
 
 logger = logging.getLogger(__name__)

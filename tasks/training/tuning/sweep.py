@@ -17,11 +17,12 @@ from tasks.core.records import (
     TokensSummary,
     TrainingSummary,
 )
-from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.tuning import sweep
 from tasks.core.training.tuning import trials as trial_facts
+from tasks.core.training.tuning.params import SweepParams
 from tasks.core.training.tuning.plots import draw_sweep
-from tasks.core.training.tuning.sweep import PrunedTraining, SweepParams
+from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.clients import prepared_store
 from tasks.runtime.reporting import artifacts
 from tasks.runtime.steps import step, work_folder

@@ -25,10 +25,11 @@ from tasks.core.errors import (
     StoreError,
 )
 from tasks.core.records import Reference, TrainingSummary
-from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.tuning import sweep
 from tasks.core.training.tuning import trials as trial_facts
-from tasks.core.training.tuning.sweep import PrunedTraining, SweepParams, TrialParams
+from tasks.core.training.tuning.params import SweepParams, TrialParams
+from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.provenance import flow_run_id
 from tasks.runtime.reporting import artifacts
 from tasks.runtime.runs import cleanup

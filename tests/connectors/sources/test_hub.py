@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Sequence, Value
 
-from tasks.connectors.sources.base import Unreadable
-from tasks.connectors.sources.registry import Source, SourceParams, open_source
+from tasks.connectors.sources.base import Source, Unreadable
+from tasks.connectors.sources.params import SourceParams
+from tasks.connectors.sources.registry import open_source
 from tasks.core.errors import MissingDataError, SettingsError, ValidationError
 
 STARS = [f"{n} star{'s' * (n > 1)}" for n in range(1, 6)]

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.connectors.model_hub import base_model_folder
-from tasks.connectors.sources.base import Unreadable
-from tasks.connectors.sources.registry import SAMPLE, Source, SourceParams, open_source
+from tasks.connectors.sources.base import Source, Unreadable
+from tasks.connectors.sources.params import SAMPLE, SourceParams
+from tasks.connectors.sources.registry import open_source
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.core import formats
 from tasks.core.errors import (
     MissingDataError,
     ModelError,
@@ -26,6 +26,7 @@ from tasks.core.errors import (
     UnreadableDataError,
     ValidationError,
 )
+from tasks.core.formats import reading
 from tests.reviews import as_csv, jsonl, reviews
 
 TRAIN, TEST = reviews(20), reviews(8, seed=1)
@@ -222,14 +223,14 @@ def test_a_file_that_raises_whatever_it_may_is_named(
 ) -> None:
     (tmp_path / "good.jsonl").write_bytes(jsonl(TRAIN))
     (tmp_path / "odd.jsonl").write_bytes(jsonl(TEST))
-    decode = formats.decode
+    decode = reading.decode
 
     def odd(name: str, *args: Any, **options: Any) -> Iterator[Any]:
         yield from decode(name, *args, **options)
         if "odd" in name:
             raise OverflowError(TRAIN[0][0])
 
-    monkeypatch.setattr(formats, "decode", odd)
+    monkeypatch.setattr(reading, "decode", odd)
     source = open_source(SourceParams(location=str(tmp_path)), "location", lambda: None)  # type: ignore[arg-type,return-value]
     with pytest.raises(UnreadableDataError, match=r"raises OverflowError.*odd\.jsonl") as raised:
         list(source.rows("train"))

@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 
 from tasks.connectors.storage.studies import Study, StudyStore
 from tasks.core.errors import ServiceError, SettingsError
-from tasks.core.training.tuning.sweep import SpaceParams, distributions
+from tasks.core.training.tuning.params import SpaceParams
+from tasks.core.training.tuning.sweep import distributions
 
 SPACE = distributions(SpaceParams())
 

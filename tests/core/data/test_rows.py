@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.data.params import SplitParams
 from tasks.core.data.splits.sampling import quotas, stratified_split
-from tasks.core.data.splits.splitting import SplitParams, held_out, require_rows, split
+from tasks.core.data.splits.splitting import held_out, require_rows, split
 from tasks.core.data.texts import is_blank, matching_form, without_markup
-from tasks.core.data.validation import LabelledReview
+from tasks.core.data.usable_rows import LabelledReview
 from tasks.core.errors import ValidationError
 from tasks.core.models.batching import plan as batching
 

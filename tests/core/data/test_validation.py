@@ -3,7 +3,9 @@
 import pytest
 
 from tasks.core.data.label_map import LabelMap
-from tasks.core.data.validation import RawReview, Validated, ValidationParams, class_rows, validate
+from tasks.core.data.params import ValidationParams
+from tasks.core.data.usable_rows import RawReview
+from tasks.core.data.validation import Validated, class_rows, validate
 from tasks.core.errors import ValidationError
 from tests.reviews import reviews
 

@@ -11,15 +11,17 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks.core.data.params import TokenizationParams
 from tasks.core.data.texts import encodable, without_markup
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError
 from tasks.core.evaluation.attributions import GAP, Attribution, attribute
 from tasks.core.models import classifier as modeling
 from tasks.core.models import folders
-from tasks.core.training.fine_tuning import TrainingParams, fine_tune
+from tasks.core.training.fine_tuning import fine_tune
 from tasks.core.training.job import TrainingJob
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import SilentListener
 from tests.reviews import GOOD, POOR, reviews
 

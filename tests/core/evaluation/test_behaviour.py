@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from tasks.core.data.texts import is_blank
 from tasks.core.errors import SettingsError
 from tasks.core.evaluation.behaviour.checks import (
-    BehaviourParams,
     Cases,
     all_checks,
     judge_cases,
@@ -24,6 +23,7 @@ from tasks.core.evaluation.behaviour.checks import (
 )
 from tasks.core.evaluation.behaviour.files import built_in_checks, load_checks
 from tasks.core.evaluation.behaviour.kinds import KINDS, Check
+from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.core.evaluation.behaviour.perturbations import PERTURBATIONS, swapping
 from tasks.core.evaluation.behaviour.results import BehaviourResult
 from tasks.core.evaluation.behaviour.templates import count, expand, sentence, slots

@@ -13,7 +13,8 @@ from tasks.core.evaluation.calibration_error import (
     calibration_noise,
 )
 from tasks.core.evaluation.comparison import Pair
-from tasks.core.evaluation.metrics import EvaluationParams, evaluate, uncalibrated
+from tasks.core.evaluation.metrics import evaluate, uncalibrated
+from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.release.report.facts import share
 
 BINS = 15

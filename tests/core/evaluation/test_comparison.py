@@ -20,7 +20,8 @@ from tasks.core.evaluation.comparison import (
     rows_needed,
     score,
 )
-from tasks.core.evaluation.metrics import EvaluationParams, resample_counts
+from tasks.core.evaluation.metrics import resample_counts
+from tasks.core.evaluation.params import EvaluationParams
 
 PARAMS = EvaluationParams(resamples=2000)
 WIDEN = NonInferiority(0.01, 0.05, false_promotion_risk=0.05, false_refusal_risk=0.15)

@@ -10,7 +10,6 @@ from sklearn import metrics as reference
 
 from tasks.core.evaluation.calibration_error import calibration_error
 from tasks.core.evaluation.metrics import (
-    EvaluationParams,
     confusion_matrix,
     evaluate,
     macro_f1,
@@ -18,6 +17,7 @@ from tasks.core.evaluation.metrics import (
     resample_counts,
     uncalibrated,
 )
+from tasks.core.evaluation.params import EvaluationParams
 
 PARAMS = EvaluationParams(resamples=200)
 AREAS = {"roc_auc": reference.roc_auc_score, "pr_auc": reference.average_precision_score}

@@ -16,8 +16,9 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core import formats
 from tasks.core.errors import DataError
+from tasks.core.formats import reading
+from tasks.core.formats.columns import with_columns
 from tasks.core.scoring.plan import Columns
 from tasks.core.scoring.predict import to_review
 from tests.core.formats.packings import halves, pzstd, skippable, spreadsheet, tar, zipped, zstd
@@ -63,8 +64,8 @@ def outcome(case: Case) -> Outcome:
     """What scoring makes of a case before any model sees it."""
     rows, problems = 0, dict[int, str]()
     try:
-        decoded = formats.decode(case.name, io.BytesIO(case.bytes()))
-        for row in formats.with_columns(decoded, [case.column], case.name):
+        decoded = reading.decode(case.name, io.BytesIO(case.bytes()))
+        for row in with_columns(decoded, [case.column], case.name):
             review = to_review(row, Columns(text=case.column))
             if review.problem:
                 problems[row.number] = review.problem

@@ -26,8 +26,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core import formats
 from tasks.core.errors import DataError
+from tasks.core.formats import reading
+from tasks.core.formats.columns import with_columns
 from tasks.core.formats.parquet import process
 
 MIB = 1 << 20
@@ -192,8 +193,8 @@ def scored(bomb: Bomb, content: bytes) -> Iterator[str]:
 
     columns = Columns(keep=list(bomb.keep))
     asked_for = [columns.id, columns.text, *columns.keep]
-    decoded = formats.decode(bomb.name, io.BytesIO(content), columns=asked_for)
-    checked = formats.with_columns(decoded, [columns.text, *columns.keep], bomb.name)
+    decoded = reading.decode(bomb.name, io.BytesIO(content), columns=asked_for)
+    checked = with_columns(decoded, [columns.text, *columns.keep], bomb.name)
     for review in within_share((to_review(row, columns) for row in checked), 0.5, bomb.name):
         yield review.problem
 

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
+from tasks.core.formats import reading
+from tasks.core.formats.base import Row
 from tests.core.formats.bad_inputs import CASES, SECRET, Case, main, outcome
 
 
@@ -29,15 +30,15 @@ def test_odd_files_in_spans(case: Case) -> None:
     """Cutting sees what decoding sees, and says it in the same words."""
     content = case.bytes()
     try:
-        whole = list(formats.decode(case.name, io.BytesIO(content)))
+        whole = list(reading.decode(case.name, io.BytesIO(content)))
     except UnreadableDataError as error:
         with pytest.raises(UnreadableDataError, match=re.escape(str(error))):
-            formats.cut(case.name, io.BytesIO(content), 1000)
+            reading.cut(case.name, io.BytesIO(content), 1000)
         return
-    rows: list[formats.Row] = []
-    for span in formats.cut(case.name, io.BytesIO(content), 1000):
+    rows: list[Row] = []
+    for span in reading.cut(case.name, io.BytesIO(content), 1000):
         part = content[slice(*span.byte_range)] if span.byte_range else content
-        rows += formats.decode(case.name, io.BytesIO(part), span)
+        rows += reading.decode(case.name, io.BytesIO(part), span)
     # NaN is not equal to itself
     assert [repr(r) for r in rows] == [repr(r) for r in whole]
 

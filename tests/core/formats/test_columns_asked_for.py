@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import formats
 from tasks.core.errors import MissingDataError, UnreadableDataError
+from tasks.core.formats import reading
+from tasks.core.formats.columns import with_columns
 from tasks.core.formats.parquet import process as parquet_process
-from tasks.core.formats.values import held_bytes
+from tasks.core.formats.registry import FORMATS
+from tasks.core.formats.values import held_bytes, json_text
 
 
 def parquet(**columns: Any) -> io.BytesIO:
@@ -25,7 +27,7 @@ def parquet(**columns: Any) -> io.BytesIO:
 
 def values(stream: io.BytesIO, *columns: str) -> list[Any]:
     stream.seek(0)
-    rows = formats.decode("r.parquet", stream, columns=columns or None)
+    rows = reading.decode("r.parquet", stream, columns=columns or None)
     return [row.values if row.values is not None else row.problem for row in rows]
 
 
@@ -48,7 +50,7 @@ def test_what_python_has_no_value_for_has_a_text() -> None:
         "far": datetime.datetime(1970, 1, 1),
         "day": datetime.date(1970, 1, 1),
     }
-    assert json.loads(formats.json_text(found[0])) == {
+    assert json.loads(json_text(found[0])) == {
         "zone": "2023-11-14T22:13:20+00:00",
         "far": "14645-06-30T15:06:40",
         "day": "15659-07-15",
@@ -60,7 +62,7 @@ def test_the_same_inside_of_structs_and_lists() -> None:
     lists = pa.ListArray.from_arrays(pa.array([0, 2, 2], pa.int32()), inner)
     found = values(parquet(text=["a", "b"], log=lists))
     assert [entry["by"] for entry in found[0]["log"]] == ["x", "y"]
-    assert json.loads(formats.json_text(found[0]))["log"][0]["at"] == "14645-06-30T15:06:40"
+    assert json.loads(json_text(found[0]))["log"][0]["at"] == "14645-06-30T15:06:40"
     assert found[1]["log"] == []
 
 
@@ -94,16 +96,16 @@ def test_whole_columns_by_names_with_dots_and_by_paths() -> None:
 
 
 def test_an_error_still_lists_all_columns() -> None:
-    rows = formats.decode("r.parquet", parquet(stars=[5], other=["x"]), columns=["text"])
+    rows = reading.decode("r.parquet", parquet(stars=[5], other=["x"]), columns=["text"])
     with pytest.raises(MissingDataError, match=r"No column 'text'; the columns are: other, stars"):
-        list(formats.with_columns(rows, ["text"], "r.parquet"))
+        list(with_columns(rows, ["text"], "r.parquet"))
 
 
 def test_a_reader_that_is_left_in_the_middle_reads_the_next_file() -> None:
     many = parquet(text=[f"review {n}" for n in range(20_000)])
     for _ in range(3):
         many.seek(0)
-        rows = formats.decode("r.parquet", many)
+        rows = reading.decode("r.parquet", many)
         assert next(rows).values == {"text": "review 0"}
         del rows
     assert len(values(many)) == 20_000
@@ -121,7 +123,7 @@ def test_what_reading_the_stream_raises_comes_through(
 
     content = parquet(text=["a"]).getvalue()
     with pytest.raises(ConnectionResetError, match="the store is gone"):
-        list(formats.FORMATS["parquet"].decode(Torn(content)))
+        list(FORMATS["parquet"].decode(Torn(content)))
     assert len(values(io.BytesIO(content))) == 1
 
 
@@ -145,7 +147,7 @@ def _kill_idle() -> int:
 
 def test_a_good_file_is_read_although_the_kernel_has_ended_the_idle_processes() -> None:
     content = parquet(text=[f"review {n}" for n in range(5_000)])
-    both = [formats.decode("r.parquet", io.BytesIO(content.getvalue())) for _ in range(2)]
+    both = [reading.decode("r.parquet", io.BytesIO(content.getvalue())) for _ in range(2)]
     assert [next(rows).number for rows in both] == [1, 1]
     for rows in both:
         assert len(list(rows)) == 4_999
@@ -155,7 +157,7 @@ def test_a_good_file_is_read_although_the_kernel_has_ended_the_idle_processes() 
 
 def test_a_good_file_is_read_although_all_processes_end_in_the_middle() -> None:
     content = parquet(text=[f"review {n}" for n in range(6_000)])
-    other = formats.decode("r.parquet", io.BytesIO(content.getvalue()))
+    other = reading.decode("r.parquet", io.BytesIO(content.getvalue()))
     assert next(other).number == 1
     file = parquet_process.ParquetFile(content)
     assert len(list(other)) == 5_999

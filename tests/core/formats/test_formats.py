@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import formats
 from tasks.core.errors import MissingDataError, UnreadableDataError
+from tasks.core.formats import reading, writing
+from tasks.core.formats.base import Row
+from tasks.core.formats.columns import with_columns
+from tasks.core.formats.detection.names import format_of, is_hidden
+from tasks.core.formats.registry import FORMATS
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=60)
 tables = st.lists(st.fixed_dictionaries({"id": texts, "text": texts}), max_size=30)
@@ -19,16 +23,16 @@ tables = st.lists(st.fixed_dictionaries({"id": texts, "text": texts}), max_size=
 
 def encoded(name: str, rows: list[dict[str, Any]], columns: list[str]) -> bytes:
     buffer = io.BytesIO()
-    formats.encode(name, rows, columns, buffer)
+    writing.encode(name, rows, columns, buffer)
     return buffer.getvalue()
 
 
-def decoded(name: str, content: bytes) -> list[formats.Row]:
-    return list(formats.decode(name, io.BytesIO(content)))
+def decoded(name: str, content: bytes) -> list[Row]:
+    return list(reading.decode(name, io.BytesIO(content)))
 
 
 @pytest.mark.parametrize("compression", ["", ".gz", ".zst", ".bz2"])
-@pytest.mark.parametrize("kind", sorted(formats.FORMATS))
+@pytest.mark.parametrize("kind", sorted(FORMATS))
 @given(rows=tables)
 def test_decode_after_encode_is_the_identity(
     kind: str, compression: str, rows: list[dict[str, str]]
@@ -43,13 +47,13 @@ def test_decode_after_encode_is_the_identity(
 
 @pytest.mark.parametrize("name", ["a/b.c/reviews.JSONL.gz", "x.json", "x.ndjson"])
 def test_names(name: str) -> None:
-    assert formats.format_of(name)[0] == "jsonl"
+    assert format_of(name)[0] == "jsonl"
 
 
 @pytest.mark.parametrize("name", ["reviews", "reviews.txt", "reviews.gz", "jsonl"])
 def test_an_unknown_name_says_which_are_known(name: str) -> None:
     with pytest.raises(UnreadableDataError, match=r"jsonl.*parquet"):
-        formats.format_of(name)
+        format_of(name)
 
 
 def test_compression_is_told_by_content() -> None:
@@ -98,29 +102,29 @@ def test_an_empty_csv_has_no_header() -> None:
 def test_a_missing_column_lists_those_there_are() -> None:
     rows = decoded("r.jsonl", b'{"review": "a", "stars": 5}')
     with pytest.raises(MissingDataError, match=r"No column 'text'; the columns are: review, stars"):
-        list(formats.with_columns(rows, ["text"], "r.jsonl"))
+        list(with_columns(rows, ["text"], "r.jsonl"))
 
 
 def test_a_row_that_lacks_a_column_does_not_spoil_the_file() -> None:
     rows = decoded("r.jsonl", b'{"id": 1}\nnot json\n{"text": "a"}\n{"id": 2}\n')
-    assert list(formats.with_columns(rows, ["text"], "r.jsonl")) == rows
+    assert list(with_columns(rows, ["text"], "r.jsonl")) == rows
     long = decoded("r.jsonl", b'{"id": 1}\n' * 1500)
-    seen: list[formats.Row] = []
+    seen: list[Row] = []
     with pytest.raises(MissingDataError, match="No column 'text'"):
-        seen.extend(formats.with_columns(long, ["text"], "r.jsonl"))
+        seen.extend(with_columns(long, ["text"], "r.jsonl"))
     assert seen == []
 
 
 def test_a_review_in_the_place_of_a_header_is_not_shown() -> None:
     rows = decoded("r.csv", b"I told my doctor about it and he laughed out loud at me,1\nx,0\n")
     with pytest.raises(MissingDataError) as caught:
-        list(formats.with_columns(rows, ["text"], "r.csv"))
+        list(with_columns(rows, ["text"], "r.csv"))
     assert "header?" in str(caught.value) and "laughed" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["_SUCCESS", "a/_temporary/x.csv", ".crc", "b/.x.parquet.crc"])
 def test_hidden_names(name: str) -> None:
-    assert formats.is_hidden(name) and not formats.is_hidden("a/b_c.csv")
+    assert is_hidden(name) and not is_hidden("a/b_c.csv")
 
 
 def test_a_quote_that_is_never_closed_is_an_error_and_not_a_shorter_file() -> None:

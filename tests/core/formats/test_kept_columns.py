@@ -20,12 +20,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
+from tasks.core.formats import reading, writing
 from tasks.core.formats.parquet import parquet_format
-from tasks.core.formats.parquet.arrow_types import carried_type, stored_type
+from tasks.core.formats.parquet.arrow_types import carried_type, stored_type, type_at
 from tasks.core.formats.parquet.int96 import exact_times
 from tasks.core.formats.parquet.values import _value, values_of
+from tasks.core.formats.registry import FORMATS
+from tasks.core.formats.values import as_text
 
 pa: Any
 pq: Any
@@ -157,13 +159,13 @@ def carried(content: bytes, kind: str, types: bool = True) -> bytes:
     known = dict[str, Any]()
 
     def rows() -> Any:
-        for row in formats.decode("r.parquet", io.BytesIO(content)):
+        for row in reading.decode("r.parquet", io.BytesIO(content)):
             assert row.values is not None, row.problem
-            known["c"] = formats.type_at(row.types or {}, "c") if types else None
+            known["c"] = type_at(row.types or {}, "c") if types else None
             yield {"c": row.values["c"]}
 
     output = io.BytesIO()
-    formats.encode(f"o.{kind}", rows(), ["c"], output, types=known)
+    writing.encode(f"o.{kind}", rows(), ["c"], output, types=known)
     return output.getvalue()
 
 
@@ -312,7 +314,7 @@ def test_texts_mean_the_value(kind: str, column: Any) -> None:
             assert meant(before.type, cell) == raw(value)
 
 
-@pytest.mark.parametrize("kind", sorted(formats.FORMATS))
+@pytest.mark.parametrize("kind", sorted(FORMATS))
 @given(columns, columns)
 @settings(max_examples=100, deadline=None)
 def test_a_value_does_not_depend_on_others(kind: str, column: Any, other: Any) -> None:
@@ -356,7 +358,7 @@ def test_int96_is_read_to_its_last_digit() -> None:
         coarse, fine = (pa.concat_arrays(arrays) for arrays in zip(*pairs, strict=True))
         batches = [pa.record_batch({"at": array}) for array in (coarse, fine)]
         values = [value for batch in exact_times(*batches) for value in values_of(batch.column(0))]
-        return [formats.as_text(value) for value in values]
+        return [as_text(value) for value in values]
 
     near, fine = "2023-11-14T22:13:20", "2023-11-14T22:13:20.000000007"
     end = "9999-12-31T23:59:59.999999"
@@ -409,7 +411,7 @@ def test_times_of_a_zone_that_nobody_knows_are_texts() -> None:
 def test_a_list_without_values_of_a_fixed_size_is_a_sentence() -> None:
     content = file_of(pa.array([[1, 2], None], pa.list_(pa.int8(), 2)))
     with pytest.raises(UnreadableDataError, match=r"fixed size.*ordinary lists"):
-        list(formats.decode("r.parquet", io.BytesIO(content)))
+        list(reading.decode("r.parquet", io.BytesIO(content)))
 
 
 def test_bytes_are_texts_where_they_are_utf8() -> None:
@@ -436,12 +438,12 @@ def test_values_of_json_do_not_become_their_neighbours(
     """In one chunk, and in parts that are joined."""
     rows = [{"c": value} for value in values]
     output = io.BytesIO()
-    formats.encode("o.parquet", rows, ["c"], output)
+    writing.encode("o.parquet", rows, ["c"], output)
     parts = [io.BytesIO() for _ in rows]
     for row, part in zip(rows, parts, strict=True):
-        formats.encode("o.parquet", [row], ["c"], part)
+        writing.encode("o.parquet", [row], ["c"], part)
         part.seek(0)
     joined = io.BytesIO()
-    formats.join("o.parquet", parts, joined)
+    writing.join("o.parquet", parts, joined)
     for whole in (output, joined):
         assert pq.read_table(whole).column(0).to_pylist() == wanted

@@ -11,20 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
-from tasks.core.formats import jsonl
+from tasks.core.formats import jsonl, reading
+from tasks.core.formats.registry import FORMATS
 
 _ROWS = 12_345
 pa: Any
 
 
 def read(name: str, content: bytes) -> int:
-    return sum(1 for _ in formats.decode(name, io.BytesIO(content)))
+    return sum(1 for _ in reading.decode(name, io.BytesIO(content)))
 
 
 def cut(name: str, content: bytes) -> int:
-    return sum(span.rows or 0 for span in formats.cut(name, io.BytesIO(content), 1_000))
+    return sum(span.rows or 0 for span in reading.cut(name, io.BytesIO(content), 1_000))
 
 
 def _number(value: int) -> bytes:
@@ -96,7 +96,7 @@ def test_every_line_is_a_row_or_blank(content: list[bytes], ends: bool, chunk: i
     rows = sum(bool(line.strip(b" \t\r\x0b\x0c\x1c\xef\xbb\xbf")) for line in content)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(jsonl, "_CHUNK", chunk)
-        found = list(formats.FORMATS["jsonl"].decode(io.BytesIO(whole)))
+        found = list(FORMATS["jsonl"].decode(io.BytesIO(whole)))
     assert len(found) - sum(row.raw == b"\x1c" for row in found) == rows
 
 

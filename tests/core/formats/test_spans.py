@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
-from tasks.core.formats import Row, Span, jsonl
+from tasks.core.formats import jsonl, reading, writing
+from tasks.core.formats.base import Row, Span
 from tasks.core.formats.delimited import delimited_format, physical_lines
 from tasks.core.formats.detection.compression import packed
+from tasks.core.formats.registry import FORMATS
 
 
 def zstd(content: bytes) -> bytes:
@@ -54,17 +55,17 @@ def laid_out(records: list[tuple[bytes, bytes]], last: bool) -> bytes:
 
 
 def rows_of(name: str, content: bytes) -> list[Row]:
-    return list(formats.decode(name, io.BytesIO(content)))
+    return list(reading.decode(name, io.BytesIO(content)))
 
 
 def rows_by_span(name: str, content: bytes, part_bytes: int) -> list[Row]:
     """As a task does it that was handed the span as JSON and reads only what it asks for."""
     rows: list[Row] = []
-    for span in formats.cut(name, io.BytesIO(content), part_bytes):
+    for span in reading.cut(name, io.BytesIO(content), part_bytes):
         given_span = Span(**json.loads(json.dumps(dataclasses.asdict(span))))
         assert given_span == span
         part = content[slice(*span.byte_range)] if span.byte_range else content
-        rows += formats.decode(name, io.BytesIO(part), given_span)
+        rows += reading.decode(name, io.BytesIO(part), given_span)
     return rows
 
 
@@ -73,7 +74,7 @@ def check(name: str, content: bytes, part_bytes: int, unpacked: bytes | None) ->
         whole = rows_of(name, content)
     except UnreadableDataError:
         with pytest.raises(UnreadableDataError):
-            formats.cut(name, io.BytesIO(content), part_bytes)
+            reading.cut(name, io.BytesIO(content), part_bytes)
         return
     assert rows_by_span(name, content, part_bytes) == whole
     for row in whole if unpacked is not None else ():
@@ -142,11 +143,11 @@ def test_spans_of_parquet(compression: str, texts: list[str], group: int, part_b
 
 def test_a_span_is_a_range_read_where_the_bytes_allow_it() -> None:
     content = b"id,text\n" + b"1,a\n" * 100
-    spans = formats.cut("r.csv", io.BytesIO(content), 100)
+    spans = reading.cut("r.csv", io.BytesIO(content), 100)
     assert [s.byte_range for s in spans] == [(8, 108), (108, 208), (208, 308), (308, 408)]
     assert [s.first_row for s in spans] == [1, 26, 51, 76] and spans[0].columns == ("id", "text")
-    assert formats.cut("r.csv", io.BytesIO(gzip.compress(content)), 100)[1].byte_range is None
-    (small,) = formats.cut("r.csv", io.BytesIO(content), 1000)
+    assert reading.cut("r.csv", io.BytesIO(gzip.compress(content)), 100)[1].byte_range is None
+    (small,) = reading.cut("r.csv", io.BytesIO(content), 1000)
     assert (small.rows, small.byte_range) == (100, (8, 408))
 
 
@@ -154,7 +155,7 @@ def test_a_span_is_a_range_read_where_the_bytes_allow_it() -> None:
 def test_files_larger_than_what_is_read_at_once(name: str) -> None:
     rows = [{"id": i, "text": f"review {i}\r\nof two lines, " * (i % 40)} for i in range(9000)]
     buffer = io.BytesIO()
-    formats.encode(name, rows, ["id", "text"], buffer)
+    writing.encode(name, rows, ["id", "text"], buffer)
     assert len(buffer.getvalue()) > 3_000_000
     check(name, buffer.getvalue(), 700_000, buffer.getvalue())
     assert [int(r.values["id"]) for r in rows_of(name, buffer.getvalue()) if r.values] == list(
@@ -164,13 +165,13 @@ def test_files_larger_than_what_is_read_at_once(name: str) -> None:
 
 def test_a_span_of_a_file_that_has_changed_is_an_error() -> None:
     content = b'{"text": "a"}\n' * 10
-    span = formats.cut("r.jsonl", io.BytesIO(content), 50)[0]
+    span = reading.cut("r.jsonl", io.BytesIO(content), 50)[0]
     with pytest.raises(UnreadableDataError, match="3 rows where there were 4"):
-        list(formats.decode("r.jsonl", io.BytesIO(content[: 3 * 14]), span))
+        list(reading.decode("r.jsonl", io.BytesIO(content[: 3 * 14]), span))
 
 
 @pytest.mark.parametrize("compression", sorted(COMPRESSED))
-@pytest.mark.parametrize("kind", sorted(formats.FORMATS))
+@pytest.mark.parametrize("kind", sorted(FORMATS))
 @given(st.lists(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=9), max_size=4),
                 min_size=1, max_size=5))  # fmt: skip
 def test_joined_parts_are_the_whole(kind: str, compression: str, texts: list[list[str]]) -> None:
@@ -178,7 +179,7 @@ def test_joined_parts_are_the_whole(kind: str, compression: str, texts: list[lis
     for index, part in enumerate(texts):
         parts.append(io.BytesIO())
         rows = [{"row": i, "text": text} for i, text in enumerate(part)]
-        formats.encode(name, rows, ["row", "text"], parts[-1], header=index == 0)
+        writing.encode(name, rows, ["row", "text"], parts[-1], header=index == 0)
     outputs = [joined(name, parts), joined(name, parts)]
     assert outputs[0] == outputs[1]
     back = rows_of(name, outputs[0])
@@ -190,7 +191,7 @@ def joined(name: str, parts: list[io.BytesIO]) -> bytes:
     output = io.BytesIO()
     for part in parts:
         part.seek(0)
-    formats.join(name, parts, output)
+    writing.join(name, parts, output)
     return output.getvalue()
 
 
@@ -211,7 +212,7 @@ def test_types_that_show_late_do_not_break_parquet() -> None:
         {"a": "z", "b": 2**60, "c": 2, "d": []},
     ]
     buffer = io.BytesIO()
-    formats.encode("o.parquet", early + late, list("abcd"), buffer)
+    writing.encode("o.parquet", early + late, list("abcd"), buffer)
     rows = [r.values for r in rows_of("o.parquet", buffer.getvalue()) if r.values]
     assert [r["a"] for r in rows[-3:]] == [None, "text", "z"] and len(rows) == 20_002
     assert rows[0]["c"] == "1" and rows[-1]["c"] == "2" and rows[-1]["d"] == "[]"

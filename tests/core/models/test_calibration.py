@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.data.params import TokenizationParams
 from tasks.core.engines.protocol import softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.models import classifier

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.data.params import TokenizationParams
 from tasks.core.errors import ModelError
 from tasks.core.models import classifier, folders
 from tasks.core.models.files import check_model_files

@@ -14,12 +14,13 @@ from transformers import (
     pipeline,
 )
 
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.params import TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.engines.protocol import softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError
 from tasks.core.evaluation.plots import figures
-from tasks.core.formats import Row
+from tasks.core.formats.base import Row
 from tasks.core.models import classifier as modeling
 from tasks.core.models import devices, folders
 from tasks.core.models.linear import tfidf

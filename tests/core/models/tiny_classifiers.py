@@ -17,7 +17,8 @@ from transformers import (
     RobertaConfig,
 )
 
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.params import TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.models import classifier as modeling
 from tasks.core.models import folders
 from tasks.core.models.classifier import Classifier

@@ -21,18 +21,14 @@ from prefect.context import FlowRunContext
 
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.data.tables import write_reviews
-from tasks.core.data.validation import LabelledReview, class_rows
+from tasks.core.data.usable_rows import LabelledReview
+from tasks.core.data.validation import class_rows
 from tasks.core.quality import near_duplicates
 from tasks.core.quality.data_card import Origin, data_card, front_matter
-from tasks.core.quality.inspection import (
-    InspectionParams,
-    InspectionSummary,
-    inspect,
-    summarize,
-    write_findings,
-)
+from tasks.core.quality.inspection import InspectionSummary, inspect, summarize, write_findings
 from tasks.core.quality.label_errors import find_label_errors
 from tasks.core.quality.near_duplicates import find_near_duplicates, jaccard, shingles_of, words_of
+from tasks.core.quality.params import InspectionParams
 from tasks.core.records import (
     Finding,
     LoadedSummary,

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.data.validation import LabelledReview
-from tasks.core.quality.inspection import InspectionParams, inspect, summarize
+from tasks.core.data.usable_rows import LabelledReview
+from tasks.core.quality.inspection import inspect, summarize
 from tasks.core.quality.known_reviews import in_all, known_reviews
+from tasks.core.quality.params import InspectionParams
 from tests.reviews import reviews
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.formats import Span
+from tasks.core.formats.base import Span
 from tasks.core.scoring import plan
 from tasks.core.scoring.plan import (
     BUNDLE_BYTES,

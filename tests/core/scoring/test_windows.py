@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks.faults.parts import CharacterEncoder
-from tasks.core import formats
 from tasks.core.errors import MissingDataError, UnreadableDataError, ValidationError
-from tasks.core.formats import Row, columns
+from tasks.core.formats import columns, reading, writing
+from tasks.core.formats.base import MOST_COLUMNS, Row
+from tasks.core.formats.columns import with_columns
 from tasks.core.scoring import predict
 from tasks.core.scoring.plan import Columns
 from tasks.core.scoring.predict import End, Review
@@ -86,20 +87,20 @@ def test_rows_that_are_held_for_a_column_are_few_and_small(monkeypatch: pytest.M
     monkeypatch.setattr(columns, "_MOST_BYTES_HELD", 10_000)
     unreadable = [Row(n, None, "not JSON", raw=b"x") for n in range(1, 10)]
     readable = Row(10, {"text": "fine"})
-    found = formats.with_columns([*unreadable, readable, *unreadable * 9], ["text"], "f")
+    found = with_columns([*unreadable, readable, *unreadable * 9], ["text"], "f")
     assert len(list(found)) == 9 * 10 + 1
     with pytest.raises(UnreadableDataError, match=r"first 10 rows.*the first: not JSON \[f\]"):
-        list(formats.with_columns(unreadable * 2, ["text"], "f"))
+        list(with_columns(unreadable * 2, ["text"], "f"))
     large = [Row(n, None, "odd", raw=b"x" * 4_000) for n in range(1, 5)]
     with pytest.raises(UnreadableDataError, match="first 3 rows"):
-        list(formats.with_columns(large, ["text"], "f"))
+        list(with_columns(large, ["text"], "f"))
     nested = [Row(n, {"x": [[]] * 100}) for n in range(1, 5)]
     with pytest.raises(MissingDataError, match="No column 'text'"):
-        list(formats.with_columns([*nested, readable], ["text"], "f"))
+        list(with_columns([*nested, readable], ["text"], "f"))
     other = Row(1, {"x": 1})
-    assert list(formats.with_columns([other, readable, *unreadable * 9], ["text"], "f"))
+    assert list(with_columns([other, readable, *unreadable * 9], ["text"], "f"))
     with pytest.raises(MissingDataError, match="No column 'text'; the columns are: x"):
-        list(formats.with_columns([other, *unreadable, readable], ["text"], "f"))
+        list(with_columns([other, *unreadable, readable], ["text"], "f"))
 
 
 def test_every_row_that_is_held_counts_itself() -> None:
@@ -113,24 +114,24 @@ def test_every_row_that_is_held_counts_itself() -> None:
 
 def test_nothing_is_read_beyond_what_shows_that_it_is_the_wrong_file() -> None:
     stream = io.BytesIO(gzip.compress(b"x\n" * 2_000_000))
-    rows = formats.decode("f.jsonl.gz", stream)
+    rows = reading.decode("f.jsonl.gz", stream)
     with pytest.raises(UnreadableDataError, match="Not one of its first 10,000 rows"):
-        list(formats.with_columns(rows, ["text"], "f.jsonl.gz"))
+        list(with_columns(rows, ["text"], "f.jsonl.gz"))
 
 
 def test_columns_have_a_bound_in_every_format() -> None:
-    many = {f"c{n}": "x" for n in range(formats.MOST_COLUMNS + 1)}
+    many = {f"c{n}": "x" for n in range(MOST_COLUMNS + 1)}
     for name in ("r.csv", "r.tsv", "r.parquet", "r.jsonl"):
         buffer = io.BytesIO()
-        formats.encode(name, [many], list(many), buffer)
+        writing.encode(name, [many], list(many), buffer)
         buffer.seek(0)
         if name == "r.jsonl":
-            assert next(formats.decode(name, buffer)).problem == "more than 4,096 columns"
+            assert next(reading.decode(name, buffer)).problem == "more than 4,096 columns"
             continue
         with pytest.raises(UnreadableDataError, match=r"4,097 columns, and at most 4,096 are read"):
-            list(formats.decode(name, buffer))
+            list(reading.decode(name, buffer))
         few = dict(list(many.items())[1:])
         buffer = io.BytesIO()
-        formats.encode(name, [few], list(few), buffer)
+        writing.encode(name, [few], list(few), buffer)
         buffer.seek(0)
-        assert next(formats.decode(name, buffer)).values == few
+        assert next(reading.decode(name, buffer)).values == few

@@ -20,8 +20,9 @@ from tasks.core.errors import NightshiftError, SettingsError
 from tasks.core.models import classifier as modeling
 from tasks.core.models import folders
 from tasks.core.training import fine_tuning
-from tasks.core.training.fine_tuning import TrainingParams, fine_tune
+from tasks.core.training.fine_tuning import fine_tune
 from tasks.core.training.loop.epochs import EarlyStopping, Merit
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import SilentListener
 from tests.core.training.tiny_trainings import LABELS, SHORT, Losses, dataset, job, trained
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from datasets import Dataset
 
 from tasks.connectors.storage.checkpoints import CheckpointStore
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.params import TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.models import folders
-from tasks.core.training.fine_tuning import Trained, TrainingParams, fine_tune
+from tasks.core.training.fine_tuning import Trained, fine_tune
 from tasks.core.training.job import TrainingJob
-from tasks.core.training.methods.distillation import DistillationParams
+from tasks.core.training.params import DistillationParams, TrainingParams
 from tasks.core.training.protocols import SilentListener
 from tests.reviews import reviews
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from flows.forms.pipelines import RetrainParams, TuneParams
 from flows.forms.recipes import RECIPES, RecipeName
-from tasks.core.training.fine_tuning import TrainingParams
+from tasks.core.training.params import TrainingParams
 
 
 def made(**given: Any) -> RetrainParams:

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import formats
+from tasks.core.formats import reading
+from tasks.core.formats.base import Row
 from tasks.core.scoring.plan import Columns, Entry
 from tasks.core.scoring.predict import End, Prediction, Result, to_review
 from tasks.scoring.store.outputs import Output
@@ -37,7 +38,7 @@ def predictions(folder: Path, keep: Sequence[str], **columns: Any) -> Any:
     asked_for = [known.text, known.id, *keep]
 
     def results() -> Any:
-        for row in formats.decode("b.parquet", buffer, columns=asked_for):
+        for row in reading.decode("b.parquet", buffer, columns=asked_for):
             review = to_review(row, known)
             made: Result = (
                 review if review.problem else Prediction(review, "pos", 0.75, [0.25, 0.75])
@@ -84,7 +85,7 @@ def test_columns_have_their_types_where_no_row_is_scored(tmp_path: Path) -> None
 
 
 def test_rows_that_are_neither_scored_nor_rejected_fail_the_object(tmp_path: Path) -> None:
-    row = formats.Row(1, {"text": "good"})
+    row = Row(1, {"text": "good"})
     made = Prediction(to_review(row, Columns()), "pos", 0.75, [0.25, 0.75])
     output = Output(scoring_run(), Entry("b.jsonl", 9, "etag"), tmp_path / "out", ["neg", "pos"])
     output.encode(iter([made, End(rows=2)]))

@@ -4,51 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
+from tasks.core.data.params import SplitParams
 from tasks.core.data.splits.sampling import stratified_split
 from tasks.core.data.texts import matching_form
-from tasks.core.data.validation import LabelledReview, few_rows
+from tasks.core.data.usable_rows import LabelledReview
+from tasks.core.data.validation import few_rows
 from tasks.core.digests import digest_of
 from tasks.core.errors import ValidationError
-from tasks.core.forms import Form
 from tasks.core.records import Finding
 
 Reviews = list[LabelledReview]
-
-
-class SplitParams(Form):
-    """How many reviews are used, and for what. Every sample is shuffled, and stratified by class."""
-
-    limit_train_rows: int | None = Field(
-        default=None,
-        ge=16,
-        le=100_000_000,
-        description="Train on so many reviews only; 1,000 of IMDb are 500 of each class.",
-    )
-    limit_test_rows: int | None = Field(
-        default=None, ge=16, le=100_000_000, description="Test on so many reviews only."
-    )
-    validation_fraction: float = Field(
-        default=0.1,
-        ge=0.02,
-        le=0.5,
-        description="Share kept apart from training to choose the best epoch; taken from reviews beyond "
-        "limit_train_rows where there are any.",
-    )
-    test_fraction: float = Field(
-        default=0.2,
-        ge=0.05,
-        le=0.5,
-        description="Share kept apart for the test, where the source has no test split. It is drawn once for a model "
-        "and a source, and stays the test set of every later retraining.",
-    )
-    new_test_set: bool = Field(
-        default=False,
-        description="Draw the test set anew, where the source has none of its own, by `seed` and the data there is "
-        "now. A champion that was trained on more than a few of its reviews cannot be compared on it.",
-    )
-    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Of the shuffle.")
 
 
 def split(

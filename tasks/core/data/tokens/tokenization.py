@@ -4,15 +4,14 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
+from tasks.core.data.params import TokenizationParams
 from tasks.core.data.texts import encodable, without_markup
 from tasks.core.data.tokens.long_texts import Tokens, tokens_from_end, tokens_from_start, tokens_of
 from tasks.core.errors import ModelError, SettingsError
-from tasks.core.forms import Form
 
 # A text of more characters for each token that is kept is not tokenized whole. Reviews hardly ever are.
 _CHARACTERS_A_TOKEN = 64
@@ -21,26 +20,6 @@ _CALL_CHARACTERS = (
 )
 _PROBES = 1_000  # of a tokenizer's own words that it is asked for
 T = TypeVar("T")
-
-
-class TokenizationParams(Form):
-    """How a review becomes tokens."""
-
-    max_length_tokens: int = Field(
-        default=256,
-        ge=8,
-        le=8192,
-        description="Tokens a review may have, the special ones included. Longer reviews are cut, and counted. "
-        "256 with head_tail was more accurate on IMDb than 512 with head, and runs 1.4 times as fast.",
-    )
-    truncation: Literal["head_tail", "head"] = Field(
-        default="head_tail",
-        description="What is kept of a review that is too long: its first quarter and last three quarters of the "
-        "room (head_tail; people give their verdict at the end), or its beginning (head).",
-    )
-    strip_markup: bool = Field(
-        default=True, description="Turn HTML tags into spaces and entities into characters first."
-    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from tasks.core.data.labels import index_of, meaning
 from tasks.core.data.texts import both_ends, encodable, is_blank
@@ -26,8 +25,8 @@ from tasks.core.digests import digest_of
 from tasks.core.errors import SettingsError
 from tasks.core.evaluation.behaviour.files import built_in_checks, load_checks
 from tasks.core.evaluation.behaviour.kinds import Check, Probabilities
+from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.core.evaluation.behaviour.results import BehaviourResult, CheckResult, SkippedCheck
-from tasks.core.forms import Form
 
 CASES_VERSION = (
     1  # raised when the same checks and reviews come to make other cases, or are judged otherwise
@@ -37,40 +36,6 @@ _ROLE_NAMES = {
     "positive": {"positive", "pos", "good"},
     "negative": {"negative", "neg", "bad"},
 }
-
-
-class BehaviourParams(Form):
-    """Which behavioural checks a model is put to."""
-
-    built_in: bool = Field(
-        default=True,
-        description="Use the checks that come with Nightshift: sentiment in English, and changes to test reviews "
-        "that must not change the label.",
-    )
-    checks: str = Field(
-        default="",
-        max_length=1024,
-        description="Checks of your own: a YAML file, s3:// or local (docs/behaviour.md). Empty: none.",
-    )
-    max_cases: int = Field(
-        default=100,
-        ge=10,
-        le=2000,
-        description="Most cases a check; of more, a sample is drawn.",
-    )
-    positive_label: str = Field(
-        default="",
-        max_length=100,
-        description="The label that the checks call positive. Empty: told by its name (POSITIVE, pos, good).",
-    )
-    negative_label: str = Field(
-        default="",
-        max_length=100,
-        description="The label that the checks call negative. Empty: told by its name (NEGATIVE, neg, bad).",
-    )
-    seed: int = Field(
-        default=42, ge=0, le=2**31 - 1, description="Of the choice of sentences and reviews."
-    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.data.params import TokenizationParams
 from tasks.core.errors import RAISED_BY_MODELS, ModelError, SettingsError, first_line
 from tasks.core.models import classifier as modeling
 from tasks.core.models import folders

@@ -10,15 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tasks.core.evaluation.comparison import Pair, lower_bound, rows_needed
-from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.evaluation.comparison import NonInferiority, Pair, lower_bound, rows_needed
+from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.release.gate.evidence import Clause, Evidence
-from tasks.core.release.gate.params import GateParams
+from tasks.core.release.gate.params import COMPARISON_SHARE, GateParams
 
 NO_CHECK_WORSE = "behavioural checks not worse than the champion's"
 _FEW_CHECKS = 5  # with fewer, cases are what there is to count
 NOT_WORSE = "not worse than the champion"
 NONE_YET = "there is none yet"
+
+
+def comparison_rule(params: GateParams) -> NonInferiority:
+    """The comparison with the champion, at its share of the risk of refusal."""
+    asked = params.champion
+    widest = asked.widest_margin if asked.small_test_set == "widen" else asked.margin
+    refusal = asked.false_refusal_risk * COMPARISON_SHARE
+    return NonInferiority(asked.margin, widest, asked.false_promotion_risk, refusal)
 
 
 def against_champion(
@@ -45,7 +53,7 @@ def _compared(
     evaluation: EvaluationParams,
     warnings: list[str],
 ) -> Clause:
-    rule, name, p_value = params.comparison, evidence.champion_name, pair.mcnemar()
+    rule, name, p_value = comparison_rule(params), evidence.champion_name, pair.mcnemar()
     bound = pair.lower(rule.false_promotion_risk)
     margin = float(rule.applied(pair.rows, pair.differing))
     passed = bool(rule.passes(pair.rows, pair.better, pair.worse, margin))
@@ -77,7 +85,7 @@ def _compared(
 
 
 def _rows_for(margin: float, pair: Pair, params: GateParams) -> str:
-    rule = params.comparison
+    rule = comparison_rule(params)
     rows = rows_needed(
         margin, pair.differing / pair.rows, rule.false_promotion_risk, rule.false_refusal_risk
     )

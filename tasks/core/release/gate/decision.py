@@ -8,8 +8,14 @@ import math
 from tasks.core.evaluation import metrics
 from tasks.core.evaluation.calibration_error import calibration_error, calibration_noise
 from tasks.core.evaluation.comparison import Pair, difference_of_shares
-from tasks.core.evaluation.metrics import EvaluationParams
-from tasks.core.release.gate.champion import NONE_YET, against_champion, behaviour, slices
+from tasks.core.evaluation.params import EvaluationParams
+from tasks.core.release.gate.champion import (
+    NONE_YET,
+    against_champion,
+    behaviour,
+    comparison_rule,
+    slices,
+)
 from tasks.core.release.gate.evidence import Clause, Evidence, Verdict
 from tasks.core.release.gate.minimum_evidence import shown_by_test_set
 from tasks.core.release.gate.other_test_set import NOT_WORSE_THERE, OTHER, said_there
@@ -84,7 +90,7 @@ def _other_test_set(evidence: Evidence, params: GateParams, warnings: list[str])
     other = evidence.other_test_set
     if other is None:
         return []
-    passed, text, value, limit = said_there(other, params.comparison)
+    passed, text, value, limit = said_there(other, comparison_rule(params))
     if other.pair is None:
         warnings.append(
             f"Nothing is known of how the model does on the champion's test set: {text}"

@@ -87,7 +87,7 @@ def _above_largest(evidence: Evidence, params: GateParams) -> Clause | None:
     """By the exact bound of Clopper and Pearson: a model that is worth no more passes at most at the stated risk."""
     if not params.first_champion.must_beat_largest_class:
         return None
-    counts, risk = evidence.class_rows, params.comparison.false_promotion_risk
+    counts, risk = evidence.class_rows, params.champion.false_promotion_risk
     right, rows = int(evidence.rows_of(evidence.candidate_right).sum()), int(counts.sum())
     accuracy, share = right / rows, float(counts.max()) / rows
     least = least_share(right, rows, risk)

@@ -14,10 +14,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.core.evaluation.comparison import NonInferiority
 from tasks.core.forms import Form
 
-_OF_THE_COMPARISON = 0.75
+#: The share of the risk of refusal that the comparison with the champion has; four other clauses share the rest.
+COMPARISON_SHARE = 0.75
 _OTHER_CLAUSES = 4
 
 
@@ -194,14 +194,6 @@ class GateParams(Form):
     )
 
     @property
-    def comparison(self) -> NonInferiority:
-        """The comparison with the champion, at its share of the risk of refusal."""
-        asked = self.champion
-        widest = asked.widest_margin if asked.small_test_set == "widen" else asked.margin
-        refusal = asked.false_refusal_risk * _OF_THE_COMPARISON
-        return NonInferiority(asked.margin, widest, asked.false_promotion_risk, refusal)
-
-    @property
     def clause_risk(self) -> float:
         """How often each of the other clauses may refuse by chance a model that keeps to it."""
-        return self.champion.false_refusal_risk * (1 - _OF_THE_COMPARISON) / _OTHER_CLAUSES
+        return self.champion.false_refusal_risk * (1 - COMPARISON_SHARE) / _OTHER_CLAUSES

@@ -9,12 +9,14 @@ from scipy import stats
 from tasks.core.evaluation.behaviour.checks import Cases
 from tasks.core.evaluation.behaviour.results import BehaviourResult
 from tasks.core.evaluation.comparison import Bools, Pair
-from tasks.core.evaluation.metrics import EvaluationParams, Floats, Ints
+from tasks.core.evaluation.metrics import Floats, Ints
+from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.evaluation.plots.figures import SliceRow
 from tasks.core.evaluation.slices import Slice
 from tasks.core.records import Interval, Metrics
 from tasks.core.release.gate.champion import NOT_WORSE
-from tasks.core.release.gate.decision import GateParams, Verdict
+from tasks.core.release.gate.evidence import Verdict
+from tasks.core.release.gate.params import GateParams
 from tasks.core.release.report.parts import CheckRow, ClassRow, Comparison
 
 _EXAMPLES = 3

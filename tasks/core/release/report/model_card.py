@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tasks.core.evaluation.metrics import METRIC_NAMES
+from tasks.core.evaluation.params import METRIC_NAMES
 from tasks.core.markdown import Markdown, code, escape
 from tasks.core.records import Interval
 from tasks.core.release.report.parts import Report

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tasks.core.evaluation.attributions import GAP
-from tasks.core.evaluation.metrics import LOWER_IS_BETTER, METRIC_NAMES
+from tasks.core.evaluation.params import LOWER_IS_BETTER, METRIC_NAMES
 from tasks.core.records import Interval
 from tasks.core.release.report.parts import Comparison, Report, WorstError
 

@@ -15,8 +15,8 @@ from tasks.core.models.base_model.weights import require_loaded
 from tasks.core.training.batches.schedule import TrainingBatches
 from tasks.core.training.loop.checkpoint_writer import CheckpointWriter, snapshot
 from tasks.core.training.loop.optimizers import parameter_groups
-from tasks.core.training.methods.distillation import TEACHER_LOGITS, DistillationParams, taught_loss
-from tasks.core.training.params import TrainingParams
+from tasks.core.training.methods.distillation import TEACHER_LOGITS, taught_loss
+from tasks.core.training.params import DistillationParams, TrainingParams
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 

@@ -5,46 +5,13 @@ student is drawn towards the teacher by the Kullback-Leibler divergence: Hinton,
 the Knowledge in a Neural Network".
 """
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from tasks.core.forms import Form
-from tasks.core.parsing.patterns import TEACHER
+from tasks.core.training.params import DistillationParams
 
 #: Column of the training rows: a list of as many numbers as there are classes.
 TEACHER_LOGITS = "teacher_logits"
-
-
-class DistillationParams(Form):
-    """From which teacher a model learns beside the labels, and how much."""
-
-    teacher: Annotated[str, TEACHER] = Field(
-        default="",
-        description="A registered version with the same labels, such as reviews/champion or reviews/3. It is asked "
-        "once about each training review. Empty: the model learns from the labels alone.",
-    )
-    weight: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Share of the loss that comes from the teacher. 1 does not look at the labels, 0 not at the "
-        "teacher.",
-    )
-    temperature: float = Field(
-        default=2.0,
-        gt=0,
-        le=100,
-        description="By which the logits of both are divided before they are compared; above 1 more is learned from "
-        "what the teacher thinks unlikely.",
-    )
-
-    @property
-    def is_on(self) -> bool:
-        """Whether there is a teacher that has a say."""
-        return bool(self.teacher) and self.weight > 0
 
 
 def taught_loss(

@@ -13,7 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from tasks.core.training.tuning.sweep import Metric, direction
+from tasks.core.training.tuning.params import Metric
+from tasks.core.training.tuning.sweep import direction
 from tasks.core.training.tuning.trials import value_of
 
 _INK = "#1f4e79"

@@ -10,15 +10,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from tasks.core.training.fine_tuning import TrainingParams
-from tasks.core.training.tuning.sweep import (
-    DIGITS,
-    Metric,
-    SpaceParams,
-    direction,
-    distributions,
-    training_of,
-)
+from tasks.core.training.params import TrainingParams
+from tasks.core.training.tuning.params import Metric, SpaceParams
+from tasks.core.training.tuning.sweep import DIGITS, direction, distributions, training_of
 
 # User attributes of a trial.
 PROCESS = "nightshift.process"  # host:pid:start of the process that asked for it,

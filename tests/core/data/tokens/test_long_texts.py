@@ -11,8 +11,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE, Unigram, WordPiece
 from transformers import PreTrainedTokenizerFast
 
+from tasks.core.data.params import TokenizationParams
 from tasks.core.data.tokens import long_texts, tokenization
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.models import folders
 from tests.reviews import GOOD, POOR, reviews
 
@@ -169,7 +170,8 @@ _BIG = """
 import resource, sys, time
 from pathlib import Path
 from tasks.core import model_folders
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.tokens.tokenization import (Encoder)
+from tasks.core.data.params import TokenizationParams
 encoder = Encoder(model_folders.load_tokenizer(Path(sys.argv[1])), TokenizationParams())
 encoder.encode(["a film"] * 10)
 texts = [(unit * 16_000_000)[:16_000_000] for unit in ("a lovely film ", "a", ".", "\\u4e2d")]

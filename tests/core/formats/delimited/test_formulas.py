@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import formats
-from tasks.core.formats import guarded, unguarded
+from tasks.core.formats import reading, writing
+from tasks.core.formats.delimited.formulas import guarded, unguarded
 from tasks.core.scoring.plan import Entry
 from tests.core.scoring.scoring_runs import scoring_run
 
@@ -53,9 +53,9 @@ def test_two_texts_never_become_one(texts: list[str]) -> None:
 def written(name: str, guard: bool) -> list[dict[str, Any]]:
     rows = [{"id": "=1+1", "score": -0.5, "kept": ["-x"], "=head": "-2.5"}]
     stream = io.BytesIO()
-    formats.encode(name, rows, ["id", "score", "kept", "=head"], stream, guard=guard)
+    writing.encode(name, rows, ["id", "score", "kept", "=head"], stream, guard=guard)
     stream.seek(0)
-    return [dict(row.values or {}) for row in formats.decode(name, stream)]
+    return [dict(row.values or {}) for row in reading.decode(name, stream)]
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.csv.gz"])

@@ -4,24 +4,25 @@ import csv
 import io
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
-from tasks.core.formats import Row
+from tasks.core.formats import reading, writing
+from tasks.core.formats.base import Row
 from tasks.core.formats.delimited import delimited_format, physical_lines
+from tasks.core.formats.delimited.formulas import unguarded
 from tasks.core.formats.delimited.physical_lines import CountedStream
+from tests.paths import ROOT
 
 HEADERS = {"csv": b"id,text\n", "tsv": b"id\ttext\n"}
 
 
 def decoded(name: str, content: bytes) -> list[Row]:
-    return list(formats.decode(name, io.BytesIO(content)))
+    return list(reading.decode(name, io.BytesIO(content)))
 
 
 def texts(name: str, content: bytes) -> list[Any]:
@@ -32,7 +33,7 @@ def ambiguous(content: bytes, first: int, last: int, name: str = "r.csv") -> Non
     with pytest.raises(UnreadableDataError, match=f"opens in line {first} closes in line {last},"):
         decoded(name, content)
     with pytest.raises(UnreadableDataError, match=f"opens in line {first} closes in line {last},"):
-        formats.cut(name, io.BytesIO(content), 10)
+        reading.cut(name, io.BytesIO(content), 10)
 
 
 SWALLOWED = b'1,"Best movie ever\n2,not bad at all\n3,the worst"\n4,ok\n'
@@ -139,9 +140,9 @@ def test_a_ragged_line_of_a_tsv_is_a_reject_of_its_own(lines: str, rejected: lis
     rows = decoded("r.tsv", content)
     assert [row.number for row in rows] == [1, 2, 3, 4]
     assert [row.number for row in rows if row.problem] == rejected
-    spans = formats.cut("r.tsv", io.BytesIO(content), 10)
+    spans = reading.cut("r.tsv", io.BytesIO(content), 10)
     parts = [
-        formats.decode("r.tsv", io.BytesIO(content[span.offset : span.end]), span) for span in spans
+        reading.decode("r.tsv", io.BytesIO(content[span.offset : span.end]), span) for span in spans
     ]
     assert len(parts) > 1
     assert [row.raw for part in parts for row in part] == [row.raw for row in rows]
@@ -186,7 +187,7 @@ def test_prose_with_commas_passes_beside_prose(record: bytes) -> None:
     assert [bool(row.values) for row in decoded("r.csv", b"title,text\n" + record)] == [True]
 
 
-SAMPLE = Path(formats.__file__).parents[2] / "sample"
+SAMPLE = ROOT / "tasks" / "sample"
 
 
 def generated(beside: str, seed: int) -> bytes:
@@ -292,10 +293,10 @@ def test_what_is_written_is_read_again(
     columns = ["text"] if alone else ["text", "kept"]
     given_rows = [dict(zip(columns, row, strict=False)) for row in rows]
     buffer = io.BytesIO()
-    formats.encode(name, given_rows, columns, buffer, guard=guard)
+    writing.encode(name, given_rows, columns, buffer, guard=guard)
     back = [dict(row.values or {}) for row in decoded(name, buffer.getvalue())]
     if guard:
-        back = [{name: formats.unguarded(value) for name, value in row.items()} for row in back]
+        back = [{name: unguarded(value) for name, value in row.items()} for row in back]
     assert back == given_rows
-    spans = formats.cut(name, io.BytesIO(buffer.getvalue()), 10)
+    spans = reading.cut(name, io.BytesIO(buffer.getvalue()), 10)
     assert sum(span.rows or 0 for span in spans) == len(rows)

@@ -12,9 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import formats
 from tasks.core.errors import MissingDataError, SettingsError, UnreadableDataError
-from tasks.core.formats import Kind, Row, detect, lookup, output_name
+from tasks.core.formats import reading, writing
+from tasks.core.formats.base import Kind, Row
+from tasks.core.formats.columns import lookup, require_columns, with_columns
+from tasks.core.formats.detection.compression import packed
+from tasks.core.formats.detection.content import HEAD_BYTES, detect
+from tasks.core.formats.detection.names import COMPRESSIONS, format_of, output_name
+from tasks.core.formats.registry import FORMATS
 
 JSONL, CSV = b'{"text": "a"}\n', b"id,text\n1,a\n"
 
@@ -55,9 +60,9 @@ def test_the_head_of_a_large_file_is_enough() -> None:
     lines = b"".join(b'{"text": "%d"}\n' % (i * 7919 % 10007) for i in range(300_000))
     for name in ("r.gz", "r.bz2", "r.zst"):
         buffer = io.BytesIO()
-        with formats.compression.packed(buffer, formats.names.COMPRESSIONS[name[2:]]) as sink:
+        with packed(buffer, COMPRESSIONS[name[2:]]) as sink:
             sink.write(lines)
-        assert detect("reviews", buffer.getvalue()[: formats.HEAD_BYTES]).format == "jsonl"
+        assert detect("reviews", buffer.getvalue()[:HEAD_BYTES]).format == "jsonl"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ def test_the_head_of_a_large_file_is_enough() -> None:
 )
 def test_names_of_outputs(name: str, found: str, wanted: str, output: str) -> None:
     assert output_name(name, Kind(found), wanted) == output
-    assert formats.format_of(output)[0] == (found if wanted == "same" else wanted)
+    assert format_of(output)[0] == (found if wanted == "same" else wanted)
 
 
 def test_an_output_of_no_format() -> None:
@@ -104,12 +109,12 @@ def test_columns_within_columns() -> None:
 
 def test_paths_are_looked_for_in_rows() -> None:
     rows = [Row(1, {"review": {"title": "t"}}), Row(2, {"review": {"text": "a"}})]
-    assert list(formats.with_columns(rows, ["review.text"], "r.jsonl")) == rows
+    assert list(with_columns(rows, ["review.text"], "r.jsonl")) == rows
     with pytest.raises(MissingDataError, match=r"No column 'review\.body'; .* review\.title"):
-        list(formats.with_columns(rows, ["review.body"], "r.jsonl"))
-    formats.require_columns(["review"], ["review.text"], "a data set")
+        list(with_columns(rows, ["review.body"], "r.jsonl"))
+    require_columns(["review"], ["review.text"], "a data set")
     with pytest.raises(MissingDataError, match=r"No column 'reviews\.text'"):
-        formats.require_columns(["review"], ["reviews.text"], "a data set")
+        require_columns(["review"], ["reviews.text"], "a data set")
 
 
 ODD: dict[str, Any] = {
@@ -130,13 +135,13 @@ ODD: dict[str, Any] = {
 def test_values_of_any_type_go_into_any_format() -> None:
     """As a JSON Lines file shows them; CSV has texts only, Parquet keeps the types that it has."""
     back: dict[str, Any] = {}
-    for kind in formats.FORMATS:
+    for kind in FORMATS:
         buffers = [io.BytesIO(), io.BytesIO()]
         for buffer in buffers:
-            formats.encode(f"o.{kind}", [ODD, ODD], list(ODD), buffer)
+            writing.encode(f"o.{kind}", [ODD, ODD], list(ODD), buffer)
         assert buffers[0].getvalue() == buffers[1].getvalue()
         buffers[0].seek(0)
-        back[kind] = [row.values for row in formats.decode(f"o.{kind}", buffers[0])][1]
+        back[kind] = [row.values for row in reading.decode(f"o.{kind}", buffers[0])][1]
     assert back["jsonl"] == {
         "at": "2026-01-02T03:04:05.000006+00:00",
         "day": "2026-01-02",
@@ -164,15 +169,15 @@ def test_nanoseconds_are_kept() -> None:
     buffer = io.BytesIO()
     times = pa.array([1_000, 1], pa.timestamp("ns", "UTC"))
     pq.write_table(pa.table({"at": times}), buffer)
-    rows = list(formats.decode("r.parquet", io.BytesIO(buffer.getvalue())))
+    rows = list(reading.decode("r.parquet", io.BytesIO(buffer.getvalue())))
     output = io.BytesIO()
-    formats.encode("o.jsonl", [dict(row.values or {}) for row in rows], ["at"], output)
+    writing.encode("o.jsonl", [dict(row.values or {}) for row in rows], ["at"], output)
     assert output.getvalue().count(b"1970-01-01") == 2 and b"000000001" in output.getvalue()
 
 
 def test_gzip_says_no_time() -> None:
     output = io.BytesIO()
-    formats.encode("o.csv.gz", [{"a": 1}], ["a"], output)
+    writing.encode("o.csv.gz", [{"a": 1}], ["a"], output)
     assert output.getvalue()[4:8] == bytes(4)
 
 
@@ -181,4 +186,4 @@ def test_two_columns_of_one_name_in_parquet() -> None:
     pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, ["text", "text"]), buffer)
     buffer.seek(0)
     with pytest.raises(UnreadableDataError, match="two columns are called 'text'"):
-        list(formats.decode("r.parquet", buffer))
+        list(reading.decode("r.parquet", buffer))

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flows.forms.pipelines import ScoreParams
-from tasks.connectors.sources.registry import SourceParams
-from tasks.core import formats
+from tasks.connectors.sources.params import SourceParams
 from tasks.core.errors import MissingDataError, UnreadableDataError
+from tasks.core.formats import reading
+from tasks.core.formats.base import Row
+from tasks.core.formats.columns import with_columns
 from tasks.core.formats.detection.text_encodings import (
     advice_for,
     likely_encoding,
@@ -23,7 +25,7 @@ ROWS = 'id,text\n1,séance\n2,"naïve,\nso naïve"\n'
 
 
 def texts(name: str, content: bytes, encoding: str = "utf-8") -> list[object]:
-    rows = formats.decode(name, io.BytesIO(content), encoding=encoding)
+    rows = reading.decode(name, io.BytesIO(content), encoding=encoding)
     return [row.values["text"] if row.values else row.problem for row in rows]
 
 
@@ -34,11 +36,11 @@ def texts(name: str, content: bytes, encoding: str = "utf-8") -> list[object]:
 def test_a_text_in_an_encoding_is_read_whole_and_in_spans(encoding: str, packed: object) -> None:
     content = (gzip.compress if packed is gzip.compress else bytes)(ROWS.encode(encoding))
     assert texts("r.csv", content, encoding) == ["séance", "naïve,\nso naïve"]
-    rows = list(formats.decode("r.csv", io.BytesIO(content), encoding=encoding))
-    spanned: list[formats.Row] = []
-    for span in formats.cut("r.csv", io.BytesIO(content), 5, encoding):
+    rows = list(reading.decode("r.csv", io.BytesIO(content), encoding=encoding))
+    spanned: list[Row] = []
+    for span in reading.cut("r.csv", io.BytesIO(content), 5, encoding):
         part = content[slice(*span.byte_range)] if span.byte_range else content
-        spanned += formats.decode("r.csv", io.BytesIO(part), span)
+        spanned += reading.decode("r.csv", io.BytesIO(part), span)
     assert spanned == rows
 
 
@@ -181,9 +183,9 @@ def test_the_encoding_of_a_form_is_one() -> None:
 
 
 def missing(content: bytes) -> str:
-    rows = formats.decode("r.csv", io.BytesIO(content))
+    rows = reading.decode("r.csv", io.BytesIO(content))
     with pytest.raises(MissingDataError) as caught:
-        list(formats.with_columns(rows, ["nosuch"], "r.csv"))
+        list(with_columns(rows, ["nosuch"], "r.csv"))
     return str(caught.value)
 
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import formats
 from tasks.core.errors import UnreadableDataError
+from tasks.core.formats import reading
+from tasks.core.formats.base import Row
 from tasks.core.formats.parquet import arrow_values, child
 from tests.core.formats.test_columns_asked_for import parquet, values
 
@@ -63,9 +64,9 @@ def test_every_type_counts_what_its_values_take(array: Any, least: int) -> None:
 
 
 def test_rows_without_any_bytes_count_against_the_bound() -> None:
-    seen: list[formats.Row] = []
+    seen: list[Row] = []
     with pytest.raises(UnreadableDataError, match="unpacks to more than 200 times"):
-        seen.extend(formats.decode("r.parquet", parquet(text=pa.nulls(1_500_000))))
+        seen.extend(reading.decode("r.parquet", parquet(text=pa.nulls(1_500_000))))
     assert 1_000_000 < len(seen) < 1_100_000, "64 bytes each"
 
 
@@ -77,10 +78,10 @@ def test_a_file_may_not_be_packed_to_hide_what_it_becomes() -> None:
     pq.write_table(pa.table({"text": text, "x": padding}), buffer, use_dictionary=["text"],
                    compression="none")  # fmt: skip
     buffer.seek(0)
-    assert len(list(formats.decode("r.parquet", buffer, columns=["text"]))) == 1_000
+    assert len(list(reading.decode("r.parquet", buffer, columns=["text"]))) == 1_000
     packed = gzip.compress(buffer.getvalue())
     with pytest.raises(UnreadableDataError, match=rf"200 times its {len(packed):,} bytes"):
-        list(formats.decode("r.parquet.gz", io.BytesIO(packed), columns=["text"]))
+        list(reading.decode("r.parquet.gz", io.BytesIO(packed), columns=["text"]))
 
 
 def test_rows_are_not_announced_before_they_can_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from transformers import (
 )
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.params import TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.models import classifier as modeling
@@ -28,7 +29,8 @@ from tasks.core.models.base_model.trial import longest_input, try_base_model
 from tasks.core.models.devices import precision_of_version
 from tasks.core.training.batches.execution import fastest_way, padding
 from tasks.core.training.batches.numerics import bf16_problem
-from tasks.core.training.fine_tuning import TrainingParams, fine_tune
+from tasks.core.training.fine_tuning import fine_tune
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.pretraining.loop import PretrainingJob, pretrain
 from tasks.core.training.pretraining.params import PretrainingParams
 from tasks.core.training.protocols import SilentListener

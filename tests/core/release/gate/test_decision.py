@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from benchmarks.gate import simulation
 from tasks.core.evaluation.comparison import Pair
-from tasks.core.evaluation.metrics import EvaluationParams
+from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.evaluation.slices import Slice
-from tasks.core.release.gate.decision import Clause, Evidence, GateParams, Verdict, decide
+from tasks.core.release.gate.decision import decide
+from tasks.core.release.gate.evidence import Clause, Evidence, Verdict
 from tasks.core.release.gate.other_test_set import NOT_WORSE_THERE, OTHER, OtherTestSet
+from tasks.core.release.gate.params import GateParams
 
 EVALUATION = EvaluationParams(resamples=200)
 NOT_WORSE = "not worse than the champion"

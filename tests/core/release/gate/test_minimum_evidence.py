@@ -11,7 +11,7 @@ from scipy import stats
 from benchmarks.gate import first_champions
 from flows.cli.arguments import parse
 from tasks.core.evaluation.comparison import least_share, rows_to_exceed
-from tasks.core.release.gate.decision import Evidence, Verdict
+from tasks.core.release.gate.evidence import Evidence, Verdict
 from tasks.core.release.gate.minimum_evidence import (
     ABOVE_LARGEST,
     ENOUGH,

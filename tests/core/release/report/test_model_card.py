@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from tasks.core.data.tokens.tokenization import TokenizationParams
+from tasks.core.data.params import TokenizationParams
 from tasks.core.models import classifier as modeling
 from tasks.core.release.gate.evidence import Clause, Verdict
 from tasks.core.release.report.model_card import CardDetails, model_card

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 
 from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.models import folders
-from tasks.core.training.fine_tuning import TrainingParams, fine_tune
+from tasks.core.training.fine_tuning import fine_tune
 from tasks.core.training.loop.checkpoint_writer import CheckpointWriter, PatientKeeper, snapshot
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import NoCheckpoints, SilentListener
 from tests.core.training.tiny_trainings import SHORT, dataset, job
 

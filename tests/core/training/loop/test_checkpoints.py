@@ -12,7 +12,8 @@ from tasks.connectors.storage.checkpoints import CheckpointStore
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.models import folders
-from tasks.core.training.fine_tuning import Trained, TrainingParams, fine_tune
+from tasks.core.training.fine_tuning import Trained, fine_tune
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import SilentListener
 from tests.conftest import BUCKET
 from tests.core.training.tiny_trainings import SHORT, EveryStep, Killed, KilledAt, dataset, job

@@ -16,8 +16,9 @@ from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import SettingsError
 from tasks.core.models import folders
 from tasks.core.training.batches.packing import PackingCollator, run_packed
-from tasks.core.training.fine_tuning import Trained, TrainingParams, fine_tune
-from tasks.core.training.methods.distillation import TEACHER_LOGITS, DistillationParams, taught_loss
+from tasks.core.training.fine_tuning import Trained, fine_tune
+from tasks.core.training.methods.distillation import TEACHER_LOGITS, taught_loss
+from tasks.core.training.params import DistillationParams, TrainingParams
 from tasks.core.training.protocols import NoCheckpoints, SilentListener
 from tests.conftest import BUCKET
 from tests.core.models.tiny_classifiers import LONGEST, tiny_classifier

@@ -18,8 +18,9 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 from tasks.connectors.storage.artifacts import PreparedStore
 from tasks.connectors.storage.checkpoints import CheckpointStore
 from tasks.connectors.storage.object_store import ObjectStore
+from tasks.core.data.params import TokenizationParams
 from tasks.core.data.texts import matching_form
-from tasks.core.data.tokens.tokenization import Encoder, TokenizationParams
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import MissingDataError, ModelError, NightshiftError
 from tasks.core.models import classifier
 from tasks.core.models import folders as model_folders

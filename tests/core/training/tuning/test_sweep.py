@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from flows.forms.pipelines import TuneParams
-from tasks.core.training.fine_tuning import TrainingParams
 from tasks.core.training.loop.epochs import Pruning
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import TrainingPruned
 from tasks.core.training.tuning import sweep
 from tasks.core.training.tuning import trials as trial_facts
+from tasks.core.training.tuning.params import SpaceParams, SweepParams
 from tasks.core.training.tuning.plots import draw_sweep, importances
-from tasks.core.training.tuning.sweep import SpaceParams, SweepParams
 
 NARROW = {"batch_size": None, "warmup_share": None, "weight_decay": None}
 
