@@ -1,6 +1,7 @@
 """Imports point one way: deployments, flows, tasks/*.py, tasks/connectors, tasks/core. Core knows nothing else."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ OUTSIDE = {
     "huggingface_hub",
     "pydantic_settings",
 }
+WORLD = {"boto3", "botocore", "mlflow"}
+#: In the image of MLflow's server, where nothing else of ours is.
+ALONE = {"deployments.stack.tracking.mlflow_pages"}
 CORE_OF_CONNECTORS = {
     "blame",  # whatever a file raises, as an error that names it
     "errors",
@@ -28,12 +32,14 @@ CORE_OF_CONNECTORS = {
     "data.labels",
     "data.label_map",  # what a form says of labels and of files
     "data.splits.split_names",
+    "data.usable_rows",
     "data.validation",
     "formats",
     "forms",
     "parsing.pairs",
     "readable",
-    "uris",
+    "parsing.uris",
+    "tags",
 }
 SOURCES = sorted(
     p for room in ("deployments", "flows", "tasks") for p in (ROOT / room).rglob("*.py")
@@ -86,6 +92,8 @@ def violations(module: str, source: str) -> list[str]:
             broken.append(f"{module} imports {name}")
         if room == "core" and name.split(".")[0] in OUTSIDE:
             broken.append(f"{module} imports {name}")
+        if room != "connectors" and name.split(".")[0] in WORLD and module not in ALONE:
+            broken.append(f"{module} imports {name}, which only connectors do")
         if room == "connectors" and name.split(".")[0] == "prefect":
             broken.append(f"{module} imports {name}")
         of_core = f"{name.removeprefix('tasks.core.')}." if name.startswith("tasks.core.") else ""
@@ -115,6 +123,8 @@ def test_imports_point_one_way(path: Path) -> None:
         ("tasks.connectors.model_hub", "from tasks.core.training import fine_tuning"),
         ("tasks.scoring.shards", "from flows.score import score"),
         ("flows.retrain", "from deployments.apply import apply"),
+        ("tasks.runtime.settings", "import boto3"),
+        ("flows.history", "def f():\n    from mlflow import MlflowClient"),
     ],
 )
 def test_an_import_turned_round_is_found(module: str, source: str) -> None:
@@ -147,6 +157,19 @@ def test_only_settings_and_services_touch_the_environment() -> None:
     }
     assert touching == allowed
     assert reads_environment("from os import environ") and reads_environment("import os\nos.getenv")
+
+
+def test_names_of_tags_are_in_one_module() -> None:
+    """In MLflow; attributes of Optuna's trials and studies have names of their own."""
+    others = {"core/tags.py", "core/training/tuning/trials.py", "connectors/storage/studies.py"}
+    others.add("core/models/classifier.py")  # nightshift.json
+    named = {
+        path.relative_to(ROOT / "tasks").as_posix()
+        for path in SOURCES
+        if path.is_relative_to(ROOT / "tasks")
+        and re.search(r"[\"']nightshift\.[a-z_]+[\"']", path.read_text(encoding="utf-8"))
+    }
+    assert named == others
 
 
 def test_no_module_hides_a_library() -> None:

@@ -104,11 +104,11 @@ def _configured(
 
 @pytest.fixture
 def empty_night(object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Night:
-    for module, names in ((worker.scoring_plan, ("SHARD_BYTES", "SHARD_OBJECTS", "BUNDLE_BYTES")),):
+    for module, names in ((worker.plan, ("SHARD_BYTES", "SHARD_OBJECTS", "BUNDLE_BYTES")),):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))
-    monkeypatch.setattr(worker.score_planning, "SHARD_BYTES", 0)
-    monkeypatch.setattr(worker.score_shards, "_loaded", None)
+    monkeypatch.setattr(worker.planning, "SHARD_BYTES", 0)
+    monkeypatch.setattr(worker.shards, "_loaded", None)
     worker.small_shards()
     worker.use_text_model()
     return Night(object_store, prefix, seed=5)

@@ -102,8 +102,8 @@ def _decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _reviewing(monkeypatch: pytest.MonkeyPatch) -> None:
-    patched = _raising(shards.scoring.to_review, KeyError(SECRET))
-    monkeypatch.setattr(shards.scoring, "to_review", patched)
+    patched = _raising(shards.predict.to_review, KeyError(SECRET))
+    monkeypatch.setattr(shards.predict, "to_review", patched)
 
 
 def _tokenizing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def test_forward_back_and_forward_again(
 ) -> None:
     published: list[list[dict[str, str]]] = []
     monkeypatch.setattr(
-        promotion.reports, "publish_table", lambda _, rows, __: published.append(rows)
+        promotion.artifacts, "publish_table", lambda _, rows, __: published.append(rows)
     )
     parts.registry.set_alias(parts.version[1], "challenger")
     first = promoted(parts, "challenger")
@@ -235,7 +235,7 @@ def test_the_history_is_there_while_mlflow_is_away(
 @pytest.fixture
 def inbox(services: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Reviews, and a model that costs nothing, whichever version is asked for."""
-    monkeypatch.setattr(worker.score_shards, "_loaded", None)
+    monkeypatch.setattr(worker.shards, "_loaded", None)
     worker.use_text_model()
     for name in ("a", "b", "c"):
         lines = [json.dumps({"id": f"{name}{n}", "text": f"review {n}"}) for n in range(20)]

@@ -1,17 +1,15 @@
 """What is checked before anything is spent: that every place a run will need can be reached and written to."""
 
 import logging
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from mlflow.environment_variables import MLFLOW_TRACKING_TOKEN
-from mlflow.utils.credentials import read_mlflow_creds
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
 from tasks.core.errors import SettingsError
-from tasks.core.models import devices
 from tasks.core.models.params import Device
 from tasks.runtime.clients import model_registry, object_store
 from tasks.runtime.runs.cleanup import close_dead_runs, remove_dead_folders
@@ -48,9 +46,11 @@ def check_services(
         ServiceError: the deployment that is to train is not there, or its pool is not.
         SettingsError: something is not configured, or no GPU is here.
     """
+    from tasks.core.models.devices import resolve_device  # torch, which most flows do without
+
     settings = read_settings()
     elsewhere = trains and settings.training_deployment
-    here = devices.resolve_device("auto" if elsewhere else device)
+    here = resolve_device("auto" if elsewhere else device)
     require_passwords(settings)
     store = object_store()
     for uri in filter(None, [f"s3://{settings.bucket}/prepared", also_write_to]):
@@ -71,15 +71,17 @@ def check_services(
 
 def require_passwords(settings: Settings) -> None:
     """Raises SettingsError when a server beyond this machine would be used without any proof of who asks."""
+    from tasks.connectors.tracking.credentials import has_credentials
+
     prefect = get_current_settings().api
-    proofs = {
-        "PREFECT_API_URL": (settings.prefect_api_url, prefect.auth_string or prefect.key),
-        "MLFLOW_TRACKING_URI": (settings.mlflow_tracking_uri, _has_mlflow_credentials()),
+    proofs: dict[str, tuple[str | None, Callable[[], object]]] = {
+        "PREFECT_API_URL": (settings.prefect_api_url, lambda: prefect.auth_string or prefect.key),
+        "MLFLOW_TRACKING_URI": (settings.mlflow_tracking_uri, has_credentials),
     }
     for variable, (url, proof) in proofs.items():
         parts = urlsplit(url or "")
         local = is_of_this_machine(url)
-        if parts.scheme not in ("http", "https") or local or proof or parts.password:
+        if parts.scheme not in ("http", "https") or local or parts.password or proof():
             continue
         if not settings.trusted_network:
             raise SettingsError(
@@ -87,8 +89,3 @@ def require_passwords(settings: Settings) -> None:
                 variable,
                 f"set {_PROOFS[variable]}; on a network where nobody else is, NIGHTSHIFT_TRUSTED_NETWORK=true",
             )
-
-
-def _has_mlflow_credentials() -> bool:
-    found = read_mlflow_creds()
-    return bool(found.username or MLFLOW_TRACKING_TOKEN.get())
