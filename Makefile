@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .DEFAULT_GOAL := help
 .PHONY: help attack security-cost demo up down status up-ha down-ha status-ha imdb test test-all check lint format \
 	types bench deaths bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env cases \
-	together lock races neighbours
+	together lock races neighbours house
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -98,6 +98,9 @@ security-cost: $(EXTRAS) ## what passwords and certificates cost beside BASE=com
 cases: $(READY) ## hostile files tried from outside: expected, found, seconds, memory (ten minutes; BASE=COMMIT: that beside it)
 	$(BIN)/python -m tests.cases $(if $(BASE),--base $(BASE)) $(CASES)
 
+house: $(READY) ## packages, files, imports between them, circles, lines; exit 1 if an aim is missed (BASE=COMMIT: that beside it)
+	$(BIN)/python -m benchmarks.house $(if $(BASE),--base $(BASE))
+
 neighbours: $(READY) ## every architecture of transformers, tiny: no answer depends on the texts beside it (three minutes; writes docs/neighbours.md)
 	$(BIN)/python -m tests.neighbours $(ARCHITECTURES)
 
@@ -129,7 +132,7 @@ gate-imdb: $(READY) ## two real models and four bad ones on IMDb through the gat
 
 clean: ## remove the environment and what tools left; data and models in .nightshift stay
 	rm -rf $(VENV) .venv-peers build *.egg-info .pytest_cache .ruff_cache .hypothesis
-	find deployments flows tasks tests -name __pycache__ -type d -exec rm -rf {} +
+	find benchmarks deployments flows tasks tests -name __pycache__ -type d -exec rm -rf {} +
 
 env: $(READY)
 

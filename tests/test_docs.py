@@ -81,6 +81,7 @@ def test_the_first_screen() -> None:
         "tasks/core/",
         "deployments/",
         "tests/",
+        "benchmarks/",
     ):
         assert f"`{room}`" in FIRST_SCREEN
 
@@ -115,7 +116,7 @@ def test_links_and_modules_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", text):
         place = page.parent / target.partition("#")[0]
         assert re.match(r"https?://", target) or place.exists(), target
-    for module in re.findall(r"python -m ((?:deployments|flows|tests)[\w.]*)", text):
+    for module in re.findall(r"python -m ((?:benchmarks|deployments|flows|tests)[\w.]*)", text):
         place = ROOT / module.replace(".", "/")
         assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), module
 
