@@ -29,10 +29,10 @@ from safetensors.torch import load_file
 from deployments.stack.programs import WORKER_ENVIRONMENT
 from tasks.connectors.storage.artifacts import PreparedStore
 from tasks.core.data.tokens.token_tables import read_tokens
-from tasks.core.records import BaseModelSummary, TokensSummary
 from tasks.core.training import fine_tuning
 from tasks.core.training.job import TrainingJob
 from tasks.core.training.protocols import SilentListener
+from tasks.core.training.records import BaseModelSummary, TokensSummary
 from tasks.runtime.local_services import CLIENT_DEFAULTS
 from tests.models import tiny_bert
 from tests.reviews import jsonl, reviews

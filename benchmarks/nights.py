@@ -144,7 +144,7 @@ def _planned(result: Any, objects: int) -> None:
         return listed if uri == _INPUT else original(self, uri)
 
     ObjectStore.scan = scan
-    worker.planning.__dict__["_look_at_samples"] = lambda *_: None
+    worker.planning.__dict__["look_at_samples"] = lambda *_: None
     before = psutil.Process().memory_info().rss
     started = time.perf_counter()
     planned = worker.plan_scoring.fn(worker.draft("bench", _INPUT, _OUTPUT))

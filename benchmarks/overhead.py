@@ -20,7 +20,7 @@ from typing import Any
 
 from flows.demo import demo_parameters
 from tasks.connectors.storage.artifacts import PreparedStore
-from tasks.core.records import BaseModelSummary, TokensSummary
+from tasks.core.training.records import BaseModelSummary, TokensSummary
 from tasks.training.progress import BEGUN
 from tests.paths import ROOT
 from tests.service.stack import Service
@@ -30,7 +30,7 @@ import json, sys, time
 from pathlib import Path
 started = time.perf_counter()
 from tasks.core import modeling
-from tasks.core.records import TokensSummary
+from tasks.core.training.records import TokensSummary
 from benchmarks.deaths import bare_fine_tune
 folder = Path(sys.argv[1])
 imported = time.perf_counter()

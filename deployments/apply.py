@@ -13,7 +13,6 @@ until its definition here changes. Even then a schedule or automation stays paus
 import argparse
 import importlib
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,13 +29,12 @@ from prefect.client.schemas.actions import (
 )
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
-from prefect.variables import Variable
 
+from deployments.applied import Applied
+from deployments.automations import ServerIds, apply_automations
 from tasks.connectors.servers.local_servers import require_prefect
-from tasks.core.digests import digest_of
 from tasks.core.errors import NightshiftError, ServiceError, SettingsError
 from tasks.core.parsing.bounded_yaml import load_yaml
 from tasks.runtime.local_services import require_login, set_client_defaults
@@ -44,9 +42,7 @@ from tasks.runtime.settings import read_settings
 
 HERE = Path(__file__).parent
 DEPLOYMENTS = HERE / "prefect.yaml"
-AUTOMATIONS = HERE / "automations.yaml"
 OWNED = "nightshift-"  # slugs of the schedules in prefect.yaml
-_APPLIED = "nightshift_applied"
 _POOLS = {
     "cpu": "Everything but training: preparing, evaluating, registering, scoring.",
     "gpu": "Training. One at a time and GPU.",
@@ -88,52 +84,18 @@ def apply(pool_type: str = "process", file: Path = DEPLOYMENTS) -> list[str]:
         SettingsError: the file does not exist; then nothing is changed.
     """
     with get_client(sync_client=True) as client:
-        applied, ids = _Applied(), _Ids(client, read_settings().notification_block)
+        applied, ids = Applied(), ServerIds(client, read_settings().notification_block)
         wanted = definitions(file)
         done = [
             *_apply_pools(client, applied, pool_type),
             *_apply_deployments(client, applied, wanted, file),
-            *_apply_automations(client, applied, ids),
+            *apply_automations(client, applied, ids),
         ]
         applied.save()
     return done
 
 
-class _Applied:
-    """Digests of the definitions as they were last applied to this server."""
-
-    def __init__(self) -> None:
-        found: Any = Variable.get(_APPLIED, default="{}")
-        try:
-            self._before: dict[str, str] = dict(
-                json.loads(found) if isinstance(found, str) else found
-            )
-        except (ValueError, TypeError):  # somebody has changed it: all is applied again
-            self._before = {}
-        self.now: dict[str, str] = {}
-
-    def differs(self, name: str, definition: Any) -> bool:
-        """Whether a definition is new or another than last time; it is noted as applied."""
-        self.now[name] = digest_of({"definition": definition})
-        return self._before.get(name) != self.now[name]
-
-    def keep(self, name: str) -> None:
-        """Leave as it is what cannot be compared now."""
-        if name in self._before:
-            self.now[name] = self._before[name]
-
-    def gone(self, kind: str) -> list[str]:
-        """Names that were applied once and have no definition any more."""
-        left = self._before.keys() - self.now.keys()
-        return sorted(name.removeprefix(kind) for name in left if name.startswith(kind))
-
-    def save(self) -> None:
-        """Remember, now that all of it is done."""
-        if self.now != self._before:
-            Variable.set(_APPLIED, json.dumps(self.now), tags=["nightshift"], overwrite=True)
-
-
-def _apply_pools(client: SyncPrefectClient, applied: _Applied, pool_type: str) -> Iterator[str]:
+def _apply_pools(client: SyncPrefectClient, applied: Applied, pool_type: str) -> Iterator[str]:
     for name, description in _POOLS.items():
         special = HERE / "pools" / f"{pool_type}-{name}.json"
         file = special if special.is_file() else HERE / "pools" / f"{pool_type}.json"
@@ -165,7 +127,7 @@ def _apply_pools(client: SyncPrefectClient, applied: _Applied, pool_type: str) -
 
 
 def _apply_deployments(
-    client: SyncPrefectClient, applied: _Applied, wanted: list[dict[str, Any]], file: Path
+    client: SyncPrefectClient, applied: Applied, wanted: list[dict[str, Any]], file: Path
 ) -> Iterator[str]:
     changed: dict[str, DeploymentResponse | None] = {}
     slugs: dict[str, set[str]] = {}
@@ -265,71 +227,6 @@ def _mend(
 
 def _is_owned(schedule: DeploymentSchedule) -> bool:
     return bool(schedule.slug) and str(schedule.slug).startswith(OWNED)
-
-
-def _apply_automations(client: SyncPrefectClient, applied: _Applied, ids: "_Ids") -> Iterator[str]:
-    for definition in yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8")):
-        name = definition["name"]
-        resolved = ids.resolve(definition)
-        if resolved is None:
-            if not ids.unwanted:
-                applied.keep(f"automation:{name}")
-            if ids.missing:
-                yield f"WARNING: {name!r} is not set up: {ids.missing}"
-            continue
-        differs = applied.differs(f"automation:{name}", resolved)
-        wanted = AutomationCore.model_validate(resolved)
-        found = client.read_automations_by_name(name)
-        if not found:
-            client.create_automation(wanted)
-            yield f"created the automation {name!r}"
-        elif differs:
-            client.update_automation(
-                found[0].id, wanted.model_copy(update={"enabled": found[0].enabled})
-            )
-            yield f"updated the automation {name!r}"
-    for name in applied.gone("automation:"):
-        for left in client.read_automations_by_name(name):
-            client.delete_automation(left.id)
-            yield f"deleted the automation {name!r}, which is wanted no more"
-
-
-class _Ids:
-    """Puts the ids of this server in the places of names.
-
-    Without a notification block, automations that need one stay as they are; `none` says that they are unwanted.
-    """
-
-    def __init__(self, client: SyncPrefectClient, notification_block: str) -> None:
-        self._client = client
-        self.unwanted = notification_block == "none"
-        self.missing = self._block_id = ""
-        if notification_block and not self.unwanted:
-            self._block_id = self._look_up(notification_block)
-
-    def resolve(self, definition: Any) -> Any:
-        """The definition with ids; None where it needs a block and none is configured."""
-        text = json.dumps(definition)
-        if "${notification_block}" in text:
-            if not self._block_id:
-                return None
-            text = text.replace("${notification_block}", self._block_id)
-        return json.loads(re.sub(r"\$\{deployment:([^}]+)\}", self._deployment_id, text))
-
-    def _deployment_id(self, match: re.Match[str]) -> str:
-        return str(self._client.read_deployment_by_name(match[1]).id)
-
-    def _look_up(self, block: str) -> str:
-        kind, _, name = block.partition("/")
-        try:
-            return str(self._client.read_block_document_by_name(name, kind).id)
-        except ObjectNotFound:
-            self.missing = (
-                f"there is no block {block!r} (NIGHTSHIFT_NOTIFICATION_BLOCK) -> create it in the UI (Blocks; its "
-                "type's slug and its name, such as slack-webhook/on-call), and register again: "
-                "python -m deployments.apply"
-            )
-            return ""
 
 
 if __name__ == "__main__":

@@ -11,13 +11,9 @@ from flows.forms.pipelines import FineTuneParams, RetrainParams
 from flows.stages.preparation import Prepared, Pretraining
 from tasks.core.data.params import TokenizationParams
 from tasks.core.errors import PoolError
-from tasks.core.records import (
-    BaseModelSummary,
-    Reference,
-    TokensSummary,
-    TrainingSummary,
-)
+from tasks.core.records import Reference
 from tasks.core.training.params import DistillationParams, TrainingParams
+from tasks.core.training.records import BaseModelSummary, TokensSummary, TrainingSummary
 from tasks.core.training.tuning.params import TrialParams
 from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.runs.parent_run import cancelled_with_parent

@@ -19,8 +19,8 @@ from tasks.runtime.runs.parent_run import cancelled_with_parent
 from tasks.runtime.runs.remote_runs import hand_back, run_on_pool
 from tasks.runtime.settings import read_settings
 from tasks.scoring.planning import RunReference
-from tasks.scoring.progress import Watch
-from tasks.scoring.shards import ShardDone, score_shard
+from tasks.scoring.progress import ShardDone, Watch
+from tasks.scoring.shards import score_shard
 
 logger = logging.getLogger(__name__)
 

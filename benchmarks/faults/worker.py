@@ -11,7 +11,7 @@ from botocore.client import BaseClient
 from benchmarks.faults.parts import CharacterEncoder, TextEngine
 from tasks.connectors.storage import client, conditional_writes
 from tasks.core.records import ModelVersion
-from tasks.core.scoring import plan
+from tasks.core.scoring import sharding
 from tasks.core.scoring.params import EngineParams
 from tasks.core.scoring.plan import Columns, ScoringRun
 from tasks.scoring import planning, shards
@@ -32,9 +32,9 @@ _WRITES = (
 
 def small_shards() -> None:
     """Shards so small that little data makes many."""
-    planning.SHARD_BYTES = plan.SHARD_BYTES = 20_000
-    plan.SHARD_OBJECTS = 8
-    plan.BUNDLE_BYTES = 4_000
+    planning.SHARD_BYTES = sharding.SHARD_BYTES = 20_000
+    sharding.SHARD_OBJECTS = 8
+    sharding.BUNDLE_BYTES = 4_000
     conditional_writes.__dict__.update(_ONE_REQUEST_BYTES=10_000)  # in parts: of 16 MB, so one
 
 

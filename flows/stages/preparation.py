@@ -12,15 +12,13 @@ from flows.forms.pipelines import RetrainParams
 from tasks.core.evaluation.behaviour.checks import label_roles
 from tasks.core.quality.inspection import InspectionSummary
 from tasks.core.records import (
-    BaseModelSummary,
     HeldOutSummary,
     LoadedSummary,
-    PretrainingTokensSummary,
     Reference,
     SplitSummary,
-    TokensSummary,
     ValidatedSummary,
 )
+from tasks.core.training.records import BaseModelSummary, PretrainingTokensSummary, TokensSummary
 from tasks.data.holdout import hold_out_test
 from tasks.data.ingestion import load_reviews, split_reviews, validate_reviews
 from tasks.data.inspection import inspect_reviews

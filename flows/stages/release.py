@@ -13,12 +13,9 @@ from flows.stages.results import Retrained
 from tasks.core.engines.selection.records import EngineChoice, EngineProof
 from tasks.core.errors import ConflictError
 from tasks.core.markdown import Markdown, link
-from tasks.core.records import (
-    ModelVersion,
-    Reference,
-    TrainingSummary,
-)
+from tasks.core.records import ModelVersion, Reference
 from tasks.core.release.gate.evidence import Verdict
+from tasks.core.training.records import TrainingSummary
 from tasks.engines.verification import proven_engine
 from tasks.evaluation.behavioural_tests import check_behaviour
 from tasks.evaluation.other_test_set import ask_old_test_set

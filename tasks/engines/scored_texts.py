@@ -13,7 +13,8 @@ from tasks.core.data.texts import matching_form
 from tasks.core.errors import NightshiftError, StoreAwayError
 from tasks.core.formats import reading
 from tasks.core.scoring import predict
-from tasks.core.scoring.plan import Columns, Entry, ScoringRun
+from tasks.core.scoring.plan import Columns, ScoringRun
+from tasks.core.scoring.sharding import Entry
 from tasks.registry.usage_records import marks_of
 from tasks.runtime.clients import exact_objects
 from tasks.scoring.store.run_store import info, read_result, read_run, read_shard, runs_below

@@ -17,13 +17,14 @@ from tasks.core.data.tokens.token_tables import read_tokens
 from tasks.core.engines import registry
 from tasks.core.engines.params import EngineChoiceParams
 from tasks.core.engines.selection.agreement import too_few_for_linear
-from tasks.core.engines.selection.benchmark import Clock
 from tasks.core.engines.selection.choice import choose, worth_measuring
 from tasks.core.engines.selection.records import EngineChoice
 from tasks.core.engines.selection.texts import TokenRows
+from tasks.core.engines.selection.timing import Clock
 from tasks.core.models import classifier
 from tasks.core.models.devices import resolve_precision
-from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
+from tasks.core.records import Reference, SplitSummary
+from tasks.core.training.records import TokensSummary, TrainingSummary
 from tasks.data.test_set import read_test_set
 from tasks.engines.build import build_apart
 from tasks.engines.scored_texts import texts_scored_before

@@ -17,7 +17,8 @@ from tasks.core.engines.selection.records import EngineChoice, EngineProof
 from tasks.core.errors import ModelError
 from tasks.core.evaluation.comparison import Pair
 from tasks.core.models import classifier as modeling
-from tasks.core.records import Reference, SplitSummary, TokensSummary, TrainingSummary
+from tasks.core.records import Reference, SplitSummary
+from tasks.core.training.records import TokensSummary, TrainingSummary
 from tasks.data.test_set import read_test_set
 from tasks.engines.selection import choose_engine
 from tasks.evaluation.predictions import (

@@ -6,8 +6,9 @@ from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
 from tasks.core.evaluation.comparison import Pair
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.quality.params import InspectionParams
-from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary
+from tasks.core.records import ModelVersion, Reference, SplitSummary
 from tasks.core.release.gate.other_test_set import OtherTestSet
+from tasks.core.training.records import TrainingSummary
 from tasks.data.champion_data import known_by, source_of, split_of
 from tasks.evaluation.predictions import evaluate_model, read_predictions
 from tasks.runtime.steps import step

@@ -8,7 +8,8 @@ from tasks.core.data.labels import same_labels
 from tasks.core.errors import ModelError
 from tasks.core.models import classifier as modeling
 from tasks.core.models.classifier import Classifier
-from tasks.core.records import ModelVersion, Reference, TrainingSummary
+from tasks.core.records import ModelVersion, Reference
+from tasks.core.training.records import TrainingSummary
 from tasks.runtime.clients import model_registry
 from tasks.runtime.steps import fetched, work_folder
 

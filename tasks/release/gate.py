@@ -16,13 +16,14 @@ from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.quality.inspection import InspectionSummary
 from tasks.core.quality.known_reviews import in_all
 from tasks.core.quality.params import InspectionParams
-from tasks.core.records import ModelVersion, Reference, SplitSummary, TrainingSummary
+from tasks.core.records import ModelVersion, Reference, SplitSummary
 from tasks.core.release.gate import decision as gate
 from tasks.core.release.gate.decision import allows_overlap
 from tasks.core.release.gate.evidence import Evidence, Verdict
 from tasks.core.release.gate.minimum_evidence import of_test_rows, refusal
 from tasks.core.release.gate.other_test_set import OtherTestSet
 from tasks.core.release.gate.params import GateParams
+from tasks.core.training.records import TrainingSummary
 from tasks.data.champion_data import known_by, split_of
 from tasks.data.test_set import TestSet, read_test_set
 from tasks.evaluation.behavioural_tests import Behaviour, Checks, check_behaviour

@@ -9,12 +9,7 @@ from tasks.connectors.tracking.mlflow_flavors import describe_for_mlflow
 from tasks.core.digests import canonical_json
 from tasks.core.markdown import escape
 from tasks.core.models.folders import load_tokenizer
-from tasks.core.records import (
-    EvaluationSummary,
-    ModelVersion,
-    Reference,
-    TrainingSummary,
-)
+from tasks.core.records import EvaluationSummary, ModelVersion, Reference
 from tasks.core.release.report.model_card import CardDetails, model_card
 from tasks.core.tags import (
     ACCURACY_TAG,
@@ -36,6 +31,7 @@ from tasks.core.tags import (
     TEST_DIGEST_TAG,
     VERDICT_TAG,
 )
+from tasks.core.training.records import TrainingSummary
 from tasks.evaluation.predictions import Evaluation
 from tasks.release.report import Judged, assemble
 from tasks.runtime.clients import model_registry

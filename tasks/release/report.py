@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +17,6 @@ from tasks.core.evaluation.attributions import Attribution, attribute
 from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.core.evaluation.comparison import Bools
 from tasks.core.evaluation.params import EvaluationParams
-from tasks.core.evaluation.plots import figures
-from tasks.core.evaluation.plots.figures import SliceRow
 from tasks.core.quality.inspection import InspectionSummary
 from tasks.core.records import LoadedSummary, ModelVersion, Record, Reference, SplitSummary
 from tasks.core.release.gate.evidence import Verdict
@@ -31,7 +29,6 @@ from tasks.core.release.report.parts import (
     DataFacts,
     Decision,
     LineageStep,
-    Picture,
     Report,
     Scored,
     WorstError,
@@ -42,6 +39,7 @@ from tasks.evaluation.behavioural_tests import Checks, cases_of
 from tasks.evaluation.predictions import Evaluation, Predictions, read_predictions
 from tasks.registry.models import digest_of_model, opened
 from tasks.release.gate import Candidate, Champion
+from tasks.release.pictures import pictures_of
 from tasks.runtime.clients import model_registry
 from tasks.runtime.provenance import code_version
 from tasks.runtime.reporting import artifacts
@@ -50,13 +48,6 @@ from tasks.runtime.steps import fetched, reuse_or_make, step, work_folder
 logger = logging.getLogger(__name__)
 
 ERRORS_VERSION = 1
-_PICTURES = {
-    "confusion": "Confusion matrix: true labels by predicted ones",
-    "roc": "ROC curve",
-    "precision_recall": "Precision and recall",
-    "reliability": "Share of right answers by confidence, before and after the temperature",
-    "scores": "How sure the model is, where it is right and where it is wrong",
-}
 
 
 class ErrorsSummary(Record):
@@ -257,7 +248,7 @@ def assemble(judged: Judged) -> Report:
         slices=rows,
         checks=facts.check_rows(cases, candidate.behaviour.summary, behaviour),
         skipped_checks=[f"{c.name}: {c.reason}" for c in candidate.behaviour.summary.skipped],
-        pictures=_pictures(candidate.evaluation, rows),
+        pictures=pictures_of(candidate.evaluation, rows),
         lineage=[
             LineageStep(kind, uri.rpartition("/")[2], uri) for kind, uri in judged.lineage.items()
         ],
@@ -282,19 +273,6 @@ def _data(judged: Judged) -> DataFacts:
         more_files=judged.loaded.more_files,
         label_map=judged.label_map,
     )
-
-
-def _pictures(evaluation: Evaluation, slices: Sequence[SliceRow]) -> list[Picture]:
-    with fetched(evaluation) as folder:
-        drawn = [
-            Picture(name, said, path.read_bytes())
-            for name, said in _PICTURES.items()
-            if (path := folder / f"{name}.png").is_file()
-        ]
-        if slices:
-            path = figures.draw_slices(folder / "slices.png", slices)
-            drawn.append(Picture("slices", "Accuracy on each slice", path.read_bytes()))
-    return drawn
 
 
 def _right(said: Predictions) -> Bools:

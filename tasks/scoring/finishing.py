@@ -8,8 +8,9 @@ from typing import Any, get_args
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.core.errors import StoreError
 from tasks.core.formats.detection.names import is_hidden
-from tasks.core.scoring.plan import Entry, Names, ScoringRun
+from tasks.core.scoring.plan import Names, ScoringRun
 from tasks.core.scoring.results import Counts, ObjectResult, ScoreSummary, State
+from tasks.core.scoring.sharding import Entry
 from tasks.runtime.clients import exact_objects
 from tasks.runtime.steps import step
 from tasks.scoring.joining import remove_parts, whole_results

@@ -11,8 +11,9 @@ from tasks.connectors.storage.object_store import ObjectInfo, parse_uri
 from tasks.core.blame import as_data_error, is_the_objects
 from tasks.core.errors import StoreError, UnreadableDataError
 from tasks.core.formats import writing
-from tasks.core.scoring.plan import Entry, ScoringRun
+from tasks.core.scoring.plan import ScoringRun
 from tasks.core.scoring.results import Counts, ObjectResult
+from tasks.core.scoring.sharding import Entry
 from tasks.runtime.steps import work_folder
 from tasks.scoring.store.commit import (
     RUN,

@@ -11,26 +11,25 @@ from tasks.connectors.storage.object_store import parse_uri
 from tasks.core.blame import as_data_error, is_the_objects
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import (
-    DataError,
-    ForbiddenDataError,
     MissingDataError,
     SettingsError,
     StoreError,
 )
 from tasks.core.formats import reading
 from tasks.core.formats.base import Span
-from tasks.core.formats.columns import with_columns
 from tasks.core.formats.detection.content import HEAD_BYTES, detect
 from tasks.core.formats.detection.names import is_hidden
 from tasks.core.formats.detection.text_encodings import UTF8
 from tasks.core.records import ModelVersion, Record
 from tasks.core.scoring.params import OutputFormat
-from tasks.core.scoring.plan import SHARD_BYTES, Columns, Entry, Names, ScoringRun, Shard, shards
+from tasks.core.scoring.plan import Columns, Names, ScoringRun
 from tasks.core.scoring.prefetch import in_order
+from tasks.core.scoring.sharding import SHARD_BYTES, Entry, Shard, shards
 from tasks.registry.usage_records import mark_scoring
 from tasks.runtime.clients import exact_objects
 from tasks.runtime.provenance import code_version, flow_run_id
 from tasks.runtime.steps import step
+from tasks.scoring.input_checks import look_at_samples, refuse_reserved, refuse_shared_outputs
 from tasks.scoring.store.commit import is_committed
 from tasks.scoring.store.in_work import InWork
 from tasks.scoring.store.run_store import MANIFEST, info, read_run, shard_uri
@@ -40,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 _REQUESTS = 32  # at once
 _WRITES = 4
-_SAMPLES, _SAMPLE_ROWS = 4, 100
 
 
 class RunReference(Record):
@@ -71,11 +69,11 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         return _begun(objects, frozen)
     replaced = replaced_by(objects, draft)  # before the inputs: theirs are among them
     found = _inputs(objects, draft)
-    _refuse_reserved(draft.columns)
-    _refuse_shared_outputs(draft, found)
+    refuse_reserved(draft.columns)
+    refuse_shared_outputs(draft, found)
     in_work = InWork(objects, draft, "plan")
     if found:
-        _look_at_samples(objects, draft, found, in_work)
+        look_at_samples(objects, draft, found, in_work)
     left = found if draft.rescore else list(_not_yet_scored(objects, draft, found))
 
     draft = draft.model_copy(update={"plan": secrets.token_hex(4)})
@@ -194,67 +192,6 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
             "check the prefix; where a night without reviews is none, set allow_empty",
         )
     return entries
-
-
-def _look_at_samples(
-    objects: ExactObjects, run: ScoringRun, entries: list[Entry], in_work: InWork
-) -> None:
-    """Stop before anything is spent where all samples lack a column, or none may be read.
-
-    One odd object is reported when it is scored.
-    """
-    problem: DataError | None = None
-    last = len(entries) - 1
-    for index in sorted({last * quarter // _SAMPLES for quarter in range(_SAMPLES + 1)}):
-        if in_work.is_suspect(entries[index]) or in_work.fatal(entries[index]):
-            continue
-        try:
-            with in_work.alone(entries[index]):
-                _look_at(objects, run, entries[index])
-            return
-        except (MissingDataError, ForbiddenDataError) as error:
-            problem = problem or error
-        except BaseException as error:  # unreadable: that says nothing of the others
-            if not is_the_objects(error):
-                raise
-    if problem:
-        raise problem
-
-
-def _look_at(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
-    with objects.open(info(run, entry)) as stream:
-        wanted = [run.columns.text, *run.columns.keep]
-        rows = reading.decode(run.input_uri(entry.key), stream, None, wanted, run.encoding)
-        sample = (row for _, row in zip(range(_SAMPLE_ROWS), rows, strict=False))
-        for _ in with_columns(sample, wanted, run.input_uri(entry.key)):
-            pass
-
-
-_MADE = ("input", "row", "id", "label", "score", "model", "model_version")
-
-
-def _refuse_reserved(columns: Columns) -> None:
-    for name in columns.keep:
-        if name in _MADE or name.startswith("probability_") or columns.keep.count(name) > 1:
-            raise SettingsError(
-                f"A prediction has a column {name!r} of its own, or it is named twice",
-                "keep_columns",
-                "leave it out",
-            )
-
-
-def _refuse_shared_outputs(run: ScoringRun, entries: list[Entry]) -> None:
-    """`a` whose content is JSON lines, and `a.jsonl`, would write the same object."""
-    renamed = [e for e in entries if run.output_uri(e.key) != f"{run.root}/{e.key}"]
-    keys = {entry.key for entry in entries} if renamed else set[str]()
-    for entry in renamed:
-        target = run.output_uri(entry.key).removeprefix(f"{run.root}/")
-        if target in keys and run.output_uri(target) == run.output_uri(entry.key):
-            raise SettingsError(
-                f"{entry.key!r} and {target!r} would have their predictions in one object",
-                run.input,
-                "rename one of them",
-            )
 
 
 def _not_yet_scored(

@@ -1,12 +1,24 @@
-"""How far a scoring run is whose shards others score: the results that they leave in the store tell."""
+"""Progress of a scoring run, by the results that its shards leave in the store; and of one shard."""
 
 import logging
+from collections.abc import Iterator
+from typing import IO
 
 from tasks.core.errors import StoreError
+from tasks.core.formats.base import Row
+from tasks.core.records import Record
 from tasks.core.scoring.plan import ScoringRun
+from tasks.core.scoring.predict import End, Result
+from tasks.core.scoring.results import ShardResult
+from tasks.core.scoring.sharding import Entry
 from tasks.runtime.clients import exact_objects
-from tasks.runtime.reporting.progress import Pace
-from tasks.scoring.store.run_store import read_result, require_run, result_number, results_prefix
+from tasks.runtime.reporting.progress import Gauge, Pace
+from tasks.scoring.store.run_store import (
+    read_result,
+    require_run,
+    result_number,
+    results_prefix,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -49,3 +61,43 @@ class Watch:
             self._pace.add(sum(o.counts.rows_in for o in result.objects), size)
         else:
             self._pace.skip(size)
+
+
+def count_passed(items: Iterator[Result], gauge: Gauge) -> Iterator[Result]:
+    """Pass results on, and count the rows among them."""
+    for item in items:
+        if not isinstance(item, End):
+            gauge.passed()
+        yield item
+
+
+def fraction_read(entry: Entry, stream: IO[bytes], row: Row) -> float:
+    """What part of an object is read with a row: by rows where their number is known, else by bytes."""
+    if entry.span and entry.span.rows:
+        return (row.number - entry.span.first_row + 1) / entry.span.rows
+    return row.number / row.of if row.of else stream.tell() / entry.size
+
+
+class ShardDone(Record):
+    """What other steps need to know of a shard."""
+
+    number: int
+    rows: int
+    failed: int
+
+
+def shard_done(done: ShardResult, shards: int) -> ShardDone:
+    """Log the result of a shard, and sum it up for other steps."""
+    rows = sum(o.counts.rows_in for o in done.objects)
+    failed = sum(o.state == "failed" for o in done.objects)
+    logger.info(
+        "Shard %s of %s: %s objects, %s rows, %.1f s, %.1f rows/s%s",
+        done.number + 1,
+        shards,
+        len(done.objects),
+        f"{rows:,}",
+        done.seconds,
+        rows / max(done.seconds, 1e-9),
+        f"; {failed} objects FAILED" if failed else "",
+    )
+    return ShardDone(number=done.number, rows=rows, failed=failed)

@@ -18,19 +18,20 @@ from tasks.core.engines import registry
 from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.errors import UnreadableDataError
 from tasks.core.formats import reading
-from tasks.core.formats.base import Row
 from tasks.core.formats.columns import with_columns
 from tasks.core.models import classifier as modeling
-from tasks.core.records import ModelVersion, Record
+from tasks.core.records import ModelVersion
 from tasks.core.scoring import predict
 from tasks.core.scoring.params import EngineParams
-from tasks.core.scoring.plan import Entry, ScoringRun
-from tasks.core.scoring.predict import End, Result, Review
+from tasks.core.scoring.plan import ScoringRun
+from tasks.core.scoring.predict import End, Review
 from tasks.core.scoring.prefetch import in_order
 from tasks.core.scoring.results import Counts, ObjectResult, ShardResult
+from tasks.core.scoring.sharding import Entry
 from tasks.runtime.clients import exact_objects, model_registry
 from tasks.runtime.reporting.progress import Gauge, pace_of
 from tasks.runtime.steps import step, work_folder
+from tasks.scoring.progress import ShardDone, count_passed, fraction_read, shard_done
 from tasks.scoring.store.commit import (
     RUN,
     commit,
@@ -48,14 +49,6 @@ logger = logging.getLogger(__name__)
 
 _REQUESTS = 8  # readers, and as many writers
 _WRITES_WAITING = 32
-
-
-class ShardDone(Record):
-    """What other steps need to know of a shard."""
-
-    number: int
-    rows: int
-    failed: int
 
 
 @step
@@ -86,23 +79,7 @@ def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
         objects.store.write_bytes(content, result_uri(run, number))
     else:
         pace_of("reviews", run.bytes).skip(sum(o.bytes for o in done.objects))
-    return _told(done, run.shards)
-
-
-def _told(done: ShardResult, shards: int) -> ShardDone:
-    rows = sum(o.counts.rows_in for o in done.objects)
-    failed = sum(o.state == "failed" for o in done.objects)
-    logger.info(
-        "Shard %s of %s: %s objects, %s rows, %.1f s, %.1f rows/s%s",
-        done.number + 1,
-        shards,
-        len(done.objects),
-        f"{rows:,}",
-        done.seconds,
-        rows / max(done.seconds, 1e-9),
-        f"; {failed} objects FAILED" if failed else "",
-    )
-    return ShardDone(number=done.number, rows=rows, failed=failed)
+    return shard_done(done, run.shards)
 
 
 @functools.lru_cache(maxsize=1)
@@ -172,7 +149,7 @@ class ShardWork:
         streams = in_order(self._pool, opened, wanted, _REQUESTS)
         items = (self._items(bundle, streams, gauge) for bundle in bundles)
         told = predict.score(items, work.encoder, work.engine, work.window_reviews)
-        scored = _gauged(told, gauge)
+        scored = count_passed(told, gauge)
         writes: dict[Entry, Future[ObjectResult]] = {}
         for index, entry in enumerate(entry for bundle in bundles for entry in bundle):
             path = self._folder / f"{index:06}"
@@ -256,7 +233,7 @@ class ShardWork:
             decoded = reading.decode(uri, stream, entry.span, asked_for, self._run.encoding)
             wanted = [columns.text, *columns.keep] if entry.part == 0 else []
             checked = with_columns(decoded, wanted, uri)
-            share = functools.partial(_share_read, entry, stream)
+            share = functools.partial(fraction_read, entry, stream)
             read = gauge.reading(checked, entry.bytes, share)
             reviews = (predict.to_review(row, columns) for row in read)
             # of a part nothing can be said
@@ -306,20 +283,6 @@ class _Work:
     window_reviews: int
     heads: dict[Entry, Head | None]
     results: dict[Entry, ObjectResult]
-
-
-def _gauged(items: Iterator[Result], gauge: Gauge) -> Iterator[Result]:
-    for item in items:
-        if not isinstance(item, End):
-            gauge.passed()
-        yield item
-
-
-def _share_read(entry: Entry, stream: IO[bytes], row: Row) -> float:
-    """What part of an object is read with a row: by rows where their number is known, else by bytes."""
-    if entry.span and entry.span.rows:
-        return (row.number - entry.span.first_row + 1) / entry.span.rows
-    return row.number / row.of if row.of else stream.tell() / entry.size
 
 
 def _range_of(entry: Entry) -> tuple[int, int | None]:

@@ -11,9 +11,10 @@ from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.core.digests import digest_of
 from tasks.core.errors import OverwrittenError
 from tasks.core.records import Record
-from tasks.core.scoring.plan import Entry, ScoringRun
+from tasks.core.scoring.plan import ScoringRun
 from tasks.core.scoring.prefetch import in_order
 from tasks.core.scoring.results import Counts
+from tasks.core.scoring.sharding import Entry
 from tasks.runtime.clients import exact_objects
 from tasks.runtime.reporting import artifacts
 from tasks.runtime.steps import step

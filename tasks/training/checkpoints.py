@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.connectors.storage.artifacts import free_bytes
 from tasks.connectors.storage.checkpoints import CheckpointStore
-from tasks.connectors.tracking.runs import Run
+from tasks.connectors.tracking.run import Run
 from tasks.core.errors import DiskFullError
 from tasks.runtime.clients import model_registry, prepared_store
 from tasks.runtime.settings import read_settings

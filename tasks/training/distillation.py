@@ -26,17 +26,11 @@ from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.errors import ModelError, SettingsError
 from tasks.core.models import classifier as modeling
 from tasks.core.models import devices
-from tasks.core.records import (
-    LessonsSummary,
-    ModelVersion,
-    Record,
-    Reference,
-    SplitSummary,
-    TokensSummary,
-)
+from tasks.core.records import ModelVersion, Record, Reference, SplitSummary
 from tasks.core.tags import TEST_DIGEST_TAG
 from tasks.core.training.methods.distillation import TEACHER_LOGITS
 from tasks.core.training.params import DistillationParams
+from tasks.core.training.records import LessonsSummary, TokensSummary
 from tasks.registry.champion import pin_version
 from tasks.registry.models import digest_of_model
 from tasks.runtime.clients import model_registry, prepared_store

@@ -10,13 +10,13 @@ import torch
 import transformers
 
 from tasks.connectors.storage.checkpoints import CheckpointStore
-from tasks.connectors.tracking.runs import Run
+from tasks.connectors.tracking.run import Run
 from tasks.core.data.params import TokenizationParams
 from tasks.core.data.tokens.token_tables import read_tokens
 from tasks.core.digests import digest_of
 from tasks.core.models import classifier, devices
 from tasks.core.models.params import Precision
-from tasks.core.records import BaseModelSummary, Reference, TokensSummary, TrainingSummary
+from tasks.core.records import Reference
 from tasks.core.tags import FLOW_RUN_TAG, STEP_TAG, TEACHER_TAG, TRIAL_TAG
 from tasks.core.training import fine_tuning
 from tasks.core.training.job import TrainingJob
@@ -24,6 +24,7 @@ from tasks.core.training.methods import lora
 from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import EpochJudge, TrainingPruned
 from tasks.core.training.ranks import resolve_processes
+from tasks.core.training.records import BaseModelSummary, TokensSummary, TrainingSummary
 from tasks.core.training.tuning.params import TrialParams
 from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.clients import prepared_store

@@ -17,16 +17,11 @@ from tasks.core.digests import folder_digest
 from tasks.core.errors import ModelError
 from tasks.core.models import folders
 from tasks.core.models.base_model.trial import try_base_model
-from tasks.core.records import (
-    BaseModelSummary,
-    BaseModelTrial,
-    Reference,
-    SplitSummary,
-    TokensSummary,
-)
+from tasks.core.records import Reference, SplitSummary
 from tasks.core.training.methods import lora
 from tasks.core.training.methods.layer_dropping import require_kept_layers
 from tasks.core.training.params import TrainingParams
+from tasks.core.training.records import BaseModelSummary, BaseModelTrial, TokensSummary
 from tasks.runtime.steps import fetched, reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)

@@ -12,16 +12,15 @@ from pydantic import BaseModel
 from tasks.core.digests import canonical_json
 from tasks.core.errors import ModelError
 from tasks.core.models.files import check_model_files
-from tasks.core.records import (
+from tasks.core.records import Reference, StoredFile
+from tasks.core.training.params import TrainingParams
+from tasks.core.training.pretraining.params import PretrainingParams
+from tasks.core.training.records import (
     BaseModelSummary,
     PretrainingTokensSummary,
-    Reference,
-    StoredFile,
     TokensSummary,
     TrainingSummary,
 )
-from tasks.core.training.params import TrainingParams
-from tasks.core.training.pretraining.params import PretrainingParams
 from tasks.runtime.clients import prepared_store
 from tasks.runtime.steps import step
 from tasks.training.distillation import Taught

@@ -12,16 +12,16 @@ from tasks.connectors.storage.checkpoints import CheckpointStore
 from tasks.core.data.tokens.token_tables import read_tokens
 from tasks.core.digests import digest_of
 from tasks.core.models import devices, folders
-from tasks.core.records import (
-    BaseModelSummary,
-    PretrainingSummary,
-    PretrainingTokensSummary,
-    Reference,
-)
+from tasks.core.records import Reference
 from tasks.core.tags import FLOW_RUN_TAG, STEP_TAG
 from tasks.core.training.params import TrainingParams
 from tasks.core.training.pretraining.loop import PretrainingJob, pretrain
 from tasks.core.training.pretraining.params import PretrainingParams
+from tasks.core.training.records import (
+    BaseModelSummary,
+    PretrainingSummary,
+    PretrainingTokensSummary,
+)
 from tasks.runtime.clients import prepared_store
 from tasks.runtime.provenance import flow_run_id
 from tasks.runtime.steps import fetched, reuse_or_make, step

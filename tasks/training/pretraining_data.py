@@ -14,16 +14,11 @@ from tasks.core.data.tokens.token_tables import write_tokens
 from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import MissingDataError
 from tasks.core.models import folders as model_folders
-from tasks.core.records import (
-    BaseModelSummary,
-    HeldOutSummary,
-    PretrainingTokensSummary,
-    Reference,
-    SplitSummary,
-)
+from tasks.core.records import HeldOutSummary, Reference, SplitSummary
 from tasks.core.training.pretraining.language_models import objective_of
 from tasks.core.training.pretraining.params import PretrainingParams
 from tasks.core.training.pretraining.rows import PretrainingRows, gather
+from tasks.core.training.records import BaseModelSummary, PretrainingTokensSummary
 from tasks.runtime.clients import object_store
 from tasks.runtime.steps import fetched, reuse_or_make, step
 

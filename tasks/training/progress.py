@@ -3,8 +3,8 @@
 import logging
 import time
 
-from tasks.connectors.tracking.runs import Run
-from tasks.core.records import TrainingSummary
+from tasks.connectors.tracking.run import Run
+from tasks.core.training.records import TrainingSummary
 from tasks.runtime.reporting.artifacts import Progress
 
 logger = logging.getLogger(__name__)

@@ -16,18 +16,12 @@ from tasks.core.markdown import Markdown, bullets, code, escape, link, table
 from tasks.core.quality.data_card import Origin, data_card
 from tasks.core.quality.inspection import inspect, summarize
 from tasks.core.quality.params import InspectionParams
-from tasks.core.records import (
-    EvaluationSummary,
-    Finding,
-    Interval,
-    ModelVersion,
-    SplitSummary,
-    TrainingSummary,
-)
+from tasks.core.records import EvaluationSummary, Finding, Interval, ModelVersion, SplitSummary
 from tasks.core.release.gate.evidence import Clause, Verdict
 from tasks.core.release.report.model_card import CardDetails, model_card
 from tasks.core.release.report.parts import ClassRow, LineageStep, Scored
 from tasks.core.scoring.results import Counts, ScoreSummary
+from tasks.core.training.records import TrainingSummary
 from tasks.release.registration import _description, _summary
 from tasks.runtime.reporting import artifacts
 from tasks.scoring.summary import summary_text

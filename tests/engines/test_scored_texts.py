@@ -8,8 +8,9 @@ from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.connectors.storage.object_store import ObjectInfo, ObjectStore
 from tasks.core.data.texts import matching_form
 from tasks.core.digests import canonical_json
-from tasks.core.scoring.plan import Entry, ScoringRun, Shard
+from tasks.core.scoring.plan import ScoringRun
 from tasks.core.scoring.results import ObjectResult, ShardResult
+from tasks.core.scoring.sharding import Entry, Shard
 from tasks.engines import scored_texts
 from tasks.engines.scored_texts import texts_scored_before
 from tasks.registry.usage_records import mark_scoring

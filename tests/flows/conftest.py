@@ -104,7 +104,7 @@ def _configured(
 
 @pytest.fixture
 def empty_night(object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Night:
-    for module, names in ((worker.plan, ("SHARD_BYTES", "SHARD_OBJECTS", "BUNDLE_BYTES")),):
+    for module, names in ((worker.sharding, ("SHARD_BYTES", "SHARD_OBJECTS", "BUNDLE_BYTES")),):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(worker.planning, "SHARD_BYTES", 0)

@@ -22,8 +22,8 @@ from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import MissingDataError, ModelError, SettingsError
 from tasks.core.lineage.parts import RegisteredVersion, tagged
 from tasks.core.models import classifier, folders
-from tasks.core.records import LessonsSummary
 from tasks.core.tags import TEACHER_TAG
+from tasks.core.training.records import LessonsSummary
 from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.clients import model_registry, prepared_store
 from tasks.runtime.steps import fetched

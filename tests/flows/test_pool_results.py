@@ -10,13 +10,9 @@ from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.data.params import TokenizationParams
 from tasks.core.errors import ModelError, NightshiftError, PoolError, StoreError
 from tasks.core.models import classifier
-from tasks.core.records import (
-    BaseModelSummary,
-    Reference,
-    TokensSummary,
-    TrainingSummary,
-)
+from tasks.core.records import Reference
 from tasks.core.training.params import TrainingParams
+from tasks.core.training.records import BaseModelSummary, TokensSummary, TrainingSummary
 from tasks.runtime.clients import object_store, prepared_store
 from tasks.runtime.runs import remote_runs
 from tasks.runtime.steps import fetched

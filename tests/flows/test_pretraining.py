@@ -15,9 +15,9 @@ from tasks.connectors.sources.base import Unreadable
 from tasks.connectors.sources.registry import open_unlabelled
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import MissingDataError, NightshiftError
-from tasks.core.records import BaseModelSummary, PretrainingTokensSummary
 from tasks.core.tags import LINEAGE_TAG
 from tasks.core.training.pretraining.rows import DOUBLE, TEST, UNUSABLE, VALIDATION
+from tasks.core.training.records import BaseModelSummary, PretrainingTokensSummary
 from tasks.runtime.clients import model_registry, prepared_store
 from tasks.training.progress import Listener
 from tests.core.training.tiny_trainings import Killed

@@ -28,8 +28,9 @@ from flows.tune import tune
 from tasks.connectors.servers.processes import this_process
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import NightshiftError, SettingsError, StoreAwayError
-from tasks.core.records import Reference, TrainingSummary
+from tasks.core.records import Reference
 from tasks.core.training.params import TrainingParams
+from tasks.core.training.records import TrainingSummary
 from tasks.core.training.tuning import trials as trial_facts
 from tasks.core.training.tuning.params import TrialParams
 from tasks.core.training.tuning.sweep import PrunedTraining

@@ -12,7 +12,6 @@ digests, so that nobody can replace what was judged before it is used.
 """
 
 import contextlib
-import json
 import logging
 import re
 import secrets
@@ -25,6 +24,7 @@ from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
 from tasks.connectors.local_paths import path_below, require_names
+from tasks.connectors.storage.manifests import MADE_AGAIN, parse_manifest
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.digests import canonical_json, digest_of, file_digest
 from tasks.core.errors import MissingDataError, StoreAwayError, StoreError
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _LONGEST_MANIFEST = 16 << 20  # bytes; a folder of ten thousand files needs two million
-_AGAIN = "delete the folder; it is made again"
 _FOLDER = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)/([0-9a-f]{32})")
 SummaryT = TypeVar("SummaryT", bound=BaseModel)
 
@@ -81,9 +80,9 @@ class PreparedStore:
         content = self.store.read_bytes(place, at_most=_LONGEST_MANIFEST)
         if content is None:
             return None
-        manifest, inputs = _parsed(content, place)
+        manifest, inputs = parse_manifest(content, place)
         if (manifest.kind, manifest.digest, inputs) != (kind, digest, digest):
-            raise StoreError("The manifest belongs to another address", place, _AGAIN)
+            raise StoreError("The manifest belongs to another address", place, MADE_AGAIN)
         return manifest
 
     def reference(self, uri: str, summary_type: type[SummaryT]) -> Reference[SummaryT]:
@@ -279,29 +278,6 @@ class PreparedStore:
                 self.store.delete(uri)
         except StoreError:
             return  # the store is away; without a manifest the rest does not exist
-
-
-def _parsed(content: bytes, place: str) -> tuple[Manifest, str]:
-    """The manifest that bytes are, and the digest of its inputs. Raises StoreError where they are none."""
-    try:
-        manifest = Manifest.model_validate(json.loads(content, object_pairs_hook=_without_twins))
-        inputs = digest_of(manifest.inputs)
-    except PydanticError as error:
-        raise StoreError(
-            f"Not a manifest of this version: {error.error_count()} fields differ", place, _AGAIN
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"Not a manifest: {type(error).__name__}", place, _AGAIN) from error
-    require_names(manifest.files, place)
-    return manifest, inputs
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; readers differ in which of two equal names they take, so that none may be there twice."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a name is there twice")
-    return made
 
 
 def free_bytes(folder: Path) -> int:

@@ -30,8 +30,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tasks.connectors.tracking.model_registry import ModelRegistry, longest_request_seconds
+from tasks.connectors.tracking.model_registry import ModelRegistry
 from tasks.connectors.tracking.promotion_log import MoveLog
+from tasks.connectors.tracking.timeouts import longest_request_seconds
 from tasks.core.errors import (
     ConflictError,
     ModelError,

@@ -13,15 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mlflow.environment_variables import (
-    MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
-    MLFLOW_HTTP_REQUEST_BACKOFF_JITTER,
-    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
-    MLFLOW_HTTP_REQUEST_TIMEOUT,
-)
 from mlflow.exceptions import MlflowException
 
-from tasks.connectors.tracking.runs import TrackedRuns, cut
+from tasks.connectors.tracking.run import cut
+from tasks.connectors.tracking.runs import TrackedRuns
 from tasks.core.errors import RegistryError
 from tasks.core.readable import without_passwords
 from tasks.core.records import ModelVersion
@@ -33,21 +28,6 @@ _ALIAS_TRIES = 4
 _SET_AT_ONCE = ("UNIQUE constraint failed", "duplicate key value")  # SQLite, PostgreSQL
 _LOGGED_MODEL = re.compile(r"/(m-[0-9a-f]+)/artifacts/?$")  # where MLflow puts a logged model
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-_LONGEST_PAUSE_SECONDS = 120.0  # of urllib3 between two tries
-
-
-def longest_request_seconds() -> float:
-    """How long one call to MLflow may take, all tries and pauses together, by MLflow's own settings.
-
-    A try may wait for the connection and again for the answer; the pause before the next one doubles.
-    """
-    retries = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
-    factor, jitter = (
-        MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR.get(),
-        MLFLOW_HTTP_REQUEST_BACKOFF_JITTER.get(),
-    )
-    pauses = (min(factor * 2.0**n + jitter, _LONGEST_PAUSE_SECONDS) for n in range(retries))
-    return (retries + 1) * 2.0 * MLFLOW_HTTP_REQUEST_TIMEOUT.get() + sum(pauses)
 
 
 @dataclass(slots=True, frozen=True)

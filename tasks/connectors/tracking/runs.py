@@ -17,46 +17,17 @@ from mlflow.entities import LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from tasks.connectors.servers.processes import is_gone, this_process
+from tasks.connectors.tracking.run import Run, cut, first_line
 from tasks.core.errors import NightshiftError, RegistryAwayError, RegistryError
 from tasks.core.readable import without_passwords
 from tasks.core.tags import PROCESS_TAG, REPLACES_TAG
 
 logger = logging.getLogger(__name__)
 
-LONGEST_TAG = 5000
 _AWAY_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # a refused connection is the first
 _LONGEST_PARAM = 6000
 # What ending a run may raise, which prints: MLflow's errors, what cannot be printed, a closed stdout.
 _CANNOT_END = (MlflowException, OSError, ValueError)
-
-
-class Run:
-    """One MLflow run under way. Metrics are kept and sent in batches: one by one they cost 36 ms each."""
-
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self.id = run_id
-        self._client = client
-        self._metrics: list[Metric] = []
-
-    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Note metrics; sent when there are a hundred, and by `send`."""
-        now = int(time.time() * 1000)
-        self._metrics += [Metric(name, value, now, step) for name, value in metrics.items()]
-        if len(self._metrics) >= 100:
-            self.send()
-
-    def send(self) -> None:
-        """Send what is kept. An MLflow that is away for a while does not stop a training: it is tried again later."""
-        try:
-            self.flush()
-        except MlflowException as error:
-            logger.warning("Metrics could not be sent yet: %s", _first_line(error))
-
-    def flush(self) -> None:
-        """Send what is kept, and keep what could not be sent."""
-        while self._metrics:
-            self._client.log_batch(self.id, metrics=self._metrics[:1000])
-            del self._metrics[:1000]
 
 
 class TrackedRuns:
@@ -185,9 +156,7 @@ class TrackedRuns:
         except _CANNOT_END as error:
             if isinstance(error, MlflowException) and error.error_code in _AWAY_CODES:
                 raise
-            logger.warning(
-                "The run %s in MLflow could not be ended: %s", run.id, _first_line(error)
-            )
+            logger.warning("The run %s in MLflow could not be ended: %s", run.id, first_line(error))
 
     def _reopened(self, run_id: str, tags: Mapping[str, str]) -> Run | None:
         try:
@@ -220,7 +189,7 @@ class TrackedRuns:
                     try:
                         self._client.set_terminated(run.info.run_id, "KILLED")
                     except _CANNOT_END as error:
-                        name, why = run.info.run_id, _first_line(error)
+                        name, why = run.info.run_id, first_line(error)
                         logger.warning("The run %s in MLflow could not be closed: %s", name, why)
                         continue
                     closed.append(run.info.run_id)
@@ -284,7 +253,7 @@ class TrackedRuns:
         except MlflowException as error:
             away = error.error_code in _AWAY_CODES
             raise (RegistryAwayError if away else RegistryError)(
-                f"{doing.capitalize()} failed: {_first_line(error)}",
+                f"{doing.capitalize()} failed: {first_line(error)}",
                 self._uri,
                 "check that the MLflow server is reachable (MLFLOW_TRACKING_URI)"
                 if away
@@ -295,18 +264,3 @@ class TrackedRuns:
 def _is_active(found: Any) -> bool:
     """True of a run or an experiment that nobody has deleted; MLflow finds the others, too."""
     return found.lifecycle_stage == LifecycleStage.ACTIVE
-
-
-def cut(values: Mapping[str, Any], longest: int = LONGEST_TAG) -> dict[str, str]:
-    """As text, cut with a mark: MLflow cuts silently."""
-    texts = {key: str(value) for key, value in values.items()}
-    return {
-        key: text if len(text) <= longest else text[: longest - 1] + "…"
-        for key, text in texts.items()
-    }
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    line = line.partition(" with exception ")[0]  # behind it: the repr of urllib3's pool
-    return without_passwords(line)[:300]  # cut afterwards, or half a password would stay

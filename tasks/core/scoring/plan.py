@@ -14,9 +14,7 @@ The same key always goes to the same place, whoever scores it, so that a run tha
 """
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
@@ -24,22 +22,20 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from tasks.core.digests import canonical_json, digest_of
+from tasks.core.digests import digest_of
 from tasks.core.errors import UnwritableDataError
-from tasks.core.formats.base import Kind, Span
+from tasks.core.formats.base import Kind
 from tasks.core.formats.detection.names import output_name, said_by
 from tasks.core.formats.detection.text_encodings import UTF8
 from tasks.core.formats.registry import SPREADSHEETS
 from tasks.core.parsing.uris import key_of
 from tasks.core.records import ModelVersion, Record
 from tasks.core.scoring.params import OutputFormat
+from tasks.core.scoring.sharding import Entry
 
 SCORING_VERSION = 1  # of the content of outputs: raised when the same inputs give other bytes
 KEPT_VERSION = 2  # the same, of columns that go along: runs without any are not scored again
-SHARD_BYTES = 64 << 20
-SHARD_OBJECTS = 1_000
 LONGEST_KEY_BYTES = 1_024  # of S3
-BUNDLE_BYTES = 1 << 20  # small objects are read together until a window of reviews is full
 
 
 class Columns(Record):
@@ -48,62 +44,6 @@ class Columns(Record):
     text: str = "text"
     id: str = "id"
     keep: list[str] = Field(default_factory=list)
-
-
-def share_of_bytes(size: int, part: int, parts: int) -> int:
-    """Bytes of one of several equal parts; the first has what does not come out even."""
-    return size // parts + (size % parts if part == 0 else 0)
-
-
-@dataclass(slots=True, frozen=True)
-class Entry:
-    """One input object, or a part of a large one. No pydantic model: a run may have a million of them."""
-
-    key: str  # below the input prefix
-    size: int  # of the object
-    etag: str
-    part: int = 0
-    parts: int = 1
-    span: Span | None = None  # of a part
-
-    @property
-    def bytes(self) -> int:
-        """What there is to do, more or less; those of all parts make up the object."""
-        return share_of_bytes(self.size, self.part, self.parts)
-
-
-@dataclass(slots=True, frozen=True)
-class Shard:
-    """What one task scores: bundles of entries. Reviews of one bundle share batches; it is scored whole."""
-
-    number: int
-    bundles: list[list[Entry]]
-
-    def to_json(self) -> bytes:
-        """As it is kept."""
-        listed = [[_listed(entry) for entry in bundle] for bundle in self.bundles]
-        return canonical_json({"number": self.number, "bundles": listed}).encode()
-
-    @property
-    def digest(self) -> str:
-        """Of what it is to score."""
-        return hashlib.sha256(self.to_json()).hexdigest()
-
-    @classmethod
-    def from_json(cls, content: bytes) -> "Shard":
-        """What `to_json` gave."""
-        kept = json.loads(content)
-        return cls(kept["number"], [[_entry(e) for e in bundle] for bundle in kept["bundles"]])
-
-
-def _listed(entry: Entry) -> list[Any]:
-    span = [asdict(entry.span)] if entry.span else []
-    return [entry.key, entry.size, entry.etag, entry.part, entry.parts, *span]
-
-
-def _entry(listed: list[Any]) -> Entry:
-    key, size, etag, part, parts, *span = listed
-    return Entry(key, size, etag, part, parts, Span(**span[0]) if span else None)
 
 
 class ScoringRun(Record):
@@ -281,32 +221,3 @@ class Names:
 
 def _name_hash(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
-
-
-def bundles(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Neighbours that are small together, a shard's at most, and each larger one by itself."""
-    held: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if held and (size + entry.bytes > BUNDLE_BYTES or len(held) == SHARD_OBJECTS):
-            yield held
-            held, size = [], 0
-        held.append(entry)
-        size += entry.bytes
-    if held:
-        yield held
-
-
-def shards(entries: Iterable[Entry]) -> Iterator[Shard]:
-    """Bundles, in shards of similar size. The same entries give the same shards."""
-    held: list[list[Entry]] = []
-    size = objects = number = 0
-    for bundle in bundles(entries):
-        more = sum(entry.bytes for entry in bundle)
-        if held and (size + more > SHARD_BYTES or objects + len(bundle) > SHARD_OBJECTS):
-            yield Shard(number=number, bundles=held)
-            held, size, objects, number = [], 0, 0, number + 1
-        held.append(bundle)
-        size, objects = size + more, objects + len(bundle)
-    if held:
-        yield Shard(number=number, bundles=held)

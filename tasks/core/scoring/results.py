@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks.core.records import Record
-from tasks.core.scoring.plan import share_of_bytes
+from tasks.core.scoring.sharding import share_of_bytes
 
 State = Literal["scored", "found", "overwritten", "failed"]
 _LONGEST_VALUE = 256  # bytes of metadata that every store keeps

@@ -48,7 +48,7 @@ from tasks.core.training.loop.checkpoint_writer import CheckpointWriter, Patient
 from tasks.core.training.loop.epochs import EarlyStopping, Merit, Pruning, evaluated_epochs
 from tasks.core.training.loop.trainer import ClassifierTrainer, arguments_of
 from tasks.core.training.methods import lora
-from tasks.core.training.methods.distillation import TEACHER_LOGITS
+from tasks.core.training.methods.distillation import require_lessons
 from tasks.core.training.methods.layer_dropping import keep_layers
 from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import (
@@ -106,7 +106,7 @@ def fine_tune(
             it does; the caller's `work_folder` says so.
         StoreError: the keeper's store is away when training begins.
     """
-    _require_lessons(train, job)
+    require_lessons(train, job)
     params, ranks = job.params, Ranks()
     classifier = _trainable(job, ranks)
     plan = _planned(classifier, params, train, ranks)
@@ -217,19 +217,6 @@ def _callbacks(
     if judge or ranks.count > 1:
         found.append(Pruning(SharedJudge(ranks, judge)))
     return found
-
-
-def _require_lessons(train: Dataset, job: TrainingJob) -> None:
-    if job.distillation is None:
-        return
-    if TEACHER_LOGITS not in train.column_names:
-        raise SettingsError("The training rows say nothing of a teacher", "distillation.teacher")
-    if len(train) and len(train[0][TEACHER_LOGITS]) != len(job.label_names):
-        raise SettingsError(
-            f"The teacher knows {len(train[0][TEACHER_LOGITS])} labels, and the reviews have {len(job.label_names)}",
-            "distillation.teacher",
-            "choose a teacher of the same labels",
-        )
 
 
 def _taken_up(checkpoint: Path, clock: TrainingClock, ranks: Ranks) -> list[dict[str, Any]]:

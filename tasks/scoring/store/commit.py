@@ -16,8 +16,9 @@ from tasks.core.errors import (
     StoreError,
     UnwritableDataError,
 )
-from tasks.core.scoring.plan import Entry, ScoringRun
+from tasks.core.scoring.plan import ScoringRun
 from tasks.core.scoring.results import Counts, ObjectResult
+from tasks.core.scoring.sharding import Entry
 from tasks.scoring.store.run_store import info
 
 RUN = "run"  # metadata: which run wrote an output

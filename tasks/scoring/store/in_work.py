@@ -30,7 +30,8 @@ from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import DataError, NightshiftError, UnreadableDataError
 from tasks.core.records import Record
-from tasks.core.scoring.plan import Entry, ScoringRun
+from tasks.core.scoring.plan import ScoringRun
+from tasks.core.scoring.sharding import Entry
 from tasks.runtime.clients import object_store
 from tasks.runtime.settings import read_settings
 

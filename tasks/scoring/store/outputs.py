@@ -11,9 +11,10 @@ from tasks.core.formats import writing
 from tasks.core.formats.base import OUR_FAULT
 from tasks.core.formats.detection.text_encodings import advice_for
 from tasks.core.formats.parquet.arrow_types import NUMBER, TEXT, WHOLE_NUMBER, type_at
-from tasks.core.scoring.plan import Entry, ScoringRun
+from tasks.core.scoring.plan import ScoringRun
 from tasks.core.scoring.predict import Broken, End, Prediction, Result, Review
 from tasks.core.scoring.results import Counts
+from tasks.core.scoring.sharding import Entry
 
 
 class Output:

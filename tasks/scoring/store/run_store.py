@@ -9,8 +9,9 @@ from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.connectors.storage.object_store import ObjectInfo, parse_uri
 from tasks.core.digests import canonical_json
 from tasks.core.errors import MissingDataError, StoreError
-from tasks.core.scoring.plan import Entry, ScoringRun, Shard
+from tasks.core.scoring.plan import ScoringRun
 from tasks.core.scoring.results import ShardResult
+from tasks.core.scoring.sharding import Entry, Shard
 
 MANIFEST, SUCCESS, INCOMPLETE = "manifest.json", "_SUCCESS", "_INCOMPLETE"
 

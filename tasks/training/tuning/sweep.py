@@ -10,14 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 from tasks.connectors.storage.studies import Study
 from tasks.core.digests import digest_of
 from tasks.core.errors import MissingDataError, NightshiftError, StoreAwayError, StoreError
-from tasks.core.records import (
-    BaseModelSummary,
-    Record,
-    Reference,
-    TokensSummary,
-    TrainingSummary,
-)
+from tasks.core.records import Record, Reference
 from tasks.core.training.params import TrainingParams
+from tasks.core.training.records import BaseModelSummary, TokensSummary, TrainingSummary
 from tasks.core.training.tuning import sweep
 from tasks.core.training.tuning import trials as trial_facts
 from tasks.core.training.tuning.params import SweepParams

@@ -24,8 +24,9 @@ from tasks.core.errors import (
     ServiceError,
     StoreError,
 )
-from tasks.core.records import Reference, TrainingSummary
+from tasks.core.records import Reference
 from tasks.core.training.params import TrainingParams
+from tasks.core.training.records import TrainingSummary
 from tasks.core.training.tuning import sweep
 from tasks.core.training.tuning import trials as trial_facts
 from tasks.core.training.tuning.params import SweepParams, TrialParams

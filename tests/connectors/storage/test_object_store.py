@@ -21,7 +21,7 @@ from tasks.core.errors import (
     StoreAwayError,
     StoreError,
 )
-from tasks.core.records import BaseModelSummary
+from tasks.core.training.records import BaseModelSummary
 
 SUMMARY = BaseModelSummary(name="n", revision="r", architecture="bert", parameters=1)
 

@@ -6,18 +6,9 @@ from hypothesis import strategies as st
 
 from tasks.core.formats.base import Span
 from tasks.core.scoring import plan
-from tasks.core.scoring.plan import (
-    BUNDLE_BYTES,
-    SHARD_BYTES,
-    Columns,
-    Entry,
-    Names,
-    ScoringRun,
-    Shard,
-    bundles,
-    shards,
-)
+from tasks.core.scoring.plan import Columns, Names, ScoringRun
 from tasks.core.scoring.results import Counts
+from tasks.core.scoring.sharding import BUNDLE_BYTES, SHARD_BYTES, Entry, Shard, bundles, shards
 from tests.core.scoring.scoring_runs import scoring_run
 
 sizes = st.lists(st.integers(0, 3 * BUNDLE_BYTES), max_size=200)

@@ -11,8 +11,9 @@ import pytest
 
 from tasks.core.formats import reading
 from tasks.core.formats.base import Row
-from tasks.core.scoring.plan import Columns, Entry
+from tasks.core.scoring.plan import Columns
 from tasks.core.scoring.predict import End, Prediction, Result, to_review
+from tasks.core.scoring.sharding import Entry
 from tasks.scoring.store.outputs import Output
 from tests.core.scoring.scoring_runs import scoring_run
 

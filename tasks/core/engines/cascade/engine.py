@@ -16,14 +16,8 @@ from pydantic import ValidationError
 
 from tasks.core.engines import registry
 from tasks.core.engines.cascade.bands import CascadeRule
-from tasks.core.engines.cascade.stages import (
-    Cascade,
-    CascadeRecord,
-    Rows,
-    Stage,
-    StageRecord,
-    fit_cascade,
-)
+from tasks.core.engines.cascade.records import CascadeRecord, StageRecord
+from tasks.core.engines.cascade.stages import Cascade, Rows, Stage, fit_cascade
 from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.errors import ModelError
 from tasks.core.models import classifier as modeling

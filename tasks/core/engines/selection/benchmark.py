@@ -5,7 +5,6 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
@@ -15,7 +14,8 @@ from tasks.core.engines import registry
 from tasks.core.engines.cascade import engine as cascade_engine
 from tasks.core.engines.cascade.bands import CascadeRule, Use
 from tasks.core.engines.cascade.engine import CASCADES, CascadeKind
-from tasks.core.engines.cascade.stages import Cascade, CascadeRecord, Rows, Stage, fit_cascade
+from tasks.core.engines.cascade.records import CascadeRecord
+from tasks.core.engines.cascade.stages import Cascade, Rows, Stage, fit_cascade
 from tasks.core.engines.params import EngineChoiceParams
 from tasks.core.engines.protocol import Engine, EngineOptions, softmax
 from tasks.core.engines.selection.agreement import (
@@ -26,6 +26,7 @@ from tasks.core.engines.selection.agreement import (
 )
 from tasks.core.engines.selection.records import EngineChoice, EngineRow
 from tasks.core.engines.selection.texts import JudgedTexts, TokenRows
+from tasks.core.engines.selection.timing import Clock, rows_per_second
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import ModelError, first_line, is_disk_full
 from tasks.core.models import classifier as modeling
@@ -34,7 +35,6 @@ from tasks.core.models.linear import classifier as linear
 
 logger = logging.getLogger(__name__)
 
-Clock = Callable[[], float]
 #: Builds an engine for a model: its name, the model's folder, token rows to calibrate on.
 Builder = Callable[[str, Path, Sequence[Sequence[int]]], None]
 Logits = NDArray[np.float32]
@@ -84,7 +84,7 @@ class Contest:
         for name in sorted(wanted, key=_cascades_last):
             self._enter(name, clock)
         timed = self._rows.drawn(self._params.timed_rows)
-        speeds = _speeds(self._opened, timed, self._params.rounds, clock)
+        speeds = rows_per_second(self._opened, timed, self._params.rounds, clock)
         rows = [self._row(name, speed) for name, speed in speeds.items()]
         rows += [EngineRow(name=name, note=note) for name, note in self._notes.items()]
         best = max((row for row in rows if row.eligible), key=self._worth)
@@ -221,7 +221,7 @@ class Contest:
 
     def _is_faster(self, one: Engine, other: Engine, clock: Clock) -> bool:
         timed = self._rows.drawn(self._params.timed_rows)
-        speeds = _speeds({"one": one, "other": other}, timed, self._params.rounds, clock)
+        speeds = rows_per_second({"one": one, "other": other}, timed, self._params.rounds, clock)
         return speeds["one"] > speeds["other"]
 
     def _answered(self, engine: Engine) -> Logits:
@@ -297,16 +297,3 @@ def _exact_torch() -> str:
 
 def _cascades_last(name: str) -> tuple[bool, str]:
     return name in CASCADES, name
-
-
-def _speeds(
-    opened: Mapping[str, Engine], rows: TokenRows, rounds: int, clock: Clock
-) -> dict[str, float]:
-    """Rows a second of each engine: the median of several rounds, in which they take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in opened}
-    for _ in range(rounds):
-        for name, engine in opened.items():
-            started = clock()
-            engine.logits(rows.input_ids)
-            seconds[name].append(clock() - started)
-    return {name: len(rows.input_ids) / max(median(s), 1e-9) for name, s in seconds.items()}

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tasks.core.engines import registry
 from tasks.core.engines.params import EngineChoiceParams
-from tasks.core.engines.selection.benchmark import Builder, Clock, Contest, build_here
+from tasks.core.engines.selection.benchmark import Builder, Contest, build_here
 from tasks.core.engines.selection.records import EngineChoice
 from tasks.core.engines.selection.texts import Ids, JudgedTexts, TokenRows
+from tasks.core.engines.selection.timing import Clock
 
 
 def worth_measuring(params: EngineChoiceParams) -> bool:

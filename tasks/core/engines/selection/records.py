@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from tasks.core.engines.cascade.stages import CascadeRecord
+from tasks.core.engines.cascade.records import CascadeRecord
 from tasks.core.records import Record
 
 

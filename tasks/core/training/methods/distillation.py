@@ -6,8 +6,11 @@ the Knowledge in a Neural Network".
 """
 
 import torch
+from datasets import Dataset
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
+from tasks.core.errors import SettingsError
+from tasks.core.training.job import TrainingJob
 from tasks.core.training.params import DistillationParams
 
 #: Column of the training rows: a list of as many numbers as there are classes.
@@ -39,3 +42,19 @@ def taught_loss(
     teacher = log_softmax(teacher_logits.float() / heat, dim=-1)
     apart = kl_div(student, teacher, reduction="sum", log_target=True)
     return (1 - params.weight) * plain + params.weight * heat**2 * apart
+
+
+def require_lessons(train: Dataset, job: TrainingJob) -> None:
+    """Raises SettingsError if a training with a teacher has no teacher logits, or those of other labels."""
+    if job.distillation is None:
+        return
+    if TEACHER_LOGITS not in train.column_names:
+        raise SettingsError(
+            "Column teacher_logits is missing in the training rows", "distillation.teacher"
+        )
+    if len(train) and len(train[0][TEACHER_LOGITS]) != len(job.label_names):
+        raise SettingsError(
+            f"The teacher knows {len(train[0][TEACHER_LOGITS])} labels, and the reviews have {len(job.label_names)}",
+            "distillation.teacher",
+            "choose a teacher of the same labels",
+        )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasks.core.formats import reading, writing
 from tasks.core.formats.delimited.formulas import guarded, unguarded
-from tasks.core.scoring.plan import Entry
+from tasks.core.scoring.sharding import Entry
 from tests.core.scoring.scoring_runs import scoring_run
 
 FORMULAS = [

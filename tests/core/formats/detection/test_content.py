@@ -16,9 +16,9 @@ from tasks.core.errors import MissingDataError, SettingsError, UnreadableDataErr
 from tasks.core.formats import reading, writing
 from tasks.core.formats.base import Kind, Row
 from tasks.core.formats.columns import lookup, require_columns, with_columns
-from tasks.core.formats.detection.compression import packed
+from tasks.core.formats.detection.compression import COMPRESSIONS, packed
 from tasks.core.formats.detection.content import HEAD_BYTES, detect
-from tasks.core.formats.detection.names import COMPRESSIONS, format_of, output_name
+from tasks.core.formats.detection.names import format_of, output_name
 from tasks.core.formats.registry import FORMATS
 
 JSONL, CSV = b'{"text": "a"}\n', b"id,text\n1,a\n"

@@ -158,7 +158,7 @@ def test_without_lessons_or_with_those_of_other_labels_nothing_begins(
     train = dataset(encoder, 16, 0)
     given = TrainingParams.model_validate(GIVEN)
     for rows, message in (
-        (train, "say nothing of a teacher"),
+        (train, "teacher_logits is missing"),
         (train.add_column(TEACHER_LOGITS, [[1.0, 2.0, 3.0]] * 16), "knows 3 labels, .* have 2"),  # type: ignore[call-arg]
     ):
         with pytest.raises(SettingsError, match=message):

@@ -1,0 +1,75 @@
+"""Checks of a scoring run's inputs before anything is spent: columns, samples, names of outputs."""
+
+from tasks.connectors.storage.conditional_writes import ExactObjects
+from tasks.core.blame import is_the_objects
+from tasks.core.errors import DataError, ForbiddenDataError, MissingDataError, SettingsError
+from tasks.core.formats import reading
+from tasks.core.formats.columns import with_columns
+from tasks.core.scoring.plan import Columns, ScoringRun
+from tasks.core.scoring.sharding import Entry
+from tasks.scoring.store.in_work import InWork
+from tasks.scoring.store.run_store import info
+
+_SAMPLES, _SAMPLE_ROWS = 4, 100
+
+
+def look_at_samples(
+    objects: ExactObjects, run: ScoringRun, entries: list[Entry], in_work: InWork
+) -> None:
+    """Stop before anything is spent where all samples lack a column, or none may be read.
+
+    One odd object is reported when it is scored.
+    """
+    problem: DataError | None = None
+    last = len(entries) - 1
+    for index in sorted({last * quarter // _SAMPLES for quarter in range(_SAMPLES + 1)}):
+        if in_work.is_suspect(entries[index]) or in_work.fatal(entries[index]):
+            continue
+        try:
+            with in_work.alone(entries[index]):
+                _look_at(objects, run, entries[index])
+            return
+        except (MissingDataError, ForbiddenDataError) as error:
+            problem = problem or error
+        except BaseException as error:  # unreadable: that says nothing of the others
+            if not is_the_objects(error):
+                raise
+    if problem:
+        raise problem
+
+
+def _look_at(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
+    with objects.open(info(run, entry)) as stream:
+        wanted = [run.columns.text, *run.columns.keep]
+        rows = reading.decode(run.input_uri(entry.key), stream, None, wanted, run.encoding)
+        sample = (row for _, row in zip(range(_SAMPLE_ROWS), rows, strict=False))
+        for _ in with_columns(sample, wanted, run.input_uri(entry.key)):
+            pass
+
+
+_MADE = ("input", "row", "id", "label", "score", "model", "model_version")
+
+
+def refuse_reserved(columns: Columns) -> None:
+    """Raises SettingsError if a kept column has a name that predictions use, or is named twice."""
+    for name in columns.keep:
+        if name in _MADE or name.startswith("probability_") or columns.keep.count(name) > 1:
+            raise SettingsError(
+                f"A prediction has a column {name!r} of its own, or it is named twice",
+                "keep_columns",
+                "leave it out",
+            )
+
+
+def refuse_shared_outputs(run: ScoringRun, entries: list[Entry]) -> None:
+    """`a` whose content is JSON lines, and `a.jsonl`, would write the same object."""
+    renamed = [e for e in entries if run.output_uri(e.key) != f"{run.root}/{e.key}"]
+    keys = {entry.key for entry in entries} if renamed else set[str]()
+    for entry in renamed:
+        target = run.output_uri(entry.key).removeprefix(f"{run.root}/")
+        if target in keys and run.output_uri(target) == run.output_uri(entry.key):
+            raise SettingsError(
+                f"{entry.key!r} and {target!r} would have their predictions in one object",
+                run.input,
+                "rename one of them",
+            )
