@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= cpu
+JOBS   ?= 2
 IMDB   ?= ../shared/data/imdb
 
 BIN   := $(VENV)/bin
@@ -52,8 +53,8 @@ imdb: $(READY) ## the textbook's 1,000 reviews of IMDb, then 4,000 (IMDB=folder 
 IMDB_FLAGS = --data.source.location $(IMDB) --data.source.label-names NEGATIVE,POSITIVE \
 	--data.split.limit-test-rows 2000 --registration.model-name imdb
 
-test: $(READY) ## the tests
-	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
+test: $(READY) ## the tests, in two processes (JOBS=number)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu and not network"
 
 test-all: $(EXTRAS) ## the tests and the slow ones
 	$(BIN)/python -m pytest -m "not network"

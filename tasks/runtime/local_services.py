@@ -37,6 +37,8 @@ CLIENT_DEFAULTS = (
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # with its server down a client call otherwise hangs for minutes
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with emoji, before a run's end is written
         "TOKENIZERS_PARALLELISM": "true",

@@ -85,7 +85,10 @@ class Bench:
             given += [] if "--input" in given else ["--input", source]
         variables = dict(case.environment)
         if case.prepare:
-            variables |= case.prepare(self, code, given)
+            try:
+                variables |= case.prepare(self, code, given)
+            except RuntimeError as error:
+                return Found(1, f"error: what comes before fails: {error}")
         ended = self.command(code, given, None, variables)
         rows, rejected, content = self._written(output) if given[0] == "score" else ({}, {}, {})
         return Found(

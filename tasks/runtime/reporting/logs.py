@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 import traceback
 import warnings
 from typing import Any
@@ -25,6 +26,7 @@ _OURS = ("flows", "tasks")
 _SPEAKING = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
+_COMPLETED = "Finished in state Completed("
 _FAILED = re.compile(
     r"(Finished in state \w+)\(.(?:Task|Flow) run encountered an exception:? (\w+): "
 )
@@ -33,10 +35,13 @@ _FAILED = re.compile(
 class _Sentences(logging.Filter):
     """Tells an error that explains itself once, as a sentence and without its stack trace. Others keep theirs.
 
-    Prefect tells it as the end of the task, as the flow's error, and as the end of the flow: the second stays.
+    Prefect tells it as the end of the task, as the flow's error, and as the end of the flow: the second stays. That a
+    task or a flow ends well is not told: each step has a line of its own.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno <= logging.INFO and str(record.msg).startswith(_COMPLETED):
+            return False
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, NightshiftError):
             record.msg, record.args = "%s: %s", (type(error).__name__, error)
@@ -81,6 +86,19 @@ def _handlers() -> set[logging.Handler]:
     return {handler for logger in loggers for handler in logger.handlers}
 
 
+def _quiet_loaded_libraries() -> None:
+    """For who has imported them already. Those that are imported later read it from the environment."""
+    if "transformers" in sys.modules:
+        import transformers
+
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+    if "datasets" in sys.modules:
+        import datasets
+
+        datasets.disable_progress_bars()
+
+
 def log_for_people(command: bool = False) -> None:
     """Set up logging for this process; calling it again changes nothing.
 
@@ -99,11 +117,5 @@ def log_for_people(command: bool = False) -> None:
         logging.getLogger(name).setLevel(logging.INFO)
     for name in _SPEAKING:
         logging.getLogger(name).addFilter(_SENTENCES)
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    import datasets
-
-    datasets.disable_progress_bars()
+    _quiet_loaded_libraries()
     warnings.filterwarnings("ignore", message=".*pin_memory.*")

@@ -264,3 +264,17 @@ def test_help_and_typing_errors_wait_for_no_library() -> None:
     given = [sys.executable, "-c", _EVERY_FLOW, *_HEAVY, "transformers"]
     done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[0, 2] []\n"
+
+
+_AT_ONCE = ("history", "promote", "rollback", "retention", "trace_prediction", "verify")
+
+
+def test_flows_that_a_person_waits_for_import_no_torch() -> None:
+    code = (
+        "import importlib, sys; from tasks.runtime.reporting.logs import log_for_people; log_for_people()\n"
+        "for name in sys.argv[1:]: importlib.import_module(f'flows.{name}')\n"
+        "print(sorted({'torch', 'transformers', 'datasets', 'sklearn', 'optuna'} & set(sys.modules)))"
+    )
+    given = [sys.executable, "-c", code, *_AT_ONCE]
+    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
