@@ -29,7 +29,7 @@ _BARE = """
 import json, sys, time
 from pathlib import Path
 started = time.perf_counter()
-from tasks.core import modeling
+from tasks.core.models import classifier
 from tasks.core.training.records import TokensSummary
 from benchmarks.deaths import bare_fine_tune
 folder = Path(sys.argv[1])
@@ -37,7 +37,7 @@ imported = time.perf_counter()
 params = json.loads((folder / "params.json").read_text())
 tokens = TokensSummary.model_validate_json((folder / "tokens.json").read_text())
 trained = bare_fine_tune(folder, tokens, params)
-modeling.save(trained.classifier, folder / "model")
+classifier.save(trained.classifier, folder / "model")
 print("SECONDS", time.perf_counter() - imported, trained.facts["seconds"])
 """
 

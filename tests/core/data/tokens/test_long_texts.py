@@ -169,10 +169,10 @@ def test_words_without_end_give_the_beginning_of_the_whole_text(
 _BIG = """
 import resource, sys, time
 from pathlib import Path
-from tasks.core import model_folders
-from tasks.core.data.tokens.tokenization import (Encoder)
+from tasks.core.models import folders
+from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.data.params import TokenizationParams
-encoder = Encoder(model_folders.load_tokenizer(Path(sys.argv[1])), TokenizationParams())
+encoder = Encoder(folders.load_tokenizer(Path(sys.argv[1])), TokenizationParams())
 encoder.encode(["a film"] * 10)
 texts = [(unit * 16_000_000)[:16_000_000] for unit in ("a lovely film ", "a", ".", "\\u4e2d")]
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
