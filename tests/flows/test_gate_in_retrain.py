@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from flows.retrain import retrain
-from flows.stages import release
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import SettingsError
 from tasks.core.release.gate.minimum_evidence import MORE_REVIEWS
+from tasks.evaluation import predictions
 from tasks.registry.champion import find_champion
+from tasks.registry.models import opened
 from tasks.runtime.steps import fetched
 from tests.retraining import LENIENT, deliver, params, tags
 from tests.reviews import jsonl, reviews
@@ -70,14 +71,12 @@ def test_a_champion_is_scored_once_for_each_test_set(
     services: ObjectStore, prefix: str, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: list[str] = []
-    real = release.face_champion.fn.__globals__["opened"]
-    import tasks.evaluation.predictions as evaluation
 
     def counted(model: Any, names: list[str]) -> Any:
         scored.append(str(model) if hasattr(model, "version") else "trained")
-        return real(model, names)
+        return opened(model, names)
 
-    monkeypatch.setattr(evaluation, "opened", counted)
+    monkeypatch.setattr(predictions, "opened", counted)
     location = deliver(services, prefix, seed=61)  # which no other test has
     retrain(params(bert, location, "once"))
     retrain(params(bert, location, "once", training__seed=7))
