@@ -1,11 +1,11 @@
-"""Deaths, each for real: what the user sees, and how long it takes to go on. `make deaths` prints the table.
+"""Kill processes and services for real, and measure what the user sees and how long recovery takes: `make deaths`.
 
     python -m benchmarks.deaths                every death (some 25 minutes)
     python -m benchmarks.deaths kill-training  some of them
 
-A service of its own is started (`make up` in a temporary folder), labelled reviews are put into its object store, and
-`retrain` is started as the Run button does it. Then something dies. What happened is read from Prefect, MLflow and the
-object store, and the trained weights are compared with those of a training that nobody disturbed.
+It starts a separate service (`make up` in a temporary folder), puts labelled reviews into its object store, and starts
+`retrain` as the Run button does. Then something is killed. The outcome is read from Prefect, MLflow and the object
+store, and the trained weights are compared with those of an undisturbed training.
 """
 
 import contextlib
@@ -40,29 +40,30 @@ from tests.service.stack import Service, wait_for
 
 BUCKET = "nightshift"
 EPOCHS = 12
-# Two processes of two threads each on two cores are many times slower than of one; and one gives the same weights.
+# On two cores, two processes of two threads each are many times slower than two of one thread; and one thread makes the
+# weights reproducible.
 _SETTINGS = {"NIGHTSHIFT_CHECKPOINT_SECONDS": "3", "OMP_NUM_THREADS": "1"}
 
 
 @dataclass
 class Death:
-    """What one death came to."""
+    """The result of one death."""
 
     name: str
     what: str
     seen: str = ""
-    seconds: float = 0.0  # from the death until the work went on, or was properly over
+    seconds: float = 0.0  # from the death until the work went on, or had ended properly
     end: str = ""
     checks: dict[str, bool] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
-        """True when all was as it should be."""
+        """True if all checks passed."""
         return bool(self.checks) and all(self.checks.values())
 
 
 class Scene:
-    """The service, the reviews, and what every death needs to look at."""
+    """The service, the reviews, and helpers that every death uses."""
 
     def __init__(self, service: Service, folder: Path, prefix: str) -> None:
         self.service, self.folder = service, folder
@@ -72,7 +73,7 @@ class Scene:
         self._seed = 0
 
     def params(self) -> dict[str, Any]:
-        """A retraining of half a minute or so; each with a seed of its own, so that nothing is reused."""
+        """Parameters of a retraining of half a minute or so; each has a seed of its own, so that nothing is reused."""
         self._seed += 1
         return {
             "data": {"source": {"location": self.location}},
@@ -96,7 +97,7 @@ class Scene:
         return self.service.press_run("retrain/retrain", params)
 
     def training_under_way(self, parent: str, than: int = 0) -> dict[str, Any]:
-        """The child run, once it has kept a checkpoint; `than`: how many children there were before."""
+        """Wait until the child run has kept a checkpoint, and return it; `than`: the number of earlier children."""
 
         def look() -> dict[str, Any] | None:
             children = self.service.children(parent)
@@ -110,7 +111,7 @@ class Scene:
         return wait_for(look, 180, "a training with a checkpoint")
 
     def gone_on(self, parent: str, than: int) -> dict[str, Any]:
-        """The child that took over, once it has said from which checkpoint."""
+        """Wait for the child that took over, and return it once its log names the checkpoint."""
 
         def look() -> dict[str, Any] | None:
             children = self.service.children(parent)
@@ -122,35 +123,35 @@ class Scene:
         return wait_for(look, 400, "a child that goes on")
 
     def process(self, run_id: str) -> psutil.Process:
-        """The process of a flow run."""
+        """Return the process of a flow run."""
         found = self.service.flow_process(run_id)
         assert found, f"no process of {run_id}"
         return found
 
     def said(self, run_id: str, *words: str) -> str:
-        """The last line of a run's page with one of these words."""
+        """Return the last line of a run's page with one of these words."""
         lines = [x for x in self.service.log(run_id) if any(word in x for word in words)]
         return lines[-1].strip() if lines else ""
 
     def message(self, run_id: str) -> str:
-        """What the state of a run says."""
+        """Return the message of a run's state."""
         return str((self.service.run(run_id).get("state") or {}).get("message") or "")
 
     def left_running(self) -> int:
-        """How many MLflow runs say RUNNING."""
+        """Count the MLflow runs in state RUNNING."""
         client = self.service.registry()._client
         found = client.search_experiments()
         ids = [experiment.experiment_id for experiment in found]
         return len(client.search_runs(ids, "attributes.status = 'RUNNING'"))
 
     def none_left_running(self, seconds: float = 60) -> bool:
-        """True when MLflow keeps no dead run as RUNNING, at the latest after a while."""
+        """True if MLflow has no run left in state RUNNING within the given time."""
         with contextlib.suppress(TimeoutError):
             return wait_for(lambda: self.left_running() == 0, seconds, "MLflow runs to be closed")
         return False
 
     def equals_undisturbed(self, child: str, params: dict[str, Any]) -> bool:
-        """Whether a training's weights are, to the byte, those of the same training without any service."""
+        """Check that a training's weights equal, byte for byte, those of the same training without any service."""
         given = self.service.run(child)["parameters"]["params"]
         tokens = self.prepared.reference(given["tokens"], TokensSummary)
         with tempfile.TemporaryDirectory() as name:
@@ -172,7 +173,7 @@ class Scene:
 def bare_fine_tune(
     folder: Path, tokens: TokensSummary, params: dict[str, Any]
 ) -> fine_tuning.Trained:
-    """The training without any service: core's own call, on `tokens/` and `base/` in a folder."""
+    """Run the training without any service: core's own call, on `tokens/` and `base/` in a folder."""
     return fine_tuning.fine_tune(
         TrainingJob(
             base_folder=folder / "base",
@@ -275,7 +276,7 @@ def kill_worker(scene: Scene) -> Death:
 def kill_machine(scene: Scene) -> Death:
     def both(worker: psutil.Process, flow: psutil.Process) -> None:
         family = [*worker.children(recursive=True), flow, worker]
-        worker.suspend()  # so that it has no time to say anything
+        worker.suspend()  # so that it cannot report anything
         for process in {p.pid: p for p in family}.values():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -498,7 +499,7 @@ DEATHS: dict[str, Callable[[Scene], Death]] = {
 
 @contextlib.contextmanager
 def staged() -> Generator[Scene]:
-    """A service with labelled reviews in it."""
+    """Yield a service with labelled reviews in it."""
     with tempfile.TemporaryDirectory(prefix="nightshift-deaths-") as name:
         folder = Path(name)
         service = Service(folder / "home", **_SETTINGS)
@@ -515,7 +516,7 @@ def staged() -> Generator[Scene]:
 
 
 def show(console: Console, deaths: list[Death]) -> None:
-    """The table, and what was not as it should be."""
+    """Print the table, and the failed checks."""
     table = Table("death", "what the user sees", "s to recover", "end", "as it should be")
     for death in deaths:
         wrong = [name for name, passed in death.checks.items() if not passed]
@@ -525,7 +526,7 @@ def show(console: Console, deaths: list[Death]) -> None:
 
 
 def main() -> int:
-    """Do the deaths that are named, or all; returns 1 when one is not as it should be."""
+    """Run the named deaths, or all; return 1 if a check failed."""
     names = sys.argv[1:] or list(DEATHS)
     if unknown := set(names) - DEATHS.keys():
         print(f"No such death: {', '.join(unknown)}; there are {', '.join(DEATHS)}")

@@ -1,10 +1,10 @@
-"""A scoring run shared among 1, 2 and 4 workers, by a Prefect pool and by Ray: `make bench-nights`.
+"""Score one run with 1, 2 and 4 workers, by a Prefect pool, Ray or Dask: `make bench-nights`.
 
     python -m benchmarks.fan_out pool ray dask --seconds 240
 
-The model only takes time, the same for each review, as a GPU of a worker's own would; so what is measured is what
-sharing costs: starting runs on other processes, taking shards, waiting for the slowest. One worker is the product's own
-way to score without sharing. Everything else is real: an object store, a Prefect server, a worker of a process pool.
+The model only takes time, the same for each review, like a GPU per worker. So the benchmark measures the cost of
+sharing: starting runs in other processes, taking shards, waiting for the slowest. With one worker the run is not
+shared. The rest is real: an object store, a Prefect server, a worker of a process pool.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tasks.connectors.servers.child_process import ChildProcess
 from tasks.connectors.servers.local_servers import LocalObjectStore, LocalPrefectServer
 from tests.paths import ROOT
 
-_OBJECTS, _REVIEWS = 64, 125  # of which eight make a shard
+_OBJECTS, _REVIEWS = 64, 125  # eight objects per shard
 _WORKERS = (1, 2, 4)
 _LOGIN = f"nightshift:{secrets.token_hex(24)}"
 _INPUT = "s3://nightshift/in/"
@@ -36,8 +36,8 @@ class Rig:
     """An object store with reviews, a Prefect server, and a worker of its pool.
 
     Args:
-        folder: for all of them.
-        seconds: that the model takes for all reviews.
+        folder: the folder for all of them.
+        seconds: the time the model takes for all reviews.
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:
@@ -78,7 +78,7 @@ class Rig:
         return done.stdout
 
     def night(self, way: str, workers: int) -> float:
-        """Seconds of scoring, from the frozen plan to the last shard."""
+        """Return the seconds of scoring, from the frozen plan to the last shard."""
         runner = "none" if way == "pool" else way
         told = self._python(
             "-m", "benchmarks.fan_out", "--night", f"{way}-{workers}", "--workers", str(workers),
@@ -89,14 +89,14 @@ class Rig:
         return float(answer["seconds"])
 
     def close(self) -> None:
-        """End all of it."""
+        """Stop everything."""
         self._worker.stop()
         self._prefect.stop()
         self._store.stop()
 
 
 def score_a_night(name: str, workers: int) -> None:
-    """In a process of its own: plan a run, share it, and say how long it took."""
+    """Plan a run, share it, and print how long it took; runs in a process of its own."""
     from prefect import flow
 
     from benchmarks.faults import worker
@@ -119,7 +119,7 @@ def score_a_night(name: str, workers: int) -> None:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Run the requested measurements."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fan_out")
     parser.add_argument("ways", nargs="*", default=["pool", "ray"], help="pool, ray, dask")
     parser.add_argument("--seconds", type=float, default=240, help="of the model, in all")

@@ -1,9 +1,9 @@
-"""The structure of the code: packages, files, imports between packages, circles, lines. `make house`.
+"""The structure of the code: packages, files, imports between packages, cycles, lines. `make house`.
 
     python -m benchmarks.house [--base COMMIT]
 
 Rooms are the packages of the top two levels (flows, flows.forms, tasks.data, ..., tasks.core); those of `tasks.core`
-are counted apart. Floors are the longest chain of imports between rooms. Exit status 1 if an aim is missed.
+are counted separately. Floors are the longest chain of imports between rooms. Exit status 1 if an aim is missed.
 """
 
 import argparse
@@ -28,13 +28,13 @@ Edges = Counter[tuple[str, str]]
 
 
 class House:
-    """The modules below a folder, and which imports which."""
+    """The modules below a folder, and the imports between them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         paths = [p for top in _PRODUCT for p in (root / top).rglob("*.py")]
         self.modules = {_module(p.relative_to(root)): p for p in paths}
-        # What a person starts may import anything: it is in no room.
+        # Programs may import anything, so they belong to no room.
         self.imports = [
             (module, other)
             for module, path in self.modules.items()
@@ -53,34 +53,34 @@ class House:
         return names & self.modules.keys()
 
     def is_package(self, module: str) -> bool:
-        """Whether a module is an `__init__.py`."""
+        """True if a module is an `__init__.py`."""
         return self.modules[module].name == "__init__.py"
 
     def package(self, module: str) -> str:
-        """The package that a module lies in; of an `__init__.py`, that one."""
+        """Return the package of a module; an `__init__.py` belongs to its own package."""
         return module if self.is_package(module) else module.rpartition(".")[0]
 
     def room(self, module: str, depth: int = 2) -> str:
-        """The package of a module, cut to `depth` levels."""
+        """Return the package of a module, cut to `depth` levels."""
         return ".".join(self.package(module).split(".")[:depth])
 
     def edges(self, below: str, depth: int) -> Edges:
-        """Imports between the rooms below a package."""
+        """Count the imports between the rooms below a package."""
         inside = [(a, b) for a, b in self.imports if a.startswith(below) and b.startswith(below)]
         pairs = [(self.room(a, depth), self.room(b, depth)) for a, b in inside]
         return Counter((a, b) for a, b in pairs if a != b)
 
     def flat(self) -> Counter[str]:
-        """How many files lie in each package, its `__init__.py` not counted."""
+        """Count the files in each package, without its `__init__.py`."""
         return Counter(self.package(m) for m in self.modules if not self.is_package(m))
 
     def long_files(self) -> list[tuple[int, str]]:
-        """Files of more lines than a file should have."""
+        """Return the files that exceed the line limit."""
         sized = [(_lines([path]), module) for module, path in self.modules.items()]
         return sorted((s for s in sized if s[0] > _MOST_LINES and s[1] not in _LONG), reverse=True)
 
     def upward(self) -> list[str]:
-        """Imports against the direction of the layers."""
+        """Return the imports against the direction of the layers."""
         return [f"{a} imports {b}" for a, b in self.imports if _layer(a) < _layer(b)]
 
 
@@ -101,7 +101,7 @@ def _lines(paths: Iterable[Path]) -> int:
 
 
 def circles(edges: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """Groups of two rooms or more that import one another, directly or through others."""
+    """Return groups of two or more rooms that import one another, directly or through others."""
     reached = _reached(edges)
     groups = {
         tuple(sorted(b for b in others | {a} if a in reached.get(b, set())))
@@ -123,7 +123,7 @@ def _reached(edges: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
 
 
 def floors(edges: Iterable[tuple[str, str]]) -> int:
-    """The number of rooms in the longest chain of imports; those of a circle count as one."""
+    """Return the number of rooms in the longest chain of imports; the rooms of a cycle count as one."""
     pairs = set(edges)
     group = {room: "|".join(c) for c in circles(pairs) for room in c}
     below: dict[str, set[str]] = {}
@@ -180,7 +180,7 @@ _AIMS = {
 
 
 def main() -> int:
-    """Print the facts of this code, and of a commit's beside them; 1 if an aim is missed."""
+    """Print the figures of this code, and of a commit beside them; return 1 if an aim is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.house")
     parser.add_argument("--base", default="", help="a commit to compare with")
     given = parser.parse_args()

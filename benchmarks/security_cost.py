@@ -1,9 +1,9 @@
-"""Seconds that passwords and certificates cost: this code and that of another commit, in turns. `make security-cost`.
+"""Measure the cost of passwords and certificates: this code and another commit, in turns. `make security-cost`.
 
     python -m benchmarks.security_cost --base 72417a1 --rounds 2
 
-Each round does the same with both, and the second of a pair begins the next round. All of it happens in temporary
-folders on free ports. Times mean something on a machine that does nothing else.
+Each round does the same with both, and the second of a pair begins the next round. Everything runs in temporary folders
+on free ports. Times are only meaningful on an otherwise idle machine.
 
     demo        `python -m flows demo` in an empty folder, to its end
     up, down    `python -m deployments.stack.local up` in an empty folder, until it says that it is ready; then `down`
@@ -57,7 +57,7 @@ print(json.dumps(took))
 
 
 def _ran(root: Path, folder: Path, *arguments: str) -> tuple[float, str]:
-    """Seconds and output of a command of the code in `root`. Raises CalledProcessError."""
+    """Return seconds and output of a command of the code in `root`. Raises CalledProcessError."""
     given = environment_for(root, folder / "home", folder)
     started = time.perf_counter()
     done = subprocess.run(
@@ -74,12 +74,12 @@ def _ran(root: Path, folder: Path, *arguments: str) -> tuple[float, str]:
 
 
 def demo(root: Path, folder: Path) -> dict[str, float]:
-    """All of `make demo` but the making of the environment."""
+    """Measure `make demo` without creating the environment."""
     return {"demo": _ran(root, folder, "-m", "flows", "demo")[0]}
 
 
 def up(root: Path, folder: Path) -> dict[str, float]:
-    """First start, and stop."""
+    """Measure the first start, and the stop."""
     service = module_in(root, "deployments.stack.local")
     try:
         started = _ran(root, folder, "-m", service, "up")[0]
@@ -89,14 +89,14 @@ def up(root: Path, folder: Path) -> dict[str, float]:
 
 
 def store(root: Path, folder: Path) -> dict[str, float]:
-    """The object store alone."""
+    """Measure the object store alone."""
     servers = module_in(root, "tasks.connectors.servers.local_servers")
     said = _ran(root, folder, "-c", _STORE, str(folder / "store"), servers)[1]
     return {name: float(took) for name, took in json.loads(said.splitlines()[-1]).items()}
 
 
 def s3_to_s3(root: Path, folder: Path) -> dict[str, float]:
-    """Seconds for a thousand reviews, scored by the packaged model."""
+    """Measure the seconds for a thousand reviews, scored by the packaged model."""
     nights = module_in(root, "benchmarks.nights")
     arguments = ["-m", nights, "speed", "--rows", "200", "--rounds", "2"]
     said = _ran(root, folder, *arguments)[1]
@@ -115,7 +115,7 @@ PARTS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
 def measured(
     before: Path, after: Path, rounds: int, parts: list[str]
 ) -> dict[str, dict[str, list[float]]]:
-    """Seconds by what was measured, then by side, a value a round."""
+    """Return the seconds by measurement, then by side, one value per round."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"before": [], "after": []})
     for number in range(rounds):
         sides = [("before", before), ("after", after)]
@@ -136,7 +136,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     given = parser.parse_args()
     with code_of(given.base) as before, code_of("") as after:
-        for root in (before, after):  # neither side compiles while it is measured
+        for root in (before, after):  # so that neither side compiles while it is measured
             names = ("benchmarks", "deployments", "flows", "tasks", "tests")
             folders = [str(root / name) for name in names if (root / name).exists()]
             subprocess.run([sys.executable, "-m", "compileall", "-q", *folders], check=True)

@@ -1,11 +1,11 @@
-"""Two runs at once on one machine, beside one after the other: `make together`.
+"""Compare two concurrent runs on one machine with the same runs one after the other: `make together`.
 
     python -m benchmarks.together                     two trainings; a training and a scoring run
     python -m benchmarks.together --engines torch openvino onnx
 
 Each run is a process of its own that executes the training or scoring code of core on a model of MiniLM's size. It
-works for some seconds when it is told to, alone or beside another, and waits otherwise. The ratio of a pair is the sum
-of what each does at once by what it does alone: 1 means that nothing is lost. It is measured with the environment that
+works for some seconds on order, alone or beside another, and waits otherwise. The ratio of a pair is the sum of what
+each does at once by what it does alone: 1 means that nothing is lost. It is measured with the environment that
 Nightshift starts runs with and, in turns with that, with OpenMP's own default, as it was before. Exit status 1 where a
 ratio is below the aim; the last line is the result.
 """
@@ -35,13 +35,13 @@ _LIMIT_SECONDS = 540.0
 
 
 class Run:
-    """A process with one run, which stands still but for the spans that it is asked for.
+    """A process with one run, which only works during the spans it is ordered to.
 
     Args:
         kind: "training", or the engine that scores.
-        folder: with the model.
+        folder: the folder with the model.
         environment: its whole environment.
-        given: sizes.
+        given: the sizes.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class Run:
                 command, cwd=ROOT, env=environment, text=True, bufsize=1,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
-        self.result()  # that it is ready
+        self.result()  # wait until it is ready
 
     def order(self, word: str) -> None:
-        """go: work, and tell the speed after the span; stop: stand still again."""
+        """Send an order. go: work, and report the speed after the span; stop: pause again."""
         assert self._process.stdin
         self._process.stdin.write(f"{word}\n")
 
     def result(self) -> float:
-        """Reviews per second of its last span. It works on until it is stopped, so that the other is not alone."""
+        """Return reviews per second of its last span. It works on until stopped, so that the other run is not alone."""
         assert self._process.stdout
         if line := self._process.stdout.readline():
             return float(line)
@@ -72,7 +72,7 @@ class Run:
         raise RuntimeError(f"{self.name} ended with {self._process.wait()}: {said[-2000:]}")
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.close()
         self._process.wait()
@@ -80,7 +80,7 @@ class Run:
 
 
 def speeds(*runs: Run) -> list[float]:
-    """Reviews per second of each while all work at once."""
+    """Return the reviews per second of each run while all work at once."""
     for run in runs:
         run.order("go")
     found = [run.result() for run in runs]
@@ -91,7 +91,7 @@ def speeds(*runs: Run) -> list[float]:
 
 @dataclass
 class Pair:
-    """Two runs, and the rounds that were measured: reviews per second of each alone and at once."""
+    """Two runs, and the measured rounds: reviews per second of each alone and at once."""
 
     first: Run
     second: Run
@@ -103,20 +103,20 @@ class Pair:
         return f"{self.first.name} and {self.second.name}"
 
     def measure(self) -> None:
-        """One round."""
+        """Measure one round."""
         self.alone.append(speeds(self.first) + speeds(self.second))
         self.at_once.append(speeds(self.first, self.second))
 
     @property
     def ratios(self) -> list[float]:
-        """What both do at once by what they do one after the other, by rounds."""
+        """The throughput of both at once relative to each alone, summed, by rounds."""
         return [
             sum(t / a for t, a in zip(together, alone, strict=True))
             for together, alone in zip(self.at_once, self.alone, strict=True)
         ]
 
     def row(self) -> list[str]:
-        """Medians as they stand in the table."""
+        """Return the medians for the table."""
         told = [
             " + ".join(f"{statistics.median(side):.1f}" for side in zip(*rounds, strict=True))
             for rounds in (self.alone, self.at_once)
@@ -130,7 +130,7 @@ class Pair:
 
 
 def prepare(folder: Path, base: str, engines: Sequence[str]) -> list[str]:
-    """Write the model that is scored with; returns the engines that can be had here."""
+    """Write the model to score with; return the engines available here."""
     from benchmarks.speed import contenders, data
     from tasks.connectors.model_hub import base_model_folder
     from tasks.core.data.params import TokenizationParams
@@ -153,7 +153,7 @@ def prepare(folder: Path, base: str, engines: Sequence[str]) -> list[str]:
 
 
 def measure(given: argparse.Namespace, console: Console) -> dict[str, list[Pair]]:
-    """Both environments in turns, as many rounds as are asked for and fit into ten minutes."""
+    """Measure both environments in turns, for the requested rounds or as many as fit into ten minutes."""
     started = time.monotonic()
     usual = {k: v for k, v in os.environ.items() if k not in SLEEPING_THREADS}
     environments = {BEFORE: usual, AFTER: SLEEPING_THREADS | os.environ}
@@ -180,7 +180,7 @@ def measure(given: argparse.Namespace, console: Console) -> dict[str, list[Pair]
 
 
 def verdict(pairs: Sequence[Pair]) -> tuple[int, str]:
-    """Exit status and last line, by the median ratio of each pair."""
+    """Return the exit status and the last line, by the median ratio of each pair."""
     ratios = {pair.name: statistics.median(pair.ratios) for pair in pairs}
     missed = min(ratios.values()) < AIM
     told = "; ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
@@ -188,7 +188,7 @@ def verdict(pairs: Sequence[Pair]) -> tuple[int, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; 1 where a pair loses more than the aim allows."""
+    """Measure and print; return 1 if a pair loses more than the aim allows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.together")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each span")

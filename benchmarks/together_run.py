@@ -1,9 +1,9 @@
-"""A run of `benchmarks.together`, in a process of its own: a training or a scoring run that works when it is told to.
+"""A run of `benchmarks.together` in a process of its own: a training or a scoring run that works on order.
 
     python -m benchmarks.together_run training FOLDER --seconds 8
 
 It reads orders from the standard input. After `go` it works; when the span is over it prints its reviews per second and
-works on until `stop`. A training stands still between two steps, as its listener does not return meanwhile.
+works on until `stop`. A training pauses between two steps, because its listener does not return until then.
 """
 
 import argparse
@@ -26,18 +26,18 @@ from tasks.core.training.params import TrainingParams
 TRAINING, MODEL = "training", "model"
 _ROWS = 1024
 _PIECE = 128  # reviews scored between two looks at the clock
-_EPOCHS = 50  # more than anybody waits for
+_EPOCHS = 50  # more than any measurement takes
 
 
 class Ended(Exception):
-    """No more orders come."""
+    """The standard input was closed; no more orders come."""
 
 
 class Spans:
-    """Counts reviews between orders; called after each piece of work, and returns only when more is to be done.
+    """Counts reviews between orders; called after each piece of work, and returns only when there is more to do.
 
     Args:
-        seconds: of a span.
+        seconds: the length of a span.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -47,7 +47,7 @@ class Spans:
         print(0.0, flush=True)  # ready
 
     def __call__(self, reviews: int) -> None:
-        """Raises Ended when the other side has closed the standard input."""
+        """Raise Ended if the other side has closed the standard input."""
         self._reviews += reviews
         if self._works and not self._told:
             spent = time.perf_counter() - self._started
@@ -83,7 +83,7 @@ class StepListener:
 
 
 def score(engine: str, folder: Path, seconds: float) -> None:
-    """Score reviews by an engine, over and over."""
+    """Score reviews with an engine, repeatedly."""
     texts = _reviews().texts
     contender = contenders.opened(engine, folder / MODEL, contenders.EngineOptions())
     pieces = [texts[i : i + _PIECE] for i in range(0, len(texts), _PIECE)]
@@ -96,7 +96,7 @@ def score(engine: str, folder: Path, seconds: float) -> None:
 
 
 def train(base: str, folder: Path, seconds: float) -> None:
-    """Train on reviews with the form's own settings, over and over."""
+    """Train on reviews with the form's own settings, repeatedly."""
     encoder = classifier.load(folder / MODEL).encoder
     tokens: Dataset = subject.tokenized(encoder, _reviews())
     params = TrainingParams(epochs=_EPOCHS, best_epoch_by="last")

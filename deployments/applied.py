@@ -1,4 +1,4 @@
-"""What was applied to a Prefect server before: digests of definitions, kept in one of its variables."""
+"""Digests of the definitions last applied to a Prefect server, kept in one of its variables."""
 
 import json
 from typing import Any
@@ -19,26 +19,26 @@ class Applied:
             self._before: dict[str, str] = dict(
                 json.loads(found) if isinstance(found, str) else found
             )
-        except (ValueError, TypeError):  # somebody has changed it: all is applied again
+        except (ValueError, TypeError):  # somebody has edited it: apply everything again
             self._before = {}
         self.now: dict[str, str] = {}
 
     def differs(self, name: str, definition: Any) -> bool:
-        """Whether a definition is new or another than last time; it is noted as applied."""
+        """Return True if a definition is new or has changed since the last time, and record it as applied."""
         self.now[name] = digest_of({"definition": definition})
         return self._before.get(name) != self.now[name]
 
     def keep(self, name: str) -> None:
-        """Leave as it is what cannot be compared now."""
+        """Keep the earlier digest of a definition that cannot be compared now."""
         if name in self._before:
             self.now[name] = self._before[name]
 
     def gone(self, kind: str) -> list[str]:
-        """Names that were applied once and have no definition any more."""
+        """Return the names that were applied once and no longer have a definition."""
         left = self._before.keys() - self.now.keys()
         return sorted(name.removeprefix(kind) for name in left if name.startswith(kind))
 
     def save(self) -> None:
-        """Remember, now that all of it is done."""
+        """Save the digests, once everything is applied."""
         if self.now != self._before:
             Variable.set(_APPLIED, json.dumps(self.now), tags=["nightshift"], overwrite=True)

@@ -4,10 +4,10 @@
     python -m deployments.apply --type kubernetes  # the pools of a cluster; or docker
     python -m deployments.apply --deployments FILE # deployments of your own instead of prefect.yaml
 
-Applying twice changes nothing: what was applied is remembered by digest in Prefect's variable `nightshift_applied`, and
-only what differs from it is touched. So what people change in the UI (limits, parameters, schedules, automations) stays
-until its definition here changes. Even then a schedule or automation stays paused or switched on as people left it: the
-`active` of a schedule in the file is how it begins.
+Applying twice changes nothing: Prefect's variable `nightshift_applied` holds digests of the applied definitions, and
+only definitions that differ are applied. So changes that people make in the UI (limits, parameters, schedules,
+automations) stay until the definition here changes. Even then a schedule or automation stays paused or active as people
+left it: the `active` of a schedule in the file is only its initial state.
 """
 
 import argparse
@@ -50,7 +50,7 @@ _POOLS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Apply, and say what was done; returns the exit status."""
+    """Apply everything, and print what was done; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deployments.apply")
     parser.add_argument("--type", choices=("process", "docker", "kubernetes"), default="process")
     parser.add_argument("--deployments", type=Path, default=DEPLOYMENTS, metavar="FILE")
@@ -73,14 +73,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def apply(pool_type: str = "process", file: Path = DEPLOYMENTS) -> list[str]:
-    """Bring the server to what the files say; returns what was done, a line each.
+    """Bring the server to the state of the files; return what was done, one line each.
 
     Args:
-        pool_type: of both work pools: process, docker or kubernetes.
-        file: the deployments. One that is registered and no more in it is deleted.
+        pool_type: the type of both work pools: process, docker or kubernetes.
+        file: the deployments. A registered deployment that is no longer in it is deleted.
 
     Raises:
-        ServiceError: a pool of another type is there, or Prefect refuses.
+        ServiceError: a pool of another type exists, or Prefect refuses.
         SettingsError: the file does not exist; then nothing is changed.
     """
     with get_client(sync_client=True) as client:
@@ -138,12 +138,12 @@ def _apply_deployments(
         differs = applied.differs(f"deployment:{full_name}", [entry, schema])
         before = _deployment(client, full_name)
         slugs[full_name] = {schedule["slug"] for schedule in entry.get("schedules", ())}
-        if differs or before is None or not before.work_pool_name:  # with its pool, deleted by hand
+        if differs or before is None or not before.work_pool_name:  # deleted with its pool
             changed[full_name] = before
     try:
         if changed:
             _deploy(list(changed), file)
-    finally:  # also when it stopped half-way: what people have set in the UI must not be lost
+    finally:  # also after an error: what people have set in the UI must not be lost
         for full_name, before in changed.items():
             if before:
                 _mend(client, full_name, before, slugs[full_name])
@@ -156,7 +156,7 @@ def _apply_deployments(
 
 
 def definitions(file: Path = DEPLOYMENTS) -> list[dict[str, Any]]:
-    """The deployments of prefect.yaml. Raises SettingsError when it is another kind of file, or none."""
+    """Return the deployments of prefect.yaml. Raises SettingsError if it is missing or is not such a file."""
     try:
         content: Any = load_yaml(file.read_text(encoding="utf-8"))
         found: list[dict[str, Any]] = content["deployments"]
@@ -168,7 +168,7 @@ def definitions(file: Path = DEPLOYMENTS) -> list[dict[str, Any]]:
 
 
 def load(entrypoint: str) -> Flow[..., Any]:
-    """The flow that a module entrypoint names."""
+    """Import the flow that a module entrypoint names."""
     module, _, name = entrypoint.rpartition(".")
     return getattr(importlib.import_module(module), name)
 
@@ -181,7 +181,7 @@ def _deployment(client: SyncPrefectClient, full_name: str) -> DeploymentResponse
 
 
 def _deploy(full_names: list[str], file: Path) -> None:
-    """Prefect's own command; it reads the file, the entrypoints and the forms."""
+    """Run Prefect's own command, which reads the file, the entrypoints and the forms."""
     names = [part for full_name in full_names for part in ("-n", full_name.rpartition("/")[2])]
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *names, "--prefect-file", file],
@@ -200,11 +200,11 @@ def _deploy(full_names: list[str], file: Path) -> None:
 def _mend(
     client: SyncPrefectClient, full_name: str, before: DeploymentResponse, slugs: set[str]
 ) -> None:
-    """Put back what people have set in the UI: deploying replaces all schedules, those that they added as well.
+    """Restore what people have set in the UI: deploying replaces all schedules, including those that people added.
 
     Args:
         before: the deployment as it was before deploying.
-        slugs: of the schedules that its definition has.
+        slugs: the slugs of the schedules in its definition.
     """
     after = client.read_deployment_by_name(full_name)
     was_active = {s.slug: s.active for s in before.schedules if _is_owned(s)}

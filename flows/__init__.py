@@ -1,1 +1,1 @@
-"""When things happen, and in what order: one file a flow, each reading as the picture of its DAG."""
+"""The flows: one file per flow; each reads in the order of its DAG."""

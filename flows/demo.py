@@ -1,4 +1,4 @@
-"""demo: the whole of Nightshift on embedded defaults, from labelled reviews to scored ones."""
+"""demo: all of Nightshift on embedded services, from labelled reviews to scored ones."""
 
 import io
 import json
@@ -24,10 +24,10 @@ _SAMPLE = Path(__file__).parents[1] / "tasks" / "sample" / "test.jsonl"
 
 @flow(name="demo", validate_parameters=False)
 def demo(params: RetrainParams, score_params: ScoreParams) -> Demonstrated:
-    """Retrain on the sample reviews, let the champion score an inbox of three files, and read two answers back."""
+    """Retrain on the sample reviews, score an inbox of three files with the champion, and read two predictions back."""
     retrained = retrain(params)
     deliver_reviews(score_params.input)
-    if not retrained.promoted:  # shown all the same, by the version that did not become champion
+    if not retrained.promoted:  # score anyway, with the version that did not become champion
         version = retrained.version.version
         score_params = score_params.model_copy(update={"model_version": version})
     scored = score(score_params)
@@ -36,7 +36,7 @@ def demo(params: RetrainParams, score_params: ScoreParams) -> Demonstrated:
 
 @task(cache_policy=NO_CACHE)
 def deliver_reviews(inbox: str) -> None:
-    """Put unlabelled reviews where the nightly run finds them: JSONL, compressed CSV and Parquet, one review empty."""
+    """Put unlabelled reviews into the input of the nightly run: JSONL, compressed CSV and Parquet, one review empty."""
     lines = _SAMPLE.read_text(encoding="utf-8").splitlines()
     reviews = [
         {"id": f"sample-{n}", "text": json.loads(line)["text"]} for n, line in enumerate(lines)
@@ -60,7 +60,7 @@ def deliver_reviews(inbox: str) -> None:
 
 @task(cache_policy=NO_CACHE)
 def read_answers(root: str) -> list[dict[str, Any]]:
-    """The predictions of the two sentences, from the output object."""
+    """Read the predictions of the two sentences from the output object."""
     content = object_store().read_bytes(f"{root}/monday.jsonl") or b""
     rows = reading.decode("monday.jsonl", io.BytesIO(content))
     answers = {str(row.values["id"]): dict(row.values) for row in rows if row.values}
@@ -68,7 +68,7 @@ def read_answers(root: str) -> list[dict[str, Any]]:
 
 
 def demo_parameters() -> tuple[RetrainParams, ScoreParams]:
-    """The parameters of the demo: a short training for a small set, and places of its own."""
+    """Return the parameters of the demo: a short training for a small set, and separate locations."""
     bucket = read_settings().bucket
     retraining = RetrainParams(
         training=TrainingParams(

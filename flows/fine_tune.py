@@ -1,4 +1,4 @@
-"""fine-tune: one training, or one pre-training before it, as the GPU pool runs it. References in, a reference out."""
+"""fine-tune: one training, or one further pre-training, as the GPU pool runs it. Takes and returns references."""
 
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
@@ -34,7 +34,7 @@ _PRETRAINED = TypeAdapter(Reference[BaseModelSummary])
 
 @form_flow(FineTuneParams, name="fine-tune")
 def fine_tune(params: FineTuneParams) -> Outcome | Reference[BaseModelSummary]:
-    """Fine-tune a base model on prepared tokens; reused where exactly this was done before."""
+    """Fine-tune a base model on prepared tokens, or reuse the result for identical inputs."""
     with cancelled_with_parent():
         if params.pretraining:
             reviews, start = find_pretraining(params.tokens, params.base_model)
@@ -54,7 +54,7 @@ def fine_tune(params: FineTuneParams) -> Outcome | Reference[BaseModelSummary]:
 
 
 def pretrain(params: RetrainParams, prepared: Prepared) -> Prepared:
-    """Pre-train the base model further, if the parameters ask for it, where `train` trains."""
+    """Pre-train the base model further, if requested, in the same place as `train`."""
     if not params.pretraining.epochs:
         return prepared
     tokens = gather_pretraining_reviews(
@@ -80,7 +80,7 @@ def train(
     training: TrainingParams,
     taught: Taught | None = None,
 ) -> Reference[TrainingSummary]:
-    """Run `fine-tune` where NIGHTSHIFT_TRAINING_DEPLOYMENT says: on the pool of that deployment, or in this process."""
+    """Run `fine-tune` on the pool of the deployment in NIGHTSHIFT_TRAINING_DEPLOYMENT; if unset, in this process."""
     outcome = train_trial(tokens, base, tokenization, training, None, taught)
     if isinstance(outcome, PrunedTraining):
         raise PoolError("A training that belongs to no sweep was stopped as if it did")
@@ -95,7 +95,7 @@ def train_trial(
     trial: TrialParams | None,
     taught: Taught | None = None,
 ) -> Outcome:
-    """The same for a trial of a sweep, which may stop it early."""
+    """Run `train` for a trial of a sweep, which may stop it early."""
     params = FineTuneParams(
         tokens=tokens.uri,
         base_model=base.uri,
@@ -115,12 +115,12 @@ def train_trial(
 
 
 def _on_pool() -> bool:
-    """What the pool made is told in this run's log, too."""
+    """True if the pool trains; this run's log then repeats the result."""
     return bool(read_settings().training_deployment)
 
 
 def _carried_out(params: FineTuneParams, kind: TypeAdapter[_Made]) -> _Made:
-    """In this process, or on the pool. Raises PoolError when what the pool hands back is no such result."""
+    """Run in this process or on the pool. Raises PoolError if the pool returns something other than such a result."""
     deployment = read_settings().training_deployment
     if not deployment:
         return kind.validate_python(fine_tune(params))

@@ -9,5 +9,5 @@ _DEFAULTS = HistoryParams()
 
 @form_flow(HistoryParams, name="history")
 def history(params: HistoryParams = _DEFAULTS) -> History:
-    """Who made which version champion, when and why; kept in the object store, whatever becomes of the versions."""
+    """List who made which version champion, when and why. The history outlives the versions, in the object store."""
     return read_history(params.model_name, params.last)

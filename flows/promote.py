@@ -1,4 +1,4 @@
-"""promote: make a registered version the champion, because a person says so."""
+"""promote: make a registered version the champion, by a person's decision."""
 
 from flows.forms.flow import form_flow
 from flows.forms.registry import PromoteParams
@@ -10,7 +10,8 @@ from tasks.runtime.runs.preflight import check_services
 
 @form_flow(PromoteParams, name="promote")
 def promote(params: PromoteParams) -> Move:
-    """Point the alias champion to a version; the next scoring run uses it. What the gate refused must be overruled."""
+    """Point the alias champion to a version; the next scoring run uses it. A version refused by the gate needs an
+    override."""
     check_services()
     if made := moved_by_this_run(params.model_name):
         return made

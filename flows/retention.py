@@ -1,4 +1,4 @@
-"""retention: delete old versions of a model that nothing needs any more."""
+"""retention: delete old versions of a model that are no longer needed."""
 
 from flows.forms.flow import form_flow
 from flows.forms.registry import RetentionParams
@@ -14,7 +14,7 @@ from tasks.runtime.runs.preflight import check_services
 
 @form_flow(RetentionParams, name="retention")
 def retention(params: RetentionParams) -> Retained:
-    """Say what becomes of every version of a model, and why; unless it is a dry run, delete what nothing needs."""
+    """Decide and explain for every version of a model whether it is kept; delete the others, except in a dry run."""
     check_services()
     rule = Rule(
         model=params.model_name,

@@ -1,4 +1,4 @@
-"""retrain: from labelled reviews to a registered model, and to the champion if it deserves it.
+"""retrain: from labelled reviews to a registered model, and to the champion if the gate passes it.
 
 prepare (load -> validate -> hold out -> split -> ask the teacher, if any -> tokenize) ->
 pre-train further, if asked for, and fine-tune, both on the GPU pool ->
@@ -17,7 +17,7 @@ _DEFAULTS = RetrainParams()
 
 @form_flow(RetrainParams, name="retrain")
 def retrain(params: RetrainParams = _DEFAULTS) -> Retrained:
-    """Retrain a review classifier, register it in MLflow, and promote it to champion if the gate lets it."""
+    """Retrain a review classifier, register it in MLflow, and promote it to champion if the gate passes it."""
     prepared = pretrain(params, prepare(params))
     model = train(
         prepared.tokens, prepared.start, params.tokenization, params.training, prepared.taught

@@ -1,4 +1,4 @@
-"""rollback: the champion before the present one becomes it again."""
+"""rollback: make the previous champion the champion again."""
 
 from flows.forms.flow import form_flow
 from flows.forms.registry import RollbackParams
@@ -16,10 +16,10 @@ from tasks.runtime.runs.preflight import check_services
 
 @form_flow(RollbackParams, name="rollback")
 def rollback(params: RollbackParams) -> Move:
-    """Go back to the previous champion, or to one that is named; the next scoring run uses it.
+    """Go back to the previous champion, or to a named one; the next scoring run uses it.
 
-    `previous` is then the version rolled back from, so that a second rollback takes the first one back; within
-    minutes it has to name the version, as two people may press Run at once.
+    `previous` is then the version rolled back from, so a second rollback undoes the first. Within minutes of the first
+    it has to name the version, because two people may press Run at once.
     """
     check_services()
     if made := moved_by_this_run(params.model_name):

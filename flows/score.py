@@ -1,6 +1,6 @@
-"""score: every review below a prefix, scored once by one pinned version.
+"""score: score every review below a prefix once, with one pinned version.
 
-check -> pin version -> freeze what there is to score -> score the shards -> join, count, prove -> _SUCCESS
+check -> pin version -> freeze the list of inputs -> score the shards -> join, count, prove -> _SUCCESS
 """
 
 import time

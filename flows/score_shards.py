@@ -1,4 +1,4 @@
-"""score-shards: a share of a scoring run, on whichever machine; and how shares are handed out."""
+"""score-shards: score a share of a scoring run on any machine, and distribute the shares."""
 
 import importlib
 import logging
@@ -34,7 +34,7 @@ _TASK_RUNNERS = {
 
 
 class ShareDone(Record):
-    """What a share of a run came to."""
+    """The result of a share of a run."""
 
     shards: int
     rows: int
@@ -61,7 +61,7 @@ def _one_by_one(place: str, numbers: list[int], engine: EngineParams, size: int)
 
 @flow(name="score-shards-as-tasks")
 def _score_as_tasks(params: ScoreShardsParams) -> None:
-    """Each shard a task of its own, wherever the task runner runs it."""
+    """Score each shard as a task of its own, wherever the task runner runs it."""
     _watched(
         params.place,
         params.size,
@@ -70,7 +70,7 @@ def _score_as_tasks(params: ScoreShardsParams) -> None:
 
 
 def _watched(place: str, size: int, under_way: Sequence[PrefectFuture[Any]]) -> None:
-    """Wait for all, and show on the run's page how far they are. Raises what the first raises that failed."""
+    """Wait for all, and show the progress on the run's page. Raises the error of the first one that failed."""
     pace = Pace("reviews", size, _BAR)
     watch, looked = Watch(place, pace), time.monotonic()
     watch.look()
@@ -82,7 +82,7 @@ def _watched(place: str, size: int, under_way: Sequence[PrefectFuture[Any]]) -> 
                 over = True
             except TimeoutError:
                 pass
-            if time.monotonic() - looked >= _LOOK_SECONDS:  # also where many short ones end
+            if time.monotonic() - looked >= _LOOK_SECONDS:  # also for many short shards
                 watch.look()
                 looked = time.monotonic()
     watch.look()
@@ -92,10 +92,10 @@ def _watched(place: str, size: int, under_way: Sequence[PrefectFuture[Any]]) -> 
 
 
 def score_together(run: RunReference, engine: EngineParams, workers: int) -> None:
-    """Score all shards of a run: here one after the other, or shared among workers as the settings say.
+    """Score all shards of a run: one after the other in this process, or shared among workers if configured.
 
     Raises:
-        SettingsError: several workers are asked for, and no setting says which, or its package is missing.
+        SettingsError: several workers are requested, but no setting selects how to run them, or its package is missing.
     """
     numbers = list(range(run.shards))
     shares = [share for i in range(workers) if (share := numbers[i::workers])]
@@ -131,7 +131,10 @@ def _on_pool(
 
 
 def _task_runner(name: str, workers: int) -> Any:
-    """Prefect's own, of an extra; a cluster of this machine unless RAY_ADDRESS or DASK_SCHEDULER_ADDRESS names one."""
+    """Return Prefect's task runner: on a local cluster unless RAY_ADDRESS or DASK_SCHEDULER_ADDRESS is set.
+
+    It is in an optional extra.
+    """
     module, kind = _TASK_RUNNERS[name]
     try:
         made = getattr(importlib.import_module(module), kind)

@@ -1,4 +1,4 @@
-"""tidy: put right what dead runs left behind. An automation starts it whenever a run dies."""
+"""tidy: clean up after dead runs. An automation starts it whenever a run dies."""
 
 from flows.forms.flow import form_flow
 from flows.forms.pipelines import TidyParams
@@ -11,8 +11,8 @@ _DEFAULTS = TidyParams()
 
 @form_flow(TidyParams, name="tidy")
 def tidy(params: TidyParams = _DEFAULTS) -> int:
-    """Close MLflow runs of dead processes, remove their folders and records, end moves of champions that they began.
+    """Close MLflow runs of dead processes, remove their folders and records, and complete their champion moves.
 
-    Returns how many.
+    Returns the number of things cleaned up.
     """
     return close_dead_runs() + remove_dead_folders() + remove_old_records() + settle_all()

@@ -1,4 +1,4 @@
-"""tune: try settings of a training, then do with the best model what a retraining does.
+"""tune: search the settings of a training, then release the best model as a retraining does.
 
 prepare -> trials of fine-tune on the GPU pool, one after the other or several at once -> conclude
 """
@@ -19,7 +19,7 @@ _DEFAULTS = TuneParams()
 
 @form_flow(TuneParams, name="tune")
 def tune(params: TuneParams = _DEFAULTS) -> Tuned:
-    """Search the settings of a training; the best model is evaluated, registered and promoted as a retrained one is."""
+    """Search the settings of a training; the best model is evaluated, registered and promoted like a retrained one."""
     check_study_database()
     hardest = most_demanding(params.training, params.sweep.space)
     demanding = params.model_copy(update={"training": hardest})

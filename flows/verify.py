@@ -1,4 +1,4 @@
-"""verify: is a scoring run complete? Proven from the store alone."""
+"""verify: prove from the object store alone that a scoring run is complete."""
 
 from flows.forms.flow import form_flow
 from flows.forms.pipelines import VerifyParams
@@ -8,7 +8,7 @@ from tasks.scoring.verification import Proof, verify_run
 
 @form_flow(VerifyParams, name="verify")
 def verify(params: VerifyParams) -> Proof:
-    """Look at every output that a scoring run should have written; fails when one is not as it should be."""
+    """Check every output that a scoring run should have written; fail if one is missing or wrong."""
     proof = verify_run(params.run)
     if not proof.complete:
         wrong = proof.objects - proof.proven - proof.changed

@@ -1,4 +1,4 @@
-"""Says whether a scoring run lost, doubled or mixed a row. It shares no code with what writes."""
+"""Check that a scoring run did not lose, duplicate or mix up a row. It shares no code with the writer."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass
 class Verdict:
-    """Rows lost, doubled or mixed, and wrong answers; all zero when all is well."""
+    """Rows lost, duplicated or mixed up, and wrong predictions; all zero if the run is correct."""
 
     objects: int = 0
     rows: int = 0
@@ -24,7 +24,7 @@ class Verdict:
     first: str = ""
 
     def against(self, kind: str, where: str, count: int = 1) -> None:
-        """Note something that should not be."""
+        """Record a violation."""
         self.counts[kind] += count
         self.first = self.first or f"{kind}: {where}"
 
@@ -40,12 +40,12 @@ def check(
     """Compare outputs with inputs.
 
     Args:
-        client: boto3's.
-        bucket: of the outputs.
+        client: a boto3 client.
+        bucket: the bucket of the outputs.
         root: prefix of the outputs of one model version.
-        versions: of each input, by its key below the input prefix; the newest last.
-        done: whether every input must be there, in its newest version.
-        failed: whether an object failed, so that nothing may say success.
+        versions: the versions of each input, by its key below the input prefix; the newest last.
+        done: True if every input must be there, in its newest version.
+        failed: True if an object failed, so that nothing may report success.
     """
     verdict = Verdict()
     success, incomplete = (
@@ -55,7 +55,7 @@ def check(
         verdict.against("success and failure not told apart", root)
     listed = client.list_objects_v2(Bucket=bucket, Prefix=f"{root}/_unfinished/")
     believed = success and not incomplete and not listed.get("Contents")
-    owed = set(versions) if believed else set[str]()  # said too early, it would be a lie
+    owed = set(versions) if believed else set[str]()  # a premature _SUCCESS would be false
     if believed:
         place = success["place"].split("/", 3)[3]
         owed -= set(_document(client, bucket, f"{place}/overwritten.json") or [])

@@ -1,4 +1,4 @@
-"""A scoring run in a process of its own that dies over certain reviews, as where the kernel finds no more memory."""
+"""A scoring run in a process of its own that is killed by certain reviews, as by the kernel when memory runs out."""
 
 import os
 import signal
@@ -32,13 +32,13 @@ class _DeadlyEngine(TextEngine):
 
 
 def score_apart(night: Delivered, run: str, folder: Path, host: str = "") -> ScoreSummary | None:
-    """Plan, score and finish in another process; None where it was killed.
+    """Plan, score and finish in another process; None if it was killed.
 
     Args:
-        night: what there is to score.
-        run: its name.
-        folder: for the summary on its way.
-        host: where the process says that it runs; '' for here.
+        night: the reviews to score.
+        run: the run's name.
+        folder: for passing the summary back.
+        host: the host name that the process reports; '' for the real one.
     """
     told = folder / "summary.json"
     told.unlink(missing_ok=True)

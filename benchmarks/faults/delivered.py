@@ -1,4 +1,4 @@
-"""A night of reviews, and what is known of them."""
+"""One night's reviews, with every version of every object."""
 
 import random
 from typing import Any
@@ -14,9 +14,9 @@ class Delivered:
     """Reviews below a prefix of their own, in all their versions.
 
     Args:
-        store: that takes them.
-        prefix: of inputs and outputs.
-        seed: of their texts.
+        store: the store that holds them.
+        prefix: the prefix of inputs and outputs.
+        seed: the seed of their texts.
     """
 
     def __init__(self, store: ObjectStore, prefix: str, seed: int) -> None:
@@ -25,21 +25,21 @@ class Delivered:
         self.versions: dict[str, list[Rows]] = {}
 
     def deliver(self, name: str, count: int) -> None:
-        """A new object, or a new version of one."""
+        """Write a new object, or a new version of one."""
         rows = some_rows(self.rng, count)
         self.versions.setdefault(name, []).append(rows)
         self.store.write_bytes(encoded(name, rows), f"{self.input}{name}")
 
     def draft(self, run: str, **changed: Any) -> ScoringRun:
-        """A run over all of them, to be planned."""
+        """Draft a run over all of them, ready to be planned."""
         return worker.draft(run, self.input, self.output, **changed)
 
     @property
     def root(self) -> str:
-        """Where predictions go."""
+        """The root of the predictions."""
         return self.draft("any").root
 
     def verdict(self, done: bool, failed: bool = False) -> Verdict:
-        """What was lost, doubled or mixed, by code of its own."""
+        """Check for lost, duplicated or mixed-up rows, with independent code."""
         bucket, _, root = self.root.removeprefix("s3://").partition("/")
         return check(self.store.client, bucket, root, self.versions, done, failed)

@@ -1,4 +1,4 @@
-"""One episode of a scenario: a night, the runs that score it as processes that may be killed, and what came of it."""
+"""One episode of a scenario: a night, the runs that score it as processes that may be killed, and the result."""
 
 import logging
 import multiprocessing
@@ -16,18 +16,18 @@ from tasks.connectors.storage.object_store import ObjectStore
 
 FORK: Any = multiprocessing.get_context("fork")
 ATTEMPTS = 200
-_SECONDS_A_REVIEW = 0.0005  # so that there is time to die in
+_SECONDS_A_REVIEW = 0.0005  # slow enough to be killed in the middle
 
 
 @dataclass
 class Episode:
-    """What one scenario came to."""
+    """The result of one scenario."""
 
     name: str
     kills: int = 0
     attempts: int = 0
     verdict: Verdict = field(default_factory=Verdict)
-    scored: int = 0  # reviews that went through the model, in all attempts
+    scored: int = 0  # reviews that the model scored, over all attempts
     needed: int = 0
     notes: Counter[str] = field(default_factory=Counter)
 
@@ -43,7 +43,7 @@ class Night(Delivered):
             self.deliver(f"large.{ending}", 400)
 
     def check(self, episode: Episode, done: bool) -> None:
-        """Compare outputs with inputs, and add what is found."""
+        """Compare outputs with inputs, and add the violations."""
         found = self.verdict(done)
         episode.verdict.counts += found.counts
         episode.verdict.first = episode.verdict.first or found.first
@@ -52,7 +52,7 @@ class Night(Delivered):
 
     @property
     def rows(self) -> int:
-        """Rows that a model has to see."""
+        """The number of rows that the model has to score."""
         return sum(bool(row["text"].strip()) for v in self.versions.values() for row in v[-1])
 
 
@@ -79,7 +79,7 @@ def attempt(night: Night, run: str, scored: Any, die: tuple[int, bool] | None = 
 def until_done(
     night: Night, episode: Episode, runs: list[str], kill_after: float | None, scored: Any
 ) -> None:
-    """Start runs again and again until all have completed; kill them at random times."""
+    """Start runs until all have completed; kill them at random times."""
     left = list(runs)
     for _ in range(ATTEMPTS):
         processes = {run: attempt(night, run, scored) for run in left}

@@ -1,4 +1,4 @@
-"""A model that anybody can recompute from a text alone, and reviews that are hard on a scoring run."""
+"""A model that anyone can recompute from a text alone, and reviews that are hard for a scoring run."""
 
 import csv
 import hashlib
@@ -21,7 +21,7 @@ COLUMNS = ["id", "text", "stars"]
 
 
 def logit(text: str) -> float:
-    """The model: a number made of a text."""
+    """Compute the model's logit: a number derived from a text."""
     return (
         int.from_bytes(hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()[:4])
         / 2**31
@@ -30,14 +30,14 @@ def logit(text: str) -> float:
 
 
 class CharacterEncoder:
-    """Tokens are the characters of a text."""
+    """Tokenizes a text into its characters."""
 
     def encode(self, texts: Sequence[str]) -> Any:
         return SimpleNamespace(input_ids=[[ord(c) for c in text] for text in texts])
 
 
 class TextEngine:
-    """Logits of the texts that the tokens spell."""
+    """Returns the logits of the texts that the tokens spell."""
 
     label_names = LABELS
 
@@ -48,14 +48,14 @@ class TextEngine:
         time.sleep(self._seconds_a_review * len(input_ids))
         if (
             self._counter is not None
-        ):  # shared by processes; without a lock, which a dead one would keep
+        ):  # shared by processes; no lock, because a dead process would keep it
             self._counter.value += len(input_ids)
         values = [logit("".join(map(chr, ids))) for ids in input_ids]
         return np.array([[0.0, value] for value in values], dtype=np.float32).reshape(-1, 2)
 
 
 def some_rows(rng: random.Random, count: int) -> list[dict[str, Any]]:
-    """Rows of which some cannot be scored: empty texts, and in JSONL lines that are none."""
+    """Make rows of which some cannot be scored: empty texts, and in JSONL invalid lines."""
     rows: list[dict[str, Any]] = []
     for number in range(count):
         words = " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 30)))
@@ -67,7 +67,7 @@ def some_rows(rng: random.Random, count: int) -> list[dict[str, Any]]:
 
 
 def encoded(name: str, rows: list[dict[str, Any]]) -> bytes:
-    """Rows as a file, by other code than that which is tested."""
+    """Encode rows as a file, with other code than the code under test."""
     if name.endswith(".jsonl"):
         return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
     if name.endswith(".csv"):

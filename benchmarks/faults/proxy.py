@@ -1,10 +1,10 @@
-"""A TCP proxy before an object store that breaks what networks and servers break.
+"""A TCP proxy in front of an object store that injects faults of networks and servers.
 
     python -m benchmarks.faults.proxy PORT SEED SHARE
 
-For each request one of: passed on; refused with 503; connection reset before or after the server has done it (a lost
-reply); the answer cut short; a stall longer than a client waits. Now and then a storm: 503 for everybody, for longer
-than most requests are tried again. It prints its own port, and what it did at its end.
+Each request gets one of: passed on; refused with 503; connection reset before or after the server has done it (a lost
+reply); the answer cut short; a stall longer than a client waits. At intervals there is a storm: 503 for everybody, for
+longer than most requests are retried. It prints its own port, and at its end the faults it injected.
 """
 
 import random
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _serve(client: socket.socket, target: int, rng: random.Random, share: float) -> None:
-    """One connection, request by request."""
+    """Serve one connection, request by request."""
     with client, socket.create_connection(("127.0.0.1", target)) as server:
         try:
             while request := _message(client, is_request=True):
@@ -52,7 +52,7 @@ def _serve(client: socket.socket, target: int, rng: random.Random, share: float)
 def _broken(
     fault: str, request: bytes, client: socket.socket, server: socket.socket, rng: random.Random
 ) -> bool:
-    """Handle a request; False when the connection is over."""
+    """Handle a request; return False when the connection is over."""
     if fault.startswith("503"):
         client.sendall(_BUSY)
         return False
@@ -79,7 +79,7 @@ def _reset(client: socket.socket) -> bool:
 
 
 def _message(stream: socket.socket, is_request: bool, to: bytes = b"") -> bytes:
-    """A whole HTTP/1.1 message; b'' at the end of the connection."""
+    """Read a whole HTTP/1.1 message; b'' at the end of the connection."""
     content = b""
     while b"\r\n\r\n" not in content:
         if not (more := stream.recv(65536)):

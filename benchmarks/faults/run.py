@@ -1,10 +1,10 @@
-"""Kills scoring runs, the network and the store, again and again, and counts what was lost: `make faults`.
+"""Kill scoring runs, the network and the store repeatedly, and count lost rows: `make faults`.
 
     python -m benchmarks.faults.run --kills 200 --seed 0
 
 Each episode delivers reviews of all formats (some large enough to be scored in parts), starts scoring runs as
-processes, and breaks something: SIGKILL at random times and at every single write, two runs at once, inputs overwritten
-in mid-run, a proxy that resets, cuts, loses, stalls and refuses, the store itself killed. A run that died is started
+processes, and injects a fault: SIGKILL at random times and at every single write, two runs at once, inputs overwritten
+during a run, a proxy that resets, cuts, loses, stalls and refuses, the store itself killed. A run that died is started
 again, as Prefect or the next night would do, until it completes. Then a checker that shares no code with the writer
 compares outputs with inputs.
 """
@@ -32,7 +32,7 @@ from tests.paths import ROOT
 
 
 def random_kills(store: ObjectStore, seed: int) -> Episode:
-    """SIGKILL at random times until the run is through."""
+    """SIGKILL at random times until the run is complete."""
     episode, night, scored = (
         Episode("SIGKILL at random times"),
         Night(store, "random", seed),
@@ -79,7 +79,7 @@ def overlapping(store: ObjectStore, seed: int) -> Episode:
 
 
 def overwritten(store: ObjectStore, seed: int) -> Episode:
-    """Inputs replaced while they are scored, in runs that are killed; the next run does the rest."""
+    """Inputs replaced while they are scored, in runs that are killed; the next run scores the rest."""
     episode, night, scored = (
         Episode("inputs overwritten, killed"),
         Night(store, "overwrite", seed),
@@ -124,7 +124,7 @@ def broken_network(store: ObjectStore, seed: int) -> Episode:
 
 @contextlib.contextmanager
 def proxied(url: str, seed: int, share: float = 0.1) -> Generator[tuple[str, list[str]]]:
-    """A store behind a bad network; its own account of what it did, afterwards."""
+    """Yield the URL of a store behind a faulty network, and afterwards the proxy's own report."""
     did: list[str] = []
     command = [
         sys.executable,
@@ -147,7 +147,7 @@ def proxied(url: str, seed: int, share: float = 0.1) -> Generator[tuple[str, lis
 def killed_store(
     server: LocalObjectStore, folder: Path, port: int, seed: int
 ) -> tuple[Episode, LocalObjectStore]:
-    """The store dies in mid-run and comes back."""
+    """The store dies during a run and comes back."""
     episode, scored = Episode("the store killed"), FORK.RawValue("i", 0)
     night = Night(server.store(), "store", seed)
     for _ in range(4):
@@ -168,7 +168,7 @@ def killed_store(
 
 
 def show(console: Console, episodes: list[Episode]) -> None:
-    """One line a scenario."""
+    """Print one line per scenario."""
     table = Table(
         "scenario",
         "episodes",
@@ -199,7 +199,7 @@ def show(console: Console, episodes: list[Episode]) -> None:
 
 
 def main() -> int:
-    """Run until so many processes were killed; the exit status is 1 when a row was lost, doubled or mixed."""
+    """Run until enough processes were killed; return 1 if a row was lost, duplicated or mixed up."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults.run")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)

@@ -31,26 +31,30 @@ _WRITES = (
 
 
 def small_shards() -> None:
-    """Shards so small that little data makes many."""
+    """Make shards so small that little data fills many."""
     planning.SHARD_BYTES = sharding.SHARD_BYTES = 20_000
     sharding.SHARD_OBJECTS = 8
     sharding.BUNDLE_BYTES = 4_000
-    conditional_writes.__dict__.update(_ONE_REQUEST_BYTES=10_000)  # in parts: of 16 MB, so one
+    # Several requests per object; the limit is 16 MB.
+    conditional_writes.__dict__.update(_ONE_REQUEST_BYTES=10_000)
 
 
 def be_impatient() -> None:
-    """Take the store for away after seconds, so that a stall is one."""
+    """Consider the store unavailable after seconds, so that a stall counts as an outage."""
     client.READ_SECONDS = 1.0
 
 
 def be_on_a_machine_that_is_lost() -> None:
-    """Die with the machine: else an object that is in work at two deaths fails by name."""
+    """Use a host name per process, as if the machine died with it.
+
+    Otherwise an object that is in work at two deaths would be listed as failed.
+    """
     name = f"lost-{os.getpid()}"
     socket.gethostname = lambda: name
 
 
 def use_text_model(seconds_a_review: float = 0.0, counter: Any = None) -> None:
-    """The model of `parts` in the place of one from a registry."""
+    """Replace the registered model by the model of `parts`."""
     loaded: Any = (_Classifier(), TextEngine(seconds_a_review, counter))
     shards.__dict__["_loaded"] = lambda *_: loaded
 
@@ -60,7 +64,7 @@ class _Classifier:
 
 
 def draft(run: str, source: str, output: str, **changed: Any) -> ScoringRun:
-    """A run to be planned."""
+    """Draft a run to be planned."""
     given: dict[str, Any] = {
         "run": run,
         "input": source,
@@ -83,7 +87,7 @@ def draft(run: str, source: str, output: str, **changed: Any) -> ScoringRun:
 
 
 def run_to_end(run: ScoringRun, params: EngineParams = ENGINE) -> Any:
-    """Plan, score and finish, as the flow does; returns the summary."""
+    """Plan, score and finish, as the flow does; return the summary."""
     planned = plan_scoring.fn(run)
     for number in range(planned.shards):
         score_shard.fn(planned.place, number, params)
@@ -91,8 +95,8 @@ def run_to_end(run: ScoringRun, params: EngineParams = ENGINE) -> Any:
 
 
 def die_at(call: int, before: bool) -> None:
-    """SIGKILL this process at its n-th request that writes, before it is sent or after it was answered."""
-    calls = itertools.count(1)  # by several threads
+    """SIGKILL this process at its n-th write request, before it is sent or after it was answered."""
+    calls = itertools.count(1)  # shared by several threads
     request = BaseClient.__dict__["_make_api_call"]
 
     def deadly(self: BaseClient, operation: str, given: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Python imports this by itself where the folder is on PYTHONPATH: scoring then uses a model that only takes time.
+"""Make scoring use a model that only takes time. Python imports this module if its folder is on PYTHONPATH.
 
-So a benchmark reaches processes that it does not start itself: those of a pool's workers, and Ray's and Dask's. Nothing
-is imported before the module that is to be changed is.
+So a benchmark also reaches processes that it does not start itself: those of a pool's workers, and Ray's and Dask's. It
+imports nothing before the module that it changes is imported.
 """
 
 import os
@@ -17,7 +17,7 @@ _MODULE = "tasks.scoring.shards"
 
 
 class _Finder(MetaPathFinder):
-    """Finds the module as always, and changes it once it has been imported."""
+    """Finds the module as usual, and changes it once it has been imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

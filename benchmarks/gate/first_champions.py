@@ -1,9 +1,9 @@
-"""How often a first champion is let through: the second half of `make gate-simulation`.
+"""Measure how often a first champion is let through: the second half of `make gate-simulation`.
 
-A worthless model draws its answers without a look at the review: always the largest class, now and then another, or
+A worthless model draws its answers without looking at the review: always the largest class, sometimes another one, or
 each class as often as it occurs. At most `false_promotion_risk` of them may become champion, and none on fewer test
-reviews than the rule asks for. Of good models nothing is promised: how often they are let through is printed. The
-clauses that are no part of this (baseline, calibration) are switched off, so that no error is hidden by them.
+reviews than the rule requires. Nothing is promised for good models; the share that is let through is printed. The
+clauses that are not part of this (baseline, calibration) are switched off, so that they hide no error.
 """
 
 import multiprocessing
@@ -29,29 +29,29 @@ CLASSES = {
     "six, 40% to 4%": (0.4, 0.25, 0.15, 0.1, 0.06, 0.04),
 }
 ROWS = [50, 100, 200, 500]
-# Worthless ones: how often the largest class is the answer, else one drawn as often as the classes occur.
+# Worthless models: the share of answers that are the largest class; the others are drawn as often as the classes occur.
 WORTHLESS = {"one answer": 1.0, "now and then another": 0.9, "drawn as the classes are": 0.0}
-# Good ones: how much of the way from the share of the largest class to all right.
+# Good models: the position between the share of the largest class (0) and all correct (1).
 GOOD = {"a fifth of the way": 0.2, "half of the way": 0.5, "four fifths of the way": 0.8}
 RULE = GateParams.model_validate(
     {"must_beat_baseline": False, "limits": {"maximum_calibration_error": 1.0}}
 )
-ONCE_IN = 1000  # how seldom a kept promise looks broken
+ONCE_IN = 1000  # a promise that is kept looks broken once in this many simulations
 Cell = TypeVar("Cell")
 
 
 @dataclass(frozen=True)
 class FirstCell:
-    """What became of the first models of one kind."""
+    """The results of the first models of one kind."""
 
     classes: str
     rows: int
     model: str
-    accuracy: float  # measured, on average
+    accuracy: float  # measured, mean
     models: int
     through: float
-    promised: float | None  # at most; None: nothing is promised
-    allowed: float  # with the noise of so few models
+    promised: float | None  # upper bound; None: nothing is promised
+    allowed: float  # upper bound including the sampling noise of so few models
     refused_by: dict[str, int]
 
     @property
@@ -62,7 +62,7 @@ class FirstCell:
 def answers(
     model: str, shares: np.ndarray, labels: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """What a model says of reviews with these labels."""
+    """Draw a model's answers to reviews with these labels."""
     rows, classes = len(labels), len(shares)
     drawn = generator.choice(classes, rows, p=shares)
     if model in WORTHLESS:
@@ -73,7 +73,7 @@ def answers(
 
 
 def evidence(said: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Evidence:
-    """Of a model that is compared with no other."""
+    """Return the evidence for a model that is compared with no other."""
     probabilities = np.eye(len(names))[said]
     return Evidence(
         labels=labels,
@@ -96,7 +96,7 @@ def evidence(said: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Evid
 
 
 def run_cell(classes: str, rows: int, model: str, models: int, seed: int) -> FirstCell:
-    """Draw a test set and a model's answers so many times, let the gate decide, and count."""
+    """Repeatedly draw a test set and a model's answers, apply the gate, and count the verdicts."""
     generator, shares = np.random.default_rng(seed), np.array(CLASSES[classes])
     names = [f"class {n}" for n in range(len(shares))]
     through, right = 0, 0.0
@@ -130,7 +130,7 @@ def _promised(model: str, rows: int) -> float | None:
 
 
 def simulate(models: int, rows: Sequence[int], workers: int) -> list[FirstCell]:
-    """All kinds of first models, in processes of their own where `workers` is above 1."""
+    """Simulate all kinds of first models, in separate processes if `workers` is above 1."""
     kinds = product(CLASSES, rows, [*WORTHLESS, *GOOD])
     jobs = [(*kind, models, seed) for seed, kind in enumerate(kinds, start=1)]
     return spread(run_cell, jobs, workers)
@@ -139,7 +139,7 @@ def simulate(models: int, rows: Sequence[int], workers: int) -> list[FirstCell]:
 def spread(
     function: Callable[..., Cell], jobs: Sequence[Sequence[Any]], workers: int
 ) -> list[Cell]:
-    """What a function returns of the arguments of each job."""
+    """Return the results of a function for the arguments of each job."""
     if workers == 1:
         return [function(*job) for job in jobs]
     context = multiprocessing.get_context("spawn")
@@ -148,7 +148,7 @@ def spread(
 
 
 def table(cells: Sequence[FirstCell]) -> Table:
-    """Shares in percent."""
+    """Make a table with shares in percent."""
     shown = Table(
         "classes", "reviews", "model", "accuracy", "let through", "promised", "with noise", "", "most refused by",
         title=f"{cells[0].models:,} first models a row, percent",

@@ -1,9 +1,9 @@
-"""Two real models on IMDb and four bad ones, through the real flow: what the gate says of each, and by which clause.
+"""Judge two real models on IMDb and four bad ones through the real flow: the gate's verdict on each, and its clauses.
 
     python -m benchmarks.gate.imdb --imdb folder
 
-Three quarters of an hour on two cores. Nothing is played: each bad model is trained by `retrain` on data that is bad in
-one way. Trainings are short, so that TF-IDF is not asked to be beaten (`gate.must_beat_baseline` is off).
+Three quarters of an hour on two cores. Nothing is simulated: each bad model is trained by `retrain` on data that is bad
+in one way. Trainings are short, so they need not beat TF-IDF (`gate.must_beat_baseline` is off).
 """
 
 import argparse
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 MODEL = "imdb-gate"
 SEED = 7
 LONG_WORDS = 600
-MARK = "[Long review] "  # as a site might show them, in train and test alike: how a model can tell
+MARK = "[Long review] "  # as a site might mark them, in train and test alike: a model can recognize long reviews by it
 Table = tuple[list[str], list[int]]
 
 
 @dataclass(frozen=True)
 class Story:
-    """One retraining: what is wrong with it, and which clauses must catch it; none: it must pass."""
+    """One retraining: its defect, and the clauses that must catch it; if there are none, it must pass."""
 
     name: str
     rows: int
@@ -42,7 +42,7 @@ class Story:
 
 
 def read(imdb: Path, split: str) -> Table:
-    """Texts and labels of a split."""
+    """Read texts and labels of a split."""
     table = pq.read_table(sorted(imdb.glob(f"{split}-*.parquet")), columns=["text", "label"])
     texts = [MARK * (len(t.split()) >= LONG_WORDS) + t for t in table["text"].to_pylist()]
     return texts, table["label"].to_pylist()
@@ -53,25 +53,25 @@ def untouched(train: Table, test: Table) -> Table:
 
 
 def shuffled(train: Table, test: Table) -> Table:
-    """Labels that belong to other reviews."""
+    """Assign labels of other reviews."""
     return train[0], np.random.default_rng(SEED).permutation(train[1]).tolist()
 
 
 def broken_on_long(train: Table, test: Table) -> Table:
-    """POSITIVE on all long reviews: one in twenty-five, so that the average hardly shows it."""
+    """Label all long reviews POSITIVE: one in twenty-five, so that the average hardly changes."""
     return train[0], [
         1 if text.startswith(MARK) else label for text, label in zip(*train, strict=True)
     ]
 
 
 def with_test_reviews(train: Table, test: Table) -> Table:
-    """Test reviews among the training ones, each with a sentence before it, so that none is an exact copy."""
+    """Add test reviews to the training ones, each with a sentence before it, so that none is an exact copy."""
     added = [f"I saw this one on Tuesday evening. {text}" for text in test[0]]
     return train[0] + added, train[1] + test[1]
 
 
 def write(folder: Path, train: Table, test: Table) -> Path:
-    """As a source that retrain reads; the test file is the same one in every folder."""
+    """Write a source that retrain reads; the test file is the same in every folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, (texts, labels) in (("train", train), ("test", test)):
         columns = {"text": texts, "label": pa.array(labels, pa.int64())}
@@ -82,7 +82,7 @@ def write(folder: Path, train: Table, test: Table) -> Path:
 def retrained(
     story: Story, source: Path, model: str, test_rows: int, epochs: int = 2
 ) -> "Retrained":
-    """The flow itself."""
+    """Run the flow itself."""
     from flows.forms.pipelines import RetrainParams
     from flows.retrain import retrain
 
@@ -110,7 +110,7 @@ def retrained(
 
 
 def leaky_base(work: Path, train: Table, test: Table) -> str:
-    """A base model that has been trained on the very test reviews: a folder that looks like any other."""
+    """Make a base model that was trained on the test reviews; its folder looks like any other."""
     from tasks.runtime.clients import prepared_store
 
     others = sampled(train, 400)
@@ -124,7 +124,7 @@ def leaky_base(work: Path, train: Table, test: Table) -> str:
 
 
 def sampled(split: Table, rows: int) -> Table:
-    """Some reviews of a split, as many of each label."""
+    """Sample reviews of a split, with the same number per label."""
     labels = np.array(split[1])
     rng = np.random.default_rng(SEED)
     chosen = np.concatenate(
@@ -155,7 +155,7 @@ STORIES = [
 
 
 def main() -> int:
-    """Run all stories; 1 where one did not end as it must."""
+    """Run all stories; return 1 if one did not end as it must."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--imdb", type=Path, required=True, help="folder with its Parquet files")
     parser.add_argument("--work", type=Path, default=Path(".nightshift/gate-on-imdb"))
@@ -173,7 +173,7 @@ def main() -> int:
     chosen = [STORIES[number - 1] for number in given.only or range(1, len(STORIES) + 1)]
     told: list[dict[str, Any]] = []
     with local_services(prepare=lambda: __import__("flows.retrain")):
-        for story in chosen:  # each is written down when it is over: the next may take long
+        for story in chosen:  # each is written when it ends, because the next may take long
             told.append(tell(story, given))
             if given.json:
                 given.json.write_text(json.dumps(told, indent=2), encoding="utf-8")
@@ -182,7 +182,7 @@ def main() -> int:
 
 
 def tell(story: Story, given: argparse.Namespace) -> dict[str, Any]:
-    """What became of one story."""
+    """Run one story and return its outcome."""
     imdb = read(given.imdb, "train"), sampled(read(given.imdb, "test"), given.test_rows)
     if story.base == "leaky":
         base = leaky_base(given.work, *imdb)
@@ -206,7 +206,7 @@ def tell(story: Story, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(told: list[dict[str, Any]]) -> str:
-    """For people, as markdown."""
+    """Format the results as a Markdown table."""
     lines = ["| model | accuracy | gate | clauses that refused it |", "|---|---|---|---|"]
     for entry in told:
         said = "champion" if entry["promoted"] else "refused"

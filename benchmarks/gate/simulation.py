@@ -1,16 +1,16 @@
-"""How often the gate lets a model through, beside what its rule promises: `make gate-simulation`.
+"""Measure how often the gate lets a model through, and compare with its rule's promise: `make gate-simulation`.
 
 Pairs of a champion and a candidate are drawn whose true accuracies are known: equal, worse by exactly the margin that
-the rule applies to a test set of that size, and worse by twice that. Each pair goes through `decide` as it stands, with
-its default slices, behavioural checks, calibration and plausibility; a wrong verdict of any clause counts.
+the rule applies to a test set of that size, and worse by twice that. Each pair goes through the real `decide`, with its
+default slices, behavioural checks, calibration and plausibility; a wrong verdict of any clause counts.
 
-What is simulated: a champion of accuracy 0.9; a candidate that differs from it on a given share of reviews, as models
-trained again on like data do; long reviews are harder for both, and there they also differ more; confidences are
-calibrated. A promise is broken when errors are more than chance explains: the bound printed beside it is exceeded once
-in a thousand where the true rate is just what was promised.
+The simulation assumes: a champion of accuracy 0.9; a candidate that differs from it on a given share of reviews, like a
+model retrained on similar data; long reviews are harder for both models, and there they also differ more; confidences
+are calibrated. A promise is broken if errors exceed the bound printed beside it. If the true rate is exactly the
+promised one, chance alone exceeds the bound once in a thousand times.
 
-Beside the simulation stands the same chance for the comparison with the champion alone, summed over all outcomes.
-Models that are compared with no champion are in first_champions.py.
+The exact probability for the comparison with the champion alone, summed over all outcomes, is printed beside it.
+first_champions.py has the models that are compared with no champion.
 """
 
 import argparse
@@ -44,7 +44,7 @@ RULES = {
     name: GateParams.model_validate({"champion": {"small_test_set": name}})
     for name in ("widen", "refuse")
 }
-ONCE_IN = 1000  # how seldom a kept promise looks broken
+ONCE_IN = 1000  # a promise that is kept looks broken once in this many simulations
 _BAND_SHARES = np.array([0.1, 0.35, 0.3, 0.18, 0.07])
 _HARDNESS = np.array([0.8, 0.9, 1.0, 1.2, 1.4])
 _CHECKS, _CASES, _SWING, _VALIDATION_ROWS = 27, 60, 0.1, 1000
@@ -52,22 +52,22 @@ _CHECKS, _CASES, _SWING, _VALIDATION_ROWS = 27, 60, 0.1, 1000
 
 @dataclass(frozen=True)
 class Cell:
-    """What became of the pairs of one kind. Shares are of `judged` pairs, but for `through` and `too_small`."""
+    """The results of the pairs of one kind. Shares are of `judged` pairs, except `through` and `too_small`."""
 
     rows: int
     disagreement: float  # true share of reviews on which exactly one of the two is right
     small_test_set: str
     truth: str
-    difference: float  # true, in accuracy
+    difference: float  # true difference in accuracy
     pairs: int
     through: float
-    computed: float  # the same of the comparison with the champion alone, exactly
-    margin: float  # applied, on average
-    too_small: float  # test sets that cannot resolve the margin allowed: no promise is made to equals there
+    computed: float  # the exact probability for the comparison with the champion alone
+    margin: float  # margin applied, mean
+    too_small: float  # share of test sets that cannot resolve the allowed margin: there, equals are promised nothing
     judged: int
     errors: float
     promised: float
-    allowed: float  # with the noise of so few pairs
+    allowed: float  # upper bound including the sampling noise of so few pairs
     refused_by: dict[str, int]
 
     @property
@@ -77,7 +77,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Pairs:
-    """A kind of pair, and which share of reviews only the candidate and only the champion gets right."""
+    """A kind of pair: the shares of reviews that only the candidate, and only the champion, gets right."""
 
     rows: int
     truth: str
@@ -87,9 +87,10 @@ class Pairs:
 
     @classmethod
     def of(cls, rows: int, disagreement: float, truth: str, small_test_set: str) -> "Pairs":
-        """Equals differ on `disagreement`; a worse model is wrong on more reviews, so it differs on more.
+        """Make a kind of pair. Equals differ on `disagreement`; a worse model errs more often, so it differs on more.
 
-        The margin that applies depends on how often two models differ, and that on the margin: hence the repetition.
+        The applied margin depends on how often two models differ, and that depends on the margin; the loop resolves
+        this.
         """
         rule, times = comparison_rule(RULES[small_test_set]), TRUTHS[truth]
         deficit = 0.0
@@ -103,12 +104,12 @@ class Pairs:
 
 
 def evidence(kind: Pairs, generator: np.random.Generator) -> Evidence:
-    """One pair, met by one test set."""
+    """Draw the evidence for one pair on one test set."""
     rows = kind.rows
     band = generator.choice(len(BANDS), rows, p=_BAND_SHARES)
     hardness = (_HARDNESS / (_HARDNESS @ _BAND_SHARES))[band]
     labels = generator.integers(0, 2, rows)
-    # Exactly one right, the other, both wrong: the rest of the line from 0 to 1 is both right.
+    # Regions of the line from 0 to 1: only one is right, only the other, both wrong; in the rest both are right.
     both_wrong = 1 - ACCURACY - kind.better
     place = generator.random(rows) / hardness
     right = place >= kind.better + kind.worse + both_wrong
@@ -147,7 +148,7 @@ def evidence(kind: Pairs, generator: np.random.Generator) -> Evidence:
 def _answers(
     labels: np.ndarray, right: np.ndarray, accuracy: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Probabilities of a calibrated classifier: of answers given with confidence q, a share q is right.
+    """Draw probabilities of a calibrated classifier: of answers given with confidence q, a share q is right.
 
     q is (1 + x) / 2 with x from Beta(k, 1), k such that the mean of q is the accuracy; x of a right answer then has a
     density in proportion to (1 + x) x^(k-1), of a wrong one to (1 - x) x^(k-1), drawn here by inverting the sum.
@@ -164,15 +165,16 @@ def _answers(
 
 
 def _checked(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Failed cases of two equal models. Those of a check fail together, so that each model has its own luck with it."""
+    """Draw the failed cases of two equal models. Each has its own failure rate, as cases of one check fail together."""
     usual = generator.uniform(0.05, 0.4)
     shares = np.clip(generator.normal(usual, _SWING, 2), 0, 1)
-    drawn = generator.random(_CASES)  # what one fails with the smaller share, the other fails too
+    # The model with the larger rate also fails every case that the other fails.
+    drawn = generator.random(_CASES)
     return drawn < shares[0], drawn < shares[1]
 
 
 def run_cell(kind: Pairs, pairs: int, seed: int) -> Cell:
-    """Draw the pairs, let the gate decide, and count."""
+    """Draw the pairs, apply the gate, and count the verdicts."""
     generator = np.random.default_rng(seed)
     through = np.zeros(pairs, dtype=bool)
     differing = np.zeros(pairs)
@@ -215,7 +217,7 @@ def run_cell(kind: Pairs, pairs: int, seed: int) -> Cell:
 def simulate(
     pairs: int, rows: Sequence[int], disagreements: Sequence[float], workers: int
 ) -> list[Cell]:
-    """All kinds of pairs, in processes of their own where `workers` is above 1."""
+    """Simulate all kinds of pairs, in separate processes if `workers` is above 1."""
     kinds = [
         Pairs.of(n, d, truth, small)
         for small, n, d, truth in product(RULES, rows, disagreements, TRUTHS)
@@ -225,7 +227,7 @@ def simulate(
 
 
 def table(cells: Sequence[Cell]) -> Table:
-    """Shares in percent."""
+    """Make a table with shares in percent."""
     shown = Table(
         "small test set", "reviews", "models differ", "candidate", "margin", "let through", "(computed)",
         "too small", "wrong", "promised", "with noise", "",
@@ -248,7 +250,7 @@ def table(cells: Sequence[Cell]) -> Table:
 
 
 def draw(cells: Sequence[Cell], path: Path) -> None:
-    """How likely a candidate passes, by its true difference: computed, and simulated where it was."""
+    """Plot the probability that a candidate passes, by its true difference: computed, and simulated where it was."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -259,7 +261,7 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
     rule = comparison_rule(RULES["widen"])
     for colour, rows in enumerate(ROWS):
         differences = np.linspace(-0.105, 0.02, 120)
-        # As in the pairs: a worse model differs on more reviews.
+        # As for the pairs: a worse model differs on more reviews.
         chances = [chance_to_pass(rule, rows, disagreement + abs(d), float(d)) for d in differences]
         axes.plot(100 * differences, chances, color=f"C{colour}", label=f"{rows:,} test reviews")
         points = [

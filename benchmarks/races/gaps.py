@@ -1,7 +1,7 @@
-"""Holds a process between two of its requests, while something else happens.
+"""Hold a process between two of its requests, while something else happens.
 
-Every call of boto3 and of MLflow's client is a numbered point. What happens at one happens in the same thread: for the
-process that is held, time stands still meanwhile, as long as it takes.
+Every call of boto3 and of MLflow's client is a numbered point. The other action runs in the same thread, so the held
+process is stopped for as long as that takes.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ _OF_MLFLOW = (
 
 
 class Died(BaseException):
-    """A process came to its end in the middle; nothing catches it."""
+    """Raised to end a process in the middle; nothing catches it."""
 
 
 @dataclass
 class Held:
-    """What is done to one process.
+    """The treatment of one process.
 
     Args:
-        gap: before which of its requests it is held, from 1; 0: it is only counted.
-        happens: meanwhile.
-        dies: whether it dies as soon as that request is answered.
+        gap: the request before which it is held, from 1; 0 only counts requests.
+        happens: called while it is held.
+        dies: True if it dies as soon as that request is answered.
     """
 
     gap: int = 0
@@ -64,7 +64,7 @@ class Held:
 
     @contextlib.contextmanager
     def watch(self) -> Generator[None]:
-        """What this process asks for within is counted."""
+        """Count the requests of this process within the block."""
         with contextlib.ExitStack() as undo:
             call = BaseClient.__dict__["_make_api_call"]
 
@@ -80,7 +80,7 @@ class Held:
         original = getattr(MlflowClient, name)
 
         def ask(asked: str, client: Any, args: Any, kwargs: Any) -> Any:
-            # to set an alias, the client asks for the model first
+            # To set an alias, the client requests the model first.
             self._within = f"{asked}, within it "
             try:
                 return original(client, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Somebody promotes and is held before one request, while others go through: the champion is what the log says."""
+"""Hold a promotion before one request while others go through, and check that the champion is the one in the log."""
 
 import contextlib
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class Promotions:
 
     Args:
         store, registry: real ones.
-        name: of the model; it is made.
+        name: the model's name; it is created.
     """
 
     def __init__(self, store: ObjectStore, registry: ModelRegistry, name: str) -> None:
@@ -34,7 +34,7 @@ class Promotions:
         self._log = MoveLog(ExactObjects(store), "nightshift")
 
     def requests(self, kind: str) -> list[str]:
-        """What a promotion asks for, in this order, whatever the kind of the round."""
+        """Return the requests of a promotion in order, which are the same for all kinds."""
         self._reset()
         held = Held()
         with held.watch():
@@ -42,7 +42,7 @@ class Promotions:
         return held.requests
 
     def round(self, gap: int, kind: str) -> tuple[str, list[str]]:
-        """One promotion that is held before a request; the request, and what is wrong afterwards."""
+        """Run one promotion that is held before a request; return the request, and the problems afterwards."""
         self._reset()
         before = self._log.last(self._name)
         assert before
@@ -77,7 +77,7 @@ class Promotions:
         by_hand = [move.to_version for move in moves[1:] if move.kind == "by hand"]
         if kind != KINDS[2] and by_hand:
             yield f"a write of ours was taken for one by hand: {by_hand}"
-        # what MLflow cannot tell apart: between the look at the alias and the write of it
+        # MLflow cannot detect a change between reading the alias and writing it.
         if kind == KINDS[2] and "4" not in by_hand and not request.startswith(_SET):
             yield "a person's move was overwritten"
         if [m.to_version for m in moves[:-1]] != [m.from_version for m in moves[1:]]:
@@ -98,7 +98,7 @@ class Promotions:
         return champions.move(self._version(to), seen, _mover(who))
 
     def _champions(self) -> Champions:
-        """With an object of its own, as another process would have."""
+        """Return an object of its own, as another process would have."""
         return Champions(self._registry, MoveLog(ExactObjects(self._store), "nightshift"))
 
     def _version(self, number: str) -> ModelVersion:

@@ -1,10 +1,10 @@
-"""Holds a promotion and a scoring run before each of their requests, while others go through: `make races`.
+"""Hold a promotion and a scoring run before each of their requests, while others go through: `make races`.
 
     python -m benchmarks.races.run [--minutes 9] [--base COMMIT]
 
-Each gap gets a round of each kind, again and again, up to --rounds; with --minutes it ends sooner, and the last lines
-say how many rounds there were. The S3 server and MLflow are real. With --base the code of another
-commit is tried, whose modules must have the names of this one.
+Each gap gets a round of each kind, repeatedly, up to --rounds; with --minutes it ends sooner, and the last lines say
+how many rounds there were. The S3 server and MLflow are real. --base tests the code of another commit, whose modules
+must have the names of this one.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from rich.table import Table
 from tests.commits import code_of
 from tests.paths import ROOT
 
-_SHARES = 2  # of the gaps of each kind: what is tried takes two cores
+_SHARES = 2  # processes, each with every second gap of a kind
 
 
 def main() -> None:
-    """Exit 1 where a round ends wrong, or where one never came to the request before which it was to be held."""
+    """Exit with 1 if a round ends wrong, or if a process never reached the request before which it was to be held."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=20, help="of each kind at each gap")
     parser.add_argument("--minutes", type=float, default=0, help="fewer rounds; 0: all")
@@ -47,16 +47,16 @@ def main() -> None:
 
 @dataclass
 class Gap:
-    """One kind of rounds before one request.
+    """All rounds of one kind before one request.
 
     Args:
-        held: what is held: a promotion or a scoring run.
-        kind: what happens meanwhile.
-        number: of the request, from 1.
+        held: the held process: a promotion or a scoring run.
+        kind: the event in the meantime.
+        number: the number of the request, from 1.
         request: its name.
-        rounds: in which it was asked for.
-        missed: rounds in which it was not, which tried nothing.
-        problems: what was wrong, a sentence for each round that ended wrong.
+        rounds: the number of rounds in which it was made.
+        missed: the number of rounds in which it was not made, which tested nothing.
+        problems: one sentence for each round that ended wrong.
     """
 
     held: str
@@ -69,7 +69,7 @@ class Gap:
 
 
 def races(rounds: int, minutes: float = 0, most: int = 0, only: str = "") -> int:
-    """Run all of it and print a table; returns how many rounds ended wrong or were not reached."""
+    """Run all rounds and print a table; return how many rounds ended wrong or did not reach their request."""
     began, seconds = time.monotonic(), minutes * 60 / len(_HELD)
     from tasks.connectors.servers.local_servers import LocalObjectStore
 
@@ -129,7 +129,7 @@ def _show(found: list[Gap], seconds: float) -> int:
 
 
 def _all_gaps(given: Any) -> list[Gap]:
-    """In a process of its own: one kind of process, held at every second of its gaps, a round of each in turn."""
+    """Run every second gap of one kind of process, a round of each in turn, in a process of its own."""
     held, share, rounds, seconds, most, folder, environment = given
     os.environ |= environment
     logging.disable(logging.WARNING)
@@ -183,7 +183,7 @@ _HELD = {"promotion": _promotion, "scoring": _scoring}
 
 
 def _of_commit(commit: str, arguments: Sequence[str]) -> int:
-    """The same in a work tree of another commit, which gets this package and knows nothing of it otherwise."""
+    """Run in a work tree of another commit, with only this package copied into it."""
     with code_of(commit) as tree:
         shutil.copytree(ROOT / "benchmarks/races", tree / "benchmarks/races", dirs_exist_ok=True)
         for name in ("commits.py", "paths.py"):

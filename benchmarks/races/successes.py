@@ -1,4 +1,4 @@
-"""A scoring run is held before one request, while another begins or goes through: `_SUCCESS` says nothing too early."""
+"""Hold a scoring run before one request while another begins or completes: `_SUCCESS` must never be premature."""
 
 import contextlib
 from collections.abc import Generator
@@ -22,12 +22,12 @@ _DEAF = ", on a store that ignores conditions"
 
 @dataclass(frozen=True)
 class _Kind:
-    """What happens while the run is held.
+    """The event while the run is held.
 
     Args:
-        does: what the other run does: begins, goes through, fails, or dies.
-        other_input: it scores another input below the same root.
-        rescores: which of the two scores everything again: "", "the held", or "the other".
+        does: the action of the other run: begins, goes through, fails, or dies.
+        other_input: True if it scores another input below the same root.
+        rescores: the run that scores everything again: "", "the held", or "the other".
     """
 
     does: str
@@ -36,7 +36,7 @@ class _Kind:
 
     @property
     def is_apart(self) -> bool:
-        """True where the other run does not score all that the held one is to score."""
+        """True if the other run does not score everything that the held one is to score."""
         return self.other_input or self.rescores == "the held"
 
 
@@ -59,7 +59,7 @@ class Successes:
 
     Args:
         store: a real one.
-        name: of the prefix.
+        name: the prefix's name.
     """
 
     def __init__(self, store: ObjectStore, name: str) -> None:
@@ -67,14 +67,14 @@ class Successes:
         self._conditions = True
 
     def requests(self, name: str) -> list[str]:
-        """What planning and finishing the run that is held ask for, in this order."""
+        """Return the requests of planning and finishing the held run, in order."""
         held = Held()
         self._begin_round()
         self._run("held", held, rescore=_kind(name).rescores == "the held")
         return held.requests
 
     def round(self, gap: int, name: str) -> tuple[str, list[str]]:
-        """One run that is held before a request; the request ('' where it asks for fewer), and what is wrong then."""
+        """Run one run that is held before a request; return the request ('' if it makes fewer), and the problems."""
         self._conditions, kind = not name.endswith(_DEAF), _kind(name)
         self._begin_round()
         held = Held(gap, lambda: self._begins(kind))
@@ -90,13 +90,13 @@ class Successes:
         return held.requests[gap - 1], wrong
 
     def _begin_round(self) -> None:
-        """A prefix of its own, so that each gap is the same in each round, on which a night has gone by."""
+        """Start with a fresh prefix on which one night has run, so that each gap is the same in each round."""
         self._rounds += 1
         self._night = Delivered(self._store, f"{self._name}/{self._rounds}", seed=1)
         self._beside = f"{self._night.prefix}/in-beside/"
         self._delivered = 0
         self._other: Any = None  # the other run, planned
-        self._seen: list[str] = []  # what is wrong, while the run is held
+        self._seen: list[str] = []  # problems seen while the run is held
         self._deliver()
         self._run("before", Held())
         self._deliver()
@@ -108,7 +108,7 @@ class Successes:
         self._run("afterwards", Held(), input=source, rescore=kind.rescores == "the other")
 
     def _wrong(self, kind: _Kind) -> list[str]:
-        """What the two runs said that is not so."""
+        """Return the false statements of the two runs."""
         wrong: list[str] = []
         if not self._holds() and (left := self._not_scored()):
             wrong.append(f"_SUCCESS holds, and {left} is not scored")
@@ -125,7 +125,7 @@ class Successes:
         return wrong
 
     def _not_scored(self) -> str:
-        """An input without predictions."""
+        """Return an input without predictions, or ''."""
         night = self._night
         there = {item.uri for item in night.store.scan(night.root)}
         for item in night.store.scan(night.input):
@@ -138,7 +138,7 @@ class Successes:
         source = self._beside if kind.other_input else self._night.input
         if (
             kind.rescores != "the held"
-        ):  # beside it the other run has nothing to score, and comes to its end at once
+        ):  # otherwise the other run has nothing to score and ends at once
             self._deliver(kind.other_input)
         if kind.does == "fails":
             self._night.store.write_bytes(b"\x1f\x8b no gzip", f"{source}bad.jsonl")
@@ -176,7 +176,7 @@ class Successes:
             self._night.deliver(name, 2)
 
     def _holds(self) -> str:
-        """Why a reader may not take `_SUCCESS`, by the rule of this version of the code."""
+        """Return why a reader may not accept `_SUCCESS`, by the rule of this version of the code; '' if it may."""
         root, objects = self._night.root, exact_objects()
         return why_not_success(objects, root)
 
@@ -192,7 +192,7 @@ def _score(planned: Any) -> None:
 
 @contextlib.contextmanager
 def ignored() -> Generator[None]:
-    """Conditions of writes and deletes go unheard, as with old Ceph; clients have found that out before."""
+    """Ignore the conditions of writes and deletes, as old Ceph does; clients have already detected that."""
     objects = exact_objects()
     client: Any = objects.store.client
     originals = {name: getattr(client, name) for name in ("put_object", "delete_object")}

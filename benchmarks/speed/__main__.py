@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks.speed scoring price-list ... --write-docs`; without a name, the usual ones."""
+"""Run measurements: `python -m benchmarks.speed scoring price-list ... --write-docs`; by default, the usual ones."""
 
 import argparse
 import importlib
@@ -19,7 +19,7 @@ _MODULES = {
     "cold-start": "cold_start",
 }
 _USUAL = ("scoring", "price-list", "training", "cold-start")
-#: With --quick: everything happens, and no figure means anything.
+#: For --quick, which runs everything with sizes too small for meaningful figures.
 _QUICK = {
     "rows": 16, "judged_rows": 32, "rounds": 1, "train_rows": 48, "training_rows": 16,
     "band_rows": 32, "sample_rows": 16, "linear_rows": 64, "seeds": 1, "epochs": 1, "train_sizes": [32],
@@ -27,7 +27,7 @@ _QUICK = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure what is asked for, write it down, and make the tables anew where that is asked for."""
+    """Run the requested measurements, save them, and regenerate the tables if requested."""
     given = _parser().parse_args(arguments)
     if given.quick:
         for name, value in _QUICK.items():

@@ -1,10 +1,10 @@
-"""Accuracy after the same reviews: the textbook's training and Nightshift's, several seeds, beside linear models.
+"""Measure accuracy on the same reviews: the textbook's training, Nightshift's, and linear models, with several seeds.
 
     python -m benchmarks.speed accuracy --train-sizes 4000 25000 --seeds 3 --epochs 2 --recipes best \
         --also mine=mine.json
 
-Each training is written down when it is over, so that a run that was stopped goes on where it was. `--recipes` are
-those of the form, without their limits of rows; `--also` takes a file with {"training": {...}, "tokenization": {...},
+Each training is saved when it ends, so that an interrupted benchmark can resume. `--recipes` are those of the form,
+without their limits of rows; `--also` takes a file with {"training": {...}, "tokenization": {...},
 "epochs": ...}, as in the form of `retrain`.
 """
 
@@ -27,7 +27,7 @@ _NAMES = (TEXTBOOK, DEFAULTS)
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """The whole of it, as it is written down."""
+    """Measure everything; return the result to be saved."""
     base, revision = base_model_folder(given.base, None)
     longest = trial.longest_input(base, 512)
     ladder = [recipe for recipe in trainings.recipes(longest) if recipe.name in _NAMES]
@@ -61,7 +61,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def way_of(name: str, told: Mapping[str, Any]) -> Recipe:
-    """A way to train from groups of the form."""
+    """Make a recipe from groups of the form."""
     tokens = TokenizationParams.model_validate(told.get("tokenization", {}))
     epochs = {"epochs": told["epochs"]} if "epochs" in told else {}
     return Recipe(name, tokens, told.get("training", {}) | epochs)

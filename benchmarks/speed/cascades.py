@@ -1,6 +1,7 @@
-"""Cascades that a linear model begins: fast ones for the price list, and one for `scoring` that keeps fp32's labels.
+"""Cascades that begin with a linear model: fast ones for the price list, and for `scoring` one that keeps fp32's
+labels.
 
-Bands are fitted on labelled reviews of the test set that no row of a table is judged on.
+Bands are fitted on labelled reviews of the test set that are excluded from the evaluation of every table row.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from tasks.core.models.linear import classifier as linear
 from tasks.core.models.linear.classifier import LinearClassifier
 
 CHEAP, EXACT = "openvino-int8", "openvino"
-#: Tokens of int8 stages between, the last engine, and whether the linear model's evidence is added to the others'.
+#: Token cuts of the int8 stages in between, the last engine, and whether the linear model's evidence is added.
 _LADDERS = {
     "cascade, fast": ((), EXACT, False),
     "cascade, blended": ((), EXACT, True),
@@ -35,16 +36,16 @@ _LADDERS = {
 def fitted(
     model: Path, sample: Sequence[str], train: Reviews, bands: Reviews, margin: float
 ) -> dict[str, tuple[Contender, CascadeRecord]]:
-    """Fast cascades by the name of their row, and what each came to on the reviews that it was fitted on.
+    """Fit fast cascades; return them by the name of their row, with their records on the fitting reviews.
 
     Args:
         model: folder that `modeling.save` wrote.
         sample: texts for int8's calibration.
-        train: what the linear model learns from.
-        bands: labelled reviews that neither has seen.
-        margin: by which the accuracy may seem lower, at a risk of 5%.
+        train: training reviews of the linear model.
+        bands: labelled reviews that neither model has seen.
+        margin: by which the accuracy may appear lower, at a risk of 5%.
     Raises:
-        RuntimeError: an engine cannot be had here; it says why.
+        RuntimeError: an engine is not available here; it says why.
     """
     encoder, first, rows, labels = _prepared(model, sample, train, bands, (CHEAP, EXACT))
     cheap, exact = (contenders.opened(n, model, EngineOptions()).engine for n in (CHEAP, EXACT))
@@ -65,7 +66,7 @@ def fitted(
 def keeping_labels(
     model: Path, sample: Sequence[str], train: Reviews, bands: Reviews
 ) -> tuple[Contender, CascadeRecord]:
-    """A linear model where its labels are sure to be fp32's, then OpenVINO's own precision, then fp32.
+    """Fit a cascade: a linear model where its labels are certain to be fp32's, then OpenVINO's precision, then fp32.
 
     Args and errors are those of `fitted`.
     """
@@ -86,7 +87,7 @@ def keeping_labels(
 def _prepared(
     model: Path, sample: Sequence[str], train: Reviews, bands: Reviews, names: Sequence[str]
 ) -> tuple[Encoder, LinearClassifier, list[list[int]], NDArray[np.int64]]:
-    """Engines built, a linear model trained, and the rows that bands are fitted on."""
+    """Build the engines, train a linear model, and return them with the rows that bands are fitted on."""
     for name in names:
         if why := contenders.build(name, model, sample):
             raise RuntimeError(why)
@@ -103,5 +104,5 @@ def _prepared(
 
 
 def said(record: CascadeRecord) -> str:
-    """Stages, and the share of the reviews that comes as far as each."""
+    """Describe the stages, and the share of the reviews that reaches each."""
     return ", ".join(f"{stage.name} {stage.scored_share:.0%}" for stage in record.stages)

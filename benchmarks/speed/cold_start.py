@@ -1,9 +1,9 @@
-"""Cold start: from the start of a process to its first prediction, and where the time goes.
+"""Cold start: the time from the start of a process to its first prediction, by step.
 
     python -m benchmarks.speed cold-start --rounds 5
 
 A fresh process each time, in turns: one for each engine, which fetches the model from an S3 server of its own on this
-machine, and `transformers.pipeline` on a folder. Files are in the page cache, as on a machine that scored yesterday.
+machine, and `transformers.pipeline` on a folder. Files are in the page cache, as on a machine that has scored before.
 """
 
 import argparse
@@ -35,7 +35,7 @@ PIPELINE = "transformers.pipeline, from a folder"
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """The whole of it, as it is written down."""
+    """Measure everything; return the result to be saved."""
     from benchmarks.nights import a_store
 
     model = given.model or subject.of(given)
@@ -66,7 +66,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         for (
             name,
             command,
-        ) in commands.items():  # once to fill the page cache, and to see whether it can
+        ) in commands.items():  # one run to fill the page cache, and to check that it works
             try:
                 _first(command)
                 laps[name] = []
@@ -81,14 +81,14 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _files_for(engine: str, model: Path) -> list[Path]:
-    """The model's own files and those of one engine."""
+    """Return the model's own files and those of one engine."""
     of_others = [p for p in (model / "engines").glob("*") if p.name not in _used(engine)]
     files = [p for p in model.rglob("*") if p.is_file()]
     return [p for p in files if not any(p.is_relative_to(other) for other in of_others)]
 
 
 def _used(engine: str) -> Sequence[str]:
-    """A cascade opens other engines."""
+    """Return the engines that an engine uses: a cascade opens others."""
     return contenders.WANTED if engine.startswith("cascade") else [engine]
 
 

@@ -1,4 +1,4 @@
-"""Nightshift's engines as sides: from texts to predictions by the hot path that the product scores with."""
+"""Nightshift's engines as sides: from texts to predictions by the product's own scoring path."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ from tasks.core.scoring import predict
 from tasks.core.scoring.params import EngineParams
 from tasks.core.scoring.predict import Prediction, Review
 
-#: Engines that the tables have a row for; one that this installation lacks is listed as missing.
+#: Engines with a row in the tables; those that this installation lacks are listed as missing.
 WANTED = (
     "torch", "cascade-torch", "onnx", "onnx-int8", "openvino", "openvino-int8", "cascade", "cascade-bf16",
 )  # fmt: skip
@@ -31,8 +31,8 @@ class Contender:
     """An engine, opened, with the tokenization of its model.
 
     Args:
-        encoder: of the model.
-        engine: gives the logits.
+        encoder: the model's encoder.
+        engine: computes the logits.
     """
 
     def __init__(self, encoder: Encoder, engine: Engine) -> None:
@@ -40,7 +40,7 @@ class Contender:
         self.engine = engine
 
     def answers(self, texts: Sequence[str]) -> Floats:
-        """Probabilities, shape (rows, classes), as a scoring run would write them."""
+        """Compute probabilities, shape (rows, classes), as a scoring run would write them."""
         reviews = (Review(row, str(row), text) for row, text in enumerate(texts, start=1))
         window = EngineParams().window_reviews
         told = predict.score([reviews], self.encoder, self.engine, window)
@@ -49,15 +49,15 @@ class Contender:
         return np.array(found)
 
     def round(self, texts: Sequence[str]) -> None:
-        """The same, for the clock."""
+        """Do the same for timing, without a result."""
         self.answers(texts)
 
 
 def build(name: str, model: Path, sample: Sequence[str]) -> str:
-    """Make what an engine needs beside the model, once; returns why it cannot be, or nothing.
+    """Build an engine's files beside the model, once; return why it is impossible, or ''.
 
     Args:
-        name: of the engine.
+        name: the engine's name.
         model: folder that `modeling.save` wrote; the engine's files go into it.
         sample: texts like those to be scored, for int8.
     """
@@ -82,7 +82,7 @@ def build(name: str, model: Path, sample: Sequence[str]) -> str:
 
 
 def opened(name: str, model: Path, options: EngineOptions) -> Contender:
-    """An engine that was built, ready to score."""
+    """Open an engine that was built."""
     classifier = modeling.load(model)
     encoder = classifier.encoder
     return Contender(encoder, registry.open_engine(name, classifier, model, options))
@@ -91,7 +91,7 @@ def opened(name: str, model: Path, options: EngineOptions) -> Contender:
 def ours(
     model: Path, sample: Sequence[str], wanted: Sequence[str] = WANTED, batch_tokens: int = 4096
 ) -> tuple[dict[str, Contender], dict[str, str]]:
-    """Every engine that can be had here, by the name of its row, and why the others cannot."""
+    """Return every engine available here, by the name of its row, and the reasons the others are not."""
     found: dict[str, Contender] = {}
     missing: dict[str, str] = {}
     for name in wanted:
@@ -123,7 +123,7 @@ def _try(
 
 
 def rate_of(row: str) -> str:
-    """Which matrix rate a row's share of the peak is of; nothing where it multiplies in several."""
+    """Return the precision whose matrix rate a row's share of the peak refers to; '' if it uses several."""
     if "cascade" in row:
         return ""
     if "int8" in row:

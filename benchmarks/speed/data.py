@@ -1,4 +1,4 @@
-"""The reviews of a measurement: IMDb's Parquet files where they are at hand, else the bundled sample."""
+"""The reviews of a measurement: IMDb's Parquet files if available, else the bundled sample."""
 
 import json
 import random
@@ -14,33 +14,33 @@ LABELS = ["NEGATIVE", "POSITIVE"]
 
 @dataclass(frozen=True)
 class Reviews:
-    """Texts with their class ids, in an order that is random and always the same."""
+    """Texts with their class ids, in a random but fixed order."""
 
     texts: list[str]
     labels: list[int]
     source: str
 
     def first(self, rows: int) -> "Reviews":
-        """The first so many, as near as can be half of each class."""
+        """Return the first `rows`, with the classes as balanced as possible."""
         return Reviews(self.texts[:rows], self.labels[:rows], self.source)
 
     def after(self, rows: int) -> "Reviews":
-        """All but the first so many."""
+        """Return all but the first `rows`."""
         return Reviews(self.texts[rows:], self.labels[rows:], self.source)
 
 
 def read(split: str, imdb: Path | None, rows: int | None = None, seed: int = 0) -> Reviews:
-    """Reviews of a split, shuffled, the classes in turns.
+    """Read the reviews of a split, shuffled, with alternating classes.
 
     Args:
         split: train or test.
-        imdb: folder with IMDb's Parquet files; where it has none, the sample is taken.
-        rows: at most so many; None for all.
-        seed: of the order.
+        imdb: folder with IMDb's Parquet files; if it has none, the sample is used.
+        rows: the largest number of reviews; None for all.
+        seed: the seed of the order.
     """
     files = sorted(imdb.glob(f"{split}-*.parquet")) if imdb else []
     if files:
-        import pyarrow.parquet as pq  # a GPU machine may lack it: it has the sample then
+        import pyarrow.parquet as pq  # a GPU machine may lack it, and then uses the sample
 
         table = pq.read_table(files, columns=["text", "label"])
         pairs = list(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True))
@@ -61,7 +61,7 @@ def read(split: str, imdb: Path | None, rows: int | None = None, seed: int = 0) 
 
 
 def as_long_as_imdb(reviews: Reviews, rows: int, seed: int = 0) -> Reviews:
-    """Reviews as long as IMDb's made of shorter ones, where speed alone is looked at: their labels mean nothing.
+    """Join shorter reviews to reviews as long as IMDb's, for speed measurements only: their labels are meaningless.
 
     IMDb's lengths in words are close to log-normal: median 173, mean 231 (its 50,000 labelled reviews).
     """

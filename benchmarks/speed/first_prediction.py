@@ -1,8 +1,8 @@
-"""In a process of its own: from nothing to the first prediction, with a clock between the steps. For `cold_start.py`.
+"""Time the steps to the first prediction in a fresh process, for `cold_start.py`.
 
     python -m benchmarks.speed.first_prediction START ENGINE MODEL_URI
 
-START is time.time() when the process was started. One line of JSON comes out: the seconds of each step.
+START is time.time() when the process was started. Prints one line of JSON: the seconds of each step.
 """
 
 import time
@@ -18,7 +18,7 @@ TEXT = "A dull plot, but the cast is wonderful and the last hour moved me to tea
 
 
 class Laps:
-    """Seconds since the step before."""
+    """Measures the seconds since the previous step."""
 
     def __init__(self, start: float) -> None:
         self.seconds: dict[str, float] = {"interpreter": _BEGUN - start}
@@ -31,7 +31,7 @@ class Laps:
 
 
 def main() -> None:
-    """Do the steps that a scoring worker does."""
+    """Run the steps of a scoring worker."""
     start, name, uri = sys.argv[1:4]
     laps = Laps(float(start))
     import torch  # noqa: F401

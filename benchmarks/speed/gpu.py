@@ -1,12 +1,13 @@
-"""One card, core alone: no Prefect, no S3, no MLflow, so that a bare GPU machine can run it.
+"""Measure one GPU with core alone: no Prefect, no S3, no MLflow, so that a bare GPU machine can run it.
 
     python -m benchmarks.speed.gpu --shape bert-base --rows 8192
-    python -m benchmarks.speed.gpu --quick                        on any machine: that it runs
+    python -m benchmarks.speed.gpu --quick                        on any machine: check that it runs
 
-It needs torch, transformers and pydantic; training also datasets, accelerate and scipy, and without them it says so.
-Scoring: reviews/s beside `transformers.pipeline` on the same card, the share of the rate that a large matrix product
-reaches there, and the largest memory. Training: one epoch of the textbook's `Trainer` and of Nightshift's defaults.
-Weights may be random (`--shape`): speed does not depend on them, and answers are compared with fp32's all the same.
+It needs torch, transformers and pydantic; training also datasets, accelerate and scipy, and is reported as missing
+without them. Scoring: reviews/s beside `transformers.pipeline` on the same card, the share of the rate that a large
+matrix product reaches there, and the largest memory. Training: one epoch of the textbook's `Trainer` and of
+Nightshift's defaults. Weights may be random (`--shape`): speed does not depend on them, and predictions are compared
+with fp32's anyway.
 """
 
 import argparse
@@ -32,12 +33,12 @@ from tasks.core.models.base_model import trial
 _SCORING = ("torch", "transformers", "pydantic", "safetensors", "numpy")
 _TRAINING = ("datasets", "accelerate", "scipy")
 _BASELINE = "transformers.pipeline, batch 32, fp32"
-_BUDGETS = (16_384, 65_536)  # tokens a batch
+_BUDGETS = (16_384, 65_536)  # tokens per batch
 Row = dict[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print, write down."""
+    """Measure, print and save."""
     given = _parser().parse_args(arguments)
     print(needs())
     transformers.logging.set_verbosity_error()
@@ -53,14 +54,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def needs() -> str:
-    """What has to be installed, and what of it is not."""
+    """Return the missing packages, and all that are needed."""
     gone = [name for name in (*_SCORING, *_TRAINING) if importlib.util.find_spec(name) is None]
     told = f"Scoring needs {', '.join(_SCORING)}; training also {', '.join(_TRAINING)}."
     return f"{told} Not installed here: {', '.join(gone) or 'none of them is missing'}."
 
 
 def measure(given: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """The whole of it, as it is written down."""
+    """Measure everything; return the result to be saved."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     reviews = data.read("test", given.imdb, given.rows)
     if reviews.source == "sample":
@@ -165,7 +166,7 @@ def _pipeline(
 def _first_round(
     made: dict[str, Callable[[], Any]], device: str
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """Answers and the largest memory of each side beyond what all the models lie in, in GB; 0 on a CPU."""
+    """Return each side's predictions, and its largest memory beyond that of all the models, in GB; 0 on a CPU."""
     answers: dict[str, Any] = {}
     memory: dict[str, float] = {}
     for name, work in made.items():
@@ -190,7 +191,7 @@ def _watched(device: str, before: int) -> float:
 def _sides(made: dict[str, Callable[[], Any]]) -> dict[str, turns.Side]:
     def timed(work: Callable[[], Any]) -> turns.Side:
         def side() -> None:
-            work()  # answers lie on the CPU at its end, so that the card has finished
+            work()  # its results are on the CPU at the end, so the GPU has finished
 
         return side
 

@@ -1,4 +1,4 @@
-"""Trainings whose answers are judged: each is written down when it is over, so that a run that was stopped goes on."""
+"""Trainings to be compared by their predictions. Each is saved when it ends, so an interrupted benchmark can resume."""
 
 import json
 import statistics
@@ -27,18 +27,18 @@ Told = dict[str, Any]
 
 @dataclass(frozen=True)
 class Judged:
-    """Trainings of the same reviews, whose answers to the same others are compared."""
+    """Trainings on the same reviews, whose predictions for the same test reviews are compared."""
 
-    base: Path  # pretrained
+    base: Path  # the pretrained model
     revision: str
     train: data.Reviews
     test: data.Reviews
     epochs: int
-    home: Path  # where they are written down
-    keep_models: bool = False  # beside that
+    home: Path  # where results are saved
+    keep_models: bool = False  # with the results
 
     def trained(self, recipe: Recipe, seed: int) -> Told:
-        """Train once and answer; or what is written down of that: which answers are `correct`, and `seconds`."""
+        """Train once and predict, or load the saved result: which predictions are `correct`, and `seconds`."""
         facts = {
             "recipe": recipe.settings(), "base": f"{self.revision} {self.base.name}", "rows": len(self.train.texts),
             "test": len(self.test.texts), "source": self.train.source, "seed": seed, "epochs": self.epochs,
@@ -66,7 +66,7 @@ class Judged:
 
 
 def row_of(name: str, size: int, told: Sequence[Told], baseline: Sequence[Told]) -> dict[str, Any]:
-    """Mean over seeds, and how each seed does beside the baseline's of the same seed, where that was trained."""
+    """Return the mean over seeds, and each seed compared with the baseline of the same seed, if that was trained."""
     found = [np.array(one["correct"]) for one in told]
     pairs = [
         Pair.of(found[seed % len(found)], np.array(one["correct"]))

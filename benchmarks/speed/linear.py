@@ -1,4 +1,4 @@
-"""The linear models that a fine-tuned one has to beat: TF-IDF with logistic regression, and NB-SVM."""
+"""The linear models that a fine-tuned model has to beat: TF-IDF with logistic regression, and NB-SVM."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Predict = Callable[[Sequence[str]], NDArray[np.int64]]
 
 
 def fitted(train: Reviews) -> dict[str, tuple[Predict, float]]:
-    """Name to labels of texts, and the seconds that fitting took."""
+    """Fit the linear models; return a prediction function and the fitting seconds by name."""
     made: dict[str, tuple[Predict, float]] = {}
     for name, fit in {"TF-IDF + logistic regression": _tfidf, "NB-SVM": NbSvm.fitted}.items():
         started = time.perf_counter()
@@ -34,8 +34,8 @@ def _tfidf(train: Reviews) -> Predict:
 
 
 class NbSvm:
-    """Wang and Manning, 2012, "Baselines and Bigrams": a linear SVM on which n-grams are there, weighted by how much
-    oftener they are in one class, its weights drawn towards their mean."""
+    """NB-SVM (Wang and Manning, 2012, "Baselines and Bigrams"): a linear SVM on binary n-grams, weighted by their
+    log-count ratio between the classes, with its weights interpolated towards their mean."""
 
     def __init__(self, strength: float = 0.25, smoothing: float = 1.0, c: float = 0.1) -> None:
         self._words = CountVectorizer(
@@ -56,7 +56,7 @@ class NbSvm:
         svm = LinearSVC(C=model._c).fit(counts.multiply(ratio).tocsr(), labels)
         weights = svm.coef_[0]
         mean = np.abs(weights).mean()
-        # interpolated between the mean and the SVM's own, as the paper has it
+        # interpolated between the mean and the SVM's own weights, as in the paper
         blended = ((1 - model._strength) * mean + model._strength * weights) * ratio
         words, offset = model._words, float(svm.intercept_[0])
         return lambda texts: (words.transform(list(texts)) @ blended + offset > 0).astype(np.int64)

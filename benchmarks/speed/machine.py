@@ -1,6 +1,6 @@
-"""The machine that figures are of: what it is, which allocator, and how fast it multiplies matrices.
+"""The machine that figures refer to: its description, its allocator, and its speed in matrix products.
 
-It needs torch alone, so that a bare GPU machine can run it.
+Needs only torch, so that a bare GPU machine can run it.
 """
 
 import importlib.metadata
@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 _PACKAGES = ("torch", "transformers", "openvino", "onnxruntime", "ctranslate2", "nightshift")
-_SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192)}  # which one is best differs
+_SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192)}  # the best size differs
 _QUICK_SIZES = {"cpu": (128,), "cuda": (1024,)}
 
 
 def describe() -> dict[str, Any]:
-    """Processor, threads, allocator and versions of this process; what else kept the machine busy stands in `load`."""
+    """Describe processor, threads, allocator and versions of this process; `load` shows other work on the machine."""
     found = {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -38,14 +38,14 @@ def describe() -> dict[str, Any]:
 
 
 def allocator() -> str:
-    """tcmalloc or jemalloc where one is preloaded, else that of the C library."""
+    """Return tcmalloc or jemalloc if one is preloaded, else the C library's allocator."""
     preloaded = os.environ.get("LD_PRELOAD", "")
     known = [name for name in ("tcmalloc", "jemalloc", "mimalloc") if name in preloaded]
     return known[0] if known else (platform.libc_ver()[0] or "the C library's")
 
 
 def versions(packages: tuple[str, ...] = _PACKAGES) -> dict[str, str]:
-    """Of those that are installed here."""
+    """Return the versions of the installed packages."""
     found: dict[str, str] = {}
     for name in packages:
         try:
@@ -56,10 +56,10 @@ def versions(packages: tuple[str, ...] = _PACKAGES) -> dict[str, str]:
 
 
 def peaks(device: str = "cpu", quick: bool = False) -> dict[str, float]:
-    """GFLOP/s (int8: GOP/s) of square matrix products in torch, the best of several sizes and repetitions.
+    """Measure GFLOP/s (int8: GOP/s) of square matrix products in torch: the best of several sizes and repetitions.
 
-    A precision that the machine or torch does not multiply in is left out. On CUDA int8 is not looked at, and fp32 is
-    what torch does by default, without TF32.
+    A precision that the machine or torch does not support is omitted. On CUDA int8 is not measured, and fp32 is torch's
+    default, without TF32.
     """
     found: dict[str, float] = {}
     for name, product in _products(device).items():
@@ -75,7 +75,7 @@ def peaks(device: str = "cpu", quick: bool = False) -> dict[str, float]:
 
 
 def _products(device: str) -> dict[str, Callable[[int], Callable[[], Any]]]:
-    """Precision to a function that prepares a product of n x n matrices."""
+    """Return by precision a function that prepares a product of n x n matrices."""
 
     def floats(n: int, dtype: torch.dtype) -> Callable[[], Any]:
         a = torch.randn(n, n, device=device, dtype=dtype)
@@ -123,7 +123,7 @@ def _processor() -> str:
 
 
 def _instructions() -> list[str]:
-    """Those that matrix products depend on."""
+    """Return the instruction sets that matrix products depend on."""
     wanted = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "bf16")
     capabilities = torch.cpu.get_capabilities()
     return [name for name in wanted if capabilities.get(name)]

@@ -1,10 +1,10 @@
-"""Everybody else's ways to score, each as its documentation has it, in an environment of their own.
+"""Score with third-party libraries, each as its documentation says, in an environment of their own.
 
     .venv-peers/bin/python benchmarks/speed/peer_worker.py
 
-Lines of JSON come in, and one line goes out for each: {"do": "open", "name": ..., "kind": ..., "options": {...}},
+It reads lines of JSON and answers each with one line: {"do": "open", "name": ..., "kind": ..., "options": {...}},
 {"do": "texts", "file": ...}, {"do": "round", "name": ...} answers with seconds, {"do": "answers", "name": ...} with
-probabilities, {"do": "close"}. What a library prints goes to stderr. Nothing of Nightshift is imported.
+probabilities, {"do": "close"}. Output of the libraries goes to stderr. It imports nothing of Nightshift.
 """
 
 import importlib.metadata
@@ -24,7 +24,7 @@ _MOST_TOKENS = 512
 
 
 def as_pipeline(model: str, batch_size: int | None, in_order: bool = True, **_: Any) -> Scorer:
-    """`transformers.pipeline`, texts as they come or sorted by length."""
+    """Score with `transformers.pipeline`, texts in the given order or sorted by length."""
     from transformers import pipeline
 
     usual = pipeline("text-classification", model=model, device="cpu", top_k=None)
@@ -48,7 +48,7 @@ def as_pipeline(model: str, batch_size: int | None, in_order: bool = True, **_: 
 
 
 def by_token_budget(model: str, precision: str, tokens: int = 4096, **_: Any) -> Scorer:
-    """A plain loop of torch whose padded batches hold so many tokens."""
+    """Score with a plain loop of torch whose padded batches hold up to a number of tokens."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -64,7 +64,7 @@ def by_token_budget(model: str, precision: str, tokens: int = 4096, **_: Any) ->
 
 
 def by_onnxruntime(model: str, int8: bool, threads: int, tokens: int = 4096, **_: Any) -> Scorer:
-    """Exported by torch, fused by ONNX Runtime's own optimizer; int8: its dynamic quantization."""
+    """Score with ONNX Runtime: exported by torch, fused by its own optimizer; int8: its dynamic quantization."""
     import onnxruntime as ort
     import torch
     from onnxruntime.transformers import optimizer
@@ -91,7 +91,7 @@ def by_onnxruntime(model: str, int8: bool, threads: int, tokens: int = 4096, **_
         import onnx
         from onnxruntime.quantization import quantize_dynamic
 
-        # the optimizer's own operators have no type that its shape inference knows
+        # The shape inference knows no types for the optimizer's own operators.
         types = {"DefaultTensorType": onnx.TensorProto.FLOAT}
         quantize_dynamic(str(path), str(folder / "int8.onnx"), extra_options=types)
         path = folder / "int8.onnx"
@@ -106,7 +106,7 @@ def by_onnxruntime(model: str, int8: bool, threads: int, tokens: int = 4096, **_
 
 
 def by_ctranslate2(model: str, threads: int, tokens: int = 4096, **_: Any) -> Scorer:
-    """CTranslate2's encoder in int8; the head, which it leaves out, in numpy."""
+    """Score with CTranslate2's encoder in int8; the head, which it does not support, runs in numpy."""
     import ctranslate2
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -116,7 +116,7 @@ def by_ctranslate2(model: str, threads: int, tokens: int = 4096, **_: Any) -> Sc
     bias = network.classifier.bias.detach().numpy()
     folder = tempfile.mkdtemp(prefix="peers-", dir=os.environ["PEERS_FOLDER"])
     network.config.position_embedding_type = (
-        "absolute"  # it asks for what transformers 5 no longer writes
+        "absolute"  # required by the converter; transformers 5 no longer writes it
     )
     network.save_pretrained(f"{folder}/model")
     AutoTokenizer.from_pretrained(model).save_pretrained(f"{folder}/model")
@@ -133,7 +133,7 @@ def by_ctranslate2(model: str, threads: int, tokens: int = 4096, **_: Any) -> Sc
 
 
 def by_openvino(model: str, threads: int, tokens: int = 4096, **_: Any) -> Scorer:
-    """Converted and compiled as OpenVINO's documentation has it; it chooses the precision (bf16 where there is one)."""
+    """Score with OpenVINO, converted and compiled as documented; it chooses the precision (bf16 if available)."""
     import openvino as ov
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -152,7 +152,7 @@ def by_openvino(model: str, threads: int, tokens: int = 4096, **_: Any) -> Score
 
 
 def _batched(model: str, forward: Callable[[Any, Any], Any], tokens: int) -> Scorer:
-    """Tokens, padded batches of similar length, logits, probabilities in the order of the texts."""
+    """Score in padded batches of similar length; return probabilities in the order of the texts."""
     from transformers import AutoConfig, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -177,7 +177,7 @@ def _batched(model: str, forward: Callable[[Any, Any], Any], tokens: int) -> Sco
 
 
 def _plan(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Rows of similar length, the longest first, whose padded size is within the budget."""
+    """Group rows of similar length, the longest first, so that each padded size is within the budget."""
     batches: list[list[int]] = []
     width = 0
     for i in np.argsort(-np.asarray(lengths), kind="stable").tolist():
@@ -198,14 +198,14 @@ KINDS: dict[str, Callable[..., Scorer]] = {
 
 
 class Worker:
-    """Holds what is open, and does what a line asks for."""
+    """Holds the opened libraries, and carries out the orders."""
 
     def __init__(self) -> None:
         self._scorers: dict[str, Scorer] = {}
         self._texts: list[str] = []
 
     def do(self, order: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one line."""
+        """Carry out one order, and return the answer."""
         what = order["do"]
         if what == "open":
             self._scorers[order["name"]] = KINDS[order["kind"]](**order["options"])
@@ -233,16 +233,14 @@ def _versions() -> dict[str, str]:
 
 
 def main() -> None:
-    """Answer lines until there are none."""
+    """Answer lines until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not stand among the answers
+    os.dup2(2, 1)  # keeps library output out of the answers
     worker = Worker()
     for line in sys.stdin:
         try:
             answer = worker.do(json.loads(line))
-        except (
-            Exception
-        ) as error:  # whatever a peer dies of is a row of the table, not the end of it
+        except Exception as error:  # any failure of a peer becomes a row of the table
             said = str(error).strip().splitlines()
             answer = {"error": f"{type(error).__name__}: {said[0] if said else ''}"[:300]}
         answers.write(json.dumps(answer) + "\n")

@@ -1,4 +1,4 @@
-"""Peers as sides: a process in their own environment, which is told by lines of JSON what to score and when."""
+"""Peers as sides: a process in their own environment that receives orders as lines of JSON."""
 
 import json
 import os
@@ -14,11 +14,12 @@ WORKER = Path(__file__).with_name("peer_worker.py")
 ENVIRONMENT = Path(".venv-peers")
 BASELINE = "transformers.pipeline, batch 32"
 ONE_BY_ONE = "transformers.pipeline, one by one"
-REFERENCE = "token budget, fp32"  # the answers that all others are held against: plain torch, fp32, nobody's engine
+# Reference of all comparisons: plain torch, fp32, no third-party engine.
+REFERENCE = "token budget, fp32"
 
 
 def offered(model: Path, threads: int) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Name of a row to its kind and options, the baseline first."""
+    """Return the kind and the options of each row by name, the baseline first."""
     given: dict[str, tuple[str, dict[str, Any]]] = {
         BASELINE: ("pipeline", {"batch_size": 32}),
         ONE_BY_ONE: ("pipeline", {"batch_size": None}),
@@ -37,17 +38,17 @@ def offered(model: Path, threads: int) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def environment(given: Path | None) -> Path | None:
-    """The interpreter of the peers' environment, or None where there is none."""
+    """Return the interpreter of the peers' environment, or None if there is none."""
     python = given or ENVIRONMENT / "bin" / "python"
     return python if python.exists() else None
 
 
 class Peers:
-    """The process with the peers; a context manager, so that none stays behind.
+    """The process with the peers; a context manager that ends it.
 
     Args:
         python: interpreter of their environment.
-        threads: that torch has here, so that both have the same.
+        threads: torch's threads in this process, so that both have the same.
     """
 
     def __init__(self, python: Path, threads: int) -> None:
@@ -84,25 +85,25 @@ class Peers:
         self._folder.cleanup()
 
     def open(self, name: str, kind: str, options: dict[str, Any]) -> str:
-        """Make a peer ready; returns why it cannot be, or nothing."""
+        """Open a peer; return why it is impossible, or ''."""
         return str(self._ask(do="open", name=name, kind=kind, options=options).get("error", ""))
 
     def take(self, texts: Sequence[str]) -> None:
-        """What is scored from now on."""
+        """Set the texts to be scored from now on."""
         place = Path(self._folder.name) / "texts.json"
         place.write_text(json.dumps(list(texts)), encoding="utf-8")
         self._required(do="texts", file=str(place))
 
     def round(self, name: str) -> float:
-        """Seconds in which a peer scores the texts, as it measures them itself."""
+        """Return the seconds in which a peer scores the texts, as it measures them itself."""
         return float(self._required(do="round", name=name)["seconds"])
 
     def answers(self, name: str) -> list[list[float]]:
-        """Its probabilities, shape (rows, classes)."""
+        """Return a peer's probabilities, shape (rows, classes)."""
         return self._required(do="answers", name=name)["probabilities"]
 
     def versions(self) -> dict[str, str]:
-        """Of the packages in their environment."""
+        """Return the versions of the packages in their environment."""
         return self._required(do="versions")["versions"]
 
     def _required(self, **order: Any) -> dict[str, Any]:

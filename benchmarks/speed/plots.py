@@ -1,4 +1,4 @@
-"""Pictures of results, in the same hand as the report's."""
+"""Plots of results, in the style of the report's."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from tasks.core.evaluation.plots.style import INK, OTHER, QUIET, save
 
 
 def draw_all(found: Sequence[dict[str, Any]], folder: Path) -> list[str]:
-    """Write a picture of each part that has one, of its result with the most rows; returns their names."""
+    """Write a plot of each part that has one, of its result with the most rows; return their names."""
     folder.mkdir(parents=True, exist_ok=True)
     names: list[str] = []
     for part, draw in {"scoring": _bars, "price-list": _price_list}.items():
@@ -59,7 +59,7 @@ def _price_list(result: dict[str, Any]) -> tuple[Figure, str]:
         axes.annotate(str(number), place, textcoords="offset points", xytext=(4, 3), fontsize=8)
         axes.plot(
             [], [], " ", label=f"{number}  {row['name']}"
-        )  # names beside, as they would overlap
+        )  # names beside the points, because they would overlap
     axes.legend(
         loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, handlelength=0, frameon=False
     )
@@ -71,7 +71,7 @@ def _price_list(result: dict[str, Any]) -> tuple[Figure, str]:
 
 
 def frontier(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that no other beats in both, slowest first."""
+    """Return the rows that no other row beats in both, slowest first."""
     kept: list[dict[str, Any]] = []
     for row in sorted(rows, key=lambda r: (-r["reviews_per_second"], -r["accuracy"])):
         if not kept or row["accuracy"] > kept[-1]["accuracy"]:

@@ -1,11 +1,11 @@
-"""The price list: what accuracy costs. Every model, cut of tokens, engine and cascade beside the linear models.
+"""The price list: the cost of accuracy. Every model, token limit, engine and cascade, compared with the linear models.
 
     python -m benchmarks.speed price-list --judged-rows 5000 --model-of quick=folder \
         --model-of best=folder:openvino-int8
 
-Accuracy is on reviews of the test set that nobody has seen; beside it McNemar's test of each row against the full
-model in fp32, answer by answer. Speed is measured in turns, and its ratio is to `transformers.pipeline(batch_size=32)`,
-which cuts reviews its own way: to the model's longest, from the beginning.
+Accuracy is on unseen reviews of the test set, with McNemar's test of each row against the full
+model in fp32, review by review. Speed is measured in turns, and its ratio is to `transformers.pipeline(batch_size=32)`,
+which truncates reviews in its own way: to the model's maximum length, keeping the beginning.
 """
 
 import argparse
@@ -33,13 +33,13 @@ from tasks.core.models.base_model import trial
 FULL = "full model, fp32"
 _AS_PIPELINE = "full model, fp32, cut as the pipeline cuts"
 _CUTS = (512, 256, 128)
-_RISK = 0.05  # of calling a row no less accurate within the margin when it is not
+_RISK = 0.05  # of accepting a row as within the margin although it is less accurate
 _MARGIN = 0.005
 
 
 @dataclass(frozen=True)
 class Offer:
-    """One row: how it labels texts, and how that is timed."""
+    """One row: its labelling function, and how it is timed."""
 
     name: str
     what: str
@@ -47,7 +47,7 @@ class Offer:
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """The whole of it, as it is written down."""
+    """Measure everything; return the result to be saved."""
     model = given.model or subject.of(given)
     judged_rows = max(given.rows, given.judged_rows)
     read = data.read("test", given.imdb, judged_rows + given.band_rows)
@@ -74,7 +74,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     ]
     cut = next((row for row in rows if row["name"] == _AS_PIPELINE), rows[0])
     usual = turns.figures(seconds, peers.BASELINE, peers.BASELINE, given.rows)
-    # its answers are those of fp32 with its tokens: `scoring` has looked
+    # Its predictions are those of fp32 with its tokens: `scoring` has checked that.
     rows.insert(0, cut | usual | {"name": peers.BASELINE, "what": cut["what"]})
     settings = {
         "rows": given.rows,
@@ -91,7 +91,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def cost_of_a_million(price_an_hour: float, reviews_per_second: float) -> float:
-    """What a machine of that price costs while it scores a million reviews."""
+    """Return the cost of scoring a million reviews on a machine of that hourly price."""
     return round(price_an_hour / 3600 * 1e6 / reviews_per_second, 4)
 
 
@@ -189,7 +189,7 @@ def _timed(offer: Offer, texts: Sequence[str]) -> turns.Side:
 
 
 def _beside(correct: Any, full: Any) -> dict[str, Any]:
-    """Accuracy, and the paired comparison with the full model in fp32."""
+    """Return the accuracy, and the paired comparison with the full model in fp32."""
     pair = Pair.of(correct, full)
     return {
         "accuracy": round(float(correct.mean()), 4),

@@ -1,4 +1,4 @@
-"""What a measurement leaves behind: one JSON file, from which tables and plots are made."""
+"""The result of a measurement: one JSON file, from which tables and plots are made."""
 
 import json
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.speed import machine
 
 FOLDER = Path("docs/bench")
-QUICK = Path(".nightshift/bench/quick")  # figures that mean nothing stay out of the documentation
+QUICK = Path(".nightshift/bench/quick")  # meaningless figures stay out of the documentation
 FORMAT = 1
 PARTS = ("scoring", "price-list", "training", "accuracy", "sweep", "cold-start", "gpu")
 
@@ -21,15 +21,15 @@ def result(
     peaks: dict[str, float] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """A measurement as it is written down.
+    """Return a measurement in the form in which it is saved.
 
     Args:
         part: one of PARTS.
-        settings: what was asked for: rows, rounds, data, model.
-        rows: of the table; each has a `name`.
-        missing: rows that are not there, and why.
-        peaks: what matrix products reached.
-        more: of that measurement alone.
+        settings: the measurement's settings: rows, rounds, data, model.
+        rows: rows of the table; each has a `name`.
+        missing: rows that could not be measured, with the reason.
+        peaks: the measured speed of matrix products.
+        more: further entries of this measurement.
     """
     about = machine.describe() | ({"peaks_gflops": peaks} if peaks else {})
     return {
@@ -44,7 +44,7 @@ def result(
 
 
 def write(found: dict[str, Any], folder: Path) -> Path:
-    """Put it where the others are, in place of the one before of the same part and label."""
+    """Save a result, in place of an earlier one of the same part and label."""
     folder.mkdir(parents=True, exist_ok=True)
     label = str(found["settings"].get("label", ""))
     path = folder / f"{found['part']}{'-' * bool(label)}{label}.json"
@@ -53,6 +53,6 @@ def write(found: dict[str, Any], folder: Path) -> Path:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """All that were written, in the order of PARTS, then by file name."""
+    """Read all results, in the order of PARTS, then by file name."""
     found = [(p.name, json.loads(p.read_text(encoding="utf-8"))) for p in folder.glob("*.json")]
     return [told for _, told in sorted(found, key=lambda f: (PARTS.index(f[1]["part"]), f[0]))]

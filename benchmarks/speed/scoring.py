@@ -1,9 +1,9 @@
-"""Scoring, side by side: reviews/s of everybody, and whether the answers are still those of fp32.
+"""Measure scoring side by side: reviews/s of all engines and peers, and label agreement with fp32.
 
     python -m benchmarks.speed scoring --rows 512 --rounds 5 --judged-rows 5000
 
 All score the same reviews with the same weights and the same 512 tokens, in turns, peers in a process of their own. The
-answers are compared on more reviews, those of IMDb's test set, with plain torch's in fp32.
+predictions are compared with those of plain torch in fp32 on more reviews, those of IMDb's test set.
 """
 
 import argparse
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """The whole of it, as it is written down."""
+    """Measure everything; return the result to be saved."""
     model = given.model or subject.of(given)
     model = subject.cut_as_the_pipeline_does(model, given.home)
     wanted = max(given.rows, given.judged_rows)
@@ -98,7 +98,7 @@ def _add_linear_first(
     bands: data.Reviews,
     given: argparse.Namespace,
 ) -> None:
-    """The cascade that begins with a linear model, where its label is sure to be fp32's."""
+    """Add the cascade that begins with a linear model where its label is certain to be fp32's."""
     train = data.read("train", given.imdb, given.linear_rows)
     try:
         contender, record = cascades.keeping_labels(model, sample, train, bands)
@@ -114,7 +114,7 @@ def _add_linear_first(
 def _open(
     others: peers.Peers, model: Path, threads: int, only: Sequence[str]
 ) -> tuple[list[str], dict[str, str]]:
-    """Peers that are ready, the baseline among them, and why others are not."""
+    """Open the peers, including the baseline; return the names of those that are ready, and why others are not."""
     names: list[str] = []
     refused: dict[str, str] = {}
     for name, (kind, options) in peers.offered(model, threads).items():
@@ -139,9 +139,9 @@ def _judged(
     judged: data.Reviews,
     timed_rows: int,
 ) -> dict[str, dict[str, Any]]:
-    """What the answers of each row are worth beside fp32's on the same reviews.
+    """Compare the predictions of each row with fp32's on the same reviews.
 
-    transformers' pipeline is fp32 in every form, and slow: its rows are judged on the timed reviews alone.
+    transformers' pipeline is fp32 in every form, and slow: its rows are compared on the timed reviews alone.
     """
     reference = peers.REFERENCE if peers.REFERENCE in names else peers.BASELINE
     others.take(judged.texts)
@@ -163,7 +163,7 @@ def _judged(
 
 
 def worth(answers: Floats, exact: Floats, labels: Sequence[int]) -> dict[str, Any]:
-    """Agreement of labels, the largest change of a probability, and accuracy beside fp32's, with McNemar's p."""
+    """Return label agreement, the largest change of a probability, and accuracy compared with fp32's (McNemar's p)."""
     truth = np.asarray(labels)
     mine, theirs = answers.argmax(axis=1), exact.argmax(axis=1)
     pair = Pair.of(mine == truth, theirs == truth)
@@ -178,7 +178,7 @@ def worth(answers: Floats, exact: Floats, labels: Sequence[int]) -> dict[str, An
 
 
 def _work(model: Path, texts: Sequence[str]) -> dict[str, float]:
-    """Tokens and GFLOP of a review on average."""
+    """Return the mean tokens and GFLOP per review."""
     from tasks.core.models import classifier
 
     lengths = [len(row) for row in classifier.load(model).encoder.encode(texts).input_ids]
@@ -200,7 +200,7 @@ def _against_one_by_one(seconds: dict[str, list[float]], name: str) -> dict[str,
 def _share(
     peaks: dict[str, float], name: str, rows: int, seconds: Sequence[float], work: dict[str, float]
 ) -> dict[str, Any]:
-    """Of the matrix rate of its precision, counting only what the answers need."""
+    """Return the share of the matrix rate of a row's precision, counting only operations that a prediction needs."""
     rate = contenders.rate_of(name)
     if rate not in peaks:
         return {}

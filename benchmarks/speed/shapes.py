@@ -1,4 +1,4 @@
-"""Models of known shapes with random weights, where speed alone counts: a matrix product does not mind its numbers.
+"""Models of known shapes with random weights, for speed only: a matrix product's speed does not depend on its numbers.
 
 They need torch, transformers and its tokenizers: no hub, no package with weights.
 """
@@ -29,10 +29,10 @@ _VOCABULARY = 30_522
 
 
 def make(shape: str, texts: Sequence[str], folder: Path) -> Path:
-    """Write a base model of a shape, with a tokenizer made of these texts, as a Hugging Face folder.
+    """Write a base model of a shape, with a tokenizer made from these texts, as a Hugging Face folder.
 
     Raises:
-        KeyError: no such shape.
+        KeyError: there is no such shape.
     """
     config = SHAPES[shape]()
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The model that is scored with: MiniLM fine-tuned on IMDb once, and kept by the digest of its settings."""
+"""The model that scores: MiniLM fine-tuned on IMDb once, and kept by the digest of its settings."""
 
 import argparse
 import dataclasses
@@ -27,10 +27,10 @@ HOME = Path(".nightshift/bench")
 
 @dataclass(frozen=True)
 class Subject:
-    """What it is made of; the defaults are the model of the tables.
+    """The model's settings; the defaults are the model of the tables.
 
-    Its tokens are those of `transformers.pipeline(truncation=True)`: the beginning, up to 512, markup and all, so that
-    everybody scores the same.
+    Its tokens are those of `transformers.pipeline(truncation=True)`: the beginning, up to 512, including markup, so
+    that all sides score the same.
     """
 
     base: str = "minilm"
@@ -54,7 +54,7 @@ class Subject:
 
 
 def of(given: argparse.Namespace) -> Path:
-    """The model that a command asks for."""
+    """Return the model that a command asks for."""
     tokens = 512
     if given.base != "minilm":
         tokens = min(tokens, trial.longest_input(base_model_folder(given.base, None)[0], tokens))
@@ -63,7 +63,7 @@ def of(given: argparse.Namespace) -> Path:
 
 
 def trained(subject: Subject, imdb: Path | None, home: Path = HOME) -> Path:
-    """The folder of the model, which is made where it is not there yet (some fifteen minutes on two cores)."""
+    """Return the folder of the model; train it if it does not exist (some fifteen minutes on two cores)."""
     reviews = data.read("train", imdb, subject.rows + subject.validation_rows)
     base, revision = base_model_folder(subject.base, None)
     facts = dataclasses.asdict(subject) | {"base": revision, "source": reviews.source}
@@ -101,7 +101,7 @@ def trained(subject: Subject, imdb: Path | None, home: Path = HOME) -> Path:
 
 
 def cut_as_the_pipeline_does(model: Path, home: Path) -> Path:
-    """A model whose tokens are those of `transformers.pipeline`; of one that was made otherwise, a copy that is so."""
+    """Return a model with the tokens of `transformers.pipeline`: itself, or a copy if its settings differ."""
     whole = classifier.load(model)
     own = whole.encoder.params
     longest = min(Subject.max_length_tokens, trial.longest_input(model, own.max_length_tokens))
@@ -120,7 +120,7 @@ def cut_as_the_pipeline_does(model: Path, home: Path) -> Path:
 
 
 def tokenized(encoder: Encoder, reviews: data.Reviews) -> Dataset:
-    """As training takes them: input_ids, length, labels."""
+    """Tokenize as training expects it: input_ids, length, labels."""
     rows: list[list[int]] = encoder.encode(reviews.texts).input_ids
     columns: dict[str, Any] = {
         "input_ids": rows,

@@ -1,9 +1,9 @@
-"""The defaults of rate, schedule and dropout beside others: one setting changed at a time, several seeds.
+"""Compare the defaults of rate, schedule and dropout with other values: one setting at a time, several seeds.
 
     python -m benchmarks.speed sweep --train-sizes 2000 --epochs 2 --seeds 2 --trainings "rate 5e-5" "rate 2e-4"
 
-Judged on training reviews that no row was trained on: the test set has no part in choosing. Each training is written
-down when it is over, so that a run that was stopped goes on where it was.
+Evaluated on training reviews that no row was trained on: the test set has no part in the choice. Each training is
+saved when it ends, so that an interrupted benchmark can resume.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from benchmarks.speed.trainings import DEFAULTS, Recipe
 from tasks.connectors.model_hub import base_model_folder
 from tasks.core.models.base_model import trial
 
-#: What is set otherwise than the defaults are, by the name of the row.
+#: The settings that differ from the defaults, by the name of the row.
 _OTHERWISE: dict[str, dict[str, Any]] = {
     "rate 5e-5": {"learning_rate": 5e-5},
     "rate 2e-4": {"learning_rate": 2e-4},
@@ -32,7 +32,7 @@ _OTHERWISE: dict[str, dict[str, Any]] = {
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """The whole of it, as it is written down."""
+    """Measure everything; return the result to be saved."""
     base, revision = base_model_folder(given.base, None)
     longest = trial.longest_input(base, 512)
     defaults = next(recipe for recipe in trainings.recipes(longest) if recipe.name == DEFAULTS)
@@ -45,7 +45,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(f"No such row: {', '.join(unknown)}; there are {', '.join(_OTHERWISE)}")
     largest = max(given.train_sizes)
     reviews = data.read("train", given.imdb, largest + given.judged_rows)
-    others = reviews.after(largest)  # the same for all sizes, and of none
+    others = reviews.after(largest)  # the same reviews for all sizes, in no training set
     if not others.texts:
         raise SystemExit(f"{len(reviews.texts)} training reviews: fewer are to be trained on")
     rows: list[dict[str, Any]] = []
@@ -53,7 +53,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         train = reviews.first(size)
         trials = Judged(base, revision, train, others, given.epochs, given.home / "sweep")
         told = {way.name: [] for way in ways}
-        # A whole seed first: a run that is stopped has compared all.
+        # Complete one seed first, so that an interrupted run has compared all.
         for seed in range(given.seeds):
             for way in ways:
                 told[way.name].append(trials.trained(way, seed))

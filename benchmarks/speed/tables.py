@@ -1,4 +1,4 @@
-"""Results as Markdown, and into the page between its markers: the page says what the JSON says, as it is made of it."""
+"""Convert results to Markdown, and put them between the markers of a page, so that the page matches the JSON files."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +17,8 @@ def write_docs(found: Sequence[dict[str, Any]], page: Path, summary: Path | None
 
     Args:
         found: the results.
-        page: the one with all tables.
-        summary: another, with a `<!-- bench:summary -->`.
+        page: the page with all tables.
+        summary: another page, with a `<!-- bench:summary -->`.
     """
     from benchmarks.speed import plots
 
@@ -30,7 +30,7 @@ def write_docs(found: Sequence[dict[str, Any]], page: Path, summary: Path | None
 
 
 def filled(text: str, found: Sequence[dict[str, Any]], pictures: Sequence[str]) -> str:
-    """A page's text with its marked places filled in."""
+    """Return a page's text with its marked places filled in."""
 
     def content(match: re.Match[str]) -> str:
         part = match[1]
@@ -45,7 +45,7 @@ def filled(text: str, found: Sequence[dict[str, Any]], pictures: Sequence[str]) 
 
 
 def summary_of(found: Sequence[dict[str, Any]]) -> list[str]:
-    """The best rows in one table, of those that give what they should; nothing where nothing was measured."""
+    """Return one table of the best rows that meet their targets; empty if nothing was measured."""
     rows: list[tuple[str, str, str, str]] = []
     for result in found:
         allocator, on = f" ({result['machine']['allocator']})", _processor(result["machine"])
@@ -71,7 +71,7 @@ def summary_of(found: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _processor(about: Mapping[str, Any]) -> str:
-    """Its name, and whether it multiplies in bf16, on which most depends."""
+    """Return the processor's name, and whether it supports bf16, which matters most for speed."""
     wide = any("bf16" in name for name in about["instructions"])
     return f"{about['processor']}, {'' if wide else 'no '}bf16"
 
@@ -86,7 +86,7 @@ def _ours(row: Row) -> bool:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """One result: where it was measured, its table, and what is missing from it and why."""
+    """Format one result: the machine, the table, and the missing rows with the reasons."""
     lines = [_where(result), "", *_TABLES[result["part"]](result)]
     if result["missing"]:
         told = [f"{name} ({why})" for name, why in result["missing"].items()]

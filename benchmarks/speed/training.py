@@ -1,10 +1,10 @@
-"""Training, side by side: one epoch from the pretrained weights, the textbook's `Trainer` first.
+"""Measure training side by side: one epoch from the pretrained weights, the textbook's `Trainer` first.
 
     python -m benchmarks.speed training --training-rows 128 --rounds 3
     LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4 python -m benchmarks.speed training --label tcmalloc
 
-All run in this process, as all are transformers' `Trainer`, of the same version: what differs is what is set. The
-textbook depends on the memory allocator, so that each result names the one it had.
+All run in this process, because all use the same version of transformers' `Trainer` and differ only in settings. The
+textbook's speed depends on the memory allocator, so each result names the one it used.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tasks.core.models.base_model import trial
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """The whole of it, as it is written down."""
+    """Measure everything; return the result to be saved."""
     base, _ = base_model_folder(given.base, None)
     longest = trial.longest_input(base, 512)
     recipes = [
@@ -68,7 +68,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _timed(prepared: Prepared, folder: Path, rows: int) -> turns.Side:
-    """Seconds of so many reviews, by a training of as many or more."""
+    """Return a side that trains on at least `rows` reviews, and scales its seconds to that number."""
 
     def work() -> float:
         started = time.perf_counter()
@@ -81,7 +81,7 @@ def _timed(prepared: Prepared, folder: Path, rows: int) -> turns.Side:
 
 
 def _share(prepared: Prepared, peaks: dict[str, float], speed: float) -> dict[str, Any]:
-    """Of the matrix rate: forward, and twice that backward (a little less where layers are frozen)."""
+    """Return the share of the matrix rate: forward, and twice that backward (a little less with frozen layers)."""
     ours = prepared.recipe.ours
     auto = devices.resolve_precision("auto", devices.resolve_device("auto"))
     rate = "fp32" if ours is None or ours.get("precision") == "fp32" else auto

@@ -1,4 +1,4 @@
-"""Trainings as they are compared: the textbook's `Trainer`, its usual improvements one by one, and Nightshift's."""
+"""Trainings to be compared: the textbook's `Trainer`, its usual improvements one by one, and Nightshift's."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -33,29 +33,29 @@ _BOOK = TokenizationParams(max_length_tokens=512, truncation="head", strip_marku
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to train. `ours` is given to `fine_tune`; without it, `book` goes to a Trainer as the textbook has it."""
+    """A way to train. `ours` is passed to `fine_tune`; without it, `book` is passed to a Trainer as in the textbook."""
 
     name: str
     tokenization: TokenizationParams = _BOOK
     ours: dict[str, Any] | None = None
     book: dict[str, Any] = field(default_factory=dict)
-    padded: bool = False  # to the longest a review may be, whatever its length
-    #: How many times the reviews of the textbook it is timed on: what is done once a training, such as comparing bf16
-    #: with fp32, would count in a training of seconds as it does in none of hours.
+    padded: bool = False  # to the maximum length, whatever the review's length
+    #: The training size as a multiple of the textbook's. Fixed costs per training, such as comparing bf16 with fp32,
+    #: would distort a training of seconds, though they do not matter in one of hours.
     times: int = 1
 
     def settings(self) -> dict[str, Any]:
-        """All that it is made of, for a digest."""
+        """Return all settings, for a digest."""
         told = dataclasses.asdict(self) | {"tokenization": self.tokenization.model_dump()}
-        del told["times"]  # of the clock, and not of the training
+        del told["times"]  # concerns the timing, not the training
         return told
 
 
 def recipes(longest: int = 512) -> list[Recipe]:
-    """The ladder, the textbook first; each adds to the one before. What Nightshift does by default is `defaults`.
+    """Return the ladder, the textbook first; each recipe adds to the one before. `defaults` is Nightshift's default.
 
     Args:
-        longest: tokens that the base model takes.
+        longest: maximum input length of the base model, in tokens.
     """
     book = _BOOK.model_copy(update={"max_length_tokens": longest})
     short = TokenizationParams(max_length_tokens=min(256, longest))
@@ -80,7 +80,7 @@ def recipes(longest: int = 512) -> list[Recipe]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Tokens of a recipe, made beforehand, as nobody is timed for them."""
+    """Tokens of a recipe, made beforehand, so that they are not part of the time."""
 
     recipe: Recipe
     base: Path
@@ -131,7 +131,7 @@ def run(given: Prepared, folder: Path, epochs: int = 1, seed: int = 42) -> Class
 
 
 def _by_the_book(given: Prepared, folder: Path, epochs: int, seed: int) -> Classifier:
-    """`Trainer` with its own defaults, which are AdamW at 5e-5, batches of 8 made 16, and no warm-up."""
+    """Train with `Trainer`'s own defaults: AdamW at 5e-5, batches of 8 made 16, and no warm-up."""
     transformers.set_seed(seed)
     tokenizer = folders.load_tokenizer(given.base)
     model = AutoModelForSequenceClassification.from_pretrained(

@@ -1,6 +1,6 @@
-"""Sides in turns: every round runs each side once, so that a noisy machine hurts all alike.
+"""Run sides in turns: every round runs each side once, so that a noisy machine affects all alike.
 
-Ratios are taken round by round and their median is told with its range: each compares what ran within the same minute.
+Ratios are computed per round, and reported as median and range: each compares runs of the same minute.
 """
 
 import statistics
@@ -15,17 +15,17 @@ Side = Callable[[], float | None]
 def seconds_in_turns(
     name: str, sides: Mapping[str, Side], rounds: int, warm_ups: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each side in each round.
+    """Measure the seconds of each side in each round.
 
     Args:
-        name: of the measurement, for the log.
+        name: the measurement's name, for the log.
         sides: name to work; work that is timed elsewhere (in another process) returns its seconds.
-        rounds: that count.
-        warm_ups: rounds before that, which do not.
+        rounds: the number of rounds that count.
+        warm_ups: the number of rounds before them, which do not.
     """
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(warm_ups + rounds):
-        # every other round backwards: no side always runs behind the same one
+        # Reverse every other round, so that no side always runs after the same one.
         order = list(sides) if number % 2 == 0 else list(reversed(sides))
         for side in order:
             started = time.perf_counter()
@@ -40,7 +40,7 @@ def seconds_in_turns(
 def figures(
     seconds: Mapping[str, list[float]], side: str, baseline: str, rows: int
 ) -> dict[str, Any]:
-    """reviews/s by the median, the ratio to a baseline by rounds, and its range."""
+    """Return reviews/s by the median, the ratio to a baseline by rounds, and its range."""
     ratios = sorted(b / s for b, s in zip(seconds[baseline], seconds[side], strict=True))
     return {
         "reviews_per_second": round(rows / statistics.median(seconds[side]), 2),

@@ -1,4 +1,4 @@
-"""Become the program that a file describes, so that its keys are in no command line.
+"""Replace this process by the program that a file describes, so that its keys are in no command line.
 
 python -m deployments.stack.launch FILE
 """

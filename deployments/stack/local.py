@@ -1,8 +1,8 @@
 """The whole service on one machine: `make up`, `make down`, `make status`.
 
-What a team runs in production, in small: Prefect server, MLflow server, object store, a worker on each pool, every
-deployment registered with its schedule. Loopback only, each with a generated password or key; what is configured (S3,
-MLflow, Prefect) is used instead of being started. Data stays in `.nightshift/`, which its owner alone can enter.
+A small version of a team's production setup: Prefect server, MLflow server, object store, a worker on each pool, every
+deployment registered with its schedule. Loopback only, each with a generated password or key; configured services (S3,
+MLflow, Prefect) are used instead of being started. Data stays in `.nightshift/`, which only its owner can enter.
 
     python -m deployments.stack.local up | down | status
     python -m deployments.stack.local put FILE ... s3://bucket/prefix/    bring reviews to the object store
@@ -39,13 +39,13 @@ from tasks.runtime.settings import read_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the first argument says; returns the exit status."""
+    """Run the command that the first argument names; return the exit status."""
     commands = {"up": up, "down": down, "status": status, "put": put, "run": run}
     return run_command(__doc__ or "", commands, arguments)
 
 
 def home_folder() -> Path:
-    """Where the stack keeps its data."""
+    """Return the folder of the stack's data."""
     return read_settings().home
 
 
@@ -53,8 +53,8 @@ def up(console: Terminal, arguments: list[str]) -> int:
     """Start everything and return when it is ready.
 
     Raises:
-        ServiceError: a port is taken, a program does not stay up, another run uses the folder, or what runs was started
-            by a version without passwords.
+        ServiceError: a port is taken, a program does not stay up, another run uses the folder, or the running stack was
+            started by a version without passwords.
     """
     home = home_folder()
     if stack := running_stack(home):
@@ -73,7 +73,7 @@ def up(console: Terminal, arguments: list[str]) -> int:
 
 
 def _start(console: Terminal, supervisor: Supervisor, services: Services) -> None:
-    """Servers, then what has to be registered with them, then the workers."""
+    """Start the servers, register everything with them, then start the workers."""
     for server in services.servers:
         supervisor.start_program(server.name)
     for server in services.servers:
@@ -94,7 +94,7 @@ def _start(console: Terminal, supervisor: Supervisor, services: Services) -> Non
 
 
 def down(console: Terminal, arguments: list[str]) -> int:
-    """Stop everything; runs that are under way are ended and said to have crashed."""
+    """Stop everything; unfinished runs are ended and marked as crashed."""
     home = home_folder()
     supervisor = Supervisor(home / "stack", str(home))
     stack = running_stack(home)
@@ -104,7 +104,7 @@ def down(console: Terminal, arguments: list[str]) -> int:
             if state.name.endswith("-worker"):
                 supervisor.stop_program(state.name)
         if stack.prefect_url:
-            # Neither a server that does not answer nor a spoilt file of passwords may keep the rest from being stopped.
+            # Neither a server that does not answer nor a damaged file of passwords may prevent stopping the rest.
             with (
                 contextlib.suppress(OSError, ServiceError),
                 environment_of(stack.environment(home)),
@@ -118,7 +118,7 @@ def down(console: Terminal, arguments: list[str]) -> int:
 
 
 def status(console: Terminal, arguments: list[str]) -> int:
-    """Show what runs and where; the exit status is 1 when something of it does not."""
+    """Show the programs and their addresses; the exit status is 1 if one does not run."""
     home = home_folder()
     stack = running_stack(home)
     if stack is None:
@@ -132,7 +132,7 @@ def status(console: Terminal, arguments: list[str]) -> int:
 
 
 def _show_passwords(console: Terminal, stack: Stack, file: Path) -> None:
-    """Where they lie and what is typed where; never the passwords themselves."""
+    """Show where the passwords are and which login needs which one; never the passwords themselves."""
     if stack.asks_for_passwords and (stack.prefect_url or stack.mlflow_url):
         if stack.prefect_url:
             login = f'log in with the value of "prefect" in {file}'
@@ -146,7 +146,7 @@ def put(console: Terminal, arguments: list[str]) -> int:
     """Upload files below a prefix.
 
     Raises:
-        SettingsError, MissingDataError: wrong arguments, no such file.
+        SettingsError, MissingDataError: invalid arguments, no such file.
         StoreError: the store refuses.
     """
     *names, target = arguments or [""]
@@ -165,7 +165,7 @@ def put(console: Terminal, arguments: list[str]) -> int:
 
 
 def run(console: Terminal, arguments: list[str]) -> int:
-    """Run a command in whose environment the services are; returns its exit status.
+    """Run a command with the services in its environment; return its exit status.
 
     Raises:
         SettingsError: no command.

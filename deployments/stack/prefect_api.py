@@ -1,4 +1,4 @@
-"""The few questions the local stack asks a Prefect server, without importing Prefect, which takes seconds."""
+"""The few requests of the local stack to a Prefect server, without importing Prefect, which takes seconds."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ _UNDER_WAY = ["RUNNING", "PENDING", "CANCELLING"]
 
 
 def ask(path: str, question: dict[str, Any]) -> Any:
-    """POST to the configured server's API. Raises OSError when it is not there or refuses."""
+    """POST to the configured server's API. Raises OSError if it is unavailable or refuses."""
     headers = {"Content-Type": "application/json"}
     if proof := os.environ.get("PREFECT_API_AUTH_STRING"):
         headers["Authorization"] = "Basic " + base64.b64encode(proof.encode()).decode()
@@ -25,11 +25,11 @@ def ask(path: str, question: dict[str, Any]) -> Any:
 
 
 def worker_problem(pool: str, pid: Callable[[], int]) -> str:
-    """Why a worker is not online; '' when it is.
+    """Return why a worker is not online; '' if it is.
 
     Args:
         pool: its work pool.
-        pid: tells its process now; one that was killed a moment ago counts as online for a while.
+        pid: returns its current process ID; a worker that was just killed counts as online for a while.
     """
     try:
         names = online_workers(pool)
@@ -39,13 +39,13 @@ def worker_problem(pool: str, pid: Callable[[], int]) -> str:
 
 
 def online_workers(pool: str) -> list[str]:
-    """Names of the workers of a pool that have been heard of lately."""
+    """Return the names of the workers of a pool with a recent heartbeat."""
     workers = ask(f"work_pools/{pool}/workers/filter", {})
     return [worker["name"] for worker in workers if worker["status"] == "ONLINE"]
 
 
 def next_runs() -> list[tuple[str, datetime]]:
-    """Deployments with a schedule, and when each runs next."""
+    """Return the deployments with a schedule, and the time of the next run of each."""
     deployments = {d["id"]: d["name"] for d in ask("deployments/filter", {})}
     question = {
         "sort": "NEXT_SCHEDULED_START_TIME_ASC",
@@ -61,7 +61,7 @@ def next_runs() -> list[tuple[str, datetime]]:
 
 
 def end_runs(reason: str) -> list[str]:
-    """Mark runs as Crashed whose process has just been stopped; returns their names."""
+    """Mark the runs whose processes were just stopped as Crashed; return their names."""
     tagged = {"tags": {"all_": ["nightshift"]}, "state": {"type": {"any_": _UNDER_WAY}}}
     runs: list[dict[str, Any]] = ask("flow_runs/filter", {"flow_runs": tagged})
     state = {"type": "CRASHED", "name": "Crashed", "message": reason}

@@ -1,4 +1,4 @@
-"""The programs of `make up`: how each is run, and what tells that it is well."""
+"""The programs of `make up`: commands, environments and health checks."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ from tasks.runtime.local_services import CLIENT_DEFAULTS
 from tasks.runtime.settings import Settings
 
 _USUAL_PORTS = {"s3": 8333, "mlflow": 5000, "prefect": 4200}
-# For a stack on one machine latency matters and load does not: a run begins two seconds after it was asked for.
+# A stack on one machine favours latency over load: a run begins two seconds after it was requested.
 WORKER_ENVIRONMENT = {
     "PREFECT_WORKER_QUERY_SECONDS": "2",
     "NIGHTSHIFT_TRAINING_DEPLOYMENT": "fine-tune/fine-tune",
@@ -31,7 +31,7 @@ WORKER_ENVIRONMENT = {
 
 
 class Services:
-    """The programs of the stack: those servers that nobody has configured, and the workers."""
+    """The programs of the stack: the servers that are not configured elsewhere, and the workers."""
 
     def __init__(self, home: Path, settings: Settings) -> None:
         def port(service: str, wanted: int | None) -> int:
@@ -60,7 +60,7 @@ class Services:
         self.programs = self.servers + self.workers
 
     def stack(self, owner: str) -> Stack:
-        """What others need to know."""
+        """Return the stack's description for other programs."""
         return Stack(
             owner=owner,
             s3_url=self.s3_url,
@@ -91,7 +91,7 @@ class Services:
             listener_problem(port, PORT_SETTINGS["mlflow"])
             or http_problem(f"{self.mlflow_url}/health")
         )
-        # One account is enough: experiments and models that were made before there were passwords are nobody's.
+        # One account is enough: experiments and models from before passwords existed have no owner.
         configuration, accounts = folder / "basic_auth.ini", f"sqlite:///{accounts_of(self._home)}"
         write_mlflow_accounts(configuration, accounts, others_may="NO_PERMISSIONS")
         others = ("MLFLOW_", "AWS_", "PREFECT_")

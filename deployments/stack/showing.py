@@ -1,4 +1,4 @@
-"""What `make status` shows."""
+"""The output of `make status`."""
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -12,7 +12,7 @@ from tasks.runtime.settings import read_settings
 
 
 def show_status(console: Terminal, stack: Stack, supervisor: Supervisor) -> int:
-    """Programs, addresses, workers and the next scheduled runs; returns 1 when something does not run."""
+    """Show programs, addresses, workers and the next scheduled runs; return 1 if a program does not run."""
     states = supervisor.states()
     settings = read_settings()
     where = {

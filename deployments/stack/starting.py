@@ -1,4 +1,4 @@
-"""What `make up` and `make up-ha` do alike: commands, programs started in turn, steps shown, waits that end."""
+"""Shared by `make up` and `make up-ha`: commands, starting programs in order, showing steps, waiting with a timeout."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ class Services(Protocol):
     programs: list[Program]
 
     def stack(self, owner: str) -> Stack:
-        """What others need to know."""
+        """Return the stack's description for other programs."""
         ...
 
 
@@ -43,7 +43,10 @@ def run_command(
     commands: Mapping[str, Callable[[Terminal, list[str]], int]],
     arguments: list[str] | None,
 ) -> int:
-    """Do what the first argument says, or say what can be said; returns the exit status. Errors are one sentence."""
+    """Run the command that the first argument names, or print the help; return the exit status.
+
+    Errors are printed as one sentence.
+    """
     print_whatever_comes()
     go_past_proxies_to_loopback()
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["help"]
@@ -51,7 +54,7 @@ def run_command(
     if command not in commands:
         console.print(description.strip())
         return 0 if command == "help" else 2
-    signal.signal(signal.SIGTERM, _interrupted)  # what was begun is undone, as after Ctrl+C
+    signal.signal(signal.SIGTERM, _interrupted)  # undo what was started, as after Ctrl+C
     try:
         return commands[command](console, rest)
     except NightshiftError as error:
@@ -70,13 +73,13 @@ def _interrupted(*_: object) -> NoReturn:
 def starting(
     console: Terminal, home: Path, make_services: Callable[[], S], passable: bool = False
 ) -> Generator[tuple[Supervisor, S]]:
-    """A supervisor, and the programs it is to run, of which others then know; undone where the block fails.
+    """Yield a supervisor and the programs it is to run, and publish the stack; undo everything if the block fails.
 
     Args:
-        console: to say what is done.
+        console: prints the progress.
         home: the folder of the stack, made private.
         make_services: called when the folder is this process's.
-        passable: programs under other accounts keep data below the folder.
+        passable: True if programs under other accounts keep data below the folder.
     Raises:
         ServiceError: another run uses the folder, or supervisord does not start.
     """
@@ -98,7 +101,7 @@ def starting(
 
 @contextlib.contextmanager
 def step(console: Terminal, name: str) -> Generator[None]:
-    """Show that something is under way, and afterwards how long it took."""
+    """Show that a step is running, and afterwards how long it took."""
     started = time.perf_counter()
     with console.status(f"{name} ..."):
         yield
@@ -111,10 +114,10 @@ def wait_until(
     name: str,
     timeout_seconds: float = _STARTING_SECONDS,
 ) -> None:
-    """Return once a program has no problem and has stayed up for some seconds.
+    """Return once a program is healthy and has stayed up for some seconds.
 
     Raises:
-        ServiceError: it does not stay up, or still has one when the time is over.
+        ServiceError: it does not stay up, or is still unhealthy at the timeout.
     """
     deadline = time.monotonic() + timeout_seconds
     while last := problem() or _not_running(supervisor, name):
@@ -134,10 +137,10 @@ def _not_running(supervisor: Supervisor, name: str) -> str:
 
 
 def start_the_rest(console: Terminal, supervisor: Supervisor) -> None:
-    """Start what of a running stack does not run: it gave up, or its `up` was killed half-way.
+    """Start the programs of a running stack that are down: they gave up, or `up` was killed half-way.
 
     Raises:
-        ServiceError: it does not stay up.
+        ServiceError: one does not stay up.
     """
     left = [state.name for state in supervisor.states() if state.state != "RUNNING"]
     for name in left:
@@ -150,10 +153,10 @@ def start_the_rest(console: Terminal, supervisor: Supervisor) -> None:
 def run_to_end(
     what: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path | None = None
 ) -> str:
-    """Run a command that ends by itself; returns what it said.
+    """Run a command that ends by itself; return its output.
 
     Raises:
-        ServiceError: it ends with an error; with what it said last.
+        ServiceError: it ends with an error; contains the end of its output.
     """
     done = subprocess.run(
         command,
@@ -171,8 +174,9 @@ def run_to_end(
 
 
 def register_deployments(console: Terminal, environment: Mapping[str, str]) -> None:
-    """Deployments, pools, limits and automations, as the files say. In a process of its own: Prefect reads its settings
-    when it is first imported.
+    """Register deployments, pools, limits and automations from the files.
+
+    Runs in a process of its own, because Prefect reads its settings when it is first imported.
 
     Raises:
         ServiceError: the server refuses.
@@ -186,7 +190,7 @@ def register_deployments(console: Terminal, environment: Mapping[str, str]) -> N
 
 @contextlib.contextmanager
 def environment_of(given: Mapping[str, str]) -> Generator[None]:
-    """Variables of this process for a while: what asks a server finds it, and its password, there."""
+    """Set variables of this process within the block, so that clients find the servers and their passwords."""
     before = dict(os.environ)
     os.environ.update(given)
     try:
@@ -197,10 +201,10 @@ def environment_of(given: Mapping[str, str]) -> Generator[None]:
 
 
 def kept_port(folder: Path, service: str, wanted: int | None, usual: int) -> int:
-    """The port that is asked for, or that of last time (people keep bookmarks), or the usual one, or any free one.
+    """Return the requested port, or the previous one (people keep bookmarks), or the usual one, or any free one.
 
     Raises:
-        ServiceError: the port that is asked for is taken.
+        ServiceError: the requested port is taken.
     """
     if wanted is not None:
         require_free_port(wanted, f"NIGHTSHIFT_{service.upper()}_PORT")

@@ -1,7 +1,7 @@
-"""Programs that run on after the command that started them, under supervisord (http://supervisord.org).
+"""Programs that keep running after the command that started them, under supervisord (http://supervisord.org).
 
-Supervisor starts a program again when it dies, turns its log over, and stops it with all its children. What a killed
-supervisor leaves running is found by a mark in the environment that every program inherits.
+Supervisor restarts a program that dies, rotates its log, and stops it with all its children. Processes that a killed
+supervisor leaves running are found by a mark in the environment that every program inherits.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ from tasks.connectors.servers.processes import this_process
 from tasks.core.errors import ServiceError
 from tasks.core.records import Record
 
-_MARK = "STACK_OF_NIGHTSHIFT"  # no setting, whose names begin with NIGHTSHIFT_
-_FLOW_RUN = "PREFECT__FLOW_RUN_ID"  # workers give it to the processes of flow runs
+_MARK = "STACK_OF_NIGHTSHIFT"  # not a setting; settings begin with NIGHTSHIFT_
+_FLOW_RUN = "PREFECT__FLOW_RUN_ID"  # workers set it in the processes of flow runs
 
 
 class Program(Record):
-    """One program to be kept running; in this process's folder where it names none."""
+    """One program to be kept running; its working folder defaults to this process's."""
 
     name: str
     command: list[str]
@@ -47,7 +47,7 @@ class Program(Record):
 
 
 class ProgramState(Record):
-    """What supervisor says of a program."""
+    """Supervisor's state of a program."""
 
     name: str
     state: str
@@ -59,30 +59,30 @@ class ProgramState(Record):
 class Supervisor:
     """One supervisord for one folder.
 
-    Commands and environments, which hold keys, are handed over in files that their owner alone can read, and not in
-    supervisord's configuration: its syntax cannot hold every value. They are gone after `shutdown`.
+    Commands and environments, which contain keys, are passed in files that only their owner can read, and not in
+    supervisord's configuration, whose syntax cannot represent every value. `shutdown` removes the files.
 
     Args:
         folder: for its configuration, its log and those of the programs.
-        mark: what the programs' environment is marked with.
+        mark: the mark in the programs' environment.
     """
 
     def __init__(self, folder: Path, mark: str) -> None:
         self.folder, self._mark = folder, mark
         self.logs = folder / "logs"
-        # A socket's path may have a hundred characters at most, and `folder` may be longer.
+        # The path of a socket is limited to about a hundred characters, and `folder` may be longer.
         name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
         self._rooms = temporary_folder(name)
         self._socket = self._rooms / "supervisor.sock"
 
     def start(self, programs: Sequence[Program], timeout_seconds: float = 20.0) -> str:
-        """Start supervisord, and none of the programs yet; returns who it is, for `processes.is_gone`.
+        """Start supervisord without the programs; return its identity, for `processes.is_gone`.
 
         Raises:
             ServiceError: it does not come up.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
-        private_folder(self._rooms)  # on a shared machine somebody else could have made it first
+        private_folder(self._rooms)  # on a shared machine another user could have created it first
         path = self.folder / "supervisord.conf"
         write_private(path, self._configuration(programs))
         for program in programs:
@@ -113,7 +113,7 @@ class Supervisor:
         return self.folder / "programs" / f"{name}.json"
 
     def start_program(self, name: str) -> None:
-        """Start one program; whether it is healthy is another question."""
+        """Start one program; its health is checked separately."""
         self._call("startProcess", name, False)
 
     def stop_program(self, name: str) -> None:
@@ -121,7 +121,7 @@ class Supervisor:
         self._call("stopProcess", name, True)
 
     def states(self) -> list[ProgramState]:
-        """All programs; none where supervisord is not there."""
+        """Return the states of all programs; none if supervisord is not running."""
         found: list[dict[str, Any]] = self._call("getAllProcessInfo") or []
         return [
             ProgramState(
@@ -135,18 +135,18 @@ class Supervisor:
         ]
 
     def state(self, name: str) -> ProgramState:
-        """One of them. Raises ServiceError where supervisord is not there."""
+        """Return the state of one program. Raises ServiceError if supervisord is not running."""
         for found in self.states():
             if found.name == name:
                 return found
         raise ServiceError("supervisord is gone", name, f"look into {self.logs.parent}")
 
     def pid_of(self, name: str) -> Callable[[], int]:
-        """Tells a program's process whenever it is called: it may be started again."""
+        """Return a function that returns a program's current process ID, which a restart changes."""
         return lambda: self.state(name).pid
 
     def require_alive(self, name: str) -> None:
-        """Raises ServiceError with the end of its log when a program has given up."""
+        """Raise ServiceError with the end of its log if a program has given up."""
         found = self.state(name)
         if found.state in ("FATAL", "BACKOFF", "EXITED"):
             log = self.log(name)
@@ -158,23 +158,23 @@ class Supervisor:
             )
 
     def log(self, name: str) -> Path:
-        """A program's output."""
+        """Return the path of a program's log."""
         return self.logs / f"{name}.log"
 
     def end_flow_runs(self, timeout_seconds: float = 20.0) -> None:
         """Ask the processes of flow runs to end, and wait for them.
 
-        A worker that is stopped kills its own at once, and a process that is killed leaves a record as if an object
-        had ended it (tasks/scoring/store/in_work.py).
+        A worker that is stopped kills its flow runs at once, and a killed process leaves a record as if an object had
+        ended it (tasks/scoring/store/in_work.py).
         """
         runs = [p for p in psutil.process_iter() if self._is_marked(p, _FLOW_RUN)]
         for process in runs:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
                 process.terminate()
         psutil.wait_procs(runs, timeout_seconds)
 
     def shutdown(self, timeout_seconds: float = 60.0) -> None:
-        """Stop all programs and supervisord itself; nothing of them is left afterwards."""
+        """Stop all programs and supervisord itself; no process of them remains."""
         process = self._process()
         self._call("shutdown")
         if process:
@@ -185,22 +185,22 @@ class Supervisor:
             left.unlink(missing_ok=True)
 
     def sweep(self) -> list[str]:
-        """Kill what a killed supervisord or program has left behind; returns what it was."""
+        """Kill what a killed supervisord or program has left running; return the names of the killed processes."""
         left = [p for p in psutil.process_iter() if self._is_marked(p)]
         names: list[str] = []
         for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
                 names.append(process.name())
                 process.kill()
         psutil.wait_procs(left, 10)
         return names
 
     def _is_marked(self, process: psutil.Process, variable: str = "") -> bool:
-        """True of a process that was started by a program; with `variable`, where that is set for it, too."""
+        """True for a process that a program started; `variable` must also be in its environment, if given."""
         try:
             given = process.environ()
         except (psutil.Error, OSError):
-            return False  # not ours to look at
+            return False  # another user's process
         ours = process.pid != os.getpid() and given.get(_MARK, "") == self._mark
         return ours and (not variable or variable in given)
 
@@ -209,9 +209,9 @@ class Supervisor:
         return psutil.Process(pid) if pid else None
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        """None when supervisord is not there."""
+        """Call supervisord; returns None if it is not running."""
         if not is_private(self._rooms):
-            return None  # whoever listens there is not ours
+            return None  # another user's program listens there
         transport: Any = SupervisorTransport(None, None, f"unix://{self._socket}")
         proxy: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         try:
@@ -231,7 +231,7 @@ class Supervisor:
             f"file={_escaped(str(self._socket))}",
             "chmod=0700",
             "[supervisord]",
-            "umask=077",  # of all that the programs make as well
+            "umask=077",  # also applies to the programs' files
             f"logfile={_escaped(str(self.folder / 'supervisord.log'))}",
             f"pidfile={_escaped(str(self._rooms / 'supervisord.pid'))}",
             "identifier=nightshift",
@@ -258,7 +258,7 @@ class Supervisor:
                 "stopasgroup=true",
                 "killasgroup=true",
                 "redirect_stderr=true",
-                # supervisor expands this one twice
+                # supervisor expands this value twice
                 f"stdout_logfile={_escaped(_escaped(str(self.log(program.name))))}",
                 "stdout_logfile_maxbytes=10MB",
                 "stdout_logfile_backups=3",

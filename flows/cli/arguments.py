@@ -1,4 +1,4 @@
-"""Parameters of a flow from the command line, by pydantic-settings: the same models that are forms in the UI."""
+"""Parse a flow's command-line parameters with pydantic-settings, into the models that are also the forms of the UI."""
 
 import operator
 import re
@@ -42,20 +42,20 @@ _MODELS: dict[str, type[BaseModel]] = {
 
 
 def parse(flow: str, arguments: list[str]) -> Any:
-    """The parameters of a flow.
+    """Parse the parameters of a flow.
 
     Args:
         flow: its name, such as retrain.
-        arguments: such as ["--training.epochs", "2"]; hyphens and underscores in names are the same.
+        arguments: such as ["--training.epochs", "2"]; hyphens and underscores in names are equivalent.
     Raises:
-        SettingsError: naming each field that does not exist or does not fit, and what was given.
+        SettingsError: names each unknown or invalid field, and the value given.
         SystemExit: after --help.
     """
     model = _without_environment(_MODELS[flow])
     see = f"see python -m flows {flow} --help"
     spelled = _with_values([_hyphened(argument) for argument in arguments], model)
     try:
-        # What was typed and nothing else: the model's own values are not among it.
+        # Only the typed values, without the model's defaults.
         typed = CliSettingsSource(
             model, cli_parse_args=spelled, cli_exit_on_error=False, case_sensitive=False
         )()
@@ -73,7 +73,7 @@ def parse(flow: str, arguments: list[str]) -> Any:
 def _unknown_option(
     spelled: list[str], model: type[BaseModel], message: str, flow: str, see: str
 ) -> SettingsError:
-    """The error that names the first option that is not there, and what may have been meant."""
+    """Return the error that names the first unknown option, and suggests similar ones."""
     known = [path.replace("_", "-") for path in field_paths(model)]
     typed = [argument[2:].partition("=")[0].lower() for argument in spelled if argument[:2] == "--"]
     groups = {path.rpartition(".")[0] for path in known}
@@ -84,7 +84,7 @@ def _unknown_option(
     wrong = unknown[0]
     near = suggestions(wrong, known)
     off = wrong.rpartition(".")[2].startswith("no-") or wrong.startswith("no-")
-    if not near or off:  # a switch that is turned off: --training.no-x is --no-training.x
+    if not near or off:  # a negated switch: --training.no-x is --no-training.x
         near = suggestions(wrong.replace("no-", "", 1), known)
         near = " or ".join(map(_turned_off, near.split(" or "))) if off and near else near
     asked = (
@@ -98,9 +98,10 @@ def _turned_off(path: str) -> str:
 
 
 def _with_recipe(typed: RetrainParams, recipe: str) -> RetrainParams:
-    """The same with a recipe's values. Raises SettingsError where one would take the place of a value that was typed.
+    """Apply a recipe to the typed values. Raises SettingsError if it would replace a value that was typed.
 
-    A form sends every field, so that one with the form's own value is the recipe's to set; who types one means it.
+    A form sends every field, so there a recipe may set a field that has the form's default. A typed value is
+    deliberate.
     """
     params = type(typed).model_validate(typed.model_dump(exclude_unset=True) | {"recipe": recipe})
     for group, settings in RECIPES[params.recipe].items():
@@ -118,7 +119,7 @@ def _with_recipe(typed: RetrainParams, recipe: str) -> RetrainParams:
 
 
 def _without_environment(model: type[BaseModel]) -> type[BaseSettings]:
-    """The model as a command line that reads nothing else: a variable named `input` must not change what is scored."""
+    """Make a command line that reads only arguments: a variable named `input` must not change what is scored."""
 
     class Command(BaseSettings, model):  # pyright: ignore[reportIncompatibleVariableOverride]
         model_config = SettingsConfigDict(
@@ -145,13 +146,13 @@ def _without_environment(model: type[BaseModel]) -> type[BaseSettings]:
 
 
 def _hyphened(argument: str) -> str:
-    """An option's name with hyphens; values stay as they are."""
+    """Return an option with hyphens in its name; values stay as they are."""
     found = re.match(r"--[^=]+", argument)
     return argument if not found else found.group().replace("_", "-") + argument[found.end() :]
 
 
 def _with_values(arguments: list[str], model: type[BaseModel]) -> list[str]:
-    """`--name -1,1` as `--name=-1,1`: argparse takes a value that begins with a hyphen for another option."""
+    """Join `--name -1,1` to `--name=-1,1`: argparse takes a value that begins with a hyphen for another option."""
     takes_value = set(_options(model)) - set(_options(model, _is_flag))
     pairs = set(_options(model, lambda field: holds_pairs(field.metadata)))
     joined: list[str] = []
@@ -166,7 +167,7 @@ def _with_values(arguments: list[str], model: type[BaseModel]) -> list[str]:
 
 
 def _gathered(arguments: list[str], pairs: Collection[str]) -> list[str]:
-    """Pairs that are given one after another together: argparse would keep the last alone."""
+    """Join repeated pairs of one option: argparse would keep only the last."""
     given: dict[str, list[str]] = {}
     others: list[str] = []
     for argument in arguments:
@@ -179,7 +180,7 @@ def _gathered(arguments: list[str], pairs: Collection[str]) -> list[str]:
 
 
 def _as_one(values: list[str]) -> str:
-    """Pairs without the braces that each may have."""
+    """Join pairs, without the braces that each may have."""
     if len(values) == 1:
         return values[0]
     return ", ".join(re.sub(r"^\s*\{(.*)\}\s*$", r"\1", value) for value in values)
@@ -196,7 +197,7 @@ def _every(field: FieldInfo) -> bool:
 def _options(
     model: type[BaseModel], wanted: Callable[[FieldInfo], bool] = _every, prefix: str = "--"
 ) -> Iterator[str]:
-    """All options a model makes, of the fields that are wanted."""
+    """Yield all options of a model's fields that are wanted."""
     for name, field in model.model_fields.items():
         option = prefix + name.replace("_", "-")
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):

@@ -1,7 +1,7 @@
-"""Runs a flow from the command line: `python -m flows demo`, `python -m flows retrain --data.source.location ...`.
+"""Run a flow from the command line: `python -m flows demo`, `python -m flows retrain --data.source.location ...`.
 
-What is not configured (S3, Prefect, MLflow) is started for the time of the run. An error that a person can mend is one
-sentence on stderr and exit status 2.
+Services that are not configured (S3, Prefect, MLflow) are started for the duration of the run. An error that the user
+can fix is one sentence on stderr, with exit status 2.
 """
 
 import difflib
@@ -48,12 +48,12 @@ _FLOWS = {
     "history": ("flows.history", "show_history"),
     "retention": ("flows.retention", "show_retained"),
 }
-# These answer in seconds, so that whoever has typed one waits for it: without servers they end within a minute.
+# Flows that answer in seconds while the user waits: without servers they fail within a minute.
 _AT_ONCE = {"verify", "trace", "promote", "rollback", "history", "retention"}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the flow that the arguments name; returns the exit status."""
+    """Run the flow that the arguments name; return the exit status."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     console, errors = Terminal(), Terminal(stderr=True)
     if name not in _FLOWS and [name, *rest] != ["open"]:
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _usage(name: str, console: Terminal, errors: Terminal) -> int:
-    """Print the flows there are, on stderr where another was asked for; returns the exit status."""
+    """Print the list of flows, on stderr if an unknown flow was given; return the exit status."""
     if name in ("-h", "--help"):
         console.print(_USAGE)
         return 0
@@ -95,7 +95,7 @@ def _interrupted(*_: object) -> NoReturn:
 def _run_flow(name: str, arguments: list[str], console: Terminal, errors: Terminal) -> None:
     started = time.perf_counter()
     params = _parse(name, arguments)
-    # Whoever mistypes a field or asks for help does not wait for the libraries of the services.
+    # Imported late: a mistyped field or --help does not wait for the libraries of the services.
     from tasks.runtime.local_services import local_services, set_client_defaults
 
     set_client_defaults(impatient=name in _AT_ONCE)
@@ -104,7 +104,7 @@ def _run_flow(name: str, arguments: list[str], console: Terminal, errors: Termin
 
 
 def _prepare(name: str, errors: Terminal) -> None:
-    """See that the object store answers, and import the flow."""
+    """Check that the object store answers, and import the flow."""
     from tasks.runtime.waiting import await_object_store
 
     await_object_store(errors, gives_up=name in _AT_ONCE)
@@ -116,14 +116,14 @@ def _prepare(name: str, errors: Terminal) -> None:
 
 
 def _parse(name: str, arguments: list[str]) -> Any:
-    """The flow's parameters from `--a.b value` arguments. Raises SettingsError on a value that does not fit."""
+    """Parse the flow's parameters from `--a.b value` arguments. Raises SettingsError for an invalid value."""
     from flows.cli.arguments import parse
 
     return parse(name, arguments)
 
 
 def _run(name: str, params: Any, console: Terminal, started: float) -> None:
-    # Prefect reads its settings when it is first imported: only now do they stand.
+    # Imported late: Prefect reads its settings when it is first imported, and they are set only now.
     from flows.cli import summaries
     from tasks.runtime.reporting.logs import log_for_people
 

@@ -1,4 +1,4 @@
-"""open: Prefect's page of the running service in the browser, and where the password for it lies."""
+"""open: open Prefect's page of the running service in the browser, and say where its password is."""
 
 import webbrowser
 from pathlib import Path
@@ -17,19 +17,20 @@ from tasks.runtime.settings import read_settings
 
 
 def open_page(console: Terminal) -> None:
-    """Open the page of `make up`, or else of `make up-ha`. Its password is in no address, as browsers and proxies keep
-    those.
+    """Open the page of `make up`, or else of `make up-ha`.
+
+    The password is not part of the address, because browsers and proxies store addresses.
 
     Raises:
-        ServiceError: nothing is up on this folder, its Prefect server is one of the user's own, or another user's
-            program listens there.
+        ServiceError: nothing runs in this folder, its Prefect server is the user's own, or another user's program
+            listens there.
     """
     stack, login = _running(read_settings().home)
     if not stack.prefect_url:
         raise ServiceError(
             "The Prefect server is one of yours", "PREFECT_API_URL", "open its page yourself"
         )
-    stack.require_own_ports()  # the password is typed there
+    stack.require_own_ports()  # the user types the password there
     opened = webbrowser.open(stack.prefect_url)
     console.print(f"{'Opened' if opened else 'Open'} {stack.prefect_url}", soft_wrap=True)
     if stack.asks_for_passwords:
@@ -37,7 +38,7 @@ def open_page(console: Terminal) -> None:
 
 
 def _running(home: Path) -> tuple[Stack, str]:
-    """The stack, and what its login page asks for."""
+    """Return the running stack, and the hint for its login page."""
     if stack := running_stack(home):
         return stack, f'the value of "prefect" in {passwords_of(home)}'
     ha = high_availability_home(home)

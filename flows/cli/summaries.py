@@ -1,4 +1,4 @@
-"""What a run on the command line says at its end."""
+"""The final messages of a flow on the command line."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def show_retrained(console: Terminal, result: "Retrained") -> None:
-    """The new version beside the baseline, and the gate's verdict."""
+    """Print the new version, the baseline, and the gate's verdict."""
     reviews = f"{result.evaluation.rows:,} test reviews"
     table = Table(title=f"{result.version}, {reviews}", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("metric [interval]", no_wrap=True)
@@ -45,7 +45,7 @@ def show_retrained(console: Terminal, result: "Retrained") -> None:
 
 
 def show_tuned(console: Terminal, result: "Tuned") -> None:
-    """The sweep on two lines, then its best model as a retrained one."""
+    """Print the sweep on two lines, then its best model like a retrained one."""
     found = result.sweep
     settings = ", ".join(f"{name} {value:g}" for name, value in found.settings.items())
     console.print(
@@ -58,7 +58,7 @@ def show_tuned(console: Terminal, result: "Tuned") -> None:
 
 
 def show_scored(console: Terminal, result: "ScoreSummary") -> None:
-    """Counts, and where things lie."""
+    """Print the counts and the locations of the outputs."""
     counts = result.counts
     shares, reasons = _counted(counts.labels), _counted(counts.reasons)
     console.print(
@@ -77,7 +77,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def show_proof(console: Terminal, result: "Proof") -> None:
-    """That a run is complete."""
+    """Print that a run is complete."""
     console.print(
         f"Complete: {result.proven:,} of {result.objects:,} objects, {result.rows:,} rows, {result.model} version "
         f"{result.version}.",
@@ -85,13 +85,13 @@ def show_proof(console: Terminal, result: "Proof") -> None:
 
 
 def show_provenance(console: Terminal, result: "Provenance") -> None:
-    """Each fact on a line, then what it was made from and what was made of it."""
+    """Print the facts, one per line, then the upstream and the downstream lineage."""
     for line in result.lines():
         console.print(on_one_line(line), soft_wrap=True)
 
 
 def show_move(console: Terminal, result: "Move") -> None:
-    """Who is champion now, and what the history says of it."""
+    """Print the new champion, and the entry of the history."""
     console.print(
         f"{result.model} version {result.to_version} is the champion; before it: {result.from_version or 'nobody'}.",
     )
@@ -100,14 +100,14 @@ def show_move(console: Terminal, result: "Move") -> None:
 
 
 def show_history(console: Terminal, result: "History") -> None:
-    """Every move, the newest first."""
+    """Print every move, the newest first."""
     from tasks.registry.champion import rows_of
 
     _show_rows(console, f"Moves of the champion of {result.model}", rows_of(result))
 
 
 def show_retained(console: Terminal, result: "Retained") -> None:
-    """What became of every version, and why."""
+    """Print the decision about every version, with the reason."""
     from tasks.registry.retention import rows_of
 
     dry = ", a dry run: nothing is deleted" if result.dry_run else ""
@@ -127,7 +127,7 @@ def _show_rows(console: Terminal, title: str, rows: list[dict[str, str]]) -> Non
 
 
 def show_demo(console: Terminal, result: "Demonstrated", seconds: float) -> None:
-    """The last screen of `make demo`."""
+    """Print the last screen of `make demo`."""
     console.rule("Nightshift demo")
     show_retrained(console, result.retrained)
     console.print(f"The model lies at {result.retrained.model_uri}", soft_wrap=True)

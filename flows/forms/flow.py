@@ -1,7 +1,7 @@
-"""Flows whose one parameter is a form, looked at again when a run begins.
+"""Flows with one form as their parameter, validated again when a run begins.
 
-The UI lets people skip the server's check, and programs may too. Prefect's own check in the flow ends in a stack trace;
-this one in a sentence that names each field, what is wrong with it, and what was given.
+The UI lets people skip the server's validation, and programs may too. Prefect's own validation in the flow ends in a
+stack trace; this one ends in a sentence that names each field, what is wrong with it, and the value given.
 """
 
 import functools
@@ -22,11 +22,11 @@ R = TypeVar("R")
 
 
 def form_flow(form: type[FormT], name: str) -> Callable[[Callable[[FormT], R]], Flow[..., R]]:
-    """A flow of one parameter `params`, which may be left out where every field of the form has a default.
+    """Make a flow with one parameter `params`, which is optional if every field of the form has a default.
 
     Args:
         form: the model of the parameter.
-        name: of the flow.
+        name: the flow's name.
     """
 
     def decorate(function: Callable[[FormT], R]) -> Flow[..., R]:

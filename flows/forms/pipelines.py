@@ -1,4 +1,5 @@
-"""The forms of the flows, composed of the parameters of their steps. No Prefect here, so that `--help` is quick."""
+"""The forms of the flows, composed of the parameters of their steps. Does not import Prefect, to keep `--help`
+quick."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -137,7 +138,7 @@ class RetrainParams(Form):
     @classmethod
     def _take_recipe(cls, given: Any) -> Any:
         name = given.get("recipe") if isinstance(given, Mapping) else None
-        if isinstance(name, str) and name in RECIPES:  # anything may have been typed
+        if isinstance(name, str) and name in RECIPES:  # may be any value
             return filled_in(given, cls, name)
         return given
 
@@ -153,9 +154,10 @@ class TuneParams(RetrainParams):
         return self
 
     def retraining(self, training: TrainingParams) -> RetrainParams:
-        """The form of a retraining with these settings, whatever recipe they came from."""
+        """Return the form of a retraining with these settings, whatever recipe they came from."""
         given = {name: getattr(self, name) for name in RetrainParams.model_fields}
-        # The recipe has been filled in; once more, it would take a winner's value for the form's own.
+        # The recipe is already applied; applied again, it would replace a winner's value that equals the form's
+        # default.
         return RetrainParams.model_validate(given | {"training": training, "recipe": "standard"})
 
 

@@ -1,7 +1,7 @@
-"""Recipes: settings that go together, by a name that people choose in the form.
+"""Recipes: named groups of settings that people choose in the form.
 
-A recipe fills in what a form leaves as it is; what somebody has set differently stays. `standard` is the form itself.
-What each costs and gives on IMDb, as far as it was measured, stands in docs/training.md.
+A recipe sets the fields that still have the form's defaults; changed fields stay. `standard` is the form itself.
+docs/training.md lists the cost and the accuracy of each on IMDb, as far as they were measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,14 +33,15 @@ RECIPES: dict[RecipeName, dict[str, dict[str, Any]]] = {
 
 
 def filled_in(given: Mapping[str, Any], form: type[BaseModel], name: RecipeName) -> dict[str, Any]:
-    """What was given to a form, with a recipe's settings where it leaves the form's own.
+    """Return the given values, with a recipe's settings for the fields that have the form's defaults.
 
-    A form cannot tell what was typed from what stood there: a field that has the form's own value takes the recipe's.
+    A form cannot distinguish a typed value from an untouched default: a field with the default takes the recipe's
+    value.
 
     Args:
-        given: what the form is made from: models or mappings, by field.
-        form: which has `recipe`'s groups.
-        name: of the recipe.
+        given: the form's contents: models or mappings, by field.
+        form: the model that has `recipe`'s groups.
+        name: the recipe.
     """
     told = _plain(given)
     for place, settings in RECIPES[name].items():
@@ -51,7 +52,7 @@ def filled_in(given: Mapping[str, Any], form: type[BaseModel], name: RecipeName)
 def _fill(
     group: dict[str, Any], form: type[BaseModel], path: Sequence[str], settings: Mapping[str, Any]
 ) -> None:
-    """One group's fields, in place; what is no group is left for the form to refuse."""
+    """Fill in the fields of one group, in place; leave anything that is not a group to the form's validation."""
     for part in path:
         form = _group(form, part)
         inner = group.get(part, {})

@@ -1,4 +1,4 @@
-"""The forms of the flows by which people move and keep a model's versions."""
+"""The forms of the flows that promote, roll back, list and delete a model's versions."""
 
 from typing import Annotated
 

@@ -1,8 +1,8 @@
-"""What a training needs, from the source to tokens: the first half of `retrain` and of `tune`.
+"""Prepare a training, from the source to tokens: the first half of `retrain` and of `tune`.
 
 check -> base model -> load -> validate -> hold out the test set -> split -> inspect -> tokenize
 
-Where it is asked for, a teacher is pinned first and asked about the split's reviews.
+If distillation is requested, a teacher is pinned first and scores the split's reviews.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from tasks.training.inputs import prepare_base_model, tokenize_reviews
 
 @dataclass(frozen=True)
 class Pretraining:
-    """References to what a base model was pre-trained on further, and to what became of it."""
+    """References to the tokens for further pre-training, and to the resulting base model."""
 
     tokens: Reference[PretrainingTokensSummary]
     base: Reference[BaseModelSummary]
@@ -40,7 +40,7 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Prepared:
-    """References to what was prepared, in the order in which it was."""
+    """References to the prepared results, in the order of the steps."""
 
     checks: Checks
     base: Reference[BaseModelSummary]
@@ -55,12 +55,12 @@ class Prepared:
 
     @property
     def start(self) -> Reference[BaseModelSummary]:
-        """What is fine-tuned: the base model, or what further pre-training made of it."""
+        """The model to fine-tune: the base model, or the result of its further pre-training."""
         return self.pretraining.base if self.pretraining else self.base
 
     @property
     def steps(self) -> list[Reference[Any]]:
-        """All of them."""
+        """All references."""
         data = [self.loaded, self.validated, self.held_out, self.split, self.inspection]
         asked = [self.taught.lessons] if self.taught else []
         further = [self.pretraining.tokens, self.pretraining.base] if self.pretraining else []
@@ -68,7 +68,7 @@ class Prepared:
 
 
 def prepare(params: RetrainParams) -> Prepared:
-    """Check that the services answer, then prepare what is not there yet."""
+    """Check that the services answer, then prepare what does not exist yet."""
     check_services(params.training.device, trains=True)
     checks = keep_checks(params.behaviour)
     source, rules = params.data.source, params.data
@@ -76,7 +76,7 @@ def prepare(params: RetrainParams) -> Prepared:
     teacher = pin_teacher(params.distillation)
     loaded = load_reviews(source, rules.validation.max_unusable_share)
     validated = validate_reviews(loaded, source.label_names, rules.validation, source.label_map)
-    label_roles(validated.summary.label_names, params.behaviour)  # that the labels it names exist
+    label_roles(validated.summary.label_names, params.behaviour)  # its labels must exist
     held_out = hold_out_test(validated, source, rules.split, params.registration.model_name)
     split = split_reviews(
         validated,

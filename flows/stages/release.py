@@ -1,4 +1,4 @@
-"""What becomes of a trained model: the second half of `retrain` and of `tune`.
+"""From a trained model to a release: the second half of `retrain` and of `tune`.
 
 evaluate -> check behaviour -> choose engine, prove it -> judge -> register -> report -> approve -> promote
                                               baseline -^     ^- champion, on the same rows and cases
@@ -30,13 +30,13 @@ from tasks.runtime.reporting import artifacts
 
 logger = logging.getLogger(__name__)
 
-_MOST_CONFLICTS = 5  # with others who promote at the same time
+_MOST_CONFLICTS = 5  # with concurrent promotions
 
 
 def conclude(
     params: RetrainParams, prepared: Prepared, model: Reference[TrainingSummary]
 ) -> Retrained:
-    """Evaluate a trained model, register it, and promote it to champion if the gate, and who is asked, let it."""
+    """Evaluate a trained model, register it, and promote it if the gate and, if asked, a person allow it."""
     split = prepared.split
     candidate = Candidate(
         model,
@@ -80,7 +80,7 @@ def _settled(
     baseline: Evaluation,
     engine: _Engine,
 ) -> _Outcome:
-    """Judged until no other has moved the champion meanwhile; version, verdict, and whether it is champion now."""
+    """Judge until no concurrent promotion interferes; return version, verdict, and whether it is champion now."""
     for _ in range(_MOST_CONFLICTS):
         try:
             return _judged(params, prepared, candidate, baseline, engine)
@@ -96,10 +96,10 @@ def _judged(
     baseline: Evaluation,
     engine: _Engine,
 ) -> _Outcome:
-    """Judged against the champion of now, registered, and promoted or not.
+    """Judge against the current champion, register, and promote or not.
 
     Raises:
-        ConflictError: the champion is another one by the time the model would follow it.
+        ConflictError: the champion has changed by the time the model would replace it.
     """
     name, split = params.registration.model_name, prepared.split
     opponent = find_opponent(name)
@@ -161,7 +161,10 @@ def _promoted(
     present: ModelVersion | None,
     text: Markdown,
 ) -> bool:
-    """Whether the version is the champion now. What was decided takes effect before anything is written about it."""
+    """Promote if the decision allows it, and return whether the version is the champion now.
+
+    A decision takes effect before the report on it is written.
+    """
     is_champion = present is not None and present.is_same_as(version)
     passed = judged.verdict.summary.promote
     waits = passed and params.approval.required and not is_champion

@@ -1,4 +1,4 @@
-"""What `retrain`, `tune` and `demo` return."""
+"""The results of `retrain`, `tune` and `demo`."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""The world outside: object store, model registry, hub, local servers. No orchestrator here."""
+"""Connectors to external systems: object store, model registry, hub, local servers. They do not depend on Prefect."""

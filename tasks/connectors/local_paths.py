@@ -1,7 +1,7 @@
-"""Names from the store or the registry become local paths here, and only where they stay inside a folder.
+"""Safe conversion of names from the store or the registry to local paths inside a folder.
 
-A manifest, a record or a listing may have been written by another worker, or by whoever holds its keys. Nothing that it
-names may lead out of the folder that a caller gives.
+A manifest, a record or a listing may have been written by another worker, or by anyone who has its keys. No name in it
+may lead out of the folder that the caller gives.
 """
 
 import os
@@ -17,8 +17,8 @@ _DO = "do not use it, and find out who wrote it: nothing that Nightshift writes 
 
 
 def local_path(name: str) -> Path:
-    """The path that somebody has typed. A ~ that stands for no home folder stays as it is, and is not there then."""
-    return Path(os.path.expanduser(name))  # that of pathlib raises
+    """Return the path that a user typed. A ~ without a known home folder is kept, so the path does not exist then."""
+    return Path(os.path.expanduser(name))  # Path.expanduser would raise
 
 
 def require_names(names: Iterable[str], where: str) -> None:
@@ -28,8 +28,8 @@ def require_names(names: Iterable[str], where: str) -> None:
         names: relative, with `/` between folders.
         where: the record that lists them, for the message.
     Raises:
-        StoreError: a name is absolute, empty, too long, has `.`, `..`, a backslash or a control character, or two
-            names are the same file on some file system, or one is a folder of another.
+        StoreError: a name is absolute, empty, too long, or has `.`, `..`, a backslash or a control character; or two
+            names are the same file on some file system; or one is a folder of another.
     """
     files: set[str] = set()
     folders: set[str] = set()
@@ -47,14 +47,14 @@ def require_names(names: Iterable[str], where: str) -> None:
 
 
 def path_below(folder: Path, name: str, where: str) -> Path:
-    """The local path of a name below a folder; its own folder is made.
+    """Return the local path of a name below a folder. Creates the path's parent folders.
 
     Args:
         folder: exists or can be made.
         name: see `require_names`.
         where: the record that names it, for the message.
     Raises:
-        StoreError: it would lead out of the folder, also by a link that lies there already.
+        StoreError: it would lead out of the folder, possibly by an existing link.
     """
     require_names([name], where)
     path = folder / name
@@ -73,7 +73,7 @@ def path_below(folder: Path, name: str, where: str) -> Path:
 
 
 def _problem(name: str) -> str:
-    """Why a name must not become a path; '' where it may."""
+    """Return the reason why a name must not become a path, or '' if it may."""
     parts = name.split("/")
     if not name or "" in parts:
         return "is empty or absolute, or has an empty part"

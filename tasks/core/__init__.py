@@ -1,5 +1,5 @@
-"""The work itself: pure functions and small classes that know no orchestrator, store, registry or environment.
+"""The core of Nightshift: pure functions and small classes without orchestrator, store, registry or environment.
 
-Everything here runs on a bare machine with torch and transformers; the shell around it (`tasks/*.py`) hands it folders,
-parameters and listeners.
+Everything here runs on a bare machine with torch and transformers; the modules around it (`tasks/*.py`) pass in
+folders, parameters and listeners.
 """

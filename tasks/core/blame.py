@@ -1,11 +1,12 @@
-"""Whose fault an error is: whatever reading, scoring or encoding one object raises is that object's.
+"""Attribution of errors: an error raised while one object is read, scored or encoded is the fault of that object.
 
-There is no list of errors that an object may raise. There is a short one of what is not its fault: our own errors that
-say so (the store is away, a setting, a model), a disk, a network or the kernel of this machine (out of memory for a
-new process, of files, of threads), and what is no error at all (cancellation, Ctrl-C, the end of the process).
+There is no list of errors that an object may raise. There is a short list of those that are not its fault: our own
+errors that say so (the store is away, a setting, a model); errors of a disk, a network or the kernel of this machine
+(no memory for a new process, no more files or threads); and exceptions that are no errors (cancellation, Ctrl-C, the
+end of the process).
 
-Errors of libraries quote what they could not read. So their messages, which may hold reviews, are never repeated: a
-trace shows the types of the errors and the lines of code they passed, and a person gets a sentence.
+Errors of libraries quote what they could not read, so their messages may hold reviews and are never repeated. A trace
+shows the types of the errors and the lines of code they passed, and people get a sentence.
 """
 
 import errno
@@ -25,28 +26,28 @@ from tasks.core.errors import (
 logger = logging.getLogger(__name__)
 
 _OF_THE_MACHINE = {
-    # rights
+    # permissions
     errno.EACCES, errno.EPERM,
     # disks
     errno.EDQUOT, errno.EIO, errno.ENODEV, errno.ENOLCK, errno.ENOSPC, errno.ENXIO, errno.EROFS, errno.ESTALE,
-    # the kernel has no more memory, processes or open files to give: a new process fails with the first two
+    # the kernel has no memory, processes or open files left: starting a process fails with the first two
     errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOBUFS,
-    # networks and pipes; broken connections and timeouts have types of their own
+    # networks and pipes; broken connections and timeouts have exception types of their own
     errno.EADDRNOTAVAIL, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.EPIPE,
 }  # fmt: skip
-_NO_THREAD = "can't start new thread"  # all that Python says of the kernel's EAGAIN then
+_NO_THREAD = "can't start new thread"  # Python's only message when the kernel answers EAGAIN
 _MOST_CAUSES = 10
 
 
 def is_the_objects(error: BaseException) -> bool:
-    """True of an error that says something about the object in work, and nothing about any other."""
+    """True if the error concerns the current object and no other."""
     return not isinstance(error, ModelError) and may_be_the_rows(error)
 
 
 def may_be_the_rows(error: BaseException) -> bool:
-    """True of an error that neither the machine, nor a service, nor a cancellation explains.
+    """True if neither the machine, nor a service, nor a cancellation explains the error.
 
-    A model's error may be: whoever works on rows has to look if it works on others.
+    This includes errors of a model: the caller has to check whether the model works on other rows.
     """
     if isinstance(error, NightshiftError):
         return isinstance(error, DataError | ModelError)
@@ -60,11 +61,11 @@ def may_be_the_rows(error: BaseException) -> bool:
 
 
 def as_data_error(error: BaseException, uri: str) -> DataError:
-    """The sentence that a person reads of an object's error; of one that nobody foresaw, the trace is logged.
+    """Return an object's error as a sentence for people; log the trace of an unforeseen one.
 
     Args:
-        error: for which `is_the_objects` is true, or that an engine raises for one row.
-        uri: of the object.
+        error: one for which `is_the_objects` is true, or one that an engine raises for a single row.
+        uri: URI of the object.
     """
     if isinstance(error, DataError):
         return error
@@ -80,7 +81,7 @@ def as_data_error(error: BaseException, uri: str) -> DataError:
 
 @contextmanager
 def blamed_on(where: str) -> Generator[None]:
-    """Whatever is raised meanwhile, and is no other's fault, becomes a sentence that names this file or data set."""
+    """Turn errors raised inside the block into a DataError that names this file or data set, if they are its fault."""
     try:
         yield
     except BaseException as error:
@@ -90,7 +91,7 @@ def blamed_on(where: str) -> Generator[None]:
 
 
 def trace_of(error: BaseException) -> str:
-    """Types and lines of code of an error and its causes, the first cause first; no messages, no values."""
+    """Return types and lines of code of an error and its causes, first cause first, without messages and values."""
     parts: list[str] = []
     left: BaseException | None = error
     while left is not None and len(parts) < _MOST_CAUSES:

@@ -1,4 +1,4 @@
-"""Every error a person can cause or mend, as one tree.
+"""All errors that people can cause or fix, as one tree.
 
     NightshiftError
     |-- SettingsError          a parameter or a setting that cannot work
@@ -6,23 +6,23 @@
     |   |-- MissingDataError       no such file, bucket, prefix, split or column
     |   |-- UnreadableDataError    the bytes are not what they claim to be
     |   |-- UnwritableDataError    values that the output's format cannot hold
-    |   |-- OverwrittenError       another version of it is there now
-    |   |-- ForbiddenDataError     the store does not give this object, though it gives others
+    |   |-- OverwrittenError       the object has changed since it was listed, or is gone
+    |   |-- ForbiddenDataError     the store refuses this object, though it gives others
     |   `-- ValidationError        readable, but not fit to train or score on
     |-- ModelError             a base model or a registered model that cannot be used
     |-- StoreError             the object store refuses
-    |   `-- StoreAwayError         it does not answer: trying later may help
+    |   `-- StoreAwayError         it does not answer: a retry may help
     |-- RegistryError          the model registry refuses
-    |   |-- RegistryAwayError      it does not answer: trying later may help
+    |   |-- RegistryAwayError      it does not answer: a retry may help
     |   `-- ConflictError          somebody else has moved the champion meanwhile
-    |-- ServiceError           a server does not come up, or stays away
-    |   `-- ChildEndedError        one of ours ended by itself
-    |-- PoolError              a run on another work pool failed
-    |   `-- RunDiedError           it died, and may be tried again
+    |-- ServiceError           a server does not start, or stays away
+    |   `-- ChildEndedError        a server started here ended by itself
+    |-- PoolError              a run on another work pool failed or was cancelled
+    |   `-- RunDiedError           it died with its process or worker: a retry may help
     `-- DiskFullError          no room to write
 
-An error says WHAT is wrong, WHERE (bucket, key, row, field) and what to DO about it; review text never enters it, and
-user names and passwords of URLs are taken out.
+An error says WHAT is wrong, WHERE (bucket, key, row, field) and what to DO about it. It never contains review text,
+and user names and passwords of URLs are removed from it.
 """
 
 import errno
@@ -31,7 +31,7 @@ from tasks.core.readable import on_one_line, without_passwords
 
 _DISK_FULL = ("No space left", "os error 28", "os error 122", "Disk quota exceeded", "disk is full")
 
-#: What the code of a model raises where it is run otherwise than it was written for.
+#: Exceptions that a model's code raises when it is run in a way it was not written for.
 RAISED_BY_MODELS = (
     AssertionError,
     AttributeError,
@@ -43,21 +43,21 @@ RAISED_BY_MODELS = (
 
 
 class NightshiftError(Exception):
-    """Base of every error that is shown to people as a sentence and not as a stack trace."""
+    """Base class of errors that people see as a sentence instead of a stack trace."""
 
     def __init__(self, what: str, where: str = "", fix: str = "") -> None:
         what, where, fix = map(without_passwords, (what, where, fix))
-        # positional, so that it survives pickling between processes
+        # Positional arguments, so that the error survives pickling between processes.
         super().__init__(what, where, fix)
         self.what, self.where, self.fix = what, where, fix
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}: {self}"  # Prefect logs a failed task by its error's repr
+        return f"{type(self).__name__}: {self}"  # Prefect logs the repr of a failed task's error
 
     def __str__(self) -> str:
         place = f" [{self.where}]" if self.where else ""
         advice = f" -> {self.fix}" if self.fix else ""
-        return on_one_line(f"{self.what}{place}{advice}")  # names and keys of others are in it
+        return on_one_line(f"{self.what}{place}{advice}")  # it holds names and keys of others
 
 
 class SettingsError(NightshiftError):
@@ -65,15 +65,15 @@ class SettingsError(NightshiftError):
 
 
 class DataError(NightshiftError):
-    """Something about the reviews themselves."""
+    """A problem with the reviews themselves."""
 
 
 class MissingDataError(DataError):
-    """No such file, bucket, prefix, split or column."""
+    """A file, bucket, prefix, split or column that does not exist."""
 
 
 class UnreadableDataError(DataError):
-    """The bytes are not what they claim to be."""
+    """Bytes that are not what they claim to be."""
 
 
 class UnwritableDataError(DataError):
@@ -81,15 +81,15 @@ class UnwritableDataError(DataError):
 
 
 class OverwrittenError(DataError):
-    """Another version of an object is there now than the one that was listed, or none."""
+    """An object that was overwritten or deleted after it was listed."""
 
 
 class ForbiddenDataError(DataError):
-    """The store does not give this object (its rights, its encryption, an archive), though it may give others."""
+    """An object that the store refuses (rights, encryption, an archive), though it may give others."""
 
 
 class ValidationError(DataError):
-    """Readable, but not fit to train or score on."""
+    """Data that is readable, but not fit to train or score on."""
 
 
 class ModelError(NightshiftError):
@@ -97,31 +97,31 @@ class ModelError(NightshiftError):
 
 
 class StoreError(NightshiftError):
-    """The object store refuses."""
+    """A refusal of the object store."""
 
 
 class StoreAwayError(StoreError):
-    """The object store does not answer; trying later may help."""
+    """An object store that does not answer; a retry may help."""
 
 
 class RegistryError(NightshiftError):
-    """The model registry refuses."""
+    """A refusal of the model registry."""
 
 
 class RegistryAwayError(RegistryError):
-    """The model registry does not answer; trying later may help."""
+    """A model registry that does not answer; a retry may help."""
 
 
 class ConflictError(RegistryError):
-    """Somebody else has moved the champion meanwhile: what was judged against the one before must be judged again."""
+    """A champion that somebody else has moved meanwhile: the challenger must be judged again, against the new one."""
 
 
 class ServiceError(NightshiftError):
-    """A server does not come up, or stays away."""
+    """A server that does not start, or stays away."""
 
 
 class ChildEndedError(ServiceError):
-    """A server that was started here ended by itself."""
+    """A server started here that ended by itself."""
 
 
 class PoolError(NightshiftError):
@@ -129,20 +129,20 @@ class PoolError(NightshiftError):
 
 
 class RunDiedError(PoolError):
-    """It died with its process or its worker, and may be tried again."""
+    """A run that died with its process or its worker, and may be tried again."""
 
 
 class DiskFullError(NightshiftError):
-    """No room to write."""
+    """A disk without room to write."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library's says, without the rest of its page; its type where it says nothing."""
+    """Return the first line of a library error's message, or the error's type if it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """True when an error, or what caused it, is a full disk; safetensors and SQLite say it in their own words."""
+    """True if an error or one of its causes is a full disk; safetensors and SQLite have their own words for it."""
     seen = 0
     while error is not None and seen < 10:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
@@ -154,7 +154,7 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def disk_full(doing: str, setting: str = "TMPDIR") -> DiskFullError:
-    """The error to raise then."""
+    """Return the error to raise when the disk is full."""
     return DiskFullError(
         f"The disk became full while {doing}",
         "",

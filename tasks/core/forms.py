@@ -1,4 +1,4 @@
-"""The base of every parameter model: what people fill in as a form in the Prefect UI."""
+"""Base of all parameter models, which people fill in as forms in the Prefect UI."""
 
 import difflib
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.parsing.patterns import NOT_OF_SHAPE
 
-_LONGEST_VALUE = 200  # characters of what was given
+_LONGEST_VALUE = 200  # characters of a given value that a message quotes
 
 
 def _describe_fields(schema: dict[str, Any]) -> None:
     """Give each property its `title` and `position`.
 
-    Without a title, the Prefect UI shows the one of the group's class, or "Field". Without a position, it sorts the
-    form by the alphabet.
+    Without a title, the Prefect UI shows the title of the group's class, or "Field". Without a position, it sorts the
+    form alphabetically.
     """
     for position, (name, field) in enumerate(schema.get("properties", {}).items()):
         field.setdefault("title", name.replace("_", " ").title())
@@ -23,7 +23,7 @@ def _describe_fields(schema: dict[str, Any]) -> None:
 
 
 class Form(BaseModel):
-    """Fields appear in the order they are written in; an unknown field is refused, not ignored."""
+    """Base class of forms: fields appear in the order of the class body; unknown fields are refused, not ignored."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -36,12 +36,12 @@ class Form(BaseModel):
 def problems_of(
     error: ValidationError, before: str = "", form: type[BaseModel] | None = None
 ) -> str:
-    """All that is wrong with what was given, field by field.
+    """Return everything that is wrong with the given values, field by field.
 
     Args:
-        error: pydantic's.
-        before: where the form itself is, such as params.
-        form: that was filled in; its fields are suggested in the place of unknown ones.
+        error: pydantic's error.
+        before: path of the form itself, such as params.
+        form: the form that was filled in; its fields are suggested instead of unknown ones.
     """
     return "; ".join(_problem(dict(e), before, form) for e in error.errors())
 
@@ -67,7 +67,7 @@ def _shortened(text: str) -> str:
 
 
 def field_paths(form: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every field of a form that takes a value, as group.field, in the form's order."""
+    """Return all fields of a form that take a value, as group.field, in the form's order."""
     found: list[str] = []
     for name, field in form.model_fields.items():
         kind = field.annotation
@@ -85,14 +85,14 @@ def _with_groups(form: type[BaseModel]) -> list[str]:
 
 
 def suggestions(wrong: str, known: Sequence[str]) -> str:
-    """What somebody may have meant who typed a name that is not there; '' where nothing is like it.
+    """Return the names that an unknown name may stand for; '' if none is similar.
 
-    A field's own name counts more than its group's: `location` is data.source.location or pretraining.location, and
-    `source.location` the first alone. Shorter paths come first, then those that stand first in the form.
+    A field's own name counts more than its group's: `location` suggests data.source.location and pretraining.location,
+    while `source.location` suggests the first alone. Shorter paths come first, then those that stand first in the form.
 
     Args:
-        wrong: such as data.location; groups are divided by dots.
-        known: all that there are.
+        wrong: the unknown name, such as data.location; dots separate groups.
+        known: all existing names.
     """
     leaf = wrong.rpartition(".")[2]
     leaves = [name.rpartition(".")[2] for name in known]

@@ -1,7 +1,7 @@
-"""Markdown in which somebody else's text is only text: names, columns, labels and messages may hold anything.
+"""Markdown with foreign text escaped: names, columns, labels and messages may hold anything.
 
-`Markdown` is to Markdown what markupsafe's `Markup` is to HTML: its template is a literal of ours, and every value that
-is put into it is escaped unless it is Markdown itself. What is shown on a run's page has to be `Markdown`.
+`Markdown` is to Markdown as markupsafe's `Markup` is to HTML: the template is a literal of ours, and every value
+inserted into it is escaped unless it is `Markdown` itself. Everything on a run's page has to be `Markdown`.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, LiteralString, SupportsIndex
 
 from tasks.core.readable import visible
 
-# What can begin emphasis, code, a link, an image, HTML, a table's cell or mathematics, wherever it stands.
+# Characters that can begin emphasis, code, a link, an image, HTML, a table cell or mathematics at any position.
 _ALWAYS = re.compile(r"[\\`*\[\]<>|$]")
 _SOMETIMES = (
     (re.compile(r"(?<![^\W_])_|_(?![^\W_])"), r"\\_"),  # inside a word it is only itself
@@ -20,15 +20,15 @@ _SOMETIMES = (
     (re.compile(r"^(\d{1,9})([.)])(?=\s|$)"), r"\1\\\2"),
     (re.compile(r"&(?=#?\w+;)"), r"\\&"),
 )
-# Renderers turn these into links by themselves, after they have resolved escapes: only a code span is safe from it.
+# Renderers turn these into links after they have resolved escapes: only a code span prevents that.
 _LINKED_BY_ITSELF = re.compile(r"(?i)(https?|ftp|dict|mailto|xmpp):|www\.|@")
-# Figures and intervals of ours stay readable where the source is read: without a colon or a parenthesis, nothing of
-# this is a link.
+# Our figures and intervals stay unescaped, so that the source is readable: without a colon or a parenthesis they
+# cannot form a link.
 _FIGURES = re.compile(r"[0-9., %\[\]+-]*")
 
 
 class Markdown(str):
-    """A text of ours, in which what is somebody else's is escaped."""
+    """Our own Markdown text, in which foreign text is escaped."""
 
     __slots__ = ()
 
@@ -36,11 +36,11 @@ class Markdown(str):
         return super().__new__(cls, text)
 
     def format(self, *values: object, **named: object) -> "Markdown":
-        """The template with the values, escaped."""
+        """Fill the template with the values, escaped."""
         return _trusted(_ESCAPING.vformat(self, values, named))
 
     def join(self, iterable: Iterable[object], /) -> "Markdown":
-        """Values, escaped, with this text between them."""
+        """Join the values, escaped, with this text between them."""
         return _trusted(super().join(escape(value) for value in iterable))
 
     def __add__(self, value: str, /) -> "Markdown":
@@ -61,9 +61,9 @@ _ESCAPING = _Escaping()
 
 
 def escape(value: object) -> Markdown:
-    """A value on one line in which nothing is Markdown, HTML or a link; Markdown stays as it is.
+    """Return a value on one line, escaped so that nothing in it is Markdown, HTML or a link.
 
-    A value with an address in it becomes a code span.
+    `Markdown` stays as it is. A value that contains an address becomes a code span.
     """
     if isinstance(value, Markdown):
         return value
@@ -79,13 +79,13 @@ def escape(value: object) -> Markdown:
 
 
 def code(value: object) -> Markdown:
-    """A name to copy, as a code span which neither it nor a table can end; nothing where there is none."""
+    """Return a name to copy as a code span that neither the name nor a table can end; '' if it is empty."""
     text = " ".join(visible(value).split()).replace("`", "'").replace("|", "%7C")
     return _trusted(f"`{text}`" if text else "")
 
 
 def link(text: object, url: str) -> Markdown:
-    """A link to a page; only its text where the address is not one of http or https."""
+    """Return a link to a page, or only its text as code if the address is not http or https."""
     address = re.sub(r"[\x00-\x20<>\\\x7f]", lambda found: f"%{ord(found[0]):02X}", visible(url))
     if not re.match(r"https?://", address):
         return code(text)
@@ -93,13 +93,13 @@ def link(text: object, url: str) -> Markdown:
 
 
 def table(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> Markdown:
-    """A table, its cells escaped; each line ends with a line end."""
+    """Return a table with escaped cells; each line ends with a line end."""
     lines = [columns, [Markdown("---")] * len(columns), *rows]
     return _trusted("".join(f"| {' | '.join(map(escape, line))} |\n" for line in lines))
 
 
 def bullets(items: Iterable[object]) -> Markdown:
-    """A list, its items escaped."""
+    """Return a list with escaped items."""
     return _trusted("".join(f"- {escape(item)}\n" for item in items))
 
 

@@ -1,29 +1,27 @@
-"""Somebody else's text where a person reads it: what is invisible or steers a terminal is shown as its escape."""
+"""Safe display of foreign text: characters that are invisible or control a terminal are shown as escapes."""
 
 import re
 
-# C0 and C1 controls (a terminal obeys them), line and paragraph separators, directions (they reorder what stands around
-# them), the byte order mark, lone surrogates, tags. Joiners stay: emoji and Persian need them.
+# C0 and C1 controls (a terminal obeys them), line and paragraph separators, direction marks (they reorder the text
+# around them), the byte order mark, lone surrogates, tags. Joiners stay: emoji and Persian need them.
 _STEERING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-# An s3:// URI has no user, but may have an @ in its key; it ends at a quote or where another URL begins. Elsewhere all
-# up to the last @ before a space goes, as a password may hold any character, quotes as well; a URL with a fault in its
-# scheme or its slashes counts, too.
+# An s3:// URI has no user, but its key may contain an @; it ends at a quote or where another URL begins. In other URLs,
+# also malformed ones, everything up to the last @ before a space is removed, as a password may hold any character.
 _USER_INFO = re.compile(r"""s3://(?:(?!:/)[^\s'"<>])*|(:/+|//)\S*@""")
-_UP_TO_LAST_AT = re.compile(
-    r"(?<!\S)\S*@"
-)  # in these alone, where it takes time in proportion to their length
+# `_USER_INFO` is applied only within these matches, where it takes linear time.
+_UP_TO_LAST_AT = re.compile(r"(?<!\S)\S*@")
 
 
 def visible(text: object) -> str:
-    """Text in which controls and direction marks are written as escapes; line ends and tabs stay."""
+    """Return text with controls and direction marks as escapes; line ends and tabs stay."""
     return _STEERING.sub(_escaped, str(text))
 
 
 def on_one_line(text: object) -> str:
-    """The same, with line ends and tabs as escapes, too: a name cannot forge a second line."""
+    """Return `visible` text with line ends and tabs as escapes as well, so that a name cannot forge a second line."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -35,7 +33,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def without_passwords(text: object) -> str:
-    """Text in which no URL has a user name and a password: libraries quote URLs in their errors."""
+    """Return text without user names and passwords in its URLs: libraries quote URLs in their errors."""
     return _UP_TO_LAST_AT.sub(lambda word: _USER_INFO.sub(_kept, word[0]), str(text))
 
 
@@ -44,5 +42,5 @@ def _kept(found: re.Match[str]) -> str:
 
 
 def said_to_people(text: object) -> str:
-    """Text as it may be shown in a log or a terminal: `visible`, and without passwords."""
+    """Return text that is safe for a log or a terminal: `visible`, and without passwords."""
     return visible(without_passwords(text))

@@ -1,4 +1,4 @@
-"""What crosses from one step to the next: references and counts, never rows, tensors or clients."""
+"""Records passed between steps: references and counts, never rows, tensors or clients."""
 
 from typing import Any, Generic, TypeVar
 
@@ -10,7 +10,7 @@ SummaryT = TypeVar("SummaryT", bound=BaseModel)
 
 
 class Record(BaseModel):
-    """An immutable record. Unknown fields are refused: a record written by another version must not be half read."""
+    """An immutable record. It refuses unknown fields, so that a record of another version is never half read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,7 +23,7 @@ class StoredFile(Record):
 
 
 class Manifest(Record):
-    """The commit record of a prepared folder, written last: what has no manifest does not exist."""
+    """The commit marker of a prepared folder, written last: a folder without a manifest does not exist."""
 
     kind: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     digest: str = Field(pattern=r"^[0-9a-f]{32}$", description="Of `inputs`; names the folder.")
@@ -39,12 +39,12 @@ class Manifest(Record):
 
     @property
     def content(self) -> str:
-        """Digest of the files' names and bytes."""
+        """The digest of the files' names and bytes."""
         return digest_of({name: [file.bytes, file.sha256] for name, file in self.files.items()})
 
 
 class Reference(Record, Generic[SummaryT]):
-    """Where one step's output lies, and the small facts the next steps and people need of it."""
+    """A reference to one step's output, with the small facts that later steps and people need."""
 
     kind: str
     uri: str
@@ -65,7 +65,7 @@ class SourceFile(Record):
 
 
 class LoadedSummary(Record):
-    """Rows as they came from the source, one Parquet file a split (columns: text, label, file, row)."""
+    """Rows as read from the source, one Parquet file per split (columns: text, label, file, row)."""
 
     source: str
     rows: dict[str, int] = Field(description="Rows that are kept, a split.")
@@ -85,7 +85,7 @@ class LoadedSummary(Record):
 
 
 class Finding(Record):
-    """One thing validation has to say."""
+    """One finding of validation."""
 
     severity: str = Field(description="'error' stops the run; 'warning' and 'note' do not.")
     rule: str
@@ -95,7 +95,7 @@ class Finding(Record):
 
 
 class ValidatedSummary(Record):
-    """Rows fit for use, one Parquet file a split (columns: text, label, row)."""
+    """Usable rows, one Parquet file per split (columns: text, label, row)."""
 
     label_names: list[str] = Field(description="In order of their ids.")
     rows: dict[str, int]
@@ -115,7 +115,7 @@ class HeldOutSummary(Record):
 
 
 class SplitSummary(Record):
-    """train, validation and test, one Parquet file each (columns: text, label, row, extras)."""
+    """The train, validation and test splits, one Parquet file each (columns: text, label, row, extras)."""
 
     label_names: list[str]
     slice_columns: list[str] = Field(description="Names of the extras.")
@@ -131,7 +131,7 @@ class SplitSummary(Record):
 
 
 class Interval(Record):
-    """A figure with its interval, which holds it."""
+    """A figure with an interval that contains it."""
 
     value: float
     low: float
@@ -145,7 +145,7 @@ Metrics = dict[str, Interval]
 
 
 class EvaluationSummary(Record):
-    """How one model does on one test set."""
+    """Results of one model on one test set."""
 
     model: str
     label_names: list[str]
@@ -162,7 +162,7 @@ class EvaluationSummary(Record):
 
 
 class ModelVersion(Record):
-    """A registered model version, pinned."""
+    """A pinned version of a registered model."""
 
     name: str
     version: str
@@ -178,19 +178,19 @@ class ModelVersion(Record):
         return f"{self.name} version {self.version}"
 
     def has_weights_of(self, other: "ModelVersion") -> bool:
-        """Whether both come from one training, whatever they are scored by."""
+        """True if both versions come from one training, whatever their engines."""
         if self.name == other.name and self.version == other.version:
             return True
         return bool(self.model_digest) and self.model_digest == other.model_digest
 
     def is_same_as(self, other: "ModelVersion") -> bool:
-        """Whether both give the same answers: two retrainings at once may register the same training twice."""
+        """True if both versions give the same answers: concurrent retrainings may register one training twice."""
         one_version = self.name == other.name and self.version == other.version
         return one_version or (self.has_weights_of(other) and self.engine == other.engine)
 
 
 class Move(Record):
-    """One move of the alias `champion`: kept in the object store, whatever becomes of the versions."""
+    """One move of the alias `champion`. It is kept in the object store even if the versions are deleted."""
 
     number: int = Field(description="From 1, without gaps: no two moves of a model share one.")
     model: str
@@ -207,7 +207,7 @@ class Move(Record):
 
 
 class ScoringMark(Record):
-    """That a version has been used to score: what retention must not break, and lineage follows forward."""
+    """A record that a version was used to score: retention must keep such versions, and lineage follows it forward."""
 
     model: str
     version: str

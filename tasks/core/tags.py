@@ -1,6 +1,6 @@
-"""Names of the tags that Nightshift sets on MLflow's runs and model versions."""
+"""Names of the tags that Nightshift sets on MLflow runs and model versions."""
 
-#: What a version was made from.
+#: Inputs of a version.
 MODEL_DIGEST_TAG = "nightshift.model_digest"
 DATA_DIGEST_TAG = "nightshift.data_digest"
 BASE_MODEL_TAG = "nightshift.base_model"
@@ -10,11 +10,11 @@ PARAMS_TAG = "nightshift.params"
 CODE_TAG = "nightshift.code"
 LINEAGE_TAG = "nightshift.lineage"
 
-#: What scores with it, in words and as the digest of the choice.
+#: The engine that scores with a version, in words and as the digest of the choice.
 ENGINE_TAG = "nightshift.engine"
 ENGINE_IDENTITY_TAG = "nightshift.engine_identity"
 
-#: How it was judged. `DECISION_TAG` has the last decision, of the gate or of a person.
+#: Evaluation of a version. `DECISION_TAG` holds the last decision, of the gate or of a person.
 TEST_DIGEST_TAG = "nightshift.test_digest"
 ACCURACY_TAG = "nightshift.accuracy"
 BEATS_BASELINE_TAG = "nightshift.beats_baseline"
@@ -23,11 +23,11 @@ VERDICT_TAG = "nightshift.verdict"
 DECISION_TAG = "nightshift.decision"
 REPORT_TAG = "nightshift.report"
 
-#: Of a version that retention has begun to delete.
+#: Set on a version that retention has begun to delete.
 DELETING_TAG = "nightshift.deleting"
 
-#: Of an MLflow run: the step, the trial of a sweep, the flow run and the process that own it, and the id of the deleted
-#: run whose place it takes.
+#: Set on an MLflow run: the step, the trial of a sweep, the flow run and the process that own it, and the id of the
+#: deleted run that it replaces.
 STEP_TAG = "nightshift.step"
 TRIAL_TAG = "nightshift.trial"
 FLOW_RUN_TAG = "nightshift.flow_run"

@@ -1,4 +1,4 @@
-"""Newly labelled reviews: noticed when they are complete, and announced once by an event."""
+"""Detect newly labelled reviews once they have landed completely, and announce them once by an event."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ ARRIVED = "nightshift.reviews.labelled"
 
 
 class Arrival(Record):
-    """What lies below a prefix."""
+    """The objects below a prefix, as a digest, a count and a size."""
 
     digest: str
     objects: int
@@ -29,9 +29,10 @@ class Arrival(Record):
 
 @step
 def look(location: str) -> Arrival | None:
-    """What has landed below a prefix and is complete; None when that was announced before.
+    """Return what has landed below a prefix, once it is complete; None if it is not, or was announced before.
 
-    It counts as complete when two looks in a row have found the same: files that land one by one start one retraining.
+    An arrival is complete when two looks in a row find the same objects, so files that land one by one start one
+    retraining.
     """
     found = _listed(location)
     seen = _remembered(location)
@@ -46,7 +47,7 @@ def look(location: str) -> Arrival | None:
 
 @step
 def announce(location: str, arrived: Arrival) -> None:
-    """Emit the event, and remember that."""
+    """Emit the event, and record that it was emitted."""
     emitted = emit_event(
         ARRIVED,
         resource={"prefect.resource.id": f"nightshift.reviews.{location}"},

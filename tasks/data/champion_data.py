@@ -1,4 +1,4 @@
-"""The data of a registered version: its split, its source, and which reviews of a test set it knows."""
+"""The data of a registered version: its split, its source, and the reviews of a test set that it has seen."""
 
 import json
 import logging
@@ -23,13 +23,13 @@ _OF_INSPECTION = {"near_duplicate_similarity", "max_rows_near_duplicates", "seed
 
 
 class Known(Record):
-    """Of a test set."""
+    """The number of reviews of a test set that a model has seen."""
 
     reviews: int
 
 
 def split_of(version: ModelVersion) -> Reference[SplitSummary] | None:
-    """The split that a version was trained and judged on; None where it is not there any more."""
+    """Return the split that a version was trained and evaluated on; None if it no longer exists."""
     prepared = prepared_store()
     uri = _made_of(version, "split")
     if not prepared.is_address(uri):  # a version may come from an installation with another bucket
@@ -44,7 +44,7 @@ def split_of(version: ModelVersion) -> Reference[SplitSummary] | None:
 
 
 def source_of(version: ModelVersion) -> str:
-    """Where the reviews of a version came from; '' where that is not known any more."""
+    """Return the source of a version's reviews; '' if it is no longer known."""
     prepared, uri = prepared_store(), _made_of(version, "loaded")
     try:
         manifest = prepared.read(uri) if prepared.is_address(uri) else None
@@ -58,12 +58,12 @@ def source_of(version: ModelVersion) -> str:
 def known_by(
     seen: Reference[SplitSummary], split: Reference[SplitSummary], params: InspectionParams
 ) -> int:
-    """How many reviews of a test set whoever was trained on a split knows: near-duplicates in train and validation.
+    """Count the test reviews that have a near-duplicate in the train or validation part a model was trained on.
 
     Args:
-        seen: what the model was trained on.
-        split: with the test set.
-        params: what a near-duplicate is; also where the inspection itself is switched off.
+        seen: the split that the model was trained on.
+        split: the split with the test set.
+        params: the definition of a near-duplicate; may also switch the inspection off.
     """
     inputs = {
         "version": KNOWN_VERSION,
@@ -81,6 +81,6 @@ def known_by(
 
 
 def _made_of(version: ModelVersion, kind: str) -> str:
-    """Where a step of a version's training lies, by its lineage; '' where that is not known."""
+    """Return the URI of a step of a version's training, by its lineage; '' if it is not known."""
     lineage: dict[str, Any] = json.loads(model_registry().tags_of(version).get(LINEAGE_TAG, "{}"))
     return str(lineage.get(kind, ""))

@@ -1,7 +1,7 @@
-"""The test set, frozen: one for each model and source, so that champion and candidate are judged on the same reviews.
+"""The frozen test set: one per model and source, so that champion and candidate are judged on the same reviews.
 
-A source with a test split of its own brings it. From any other a share is drawn once, by the first retraining of a
-model, and kept: s3://<bucket>/registry/<model>/test-sets/<source>.json names it. What arrives later is trained on.
+A source with a test split of its own uses that. For any other source, the first retraining of a model draws a fraction
+once and keeps it: s3://<bucket>/registry/<model>/test-sets/<source>.json names it. Later arrivals are training data.
 """
 
 import logging
@@ -29,7 +29,7 @@ HELD_OUT_VERSION = 1
 
 
 class _Frozen(Record):
-    """Which test set a model and a source have."""
+    """The record that names the test set of a model and a source."""
 
     source: str
     uri: str
@@ -42,7 +42,7 @@ def hold_out_test(
     params: SplitParams,
     model_name: str,
 ) -> Reference[HeldOutSummary]:
-    """The test set of this model and source: the source's own, the one that was drawn first, or one drawn now."""
+    """Return the test set of this model and source: the source's own, the one drawn first, or one drawn now."""
     if "test" in validated.summary.rows:
         return _made(validated, params, drawn=False)
     pointer = _pointer(source, model_name)
@@ -74,21 +74,23 @@ def hold_out_test(
 
 
 def _pointer(source: SourceParams, model_name: str) -> str:
-    """Where it is written down; the columns by which it is cut belong to it."""
+    """Return the address of the record. The columns that cut the test set are part of its identity."""
     identity = source.model_dump(
         include={"text_column", "label_column", "hub_configuration", "slice_columns"}
     )
-    # A test set whose labels were read otherwise is another one.
+    # A test set whose labels are mapped differently is another test set.
     identity |= {"label_map": source.label_map} if source.label_map else {}
     name = digest_of(identity | {"location": source.location.rstrip("/")})
     return f"s3://{read_settings().bucket}/registry/{model_name}/test-sets/{name}.json"
 
 
 def _frozen(pointer: str) -> Reference[HeldOutSummary] | None:
-    """The one that was drawn first; a store that is away, or a record that is odd, is no reason to draw another.
+    """Return the test set that was drawn first; None if none was drawn yet.
+
+    An unavailable store or an invalid record is no reason to draw another one.
 
     Raises:
-        StoreError: it cannot be read; another one is drawn only where people ask for it.
+        StoreError: the test set cannot be read. Another one is drawn only if a user asks for it.
     """
     content = object_store().read_bytes(pointer)
     if content is None:

@@ -28,13 +28,13 @@ from tasks.runtime.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-# Raised when the code of a step changes what it makes, so that nothing made by the old code is reused.
+# Increment when a step's code changes its output, so that no output of the old code is reused.
 LOAD_VERSION = 6
 VALIDATE_VERSION = 4
 SPLIT_VERSION = 6
 _EXAMPLES = 5
-_MOST_FILES = 100  # of a split that the report names
-_MOST_LOGGED = 10  # of a split that a line of the log names
+_MOST_FILES = 100  # per split, named in the report
+_MOST_LOGGED = 10  # per split, named in one log line
 
 
 @step
@@ -42,12 +42,12 @@ def load_reviews(params: SourceParams, max_unusable_share: float) -> Reference[L
     """Read every labelled review of the source into the object store.
 
     Args:
-        params: where they are.
-        max_unusable_share: that validation will allow; reading ends early where it is hopeless.
+        params: where the reviews are.
+        max_unusable_share: the limit of validation; reading stops early once it cannot be met.
     Raises:
-        MissingDataError: nothing there, or a column is missing.
+        MissingDataError: the location is empty, or a column is missing.
         UnreadableDataError: a file is not what it claims to be.
-        ValidationError: of a million rows or more, most are of no use.
+        ValidationError: most of the first million rows or more are unusable.
     """
     sources = {"train": open_source(params, "location", object_store)}
     if params.test_location:
@@ -73,7 +73,7 @@ def load_reviews(params: SourceParams, max_unusable_share: float) -> Reference[L
 
 
 def _log_files(loaded: LoadedSummary) -> None:
-    """Each file's split, a line for files of one kind: what is trained on and what is not must be seen."""
+    """Log the split of each file, one line per kind, so that users see what is trained on and what is not."""
     names: dict[tuple[str, str], list[str]] = {}
     for file in loaded.files:
         names.setdefault((file.split, file.why), []).append(file.name)
@@ -92,7 +92,7 @@ def _use_of(split: str) -> str:
 
 
 def _files(sources: dict[str, Source]) -> tuple[list[SourceFile], dict[str, int]]:
-    """The first files of each split, and how many more there are of each."""
+    """Return the first files of each split, and the number of further files of each."""
     found: list[SourceFile] = []
     apart = "test" in sources and sources["test"] is not sources["train"]
     for file in sources["train"].files():
@@ -100,7 +100,7 @@ def _files(sources: dict[str, Source]) -> tuple[list[SourceFile], dict[str, int]
         why = f"{file.why}, but data.source.test_location names another test set"
         found.append(SourceFile(name=file.name, split="-", why=why) if unused else file)
     if apart:
-        own = "test" if "test" in sources["test"].splits() else "train"  # what is read of it
+        own = "test" if "test" in sources["test"].splits() else "train"  # the part to read
         found += [
             SourceFile(name=f.name, split="test", why="it is in data.source.test_location")
             if f.split == own
@@ -123,7 +123,8 @@ def _load(
     unreadable: dict[str, int] = {}
     examples: list[str] = []
     for split, source in sources.items():
-        read_from = split if split in source.splits() else "train"  # test reviews apart, unnamed
+        # A separate test source may have no named splits.
+        read_from = split if split in source.splits() else "train"
         read = read_rows(source.rows(read_from), max_unusable_share, f"{source.name} ({split})")
         unreadable[split], examples = read.unreadable, examples + read.examples
         if further := read.further:
@@ -158,15 +159,15 @@ def validate_reviews(
     params: ValidationParams,
     label_map: str = "",
 ) -> Reference[ValidatedSummary]:
-    """Check the reviews by the stated rules and keep those that are fit, with a report either way.
+    """Check the reviews against the validation rules and keep the valid ones, with a report in either case.
 
     Args:
         loaded: the reviews as the source has them.
-        label_names: in order of their ids; empty: as the source says, else as they are found.
+        label_names: in order of their ids; empty: those of the source, else those found in the rows.
         params: limits of the rules.
-        label_map: what labels are read as, in the form of `data.source.label_map`.
+        label_map: replacement labels, in the format of `data.source.label_map`.
     Raises:
-        ValidationError: at least one rule says error.
+        ValidationError: at least one rule reports an error.
     """
     mapped = LabelMap(label_map)
     names = label_names or mapped.names(loaded.summary.label_names or []) or None
@@ -217,16 +218,16 @@ def split_reviews(
     params: SplitParams,
     min_rows_a_class: int = 2,
 ) -> Reference[SplitSummary]:
-    """Draw train and validation beside the test set that is held out: seeded, shuffled, stratified.
+    """Draw train and validation from the reviews outside the held-out test set: seeded, shuffled, stratified.
 
     Args:
         validated: the reviews.
         held_out: the test set.
         slice_columns: names of the further columns.
         params: sizes and seed.
-        min_rows_a_class: that train must have.
+        min_rows_a_class: the minimum number of train rows per class.
     Raises:
-        ValidationError: train has fewer rows of a class, or validation or test none.
+        ValidationError: train has fewer rows of a class, or validation or test has none.
     """
     names = validated.summary.label_names
     inputs = {

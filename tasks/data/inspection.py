@@ -1,4 +1,4 @@
-"""The step that looks at split reviews for what validation cannot see, and writes the data card."""
+"""The step that inspects split reviews for problems that validation cannot see, and writes the data card."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from tasks.runtime.steps import reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
-INSPECTION_VERSION = 4  # raised when the code changes what is found, or what is written of it
+INSPECTION_VERSION = 4  # increment when the code changes what is found or what is written about it
 _SPLITS = ("train", "validation", "test")
 _LISTS = ("near-duplicates", "label-errors")
 _NOTHING = [{"result": "nothing found"}]
@@ -32,7 +32,7 @@ def inspect_reviews(
     validated: Reference[ValidatedSummary],
     params: InspectionParams,
 ) -> Reference[InspectionSummary]:
-    """Look for near-duplicates and likely label errors, and write the data card; nothing is left out because of it.
+    """Find near-duplicates and likely label errors, and write the data card. No review is removed because of it.
 
     The folder holds near-duplicates.csv, label-errors.csv (with the reviews), inspection.json and README.md (the card).
     """
@@ -78,13 +78,13 @@ def _card(
     summary: InspectionSummary,
     params: InspectionParams,
 ) -> Markdown:
-    """Made again for each page: README.md of a folder that is reused may be anybody's who writes to the store."""
+    """Make the data card anew for each page, because anyone with write access may have changed a reused README.md."""
     findings = validated.summary.findings
     return data_card(_origin(split, validated), split.summary, findings, summary, params)
 
 
 def _origin(split: Reference[SplitSummary], validated: Reference[ValidatedSummary]) -> Origin:
-    """Where the reviews came from, by the manifests of the folders they passed through."""
+    """Return the origin of the reviews, by the manifests of the folders they passed through."""
     prepared = prepared_store()
     manifest = prepared.read(validated.uri)
     digest = str(manifest.inputs["loaded"]) if manifest else ""
@@ -102,7 +102,7 @@ def _origin(split: Reference[SplitSummary], validated: Reference[ValidatedSummar
 
 
 def _publish(reference: Reference[InspectionSummary], params: InspectionParams) -> None:
-    """Tables on the run's page, and what was found as warnings; no review is among it."""
+    """Publish tables on the run's page and log the findings as warnings; neither contains a review."""
     with work_folder("fetched") as folder:
         manifest = prepared_store().fetch(reference, folder, "inspection.json")
         shown = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
@@ -130,7 +130,7 @@ def _publish(reference: Reference[InspectionSummary], params: InspectionParams) 
 
 
 def _opened(reference: Reference[InspectionSummary], place: str) -> str:
-    """Where a person opens what was found: a folder of this machine where the object store is on it."""
+    """Return where a user opens the findings: a local folder if the object store is on this machine."""
     objects = {f"{kind}.csv": f"{place}/{kind}.csv" for kind in _LISTS}
     if reference.summary.test_rows_near_train is None:
         return place

@@ -1,4 +1,4 @@
-"""Labelled reviews as they come from a source: kept, or counted where nobody can train with them."""
+"""Labelled reviews as a source delivers them: kept, or counted if they cannot be used for training."""
 
 import math
 from collections import Counter
@@ -11,22 +11,23 @@ from tasks.core.data.usable_rows import RawReview, unusable_by
 from tasks.core.errors import ValidationError
 from tasks.core.formats.detection.text_encodings import advice_for
 
-_MOST_UNUSABLE = 1_000  # rows of each rule that are kept, for what validation says of them
+_MOST_UNUSABLE = 1_000  # rows kept per rule, for the messages of validation
 _EXAMPLES = 5
 
 
 @dataclass
 class ReadRows:
-    """Rows of a split, and the counts of those that are of no use."""
+    """Rows of a split, and the counts of the unusable ones."""
 
     kept: list[RawReview] = field(default_factory=list[RawReview])
     by_rule: Counter[str] = field(default_factory=Counter[str])
     unreadable: int = 0
-    examples: list[str] = field(default_factory=list[str])  # where unreadable ones are, and why
+    # places of unreadable rows, with the reason
+    examples: list[str] = field(default_factory=list[str])
 
     @property
     def further(self) -> dict[str, int]:
-        """Rows by rule that are counted and not kept."""
+        """The number of rows by rule that are counted but not kept."""
         return {
             rule: count - _MOST_UNUSABLE
             for rule, count in self.by_rule.items()
@@ -34,7 +35,7 @@ class ReadRows:
         }
 
     def add(self, row: RawReview | Unreadable) -> str:
-        """Keep or count a row; returns why it is of no use, or ''."""
+        """Keep or count a row; return the reason it is unusable, or ''."""
         if isinstance(row, Unreadable):
             self.unreadable += 1
             if len(self.examples) < _EXAMPLES:
@@ -51,15 +52,15 @@ class ReadRows:
 def read_rows(
     rows: Iterable[RawReview | Unreadable], max_unusable_share: float, where: str
 ) -> ReadRows:
-    """The rows of a split; of those without a text or a label, the first of each rule, and how many there are.
+    """Read the rows of a split. Of those without a text or a label, keep the first of each rule and the counts.
 
     Args:
-        rows: in their order.
-        max_unusable_share: that validation will allow.
-        where: they are from, for the error.
+        rows: the rows, in order.
+        max_unusable_share: the limit of validation.
+        where: where the rows come from, for the error.
     Raises:
-        ValidationError: of its first million rows, or of more, most are of no use; more of all cannot be read than may
-            be left out.
+        ValidationError: most of the first million rows, or more, are unusable; or more rows are unreadable than may be
+            left out.
     """
     read, unusable, number = ReadRows(), 0, 0
     for number, row in enumerate(rows, start=1):
@@ -72,7 +73,7 @@ def read_rows(
 
 
 def _refuse_unreadable(read: ReadRows, rows: int, where: str) -> None:
-    """The reason comes first: it is what a person has to mend."""
+    """Raise a ValidationError. Its message begins with the reason, because that is what the user has to fix."""
     place, _, problem = read.examples[0].partition(": ")
     share = math.ceil(100 * read.unreadable / rows) / 100
     leave_out = f"mend them, or leave them out: --data.validation.max-unusable-share {share}"

@@ -1,4 +1,4 @@
-"""The test set of a split: read once in a process, however many steps ask for it."""
+"""The test set of a split, read once per process however many steps use it."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,14 +16,14 @@ from tasks.core.release.gate.params import SlicesParams
 from tasks.runtime.steps import fetched
 
 _FILE = "test.parquet"
-_KEPT = 2  # of a candidate, and of a champion that was judged on another one
+_KEPT = 2  # one for a candidate, one for a champion that was judged on another test set
 
 
 @dataclass(frozen=True)
 class TestSet:
     """Test reviews in order, with the names of their labels and of their slice columns."""
 
-    __test__ = False  # pytest takes any class of such a name for tests
+    __test__ = False  # pytest collects any class with such a name
 
     reviews: tuple[LabelledReview, ...]
     label_names: list[str]
@@ -31,11 +31,11 @@ class TestSet:
 
     @property
     def texts(self) -> list[str]:
-        """Their texts."""
+        """The texts of the reviews."""
         return [review.text for review in self.reviews]
 
     def repeats(self) -> NDArray[np.bool_]:
-        """Whether each review has the text of an earlier one, shape (reviews,)."""
+        """True for each review whose text equals that of an earlier one, shape (reviews,)."""
         seen: set[str] = set()
         repeats: list[bool] = []
         for form in map(matching_form, self.texts):
@@ -44,7 +44,7 @@ class TestSet:
         return np.array(repeats, bool)
 
     def slices(self, params: SlicesParams) -> tuple[list[Slice], dict[str, int]]:
-        """Slices by length, label, source and the columns the user named; and the sizes of those that are too small."""
+        """Return slices by length, label, source and the user's columns, and the sizes of those that are too small."""
         columns = {"source": [r.where.rpartition(" row ")[0] or r.where for r in self.reviews]}
         for place, name in enumerate(self.slice_columns):
             key = f"column {name}" if name in columns else name
@@ -61,14 +61,14 @@ class TestSet:
 
 
 def read_test_set(split: Reference[SplitSummary]) -> TestSet:
-    """Read the test set of a split, unless this process has it."""
+    """Read the test set of a split, unless this process has already read it."""
     summary = split.summary
     return TestSet(_reviews(_Split(split)), summary.label_names, summary.slice_columns)
 
 
 @dataclass(frozen=True, eq=False)
 class _Split:
-    """A reference as a key: what lies under its URI never changes."""
+    """A reference as a cache key: the content below a URI never changes."""
 
     reference: Reference[SplitSummary]
 

@@ -1,7 +1,7 @@
-"""Engines are built and tried in a process apart, as converters and kernels of other projects can end theirs.
+"""Build and try engines in a separate process, because third-party converters and kernels can kill theirs.
 
-`build_apart` starts it; this module, run with -m, is it. A retraining that took hours does not die of an engine: the
-engine is left out, and torch scores.
+`build_apart` starts it; this module, run with -m, is that process. A failing engine does not end a retraining that took
+hours: the engine is left out, and torch scores.
 """
 
 import json
@@ -22,14 +22,14 @@ _JOB, _OUTCOME, _LOG = "job.json", "outcome.json", "building.log"
 
 
 def build_apart(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None:
-    """Build an engine for a model, open it and let it answer, in a process that may die of it.
+    """Build an engine for a model, open it and score the sample with it, in a separate process that may die.
 
     Args:
-        name: of the engine; its files go to `<model>/engines/<name>`.
-        model: folder that `modeling.save` wrote.
-        sample: token rows, to calibrate int8 and to answer.
+        name: the engine's name; its files go to `<model>/engines/<name>`.
+        model: the folder that `modeling.save` wrote.
+        sample: token rows, used to calibrate int8 and to score.
     Raises:
-        ModelError: it cannot be built for this model, its process died, or it did not come to an end.
+        ModelError: it cannot be built for this model, its process died, or its process timed out.
     """
     with owned_folder("engine") as folder:
         job = {"name": name, "model": str(model), "sample": [list(row) for row in sample]}
@@ -76,7 +76,7 @@ def _last_words(log: Path) -> str:
 
 
 def build_job(folder: Path) -> None:
-    """What the process does: the job of a folder; what goes wrong as an exception is told, what kills it is not."""
+    """Run the job of a folder in the child process. Report exceptions; a killed process reports nothing."""
     import faulthandler
 
     from tasks.core.engines import registry
@@ -93,7 +93,7 @@ def build_job(folder: Path) -> None:
         options = EngineOptions(device="cpu")
         registry.open_engine(name, classifier.load(model), model, options).logits(sample[:8])
         problem = ""
-    except Exception as error:  # whatever a converter makes of an architecture it does not know
+    except Exception as error:  # converters raise anything for an architecture they do not know
         problem = first_line(error)
     (folder / _OUTCOME).write_text(json.dumps({"problem": problem}), encoding="utf-8")
 

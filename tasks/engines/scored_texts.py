@@ -1,4 +1,4 @@
-"""Reviews that versions of a model have scored: what arrives, without labels, to compare engines on."""
+"""Reviews that versions of a model have scored: unlabelled production data to compare engines on."""
 
 import logging
 from collections.abc import Collection, Generator, Iterator
@@ -21,23 +21,23 @@ from tasks.scoring.store.run_store import info, read_result, read_run, read_shar
 
 logger = logging.getLogger(__name__)
 
-_MOST_RUNS = 30  # of each place where predictions lie
-_MOST_OBJECTS = 5_000  # that are opened
-_MOST_OF_ONE = 500  # reviews of an object, so that it is not all there is
+_MOST_RUNS = 30  # per place with predictions
+_MOST_OBJECTS = 5_000  # objects opened
+_MOST_OF_ONE = 500  # reviews per object, so that one object does not supply all
 _ROUNDED_TO = 500
 _Seen = set[tuple[str, str, int, str]]  # an object, its ETag, its part, its column
 
 
 def texts_scored_before(model: str, most: int, kept_out: Collection[str] = ()) -> list[str]:
-    """Texts of reviews that were scored, each once, at most so many; those of the latest runs first.
+    """Return at most `most` distinct texts of reviews that were scored, the latest runs first.
 
-    Their number is a multiple of 500, or all that were asked for: a night with a few more reviews is no reason to
-    compare engines again. Reviews that cannot be read any more are passed over.
+    The count is a multiple of 500, or `most`: a few more reviews after a night are no reason to compare engines again.
+    Reviews that can no longer be read are skipped.
 
     Args:
-        model: of the registry, whichever version.
-        most: texts.
-        kept_out: matching forms of texts that are left out, as those of the test set.
+        model: the registered model; any version counts.
+        most: the largest number of texts.
+        kept_out: matching forms of texts to exclude, such as those of the test set.
     """
     objects, found, seen = exact_objects(), dict[str, None](), _Seen()
     for place in _latest_runs(objects, model):
@@ -52,7 +52,7 @@ def texts_scored_before(model: str, most: int, kept_out: Collection[str] = ()) -
 
 @contextmanager
 def _passing_over(place: str) -> Generator[None]:
-    """What cannot be read there is no reason to leave out the rest, unless the store is away."""
+    """Skip a place that cannot be read, unless the store itself is away."""
     try:
         yield
     except StoreAwayError:
@@ -64,7 +64,7 @@ def _passing_over(place: str) -> Generator[None]:
 
 
 def _latest_runs(objects: ExactObjects, model: str) -> Iterator[str]:
-    """Where runs of a model keep their records: those of the latest place first, and of each its latest runs first."""
+    """Yield the places of a model's run records: the latest place first, and in each its latest runs first."""
     for mark in marks_of(model):
         runs: list[str] = []
         with _passing_over(mark.root):
@@ -73,7 +73,7 @@ def _latest_runs(objects: ExactObjects, model: str) -> Iterator[str]:
 
 
 def _age(place: str) -> tuple[bool, str]:
-    """Sorts runs: a run of Prefect has an ID that begins with its time (UUIDv7), others have a random one."""
+    """Return a sort key for runs: a Prefect run ID begins with its time (UUIDv7), other IDs are random."""
     name = place.rpartition("/")[2]
     try:
         return UUID(name).version == 7, name
@@ -82,7 +82,7 @@ def _age(place: str) -> tuple[bool, str]:
 
 
 def _texts_of_run(objects: ExactObjects, place: str, seen: _Seen) -> Iterator[str]:
-    """Of objects that were scored without an error, as they were read then, and that no other run has shown."""
+    """Yield texts of objects scored without an error, unchanged since then, and not yielded for another run."""
     run = read_run(objects, place) if len(seen) < _MOST_OBJECTS else None
     if run is None:
         return
@@ -106,7 +106,7 @@ def _done(objects: ExactObjects, run: ScoringRun, number: int) -> Iterator[Entry
 
 
 def _texts(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[str]:
-    """The first ones of an object; none where it is another one by now."""
+    """Return the first texts of an object; none if the object has changed since."""
     uri, column = run.input_uri(entry.key), run.columns.text
     span = entry.span.byte_range if entry.span else None
     texts: list[str] = []

@@ -1,4 +1,4 @@
-"""The step that chooses what will score with a model, after it is trained and before it is registered."""
+"""The step that selects the engine that will score with a model, after training and before registration."""
 
 import logging
 import platform
@@ -46,17 +46,17 @@ def choose_engine(
     params: EngineChoiceParams,
     model_name: str,
 ) -> Reference[EngineChoice]:
-    """Build and compare the engines that are installed here, unless exactly this has been done before.
+    """Build and compare the engines that are installed here, or reuse the result for identical inputs.
 
-    What it makes is a folder with engines.json and engines/, which goes where the model goes. Where there is nothing to
-    compare, that takes no time.
+    The result is a folder with engines.json and engines/, which is kept with the model. If there is nothing to compare,
+    the step takes no time.
 
     Args:
-        model: that was trained.
-        tokens: that it was trained on.
-        split: with the test set, whose reviews are not compared on.
-        params: what is compared, and what counts as the same.
-        model_name: of the registry; engines are compared on reviews that its versions have scored, before others.
+        model: the trained model.
+        tokens: the tokens that it was trained on.
+        split: the split with the test set, whose reviews are excluded from the comparison.
+        params: what is compared, and the tolerances.
+        model_name: the registered model; engines are compared on reviews that its versions have scored, before others.
     """
     params = _asked_here(params)
     compares = worth_measuring(params)
@@ -66,7 +66,8 @@ def choose_engine(
         "version": ENGINES_VERSION,
         "model": model.digest,
         "params": params.model_dump(),
-        "scored_before": len(scored),  # more of them are worth another look, others are not
+        # More texts justify another comparison, different texts do not.
+        "scored_before": len(scored),
         "kept_out": split.digest if scored else "",
         "installed": [name for name in params.candidates if registry.available(name)],
         "machine": machine,
@@ -91,25 +92,25 @@ def choose_engine(
 
 
 def _scored_before(model_name: str, split: Reference[SplitSummary], most: int) -> list[str]:
-    """Reviews that were scored, without those of the test set: what is chosen by them is proven on it."""
+    """Return reviews that were scored, without those of the test set, which has to verify the choice."""
     tested = set(map(matching_form, read_test_set(split).texts))
     return texts_scored_before(model_name, most, tested)
 
 
 def warn_of_few_rows(split: Reference[SplitSummary], params: EngineChoiceParams) -> None:
-    """Say before a training, and not after it, that a cascade will not begin with a linear model as was asked for."""
+    """Warn before a training that a cascade cannot begin with a linear model although that was requested."""
     if why_not := too_few_for_linear(split.summary.rows["validation"], _asked_here(params)):
         logger.warning(why_not)
 
 
 def _asked_here(params: EngineChoiceParams) -> EngineChoiceParams:
-    """On a GPU nothing is compared: the other engines are for CPUs."""
+    """Return the settings for this machine: nothing is compared on a GPU, because the other engines are for CPUs."""
     measure = params.measure and not torch.cuda.is_available()
     return params.model_copy(update={"measure": measure})
 
 
 def this_machine() -> dict[str, str]:
-    """What an engine's speed depends on beside the model: the processor, its threads, the libraries."""
+    """Return what an engine's speed depends on besides the model: the processor, its threads, the libraries."""
     versions: dict[str, str] = {}
     for name in _PACKAGES:
         try:
@@ -125,7 +126,7 @@ def this_machine() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Its name as Linux tells it; elsewhere what Python knows of it."""
+    """Return the processor's name from Linux, or what Python knows of it elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,7 +1,8 @@
-"""The step that puts an engine to the test: what was chosen on validation reviews answers the frozen test set, too.
+"""The step that verifies the engine chosen on validation reviews on the frozen test set.
 
 The gate judges a model as torch runs it. Bands of a cascade are fitted on the validation reviews, and a linear model
-may answer for most; whether what will score is as right as what was judged shows on reviews that no choice was made by.
+may answer most of them. Only reviews that no choice was made on show whether the engine is as accurate as the model
+that was judged.
 """
 
 import logging
@@ -44,19 +45,19 @@ def proven_engine(
     params: EngineChoiceParams,
     model_name: str,
 ) -> tuple[Reference[EngineChoice], Reference[EngineProof] | None]:
-    """The engine that is to score with a model, and how it did on the test set; None for torch, which was judged.
+    """Return the engine that is to score, and its result on the test set; None for torch, which was judged.
 
-    One that is less accurate there than the model as it was judged is not used: an exact engine takes another
-    cascade's place, and torch an exact engine's. Torch in fp32 is what engines are compared with: it is used
-    whatever the test set says, and so it is where torch was not shown to agree with it.
+    An engine that is less accurate there than the model as judged is not used: a cascade falls back to an exact engine,
+    and an exact engine to torch. Torch in fp32 is the reference that engines are compared with: it is used whatever the
+    test set says, and also if torch was not shown to agree with it.
 
     Args:
-        model: that was trained.
-        tokens: that it was trained on.
-        evaluation: of the model, on the test set.
-        split: with the test set.
-        params: what is compared, and what counts as the same.
-        model_name: of the registry.
+        model: the trained model.
+        tokens: the tokens that it was trained on.
+        evaluation: the model's evaluation on the test set.
+        split: the split with the test set.
+        params: what is compared, and the tolerances.
+        model_name: the registered model.
     """
     again = [params.model_copy(update={"cascade": "exact"})] if params.cascade != "exact" else []
     torch_may = True
@@ -67,7 +68,7 @@ def proven_engine(
             return engine, None
         try:
             proof = prove_engine(model, engine, evaluation, split, params)
-        except ModelError as error:  # hours of training do not die of an engine
+        except ModelError as error:  # an engine's failure must not end hours of training
             logger.warning("It is not used: %s", error)
             continue
         if proof.summary.holds or engine.summary.chosen == registry.TORCH_FP32:
@@ -86,16 +87,16 @@ def prove_engine(
     split: Reference[SplitSummary],
     params: EngineChoiceParams,
 ) -> Reference[EngineProof]:
-    """Let the chosen engine answer the test set, and compare it with the model as it was judged.
+    """Score the test set with the chosen engine, and compare it with the model as it was judged.
 
     Args:
-        model: that was trained.
-        engine: chosen for it.
-        evaluation: what torch said of each test review.
-        split: with the test set.
-        params: by how much the accuracy may seem lower.
+        model: the trained model.
+        engine: the engine chosen for it.
+        evaluation: torch's predictions for each test review.
+        split: the split with the test set.
+        params: the margin by which the accuracy may appear lower.
     Raises:
-        ModelError: it does not get through the test set.
+        ModelError: the engine fails on the test set.
     """
     inputs = {
         "version": PROOF_VERSION,
@@ -135,17 +136,17 @@ def _answers(
     engine: Reference[EngineChoice],
     split: Reference[SplitSummary],
 ) -> NDArray[np.float32]:
-    """The chosen engine's logits of the test set, shape (rows, classes). Raises ModelError where it fails."""
+    """Return the engine's logits of the test set, shape (rows, classes). Raises ModelError if the engine fails."""
     texts = read_test_set(split).texts
     with fetched(model) as place, fetched(engine) as built:
-        if (built / registry.FOLDER).is_dir():  # torch has none
+        if (built / registry.FOLDER).is_dir():  # torch has no such folder
             (built / registry.FOLDER).rename(place / registry.FOLDER)
         classifier = modeling.load(place)
         options = EngineOptions(device="cpu")
         opened = registry.open_engine(engine.summary.chosen, classifier, place, options)
         try:
             return logits_of(classifier, texts, "Test reviews scored by the engine", opened)
-        except RuntimeError as error:  # of another project's kernels
+        except RuntimeError as error:  # from third-party kernels
             raise ModelError(
                 f"It failed on the test reviews: {str(error).partition(chr(10))[0]}",
                 engine.summary.chosen,

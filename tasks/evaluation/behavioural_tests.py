@@ -1,4 +1,4 @@
-"""Behavioural checks as steps: the cases, made of checks and test reviews, and what a model does on them."""
+"""Behavioural checks as steps: the cases, made from checks and test reviews, and a model's results on them."""
 
 import hashlib
 import logging
@@ -29,7 +29,7 @@ Behaviour = Reference[BehaviourResult]
 
 
 class ChecksSummary(Record):
-    """The user's own checks as they were when the run began, in checks.yaml; no file where there are none."""
+    """The user's own checks as they were when the run began, in checks.yaml; no file if there are none."""
 
     checks: int = Field(description="With those that are built in.")
     own: bool
@@ -40,10 +40,10 @@ Checks = Reference[ChecksSummary]
 
 @step
 def keep_checks(params: BehaviourParams) -> Checks:
-    """Read all checks before anything is spent on a training, and keep them: candidate and champion meet the same.
+    """Read all checks before a training starts, and keep them, so that candidate and champion face the same ones.
 
     Raises:
-        SettingsError: the file of the user's checks is not there, or one of them is wrong.
+        SettingsError: the file of the user's checks does not exist, or one of them is invalid.
     """
     content = read_checks(params)
     inputs = {
@@ -63,10 +63,10 @@ def keep_checks(params: BehaviourParams) -> Checks:
 
 
 def read_checks(params: BehaviourParams) -> bytes | None:
-    """The file of the user's own checks, as far as it may be long; None where none is named.
+    """Read the file of the user's own checks, up to the size limit; None if none is named.
 
     Raises:
-        SettingsError: it is not there.
+        SettingsError: it does not exist.
         StoreError: the object is larger than such a file may be.
     """
     if not params.checks:
@@ -92,7 +92,7 @@ def read_checks(params: BehaviourParams) -> bytes | None:
 
 
 def cases_of(split: Reference[SplitSummary], checks: Checks, params: BehaviourParams) -> Cases:
-    """The cases that every model of this test set is put to."""
+    """Return the cases for every model that is evaluated on this test set."""
     content: bytes | None = None
     if checks.summary.own:
         with fetched(checks, _OWN) as folder:
@@ -107,10 +107,10 @@ def cases_of(split: Reference[SplitSummary], checks: Checks, params: BehaviourPa
 def check_behaviour(
     model: JudgedModel, split: Reference[SplitSummary], checks: Checks, params: BehaviourParams
 ) -> Behaviour:
-    """Put a model to the checks; reused where it met the same cases before.
+    """Run the checks on a model, or reuse its results on the same cases.
 
     Raises:
-        ModelError: it has other labels than the test set, or cannot be loaded.
+        ModelError: it has different labels than the test set, or cannot be loaded.
     """
     cases = cases_of(split, checks, params)
     inputs = {

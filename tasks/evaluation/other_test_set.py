@@ -1,4 +1,4 @@
-"""The step that asks the champion's own test set where a candidate is judged on another one."""
+"""The step that also evaluates on the champion's own test set, if a candidate is judged on another one."""
 
 import logging
 
@@ -26,16 +26,16 @@ def ask_old_test_set(
     inspection: InspectionParams,
     most_known: float,
 ) -> OtherTestSet | None:
-    """Candidate and champion on the champion's test set; None where that is the candidate's, or there is no champion.
+    """Evaluate both models on the champion's test set; None if it is the candidate's too, or there is no champion.
 
     Args:
         model: the candidate.
         version: the champion.
-        split: of the candidate.
-        source: that the candidate's reviews are of.
+        split: the candidate's split.
+        source: the source of the candidate's reviews.
         evaluation: how models are judged.
-        inspection: what a near-duplicate is.
-        most_known: share of the old test set that the candidate may know; beyond it is no evidence.
+        inspection: the definition of a near-duplicate.
+        most_known: the largest share of the old test set that the candidate may have seen; above it, it is no evidence.
     """
     if version is None:
         return None
@@ -44,7 +44,7 @@ def ask_old_test_set(
         gone = f"what {version} was trained and tested on is not in the object store any more"
         theirs = source_of(version)
         if theirs == source:
-            return None  # of the same source, of whose test set nothing more is known
+            return None  # the same source, whose test set is otherwise unknown
         return OtherTestSet(_differs(version, source, theirs, split, None), why_not=gone)
     if old.summary.test_digest == split.summary.test_digest:
         return None
@@ -62,7 +62,7 @@ def ask_old_test_set(
         their = read_predictions(evaluate_model.fn(version, old, evaluation))
     except RegistryAwayError:
         raise
-    except (ModelError, RegistryError) as error:  # other labels; files that are gone
+    except (ModelError, RegistryError) as error:  # different labels; files that are gone
         return OtherTestSet(differs, why_not=str(error))
     right = [said.probabilities.argmax(axis=1) == said.labels for said in (own, their)]
     accuracies = float(right[0].mean()), float(right[1].mean())

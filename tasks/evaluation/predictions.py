@@ -1,7 +1,7 @@
 """Evaluation steps: the fine-tuned model, the baseline and the champion, all on the same frozen test rows.
 
-What a model says of a test set depends on both alone and is kept under their digests: a champion is scored once for
-each test set, and a new test set makes everybody be scored again.
+Predictions depend only on the model and the test set, and are kept under the digests of both: a champion is scored once
+per test set, and a new test set causes every model to be scored again.
 """
 
 import logging
@@ -46,12 +46,12 @@ Probabilities = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of the test rows, in their order.
+    """A model's predictions for the test rows, in order.
 
     Attributes:
         labels: true class ids, shape (rows,).
-        probabilities: as scoring gives them, shape (rows, classes).
-        uncalibrated: the same before the temperature; None for a model without one.
+        probabilities: as in scoring, shape (rows, classes).
+        uncalibrated: the probabilities before temperature scaling; None for a model without a temperature.
     """
 
     labels: NDArray[np.int64]
@@ -61,7 +61,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class _Answer:
-    """Of a model, before it is known what was right."""
+    """A model's output, without the true labels."""
 
     probabilities: Probabilities
     uncalibrated: Probabilities | None = None
@@ -72,10 +72,10 @@ class _Answer:
 def evaluate_model(
     model: JudgedModel, split: Reference[SplitSummary], params: EvaluationParams
 ) -> Evaluation:
-    """Judge a trained model or a registered version on the test set; reused where it met the same rows before.
+    """Evaluate a trained model or a registered version on the test set, or reuse its result on the same rows.
 
     Raises:
-        ModelError: it has other labels, or cannot be loaded.
+        ModelError: it has different labels, or cannot be loaded.
     """
 
     def answer(reviews: list[LabelledReview]) -> _Answer:
@@ -94,7 +94,7 @@ def evaluate_model(
 
 @step
 def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) -> Evaluation:
-    """Train and judge TF-IDF + logistic regression on the same rows."""
+    """Train TF-IDF + logistic regression, and evaluate it on the same rows."""
 
     def answer(reviews: list[LabelledReview]) -> _Answer:
         with fetched(split, "train.parquet") as folder:
@@ -118,13 +118,13 @@ def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) 
 def logits_of(
     classifier: Classifier, texts: Sequence[str], progress: str = "", by: Engine | None = None
 ) -> NDArray[np.float32]:
-    """Logits of texts, shape (rows, classes), as scoring computes them.
+    """Compute logits of texts, shape (rows, classes), as scoring computes them.
 
     Args:
-        classifier: whose tokenization it is.
-        texts: in their order.
-        progress: name of the bar on the run's page; empty: there is none.
-        by: engine of the model; None: torch.
+        classifier: the classifier whose tokenization is used.
+        texts: the texts, in order.
+        progress: name of the bar on the run's page; empty for no bar.
+        by: an engine of the model; None for torch.
     """
     engine = by or TorchEngine(classifier)
     bar = Progress(progress.lower().replace(" ", "-"), progress) if progress else None
@@ -205,7 +205,7 @@ def _summary(
 
 
 def write_predictions(folder: Path, said: Predictions) -> None:
-    """predictions.parquet: what a model, or an engine of it, said of each test row."""
+    """Write predictions.parquet: the predictions of a model, or of one of its engines, for each test row."""
     columns = {"probabilities": said.probabilities, "uncalibrated": said.uncalibrated}
     lists = {
         name: pa.array(values.tolist(), pa.list_(pa.float64()))
@@ -217,7 +217,7 @@ def write_predictions(folder: Path, said: Predictions) -> None:
 
 
 def read_predictions(kept: Reference[Any]) -> Predictions:
-    """What a model, or an engine of it, said of each test row: of an evaluation, or of an engine's proof."""
+    """Read the predictions of a model, or of one of its engines, from an evaluation or from an engine's proof."""
     with fetched(kept, "predictions.parquet") as folder:
         table = pq.read_table(folder / "predictions.parquet")
     lists = {

@@ -1,6 +1,6 @@
-"""Reads what lineage rests on: manifests, versions, moves, scoring runs. Records only, no rows and no models.
+"""Read the records of lineage: manifests, versions, moves, scoring runs. No rows and no models are read.
 
-What cannot be read is part of the answer: a record of another version of the code is named as such where it stands.
+Unreadable records are part of the answer: a record of another version of the code is named as such in its place.
 """
 
 import logging
@@ -31,19 +31,19 @@ from tasks.scoring.store.run_store import read_run, read_shard, runs_below
 
 logger = logging.getLogger(__name__)
 
-_REQUESTS = 32  # at once
+_REQUESTS = 32  # concurrent requests
 _DETAILED = (
-    20  # scoring runs of a version whose records are read, the newest; of others their marks
+    20  # newest scoring runs per version whose records are read; of the others only their marks are
 )
-_NAMED = 3  # objects with predictions that are named of each
+_NAMED = 3  # objects with predictions named per run
 _PLACE = re.compile(r"s3://.+/model=([^/]+)/version=([^/]+)/_runs/[^/]+")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _RIGHT_PLACE = "name the folder that the log of the run names"
-_CHECKPOINTS = "checkpoint-"  # of trainings under way
+_CHECKPOINTS = "checkpoint-"  # checkpoints of unfinished trainings
 
 
 def read_records() -> LineageRecords:
-    """Everything but scoring runs, of which there is one a night.
+    """Read everything except scoring runs, of which there is one per night.
 
     Raises:
         SettingsError: no object store or registry is configured.
@@ -97,7 +97,7 @@ def _moves() -> Iterator[Move]:
             yield from log.moves(model)
         except StoreAwayError:
             raise
-        except StoreError as error:  # one is of another version of the code: the others count
+        except StoreError as error:  # another version's record; the others count
             logger.warning("A move of %s cannot be read: %s", model, error)
             yield from _moves_one_by_one(log, model)
 
@@ -118,10 +118,10 @@ def _moves_one_by_one(log: MoveLog, model: str) -> Iterator[Move]:
 
 
 def add_runs(records: LineageRecords, model: str, version: str) -> int:
-    """Put the scoring runs of a version in the graph, the newest first; returns how many there are.
+    """Add the scoring runs of a version to the graph, the newest first; return their number.
 
-    A mark says below which root a version has scored; the runs lie there. Predictions that were written before marks
-    were kept are not found from this end.
+    A mark names a root below which a version has scored; the runs lie there. Predictions that were written before marks
+    existed cannot be found from the version.
     """
     objects = exact_objects()
     places: dict[str, ScoringMark | None] = {}
@@ -137,7 +137,7 @@ def add_runs(records: LineageRecords, model: str, version: str) -> int:
 
 
 def add_deleted_versions(records: LineageRecords) -> None:
-    """Put versions in the graph that the registry has lost and that have scored: a run of each tells its model."""
+    """Add versions that were deleted from the registry but have scored; a scoring run of each names its model."""
     root = f"s3://{read_settings().bucket}/registry/"
     objects = exact_objects()
     first: dict[tuple[str, str], str] = {}
@@ -168,10 +168,10 @@ def _mark(objects: ExactObjects, uri: str) -> ScoringMark | None:
 
 
 def run_at(place: str, required: bool = False) -> ScoredRun:
-    """The scoring run of a place, with the time of its mark.
+    """Return the scoring run at a place, with the time of its mark.
 
     Raises:
-        MissingDataError: the place is not one of a scoring run; or, where it is required, nothing tells of the run.
+        MissingDataError: the place is not one of a scoring run; or, if a record is required, there is none of the run.
     """
     named = _PLACE.fullmatch(place)
     marks = _marks(named[1], named[2]) if named else []
@@ -183,7 +183,7 @@ def run_at(place: str, required: bool = False) -> ScoredRun:
 
 
 def scored_run(objects: ExactObjects, place: str, mark: ScoringMark | None) -> ScoredRun:
-    """A scoring run from its records, from its mark where they are gone, and from the name of its place at last.
+    """Return a scoring run from its records; if they are gone, from its mark; else from the name of its place.
 
     Raises:
         MissingDataError: the place is not one of a scoring run.
@@ -230,7 +230,7 @@ def _facts(run: ScoringRun, when: str, is_marked: bool) -> dict[str, str]:
 
 
 def _written(objects: ExactObjects, place: str) -> str:
-    """When a run's manifest was written: it is written once, before anything is scored."""
+    """Return the time a run's manifest was written, which is once, before scoring begins."""
     bucket, key = parse_uri(f"{place}/{RUN_MANIFEST}")
     with objects.store.saying("looking at", place):
         head: Any = objects.store.client.head_object(Bucket=bucket, Key=key)
@@ -238,7 +238,7 @@ def _written(objects: ExactObjects, place: str) -> str:
 
 
 def _with_predictions(objects: ExactObjects, found: ScoredRun) -> ScoredRun:
-    """The same, with the first objects that it was to write, of its first shard."""
+    """Return the run with its first output objects, taken from its first shard."""
     try:
         run = None if found.missing else read_run(objects, found.place)
         shard = read_shard(objects, run, 0) if run and run.shards else None
@@ -253,9 +253,9 @@ def _with_predictions(objects: ExactObjects, found: ScoredRun) -> ScoredRun:
 
 
 def rows_named(uri: str, manifest: Manifest, row: str) -> dict[str, int] | None:
-    """How many rows of each file of a prepared folder have a name such as 'train.jsonl row 17'; None where one is gone.
+    """Count the rows named, such as 'train.jsonl row 17', in each file of a prepared folder; None if a file is gone.
 
-    Of the files, one column is read.
+    Only one column of the files is read.
     """
     objects = exact_objects()
     found: dict[str, int] = {}

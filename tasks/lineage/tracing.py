@@ -1,4 +1,4 @@
-"""trace: from any one thing to everything that it was made from, and to everything that was made of it."""
+"""trace: follow lineage from any one thing to everything it was made from and everything made from it."""
 
 import logging
 import re
@@ -27,14 +27,14 @@ from tasks.scoring.store.run_store import read_run
 logger = logging.getLogger(__name__)
 
 _SCORED = re.compile(r"(s3://.+/model=([^/]+)/version=([^/]+))(?:/(.+))?")
-_SPLITS = 10  # that a review is looked for in
-_SHOWN = ("input", "row", "id", "label", "score")  # of a prediction; never its text
+_SPLITS = 10  # searched for a review
+_SHOWN = ("input", "row", "id", "label", "score")  # columns shown of a prediction; never its text
 
 Facts = dict[str, str]
 
 
 class Provenance(Record):
-    """Where a thing comes from and what became of it."""
+    """The upstream and downstream lineage of one thing."""
 
     start: str
     facts: dict[str, str] = Field(
@@ -44,7 +44,7 @@ class Provenance(Record):
     downstream: list[str] = Field(description="What was made of it, likewise.")
 
     def lines(self) -> list[str]:
-        """All of it, for a terminal."""
+        """All lines, for a terminal."""
         width = max(map(len, self.facts), default=0)
         said = [f"{name:<{width}}  {text}" for name, text in self.facts.items()]
         for title, found in (("Made from", self.upstream), ("Made of it", self.downstream)):
@@ -54,14 +54,14 @@ class Provenance(Record):
 
 @step
 def trace_lineage(start: str, row: int = 0, source_row: str = "") -> Provenance:
-    """Follow a thing to both ends.
+    """Trace a thing upstream and downstream.
 
     Args:
         start: predictions, a scoring run, a version (name/number or name/alias), a prepared folder, a digest, the id of
             a run, or a source's location.
-        row: of predictions, the number of a row in the input; 0: of the object as a whole.
-        source_row: a labelled review as its source names it, such as 'train.jsonl row 17': which splits have it, and
-            which versions learned from it; '' to ask nothing.
+        row: of predictions, the number of a row in the input; 0 for the object as a whole.
+        source_row: a labelled review as its source names it, such as 'train.jsonl row 17': finds the splits that
+            contain it, and the versions that learned from it; '' to skip this.
     Raises:
         MissingDataError: nothing is known of it, or there is no such row.
     """
@@ -87,7 +87,7 @@ def trace_lineage(start: str, row: int = 0, source_row: str = "") -> Provenance:
 
 
 def _found(records: LineageRecords, start: str, row: int) -> tuple[list[str], Facts]:
-    """Ids of the nodes that a start means, and the facts to tell of it."""
+    """Return the ids of the nodes that a start refers to, and the facts about it."""
     scored = _SCORED.fullmatch(start)
     if scored and scored[4]:
         return _of_scoring(records, start, scored, row)
@@ -108,7 +108,7 @@ def _found(records: LineageRecords, start: str, row: int) -> tuple[list[str], Fa
 def _of_scoring(
     records: LineageRecords, start: str, scored: re.Match[str], row: int
 ) -> tuple[list[str], Facts]:
-    """A scoring run, or predictions of one: with the way back to the training data."""
+    """Resolve a scoring run, or predictions of one, including the way back to the training data."""
     if scored[4].startswith("_runs/"):
         run = run_at(f"{scored[1]}/_runs/{scored[4].split('/')[1]}", required=True)
         node = records.add_run(run)
@@ -123,7 +123,7 @@ def _of_scoring(
 
 
 def _of_predictions(uri: str, root: str, row: int) -> tuple[Facts, str]:
-    """What an object with predictions tells of itself, and the place of the run that wrote it."""
+    """Return the facts that an object with predictions holds, and the place of the run that wrote it."""
     objects = exact_objects()
     head = objects.head(uri)
     if head is None or RUN not in head.metadata:
@@ -145,7 +145,7 @@ def _of_predictions(uri: str, root: str, row: int) -> tuple[Facts, str]:
 
 
 def _is_guarded(uri: str, place: str) -> bool:
-    """True of a table whose run guarded formulas, as its plan says. Where that is gone, cells are told as they are."""
+    """True for a table whose run guarded formulas, by its plan. Without the plan, cells are shown unchanged."""
     try:
         run = read_run(exact_objects(), place)
     except StoreAwayError:
@@ -168,7 +168,7 @@ def _row(item: ObjectInfo, row: int, is_guarded: bool) -> Facts:
 
 
 def _versions(records: LineageRecords, node: str) -> list[Node]:
-    """Versions whose scoring runs are downstream of a node."""
+    """Return the versions whose scoring runs are downstream of a node."""
     graph = records.graph
     below = [node, *graph.downstream(node)]
     moved = [p for found in below if graph[found].kind == "move" for p in graph.parents(found)]
@@ -177,7 +177,7 @@ def _versions(records: LineageRecords, node: str) -> list[Node]:
 
 
 def _of_review(records: LineageRecords, nodes: list[str], source_row: str) -> Facts:
-    """In which part of each split on either side a labelled review is."""
+    """Return the part of each split, upstream or downstream, that contains a labelled review."""
     graph = records.graph
     around = [n for node in nodes for n in (node, *graph.upstream(node), *graph.downstream(node))]
     splits = [graph[n] for n in dict.fromkeys(around) if graph[n].kind == "split"]
@@ -196,7 +196,7 @@ def _of_review(records: LineageRecords, nodes: list[str], source_row: str) -> Fa
 
 
 def _side(records: LineageRecords, nodes: list[str], direction: Direction) -> list[str]:
-    """The trees of one side, each below a line that counts what is in it."""
+    """Return the trees of one direction, each below a line that counts its nodes."""
     lines: list[str] = []
     for node in nodes:
         walk = getattr(records.graph, direction)(node)

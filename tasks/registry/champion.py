@@ -1,4 +1,4 @@
-"""Promotion steps: who is the champion, how a version becomes it, how it goes back, and what there was before."""
+"""Promotion steps: find the champion, promote a version, roll back, and read the history."""
 
 import difflib
 import logging
@@ -18,18 +18,18 @@ from tasks.runtime.steps import step
 logger = logging.getLogger(__name__)
 
 _JUST_NOW_SECONDS = 600
-_MOST_NAMED = 20  # models that an error lists
+_MOST_NAMED = 20  # models listed in an error
 
 
 class Opponent(Record):
-    """Who is champion, and whom a new model is compared with."""
+    """The champion, and the version that a new model is compared with."""
 
     champion: ModelVersion | None
     to_beat: ModelVersion | None
 
 
 class History(Record):
-    """Every move of a model's champion, the oldest first."""
+    """The moves of a model's champion, the oldest first."""
 
     model: str
     moves: list[Move]
@@ -40,13 +40,13 @@ class History(Record):
 
 @step
 def find_champion(model_name: str) -> ModelVersion | None:
-    """The version that is champion now, pinned; None where there is none, also where somebody deleted it."""
+    """Return the present champion, as a pinned version; None if there is none or if it was deleted by hand."""
     return champions().settle(model_name).champion
 
 
 @step
 def find_opponent(model_name: str) -> Opponent:
-    """Whom a new model has to beat, and who is champion now; they differ where the champion was deleted by hand."""
+    """Return the champion and the version to beat. They differ only if the champion was deleted by hand."""
     standing = champions().settle(model_name)
     if standing.champion or not standing.previous:
         return Opponent(champion=standing.champion, to_beat=standing.champion)
@@ -58,7 +58,7 @@ def find_opponent(model_name: str) -> Opponent:
 
 @step
 def require_former(version: ModelVersion, named: bool) -> None:
-    """That one may roll back to a version: it has been champion before, and nobody has just done the same.
+    """Check that a rollback to a version is allowed: it was champion before, and nobody has just rolled back.
 
     Raises:
         ModelError: it never was, or the last move is a rollback of some minutes ago and no version was named.
@@ -83,7 +83,7 @@ def require_former(version: ModelVersion, named: bool) -> None:
 
 @step
 def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
-    """Resolve an alias once, so that a whole run uses one version.
+    """Resolve an alias once, so that the whole run uses one version.
 
     Raises:
         ModelError: there is no such model, alias or version, or it is being deleted.
@@ -108,12 +108,15 @@ def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
 
 @step
 def require_still_there(version: ModelVersion) -> None:
-    """Asked once the mark of scoring is written: retention that had not seen it has left its own mark by now."""
+    """Check, after the scoring mark is written, that retention is not deleting the version.
+
+    Retention that did not see the scoring mark has set its own tag by then.
+    """
     require_not_deleted(version)
 
 
 def require_not_deleted(version: ModelVersion) -> None:
-    """Raises ModelError where retention has begun to delete a version."""
+    """Raise ModelError if retention has begun to delete a version."""
     if DELETING_TAG in model_registry().tags_of(version):
         raise ModelError(
             f"Retention has begun to delete {version}", "model_version", "name another version"
@@ -121,7 +124,7 @@ def require_not_deleted(version: ModelVersion) -> None:
 
 
 def require_model(model_name: str) -> None:
-    """Raises ModelError where no model of that name is registered, with those that are."""
+    """Raise ModelError, listing the registered models, if no model of that name is registered."""
     known = registered_models().names()
     if model_name in known:
         return
@@ -165,20 +168,20 @@ def move_champion(
     expected: ModelVersion | None,
     evidence: str = "",
 ) -> Move:
-    """Make a version the champion, if the champion is still the one that was expected.
+    """Make a version the champion, if the present champion is still the expected one.
 
-    Tried again after an outage, it finds what it has begun, and ends it.
+    A retry after an outage finds the move that was begun, and completes it.
 
     Args:
         to: the version.
         kind: of the move: gate, approval, overrule, promote or rollback.
-        who, why: for the history; taken as they are said.
-        expected: the champion when it was decided.
-        evidence: where the verdict lies that it rests on.
+        who, why: for the history; not verified.
+        expected: the champion at the time of the decision.
+        evidence: location of the verdict that the move is based on.
     Returns:
-        The move; where the version is champion already, the one that made it so.
+        The move. If the version is already champion, the move that made it so.
     Raises:
-        ConflictError: somebody else has moved the champion meanwhile.
+        ConflictError: another process or person has moved the champion meanwhile.
         ModelError: the version was deleted meanwhile.
     """
     mover = Mover(kind, who, why, flow_run_id(), evidence)
@@ -189,7 +192,7 @@ def move_champion(
 
 @step
 def moved_by_this_run(model_name: str) -> Move | None:
-    """The move that this flow run has made before it was tried again; a second rollback would undo the first."""
+    """Return the move that this flow run made before a retry, if any: a second rollback would undo the first."""
     mine = flow_run_id()
     champions().settle(model_name)
     made = [m for m in move_log().moves(model_name) if mine and m.flow_run == mine]
@@ -200,7 +203,9 @@ def moved_by_this_run(model_name: str) -> Move | None:
 
 @step
 def read_history(model_name: str, last: int) -> History:
-    """The newest moves of a model's champion, from the object store; with MLflow away, as far as it is known there.
+    """Return the newest moves of a model's champion from the object store.
+
+    If MLflow is unavailable, moves by hand since the last recorded one are missing.
 
     Raises:
         ModelError: no model of that name is registered, and none ever was.
@@ -221,7 +226,7 @@ def read_history(model_name: str, last: int) -> History:
 
 
 def rows_of(history: History) -> list[dict[str, str]]:
-    """A history as a table, the newest move first."""
+    """Return a history as rows of a table, the newest move first."""
 
     def named(version: str) -> str:
         gone = version and history.versions is not None and version not in history.versions
@@ -243,7 +248,7 @@ def rows_of(history: History) -> list[dict[str, str]]:
 
 @step
 def settle_all() -> int:
-    """End moves whose mover died, and write down moves by hand, of every model with a history; returns how many."""
+    """Complete moves whose process died and record moves by hand, for all models with a history. Returns how many."""
     settled = 0
     for name in move_log().models():
         try:
@@ -252,7 +257,7 @@ def settle_all() -> int:
             last = champions().settle(name).last
         except StoreAwayError:
             raise
-        except StoreError as error:  # one model's record is no reason to leave the others
+        except StoreError as error:  # go on with the other models
             logger.warning("The moves of %s are left as they are: %s", name, error)
             continue
         settled += undone or last != before

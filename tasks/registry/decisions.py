@@ -1,4 +1,4 @@
-"""What was decided of a version: by the gate and by people, as its tags and the moves of the champion tell."""
+"""Decisions about a version, by the gate and by people, read from its tags and from the moves of the champion."""
 
 import logging
 import re
@@ -20,10 +20,10 @@ _FAILED = re.compile(r"FAILED .*?(?=; (?:passed|FAILED) |\)?$)")
 
 @step
 def what_people_said(version: ModelVersion) -> str:
-    """Why a gate alone must not promote a version: people have taken it back, or rejected it; empty where neither.
+    """Return why the gate alone must not promote a version (people rolled it back or rejected it), or ''.
 
-    What they said of a version they said of its weights, and so of every version with these, whatever scores with it;
-    a move between two such versions was about the engine, and concerns these two.
+    A decision about a version applies to its weights, and so to every version with the same weights, whatever its
+    engine. A move between two such versions was about the engine, and concerns only these two.
     """
     known = model_registry().versions(version.name)
     alike = [one for one in known if one.version.has_weights_of(version)]
@@ -36,21 +36,21 @@ def what_people_said(version: ModelVersion) -> str:
         if leaves and last.kind in _BY_PEOPLE:
             return f"move {last.number} ({last.kind} by {last.who}) took it back: {last.why}"
     alike.sort(key=lambda one: (one.version.version == version.version, int(one.version.version)))
-    # Its own, and then the newest.
+    # The version's own decision first, then the newest.
     decisions = (one.tags.get(DECISION_TAG, "") for one in reversed(alike))
     decided = next(filter(None, decisions), "")
     return decided if _REJECTED in decided and NOBODY not in decided else ""
 
 
 def _concerns(move: Move, version: str, alike: Container[str]) -> bool:
-    """Whether a move is about a version: its own, or one between its weights and others."""
+    """True if a move concerns a version: a move of the version itself, or one between its weights and others."""
     ends = move.from_version, move.to_version
     return version in ends or (ends[0] in alike) != (ends[1] in alike)
 
 
 @step
 def keep_challenger(version: ModelVersion, champion: ModelVersion | None, why: str) -> None:
-    """Leave the champion as it is, and write down with the version why."""
+    """Keep the champion, and record the reason with the version."""
     model_registry().describe_version(version, {DECISION_TAG: f"stays challenger: {why}"})
     logger.warning(
         "promote: %s stays challenger, %s; the champion is %s", version, why, champion or "nobody"
@@ -59,10 +59,10 @@ def keep_challenger(version: ModelVersion, champion: ModelVersion | None, why: s
 
 @step
 def require_passed(version: ModelVersion, overrule: bool) -> str:
-    """The kind of move that a promotion by a person is: `promote`, or `overrule` where the gate has refused it.
+    """Return the kind of a promotion by a person: `promote`, or `overrule` if the gate or people have refused it.
 
     Raises:
-        ModelError: the gate has refused the version, and it is not to be overruled; names the clauses that failed.
+        ModelError: the version was refused, and `overrule` is not set; for the gate it names the clauses that failed.
     """
     tags = model_registry().tags_of(version)
     if said := what_people_said.fn(version):

@@ -1,4 +1,4 @@
-"""A model that is judged: one just trained, or a version that is registered. Both are opened, named and known alike."""
+"""Models under evaluation: one just trained, or a registered version. Both are opened and identified alike."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,12 +17,12 @@ JudgedModel = Reference[TrainingSummary] | ModelVersion
 
 
 def name_of(model: JudgedModel) -> str:
-    """What people call it."""
+    """Return the name of a model for people."""
     return str(model) if isinstance(model, ModelVersion) else model.summary.base_model
 
 
 def digest_of_model(model: JudgedModel) -> str:
-    """The digest of its training, by which what is said of it is found again; a version without one is its own."""
+    """Return the digest of a model's training, the key of results about it. Without one, a version names itself."""
     if isinstance(model, ModelVersion):
         return model.model_digest or f"{model}, MLflow run {model.run_id}"
     return model.digest
@@ -30,7 +30,7 @@ def digest_of_model(model: JudgedModel) -> str:
 
 @contextmanager
 def opened(model: JudgedModel, label_names: list[str]) -> Generator[Classifier]:
-    """The classifier, loaded.
+    """Load the classifier of a model.
 
     Raises:
         ModelError: it has other labels than these, or cannot be loaded.

@@ -1,13 +1,13 @@
-"""Retention: old versions of a model are deleted, and none that anything still needs.
+"""Retention: delete old versions of a model that nothing needs any more.
 
 A version is kept while it has an alias, while one of the last moves names it, while it is among the newest, while it is
-young, and while predictions name it. What is deleted is the version and the model's files in MLflow; the training's run
+young, or while predictions name it. Retention deletes the version and the model's files in MLflow. The training's run
 stays there, and so does the prepared folder in the object store, from which the same retraining registers it again.
 
     s3://<bucket>/registry/<model>/deleted/<version>.json    a `Deletion`: what it was, and who deleted it
 
-A version is tagged before it is deleted, and looked at once more then; a promotion looks for the tag after it has
-written its record. So of a deletion and a promotion at the same moment one sees the other.
+A version is tagged before it is deleted, and then checked once more; a promotion looks for the tag after it has written
+its record. So if a deletion and a promotion happen at the same time, at least one of them sees the other.
 """
 
 import itertools
@@ -33,13 +33,13 @@ from tasks.runtime.steps import step
 
 logger = logging.getLogger(__name__)
 
-_LAST_MOVES = 5  # whose versions people may want to go back to
+_LAST_MOVES = 5  # people may want to go back to their versions
 _DAY_SECONDS = 86_400
-_BEGUN = "begun: "  # in the tag: its files may be gone, so that the deletion must be ended
+_BEGUN = "begun: "  # in the tag: files may already be gone, so the deletion must be completed
 
 
 class Rule(Record):
-    """Which versions of a model are kept, beside those that something needs."""
+    """The rule for versions of a model to keep, besides those that something needs."""
 
     model: str
     keep_last: int
@@ -50,7 +50,7 @@ class Rule(Record):
 
 
 class Fate(Record):
-    """What becomes of a version."""
+    """The outcome of retention for one version."""
 
     version: str
     created: str = Field(description="ISO 8601, UTC.")
@@ -60,7 +60,7 @@ class Fate(Record):
 
 
 class Deletion(Record):
-    """What a deleted version was."""
+    """The record of a deleted version."""
 
     model: str
     version: str
@@ -75,7 +75,7 @@ class Deletion(Record):
 
 
 class Retained(Record):
-    """What retention came to."""
+    """The result of retention."""
 
     rule: Rule
     fates: list[Fate] = Field(description="Of every version, the oldest first.")
@@ -84,7 +84,7 @@ class Retained(Record):
 
 @dataclass(slots=True, frozen=True)
 class _Named:
-    """By what versions are named now: number to reason."""
+    """The versions that are in use now: number to reason."""
 
     by_alias: Mapping[str, str]
     by_move: Mapping[str, str]
@@ -93,10 +93,10 @@ class _Named:
 
 @step
 def weigh_versions(rule: Rule) -> list[Fate]:
-    """What the rule says of every version of a model, the oldest first; nothing is changed.
+    """Apply the rule to every version of a model, the oldest first, without changing anything.
 
     Raises:
-        MissingDataError: the bucket of one of the rule's prefixes is not there.
+        MissingDataError: the bucket of one of the rule's prefixes does not exist.
         ModelError: no model of that name is registered, and none ever was.
     """
     champions().settle(rule.model)
@@ -135,7 +135,7 @@ def _named(rule: Rule, found: Sequence[Registered]) -> _Named:
 
 
 def _reason(rule: Rule, found: Registered, named: _Named) -> str:
-    """Why a version is kept; '' where nothing needs it. The store is asked last."""
+    """Return the reason to keep a version, or '' if nothing needs it. The object store is asked last."""
     number = found.version.version
     if number in named.by_alias:
         return named.by_alias[number]
@@ -155,24 +155,24 @@ def _reason(rule: Rule, found: Registered, named: _Named) -> str:
 
 @step
 def delete_versions(rule: Rule, fates: Sequence[Fate], who: str) -> list[Fate]:
-    """Delete what nothing needs, having looked again; returns what became of every version.
+    """Delete the versions that nothing needs, after checking again. Returns the outcome for every version.
 
     Args:
-        rule: as it was weighed.
-        fates: what `weigh_versions` said.
-        who: for the record of each deletion; taken as it is said.
+        rule: as given to `weigh_versions`.
+        fates: the result of `weigh_versions`.
+        who: for the record of each deletion; not verified.
     """
     registry = model_registry()
     there = registry.versions(rule.model)
     done: list[Fate] = []
     for fate in fates:
         registered = next((r for r in there if r.version.version == fate.version), None)
-        if registered is None:  # this step was tried again, or somebody else was here
+        if registered is None:  # already deleted, by an earlier attempt or by others
             fate = fate.model_copy(update={"deleted": True})
         elif not fate.kept_because:
             fate = _delete(registry, rule, registered, there, who)
             there = [r for r in there if r is not registered or not fate.deleted]
-        elif DELETING_TAG in registered.tags:  # of one that died before it decided
+        elif DELETING_TAG in registered.tags:  # left by a process that died before it decided
             registry.remove_tag(registered.version, DELETING_TAG)
         done.append(fate)
     return done
@@ -213,7 +213,7 @@ def _write_down(rule: Rule, found: Registered, who: str) -> None:
 
 
 def publish_retained(retained: Retained) -> None:
-    """The fate of every version as a table on the run's page."""
+    """Publish the outcome for every version as a table on the run's page."""
     gone = sum(not fate.kept_because for fate in retained.fates)
     said = f"{'would be' if retained.dry_run else 'are'} deleted"
     text = f"Versions of {retained.rule.model}: {len(retained.fates)}, of which {gone} {said}"
@@ -222,7 +222,7 @@ def publish_retained(retained: Retained) -> None:
 
 
 def rows_of(retained: Retained) -> list[dict[str, str]]:
-    """What became of every version, as a table, the newest first."""
+    """Return the outcome for every version as rows of a table, the newest first."""
     gone = "would be deleted" if retained.dry_run else "deleted"
     return [
         {

@@ -1,9 +1,9 @@
-"""Marks that a version has scored: what retention asks before it deletes one, and lineage follows forward.
+"""Marks that a version has scored. Retention checks them before it deletes a version, and forward lineage follows them.
 
     s3://<bucket>/registry/<model>/scored/<version>/<digest of the root>.json    a `ScoringMark`, written once
 
-A mark is written before anything is scored, so that there is no prediction without one. It says where to look; whether
-predictions still lie there is asked of the store.
+A mark is written before anything is scored, so there are no predictions without one. It says where to look; the store
+is asked whether predictions still lie there.
 """
 
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from tasks.runtime.settings import read_settings
 
 
 def mark_scoring(run: ScoringRun) -> None:
-    """Say that a version is about to score below a root. Where that is said already, nothing changes."""
+    """Record that a version is about to score below a root. Does nothing if that is already recorded."""
     store = object_store()
     place = f"{_marks(run.model.name, run.model.version)}{digest_of({'root': run.root})}.json"
     if store.read_bytes(place):
@@ -37,7 +37,7 @@ def mark_scoring(run: ScoringRun) -> None:
 
 
 def marks_of(model: str) -> list[ScoringMark]:
-    """Where versions of a model have scored, the latest root first; what is no mark of this code is left out."""
+    """Return the scoring marks of a model's versions, the latest first. Marks that cannot be parsed are skipped."""
     store, found = object_store(), list[ScoringMark]()
     for item in store.scan(f"s3://{read_settings().bucket}/registry/{model}/scored/"):
         try:
@@ -48,9 +48,9 @@ def marks_of(model: str) -> list[ScoringMark]:
 
 
 def marked_predictions(model: str, version: str) -> str:
-    """Where predictions of a version still lie, by the marks of scoring; '' for nowhere.
+    """Return a location that still holds predictions of a version, according to its scoring marks, or ''.
 
-    What cannot be read or listed counts as lying there.
+    A mark or location that cannot be read or listed counts as holding predictions.
     """
     store = object_store()
     for item in store.scan(_marks(model, version)):
@@ -64,7 +64,7 @@ def marked_predictions(model: str, version: str) -> str:
 
 
 def predictions_below(prefix: str, model: str, version: str) -> str:
-    """Where predictions of a version lie below an output prefix of scoring; '' for nowhere.
+    """Return the location of a version's predictions below an output prefix of scoring, or ''.
 
     Raises:
         MissingDataError: no such bucket.

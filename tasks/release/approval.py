@@ -1,7 +1,7 @@
-"""A person decides: the run pauses, its page shows the evidence and a form, and who decided what and why is kept.
+"""Approval by a person: the run pauses, its page shows the evidence and a form, and the decision is recorded.
 
-Silence is a no: when the time is over the run answers "Reject" itself, so that it ends in a state that says what
-happened (a pause that merely expires would end as a failure).
+No answer means no: at the timeout the run answers "Reject" itself, so that it ends in a state that says what happened
+(a pause that expires would end as a failure).
 """
 
 import logging
@@ -29,11 +29,11 @@ from tasks.registry.decisions import NOBODY
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 2
-_SPARE_SECONDS = 3600  # the server itself must not call the pause expired
+_SPARE_SECONDS = 3600  # so that the server does not expire the pause first
 
 
 class ApprovalForm(RunInput):
-    """What the page of the paused run asks."""
+    """The form on the page of the paused run."""
 
     decision: Literal["Approve", "Reject"] = Field(
         description="Approve: it becomes champion, and the next scoring run uses it. Reject: it stays challenger.",
@@ -54,12 +54,12 @@ class ApprovalForm(RunInput):
 
 
 def ask_for_approval(evidence: Markdown, params: ApprovalParams, about: str = "") -> Decision:
-    """Pause the flow run until somebody has decided, or the time is over. Who decided is taken as they say it.
+    """Pause the flow run until somebody decides or the time is over. The name of the person is taken as given.
 
     Args:
         evidence: shown above the form.
         params: how long to wait.
-        about: tells one question of a run from another, so that a run that is retried, or judges again, asks again.
+        about: distinguishes the questions of a run, so that a run that is retried, or judges again, asks again.
     Raises:
         SettingsError: not inside a flow run that a server knows.
     """
@@ -92,7 +92,7 @@ def ask_for_approval(evidence: Markdown, params: ApprovalParams, about: str = ""
 
 @contextmanager
 def _rejected_after(seconds: float, run_id: UUID) -> Generator[None]:
-    """Answer for nobody when the time is over."""
+    """Reject on nobody's behalf at the timeout."""
 
     def reject() -> None:
         answer = {

@@ -1,4 +1,4 @@
-"""The gate as a step: what is known of the candidate, the baseline and the champion becomes a verdict that is kept."""
+"""The gate as a step: turn the evidence on candidate, baseline and champion into a stored verdict."""
 
 import logging
 from dataclasses import dataclass
@@ -40,17 +40,17 @@ _SPEED_REVIEWS = 64
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model and what is known of it."""
+    """A trained model and the evidence about it."""
 
     model: Reference[TrainingSummary]
     evaluation: Evaluation
     behaviour: Behaviour
-    proof: Reference[EngineProof] | None = None  # of the engine that scores, where torch does not
+    proof: Reference[EngineProof] | None = None  # of the engine that scores, unless that is torch
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The present champion on the same rows and cases, or why it cannot be compared."""
+    """The current champion on the same rows and cases, or why it cannot be compared."""
 
     version: ModelVersion
     evaluation: Evaluation | None = None
@@ -69,14 +69,14 @@ def face_champion(
     gate: GateParams,
     inspection: InspectionParams,
 ) -> Champion | None:
-    """The champion on the candidate's test rows and cases, scored now unless that was done before.
+    """Evaluate the champion on the candidate's test rows and cases, or reuse an earlier result.
 
     Args:
-        version: of the champion; None where there is none.
-        split: with the test set.
-        checks: of behaviour.
-        evaluation, behaviour, gate: of the form.
-        inspection: what a near-duplicate is.
+        version: the champion; None if there is none.
+        split: the split with the test set.
+        checks: the behavioural checks.
+        evaluation, behaviour, gate: groups of the form.
+        inspection: the definition of a near-duplicate.
     """
     if version is None:
         return None
@@ -90,7 +90,7 @@ def face_champion(
         )
     except RegistryAwayError:
         raise
-    except (ModelError, RegistryError) as error:  # other labels; files that are gone
+    except (ModelError, RegistryError) as error:  # different labels; files that are gone
         said = f"{version} cannot be compared: {error}; {_overrule(version)}"
         return Champion(version, incomparable=said)
 
@@ -101,7 +101,7 @@ def _knows(
     inspection: InspectionParams,
     gate: GateParams,
 ) -> str:
-    """Why a champion cannot be judged on a test set of which it knows too much; '' where it can."""
+    """Return why a champion cannot be judged on a test set, because it has seen too much of it; '' if it can."""
     seen = split_of(version)
     if seen is None or seen.summary.test_digest == split.summary.test_digest:
         return ""
@@ -139,7 +139,7 @@ def judge(
     params: GateParams,
     evaluation: EvaluationParams,
 ) -> Reference[Verdict]:
-    """Apply the gate; the verdict is kept under the digest of all it rests on."""
+    """Apply the gate; the verdict is kept under the digest of its inputs."""
     inputs = {
         "version": VERDICT_VERSION,
         "evaluation": candidate.evaluation.digest,
@@ -178,7 +178,7 @@ def judge(
 
 
 def warn_of_few_test_rows(split: Reference[SplitSummary], params: GateParams) -> None:
-    """Say before a training, and not after it, that it cannot lead to a first champion."""
+    """Warn before a training if it cannot lead to a first champion."""
     test = read_test_set(split)
     rows = [row for row, again in zip(test.reviews, test.repeats(), strict=True) if not again]
     class_rows = validation.class_rows({"test": rows}, test.label_names)["test"]
@@ -246,7 +246,7 @@ def _evidence(
 
 
 def _overlap(found: InspectionSummary) -> int | None:
-    """Test reviews with a near-duplicate in training."""
+    """Count the test reviews with a near-duplicate in training."""
     if found.test_rows_near_train is None:
         return None
     return in_all(found.test_rows_near_train, found.rows, found.rows_compared)
@@ -265,7 +265,7 @@ def _behaviour(
 def _speeds(
     model: JudgedModel, champion: Champion | None, test: TestSet, params: GateParams
 ) -> tuple[float | None, float | None]:
-    """Reviews a second of candidate and champion; None where the rule does not ask for it."""
+    """Measure the reviews per second of candidate and champion; None if the rule does not ask for it."""
     if params.budget.max_slowdown is None and params.budget.min_reviews_per_second is None:
         return None, None
     models = [model]

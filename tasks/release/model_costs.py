@@ -1,4 +1,4 @@
-"""What a model costs to run: its parameters, and reviews a second."""
+"""The cost of running a model: its parameters, and reviews per second."""
 
 import time
 from contextlib import ExitStack
@@ -13,7 +13,7 @@ _ROUNDS = 5
 
 
 def count_parameters(model: JudgedModel, label_names: list[str]) -> int:
-    """The number of parameters of a model."""
+    """Return the number of parameters of a model."""
     with opened(model, label_names) as classifier:
         return sum(parameter.numel() for parameter in classifier.model.parameters())
 
@@ -21,10 +21,10 @@ def count_parameters(model: JudgedModel, label_names: list[str]) -> int:
 def reviews_per_second(
     models: list[JudgedModel], label_names: list[str], texts: list[str]
 ) -> list[float]:
-    """Reviews a second of each model on this machine, measured in turns.
+    """Measure the reviews per second of each model on this machine, in turns.
 
     Returns:
-        The median of some rounds for each model. A first round warms up and does not count.
+        The median of several rounds for each model. A first warm-up round does not count.
     """
     with ExitStack() as stack:
         return _in_turns([stack.enter_context(opened(m, label_names)) for m in models], texts)

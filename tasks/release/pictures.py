@@ -18,7 +18,7 @@ _PICTURES = {
 
 
 def pictures_of(evaluation: Evaluation, slices: Sequence[SliceRow]) -> list[Picture]:
-    """The plots that lie beside an evaluation, and one of its slices."""
+    """Return the plots stored with an evaluation, and one of its slices."""
     with fetched(evaluation) as folder:
         drawn = [
             Picture(name, said, path.read_bytes())

@@ -1,4 +1,4 @@
-"""Registration: a trained model becomes a version, and the challenger."""
+"""Registration: a trained model becomes a version with the alias challenger."""
 
 import logging
 import shutil
@@ -44,11 +44,11 @@ logger = logging.getLogger(__name__)
 
 @step
 def register_model(judged: Judged) -> ModelVersion:
-    """Make the model a version, with its card and all that is known of it, and give it the alias `challenger`.
+    """Register the model as a version, with its card and all facts about it, and give it the alias `challenger`.
 
-    A model that is registered already stays the version it is, unless another engine was found best this time: the
-    engine is part of a version. What is said of it is brought up to date: the test set or the champion may be others.
-    Plots and test metrics go to the training's own MLflow run.
+    A model that is already registered keeps its version, unless another engine was found best this time: the engine is
+    part of a version. Its descriptive tags are updated, because the test set or the champion may have changed. Plots
+    and test metrics go to the training's own MLflow run.
     """
     registry = model_registry()
     model, evaluation = judged.candidate.model, judged.candidate.evaluation
@@ -81,7 +81,7 @@ def register_model(judged: Judged) -> ModelVersion:
 
 
 def _made(judged: Judged) -> dict[str, str]:
-    """Tags that stay as they are."""
+    """Return the tags that never change."""
     model = judged.candidate.model
     tags = {
         MODEL_DIGEST_TAG: model.digest,
@@ -98,7 +98,7 @@ def _made(judged: Judged) -> dict[str, str]:
 
 
 def _said(judged: Judged, loses: bool) -> dict[str, str]:
-    """Tags that each retraining brings up to date."""
+    """Return the tags that each retraining updates."""
     verdict = judged.verdict.summary
     return {
         TEST_DIGEST_TAG: judged.split.summary.test_digest,
@@ -111,7 +111,7 @@ def _said(judged: Judged, loses: bool) -> dict[str, str]:
 
 
 def _card(judged: Judged) -> str:
-    """The model card, in the form that the Hugging Face hub reads; it goes where the model goes."""
+    """Return the model card in the format of the Hugging Face hub; it is stored with the model."""
     tokenization, training = judged.params["tokenization"], judged.params["training"]
     base = str(training["base_model"])
     of_a_hub = base.count("/") == 1 and not base.startswith((".", "/", "~"))
@@ -162,5 +162,5 @@ def _summary(
 
 
 def _description(summary: str) -> str:
-    """For MLflow's page, which renders it as Markdown."""
+    """Escape a description for MLflow's page, which renders Markdown."""
     return str(escape(summary))

@@ -1,4 +1,4 @@
-"""What people read of a version: an HTML page and a model card, made of what the steps before have found."""
+"""The reports on a version for people: an HTML page and a model card, made from the results of the steps before."""
 
 import dataclasses
 import json
@@ -59,7 +59,7 @@ class ErrorsSummary(Record):
 
 @dataclass(frozen=True)
 class Judged:
-    """Everything that a report is made of, by reference."""
+    """The contents of a report, by reference."""
 
     model_name: str
     candidate: Candidate
@@ -82,7 +82,7 @@ class Judged:
 
     @property
     def scored_by(self) -> str:
-        """The engine that was chosen, and how it did."""
+        """The chosen engine and its results."""
         proven = f"; {self.proof.summary}" if self.proof else ""
         return f"{self.engine.summary}{proven}"
 
@@ -91,7 +91,7 @@ class Judged:
 def explain_errors(
     candidate: Candidate, split: Reference[SplitSummary], params: ReportParams
 ) -> Reference[ErrorsSummary]:
-    """The wrong answers that the model is surest of, and which words drove them; reused where it was done before."""
+    """Find the model's most confident errors, and the words that caused them; or reuse an earlier result."""
     inputs = {
         "version": ERRORS_VERSION,
         "model": digest_of_model(candidate.model),
@@ -121,7 +121,7 @@ def _errors(
             with opened(candidate.model, names) as classifier:
                 texts, targets = [reviews[i].text for i in worst], predicted[worst].tolist()
                 drove = list(attribute(classifier, texts, targets, params.attribution_steps))
-        except ModelError as error:  # a rare architecture; the report does without
+        except ModelError as error:  # a rare architecture; the report omits this
             logger.warning("Errors cannot be explained: %s", error)
     errors: list[WorstError] = []
     for place, attribution in zip(worst, drove, strict=True):
@@ -150,17 +150,17 @@ def report_version(
     decision: Decision | None = None,
     waits: bool = False,
 ) -> str:
-    """Write the page to MLflow beside the training, and link it from the run's page; returns where it is.
+    """Write the page to MLflow with the training, link it from the run's page, and return its location.
 
-    A page that cannot be written is a warning: what gate and people decide does not hang on it.
+    A page that cannot be written causes a warning only: the decisions of gate and people do not depend on it.
 
     Args:
-        version: that it is about.
-        judged: what it is made of.
-        errors: the worst ones, explained.
+        version: the subject of the report.
+        judged: the report's contents.
+        errors: the worst errors, explained.
         params: what people want in it.
-        decision: of a person, once there is one.
-        waits: for that person.
+        decision: a person's decision, once there is one.
+        waits: True if it waits for that person.
     """
     try:
         return _write_report(version, judged, errors, params, decision, waits)
@@ -208,7 +208,7 @@ def _read_errors(reference: Reference[ErrorsSummary]) -> list[WorstError]:
 
 
 def assemble(judged: Judged) -> Report:
-    """All facts of a report but for version, decision and errors."""
+    """Collect all facts of a report except version, decision and errors."""
     candidate, split, champion = judged.candidate, judged.split, judged.champion
     own, summary = read_predictions(candidate.evaluation), candidate.evaluation.summary
     theirs = champion and champion.evaluation and read_predictions(champion.evaluation)

@@ -1,4 +1,4 @@
-"""Connectors, built from the settings."""
+"""Factories of connectors, configured from the settings."""
 
 import functools
 
@@ -16,7 +16,7 @@ _HOW = "start flows with `python -m flows ...`, which brings its own, or set {va
 
 
 def object_store() -> ObjectStore:
-    """The configured object store. Raises SettingsError where there is none."""
+    """Return the configured object store. Raises SettingsError if there is none."""
     settings = read_settings()
     if settings.embeds_object_store:
         raise SettingsError(
@@ -27,33 +27,33 @@ def object_store() -> ObjectStore:
 
 @functools.lru_cache(maxsize=4)
 def _client(endpoint_url: str | None, _configured: tuple[tuple[str, str], ...]) -> ObjectStore:
-    """One for each configuration: making a client takes boto3 a tenth of a second, and a run asks hundreds of times."""
+    """Return the client of a configuration. Cached: making one takes boto3 0.1 s, and a run asks hundreds of times."""
     return ObjectStore(endpoint_url)
 
 
 def exact_objects() -> ExactObjects:
-    """The same, for those who may meet others there."""
+    """Return the object store with conditional reads and writes, for objects that several processes may write."""
     return _exact(object_store())
 
 
 @functools.lru_cache(maxsize=4)
 def _exact(store: ObjectStore) -> ExactObjects:
-    """One for each client: whether a store keeps conditions is tried once."""
+    """Return the instance of a client. Cached, so that a store is probed for conditional writes only once."""
     return ExactObjects(store)
 
 
 def prepared_store() -> PreparedStore:
-    """Where steps keep what they prepare."""
+    """Return the store of prepared folders."""
     return PreparedStore(object_store(), read_settings().bucket)
 
 
 def model_registry() -> ModelRegistry:
-    """The configured model registry. Raises SettingsError where there is none."""
+    """Return the configured model registry. Raises SettingsError if there is none."""
     return ModelRegistry(*_tracking())
 
 
 def registered_models() -> RegisteredModels:
-    """The same, for those who ask for all that it has."""
+    """Return the model registry with methods that list everything in it."""
     return RegisteredModels(*_tracking())
 
 
@@ -67,10 +67,10 @@ def _tracking() -> tuple[str, str]:
 
 
 def move_log() -> MoveLog:
-    """Every move of every champion, in the configured object store."""
+    """Return the log of all moves of champions, in the configured object store."""
     return MoveLog(exact_objects(), read_settings().bucket)
 
 
 def champions() -> Champions:
-    """Champions in the configured registry and log."""
+    """Return the champions of the configured registry and log."""
     return Champions(model_registry(), move_log())

@@ -1,4 +1,4 @@
-"""What a run on a single machine needs and nobody has configured: started here, and stopped when the run is over."""
+"""Services for a run on a single machine: those that are not configured are started, and stopped after the run."""
 
 import contextlib
 import logging
@@ -33,20 +33,20 @@ CLIENT_DEFAULTS = (
     | SLEEPING_THREADS
     | {
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # what the automation for dead runs listens for
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # with its server down a client call otherwise hangs for minutes
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # the automation for dead runs listens for it
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # otherwise a call hangs for minutes if the server is down
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with emoji, before a run's end is written
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it has emoji, and comes before a run's end is written
         "TOKENIZERS_PARALLELISM": "true",
     }
 )
 
 
-# For commands that a person waits for: without MLflow they end, or do what they can, within half a minute.
+# For interactive commands: without MLflow they end, or do what they can, within half a minute.
 IMPATIENT_CLIENTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -54,10 +54,10 @@ IMPATIENT_CLIENTS = {
 
 
 def set_client_defaults(impatient: bool = False) -> None:
-    """Set what libraries read when they are imported, where nobody has set it; and nothing that is printed can fail.
+    """Set defaults of variables that libraries read on import, and make sure that printing never fails.
 
     Args:
-        impatient: a person waits for what is done, which takes seconds where all servers answer.
+        impatient: a person waits for the command, which takes seconds if all servers answer.
     """
     print_whatever_comes()
     go_past_proxies_to_loopback()
@@ -67,13 +67,13 @@ def set_client_defaults(impatient: bool = False) -> None:
 
 @contextlib.contextmanager
 def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Settings]:
-    """Start what is not configured, point the environment at it, and yield the settings that then hold.
+    """Start the services that are not configured, set the environment accordingly, and yield the resulting settings.
 
-    Prefect reads the environment when it is first imported, so its servers are launched first, then `prepare` is called
-    (imports that take seconds go there), and only then is waited for the Prefect server.
+    Prefect reads the environment when it is first imported. So the servers are launched first, then `prepare` is called
+    (for imports that take seconds), and only then does the function wait for the Prefect server.
 
     Raises:
-        ServiceError: a server does not come up or does not let us in, or another run holds `.nightshift`.
+        ServiceError: a server does not start or refuses access, or another run holds `.nightshift`.
         SettingsError: a setting is wrong.
     """
     home = read_settings().home
@@ -111,12 +111,12 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
 
 
 def require_login(settings: Settings) -> None:
-    """See that the configured Prefect server lets this process in. One that does not answer is no concern of this.
+    """Check that the configured Prefect server accepts this process's password. A server that is down is ignored.
 
-    Prefect's own client asks, which finds a password in profiles and files, too.
+    The check uses Prefect's own client, which also finds a password in profiles and files.
 
     Raises:
-        ServiceError: it asks for another password, or for one at all.
+        ServiceError: the password is wrong or missing.
     """
     import httpx
     from prefect.client.orchestration import SyncPrefectClient
@@ -144,7 +144,7 @@ def require_login(settings: Settings) -> None:
 
 
 def _use_running_stack(home: Path, environment: MutableMapping[str, str]) -> None:
-    """What `make up` has started counts as configured, unless something else is."""
+    """Use the services that `make up` has started, except those that are configured otherwise."""
     found = running_stack(home)
     if found is None:
         return
@@ -177,7 +177,7 @@ def _launch_prefect(
 
 
 def _deliver_logs() -> None:
-    """Prefect sends log lines in the background: those of the last second would be lost with the server."""
+    """Flush Prefect's logs: it sends them in the background, and the last second's would be lost with the server."""
     if "prefect" in sys.modules:
         from prefect.logging.handlers import APILogHandler
 
@@ -197,13 +197,13 @@ def _start_object_store(
     environment["AWS_ENDPOINT_URL_S3"] = store.endpoint_url
     environment["AWS_ACCESS_KEY_ID"] = store.access_key
     environment["AWS_SECRET_ACCESS_KEY"] = store.secret_key
-    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):  # of other credentials
+    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):  # other credentials
         environment.pop(name, None)
 
 
 @contextlib.contextmanager
 def _sentences(home: Path) -> Generator[None]:
-    """A folder that cannot be written to, said in a sentence."""
+    """Translate the errors of a folder that cannot be written to into readable ones."""
     try:
         yield
     except OSError as error:
@@ -218,13 +218,13 @@ def _sentences(home: Path) -> Generator[None]:
 
 @contextlib.contextmanager
 def ownership(home: Path, passable: bool = False) -> Generator[None]:
-    """One process at a time may run servers on a folder: two would spoil each other's data.
+    """Hold the lock on a folder: two processes that run servers on it would corrupt each other's data.
 
     Args:
         home: the folder; made private.
         passable: accounts of other programs keep data in folders of their own below it.
     Raises:
-        ServiceError: another process has it, it is somebody else's, or it cannot be made.
+        ServiceError: another process holds it, it belongs to another user, or it cannot be made.
     """
     make_private(home, passable)
     try:
@@ -240,7 +240,7 @@ def ownership(home: Path, passable: bool = False) -> Generator[None]:
 
 @contextlib.contextmanager
 def _environment() -> Generator[MutableMapping[str, str]]:
-    """The process environment, put back as it was afterwards."""
+    """Yield the process environment, and restore it afterwards."""
     before = dict(os.environ)
     try:
         yield os.environ

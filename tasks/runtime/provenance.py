@@ -1,4 +1,4 @@
-"""Which code and which run something came from."""
+"""Provenance: the code version and the flow run that made something."""
 
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 
 
 def code_version() -> str:
-    """The git commit of this checkout, with '-dirty' behind it if it was changed, else the installed version."""
+    """Return the git commit of this checkout, with suffix '-dirty' if it has changes, else the installed version."""
     root = Path(__file__).parents[2]
     if (root / ".git").exists():
         try:
@@ -18,7 +18,7 @@ def code_version() -> str:
             )  # fmt: skip
             return described.stdout.strip()
         except (OSError, subprocess.SubprocessError):
-            pass  # no git here; the version says it less exactly
+            pass  # no git here; the version is less exact
     try:
         return version("nightshift")
     except PackageNotFoundError:
@@ -26,5 +26,5 @@ def code_version() -> str:
 
 
 def flow_run_id() -> str:
-    """The id of the Prefect flow run under way, or '' outside of one."""
+    """Return the id of the current Prefect flow run, or '' outside of one."""
     return str(flow_run.id or "")

@@ -1,4 +1,4 @@
-"""Settings of the installation, from the environment: the only reader of it. Parameters of a run are not here.
+"""Settings of the installation. Only this module reads them from the environment. Parameters of a run are not here.
 
 | variable                       | default      | meaning |
 |--------------------------------|--------------|---|
@@ -48,7 +48,7 @@ from tasks.core.parsing.patterns import (
     STORE_PAGE,
 )
 
-# What tells that boto3 will find credentials by itself; instance roles are not asked, which would need the network.
+# Variables that show that boto3 will find credentials. Instance roles are not checked, which would need the network.
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_PROFILE",
@@ -59,7 +59,7 @@ _CREDENTIALS = (
 )
 
 _PREFIX = "NIGHTSHIFT_"
-# Kubernetes gives every pod such variables of services, for one named nightshift-mlflow NIGHTSHIFT_MLFLOW_PORT.
+# Kubernetes sets such service variables in every pod: a service nightshift-mlflow gives NIGHTSHIFT_MLFLOW_PORT.
 _OF_A_SERVICE = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
 _URL_OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://")
 
@@ -82,8 +82,8 @@ _ADDRESSES = {
 }
 _OTHER_TRACKING = re.compile(r"databricks|(?!https?:)[a-z][a-z0-9+.-]*://")
 
-# For every process that computes. OpenMP's threads, which torch computes with, spin while they wait for work unless
-# told to sleep, so that two runs on one machine keep the cores from each other. OpenMP reads it once, as it is loaded.
+# For every process that computes. By default the OpenMP threads of torch spin while they wait for work, so two runs on
+# one machine take the cores from each other. OpenMP reads the variable once, when it is loaded.
 SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -92,11 +92,11 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def go_past_proxies_to_loopback() -> None:
-    """Name this machine among the hosts that no proxy is asked for, where a proxy is set.
+    """Exclude this machine from the proxy, if one is set.
 
-    A proxy is another machine, whose loopback is another. Of this process and all that it starts: boto3, requests
-    (MLflow), httpx (Prefect) and urllib read these variables. Where no proxy is set they stay as they are, as on macOS
-    any of them would put the system's proxies aside.
+    A proxy is another machine with another loopback. The variables apply to this process and its children: boto3,
+    requests (MLflow), httpx (Prefect) and urllib read them. If no proxy is set they stay unchanged, as on macOS any of
+    them would override the system's proxies.
     """
     if not any(name.lower() in _PROXIES and value for name, value in os.environ.items()):
         return
@@ -108,7 +108,7 @@ def go_past_proxies_to_loopback() -> None:
 
 
 class Settings(BaseSettings):
-    """See the table above."""
+    """The settings in the table of this module's docstring."""
 
     model_config = SettingsConfigDict(
         env_prefix="NIGHTSHIFT_", populate_by_name=True, env_ignore_empty=True
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _is_a_folder(cls, home: Path) -> Path:
-        """Absolute, as flows may run in other folders."""
+        """Check the folder and make its path absolute, as flows may run in other folders."""
         variable = f"{_PREFIX}HOME"
         try:
             home = home.expanduser().absolute()
@@ -169,17 +169,17 @@ class Settings(BaseSettings):
     @classmethod
     def _is_an_address(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url is not None and not (info.field_name == "prefect_api_url" and "@" in url):
-            _require_address(url, str(info.field_name))  # of an @ other words are said elsewhere
+            _require_address(url, str(info.field_name))  # an @ is reported elsewhere
         return url
 
     @property
     def study_database_url(self) -> str:
-        """Where sweeps are kept, for SQLAlchemy. It may hold a password."""
+        """The SQLAlchemy URL of the database of sweeps. It may hold a password."""
         return self.study_database or f"sqlite:///{self.home / 'studies.db'}"
 
     @property
     def visible_gpus(self) -> str:
-        """Which GPUs this process may see, in the order in which CUDA numbers them; '' for all."""
+        """The GPUs that this process may see, in the order in which CUDA numbers them; '' for all."""
         return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
     @property
@@ -191,27 +191,27 @@ class Settings(BaseSettings):
 
     @property
     def aws_variables(self) -> tuple[tuple[str, str], ...]:
-        """What boto3 reads of the environment, by which two configurations are told apart. Holds keys."""
+        """The variables that boto3 reads, by which two configurations are told apart. They hold keys."""
         return tuple(sorted(i for i in os.environ.items() if i[0].startswith("AWS_")))
 
     @property
     def store_pages(self) -> str:
-        """Template of the page that shows a prefix of the object store; '' where none is known."""
+        """The URL template of the page that shows a prefix of the object store; '' if none is known."""
         if self.store_page or self.s3_endpoint_url or self.embeds_object_store:
             return self.store_page
         return "https://s3.console.aws.amazon.com/s3/buckets/{bucket}?prefix={prefix}"
 
     @property
     def keeps_objects_here(self) -> bool:
-        """True when the object store is on this machine, started by a command or by `make up`."""
+        """True if the object store is on this machine, started by a command or by `make up`."""
         return self.embeds_object_store or is_of_this_machine(self.s3_endpoint_url)
 
     @property
     def embeds_object_store(self) -> bool:
-        """True when no S3 of the user's is configured."""
+        """True if the embedded object store is used, by default when the user has configured no S3."""
         if self.object_store != "auto":
             return self.object_store == "embedded"
-        # Not Path.expanduser, which raises where there is no home folder.
+        # Not Path.expanduser, which raises if there is no home folder.
         file = os.path.expanduser(
             os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
         )
@@ -221,13 +221,13 @@ class Settings(BaseSettings):
 
 
 def is_of_this_machine(url: str | None) -> bool:
-    """True for the URL of a server that only this machine reaches."""
+    """True for the URL of a server that only this machine can reach."""
     host = str(urlsplit(url or "").hostname)
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def read_settings() -> Settings:
-    """The settings as the environment has them now. Raises SettingsError naming the variable that is wrong."""
+    """Read the settings from the present environment. Raises SettingsError that names the wrong variable."""
     _require_known(os.environ)
     try:
         return Settings()  # pyright: ignore[reportCallIssue] - the environment gives the fields
@@ -247,7 +247,7 @@ def read_settings() -> Settings:
 
 
 def _require_known(environment: Mapping[str, str]) -> None:
-    """Raises SettingsError where a variable looks like a setting and is none: it would be passed over in silence."""
+    """Raise SettingsError if a variable looks like a setting but is not: it would be ignored silently."""
     known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
     for variable in sorted(environment):
         name = variable.upper()
@@ -266,12 +266,12 @@ def _require_known(environment: Mapping[str, str]) -> None:
 
 
 def _require_address(url: str, field: str) -> None:
-    """Raises SettingsError where a URL can be none of a server's. It is not quoted, as it may hold a password."""
+    """Raise SettingsError if a URL cannot be a server's. The error does not quote it, as it may hold a password."""
     variable, what, form = _ADDRESSES[field]
     try:
         parts = urlsplit(url)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of the port, too
+    except ValueError:  # an invalid port raises it, too
         fits = False
     if not fits and not (field == "mlflow_tracking_uri" and _OTHER_TRACKING.match(url)):
         raise SettingsError(f"Not the address of {what}", variable, form)
@@ -280,5 +280,5 @@ def _require_address(url: str, field: str) -> None:
 def _is_no_folder(path: Path) -> bool:
     try:
         return path.exists() and not path.is_dir()
-    except OSError:  # it may not be looked at; who makes the folder says so
+    except OSError:  # no permission to look; reported when the folder is made
         return False

@@ -1,4 +1,4 @@
-"""One mechanism for every step that prepares something: reuse what is there, or make it, commit it, and say which."""
+"""The common mechanism of steps that prepare something: reuse an existing result, or make and commit it."""
 
 import logging
 import threading
@@ -26,8 +26,9 @@ from tasks.core.records import Reference
 from tasks.runtime.clients import prepared_store
 
 logger = logging.getLogger(__name__)
-_NO_ROOM_BYTES = 1_000_000  # torch and SQLite describe a full disk in words of their own
-_OUTAGE: list[float] = [5, 20, 60, 180]  # seconds before another try
+# Less free space than this counts as a full disk, for which torch and SQLite have errors of their own.
+_NO_ROOM_BYTES = 1_000_000
+_OUTAGE: list[float] = [5, 20, 60, 180]  # delays in seconds before each retry
 _impatient = threading.Event()
 SummaryT = TypeVar("SummaryT", bound=BaseModel)
 P = ParamSpec("P")
@@ -40,12 +41,12 @@ def reuse_or_make(
     summary_type: type[SummaryT],
     make: Callable[[Path], SummaryT],
 ) -> Reference[SummaryT]:
-    """The prepared folder of a step, made now unless an earlier run has made it from the same inputs.
+    """Return the prepared folder of a step. It is made now unless an earlier run has made it from the same inputs.
 
     Args:
         kind: names the step's folders.
         inputs: everything the content depends on, as JSON.
-        summary_type: the small facts that go with it.
+        summary_type: type of the small facts that are stored with it.
         make: fills an empty local folder and returns the facts.
     """
     prepared = prepared_store()
@@ -71,9 +72,9 @@ def reuse_or_make(
 
 
 def step(function: Callable[P, R]) -> Task[P, R]:
-    """A Prefect task that is tried again while the object store or the registry is away, five minutes in all.
+    """Make a Prefect task that is retried while the object store or the registry is unavailable, for about 5 minutes.
 
-    Nothing is lost by that: what a step makes appears whole or not at all.
+    Retries are safe, because the output of a step is written atomically.
     """
     patient = task(
         cache_policy=NO_CACHE,
@@ -85,12 +86,12 @@ def step(function: Callable[P, R]) -> Task[P, R]:
 
 
 def be_impatient() -> None:
-    """Try no step of this process again: a person waits, and will rather be told."""
+    """Turn off retries of steps in this process: a waiting person prefers an early error."""
     _impatient.set()
 
 
 def is_outage(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """True when a task failed because the object store or the registry does not answer, and may be tried again."""
+    """True if a task failed because the object store or the registry does not answer, and may be retried."""
     if _impatient.is_set():
         return False
     error: Any = state.result(raise_on_failure=False)
@@ -99,17 +100,17 @@ def is_outage(_task: Any, _run: Any, state: State[Any]) -> bool:
 
 @contextmanager
 def work_folder(name: str) -> Generator[Path]:
-    """A temporary folder that is gone afterwards, whatever happens.
+    """Make a temporary folder that is always removed afterwards.
 
     Raises:
-        DiskFullError: when writing in it met a full disk.
+        DiskFullError: the disk was full while the folder was in use.
     """
     with owned_folder(name) as folder:
         try:
             yield folder
         except NightshiftError:
             raise
-        except Exception as error:  # whatever a library makes of a full disk
+        except Exception as error:  # libraries report a full disk in many ways
             if not (is_disk_full(error) or free_bytes(folder) < _NO_ROOM_BYTES):
                 raise
             raise disk_full(f"making {name} in {folder}") from error
@@ -117,7 +118,7 @@ def work_folder(name: str) -> Generator[Path]:
 
 @contextmanager
 def fetched(source: str | Reference[Any], *names: str) -> Generator[Path]:
-    """A prepared folder's files (all, or those named), downloaded and checked, in a temporary folder."""
+    """Download and check a prepared folder's files (all, or those named) in a temporary folder."""
     with work_folder("fetched") as folder:
         prepared_store().fetch(source, folder, *names)
         yield folder

@@ -1,4 +1,4 @@
-"""How long a command waits for a server that does not answer: minutes where it works, seconds where a person waits."""
+"""Waiting for a server that does not answer: minutes for an unattended command, seconds if a person waits."""
 
 import time
 
@@ -12,14 +12,14 @@ _PAUSE_SECONDS = 3.0
 
 
 def await_object_store(errors: Terminal, gives_up: bool) -> None:
-    """Say at once that the object store does not answer.
+    """Check that the object store answers, and report at once if it does not.
 
     Args:
-        errors: the terminal for what is wrong.
-        gives_up: end the command after seconds. Else it goes on, and its steps are tried again for minutes: a store
-            that is started again in the night is no reason to lose the night.
+        errors: the terminal for errors.
+        gives_up: end the command after seconds. Otherwise it goes on and its steps are retried for minutes, so that a
+            run in the night survives a restart of the store.
     Raises:
-        StoreAwayError: it did not answer in that time.
+        StoreAwayError: the store did not answer in that time.
         SettingsError: its address or boto3's settings are wrong.
     """
     store, bucket = object_store(), read_settings().bucket

@@ -1,4 +1,4 @@
-"""Which engine scores a run, and in which precision: settled once, as it begins, so that all is scored alike."""
+"""Choose the engine and precision of a run, once at its start, so that all workers score alike."""
 
 import logging
 from typing import Literal
@@ -21,16 +21,16 @@ logger = logging.getLogger(__name__)
 def pin_engine(
     version: ModelVersion, wanted: WantedEngine, device: str, precision: Precision = "auto"
 ) -> str:
-    """The name of the engine that all workers of a run use.
+    """Return the name of the engine that all workers of a run use.
 
     Args:
         version: of the model.
-        wanted: by the form; auto asks what was found best when the model was registered.
-        device: the type of the device it runs on; what was found best was found on a CPU.
-        precision: by the form; where torch runs in fp32 anyway, it takes the place of what is not installed.
+        wanted: from the form; auto uses the engine found best when the model was registered.
+        device: the type of the device it runs on; the best engine was measured on a CPU.
+        precision: from the form. If torch would run in fp32 anyway, it replaces an engine that is not installed.
     Raises:
-        SettingsError: the engine that was named is not installed here.
-        ModelError: the record of what was found best is damaged.
+        SettingsError: the requested engine is not installed here.
+        ModelError: the record of the best engine is damaged.
     """
     if wanted != "auto":
         registry.require(wanted)
@@ -55,15 +55,15 @@ def pin_engine(
 def pin_precision(
     version: ModelVersion, engine: str, device: str, asked: Precision
 ) -> Literal["fp32", "bf16"]:
-    """The precision that all workers of a run compute in; torch's is the one that a version was judged in.
+    """Return the precision that all workers of a run compute in; for torch, the one that the version was judged in.
 
     Args:
         version: of the model.
         engine: that the run is pinned to.
         device: the type of the device it runs on.
-        asked: by the form; auto leaves it to the version.
+        asked: from the form; auto leaves it to the version.
     Raises:
-        ModelError: the record of what the version was trained in is damaged.
+        ModelError: the record of the training precision of the version is damaged.
     """
     if engine == registry.TORCH_FP32:
         return "fp32"

@@ -1,4 +1,4 @@
-"""The last step of a scoring run: parts become whole objects, all is counted, and the store says if it is done."""
+"""The last step of a scoring run: join parts, count everything, and record in the store whether the run is complete."""
 
 import logging
 import time
@@ -28,7 +28,7 @@ _ERRORS = 20
 
 @step
 def finish_scoring(place: str, started: float) -> ScoreSummary:
-    """Join the parts, count everything, prove it from the store, and write `_SUCCESS` or `_INCOMPLETE`.
+    """Join the parts, count everything, verify it against the store, and write `_SUCCESS` or `_INCOMPLETE`.
 
     Args:
         place: of the frozen run.
@@ -42,7 +42,8 @@ def finish_scoring(place: str, started: float) -> ScoreSummary:
     joined: list[Entry] = []
     for number in range(run.shards):
         for result in whole_results(objects, run, number, joined):
-            if not tally.add(result):  # it was there: whoever tries again scores it again
+            # If the output is gone, delete the shard's result, so that the next attempt scores it again.
+            if not tally.add(result):
                 objects.store.delete(result_uri(run, number))
     if tally.objects != run.objects:
         raise StoreError(
@@ -61,9 +62,9 @@ def finish_scoring(place: str, started: float) -> ScoreSummary:
 
 
 class Tally:
-    """Adds up what became of each object, and looks whether the store still has it.
+    """Adds up the outcomes of all objects, and checks that the store still has the outputs.
 
-    A million objects cost 16 MB: of each listed output the hash of its name and ETag is kept.
+    A million objects cost 16 MB: for each listed output the hash of its name and ETag is kept.
 
     Args:
         run: the frozen run.
@@ -79,10 +80,10 @@ class Tally:
         self._failed: list[ObjectResult] = []
         self._changed: list[ObjectResult] = []
         self._good: list[ObjectResult] = []
-        self.overwritten: list[str] = []  # keys; whoever verifies the run must know which
+        self.overwritten: list[str] = []  # keys, needed to verify the run
 
     def add(self, result: ObjectResult) -> bool:
-        """Count one object; False when it is said to be scored and the store does not have it."""
+        """Count one object. Return False if its result says it is scored but the store does not have it."""
         claimed = result.state in ("scored", "found")
         if claimed:
             result = self._looked_up(result)
@@ -99,7 +100,7 @@ class Tally:
         return good or not claimed
 
     def _looked_up(self, result: ObjectResult) -> ObjectResult:
-        """The same result, or what is the matter with its output."""
+        """Return the same result, or a failure that says what is wrong with the output."""
         run, entry = self._run, Entry(result.key, result.size, result.etag)
         uri = run.output_uri(result.key)
         rejected = rejected_uri(run, entry)
@@ -111,18 +112,19 @@ class Tally:
             if not is_made_of(run, entry, head):
                 return failure(entry, replaced(self._objects, run, entry, head))
         missing = result.counts.rows_rejected and rejected not in self._there
-        if missing and self._objects.head(rejected) is None:  # joined just now, it is not listed
+        # An object that was joined just now is not in the listing.
+        if missing and self._objects.head(rejected) is None:
             what = "The rejected rows are not in the store, though they were written"
             return failure(entry, StoreError(what, rejected, "run again"))
         return result
 
     @property
     def _unfit(self) -> list[ObjectResult]:
-        """Those that failed, before those that the next run scores anyway."""
+        """Objects that failed, followed by those that the next run scores anyway."""
         return self._failed + self._changed
 
     def summary(self, seconds: float, proven: str) -> ScoreSummary:
-        """All of it; with the digest of the listing that it was proven from."""
+        """Return the summary, with the digest of the listing that it was verified against."""
         run, states = self._run, self._states
         return ScoreSummary(
             place=run.place,
@@ -143,7 +145,7 @@ class Tally:
         )
 
     def table(self) -> list[dict[str, Any]]:
-        """The first thousand objects for people, those that failed first."""
+        """Return the first thousand objects as a table, failed ones first."""
         return [
             {
                 "input": self._run.input_uri(r.key),
@@ -158,12 +160,12 @@ class Tally:
 
 
 def _said(uri: str, error: str) -> str:
-    """An object's error, with its name once."""
+    """Prefix an object's error with its name, unless the error already names it."""
     return error if uri in error else f"{uri}: {error}"
 
 
 def _listed(objects: ExactObjects, run: ScoringRun, listing: Listing) -> Iterator[str]:
-    """Name and ETag of each output that the store lists; of rejects the name, which tells what they are made of."""
+    """Yield name and ETag of each listed output. Rejects yield only their name, which identifies their content."""
     rejected = f"{run.root}/_rejected/"
     for item in objects.store.scan(f"{run.root}/"):
         key = item.uri.removeprefix(f"{run.root}/")

@@ -1,4 +1,4 @@
-"""Checks of a scoring run's inputs before anything is spent: columns, samples, names of outputs."""
+"""Checks of a scoring run's inputs before any cost arises: columns, samples, names of outputs."""
 
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.core.blame import is_the_objects
@@ -16,9 +16,9 @@ _SAMPLES, _SAMPLE_ROWS = 4, 100
 def look_at_samples(
     objects: ExactObjects, run: ScoringRun, entries: list[Entry], in_work: InWork
 ) -> None:
-    """Stop before anything is spent where all samples lack a column, or none may be read.
+    """Refuse the run early if all samples lack a column, or no sample may be read.
 
-    One odd object is reported when it is scored.
+    A single bad object is reported when it is scored.
     """
     problem: DataError | None = None
     last = len(entries) - 1
@@ -31,7 +31,7 @@ def look_at_samples(
             return
         except (MissingDataError, ForbiddenDataError) as error:
             problem = problem or error
-        except BaseException as error:  # unreadable: that says nothing of the others
+        except BaseException as error:  # an unreadable sample says nothing about the others
             if not is_the_objects(error):
                 raise
     if problem:
@@ -51,7 +51,7 @@ _MADE = ("input", "row", "id", "label", "score", "model", "model_version")
 
 
 def refuse_reserved(columns: Columns) -> None:
-    """Raises SettingsError if a kept column has a name that predictions use, or is named twice."""
+    """Check the kept columns. Raises SettingsError if one has a name that predictions use, or is named twice."""
     for name in columns.keep:
         if name in _MADE or name.startswith("probability_") or columns.keep.count(name) > 1:
             raise SettingsError(
@@ -62,7 +62,7 @@ def refuse_reserved(columns: Columns) -> None:
 
 
 def refuse_shared_outputs(run: ScoringRun, entries: list[Entry]) -> None:
-    """`a` whose content is JSON lines, and `a.jsonl`, would write the same object."""
+    """Refuse inputs that would share an output, such as `a` with JSON lines as content, and `a.jsonl`."""
     renamed = [e for e in entries if run.output_uri(e.key) != f"{run.root}/{e.key}"]
     keys = {entry.key for entry in entries} if renamed else set[str]()
     for entry in renamed:

@@ -1,4 +1,4 @@
-"""Parts of large objects become whole ones again, when all of them are scored."""
+"""Join the parts of large objects once all of them are scored."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -35,14 +35,14 @@ Part = tuple[Entry, ObjectResult]
 def whole_results(
     objects: ExactObjects, run: ScoringRun, number: int, joined: list[Entry]
 ) -> Iterator[ObjectResult]:
-    """Results of the objects that end in a shard; the parts of a large one are joined on the way.
+    """Yield results of the objects that end in a shard, joining the parts of large ones.
 
     Args:
         objects: the store.
         run: the frozen run.
         number: of the shard.
-        joined: takes objects whose parts are not needed any more once the run is published. Where an object failed
-            its parts stay for whoever tries again, be it another run; shards whose part is gone are scored again then.
+        joined: collects objects whose parts are not needed any more once the run is published. The parts of a failed
+            object stay for the next attempt, by this or another run. If one is gone, its shards are scored again.
     Raises:
         StoreError: a shard has no result.
     """
@@ -61,7 +61,7 @@ def whole_results(
 
 
 def remove_parts(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
-    """Of an object that was joined, or has another content by now."""
+    """Remove the parts of an object that was joined, or whose content has changed."""
     for item in list(objects.store.scan(run.part_uri(entry).rpartition("/")[0] + "/")):
         objects.store.delete(item.uri)
 
@@ -79,7 +79,7 @@ def _results(objects: ExactObjects, run: ScoringRun, number: int) -> list[Part]:
 def _parts_of(
     objects: ExactObjects, run: ScoringRun, number: int, last: Entry
 ) -> tuple[list[Part], int]:
-    """All parts of an object, in their order, and the shard of the first: they end in the shard of its last one."""
+    """Return all parts of an object in order, and the shard of the first; `number` is the shard of the last part."""
     found: list[Part] = []
     while len(found) < last.parts and number >= 0:
         here = [(e, r) for e, r in _results(objects, run, number) if e.key == last.key]
@@ -88,7 +88,7 @@ def _parts_of(
 
 
 def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> ObjectResult:
-    """One object of its parts, unless one of them is missing or too much was rejected."""
+    """Join the parts of an object, unless one is missing or too many rows were rejected."""
     entry = replace(parts[0][0], part=0, parts=1, span=None)
     bad = next((r for _, r in parts if r.state not in ("scored", "found")), None)
     if bad:
@@ -102,10 +102,11 @@ def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> Ob
             raise error
         by_others = run.rescore and before is not None and before.metadata.get(RUN) != run.run
         if by_others and not all(objects.head(target_uri(run, part)) for part, _ in parts):
-            by_others = False  # another run has joined them, which are the same
+            by_others = False  # another run has already joined the same parts
         if before and is_committed(objects, run, entry, before) and not by_others:
             return result_of(entry, "scored", counts, etag=before.etag)
-        if not is_made_of(run, entry, before):  # else newer predictions may be there, or come
+        # If the input has changed, newer predictions may exist or follow.
+        if not is_made_of(run, entry, before):
             objects.require_unchanged(info(run, entry))
         with work_folder("joined") as folder:
             output, rejected = folder / "output", folder / "rejected"
@@ -120,9 +121,8 @@ def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> Ob
         if not is_the_objects(error):
             raise
         now = objects.head(target_uri(run, entry))
-        if now and is_committed(
-            objects, run, entry, now
-        ):  # another run was faster, and removes the parts
+        # Another run may have been faster, and removes the parts.
+        if now and is_committed(objects, run, entry, now):
             return result_of(entry, "scored", counts, etag=now.etag)
         return failure(entry, as_data_error(error, run.input_uri(entry.key)))
 
@@ -130,12 +130,13 @@ def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> Ob
 def _join(
     objects: ExactObjects, name: str, parts: Sequence[tuple[str, ObjectResult]], path: Path
 ) -> None:
-    """All parts as one file. Raises UnreadableDataError when one of them is gone, or is not what was written."""
+    """Join all parts in one file. Raises UnreadableDataError if one is gone or differs from what was written."""
     with ExitStack() as stack, path.open("wb") as stream:
         streams: list[IO[bytes]] = []
         for uri, result in parts:
             head = objects.head(uri)
-            written = Counts.from_metadata(result.counts.to_metadata())  # as metadata keep them
+            # Metadata may lack long labels and reasons, so compare in that form.
+            written = Counts.from_metadata(result.counts.to_metadata())
             if not head or not head.whole or Counts.from_metadata(head.metadata) != written:
                 raise UnreadableDataError(
                     "A part of its predictions is gone, or is not what was written",

@@ -1,4 +1,4 @@
-"""The first step of a scoring run: what there is to score is listed, cut into shards, and frozen in the store."""
+"""The first step of a scoring run: list what to score, cut it into shards, and freeze the plan in the store."""
 
 import logging
 import secrets
@@ -37,12 +37,12 @@ from tasks.scoring.store.success_markers import mark_unfinished, replaced_by
 
 logger = logging.getLogger(__name__)
 
-_REQUESTS = 32  # at once
+_REQUESTS = 32  # concurrent
 _WRITES = 4
 
 
 class RunReference(Record):
-    """Where a frozen run lies, and how large it is."""
+    """The place of a frozen run, and its size."""
 
     place: str
     shards: int
@@ -53,21 +53,22 @@ class RunReference(Record):
 
 @step
 def plan_scoring(draft: ScoringRun) -> RunReference:
-    """Freeze what a run is to score. A run that is frozen already (it died, and was started again) stays as it is.
+    """Freeze the plan of a run. A run that is already frozen (it died, and was started again) stays as it is.
 
     Args:
         draft: the run, without its counts.
     Raises:
-        MissingDataError: nothing is there; no sampled object has the column of the texts.
-        SettingsError: outputs would lie among the inputs; a column that is kept has the name of one that is made.
-        StoreError: what the store keeps is not what was written.
+        MissingDataError: nothing is there; no sampled object has the text column.
+        SettingsError: outputs would lie among the inputs; a kept column has the name of a prediction column.
+        StoreError: the store does not hold what was written.
     """
     objects = exact_objects()
-    mark_scoring(draft)  # of an older run that goes on, too
+    mark_scoring(draft)  # also for an older run that is resumed
     if frozen := read_run(objects, draft.place):
         logger.info("This run was begun before, and goes on: %s", draft.place)
         return _begun(objects, frozen)
-    replaced = replaced_by(objects, draft)  # before the inputs: theirs are among them
+    # Ask before inputs are listed, so that the list includes those of the replaced runs.
+    replaced = replaced_by(objects, draft)
     found = _inputs(objects, draft)
     refuse_reserved(draft.columns)
     refuse_shared_outputs(draft, found)
@@ -110,7 +111,7 @@ def draft_run(
     rescore: bool,
     allow_empty: bool,
 ) -> ScoringRun:
-    """A run before it is known what there is to score. Tried again, a flow run gets the same draft."""
+    """Build the run before its inputs are known. A retried flow run gets the same draft."""
     flow_run = flow_run_id()
     return ScoringRun(
         run=flow_run or secrets.token_hex(8),
@@ -136,7 +137,7 @@ def draft_run(
 
 
 def _begun(objects: ExactObjects, run: ScoringRun) -> RunReference:
-    if run.objects:  # what lies there is not complete any more, until this run is
+    if run.objects:  # the predictions there are incomplete until this run ends
         mark_unfinished(objects, run)
     run = _freeze(objects, run)
     logger.info(
@@ -157,7 +158,7 @@ def _begun(objects: ExactObjects, run: ScoringRun) -> RunReference:
 
 
 def _freeze(objects: ExactObjects, run: ScoringRun) -> ScoringRun:
-    """Write the manifest unless there is one, and return the one that is there."""
+    """Write the manifest unless there is one, and return the stored one."""
     content = canonical_json(run.model_dump()).encode()
     mark = {FINGERPRINT: digest_of(run.model_dump())}
     there = objects.head(f"{run.place}/{MANIFEST}")
@@ -197,13 +198,13 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
 def _not_yet_scored(
     objects: ExactObjects, run: ScoringRun, entries: list[Entry]
 ) -> Iterator[Entry]:
-    """Those that this version and configuration has not scored in the state they are in now."""
+    """Yield the entries that this version and configuration has not scored in their present state."""
     there = Names(item.uri for item in objects.store.scan(run.root))
 
     def is_scored(entry: Entry) -> bool:
         try:
             return is_committed(objects, run, entry, objects.head(run.output_uri(entry.key)))
-        except BaseException as error:  # what lies there was not written by us
+        except BaseException as error:  # another program wrote what is there
             if not is_the_objects(error):
                 raise
             return False
@@ -218,7 +219,7 @@ def _not_yet_scored(
 def _cut(
     objects: ExactObjects, run: ScoringRun, entries: Iterable[Entry], in_work: InWork
 ) -> Iterator[Entry]:
-    """Large objects in parts, on the borders of records. One that cannot be cut is scored whole, and says why."""
+    """Cut large objects into parts at record boundaries. One that cannot be cut is scored whole, and a log says why."""
     for entry in entries:
         parts: list[Span] = []
         if entry.size > SHARD_BYTES and not in_work.fatal(entry):
@@ -236,9 +237,8 @@ def _spans(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[Span]:
     try:
         with objects.open(info(run, entry)) as stream:
             kind = detect(uri, stream.read(HEAD_BYTES), run.encoding)
-            if (
-                kind.compression or kind.encoding != UTF8
-            ):  # each part would have to unpack all before it
+            if kind.compression or kind.encoding != UTF8:
+                # Each part would have to decode everything before it.
                 return []
             stream.seek(0)
             return reading.cut(uri, stream, SHARD_BYTES, run.encoding)

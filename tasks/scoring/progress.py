@@ -1,4 +1,4 @@
-"""Progress of a scoring run, by the results that its shards leave in the store; and of one shard."""
+"""Progress of a scoring run, from the results that its shards leave in the store; and progress of one shard."""
 
 import logging
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 class Watch:
-    """Looks for new results, and tells a pace.
+    """Polls the store for new results, and reports progress.
 
     Args:
         place: of the frozen run.
-        pace: of its bytes.
+        pace: progress in bytes.
     """
 
     def __init__(self, place: str, pace: Pace) -> None:
@@ -37,7 +37,7 @@ class Watch:
         self._pace, self._seen = pace, set[str]()
 
     def look(self) -> None:
-        """Count what is new: at first what an earlier run of it has left. A store that is away stops nobody here."""
+        """Count new results, at first also those of an earlier attempt. If the store is unreachable, only log it."""
         try:
             worked = self._run is not None
             run = self._run or require_run(self._objects, self._place)
@@ -72,14 +72,14 @@ def count_passed(items: Iterator[Result], gauge: Gauge) -> Iterator[Result]:
 
 
 def fraction_read(entry: Entry, stream: IO[bytes], row: Row) -> float:
-    """What part of an object is read with a row: by rows where their number is known, else by bytes."""
+    """Return the fraction of an object read up to a row: by rows if their number is known, else by bytes."""
     if entry.span and entry.span.rows:
         return (row.number - entry.span.first_row + 1) / entry.span.rows
     return row.number / row.of if row.of else stream.tell() / entry.size
 
 
 class ShardDone(Record):
-    """What other steps need to know of a shard."""
+    """The facts about a finished shard that other steps need."""
 
     number: int
     rows: int
@@ -87,7 +87,7 @@ class ShardDone(Record):
 
 
 def shard_done(done: ShardResult, shards: int) -> ShardDone:
-    """Log the result of a shard, and sum it up for other steps."""
+    """Log the result of a shard, and summarize it for other steps."""
     rows = sum(o.counts.rows_in for o in done.objects)
     failed = sum(o.state == "failed" for o in done.objects)
     logger.info(

@@ -1,4 +1,4 @@
-"""One shard of a scoring run: its objects are read, scored and written side by side, each whole or not at all."""
+"""Score one shard of a scoring run: read, score and write its objects concurrently, each whole or not at all."""
 
 import functools
 import logging
@@ -53,7 +53,7 @@ _WRITES_WAITING = 32
 
 @step
 def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
-    """Score what is left of a shard, and write down what became of each object.
+    """Score what is left of a shard, and record the outcome of each object.
 
     Raises:
         SettingsError: the engine that the run is pinned to is not installed here.
@@ -61,12 +61,13 @@ def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
     objects = exact_objects()
     run = require_run(objects, place)
     done = read_result(objects, run, number)
-    if done is None or any(o.state == "failed" for o in done.objects):  # what failed is tried again
+    # Failed objects are tried again.
+    if done is None or any(o.state == "failed" for o in done.objects):
         params = params.model_copy(update={"precision": run.precision, "engine": run.engine})
         started = time.perf_counter()
         classifier, engine = _loaded(run.model, params)  # pyright: ignore[reportArgumentType] - frozen, so hashable
         with (
-            pace_of("reviews", run.bytes).or_undone(),  # a step that is tried again counts once
+            pace_of("reviews", run.bytes).or_undone(),  # a repeated step counts once
             work_folder("scored") as folder,
             ThreadPoolExecutor(2 * _REQUESTS) as pool,
         ):
@@ -84,8 +85,8 @@ def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
 
 @functools.lru_cache(maxsize=1)
 def _loaded(version: ModelVersion, params: EngineParams) -> tuple[modeling.Classifier, Engine]:
-    """The model in memory; kept, so that the shards of a run load it once a process."""
-    registry.require(params.engine)  # before the model is fetched
+    """Load the model; cached, so that a process loads it once for all shards of a run."""
+    registry.require(params.engine)  # fail before the model is downloaded
     options = EngineOptions(params.device, params.precision, params.batch_tokens)
     with work_folder("version") as folder:
         model = model_registry().download(version, folder)
@@ -94,12 +95,12 @@ def _loaded(version: ModelVersion, params: EngineParams) -> tuple[modeling.Class
 
 
 class ShardWork:
-    """Scores the objects of a shard. No two objects share a fate.
+    """Scores the objects of a shard. A failing object does not affect the others.
 
     Args:
         objects: the store.
         run: that the shard is of.
-        pool: for requests, which wait more than they work.
+        pool: for requests, which mostly wait.
         folder: for outputs until they are uploaded.
     """
 
@@ -111,14 +112,14 @@ class ShardWork:
     def score(
         self, number: int, encoder: Encoder, engine: Engine, window_reviews: int
     ) -> list[ObjectResult]:
-        """What became of each object, in the order of the shard.
+        """Return the outcome of each object, in the order of the shard.
 
-        Objects that a process died over come last, one at a time.
+        Objects that killed a process are scored last, one at a time.
 
         Args:
             number: of the shard.
             encoder: the tokenization the model was trained with.
-            engine: gives the logits.
+            engine: computes the logits.
             window_reviews: reviews planned together.
         """
         shard = read_shard(self._objects, self._run, number)
@@ -143,7 +144,7 @@ class ShardWork:
         return [results[entry] for entry in entries]
 
     def _score_bundles(self, bundles: list[list[Entry]], work: "_Work", gauge: Gauge) -> None:
-        """Score these bundles to their end, and add what became of their objects to the results."""
+        """Score these bundles to their end, and add the outcomes of their objects to the results."""
         wanted = (entry for bundle in bundles for entry in bundle)
         opened = functools.partial(self._opened, results=dict(work.results))
         streams = in_order(self._pool, opened, wanted, _REQUESTS)
@@ -154,7 +155,8 @@ class ShardWork:
         for index, entry in enumerate(entry for bundle in bundles for entry in bundle):
             path = self._folder / f"{index:06}"
             output = Output(self._run, entry, path, work.engine.label_names)
-            output.encode(scored)  # also what is known: the reviews of a bundle share batches
+            # Objects with a known result are encoded too, because the reviews of a bundle share batches.
+            output.encode(scored)
             if entry in work.results:
                 output.discard()
                 self._in_work.end(entry)
@@ -167,7 +169,7 @@ class ShardWork:
         work.results.update({entry: write.result() for entry, write in writes.items()})
 
     def _looked(self, entry: Entry) -> tuple[Head | None, ObjectResult | None]:
-        """What lies in the place of an object's predictions, and its result where it needs no scoring."""
+        """Return the output found in an object's place, and the object's result if it needs no scoring."""
         try:
             head = self._objects.head(target_uri(self._run, entry))
             known = self._known(entry, head)
@@ -178,7 +180,7 @@ class ShardWork:
         return head, known
 
     def _failure(self, entry: Entry, error: BaseException) -> ObjectResult:
-        """The result of an object that an error says something about; any other error is raised."""
+        """Return the failure of an object if the error concerns that object; raise any other error."""
         if not is_the_objects(error):
             raise error
         uri = self._run.input_uri(entry.key)
@@ -187,7 +189,7 @@ class ShardWork:
         return failure(entry, said)
 
     def _known(self, entry: Entry, head: Head | None) -> ObjectResult | None:
-        """Of what needs no scoring: it is scored already, with its rejects; or its place is taken."""
+        """Return the result of an object that needs no scoring: it is committed already, or its place is taken."""
         run = self._run
         if error := foreign(run, entry, head):
             return self._failure(entry, error)
@@ -201,7 +203,7 @@ class ShardWork:
     ) -> IO[bytes] | BaseException:
         known = results.get(entry)
         if known and known.state == "failed":
-            return UnreadableDataError(known.error)  # that it is not read again
+            return UnreadableDataError(known.error)  # so that it is not read again
         if too_long := self._run.name_too_long(entry.key):
             return too_long
         try:
@@ -214,9 +216,9 @@ class ShardWork:
     def _items(
         self, bundle: list[Entry], streams: Iterator[IO[bytes] | BaseException], gauge: Gauge
     ) -> Iterator[Review | End]:
-        """Reviews of each object, then its end."""
+        """Yield the reviews of each object, followed by its end."""
         self._in_work.begin(bundle)
-        # the streams of later bundles follow
+        # not strict: the streams of later bundles follow
         for entry, stream in zip(bundle, streams, strict=False):
             if isinstance(stream, BaseException):
                 gauge.unread(entry.bytes)
@@ -236,7 +238,7 @@ class ShardWork:
             share = functools.partial(fraction_read, entry, stream)
             read = gauge.reading(checked, entry.bytes, share)
             reviews = (predict.to_review(row, columns) for row in read)
-            # of a part nothing can be said
+            # The limit applies to whole objects; a part is not judged by itself.
             allowed = self._run.max_rejected_share if entry.parts == 1 else 1.0
             for review in predict.within_share(reviews, allowed, uri):
                 rows += 1
@@ -258,7 +260,7 @@ class ShardWork:
             self._in_work.end(output.entry)
 
     def _commit(self, output: Output, before: Head | None) -> ObjectResult:
-        """Write an object's rejects, and then its predictions: they are the sign that all of it is there."""
+        """Write an object's rejects, and then its predictions, which are the commit marker."""
         entry = output.entry
         error = output.error or output.too_many_rejects()
         if error is not None:
@@ -276,7 +278,7 @@ class ShardWork:
 
 @dataclass(frozen=True)
 class _Work:
-    """What all bundles of a shard are scored with, and what is known of its objects."""
+    """State shared by all bundles of a shard: the encoder and engine, and the known facts about its objects."""
 
     encoder: Encoder
     engine: Engine

@@ -1,4 +1,4 @@
-"""What a scoring run came to, for programs and for people: marks beside the predictions, tables on the run's page."""
+"""The outcome of a scoring run for programs and people: markers beside the predictions, tables on the run's page."""
 
 import logging
 from contextlib import suppress
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def publish_summary(
     objects: ExactObjects, run: ScoringRun, summary: ScoreSummary, rows: list[dict[str, Any]]
 ) -> None:
-    """The marks that other programs look for, and the table that people look at."""
+    """Write the markers for other programs, and publish the tables for people."""
     last = _last_summary(objects, run)
     mark_finished(objects, run, summary)
     if summary.counts.rows_out:
@@ -37,7 +37,7 @@ def publish_summary(
 
 
 def _keep_rejects(objects: ExactObjects, run: ScoringRun, rows: int) -> None:
-    """Say where a person opens rejected rows: those of earlier runs of the version are among them."""
+    """Copy the rejected rows, including those of earlier runs of the version, and log where they are."""
     place = f"{run.root}/_rejected/"
     listed = {item.uri.removeprefix(place): item.uri for item in objects.store.scan(place)}
     kept = keep_findings(objects.store, f"rejected/{run.model.name}-{run.model.version}", listed)
@@ -48,12 +48,12 @@ def _keep_rejects(objects: ExactObjects, run: ScoringRun, rows: int) -> None:
 
 
 def _last_uri(run: ScoringRun) -> str:
-    """Of the last summary of any version of the model in which there was something to score."""
+    """Return the URI of the last summary, of any version of the model, that had something to score."""
     return f"{run.root.rpartition('/')[0]}/_last.json"
 
 
 def _last_summary(objects: ExactObjects, run: ScoringRun) -> ScoreSummary | None:
-    """What the run before came to, where there was one and this version can read it."""
+    """Return the summary of the previous run, if there is one that this version can read."""
     content = objects.store.read_bytes(_last_uri(run))
     with suppress(PydanticError):
         return ScoreSummary.model_validate_json(content) if content else None
@@ -61,7 +61,7 @@ def _last_summary(objects: ExactObjects, run: ScoringRun) -> ScoreSummary | None
 
 
 def summary_text(summary: ScoreSummary, last: ScoreSummary | None) -> Markdown:
-    """A run as markdown: counts, reasons, and the shares of the labels beside those of the run before."""
+    """Render a run as markdown: counts, reasons, and the fractions of the labels beside those of the previous run."""
     places = bullets(
         Markdown("{}: {}").format(what, place_link(folder))
         for what, folder in (
@@ -117,7 +117,7 @@ def _shares(counts: Counts, last: ScoreSummary | None) -> list[tuple[str, str, s
 
 
 def place_link(folder: str) -> Markdown:
-    """A folder of the object store as markdown: a link where its pages are known, else its name to copy."""
+    """Render a folder of the object store as markdown: a link if its web pages are known, else its name to copy."""
     bucket, prefix = parse_uri(f"{folder}/")
     if not (template := read_settings().store_pages):
         return code(f"{folder}/")

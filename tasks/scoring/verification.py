@@ -1,4 +1,4 @@
-"""From the store alone: is a scoring run complete?"""
+"""Verify from the store alone that a scoring run is complete."""
 
 import logging
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _SHOWN = 100
 
 
 class Proof(Record):
-    """What the store holds of a run."""
+    """The contents of the store that belong to a run."""
 
     place: str
     model: str
@@ -50,7 +50,7 @@ class Proof(Record):
 
 @step
 def verify_run(place: str) -> Proof:
-    """Look at every output that a run should have written: is it there, and made from what the run froze?
+    """Check that every output of a run exists and was made from what the run froze.
 
     Args:
         place: of the run's records.
@@ -98,7 +98,7 @@ def verify_run(place: str) -> Proof:
 
 
 def _wholes(objects: ExactObjects, run: ScoringRun, shards: list[str]) -> Iterator[Entry]:
-    """Every object of the frozen run, a large one once; `shards` takes the digests of its lists."""
+    """Yield every object of the frozen run, a large one once; collect the digests of its lists in `shards`."""
     for number in range(run.shards):
         shard = read_shard(objects, run, number)
         shards.append(shard.digest)
@@ -107,7 +107,7 @@ def _wholes(objects: ExactObjects, run: ScoringRun, shards: list[str]) -> Iterat
 
 
 def _look(given: tuple[ScoringRun, ExactObjects, Entry, bool]) -> tuple[Counts, str, bool]:
-    """Rows of an object, what is wrong with it, and whether it is another run's: its input has changed."""
+    """Return an object's row counts, its problem, and whether its input has changed so that the next run scores it."""
     run, objects, entry, was_overwritten = given
     uri = run.output_uri(entry.key)
     head = objects.head(uri)
@@ -116,7 +116,7 @@ def _look(given: tuple[ScoringRun, ExactObjects, Entry, bool]) -> tuple[Counts, 
         return Counts.from_metadata(head.metadata), "", False
     if head and is_made_of(run, entry, head):
         return Counts(), f"{rejected_uri(run, whole)}: the rejected rows are not there", False
-    if was_overwritten:  # the run itself found that
+    if was_overwritten:  # the run itself recorded that
         return Counts(), "", True
     if head is None:
         return Counts(), f"{uri}: there is no output", False

@@ -1,4 +1,4 @@
-"""What lets a training go on after its death: checkpoints, with the room they take, and its run in MLflow."""
+"""Resume a training after a crash: its checkpoints, the disk space for them, and its MLflow run."""
 
 import contextlib
 from collections.abc import Generator, Mapping
@@ -16,10 +16,10 @@ from tasks.runtime.steps import work_folder
 
 @contextlib.contextmanager
 def kept_checkpoints(digest: str) -> Generator[CheckpointStore]:
-    """The checkpoints of the training of a digest; leaving it waits for what is being uploaded.
+    """Yield the checkpoints of the training with a digest; on exit, wait for pending uploads.
 
     Args:
-        digest: of everything the training depends on.
+        digest: the digest of everything the training depends on.
     """
     every_seconds = read_settings().checkpoint_seconds
     with (
@@ -33,11 +33,11 @@ def kept_checkpoints(digest: str) -> Generator[CheckpointStore]:
 def run_beside(
     keeper: CheckpointStore, name: str, settings: Mapping[str, Any], tags: Mapping[str, str]
 ) -> Generator[Run]:
-    """The run in MLflow beside a training: of one that died that of its checkpoint, else a new one.
+    """Yield the MLflow run of a training: the one its checkpoint names if the training died, else a new one.
 
     Args:
-        keeper: of its checkpoints, which name the run from now on.
-        name, settings, tags: of a new run.
+        keeper: the training's checkpoints, which name the run from now on.
+        name, settings, tags: those of a new run.
     """
     before = keeper.newest()
     died = before.mlflow_run_id if before else None
@@ -47,7 +47,7 @@ def run_beside(
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:
-    """Raises DiskFullError when a folder's disk has less room than that."""
+    """Raise DiskFullError if a folder's disk has less free space than needed."""
     free = free_bytes(folder)
     if free < needed_bytes:
         raise DiskFullError(

@@ -1,7 +1,7 @@
-"""The lessons: what a teacher, a registered version, says of every training review; asked once, kept for all students.
+"""Lessons: the logits of a teacher, a registered version, for every training review; computed once for all students.
 
-They depend on the teacher's weights and on the training rows alone, and so are reused by every training of another
-student, seed or setting. The texts are tokenized as the teacher's own training did it, whatever the student does.
+They depend on the teacher's weights and on the training rows alone, so trainings with another student, seed or setting
+reuse them. The texts are tokenized as in the teacher's own training, whatever the student does.
 """
 
 import logging
@@ -46,26 +46,26 @@ _SECONDS_A_LINE = 60.0
 
 
 class Taught(Record):
-    """Lessons, and how much a student makes of them."""
+    """Lessons, and their weight in a student's training."""
 
     lessons: Reference[LessonsSummary]
     params: DistillationParams
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What a student's weights depend on; under which alias the teacher was found is nothing to them."""
+        """The inputs that a student's weights depend on; the alias by which the teacher was found is not one."""
         said = self.params.model_dump(include={"weight", "temperature"})
         return {"lessons": self.lessons.digest, "distillation": said}
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For the page of the training's run."""
+        """Facts for the page of the training's run."""
         named = {f"distillation_{name}": v for name, v in self.inputs["distillation"].items()}
         return {"teacher": self.lessons.summary.teacher, "lessons": self.lessons.digest, **named}
 
 
 def pin_teacher(params: DistillationParams) -> ModelVersion | None:
-    """The version that teaches in this run, whatever becomes of its alias; None where there is no teacher.
+    """Pin the teacher's version for this run, even if its alias moves; None if there is no teacher.
 
     Raises:
         ModelError: there is no such version.
@@ -80,10 +80,10 @@ def pin_teacher(params: DistillationParams) -> ModelVersion | None:
 def write_lessons(
     teacher: ModelVersion, split: Reference[SplitSummary]
 ) -> Reference[LessonsSummary]:
-    """The teacher's logits for every training row, in the order of the rows and of the split's labels.
+    """Compute the teacher's logits for every training row, in the order of the rows and of the split's labels.
 
     Raises:
-        ModelError: the teacher has other labels, or cannot be loaded.
+        ModelError: the teacher has different labels, or cannot be loaded.
     """
     device = devices.resolve_device("auto")
     inputs = {
@@ -123,11 +123,11 @@ def write_lessons(
 
 @step
 def find_lessons(uri: str, tokens: Reference[TokensSummary]) -> Reference[LessonsSummary]:
-    """Lessons by where they lie.
+    """Return the lessons at a URI.
 
     Raises:
         MissingDataError: they are gone.
-        SettingsError: they are about other reviews than the tokens.
+        SettingsError: they belong to other reviews than the tokens.
     """
     prepared = prepared_store()
     lessons = prepared.reference(uri, LessonsSummary)
@@ -140,7 +140,7 @@ def find_lessons(uri: str, tokens: Reference[TokensSummary]) -> Reference[Lesson
 
 
 def add_lessons(data: Path, lessons: Reference[LessonsSummary]) -> None:
-    """Give the training rows in a folder, `train.parquet`, the column `teacher_logits`."""
+    """Add the column `teacher_logits` to the training rows of a folder, `train.parquet`."""
     with fetched(lessons, _FILE) as folder:
         said = pq.read_table(folder / _FILE).column(TEACHER_LOGITS)
         rows = pq.read_table(data / "train.parquet").append_column(TEACHER_LOGITS, said)
@@ -151,7 +151,7 @@ def add_lessons(data: Path, lessons: Reference[LessonsSummary]) -> None:
 def _opened(
     teacher: ModelVersion, label_names: list[str]
 ) -> Generator[tuple[Encoder, Engine, list[int]]]:
-    """The teacher's tokenization, an engine that runs it, and which of its columns is each label's."""
+    """Yield the teacher's tokenizer, an engine that runs it, and the index of its column for each label."""
     with work_folder("teacher") as folder:
         place = model_registry().download(teacher, folder)
         classifier = modeling.load(place)
@@ -173,7 +173,7 @@ def _opened(
 
 
 def _asked(encoder: Encoder, engine: Engine, texts: list[str]) -> NDArray[np.float32]:
-    """Logits of texts, shape (rows, classes), with a bar on the run's page and a line a minute in the log."""
+    """Compute logits of texts, shape (rows, classes), with a bar on the run's page and a log line a minute."""
     bar = Progress("lessons-progress", "Reviews that the teacher was asked about")
     parts = [np.empty((0, len(engine.label_names)), dtype=np.float32)]
     started = spoken = time.monotonic()

@@ -1,4 +1,4 @@
-"""The training step: tokens and a base model in, a fine-tuned classifier out, one MLflow run beside it."""
+"""The training step: from tokens and a base model to a fine-tuned classifier, with one MLflow run."""
 
 import logging
 import sys
@@ -40,8 +40,8 @@ from tasks.training.tuning.pruning import judge_of
 logger = logging.getLogger(__name__)
 
 TRAINING_VERSION = 6
-# On disk: the base model's copy and the result; and checkpoints (the last, the one being written before another is
-# deleted, and where an epoch is chosen the best), each of weights and AdamW's two moments.
+# Disk usage: the base model's copy and the result; and checkpoints (the last one, the one being written before another
+# is deleted, and the best one if an epoch is chosen), each with the weights and AdamW's two moments.
 _BYTES_A_PARAMETER = 8
 _CHECKPOINT_BYTES_A_PARAMETER = 12
 
@@ -50,7 +50,7 @@ _CHECKPOINT_BYTES_A_PARAMETER = 12
 def find_prepared(
     tokens: str, base_model: str
 ) -> tuple[Reference[TokensSummary], Reference[BaseModelSummary]]:
-    """What a training needs, by where it lies. Raises MissingDataError where it is gone."""
+    """Return the inputs of a training by their URIs. Raises MissingDataError if one is gone."""
     prepared = prepared_store()
     return (
         prepared.reference(tokens, TokensSummary),
@@ -67,18 +67,18 @@ def train_model(
     trial: TrialParams | None = None,
     taught: Taught | None = None,
 ) -> Reference[TrainingSummary] | PrunedTraining:
-    """Fine-tune, unless exactly this has been done before.
+    """Fine-tune, or reuse the model of a training with identical inputs.
 
     Args:
-        tokens: what it is trained on.
-        base: what it starts from.
-        tokenization: how the tokens were made.
+        tokens: the training data.
+        base: the base model.
+        tokenization: the settings that made the tokens.
         params: the settings.
-        trial: of a sweep, which may stop it early; then there is no model.
-        taught: what a teacher says of the training rows; None: there is no teacher.
+        trial: the trial of a sweep, which may stop it early; then there is no model.
+        taught: the teacher's lessons for the training rows; None without a teacher.
     Raises:
         DiskFullError: less room than checkpoints need, found before training begins.
-        ModelError, SettingsError: the model or the device will not do.
+        ModelError, SettingsError: the model or the device is unsuitable.
     """
     lora.require_package(params)
     device = devices.resolve_device(params.device)
@@ -122,7 +122,7 @@ def asked_of_training(
     params: TrainingParams,
     taught: Taught | None,
 ) -> dict[str, Any]:
-    """The part of a training's inputs that is the same on whichever machine it runs."""
+    """Return the part of a training's inputs that does not depend on the machine it runs on."""
     return {
         "version": TRAINING_VERSION,
         "tokens": tokens.digest,
@@ -134,7 +134,7 @@ def asked_of_training(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A training, as it was asked for, and where it runs."""
+    """A training as requested, and the device it runs on."""
 
     tokens: Reference[TokensSummary]
     base: Reference[BaseModelSummary]
@@ -147,7 +147,7 @@ class _Wanted:
     processes: int
 
     def inputs(self) -> dict[str, Any]:
-        """All that the weights depend on."""
+        """Everything that the weights depend on."""
         return {
             **asked_of_training(self.tokens, self.base, self.params, self.taught),
             "device": self.device.type,
@@ -158,12 +158,12 @@ class _Wanted:
         }
 
     def name(self) -> str:
-        """Of its run in MLflow."""
+        """The name of its MLflow run."""
         model = self.base.summary.name.rsplit("/", 1)[-1]
         return f"{model}-{self.tokens.summary.rows['train']}-reviews"
 
     def settings(self) -> dict[str, Any]:
-        """What its run in MLflow tells of it."""
+        """The parameters logged to its MLflow run."""
         facts = {
             "data": self.tokens.digest,
             "base": self.base.summary.name,
@@ -173,7 +173,7 @@ class _Wanted:
         return self.params.model_dump() | self.tokenization.model_dump() | facts
 
     def tags(self) -> dict[str, str]:
-        """By which its run in MLflow is found."""
+        """The tags by which its MLflow run is found."""
         found = {STEP_TAG: "train", FLOW_RUN_TAG: flow_run_id()}
         if self.taught:
             found[TEACHER_TAG] = self.taught.lessons.summary.teacher
@@ -183,7 +183,7 @@ class _Wanted:
 
 
 def _make(wanted: _Wanted, keeper: CheckpointStore, folder: Path) -> TrainingSummary:
-    """Train, with a run in MLflow beside it, and leave the model in a folder."""
+    """Train, with an MLflow run, and write the model to a folder."""
     pruned: PrunedTraining | None = None
     with run_beside(keeper, wanted.name(), wanted.settings(), wanted.tags()) as run:
         try:
@@ -209,7 +209,7 @@ def _make(wanted: _Wanted, keeper: CheckpointStore, folder: Path) -> TrainingSum
 def _trained(
     wanted: _Wanted, run: Run, keeper: CheckpointStore, judge: EpochJudge | None
 ) -> fine_tuning.Trained:
-    """Fetch what it needs, and train in as many processes as are wanted."""
+    """Fetch the inputs, and train in the requested number of processes."""
     tokens, taught, listener = wanted.tokens, wanted.taught, Listener(run)
     with fetched(wanted.base) as model, fetched(tokens) as data:
         work = data / "checkpoints"
@@ -240,7 +240,7 @@ def _trained(
 
 
 class _LeavesNoModelError(Exception):
-    """Passes a pruned training by the step that would commit its model."""
+    """Carries the result of a pruned training past the step that would commit its model."""
 
     def __init__(self, pruned: PrunedTraining) -> None:
         super().__init__(pruned)

@@ -1,4 +1,4 @@
-"""One training a GPU at a time, also when a killed worker has left one running and its successor takes the next."""
+"""Allow one training per GPU at a time, even if a killed worker left one running and its successor starts the next."""
 
 import contextlib
 import logging
@@ -18,13 +18,13 @@ _SAY_SECONDS = 60.0
 
 @contextlib.contextmanager
 def turn_on(device: torch.device, cards: int = 1) -> Generator[None]:
-    """Wait until no other training of this machine has the GPU; a CPU is shared. Its lock ends with its process.
+    """Wait until no other training of this machine uses the GPU; a CPU is shared. The lock ends with its process.
 
     Args:
-        device: of a training in this process.
-        cards: that it takes, counted from this one.
+        device: the device of a training in this process.
+        cards: the number of GPUs it takes, counted from this one.
     Raises:
-        ServiceError: somebody else has made the folder of the locks.
+        ServiceError: another user created the folder of the locks.
     """
     if device.type != "cuda":
         yield
@@ -33,7 +33,7 @@ def turn_on(device: torch.device, cards: int = 1) -> Generator[None]:
     names = sorted(_name(torch.device("cuda", first + i)) for i in range(cards))
     folder = private_folder(temporary_folder("locks"))
     with contextlib.ExitStack() as held:
-        for name in names:  # all in one order, or two trainings would wait for each other
+        for name in names:  # the same order for all, to avoid deadlocks
             held.enter_context(_lock(folder / f"gpu-{name}.lock"))
         yield
 
@@ -54,7 +54,7 @@ def _lock(place: Path) -> Generator[None]:
 
 
 def _name(device: torch.device) -> str:
-    """Of the card: the number that CUDA_VISIBLE_DEVICES gives to one is not the other's."""
+    """Return the card's name for the lock: CUDA_VISIBLE_DEVICES numbers cards differently in each process."""
     visible = read_settings().visible_gpus.split(",")
     index = device.index or 0
     return visible[index] if index < len(visible) and visible[index] else str(index)

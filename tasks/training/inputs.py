@@ -1,4 +1,4 @@
-"""Steps that make training's inputs: the base model's files, and tokens."""
+"""Steps that prepare the inputs of a training: the base model's files, and tokens."""
 
 import logging
 import shutil
@@ -37,8 +37,8 @@ def prepare_base_model(
     """Find the base model, check that it can be fine-tuned, and keep its files where every worker can read them.
 
     Raises:
-        ModelError: no such model, pickles only, or weights that are not its own.
-        SettingsError: it does not take reviews of the length asked for, or has not the layers.
+        ModelError: no such model, pickles only, or weights of another model.
+        SettingsError: it does not support reviews of the requested length, or lacks the requested layers.
     """
     source, revision = base_model_folder(params.base_model, params.base_model_revision)
     folders.check_base_folder(source)
@@ -66,7 +66,7 @@ def prepare_base_model(
 
 
 def _try(folder: Path, files: str, name: str, tokenization: TokenizationParams) -> None:
-    """Have a base model compute, once for each length of reviews; what there is to know of it is said every time."""
+    """Run a base model once per review length, and log its notes every time."""
     inputs = {
         "version": TRIAL_VERSION,
         "files": files,
@@ -86,7 +86,7 @@ def _try(folder: Path, files: str, name: str, tokenization: TokenizationParams) 
 def tokenize_reviews(
     split: Reference[SplitSummary], base: Reference[BaseModelSummary], params: TokenizationParams
 ) -> Reference[TokensSummary]:
-    """Turn train and validation into tokens, unpadded; what had to be cut is counted."""
+    """Tokenize train and validation, unpadded, and count what had to be cut."""
     inputs = {
         "version": TOKENS_VERSION,
         "rows": split.summary.train_digest,
@@ -136,7 +136,7 @@ def tokenize_reviews(
 
 
 def _require_known(model: str, split: str, unknown: int, rows: int) -> None:
-    """Raises ModelError where a tokenizer has no word for most reviews; a line says how many, where it is some."""
+    """Raise ModelError if a tokenizer does not know most reviews; log the number if it is above zero."""
     if not unknown:
         return
     what = f"The tokenizer of {model} knows nothing of {unknown:,} of {rows:,} reviews of {split}"

@@ -1,7 +1,7 @@
-"""What the GPU pool hands back is checked before anything rests on it: it is what was asked for, and a model's files.
+"""Check the results of the GPU pool before anything relies on them.
 
-A worker of that pool may write trained models and results, so that what it says of them proves nothing. Its reference
-has to lead to the folder of exactly the training that was asked for, and the files have to be those of a model.
+A worker of that pool may write trained models and results, so its own statements prove nothing. Its reference has to
+lead to the folder of exactly the requested training, and the files have to be those of a model.
 """
 
 from collections.abc import Mapping
@@ -38,11 +38,11 @@ def accept_model(
     params: TrainingParams,
     taught: Taught | None,
 ) -> Reference[TrainingSummary]:
-    """A trained model, checked.
+    """Check a trained model, and return it.
 
     Args:
-        made: what came back.
-        tokens, base, params, taught: what was asked for.
+        made: the pool's result.
+        tokens, base, params, taught: the requested training.
     Raises:
         ModelError: it is another model, or no model.
         StoreError: the reference leads elsewhere, or other files lie there.
@@ -62,9 +62,9 @@ def accept_base_model(
     base: Reference[BaseModelSummary],
     params: PretrainingParams,
 ) -> Reference[BaseModelSummary]:
-    """A base model that was pre-trained further, checked as `accept_model` does."""
+    """Check a further pre-trained base model as `accept_model` does, and return it."""
     asked = asked_of_pretraining(tokens, base, params)
-    known = prepared_store().manifest_of(base).files  # it keeps what lies beside the weights
+    known = prepared_store().manifest_of(base).files  # it keeps the files beside the weights
     parameters = base.summary.parameters
     return _checked(made, BaseModelSummary, "pretrained-base", asked, parameters, known)
 
@@ -77,7 +77,7 @@ def _checked(
     parameters: int,
     known: Mapping[str, StoredFile] | None = None,
 ) -> Reference[SummaryT]:
-    """The reference, with the summary as the manifest has it."""
+    """Return the reference, with the summary that the manifest holds."""
     prepared = prepared_store()
     manifest = prepared.manifest_of(made)
     given = {name: manifest.inputs.get(name) for name in asked}

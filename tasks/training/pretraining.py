@@ -1,4 +1,4 @@
-"""The step that pre-trains a base model further: tokens and a base model in, a base model out, and an MLflow run."""
+"""The step that pre-trains a base model further: from tokens and a base model to a base model, with an MLflow run."""
 
 import logging
 import sys
@@ -32,17 +32,17 @@ from tasks.training.progress import Listener
 logger = logging.getLogger(__name__)
 
 PRETRAINING_VERSION = 2
-# On disk: copies of the base model, and the result; and two checkpoints (the last, and the one being written before it
-# is deleted), each of weights and AdamW's two moments.
+# Disk usage: copies of the base model, and the result; and two checkpoints (the last one, and the one being written
+# before it is deleted), each with the weights and AdamW's two moments.
 _BYTES_A_PARAMETER = 12 + 2 * 12
-_OF_ROWS = {"location", "text_column", "limit_rows"}  # they are in the digest of the tokens
+_OF_ROWS = {"location", "text_column", "limit_rows"}  # part of the tokens' digest
 
 
 @step
 def find_pretraining(
     tokens: str, base_model: str
 ) -> tuple[Reference[PretrainingTokensSummary], Reference[BaseModelSummary]]:
-    """What a pre-training needs, by where it lies. Raises MissingDataError where it is gone."""
+    """Return the inputs of a pre-training by their URIs. Raises MissingDataError if one is gone."""
     prepared = prepared_store()
     return (
         prepared.reference(tokens, PretrainingTokensSummary),
@@ -57,16 +57,16 @@ def pretrain_base_model(
     training: TrainingParams,
     params: PretrainingParams,
 ) -> Reference[BaseModelSummary]:
-    """Pre-train a base model further, unless exactly this has been done before.
+    """Pre-train a base model further, or reuse the result for identical inputs.
 
     Args:
-        tokens: what it is pre-trained on.
-        base: what it starts from.
-        training: on which device, in which precision, and whether checkpoints are written beside it.
+        tokens: the training data.
+        base: the base model.
+        training: the device, the precision, and whether checkpoints are written.
         params: the settings.
     Raises:
         DiskFullError: less room than it needs, found before it begins.
-        ModelError, SettingsError: the model or the device will not do.
+        ModelError, SettingsError: the model or the device is unsuitable.
     """
     device = devices.resolve_device(training.device)
     precision = devices.resolve_precision(training.precision, device)
@@ -103,7 +103,7 @@ def asked_of_pretraining(
     base: Reference[BaseModelSummary],
     params: PretrainingParams,
 ) -> dict[str, Any]:
-    """The part of a pre-training's inputs that is the same on whichever machine it runs."""
+    """Return the part of a pre-training's inputs that does not depend on the machine it runs on."""
     return {
         "version": PRETRAINING_VERSION,
         "base_model": base.digest,
@@ -113,7 +113,7 @@ def asked_of_pretraining(
 
 
 def say_pretrained(summary: BaseModelSummary) -> None:
-    """One line on how a pre-training went; for the page of the run that asked for it, too."""
+    """Log one line about a pre-training; also used by the run that requested it."""
     if done := summary.pretraining:
         logger.info(
             "Pre-trained %s on %s reviews in %.0f s (%s on %s): held-out loss %.4f, before %.4f",
@@ -135,7 +135,7 @@ def _pretrained(
     params: PretrainingParams,
     keeper: CheckpointStore,
 ) -> PretrainingSummary:
-    """Pre-train, with a run in MLflow beside it, and leave the base model in a folder."""
+    """Pre-train, with an MLflow run, and write the base model to a folder."""
     device = devices.resolve_device(training.device)
     facts = {
         "data": tokens.digest,

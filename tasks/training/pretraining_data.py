@@ -1,4 +1,4 @@
-"""The step that gathers the reviews which a base model is pre-trained on further, as tokens."""
+"""The step that collects and tokenizes the reviews for further pre-training of a base model."""
 
 import logging
 from pathlib import Path
@@ -24,7 +24,7 @@ from tasks.runtime.steps import fetched, reuse_or_make, step
 
 logger = logging.getLogger(__name__)
 
-# Raised when the code of the step changes what it makes, so that nothing made by the old code is reused.
+# Increment when the step's code changes its output, so that no output of the old code is reused.
 PRETRAINING_TOKENS_VERSION = 1
 _UNREADABLE = "could not be decoded"
 _OF_ROWS = {"limit_rows", "seed"}
@@ -38,16 +38,16 @@ def gather_pretraining_reviews(
     tokenization: TokenizationParams,
     params: PretrainingParams,
 ) -> Reference[PretrainingTokensSummary]:
-    """Tokens of the reviews to pre-train on, whole; copies of test and validation reviews are left out and counted.
+    """Tokenize the whole reviews to pre-train on. Copies of test and validation reviews are excluded and counted.
 
     Args:
-        split: whose training reviews are among them, and whose validation reviews are not.
+        split: the split; its training reviews are included, its validation reviews are not.
         held_out: the test set, whichever part of it the split uses.
-        base: whose tokenizer it is.
-        tokenization: how long a piece of a review may be.
+        base: the base model whose tokenizer is used.
+        tokenization: the maximum length of a piece of a review.
         params: where unlabelled reviews are.
     Raises:
-        MissingDataError: nothing is there.
+        MissingDataError: the location is empty.
         ModelError: the base model cannot be pre-trained.
     """
     source = _source(params)
@@ -88,7 +88,7 @@ def gather_pretraining_reviews(
 
 
 def _tokens(folder: Path, encoder: Encoder, rows: PretrainingRows) -> dict[str, dict[str, int]]:
-    """Write the pieces of the reviews; returns rows, pieces and tokens of each part."""
+    """Write the pieces of the reviews; return rows, pieces and tokens of each part."""
     parts = {"train": rows.train, "held_out": rows.held_out}
     counts: dict[str, dict[str, int]] = {"rows": {}, "pieces": {}, "tokens": {}}
     for name, texts in parts.items():
@@ -108,11 +108,11 @@ def _source(params: PretrainingParams) -> Source | None:
 
 
 def _unlabelled(source: Source | None) -> tuple[list[str | None], int]:
-    """Texts of the unlabelled reviews, and how many rows could not be decoded.
+    """Return the texts of the unlabelled reviews, and the number of rows that could not be decoded.
 
     Raises:
-        MissingDataError: there is not one readable row.
-        ValidationError: of a million rows or more, most are unreadable.
+        MissingDataError: there is no readable row.
+        ValidationError: most of the first million rows or more are unreadable.
     """
     if source is None:
         return [], 0

@@ -1,4 +1,4 @@
-"""How a training is followed: in MLflow, on the run's page, and in its log."""
+"""Progress of a training: in MLflow, on the run's page, and in its log."""
 
 import logging
 import time
@@ -15,12 +15,12 @@ BEGUN = _BEGUN % "Training"
 
 
 class Listener:
-    """Metrics to MLflow, progress to the run's page, a line an epoch and a line a minute to the log.
+    """Send metrics to MLflow and progress to the run's page; log a line per epoch and a line per minute.
 
     Args:
-        run: in MLflow.
-        what: is under way, for people.
-        key: of the progress bar.
+        run: the MLflow run.
+        what: a description of the training, for people.
+        key: the key of the progress bar.
     """
 
     def __init__(self, run: Run, what: str = "Training", key: str = "training-progress") -> None:
@@ -37,22 +37,22 @@ class Listener:
         now = time.monotonic()
         if now - self._spoken >= _SECONDS_A_LINE:
             self._spoken = now
-            done = step - self._first + 1  # a training that goes on does not begin at 1
+            done = step - self._first + 1  # a resumed training does not begin at 1
             left = (now - self._started) / done * (total_steps - step) / 60
             logger.info("Step %s of %s, about %.0f minutes to go", step, total_steps, left)
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
         self._run.log(metrics, step)
         if "validation_loss" in metrics:
-            self._run.send()  # so that the chart of a long training grows with it
+            self._run.send()  # so that the chart of a long training keeps growing
             measured = [f"validation loss {metrics['validation_loss']:.4f}"]
-            if "validation_accuracy" in metrics:  # of a classifier
+            if "validation_accuracy" in metrics:  # only classifiers have it
                 measured.append(f"accuracy {metrics['validation_accuracy']:.4f}")
             logger.info("Step %s: %s", step, ", ".join(measured))
 
 
 def say_trained(summary: TrainingSummary) -> None:
-    """One line on how a training went; for the page of the run that asked for it, too."""
+    """Log one line about a training; also used by the run that requested it."""
     logger.info(
         "Trained %s on %s reviews in %.0f s (%.1f reviews/s, %s on %s): validation accuracy %.4f, best of epoch %g",
         summary.base_model,

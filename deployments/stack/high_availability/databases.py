@@ -1,4 +1,4 @@
-"""How PostgreSQL and Redis are run: loopback, passwords, folders of their own."""
+"""Run PostgreSQL and Redis: on loopback, with passwords, in separate folders."""
 
 import contextlib
 import shutil
@@ -25,14 +25,14 @@ _SUPERUSER = "nightshift"
 
 
 class Postgres:
-    """A cluster of our own, reached by TCP alone, each connection with a password.
+    """A PostgreSQL cluster that accepts only TCP connections with a password.
 
     Args:
-        folder: for the cluster.
-        port: on loopback.
-        password: of its superuser, who makes roles and databases and does nothing else.
+        folder: the folder of the cluster.
+        port: the port on loopback.
+        password: the password of its superuser, which only creates roles and databases.
     Raises:
-        ServiceError: no version is installed that can read the cluster.
+        ServiceError: no installed version can read the cluster.
     """
 
     def __init__(self, folder: Path, port: int, password: str) -> None:
@@ -48,21 +48,21 @@ class Postgres:
             name="postgres",
             command=command,
             environment=plain_environment(),
-            stop_signal="INT",  # closes connections and writes all down; at TERM it waits for clients
+            stop_signal="INT",  # closes connections and flushes; with TERM it waits for clients
             stop_seconds=60,
         )
 
     def prepare(self) -> None:
-        """Make the cluster where there is none.
+        """Create the cluster if there is none.
 
         Raises:
-            ServiceError: PostgreSQL cannot make it.
+            ServiceError: PostgreSQL cannot create it.
         """
         self._account.folder(self._folder)
         if self.data.exists():
             return
         part = self._folder / "data.part"
-        shutil.rmtree(part, ignore_errors=True)  # half made, by a run that was killed
+        shutil.rmtree(part, ignore_errors=True)  # left incomplete by a run that was killed
         file = self._folder / "superuser"
         write_private(file, self._password)
         self._account.give(file)
@@ -76,12 +76,12 @@ class Postgres:
         part.rename(self.data)
 
     def url(self, database: str, role: str, driver: str = "") -> str:
-        """For SQLAlchemy; without the password, which drivers take from PGPASSWORD."""
+        """Return a URL for SQLAlchemy, without the password: drivers take it from PGPASSWORD."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
         return f"{scheme}://{role}@{HOST}:{self._port}/{database}"
 
     def problem(self) -> str:
-        """Why it answers no query; '' when it does."""
+        """Return why it answers no query; '' if it does."""
         import psycopg2
 
         try:
@@ -92,13 +92,14 @@ class Postgres:
         return ""
 
     def make_role(self, name: str, password: str, databases: Sequence[str]) -> None:
-        """A role that owns its databases, which no other may enter. One that is there gets the password anew."""
+        """Create a role that owns its databases, which no other role may enter. An existing role gets a new
+        password."""
         from psycopg2.extensions import encrypt_password
         from psycopg2.sql import SQL, Identifier, Literal
 
         role = Identifier(name)
         with self._cursor() as cursor:
-            # Hashed here: a statement that fails goes to the server's log as it came.
+            # Hash the password here: the server logs failed statements verbatim.
             scope = cursor.connection
             hashed = encrypt_password(password, name, scope=scope, algorithm="scram-sha-256")
             cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
@@ -124,7 +125,7 @@ class Postgres:
             connect_timeout=3,
         )
         try:
-            connection.autocommit = True  # databases are not made in transactions
+            connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
             with connection.cursor() as cursor:
                 yield cursor
         finally:
@@ -132,7 +133,7 @@ class Postgres:
 
 
 def _programs_for(data: Path) -> Path:
-    """Programs of the version that made the cluster, or of the newest for a new one."""
+    """Return the programs of the version that created the cluster, or of the newest version for a new one."""
     installed = postgres_versions()
     made_by = data / "PG_VERSION"
     if not made_by.is_file():
@@ -148,7 +149,7 @@ def _programs_for(data: Path) -> Path:
 
 
 class Redis:
-    """A Redis that writes down what it is told: events that no server has dealt with yet outlive a restart."""
+    """A persistent Redis: events that no server has processed yet survive a restart."""
 
     def __init__(self, folder: Path, port: int, password: str) -> None:
         self._folder, self._port, self._password = folder, port, password
@@ -163,7 +164,7 @@ class Redis:
         )
 
     def prepare(self) -> None:
-        """Write its configuration, which holds the password."""
+        """Write its configuration, which contains the password."""
         self._account.folder(self._folder)
         lines = [
             f"bind {HOST}",
@@ -178,11 +179,11 @@ class Redis:
         self._account.give(self._configuration)
 
     def url(self, database: int) -> str:
-        """With its password, as some clients have no other way: for environments, not for logs."""
+        """Return the URL with the password, which some clients require: for environments, not for logs."""
         return f"redis://default:{self._password}@{HOST}:{self._port}/{database}"
 
     def problem(self) -> str:
-        """Why it does not answer; '' when it does."""
+        """Return why it does not answer; '' if it does."""
         import redis
 
         try:

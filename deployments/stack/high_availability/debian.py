@@ -1,8 +1,8 @@
-"""Programs of Debian's packages, run in folders of our own and never as the system's services.
+"""Programs of Debian's packages, run in separate folders and never as the system's services.
 
-Started by root, each runs under the account that its package made; started by anybody else, under theirs. Each is
-told to end when its parent dies, in whatever way: they overwrite the environment by which the supervisor would find
-again what it left behind.
+If root starts them, each runs under the account that its package created; otherwise under the caller's account. Each
+program ends when its parent dies, however it dies: these programs overwrite the environment by which the supervisor
+would otherwise find leftover processes.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.core.errors import ServiceError
 
-_OLDEST_POSTGRES = 14  # Prefect asks for it
+_OLDEST_POSTGRES = 14  # required by Prefect
 _POSTGRES_VERSIONS = Path("/usr/lib/postgresql")
 _MODULES = {
     "prefect_redis": "several API servers, and background services apart",
@@ -22,7 +22,7 @@ _MODULES = {
 
 
 def require_installed() -> None:
-    """Raises ServiceError naming all that is missing, with the line that installs it."""
+    """Raise ServiceError if a program is missing; it names all missing ones and the command that installs them."""
     found = {
         "postgresql": bool(postgres_versions()),
         "redis-server": bool(program("redis-server")),
@@ -45,7 +45,7 @@ def require_installed() -> None:
 
 
 def require_reachable(folder: Path) -> None:
-    """Raises ServiceError when root would start services in a folder that their accounts cannot get to."""
+    """Raise ServiceError if root would start services in a folder that their accounts cannot reach."""
     if os.geteuid() != 0:
         return
     for part in (folder, *folder.parents):
@@ -58,13 +58,13 @@ def require_reachable(folder: Path) -> None:
 
 
 def program(name: str) -> str:
-    """Where a program is; '' when it is not installed. Debian keeps some where only root looks."""
+    """Return the path of a program; '' if it is not installed. Debian keeps some only on root's PATH."""
     places = [os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]
     return shutil.which(name, path=os.pathsep.join(places)) or ""
 
 
 def postgres_versions() -> dict[int, Path]:
-    """The versions of PostgreSQL that will do, with the folders of their programs, which are not on the PATH."""
+    """Return the supported versions of PostgreSQL with the folders of their programs, which are not on the PATH."""
     found = {
         int(folder.name): folder / "bin"
         for folder in _POSTGRES_VERSIONS.glob("*")
@@ -74,15 +74,15 @@ def postgres_versions() -> dict[int, Path]:
 
 
 def plain_environment() -> dict[str, str]:
-    """What these programs are given: nothing of the caller's settings and keys."""
+    """Return the environment of these programs: none of the caller's settings and keys."""
     return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
 
 class Account:
-    """Who a program runs as: the account of its package where root starts it, else whoever does.
+    """The account that a program runs as: that of its package if root starts it, else the caller's.
 
     Raises:
-        ServiceError: root starts it, and the account is not there.
+        ServiceError: root starts it, and the account does not exist.
     """
 
     def __init__(self, name: str) -> None:
@@ -95,11 +95,11 @@ class Account:
 
     @property
     def user_id(self) -> int:
-        """Of the account; this process's where its programs run under that."""
+        """The account's user id, or this process's if its programs run under that."""
         return self._user.pw_uid if self._user else os.geteuid()
 
     def prefix(self, signal: str) -> list[str]:
-        """Words before a command; `signal` is what ends it when its parent is dead."""
+        """Return the words before a command; `signal` is sent to it when its parent dies."""
         words = [program("setpriv"), "--pdeathsig", signal]
         if self._user:
             words += ["--reuid", str(self._user.pw_uid), "--regid", str(self._user.pw_gid)]
@@ -107,13 +107,13 @@ class Account:
         return [*words, "--"]
 
     def give(self, path: Path) -> Path:
-        """Make it the account's."""
+        """Make the account the owner of a path."""
         if self._user:
             os.chown(path, self._user.pw_uid, self._user.pw_gid)
         return path
 
     def folder(self, path: Path) -> Path:
-        """A folder that the account alone can enter."""
+        """Create a folder that only the account can enter."""
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
         return self.give(path)

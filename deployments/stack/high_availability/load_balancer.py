@@ -1,4 +1,4 @@
-"""How nginx is run: one address before several servers, of which one may be dead without anybody noticing."""
+"""Run nginx: one address in front of several servers, so that clients do not notice the death of one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,12 +60,12 @@ http {{
 
 
 class LoadBalancer:
-    """nginx before the replicas of a server.
+    """nginx in front of the replicas of a server.
 
     Args:
-        name: of the program.
-        folder: of its own.
-        port: that clients come to, on loopback.
+        name: the program's name.
+        folder: the program's own folder.
+        port: the port for clients, on loopback.
         replicas: ports of the servers, on loopback.
     """
 

@@ -1,4 +1,4 @@
-"""The programs of `make up-ha`: how each is run, what it may know, and what tells that it is well."""
+"""The programs of `make up-ha`: commands, environments and health checks."""
 
 import os
 import sys
@@ -28,10 +28,11 @@ from tasks.connectors.servers.seaweedfs import HOST, SeaweedFS
 from tasks.runtime.local_services import CLIENT_DEFAULTS
 from tasks.runtime.settings import Settings
 
-USER = PREFECT_USER  # and the workers' in MLflow
-MODEL = "reviews"  # what the forms begin with; read from them, it would cost the seconds torch takes to import
+USER = PREFECT_USER  # also the workers' name in MLflow
+# The forms' default. Importing the forms to read it would take seconds, because they import torch.
+MODEL = "reviews"
 _MLFLOW_BUCKET = "mlflow"
-# The usual ports where people look for a service; the others lie below those that the system gives to clients.
+# The usual ports for services that people look for; the others are below the range the system assigns to clients.
 _PORTS = {
     "s3": 8333,
     "prefect": 4200,
@@ -45,18 +46,18 @@ _OF_OTHER_SERVERS = ("AWS_", "MLFLOW_", "PG", "PREFECT_", "NIGHTSHIFT_")
 
 
 class Services:
-    """Everything that runs, in the order in which it is started.
+    """All programs, in the order in which they are started.
 
     Args:
         home: the folder of this stack.
         settings: ports, bucket, experiment.
-        passwords: of all of them.
+        passwords: the passwords of all programs.
     Raises:
-        ServiceError: a port that is asked for is taken, or a program is missing.
+        ServiceError: a requested port is taken, or a program is missing.
     """
 
     data_programs: ClassVar = ["postgres", "redis", "object-store"]
-    # "prefect" is the load balancer: what everybody else calls by that name.
+    # "prefect" is the load balancer, because clients use it under that name.
     server_programs: ClassVar = [
         "mlflow",
         "prefect-api-1",
@@ -102,7 +103,7 @@ class Services:
         self.programs = [made[name] for name in self.order]
 
     def stack(self, owner: str) -> Stack:
-        """What others need to know."""
+        """Return the stack's description for other programs."""
         return Stack(
             owner=owner,
             s3_url=self._s3.endpoint_url,
@@ -121,7 +122,7 @@ class Services:
             command=self._s3.command,
             environment=self._s3.environment,
             directory=str(self._s3.folder),
-            stop_signal="KILL",  # it loses nothing by that, and takes 20 s otherwise
+            stop_signal="KILL",  # no data is lost; other signals take 20 s
         )
 
     def _mlflow(self) -> Program:
@@ -149,7 +150,7 @@ class Services:
                 name="prefect-services",
                 command=[*command, "services", "start"],
                 environment=self._prefect_environment("services"),
-                stop_signal="INT",  # at TERM it drops what it is doing
+                stop_signal="INT",  # with TERM it drops its current work
             )
         ]
         for name in ("prefect-api-1", "prefect-api-2"):
@@ -161,7 +162,10 @@ class Services:
         return programs
 
     def _prefect_environment(self, name: str) -> dict[str, str]:
-        """One database, and one Redis: in memory each server would know only its own events, leases and messages."""
+        """Return an environment with a shared database and a shared Redis.
+
+        With its state in memory, each server would know only its own events, leases and messages.
+        """
         url, password = self._url("prefect"), self._passwords.redis
         given = _of_this_process() | NO_TELEMETRY
         given |= {
@@ -177,7 +181,7 @@ class Services:
                 "prefect", "prefect", "asyncpg"
             ),
             "PGPASSWORD": self._passwords.prefect_database,
-            # Of several that start at once, some would fail.
+            # If several servers migrate at the same start, some fail.
             "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
             "PREFECT_MESSAGING_BROKER": "prefect_redis.messaging",
             "PREFECT_MESSAGING_CACHE": "prefect_redis.messaging",
@@ -200,15 +204,15 @@ class Services:
 
     @property
     def migration(self) -> tuple[list[str], Mapping[str, str]]:
-        """The command that brings Prefect's database to what its servers expect, and its environment."""
+        """Return the command that migrates Prefect's database to the version of its servers, and its environment."""
         command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
         return command, self._prefect_environment("services")
 
     def prepare(self) -> None:
-        """Folders and configurations.
+        """Create folders and configurations.
 
         Raises:
-            ServiceError: the cluster cannot be made.
+            ServiceError: the cluster cannot be created.
         """
         self._postgres.prepare()
         self._redis.prepare()
@@ -219,7 +223,7 @@ class Services:
             (self._home / "prefect" / name).mkdir(parents=True, exist_ok=True)
 
     def make_databases(self) -> None:
-        """Roles, databases and buckets, as far as they are not there.
+        """Create the roles, databases and buckets that do not exist.
 
         Raises:
             StoreError: the object store refuses.
@@ -231,7 +235,7 @@ class Services:
             self._s3.store().make_bucket(bucket)
 
     def make_accounts(self) -> None:
-        """The workers' account in MLflow.
+        """Create the workers' account in MLflow.
 
         Raises:
             ServiceError: MLflow refuses.
@@ -242,9 +246,10 @@ class Services:
         accounts.make_worker(USER, password, experiment, MODEL)
 
     def health(self, name: str, supervisor: Supervisor) -> Callable[[], str]:
-        """The question that tells what is wrong with a program; '' when it is well.
+        """Return the health check of a program, which returns what is wrong; '' if the program is healthy.
 
-        It raises ServiceError where another user's program has the port: its clients would send their password there.
+        The check raises ServiceError if another user's program has the port, because clients would send it their
+        password.
         """
         question = self._question(name, supervisor)
         if name not in self._ports:
@@ -271,11 +276,11 @@ class Services:
             return partial(prefect_api.worker_problem, pool, supervisor.pid_of(name))
         if name in self._ports:
             return partial(prefect_problem, f"{self._url(name)}/api")
-        return lambda: ""  # it answers nobody; that it stays up is asked of every program
+        return lambda: ""  # it serves no requests; every program is checked for staying up anyway
 
 
 def client_environment(home: Path, stack: Stack, passwords: Passwords) -> dict[str, str]:
-    """What a client has in its environment: addresses, keys and passwords, the workers' in MLflow."""
+    """Return the environment of a client: addresses, keys and passwords, including the workers' password in MLflow."""
     return stack.addresses(home) | {
         "PREFECT_API_AUTH_STRING": f"{USER}:{passwords.prefect}",
         "MLFLOW_TRACKING_USERNAME": USER,
@@ -284,5 +289,5 @@ def client_environment(home: Path, stack: Stack, passwords: Passwords) -> dict[s
 
 
 def _of_this_process() -> dict[str, str]:
-    """The environment without what is meant for other servers."""
+    """Return this process's environment without the variables that are meant for other servers."""
     return {k: v for k, v in os.environ.items() if not k.startswith(_OF_OTHER_SERVERS)}

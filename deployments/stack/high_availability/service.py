@@ -1,17 +1,17 @@
-"""What a team runs in production, on one machine and from Debian's packages: `make up-ha`, `make down-ha`.
+"""The production setup of a team, on one machine and from Debian's packages: `make up-ha`, `make down-ha`.
 
     load balancer (nginx) --> two Prefect API servers --+--> PostgreSQL, Redis
                               background services ------+
     MLflow with accounts  --> PostgreSQL, and a bucket of its own in the object store
     workers of both pools --> load balancer, MLflow, object store
 
-Each server has a password, generated at the first start. Any program may die: it is started again, and until then the
-other API server answers. Loopback only; data stay in `.nightshift/ha/`, apart from those of `make up`.
+Each server has a password, generated at the first start. A program that dies is started again; until then the other API
+server answers. Loopback only; data stay in `.nightshift/ha/`, apart from those of `make up`.
 
     python -m deployments.stack.high_availability.service up | down | status
     python -m deployments.stack.high_availability.service run COMMAND ...
 
-`run` starts a command that finds the services, and their passwords.
+`run` starts a command with the addresses and passwords of the services in its environment.
 """
 
 import contextlib
@@ -55,13 +55,13 @@ from tasks.runtime.settings import Settings, read_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the first argument says; returns the exit status."""
+    """Run the command that the first argument names; return the exit status."""
     commands = {"up": up, "down": down, "status": status, "run": run}
     return run_command(__doc__ or "", commands, arguments)
 
 
 def home_folder() -> Path:
-    """Where it keeps its data."""
+    """Return the folder of its data."""
     return high_availability_home(read_settings().home)
 
 
@@ -69,8 +69,8 @@ def up(console: Terminal, arguments: list[str]) -> int:
     """Start everything and return when it is ready.
 
     Raises:
-        ServiceError: something is not installed, a port is taken, or a program does not stay up.
-        SettingsError: servers of yours are configured; this brings all its own.
+        ServiceError: a program is not installed, a port is taken, or a program does not stay up.
+        SettingsError: other servers are configured; this stack starts all of its own.
     """
     home, settings = home_folder(), read_settings()
     if running_stack(home):
@@ -88,7 +88,8 @@ def up(console: Terminal, arguments: list[str]) -> int:
         )
         return Services(home, settings, passwords)
 
-    # Started by root, PostgreSQL, Redis and nginx run under accounts of their own and pass through to their folders.
+    # If root starts them, PostgreSQL, Redis and nginx run under accounts of their own and must pass through to their
+    # folders.
     passable = os.geteuid() == 0
     make_private(home.parent, passable)
     with starting(console, home, make_services, passable) as started:
@@ -111,13 +112,13 @@ def _require_nothing_configured(settings: Settings) -> None:
 
 
 def _start(console: Terminal, supervisor: Supervisor, services: Services) -> None:
-    """What keeps data, what has to be made in it, the servers, what is registered with them, the workers."""
+    """Start the data services, create their contents, start the servers, register deployments, start the workers."""
     with step(console, "preparation"):
         services.prepare()
     _start_and_wait(console, supervisor, services, services.data_programs)
     with step(console, "databases"):
         services.make_databases()
-    # MLflow makes its tables itself; meanwhile Prefect's are made, once for all its servers.
+    # MLflow creates its tables itself; meanwhile Prefect's are created, once for all its servers.
     supervisor.start_program("mlflow")
     with step(console, "migration"):
         run_to_end("Migrating Prefect's database", *services.migration)
@@ -134,14 +135,14 @@ def _start_and_wait(
     console: Terminal, supervisor: Supervisor, services: Services, names: list[str]
 ) -> None:
     for name in names:
-        supervisor.start_program(name)  # what runs already goes on
+        supervisor.start_program(name)  # no effect on a running program
     for name in names:
         with step(console, name):
             wait_until(services.health(name, supervisor), supervisor, name)
 
 
 def down(console: Terminal, arguments: list[str]) -> int:
-    """Stop everything, users before what they use; runs under way are ended and said to have crashed."""
+    """Stop everything, clients before the services they use; unfinished runs are ended and marked as crashed."""
     home = home_folder()
     supervisor = Supervisor(home / "stack", str(home))
     stack = running_stack(home)
@@ -151,7 +152,7 @@ def down(console: Terminal, arguments: list[str]) -> int:
         workers = [name for name in names if name.endswith("-worker")]
         for name in workers:
             supervisor.stop_program(name)
-        # Neither a lost file of passwords nor a server that does not answer may keep the rest from being stopped.
+        # Neither a missing file of passwords nor a server that does not answer may prevent stopping the rest.
         with contextlib.suppress(OSError, ServiceError):
             given = client_environment(home, stack, _passwords(home))
             with environment_of(given):
@@ -166,7 +167,7 @@ def down(console: Terminal, arguments: list[str]) -> int:
 
 
 def status(console: Terminal, arguments: list[str]) -> int:
-    """Show what runs and where; the exit status is 1 when something of it does not."""
+    """Show the programs and their addresses; the exit status is 1 if one does not run."""
     home = home_folder()
     stack = running_stack(home)
     if stack is None:
@@ -185,7 +186,7 @@ def status(console: Terminal, arguments: list[str]) -> int:
 
 
 def run(console: Terminal, arguments: list[str]) -> int:
-    """Run a command in whose environment the services are; returns its exit status.
+    """Run a command with the services in its environment; return its exit status.
 
     Raises:
         SettingsError: no command, or nothing is up.

@@ -1,8 +1,8 @@
-"""The account by which workers use MLflow, with what they need and no more.
+"""The workers' MLflow account, with the permissions they need and no more.
 
-They may write to the experiment and to the model that is trained unless another is named, and read everything else. A
-model that they register under another name is theirs: MLflow gives it to whoever makes it. They cannot touch accounts,
-nor experiments and models that people made.
+They may write to the experiment and to the default model, and read everything else. A model that they register under
+another name is theirs: MLflow makes its creator the owner. They cannot change accounts, nor experiments and models that
+people made.
 """
 
 import base64
@@ -19,11 +19,11 @@ class MLflowAccounts:
     """MLflow's accounts, as its administrator sees them.
 
     Args:
-        url: of the server.
-        name: of the administrator.
-        password: the administrator's.
+        url: the server's URL.
+        name: the administrator's name.
+        password: the administrator's password.
     Raises:
-        ServiceError: from every method, when MLflow refuses or is not there.
+        ServiceError: from every method, if MLflow refuses or is unavailable.
     """
 
     def __init__(self, url: str, name: str, password: str) -> None:
@@ -32,13 +32,13 @@ class MLflowAccounts:
         self._headers = {"Authorization": f"Basic {proof}", "Content-Type": "application/json"}
 
     def make_worker(self, name: str, password: str, experiment: str, model: str) -> None:
-        """Make the account, or give it the password anew, and let it write where it works.
+        """Create the account, or set its password again, and allow it to write to its experiment and model.
 
         Args:
-            name: of the account.
-            password: its own.
-            experiment: name; made where it is not there.
-            model: name of a registered model, likewise.
+            name: the account's name.
+            password: the account's password.
+            experiment: its name; created if it does not exist.
+            model: the name of a registered model; created if it does not exist.
         """
         if self._ask("GET", "2.0/mlflow/users/get", username=name) is None:
             self._ask("POST", "2.0/mlflow/users/create", username=name, password=password)
@@ -46,7 +46,7 @@ class MLflowAccounts:
             given = {"username": name, "password": password}
             self._ask("PATCH", "2.0/mlflow/users/update-password", **given)
         self._grant(name, "experiment", self._experiment(experiment))
-        # Of a model that does not exist, MLflow tells all but administrators that they have no permission.
+        # For a model that does not exist, MLflow answers everybody except administrators that permission is denied.
         if self._ask("GET", "2.0/mlflow/registered-models/get", name=model) is None:
             self._ask("POST", "2.0/mlflow/registered-models/create", name=model)
         self._grant(name, "registered_model", model)
@@ -64,7 +64,7 @@ class MLflowAccounts:
         return str(found["experiment"]["experiment_id"])
 
     def _ask(self, method: str, path: str, **given: str) -> Any:
-        """The answer; None where what was asked for does not exist, or what is to be made does already."""
+        """Return the answer; None if the requested thing does not exist, or the thing to be created already does."""
         url, content = f"{self._url}/api/{path}", None
         if method == "GET":
             url += f"?{urllib.parse.urlencode(given)}"

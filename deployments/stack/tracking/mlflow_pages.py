@@ -1,9 +1,9 @@
-"""MLflow answers its own pages and programs, but no page of another address.
+"""Make MLflow answer its own pages and programs, but no page of another address.
 
-MLflow lets every page of `localhost` read its answers and send it JSON, and a browser adds the name and password that
-its owner has typed there. So a page that another user of this machine serves, and that the owner opens, could do in
-MLflow whatever the owner may. Named in `basic_auth.ini` as `authorization_function`, `authenticate` is asked before
-every request but health checks and static files.
+MLflow lets every page of `localhost` read its answers and send it JSON, and a browser adds the saved name and password.
+So a page that another user of this machine serves, and that the owner opens, could do in MLflow whatever the owner may.
+Named in `basic_auth.ini` as `authorization_function`, `authenticate` is called before every request except health
+checks and static files.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ AUTHORIZATION_FUNCTION = f"{__name__}:authenticate"
 
 
 def authenticate() -> "Authorization | Response":
-    """Check name and password as MLflow does, for requests that are not those of a foreign page."""
-    # Whoever asks for this has imported the server already; whoever only names it need not.
+    """Check name and password as MLflow does, and refuse requests of pages of another address."""
+    # Imported here: whoever calls this has already imported the server; whoever only names it need not.
     from flask import request
     from mlflow.server import auth
 
@@ -32,11 +32,11 @@ def authenticate() -> "Authorization | Response":
 
 
 def of_a_foreign_page(method: str, headers: Mapping[str, str]) -> bool:
-    """A browser sends this for a page of another address. A link to a page of MLflow is none of that.
+    """Return True if a page of another address sends the request. Following a link to MLflow does not count.
 
     Args:
-        method: of the request.
-        headers: of the request. Browsers fill in `Sec-Fetch-*` and `Origin`, and no page can change them.
+        method: method of the request.
+        headers: headers of the request. Browsers set `Sec-Fetch-*` and `Origin`, and no page can change them.
     """
     link = (
         method == "GET"

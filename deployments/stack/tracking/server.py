@@ -1,4 +1,4 @@
-"""How MLflow's server is run, with a password for everybody who asks it."""
+"""Run MLflow's server, with a password for every client."""
 
 import sys
 from collections.abc import Mapping
@@ -24,30 +24,30 @@ auth_cache_ttl_seconds = 60
 def mlflow_server(
     port: int, configuration: Path, data: str, artifacts: str, environment: Mapping[str, str]
 ) -> Program:
-    """MLflow with accounts, on loopback.
+    """Return the program that runs MLflow with accounts, on loopback.
 
     Args:
-        port: that it listens on.
-        configuration: of its accounts, as `write_mlflow_accounts` writes it.
+        port: the port it listens on.
+        configuration: the configuration of its accounts, as `write_mlflow_accounts` writes it.
         data: SQLAlchemy URL of its database.
         artifacts: URI of the place where it keeps models and files.
-        environment: its whole environment, without what is said here, but with `mlflow_secrets`.
+        environment: its whole environment, except the variables set here; includes `mlflow_secrets`.
     """
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth"]
     command += ["--host", HOST, "--port", str(port), "--backend-store-uri", data]
-    # More workers than one would make the tables of the accounts at the same time.
+    # Several workers would create the tables of the accounts at the same time.
     command += ["--artifacts-destination", artifacts, "--workers", "1"]
     given = {
         "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # Its job runner would be ten more processes for features that are not used here.
+        # Its job runner would start ten more processes for features that are not used here.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     return Program(name="mlflow", command=command, environment={**environment, **given})
 
 
 def mlflow_secrets(password: str, forms: str) -> dict[str, str]:
-    """What the server must know: the administrator's password, and what it signs its own forms with."""
+    """Return the server's secrets: the administrator's password, and the key that signs its own forms."""
     return {
         "MLFLOW_AUTH_ADMIN_USERNAME": MLFLOW_ADMINISTRATOR,
         "MLFLOW_AUTH_ADMIN_PASSWORD": password,
@@ -56,8 +56,8 @@ def mlflow_secrets(password: str, forms: str) -> dict[str, str]:
 
 
 def write_mlflow_accounts(configuration: Path, accounts: str, others_may: str) -> None:
-    """Write where MLflow keeps its accounts, and what one may do that was given no permission: NO_PERMISSIONS, READ."""
-    escaped = accounts.replace("%", "%%")  # as configparser reads it
+    """Write where MLflow keeps its accounts, and the default permission, such as NO_PERMISSIONS or READ."""
+    escaped = accounts.replace("%", "%%")  # for configparser
     text = _BASIC_AUTH.format(
         accounts=escaped,
         administrator=MLFLOW_ADMINISTRATOR,

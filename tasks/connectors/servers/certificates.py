@@ -1,10 +1,10 @@
-"""Certificates and signing keys by which the parts of the object store know one another, and `security.toml`.
+"""Certificates and signing keys by which the parts of the object store authenticate one another, and `security.toml`.
 
-SeaweedFS checks keys on its S3 port. Its master, volume, filer and admin ports, and all gRPC ports, let everybody in
+SeaweedFS checks keys on its S3 port. Its master, volume, filer and admin ports, and all gRPC ports, are open to anybody
 unless `security.toml` gives them certificates; signing keys alone leave `/col/delete` of the master open.
 
-One certificate serves all parts, as they run in one process. The key of the authority that signed it is thrown away:
-nobody can make another. It holds ten years and is made anew at the first start when less than one year is left.
+One certificate serves all parts, as they run in one process. The key of the authority that signed it is discarded, so
+nobody can issue another. It is valid for ten years and renewed at the first start with less than one year left.
 
     python -m tasks.connectors.servers.certificates FOLDER HOST ...     for a container
 """
@@ -42,12 +42,12 @@ _HTTP_PARTS = ("master", "volume", "filer", "admin", "client")
 
 
 def secure_store(folder: Path, now: datetime, hosts: Sequence[str] = ()) -> None:
-    """Write `security.toml` with fresh signing keys, and certificates where there are none that hold another year.
+    """Write `security.toml` with fresh signing keys, and new certificates unless the present ones hold another year.
 
     Args:
         folder: for SeaweedFS's `-config_dir`; made with mode 0700, its files with 0600.
-        now: with its time zone.
-        hosts: names, beside the loopback ones, under which the store's parts find one another.
+        now: timezone-aware.
+        hosts: names, besides the loopback ones, under which the store's parts find one another.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -58,7 +58,7 @@ def secure_store(folder: Path, now: datetime, hosts: Sequence[str] = ()) -> None
 
 
 def _usable(folder: Path, now: datetime, hosts: Sequence[str]) -> bool:
-    """True for a whole set that belongs together, holds long enough, and was never open to others."""
+    """True for a complete, matching set that is valid long enough and whose key is not readable by others."""
     try:
         authority = x509.load_pem_x509_certificate((folder / AUTHORITY).read_bytes())
         certificate = x509.load_pem_x509_certificate((folder / CERTIFICATE).read_bytes())
@@ -77,7 +77,7 @@ def _usable(folder: Path, now: datetime, hosts: Sequence[str]) -> bool:
 
 
 def _make_certificates(folder: Path, now: datetime, hosts: Sequence[str]) -> None:
-    """An authority, and one certificate for the whole store, as a server and as a client."""
+    """Create an authority, and one certificate for the whole store, for use as a server and as a client."""
     issuer, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = (
         _begun(_AUTHORITY_NAME, issuer.public_key(), now)
@@ -116,12 +116,11 @@ def _begun(name: str, key: ec.EllipticCurvePublicKey, now: datetime) -> x509.Cer
 
 
 def _configuration(folder: Path) -> str:
-    """SeaweedFS's `security.toml`; `weed scaffold -config=security` prints all it knows."""
+    """Return SeaweedFS's `security.toml`. `weed scaffold -config=security` prints all available settings."""
 
     def quoted(name: str) -> str:
-        return json.dumps(
-            str(folder / name), ensure_ascii=False
-        )  # TOML's strings are escaped alike
+        # TOML strings are escaped as in JSON.
+        return json.dumps(str(folder / name), ensure_ascii=False)
 
     pair = [f"cert = {quoted(CERTIFICATE)}", f"key = {quoted(KEY)}"]
     authority = f"ca = {quoted(AUTHORITY)}"
@@ -133,7 +132,7 @@ def _configuration(folder: Path) -> str:
         lines += [f"[grpc.{part}]", *pair]
     for part in _HTTP_PARTS:
         lines += [f"[https.{part}]", *pair, authority]
-    lines += ["enabled = true"]  # of the client, which is last: it speaks HTTPS with the others
+    lines += ["enabled = true"]  # in the last section, the client's: it uses HTTPS
     return "\n".join(lines) + "\n"
 
 

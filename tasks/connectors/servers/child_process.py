@@ -1,9 +1,9 @@
 """A child process that never outlives its parent, even when the parent is killed.
 
 The child is started by a small guardian (this module, run with -m), which holds the reading end of a pipe whose writing
-end only the parent has. When the parent ends, in whatever way, the pipe closes, and the guardian kills the child's
-whole process group. A process that the parent forked may hold the writing end open, so the guardian also looks who its
-parent is. On Linux the kernel kills the child when the guardian itself is killed.
+end only the parent has. However the parent ends, the pipe closes, and the guardian kills the child's whole process
+group. A process that the parent forked may keep the writing end open, so the guardian also checks its parent's id. On
+Linux the kernel kills the child if the guardian itself is killed.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ from tasks.core.errors import ChildEndedError
 
 _PATIENCE_SECONDS = 3.0
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
-# Of a Go program; the stacks of its goroutines follow.
+# The fatal message of a Go program; the stacks of its goroutines follow.
 _LAST_WORDS = re.compile(r"(F\d{4} |panic: |fatal error: )")
 
 
@@ -34,8 +34,8 @@ class ChildProcess:
         command: program and arguments.
         environment: the child's whole environment.
         log: file that takes its output.
-        kill_at_once: SIGKILL instead of SIGTERM first, for servers that are safe with it and slow without.
-        cwd: folder that the child runs in; this process's where none is given.
+        kill_at_once: send SIGKILL without SIGTERM first, for servers that are safe with it and slow without.
+        cwd: working folder of the child; defaults to this process's.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class ChildProcess:
         os.close(reading)
 
     def running(self) -> bool:
-        """True while the child lives."""
+        """True while the child is running."""
         return self._process.poll() is None
 
     def require_running(self) -> None:
-        """Raises ChildEndedError with the end of the log when the child is gone."""
+        """Raise ChildEndedError with the end of the log if the child has ended."""
         if not self.running():
             raise ChildEndedError(
                 f"{self.name} stopped with status {self._process.returncode}: {self._last_words() or 'no output'}",
@@ -82,7 +82,7 @@ class ChildProcess:
             )
 
     def _last_words(self) -> str:
-        """What it said last in its log, and what it died of rather than the stacks below that."""
+        """Return the child's fatal message without the stacks that follow, or else the last lines of its log."""
         said = (
             self.log.read_bytes()[self._log_start :].decode(errors="replace").strip().splitlines()
         )
@@ -90,7 +90,7 @@ class ChildProcess:
         return " / ".join(died_of[:1] or said[-3:])
 
     def stop(self) -> None:
-        """End the child and wait until it is gone."""
+        """Stop the child and wait until it has ended."""
         if self._writing >= 0:
             os.close(self._writing)
             self._writing = -1
@@ -98,16 +98,16 @@ class ChildProcess:
 
 
 def _import_path(environment: Mapping[str, str]) -> str:
-    """The guardian is this module, wherever it was imported from."""
+    """Return a PYTHONPATH by which the guardian finds this module, wherever it was imported from."""
     root = str(Path(__file__).parents[3])
     return os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
 
 
 def die_with(parent: int, number: int) -> None:
-    """Have the kernel send this process a signal when its parent ends, also after exec. Does nothing but on Linux.
+    """Have the kernel send this process a signal when its parent ends, also after exec. Linux only; else a no-op.
 
     Args:
-        parent: the process that is to be the parent; where it has ended already, this process ends, too.
+        parent: id of the expected parent; if it has already ended, this process ends, too.
         number: the signal.
     """
     if sys.platform != "linux":
@@ -118,7 +118,7 @@ def die_with(parent: int, number: int) -> None:
 
 
 def _guard(pipe: int, parent: int, first_signal: int, command: Sequence[str]) -> int:
-    """Run the command until it ends, the pipe closes or the parent is gone; returns its status."""
+    """Run the command until it ends, the pipe closes or the parent is gone. Returns its status."""
     this = os.getpid()
     child = subprocess.Popen(
         command,

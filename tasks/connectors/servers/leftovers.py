@@ -18,7 +18,7 @@ from tasks.core.errors import ServiceError
 logger = logging.getLogger(__name__)
 
 GUARDIAN = "tasks.connectors.servers.child_process"
-# SeaweedFS puts its gRPC sockets there, whatever TMPDIR says.
+# SeaweedFS always puts its gRPC sockets there and ignores TMPDIR.
 SEAWEEDFS_SOCKETS = Path("/tmp")
 _SUPERVISOR = "supervisor.supervisord"
 _SETTLED_SECONDS = 600.0
@@ -26,10 +26,10 @@ _EMPTY_SECONDS = 864_000.0
 
 
 def end_left_server(data: Path) -> None:
-    """End the SeaweedFS that a killed process of this user left running on a data folder.
+    """Kill the SeaweedFS that a killed process of this user left running on a data folder.
 
     Raises:
-        ServiceError: whoever started the one that runs there still lives, or it does not end.
+        ServiceError: the process that started it is still alive, or it does not end.
     """
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # gone, or not ours
@@ -73,7 +73,7 @@ def _serves(process: psutil.Process, data: Path) -> bool:
 
 
 def _keeper(process: psutil.Process) -> psutil.Process | None:
-    """Who wants it to run; None where that process is gone and another, such as init, has become its parent."""
+    """Return the process that still needs the server; None if it is gone and another, such as init, is the parent."""
     parent = process.parent()
     if parent is None:
         return None
@@ -86,14 +86,14 @@ def _keeper(process: psutil.Process) -> psutil.Process | None:
 
 
 def remove_dead_sockets() -> list[str]:
-    """Remove this user's sockets that nobody listens on; returns their paths.
+    """Remove this user's sockets that nobody listens on. Returns their paths.
 
-    Only those that are ten minutes old: a server may be starting. Their folders stay for ten days, as a server that is
-    started again by its supervisor needs its own.
+    Only sockets at least ten minutes old are removed: a server may be starting. Their folders stay for ten days, as a
+    server that is restarted by its supervisor needs its own.
     """
     removed = [path for path in SEAWEEDFS_SOCKETS.glob("seaweedfs-*-grpc-*.sock") if _is_dead(path)]
     for folder in _socket_folders():
-        with contextlib.suppress(OSError):  # another process tidies, or has just begun to use it
+        with contextlib.suppress(OSError):  # removed, or just taken into use, by another process
             content = list(folder.iterdir())
             dead = [path for path in content if _is_dead(path)]
             removed += dead
@@ -108,7 +108,7 @@ def remove_dead_sockets() -> list[str]:
 
 def _socket_folders() -> Iterator[Path]:
     place, user = Path(tempfile.gettempdir()), os.geteuid()
-    for pattern in (f"nightshift-{user}-*", f"weed-{user}-*"):  # the latter by earlier versions
+    for pattern in (f"nightshift-{user}-*", f"weed-{user}-*"):  # weed-: from earlier versions
         yield from filter(is_private, place.glob(pattern))
 
 
@@ -122,7 +122,7 @@ def _is_dead(path: Path) -> bool:
         is_socket = is_ours(path) and stat.S_ISSOCK(path.lstat().st_mode)
         if not is_socket or not _is_older(path, _SETTLED_SECONDS):
             return False
-    except FileNotFoundError:  # another process tidies
+    except FileNotFoundError:  # removed by another process
         return False
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(1)

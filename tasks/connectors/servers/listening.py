@@ -1,6 +1,6 @@
-"""The user whose program listens on a port of this machine: another user may have taken the port of a server of ours.
+"""Checks of the user whose program listens on a port: another user may have taken the port of one of our servers.
 
-A server that answers is not proof enough. Its answer can be imitated, and its clients would send it their password.
+An answer from the port is no proof: it can be imitated, and clients would then send their password to an impostor.
 """
 
 import ipaddress
@@ -16,12 +16,12 @@ _LISTEN = "0A"
 
 
 def listener_problem(port: int, setting: str = "", user: int | None = None) -> str:
-    """Why a server cannot be asked yet; '' where its user listens on its port. Without /proc (macOS) always ''.
+    """Return '' if the server's user listens on its port, else a reason to wait. Without /proc (macOS) always ''.
 
     Args:
         port: on loopback.
-        setting: variable that chooses the port; '' where none does.
-        user: id of the account that the server runs as; this process's where none is given.
+        setting: variable that chooses the port; '' if none does.
+        user: id of the account that the server runs as; defaults to this process's.
     Raises:
         ServiceError: a program of another user listens there.
     """
@@ -40,7 +40,7 @@ def listener_problem(port: int, setting: str = "", user: int | None = None) -> s
 
 
 def _listeners(port: int) -> set[int]:
-    """User ids of all programs that listen on a port, at addresses by which this machine reaches itself."""
+    """Return the user ids of all programs that listen on a port at addresses by which this machine reaches itself."""
     found: set[int] = set()
     for table in filter(Path.exists, _TABLES):
         for line in table.read_text(encoding="utf-8").splitlines()[1:]:
@@ -52,7 +52,7 @@ def _listeners(port: int) -> set[int]:
 
 
 def _is_of_this_machine(text: str) -> bool:
-    """True for loopback and for "any": the kernel writes addresses as words of 32 bits, in its own byte order."""
+    """True for loopback and for "any". The kernel writes addresses as 32-bit words in the machine's byte order."""
     words = [int(text[i : i + 8], 16) for i in range(0, len(text), 8)]
     address = ipaddress.ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:

@@ -1,6 +1,6 @@
 """The servers that a run on a single machine starts for itself: SeaweedFS for S3, and a Prefect server. Loopback only.
 
-Each is a child process of its own (`child_process`), keeps its data below `.nightshift/`, and counts as started when
+Each is a separate child process (`child_process`) and keeps its data below `.nightshift/`. It counts as started once
 this user listens on its port and a real request has been answered there, not when it has been launched.
 """
 
@@ -35,7 +35,7 @@ NO_TELEMETRY = {
 
 
 def require_free_port(port: int, setting: str) -> None:
-    """Raises ServiceError when somebody listens on a port that a setting asks for."""
+    """Raise ServiceError if the port that a setting asks for is in use."""
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -51,11 +51,11 @@ def require_free_port(port: int, setting: str) -> None:
 class LocalObjectStore:
     """SeaweedFS on free loopback ports, with generated credentials that are kept beside its data.
 
-    A port that was free may be another's by the time that the server wants it: one that ends before it answers is
-    started again, on other ports where none was asked for.
+    Another process may take a free port before the server does. So a server that ends before it answers is started
+    again, on other ports unless one was asked for.
 
     Raises:
-        ServiceError: the program is missing, the port or the folder is taken, or it does not come up.
+        ServiceError: the program is missing, the port or the folder is taken, or the server does not start.
     """
 
     def __init__(
@@ -90,17 +90,17 @@ class LocalObjectStore:
             undo.pop_all()
 
     def store(self) -> ObjectStore:
-        """A client for this server."""
+        """Return a client for this server."""
         return self._program.store()
 
     def stop(self) -> None:
-        """End the server; its data stays."""
+        """Stop the server. Its data stays."""
         self._child.stop()
         self._program.clean_up()
 
 
 def require_no_password(api_url: str) -> None:
-    """Raises SettingsError where a Prefect URL holds a user or a password: libraries quote parts of it in errors."""
+    """Raise SettingsError if a Prefect URL holds a user or a password: libraries quote parts of it in errors."""
     if "@" in api_url:
         raise SettingsError(
             "The URL has an @ in it, as behind a user or a password",
@@ -110,7 +110,7 @@ def require_no_password(api_url: str) -> None:
 
 
 def require_prefect(api_url: str) -> None:
-    """See that a Prefect server answers at a URL.
+    """Check that a Prefect server answers at a URL.
 
     Raises:
         SettingsError: the URL holds a user or a password.
@@ -124,20 +124,20 @@ def require_prefect(api_url: str) -> None:
 
 
 def prefect_problem(api_url: str, timeout_seconds: float = 2) -> str:
-    """Why a Prefect server does not answer its health check; '' when it does."""
+    """Return the reason why a Prefect server does not answer its health check, or '' if it does."""
     return http_problem(f"{api_url.rstrip('/')}/health", timeout_seconds)
 
 
 def http_problem(url: str, timeout_seconds: float = 2) -> str:
-    """Why a health check is not answered; '' when it is."""
+    """Return the reason why a health check fails, or '' if it succeeds."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_seconds):
             return ""
     except urllib.error.HTTPError as error:
-        # One that refuses us is there; whether it lets us in is Prefect's own business.
+        # A server that refuses us is running; authentication is left to Prefect.
         return str(error) if error.code >= 500 else ""
     except http.client.HTTPException as error:
-        # By its type alone: it quotes the URL in parts, or what came instead of an answer.
+        # Only its type: its text quotes parts of the URL, or what came instead of an answer.
         return f"the URL is wrong, or what answers there is no HTTP server ({type(error).__name__})"
     except (OSError, ValueError) as error:
         return str(error)
@@ -146,14 +146,14 @@ def http_problem(url: str, timeout_seconds: float = 2) -> str:
 class LocalPrefectServer:
     """A Prefect server with its UI that keeps its history in SQLite below a folder.
 
-    It is launched by the constructor; `wait` returns once it answers, so that other work can go on meanwhile.
+    The constructor launches it; `wait` returns once it answers, so that other work can go on meanwhile.
 
     Args:
         folder: for its data.
-        password: what it asks for, as account:password.
-        port: on loopback; any free one where none is named.
+        password: that it asks for, as account:password.
+        port: on loopback; None for any free one.
     Raises:
-        ServiceError: the port is taken, or it does not come up.
+        ServiceError: the port is taken, or the server does not start.
     """
 
     def __init__(self, folder: Path, password: str, port: int | None = None) -> None:
@@ -173,7 +173,7 @@ class LocalPrefectServer:
         """Return once the server answers its health check.
 
         Raises:
-            ServiceError: it does not come up, or another user's program has its port.
+            ServiceError: the server does not start, or another user's program has its port.
         """
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
@@ -185,26 +185,26 @@ class LocalPrefectServer:
         return taken or prefect_problem(self.api_url)
 
     def stop(self) -> None:
-        """End the server; its history stays."""
+        """Stop the server. Its history stays."""
         self._child.stop()
 
 
 def own_origins(port: int) -> str:
-    """The addresses under which a browser on this machine may have opened a server's pages."""
+    """Return the origins under which a browser on this machine may have opened a server's pages."""
     return f"http://{HOST}:{port},http://localhost:{port}"
 
 
 def prefect_server_command(port: int) -> list[str]:
-    """How a Prefect server is run."""
+    """Return the command that starts a Prefect server."""
     where = ["--host", HOST, "--port", str(port)]
     return [sys.executable, "-m", "prefect", "server", "start", *where]
 
 
 def prefect_server_environment(folder: Path, port: int, password: str) -> dict[str, str]:
-    """Its whole environment: this one's, without settings for other servers and without keys.
+    """Return the server's whole environment: this process's, without settings for other servers and without keys.
 
-    CSRF tokens would add nothing: a browser sends the password for the server's own pages alone, from a storage that
-    pages of other addresses cannot read, and never by itself.
+    CSRF tokens would add nothing: a browser sends the password only for the server's own pages, from a storage that
+    other origins cannot read, and never automatically.
     """
     kept = {
         k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "AWS_"))
@@ -215,7 +215,8 @@ def prefect_server_environment(folder: Path, port: int, password: str) -> dict[s
         | {
             "PREFECT_HOME": str(folder),
             "PREFECT_API_URL": f"http://{HOST}:{port}/api",
-            # It unpacks its pages; beside the installed ones, which others may share, they would be this user's alone.
+            # Prefect unpacks its UI, by default beside the installed package. Other users who share that could not
+            # read the files.
             "PREFECT_UI_STATIC_DIRECTORY": str(folder / "ui"),
             "PREFECT_SERVER_API_AUTH_STRING": password,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": own_origins(port),
@@ -225,7 +226,7 @@ def prefect_server_environment(folder: Path, port: int, password: str) -> dict[s
 
 
 def _wait_until(problem: Callable[[], str], child: ChildProcess, timeout_seconds: float) -> None:
-    """Return once there is no problem. Raises ServiceError with the last one, or when the child has ended."""
+    """Return once there is no problem. Raises ServiceError with the last one, or if the child has ended."""
     deadline = time.monotonic() + timeout_seconds
     while last := problem():
         child.require_running()

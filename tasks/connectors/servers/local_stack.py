@@ -1,4 +1,4 @@
-"""What `make up` has started on this machine, as others find it: `.nightshift/stack/stack.json`."""
+"""The record of the services that `make up` has started on this machine: `.nightshift/stack/stack.json`."""
 
 import contextlib
 from pathlib import Path
@@ -21,11 +21,11 @@ PORT_SETTINGS = {
 
 
 class Stack(Record):
-    """Where the services of a running stack are. An empty URL: that service is somebody else's.
+    """The addresses of a running stack's services. An empty URL means that the stack does not run that service.
 
     Attributes:
-        asks_for_passwords: earlier versions asked for none, and did not write this down either.
-        prefect_user: id of the account that Prefect's address is served by; None for the user of the stack.
+        asks_for_passwords: False for earlier versions, which asked for none and did not record this.
+        prefect_user: id of the account that serves Prefect's address; None for the user of the stack.
     """
 
     owner: str
@@ -36,7 +36,7 @@ class Stack(Record):
     prefect_user: int | None = None
 
     def require_own_ports(self) -> None:
-        """Raises ServiceError where another user's program listens at one of the addresses."""
+        """Raise ServiceError if another user's program listens at one of the addresses."""
         for service, url, user in (
             ("s3", self.s3_url, None),
             ("mlflow", self.mlflow_url, None),
@@ -46,7 +46,7 @@ class Stack(Record):
                 listener_problem(port, PORT_SETTINGS[service], user)
 
     def environment(self, home: Path) -> dict[str, str]:
-        """What a client of `make up` has in its environment; it holds keys and passwords.
+        """Return the environment variables for a client of `make up`, including keys and passwords.
 
         Raises:
             ServiceError: as `addresses`; or the passwords cannot be read.
@@ -62,7 +62,7 @@ class Stack(Record):
         return found
 
     def addresses(self, home: Path) -> dict[str, str]:
-        """Where a client finds the services, and the keys of the object store.
+        """Return the environment variables with the addresses of the services and the keys of the object store.
 
         Raises:
             ServiceError: another user's program listens at one of the addresses.
@@ -83,44 +83,44 @@ class Stack(Record):
 
 
 def passwords_of(home: Path) -> Path:
-    """The file that holds the passwords of Prefect and MLflow."""
+    """Return the file with the passwords of Prefect and MLflow."""
     return home / "passwords.json"
 
 
 def high_availability_home(home: Path) -> Path:
-    """The folder of `make up-ha`, below that of `make up`."""
+    """Return the folder of `make up-ha`, below that of `make up`."""
     return home / "ha"
 
 
 def high_availability_passwords_of(home: Path) -> Path:
-    """The file that holds the passwords of `make up-ha`, in its folder."""
+    """Return the file with the passwords of `make up-ha`, in its folder."""
     return home / "secrets.json"
 
 
 def accounts_of(home: Path) -> Path:
-    """MLflow's database of accounts."""
+    """Return the file of MLflow's database of accounts."""
     return home / "mlflow" / "accounts.db"
 
 
 def local_passwords(home: Path) -> LocalPasswords:
-    """The passwords of this machine's servers, generated at the first start; `make up` and single runs share them.
+    """Return the passwords of this machine's servers, generated at first start; `make up` and single runs share them.
 
     Raises:
-        ServiceError: the file is gone or spoilt.
+        ServiceError: the file is missing or damaged.
     """
     return kept_passwords(passwords_of(home), LocalPasswords, belongs_to=accounts_of(home))
 
 
 def record_of(home: Path) -> Path:
-    """Where the record lies."""
+    """Return the file of the record."""
     return home / "stack" / "stack.json"
 
 
 def running_stack(home: Path) -> Stack | None:
-    """The stack that runs on a folder; None where none does, or where its supervisor was killed.
+    """Return the stack that runs on a folder; None if none does, or if its supervisor was killed.
 
     Raises:
-        ServiceError: the folder or the record is somebody else's, who could name servers of theirs in it.
+        ServiceError: the folder or the record belongs to another user, who could name servers of their own in it.
     """
     require_ours(home)
     require_ours(record_of(home))

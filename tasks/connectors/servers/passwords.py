@@ -1,4 +1,4 @@
-"""Generated passwords: made once, kept in a file that its owner alone can read, handed on by environment."""
+"""Generated passwords: made once, kept in a file that only its owner can read, passed on in the environment."""
 
 import json
 import secrets
@@ -18,23 +18,23 @@ P = TypeVar("P", bound="Generated")
 
 
 def _generated() -> str:
-    # Hexadecimal, so that it can be part of a URL, a configuration file and a header as it is.
+    # Hexadecimal needs no escaping in a URL, a configuration file or a header.
     return secrets.token_hex(24)
 
 
 class Generated(Record):
-    """Passwords of one stack. None of them is ever shown."""
+    """The passwords of one stack. They are never shown."""
 
     lost: ClassVar[str] = _BEGIN_ANEW
 
 
 class LocalPasswords(Generated):
-    """Those of the servers that `make up` and `python -m flows` start.
+    """The passwords of the servers that `make up` and `python -m flows` start.
 
     Attributes:
-        prefect: account and password as one text: that is what Prefect's settings hold and its login page asks for.
-        mlflow: of the account `admin`.
-        mlflow_forms: with which MLflow signs its own forms.
+        prefect: account and password as one text, the form that Prefect's settings hold and its login page asks for.
+        mlflow: password of the account `admin`.
+        mlflow_forms: key with which MLflow signs its own forms.
     """
 
     lost: ClassVar[str] = (
@@ -47,11 +47,11 @@ class LocalPasswords(Generated):
     mlflow_forms: str = Field(default_factory=_generated, repr=False)
 
     def prefect_client(self) -> dict[str, str]:
-        """What a client of the Prefect server has in its environment."""
+        """Return the environment variables for a client of the Prefect server."""
         return {"PREFECT_API_AUTH_STRING": self.prefect}
 
     def mlflow_client(self) -> dict[str, str]:
-        """What a client of the MLflow server has in its environment."""
+        """Return the environment variables for a client of the MLflow server."""
         return {
             "MLFLOW_TRACKING_USERNAME": MLFLOW_ADMINISTRATOR,
             "MLFLOW_TRACKING_PASSWORD": self.mlflow,
@@ -59,7 +59,7 @@ class LocalPasswords(Generated):
 
 
 class Passwords(Generated):
-    """Those of `make up-ha`: one for each account, so that what a program may do is what it needs and no more."""
+    """The passwords of `make up-ha`: one for each account, so that each program has only the rights it needs."""
 
     postgres: str = Field(default_factory=_generated, repr=False)
     prefect_database: str = Field(default_factory=_generated, repr=False)
@@ -72,25 +72,25 @@ class Passwords(Generated):
 
 
 def read_passwords(path: Path, kind: type[P]) -> P:
-    """Those that were generated.
+    """Read generated passwords from their file.
 
     Raises:
-        ServiceError: the file is gone or spoilt, and with it the way into what it belongs to.
+        ServiceError: the file is missing or damaged, and with it the access to the servers.
     """
     try:
         return kind(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, ValidationError):
-        # Without its cause: a report of what is wrong with a file of passwords would quote them.
+        # Without the cause: it would quote passwords from the file.
         raise ServiceError("The passwords cannot be read", str(path), kind.lost) from None
 
 
 def kept_passwords(path: Path, kind: type[P], belongs_to: Path) -> P:
-    """Those of a stack; generated when its database does not exist yet.
+    """Return the passwords of a stack. They are generated if its database does not exist yet.
 
     Args:
         path: the file.
         kind: of the record.
-        belongs_to: the database: where that is there, other passwords would not open it.
+        belongs_to: the database; if it exists, newly generated passwords would not open it.
     Raises:
         ServiceError: as `read_passwords`.
     """

@@ -1,4 +1,4 @@
-"""Who owns something that a killed process leaves behind, and whether that process still lives."""
+"""Identifiers of processes, to record the owner of a resource and to check whether that process is still alive."""
 
 import socket
 from pathlib import Path
@@ -9,15 +9,15 @@ _PROC = Path("/proc")
 
 
 def this_process(process: psutil.Process | None = None) -> str:
-    """This process (or another) as host:pid:start; the start tells it from a later one of that number."""
+    """Return this process (or another) as host:pid:start. The start tells it from a later process of the same id."""
     process = process or psutil.Process()
     return f"{socket.gethostname()}:{process.pid}:{_started(process)}"
 
 
 def _started(process: psutil.Process) -> str:
-    """When it started: ticks since which boot, which setting the clock does not change. Elsewhere, by the clock."""
+    """Return the start time: ticks since boot plus boot id, immune to clock changes. Without /proc, by the clock."""
     try:
-        # A program's name may be of any bytes.
+        # A program's name may contain any bytes.
         stat = (_PROC / str(process.pid) / "stat").read_text(encoding="utf-8", errors="replace")
         fields = stat.rpartition(")")[2].split()
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
@@ -27,7 +27,7 @@ def _started(process: psutil.Process) -> str:
 
 
 def is_gone(owner: str) -> bool:
-    """True when `owner` names a process of this machine that has ended; of other machines nothing is known."""
+    """True if `owner` names a process of this machine that has ended; False for other machines (unknown)."""
     host, pid, started = _parts(owner)
     if host != socket.gethostname() or not pid.isdigit():
         return False
@@ -39,7 +39,7 @@ def is_gone(owner: str) -> bool:
 
 
 def has_died_here(owner: str) -> bool:
-    """True when a process has ended on this machine since it was last started: the machine has lived on."""
+    """True if a process of this machine has ended since the last boot, so that the machine itself kept running."""
     return is_gone(owner) and not _is_of_another_boot(_parts(owner)[2])
 
 

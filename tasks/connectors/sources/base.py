@@ -1,4 +1,4 @@
-"""What a source of labelled reviews has to do."""
+"""The interface of a source of labelled reviews."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,35 +10,35 @@ from tasks.core.errors import ValidationError
 from tasks.core.formats.values import as_text
 from tasks.core.records import SourceFile
 
-_LONGEST_EXTRA = 200  # characters; what is longer names no group of reviews
+_LONGEST_EXTRA = 200  # characters; longer values do not name a group of reviews
 
 
 @dataclass(frozen=True)
 class SourceColumns:
-    """Names of the columns to read, and how."""
+    """Names of the columns to read, and the encoding of text files."""
 
     text: str
-    label: str  # '' where the reviews are unlabelled, and none is to be read
+    label: str  # '' for unlabelled reviews: no label is read
     extras: tuple[str, ...] = ()
-    encoding: str = "utf-8"  # of files of text
+    encoding: str = "utf-8"  # of text files
 
     @property
     def all(self) -> list[str]:
-        """Every column that must be there."""
+        """All required columns."""
         return [self.text, *filter(None, [self.label]), *self.extras]
 
 
 def extra(value: Any) -> str:
-    """A value by which reviews are told apart, as text; missing ones are empty."""
+    """Return the value of an extra column, by which reviews are grouped, as text; '' if it is missing."""
     text = str(value) if isinstance(value, bool) else as_text(value)
     return (text or "")[:_LONGEST_EXTRA]
 
 
 def label_of(value: Any, column: str, where: str) -> str | None:
-    """The label of a row in its one spelling; None where it is missing.
+    """Return the label of a row in its canonical spelling; None if it is missing.
 
     Raises:
-        ValidationError: it is no text, number or boolean.
+        ValidationError: it is not a text, number or boolean.
     """
     try:
         return canonical_label(value)
@@ -64,21 +64,21 @@ class Source(Protocol):
     name: str
 
     def identity(self) -> dict[str, Any]:
-        """Everything the rows depend on, as JSON: digests of files, ETags of objects, the commit of a data set."""
+        """Return everything the rows depend on, as JSON: digests of files, ETags of objects, commit of a data set."""
         ...
 
     def splits(self) -> list[str]:
-        """ "train", and "test" where the source has one."""
+        """Return "train", and "test" if the source has one."""
         ...
 
     def files(self) -> list[SourceFile]:
-        """Each file or part of the source, with the split that it is of, and those that are left out."""
+        """Return each file or part of the source with its split, including those that are left out."""
         ...
 
     def rows(self, split: str) -> Iterator[RawReview | Unreadable]:
-        """The rows of a split, in order. Raises DataError when a file cannot be read or lacks a column."""
+        """Iterate over the rows of a split, in order. Raises DataError if a file cannot be read or lacks a column."""
         ...
 
     def label_names(self) -> list[str] | None:
-        """The classes in order of their ids, where the source knows them; call it after `rows`."""
+        """Return the classes in order of their ids, or None if the source does not know them. Call it after `rows`."""
         ...

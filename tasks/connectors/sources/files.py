@@ -1,4 +1,4 @@
-"""Labelled reviews in files: on this machine, or as objects in S3. Both are decoded by the same code as scoring."""
+"""Labelled reviews in files: on this machine, or as objects in S3. Scoring decodes its input with the same code."""
 
 import contextlib
 from abc import ABC, abstractmethod
@@ -22,25 +22,25 @@ from tasks.core.formats.detection.names import format_of, is_hidden
 from tasks.core.formats.values import held_bytes
 from tasks.core.records import SourceFile
 
-# What the datasets library writes beside its files.
+# Written by the datasets library beside its data files.
 _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 _REVIEW_BYTES = 88  # of a `RawReview` and its place in a list, without its values
-_MUCH = 1 << 40  # bytes: whatever a row holds is counted
+_MUCH = 1 << 40  # bytes; large enough to count everything a row holds
 _ONE = "Its reviews take more than {} times its {:,} bytes of memory"
 _ALL = "The reviews up to here take more than {} times the {:,} bytes of their files in memory"
 
 
 class _Held:
-    """What training holds of a source's files: a thousand bytes of them may stand for millions of reviews."""
+    """A limit on the memory of a source's reviews: a file of a thousand bytes may hold millions of reviews."""
 
     def __init__(self) -> None:
         self._bytes = self._stored = 0  # of all files so far
 
     def counted(self, reviews: Iterable[RawReview | Unreadable], stored: int) -> Iterator[Any]:
-        """The reviews of a file, which has so many bytes where it is stored.
+        """Pass the reviews of a file through and count their memory; `stored` is the file's size in bytes.
 
         Raises:
-            UnfitError: this file, or all so far, take far more memory than they have bytes.
+            UnfitError: this file, or all files so far, take far more memory than they have bytes.
         """
         self._stored += stored
         held = 0
@@ -55,7 +55,7 @@ class _Held:
 
 
 class _Files(ABC):
-    """What files have in common, wherever they lie: names, splits, decoding."""
+    """Base class of sources of files, local or in S3: names, splits, decoding."""
 
     def __init__(
         self,
@@ -114,8 +114,8 @@ class _Files(ABC):
             with self._open(file) as stream, blamed_on(where):
                 try:
                     stored = stored_bytes(stream)
-                    # Closed at once where reading ends early, not when the garbage collector gets to it: a process
-                    # of its own may decode.
+                    # Close at once if reading ends early, not at garbage collection: a separate process may be
+                    # decoding.
                     with contextlib.closing(self._decoded(file, where, stream)) as reviews:
                         yield from held.counted(reviews, stored)
                 except UnfitError as error:
@@ -155,11 +155,11 @@ class _Files(ABC):
 
     @abstractmethod
     def _open(self, file: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-        """A file's content, seekable."""
+        """Open a file's content as a seekable stream."""
 
 
 class LocalFiles(_Files):
-    """A file, or every file below a folder. Hidden files and those of other kinds are passed over in a folder."""
+    """A file, or every file below a folder. In a folder, hidden files and files of other formats are skipped."""
 
     def __init__(
         self, path: Path, columns: SourceColumns, name: str, said: Mapping[str, str] | None = None
@@ -179,7 +179,7 @@ class LocalFiles(_Files):
     def identity(self) -> dict[str, Any]:
         digests: dict[str, str] = {}
         for name in self._paths:
-            with self._open(name):  # says in a sentence what file_digest would say in a stack trace
+            with self._open(name):  # fails with a readable error, which file_digest would not
                 digests[name] = file_digest(self._paths[name])
         return {"files": digests}
 
@@ -240,7 +240,7 @@ def _is_data(name: str) -> bool:
 
 
 def _is_passed_over(name: str) -> bool:
-    """True of what a person may have meant to be read; not of hidden files and descriptions."""
+    """True for a skipped file that the user may have meant as data; False for hidden files and descriptions."""
     hidden = is_hidden(name) or PurePosixPath(name).name in _DESCRIPTIONS
     return not hidden and not name.endswith("/") and not _is_data(name)
 
@@ -251,7 +251,7 @@ def _why_passed_over(name: str) -> str:
 
 
 def _nothing_to_read(what: str, where: str, passed_over: Sequence[str]) -> DataError:
-    """The error of a place without data; it names a file there that a person may have meant."""
+    """Return the error for a location without data. It names a file there that the user may have meant."""
     for name in passed_over:
         if foreign := foreign_name(name):
             return foreign.error(f"{where.rstrip('/')}/{name}", by_name=True)

@@ -27,7 +27,7 @@ from tasks.core.records import SourceFile
 
 
 class HubDataset:
-    """A data set by its hub id; the commit it is read at is pinned when it is opened. Its own code is never run."""
+    """A data set by its hub id. Opening it pins the commit that is read. Code of the data set is never run."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class HubDataset:
         return found | ({"ids_named": list(self._wanted_names)} if self._wanted_names else {})
 
     def _splits_of(self, said: Mapping[str, str]) -> dict[str, Told]:
-        """Only train and test are used, unless somebody says that another split is one of them."""
+        """Assign splits: only train and test are used, unless the user maps another split to one of them."""
         named = {name: Told(name, "its name in the data set") for name in self._sets}
         return named | said_splits(list(self._sets), said)
 

@@ -12,7 +12,7 @@ SAMPLE = "sample"
 
 
 class SourceParams(Form):
-    """Where labelled reviews are, and which columns to read."""
+    """The location of labelled reviews, and the columns to read."""
 
     location: str = Field(
         default=SAMPLE,

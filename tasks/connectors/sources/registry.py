@@ -1,4 +1,4 @@
-"""Where labelled reviews come from. One file a source, one rule in `open_source`; all pass the same contract test."""
+"""Sources of labelled reviews: one file and one rule in `open_source` each. All pass the same contract test."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from tasks.connectors.storage.object_store import S3_LIKE, ObjectStore, parse_ur
 from tasks.core.errors import MissingDataError, SettingsError
 from tasks.core.parsing.pairs import parse_pairs
 
-# With a dot in its second part it is rather a file. The hub refuses the rest.
+# A name with a dot in its second part is more likely a file. The hub refuses all other forms.
 _HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w-]*", re.ASCII)
 
 __all__ = [
@@ -32,11 +32,11 @@ def open_source(
     which: Literal["location", "test_location"],
     store: Callable[[], ObjectStore],
 ) -> Source:
-    """The source a location names.
+    """Open the source that a location names.
 
     Raises:
         MissingDataError: nothing is there.
-        SettingsError: it names no place that reviews are read from.
+        SettingsError: the location is of a kind that is not supported.
         StoreError: S3 refuses.
     """
     location = params.location if which == "location" else params.test_location or ""
@@ -48,7 +48,7 @@ def open_source(
 
 
 def open_unlabelled(location: str, text_column: str, store: Callable[[], ObjectStore]) -> Source:
-    """Reviews of which only the text is read: the rows of every split but "test" have no label.
+    """Open a source of which only the text is read: the rows of every split but "test" have no label.
 
     Raises:
         MissingDataError: nothing is there.
@@ -86,6 +86,6 @@ def _opened(
         )
     if not _HUB_NAME.fullmatch(location):
         raise MissingDataError("No such file or folder", location, f"check {setting}")
-    # Names that labels are mapped to do not stand for the ids of a data set.
+    # With a label map, the label names are its targets, not names for the ids of a data set.
     wanted = [] if hub.label_map else hub.label_names
     return HubDataset(location, hub.hub_configuration, hub.hub_revision, columns, wanted, said)

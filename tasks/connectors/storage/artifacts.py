@@ -1,14 +1,14 @@
-"""Prepared folders: the output of a step, kept in the object store under the digest of all it depends on.
+"""Prepared folders: the output of a step, stored in the object store under the digest of its inputs.
 
     s3://<bucket>/prepared/<kind>/<digest>/<attempt>/<files...>
     s3://<bucket>/prepared/<kind>/<digest>/manifest.json      written last: the commit record, which names the attempt
 
-A step asks `find` first; what is there is not made again, on whichever machine. A folder without a manifest does not
-exist. Two workers may make the same folder at once: each writes an attempt of its own, and the first manifest holds.
+A step calls `find` first, so any machine reuses an existing folder. A folder without a manifest does not exist. Two
+workers may make the same folder at once: each writes its own attempt, and the first manifest wins.
 
-Other workers write here, too, and may be hostile: a manifest counts only at the address that is the digest of its
-inputs, below this installation's own bucket, and with file names that stay inside a folder. A reference pins the files'
-digests, so that nobody can replace what was judged before it is used.
+Other workers write here too, and may be hostile. A manifest is valid only at the address that is the digest of its
+inputs, below this installation's own bucket, and with file names that stay inside a folder. A reference pins the
+digests of the files, so that nobody can replace what was evaluated before it is used.
 """
 
 import contextlib
@@ -46,15 +46,15 @@ class PreparedStore:
         self._root = f"s3://{bucket}/prepared"
 
     def uri(self, kind: str, digest: str) -> str:
-        """Where a folder lies."""
+        """Return the URI of a folder."""
         return f"{self._root}/{kind}/{digest}"
 
     def find(self, kind: str, inputs: Mapping[str, Any]) -> Manifest | None:
-        """The manifest of the folder made from exactly these inputs; None where none is, or files of it are gone."""
+        """Return the manifest of the folder made from exactly these inputs; None if absent or if files are missing."""
         return self._whole(self.uri(kind, digest_of(inputs)))
 
     def _whole(self, uri: str) -> Manifest | None:
-        """The manifest of a folder if all of its files are there: a person may have removed some."""
+        """Return the manifest of a folder if all of its files are present: a person may have removed some."""
         manifest = self.read(uri)
         if manifest is None:
             return None
@@ -70,10 +70,10 @@ class PreparedStore:
         return manifest
 
     def read(self, uri: str) -> Manifest | None:
-        """The manifest of the folder at a URI, or None.
+        """Return the manifest of the folder at a URI, or None.
 
         Raises:
-            StoreError: it is none that this version wrote for that address, or the URI is no address of a folder here.
+            StoreError: this version did not write it for that address, or the URI is not the address of a folder here.
         """
         kind, digest = self._address(uri)
         place = f"{uri}/{MANIFEST}"
@@ -86,11 +86,11 @@ class PreparedStore:
         return manifest
 
     def reference(self, uri: str, summary_type: type[SummaryT]) -> Reference[SummaryT]:
-        """What a step needs to know of the folder at a URI.
+        """Return a reference to the folder at a URI.
 
         Raises:
-            MissingDataError: there is none, or files of it are gone.
-            StoreError: it is of another kind, or of another version.
+            MissingDataError: there is none, or some of its files are missing.
+            StoreError: it is of another kind or version.
         """
         manifest = self._whole(uri)
         if manifest is None:
@@ -102,7 +102,7 @@ class PreparedStore:
     def refer(
         self, manifest: Manifest, summary_type: type[SummaryT], reused: bool
     ) -> Reference[SummaryT]:
-        """The reference to a folder of a manifest. Raises StoreError when it is of another kind or version."""
+        """Return the reference to the folder of a manifest. Raises StoreError if it is of another kind or version."""
         uri = self.uri(manifest.kind, manifest.digest)
         try:
             summary = summary_type.model_validate(manifest.summary)
@@ -120,10 +120,10 @@ class PreparedStore:
         )
 
     def manifest_of(self, reference: Reference[Any]) -> Manifest:
-        """The manifest that a reference pins.
+        """Return the manifest that a reference pins.
 
         Raises:
-            StoreError: it is gone, the reference does not lead to a folder here, or other files lie there now.
+            StoreError: it is gone, the reference does not point to a folder here, or the files have changed since.
         """
         uri = reference.uri
         if uri != self.uri(reference.kind, reference.digest):
@@ -145,17 +145,17 @@ class PreparedStore:
         summary: BaseModel,
         replace: bool = False,
     ) -> Manifest:
-        """Upload all files of a local folder, then the manifest; returns the one that holds.
+        """Upload all files of a local folder, then the manifest. Returns the manifest that is in force.
 
-        On failure what was uploaded is taken back, and also where another worker was first.
+        If this fails, or another worker was first, the uploaded files are deleted again.
 
         Args:
-            kind, inputs: name the folder.
+            kind, inputs: identify the folder.
             folder: with the files.
             summary: small facts about them.
-            replace: also where there is a manifest already, which may belong to damaged files.
+            replace: overwrite an existing manifest, which may belong to damaged files.
         Raises:
-            StoreError: the store refuses, or a file has a name that must not become a path elsewhere.
+            StoreError: the store refuses, or a file name is unsafe as a local path.
         """
         digest = digest_of(inputs)
         uri = self.uri(kind, digest)
@@ -189,7 +189,7 @@ class PreparedStore:
         return manifest
 
     def all(self, kind: str) -> list[Manifest]:
-        """The manifests of every folder of a kind. One that cannot be trusted is passed over with a warning."""
+        """Return the manifests of all folders of a kind. Those that cannot be trusted are skipped with a warning."""
         return [manifest for manifest in map(self._read_if_good, self._folders(kind)) if manifest]
 
     def _read_if_good(self, uri: str) -> Manifest | None:
@@ -210,7 +210,7 @@ class PreparedStore:
         return [folder for folder in folders if self.is_address(folder)]
 
     def remove(self, manifest: Manifest) -> None:
-        """Delete a folder, its manifest first: half of a folder does not exist."""
+        """Delete a folder, its manifest first: without it, a partly deleted folder does not exist."""
         uri = self.uri(manifest.kind, manifest.digest)
         self.store.delete(f"{uri}/{MANIFEST}")
         for name in manifest.files:
@@ -222,7 +222,7 @@ class PreparedStore:
         Args:
             source: a reference, which pins the files, or the URI of a folder.
             into: local folder; nothing is written outside it.
-            names: of files in it.
+            names: of the files to download.
         Raises:
             StoreError: no such folder, or a file is not what the manifest says.
         """
@@ -257,12 +257,12 @@ class PreparedStore:
         return manifest
 
     def is_address(self, uri: str) -> bool:
-        """True of the URI of a prepared folder of this installation's."""
+        """True if the URI is the address of a prepared folder of this installation."""
         below = uri.removeprefix(f"{self._root}/")
         return below != uri and _FOLDER.fullmatch(below) is not None
 
     def _address(self, uri: str) -> tuple[str, str]:
-        """Kind and digest of a folder's URI. Raises StoreError when it leads elsewhere."""
+        """Split a folder's URI into kind and digest. Raises StoreError if it points elsewhere."""
         if not self.is_address(uri):
             raise StoreError(
                 f"Not the address of a prepared folder of this installation, {self._root}/<kind>/<digest>",
@@ -277,9 +277,9 @@ class PreparedStore:
             for uri in uris:
                 self.store.delete(uri)
         except StoreError:
-            return  # the store is away; without a manifest the rest does not exist
+            return  # the store is unavailable; without a manifest the rest does not exist
 
 
 def free_bytes(folder: Path) -> int:
-    """Room left on the disk that holds a folder."""
+    """Return the free bytes on the disk that holds a folder."""
     return shutil.disk_usage(folder).free

@@ -1,7 +1,8 @@
-"""Checkpoints of one training in the object store, so that it goes on after any death, on any machine.
+"""Checkpoints of one training in the object store, so that it can resume after any crash, on any machine.
 
-Each is a prepared folder (`prepared`): its manifest is written last, so that a torn one does not exist, and its files
-are checked against it. They belong to the digest of the training's data and parameters and are removed when it is done.
+Each is a prepared folder (`prepared`): its manifest is written last, so an incomplete one does not exist, and its
+files are checked against it. Checkpoints are stored under the digest of the training's data and parameters, and are
+removed when the training is done.
 """
 
 import contextvars
@@ -18,12 +19,12 @@ from tasks.core.records import Manifest, Record
 
 logger = logging.getLogger(__name__)
 
-_KEPT = 2  # the newest, and the one before it should the newest turn out damaged
+_KEPT = 2  # the newest, and the one before it in case the newest is damaged
 _WEIGHTS = ("config.json", "model.safetensors")
 
 
 class CheckpointSummary(Record):
-    """Which step a checkpoint was written at, which one was the best then, and the MLflow run it belongs to."""
+    """The step a checkpoint was written at, the best step at that time, and the MLflow run it belongs to."""
 
     step: int
     best_step: int | None
@@ -31,15 +32,15 @@ class CheckpointSummary(Record):
 
 
 class CheckpointStore:
-    """Keeps and restores the checkpoints of one training. A context: leaving it waits for what is being uploaded.
+    """Saves and restores the checkpoints of one training. A context manager: leaving it waits for a running upload.
 
-    Uploading goes on beside the training. A store that is away costs a checkpoint and a warning, never the training.
+    Uploads run in the background. An unavailable store costs a checkpoint and a warning, never the training.
 
     Args:
-        prepared: where they are kept.
+        prepared: the store that keeps them.
         digest: of everything the training depends on.
-        folder: for copies that are waiting to be uploaded, on the disk that Trainer writes to.
-        every_seconds: how often one is due; 0 means after every step.
+        folder: for copies that wait to be uploaded, on the disk that Trainer writes to.
+        every_seconds: interval between checkpoints; 0 means after every step.
     """
 
     def __init__(
@@ -66,12 +67,12 @@ class CheckpointStore:
         self._worker.shutdown(wait=True)
 
     def newest(self) -> CheckpointSummary | None:
-        """What is known of the newest complete checkpoint; None where there is none."""
+        """Return the summary of the newest complete checkpoint; None if there is none."""
         found = self._complete()
         return _summary(found[-1]) if found else None
 
     def restore(self, folder: Path) -> Path | None:
-        """See `CheckpointKeeper.restore`. A damaged one is left aside for the one before it."""
+        """See `CheckpointKeeper.restore`. If a checkpoint is damaged, the one before it is used."""
         complete = self._complete()
         for manifest in reversed(complete):
             summary = _summary(manifest)
@@ -100,7 +101,7 @@ class CheckpointStore:
         self._prepared.fetch(self._prepared.uri(self._kind, best.digest), into, *_WEIGHTS)
 
     def due(self) -> bool:
-        """True when the last one is old enough and none is being uploaded."""
+        """True if the last checkpoint is old enough and no upload is running."""
         waiting = self._uploading is not None and not self._uploading.done()
         return not waiting and time.monotonic() - self._last >= self._every_seconds
 
@@ -118,24 +119,24 @@ class CheckpointStore:
             best_step=_step(best) if best else None,
             mlflow_run_id=self.mlflow_run_id,
         )
-        # with this thread's context, or its log lines would belong to no run
+        # With this thread's context; without it, the log lines would belong to no run.
         context = contextvars.copy_context()
         self._uploading = self._worker.submit(context.run, self._upload, copy, summary)
 
     def remove_all(self) -> None:
-        """Forget every checkpoint of this training: it is done."""
+        """Delete every checkpoint of this training, because it is done."""
         self._worker.shutdown(wait=True)
         for manifest in self._complete():
             self._prepared.remove(manifest)
         store = self._prepared.store
         for left in list(store.scan(f"{self._prepared.uri(self._kind, '')}")):
-            store.delete(left.uri)  # of an upload whose process was killed
+            store.delete(left.uri)  # left by an upload whose process was killed
 
     def _upload(self, copy: Path, summary: CheckpointSummary) -> None:
         started = time.monotonic()
         try:
             step = {"step": summary.step}
-            # one of the same step may be there, damaged: training went on from the one before it
+            # A damaged one of the same step may exist: training resumed from the one before it.
             self._prepared.commit(self._kind, step, copy, summary, replace=True)
             seconds = time.monotonic() - started
             logger.info("Checkpoint of step %s kept (%.1f s)", summary.step, seconds)
@@ -157,7 +158,7 @@ class CheckpointStore:
                 self._prepared.remove(manifest)
 
     def _complete(self) -> list[Manifest]:
-        """The manifests, oldest first."""
+        """Return the manifests, the oldest first."""
         return sorted(self._prepared.all(self._kind), key=lambda m: _summary(m).step)
 
 

@@ -1,7 +1,7 @@
-"""boto3's client for the object store: people's own settings of boto3 win, and what old stores need is found by trying.
+"""boto3's client for the object store: the user's boto3 settings win, and the needs of old stores are found by trying.
 
-Nothing is given to boto3 that its variables and files can say, but defaults of ours where people have said nothing.
-Since 2025 it sends a checksum with each write, which a bucket with Object Lock insists on, and which old stores refuse.
+Whatever boto3's variables and files can set is left to them; we only supply defaults for what the user has not set.
+Since 2025 boto3 sends a checksum with each write. A bucket with Object Lock requires it, and old stores refuse it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CONNECT_SECONDS = 5.0
-READ_SECONDS = 60.0  # without a byte: then the store is taken for away
-_ANSWER_SECONDS = 10.0  # where it is only asked if it answers
+READ_SECONDS = 60.0  # without a byte, after which the store counts as unavailable
+_ANSWER_SECONDS = 10.0  # for the check that it answers
 _ATTEMPTS = 8
 _CHECKSUMS = "request_checksum_calculation"
-# Name in files, variable, default, conversion: as botocore has them, with a default of ours.
+# botocore's session variables (name in files, variable, default, conversion), with our default.
 _OURS: dict[str, Any] = {"max_attempts": ("max_attempts", "AWS_MAX_ATTEMPTS", _ATTEMPTS, int)}
 _ASKED: dict[str, Any] = {_CHECKSUMS: (_CHECKSUMS, "AWS_REQUEST_CHECKSUM_CALCULATION", None, None)}
-# Of a server of our own, which has nothing to do with people's profiles and files.
+# For the embedded server: ignore the user's profiles and configuration files.
 _NO_FILES: dict[str, Any] = {
     "profile": (None, None, None, None),
     "config_file": (None, None, "/dev/null", None),
     "credentials_file": (None, None, "/dev/null", None),
 }
-# Endpoints that have refused checksums, as long as this process lives.
+# Endpoints that have refused checksums during the life of this process.
 _refusing: set[str] = set()
 
 
 class StoreClient:
-    """Makes clients, and knows whether this store gets checksums with its writes.
+    """Makes clients, and remembers whether writes to this store carry checksums.
 
     Args:
-        endpoint_url: of the server; None for AWS, or for what boto3's files say.
+        endpoint_url: of the server; None for AWS, or for the one in boto3's files.
         access_key, secret_key: None to let boto3 find them (environment, profile, role).
         region: None to let boto3 find it.
     Raises:
-        SettingsError: the address is none, or boto3 refuses its own settings.
+        SettingsError: the address is invalid, or boto3 refuses its own settings.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class StoreClient:
             raise _refused(error) from error
 
     def impatient(self) -> "S3Client":
-        """A client that asks once and waits for seconds, to find out whether the store answers."""
+        """Return a client that does not retry and waits only seconds, to check that the store answers."""
         once = Config(read_timeout=_ANSWER_SECONDS, retries={"total_max_attempts": 1})
         return self._made(plain=True, more=once)
 
     def _made(self, plain: bool, more: Config | None = None) -> "S3Client":
-        """A client; a plain one sends checksums only where an operation requires one."""
+        """Make a client; a plain one sends checksums only if an operation requires one."""
         session = botocore.session.Session(session_vars=_OURS | self._own)
         said: dict[str, Any] = session.get_config_variable("s3") or {}
         by_path = bool(self._endpoint_url) and "addressing_style" not in said
@@ -99,14 +99,14 @@ class StoreClient:
         )
 
     def without_checksums(self) -> "S3Client | None":
-        """A client that sends none where none is required; None where people have chosen, or this one is so."""
+        """Return a client that sends checksums only if required; None if the user chose, or this one already does."""
         config: Any = self.client.meta.config
         if self._is_said or config.request_checksum_calculation == "when_required":
             return None
         return self._made(plain=True)
 
     def go_on_with(self, client: "S3Client") -> None:
-        """Use a plain client from now on, as every other of this process does: the store has refused checksums."""
+        """Use a plain client from now on, as do all later ones of this process: the store has refused checksums."""
         _refusing.add(str(self._endpoint_url))
         self.client = client
 

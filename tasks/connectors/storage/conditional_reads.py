@@ -1,4 +1,4 @@
-"""Reading one version of an object that others may overwrite meanwhile, and knowing what it is without reading it."""
+"""Reads of exactly one version of an object that others may overwrite, and checks of its identity by metadata."""
 
 import io
 from collections.abc import Mapping
@@ -25,24 +25,24 @@ FINGERPRINT = "fingerprint"  # metadata: what the content is made from
 LENGTH = "length"  # metadata: bytes that were sent
 _CHUNK_BYTES = 8 << 20
 _BUFFER_BYTES = 64 << 10
-_TRIES = 5  # of what botocore does not try again: a body that ends early
+_TRIES = 5  # for what botocore does not retry: a body that ends early
 
 
 @dataclass(slots=True, frozen=True)
 class Head:
-    """What is known of an object without reading it."""
+    """The properties of an object that are known without reading it."""
 
     etag: str
     size: int
     metadata: Mapping[str, str]
-    whole: bool = True  # False: a server has kept the begin of an upload whose client died; it has no fingerprint
+    whole: bool = True  # False: the start of an upload whose client died, kept by the server; it has no fingerprint
 
 
 class ExactReads:
-    """Reads exactly what was listed.
+    """Reads exactly the version of an object that was listed.
 
     Raises:
-        StoreError, StoreAwayError: from every method, when the store refuses or does not answer.
+        StoreError, StoreAwayError: from every method, if the store refuses or does not answer.
     """
 
     def __init__(self, store: ObjectStore) -> None:
@@ -50,7 +50,7 @@ class ExactReads:
         self._conditional_reads = True
 
     def head(self, uri: str) -> Head | None:
-        """None where there is no such object."""
+        """Return the metadata of an object; None if there is no such object."""
         bucket, key = parse_uri(uri)
         try:
             with self.store.saying("looking at", uri):
@@ -63,7 +63,7 @@ class ExactReads:
         return Head(etag, size, {k: v for k, v in kept.items() if k != FINGERPRINT}, whole=False)
 
     def is_made_of(self, uri: str, fingerprint: str) -> bool:
-        """Whether an object is there, whole, and made from this."""
+        """True if an object exists, is complete, and has this fingerprint."""
         head = self.head(uri)
         return head is not None and head.metadata.get(FINGERPRINT) == fingerprint
 
@@ -75,20 +75,20 @@ class ExactReads:
         *,
         small_at_once: bool = True,
     ) -> IO[bytes]:
-        """The bytes [start, end) of the version that was listed, as a seekable stream.
+        """Open the bytes [start, end) of the listed version as a seekable stream.
 
-        A small object is read at once, a large one as the stream is read, so that memory and disk stay flat.
+        A small object is read at once, a large one as the stream is read, so that memory and disk use stay constant.
 
         Args:
             item: the object, as listed.
-            start, end: in bytes; to the object's end where none is given.
-            small_at_once: False where many are open at a time: nothing is held before it is read, or after.
+            start, end: in bytes; the end defaults to the object's end.
+            small_at_once: pass False if many are open at a time: then nothing is buffered before or after reading.
         Raises:
-            OverwrittenError: another version is there now, or none; by reading from the stream as well.
-            ForbiddenDataError: the store does not give it.
+            OverwrittenError: the object was overwritten or removed; reading from the stream raises it too.
+            ForbiddenDataError: the store refuses to read this object.
         """
         end = item.size if end is None else min(end, item.size)
-        if start >= end:  # nothing to read, and so nothing that would tell
+        if start >= end:  # nothing to read, so no read would notice a change
             self.require_unchanged(item)
             return io.BytesIO()
         if small_at_once and end - start <= _CHUNK_BYTES:
@@ -96,13 +96,13 @@ class ExactReads:
         return io.BufferedReader(_Ranges(self, item, start, end), _BUFFER_BYTES)
 
     def require_unchanged(self, item: ObjectInfo) -> None:
-        """Raises OverwrittenError when an object is not the version that was listed any more."""
+        """Raise OverwrittenError if an object is no longer the version that was listed."""
         now = self.head(item.uri)
         if now is None or now.etag != item.etag:
             raise _overwritten(item)
 
     def range(self, item: ObjectInfo, start: int, end: int) -> bytes:
-        """Bytes [start, end); read again where the connection breaks in the middle."""
+        """Read the bytes [start, end). Retries if the connection breaks in the middle."""
         asked: dict[str, Any] = {"Bucket": item.bucket, "Key": item.key}
         if (start, end) != (0, item.size):
             asked["Range"] = f"bytes={start}-{end - 1}"
@@ -121,7 +121,8 @@ class ExactReads:
                 codes = codes_of(error)
                 if codes & (CONDITION_FAILED | OUT_OF_RANGE):
                     self.require_unchanged(item)
-                    self._conditional_reads = False  # it is as it was, and the condition holds
+                    # Unchanged: the store was wrong to refuse the condition.
+                    self._conditional_reads = False
                     continue
                 if is_of_one_object(error):
                     raise ForbiddenDataError(error.what, error.where, error.fix) from error
@@ -139,7 +140,7 @@ class ExactReads:
 
 
 class _Ranges(io.RawIOBase):
-    """A range of one version of an object, read chunk by chunk; a chunk is let go when it has been read to its end."""
+    """A range of one version of an object, read chunk by chunk. A chunk is freed once it has been read to its end."""
 
     def __init__(self, objects: ExactReads, item: ObjectInfo, start: int, end: int) -> None:
         self._objects, self._item, self._start, self._end = objects, item, start, end

@@ -1,8 +1,8 @@
-"""Objects that several may write at once, some of whom die: what is read is one version, what is written is whole.
+"""Writes of objects that several processes may write at once, and any of which may die: a write is atomic.
 
-S3 has conditions for that (If-Match, If-None-Match). They are asked for, and nothing rests on them alone: old Ceph
-ignores some and refuses others that hold, Swift answers 501. What an object is stands in its own metadata, so that a
-writer whose reply was lost, or who comes second, finds out by looking.
+S3 has conditional requests for this (If-Match, If-None-Match). They are used, but nothing relies on them alone: old
+Ceph ignores some and refuses others that hold, Swift answers 501. Each object's metadata identifies its content, so a
+writer whose reply was lost, or that comes second, can find out by reading it.
 """
 
 import contextlib
@@ -24,34 +24,34 @@ from tasks.connectors.storage.object_store import ObjectStore, parse_uri
 from tasks.core.errors import MissingDataError, StoreError
 
 _PART_BYTES = 16 << 20
-_ONE_REQUEST_BYTES = 64 << 20  # beyond that in parts, each tried again by itself
-_TRIES = 5  # while others write at the same moment
+_ONE_REQUEST_BYTES = 64 << 20  # larger files are uploaded in parts, each retried by itself
+_TRIES = 5  # while others write at the same time
 
 
 class ExactObjects(ExactReads):
-    """Reads one version of an object, and writes objects with what they are in their metadata.
+    """Reads one version of an object, and writes objects whose metadata identifies their content.
 
     Raises:
-        StoreError, StoreAwayError: from every method, when the store refuses or does not answer.
+        StoreError, StoreAwayError: from every method, if the store refuses or does not answer.
     """
 
     def __init__(self, store: ObjectStore) -> None:
         super().__init__(store)
-        self._conditional_writes: bool | None = None  # not known before it is tried
+        self._conditional_writes: bool | None = None  # unknown until probed
         self._trying = threading.Lock()
 
     def write(
         self, content: bytes | Path, uri: str, metadata: Mapping[str, str], before: Head | None
     ) -> str | None:
-        """Write an object in the place of the one that was there before; it appears whole or not at all.
+        """Replace an object if it is still the expected version. The write is atomic.
 
         Args:
             content: bytes, or a file.
             uri: of the object.
-            metadata: with `FINGERPRINT`, by which a writer knows again what it wrote.
-            before: what was there; None: nothing.
+            metadata: includes `FINGERPRINT`, by which a writer recognizes what it wrote.
+            before: the version to replace; None if there was no object.
         Returns:
-            Its ETag; None when somebody else has written there something made from something else meanwhile.
+            The new ETag; None if another writer has meanwhile written content with another fingerprint.
         """
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         metadata = {**metadata, LENGTH: str(size)}
@@ -66,14 +66,14 @@ class ExactObjects(ExactReads):
                 if not codes & (CONDITION_FAILED | CONFLICT | GONE):
                     raise
                 if (ours := self._ours(uri, metadata)) or not self._is_as_before(uri, before):
-                    return ours  # the reply was lost, or somebody was here
+                    return ours  # the reply was lost, or another writer came first
         if not self._is_as_before(uri, before):
             return self._ours(uri, metadata)
         self._put(content, uri, metadata, {})
         return self._ours(uri, metadata)
 
     def remove(self, uri: str, etag: str) -> None:
-        """Remove an object if it is still the one of that ETag; on a store that keeps no conditions it stays."""
+        """Remove an object if it still has that ETag. A store without conditional writes keeps the object."""
         bucket, key = parse_uri(uri)
         if not self._keeps_conditions(uri):
             return
@@ -81,15 +81,16 @@ class ExactObjects(ExactReads):
             with self.store.saying("deleting", uri):
                 self.store.client.delete_object(Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
         except MissingDataError:
-            return  # somebody else has removed it
+            return  # already removed by another process
         except StoreError as error:
             if not codes_of(error) & (CONDITION_FAILED | GONE | NOT_IMPLEMENTED):
                 raise
 
     def _keeps_conditions(self, uri: str) -> bool:
-        """Whether this store keeps conditions of writes; tried once, on an object of its own.
+        """True if this store honours conditional writes. Probed once, on a temporary object.
 
-        Swift says 501; old Ceph ignores some, and refuses every If-Match because it compares the quotes too.
+        Swift answers 501. Old Ceph ignores some conditions, and refuses every If-Match because it compares the quotes
+        too.
         """
         if self._conditional_writes is None:
             with self._trying:
@@ -127,7 +128,7 @@ class ExactObjects(ExactReads):
         before: Head | None,
         condition: dict[str, Any],
     ) -> str | None:
-        """Each part is tried again by itself. Ceph ignores conditions here: look right before the parts are joined."""
+        """Upload in parts, each retried by itself. Ceph ignores conditions here: check right before completing."""
         bucket, key = parse_uri(uri)
 
         def put(client: Any) -> None:
@@ -178,20 +179,20 @@ class ExactObjects(ExactReads):
         return (now.etag if now else None) == (before.etag if before else None)
 
     def _ours(self, uri: str, metadata: Mapping[str, str]) -> str | None:
-        """The ETag of what is there, when it is made from the same."""
+        """Return the ETag of the present object if it has the same fingerprint, else None."""
         now = self.head(uri)
         return now.etag if now and now.metadata.get(FINGERPRINT) == metadata[FINGERPRINT] else None
 
 
 def _checksums(client: Any) -> dict[str, str]:
-    """What an upload in parts is begun with where boto3 sends a checksum with each part: it must be told before."""
+    """Return the checksum argument of a multipart upload: it must be declared if boto3 sends one with each part."""
     config = client.meta.config
     wanted = config.request_checksum_calculation == "when_supported"
     return {"ChecksumAlgorithm": "CRC32"} if wanted else {}
 
 
 def _sent_parts(client: Any, where: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    """Upload a file's parts; returns what the upload is completed with."""
+    """Upload a file's parts. Returns the list of parts that completes the upload."""
     parts: list[dict[str, Any]] = []
     with path.open("rb") as stream:
         while part := stream.read(_PART_BYTES):
@@ -203,6 +204,6 @@ def _sent_parts(client: Any, where: dict[str, Any], path: Path) -> list[dict[str
 
 
 def _abort(client: Any, where: dict[str, Any]) -> None:
-    """Parts of an upload that nobody finishes cost money. What is left of it is no reason to fail."""
+    """Abort an upload, because the parts of an unfinished one cost money. Errors are ignored."""
     with contextlib.suppress(Exception):
         client.abort_multipart_upload(**where)

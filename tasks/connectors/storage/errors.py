@@ -1,4 +1,4 @@
-"""What an S3 server's refusals mean, and what to do about each."""
+"""Translation of an S3 server's error responses into our errors, with advice for each."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from tasks.core.errors import MissingDataError, NightshiftError, StoreAwayError,
 from tasks.core.parsing.uris import split_uri
 
 CONDITION_FAILED = {"412", "PreconditionFailed"}
-CONFLICT = {"409", "ConditionalRequestConflict"}  # somebody writes at this moment: ask again
-GONE = {"404", "NoSuchKey"}  # If-Match on what somebody has deleted
+CONFLICT = {"409", "ConditionalRequestConflict"}  # another write is under way: retry
+GONE = {"404", "NoSuchKey"}  # If-Match on a deleted object
 NOT_IMPLEMENTED = {"501", "NotImplemented"}
 OUT_OF_RANGE = {"416", "InvalidRange"}
 
@@ -20,7 +20,7 @@ _BUSY = {
     "Throttling",
     "ThrottlingException",
 }
-_ACCOUNT = {  # keys, their age, the clock, the bucket: any other object would be refused as well
+_ACCOUNT = {  # problems of keys, clock or bucket: any other object would be refused as well
     "AccountProblem",
     "AllAccessDisabled",
     "AuthorizationHeaderMalformed",
@@ -57,11 +57,11 @@ _ADVICE = {
 
 
 def from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftError:
-    """A server's answer as one of our errors.
+    """Convert a server's error response to one of our errors.
 
     Args:
-        error: boto3's.
-        doing: what was asked for, such as "reading".
+        error: raised by boto3.
+        doing: the operation, such as "reading".
         uri: of the object, prefix or bucket.
     """
     details: Any = error.response.get("Error", {})
@@ -82,9 +82,9 @@ def from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftErr
 
 
 def may_be_of_checksums(error: Exception) -> bool:
-    """True where a store may have refused a write for the checksum that came with it; old ones say it in many ways.
+    """True if a store may have refused a write because of its checksum. Old stores report this in many ways.
 
-    Which is found out by writing again without one.
+    Writing again without a checksum tells for certain.
     """
     refusal = error if isinstance(error, ClientError) else error.__cause__ or error.__context__
     if not isinstance(refusal, ClientError):
@@ -92,20 +92,21 @@ def may_be_of_checksums(error: Exception) -> bool:
     response: Any = refusal.response
     code = str(response.get("Error", {}).get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code == "SignatureDoesNotMatch":  # of a server that signs the trailer otherwise, or not
+    # From a server that signs the trailer differently, or not at all.
+    if code == "SignatureDoesNotMatch":
         return True
     return status in (400, 411, 501) and code not in _ACCOUNT | _BUSY
 
 
 def is_of_one_object(error: NightshiftError) -> bool:
-    """True where the server refuses to read an object for its own sake: rights, its encryption key, an archive."""
+    """True if the refusal concerns this one object only: its permissions, its encryption key, an archived object."""
     codes = codes_of(error)
     refused = any(code.isdecimal() and 400 <= int(code) < 500 for code in codes)
     return refused and not codes & ({"401", "407", "408", "429"} | _ACCOUNT | _BUSY)
 
 
 def codes_of(error: NightshiftError) -> set[str]:
-    """What the server had said to one of our errors: its code, and the status of its answer."""
+    """Return the S3 error code and the HTTP status of the response that caused one of our errors."""
     response: Any = getattr(error.__cause__, "response", None) or {}
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
     return {str(response.get("Error", {}).get("Code", "")), str(status)}

@@ -1,4 +1,4 @@
-"""Manifests as they are read: of this version of the code, or an error that says what to do."""
+"""Parsing of manifests: one that this version of the code cannot read raises an error that says what to do."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ MADE_AGAIN = "delete the folder; it is made again"
 
 
 def parse_manifest(content: bytes, place: str) -> tuple[Manifest, str]:
-    """The manifest that bytes are, and the digest of its inputs. Raises StoreError where they are none."""
+    """Parse a manifest; returns it and the digest of its inputs. Raises StoreError if the bytes are not a manifest."""
     try:
         manifest = Manifest.model_validate(json.loads(content, object_pairs_hook=_without_twins))
         inputs = digest_of(manifest.inputs)
@@ -31,7 +31,7 @@ def parse_manifest(content: bytes, place: str) -> tuple[Manifest, str]:
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; readers differ in which of two equal names they take, so that none may be there twice."""
+    """Build a JSON object and refuse duplicate names: parsers differ in which of the two they take."""
     made = dict(pairs)
     if len(made) != len(pairs):
         raise ValueError("a name is there twice")

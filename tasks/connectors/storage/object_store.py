@@ -1,4 +1,4 @@
-"""The object store: any S3 server, through boto3. Every failure becomes a sentence with bucket and key."""
+"""The object store: any S3 server, through boto3. Every error message names bucket and key."""
 
 import contextlib
 import logging
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True, frozen=True, order=True)
 class ObjectInfo:
-    """An object as a listing shows it."""
+    """An object as returned by a listing."""
 
     bucket: str
     key: str
@@ -52,12 +52,12 @@ class ObjectInfo:
         return f"s3://{self.bucket}/{self.key}"
 
 
-# Meant for an object store, also where it is misspelt: it is neither a file nor a data set of a hub.
+# Also matches misspelt S3 URIs, so that they are not taken for a file or a hub data set.
 S3_LIKE = re.compile(r"s3[an]?:", re.IGNORECASE)
 
 
 def parse_uri(uri: str, field: str = "") -> tuple[str, str]:
-    """Bucket and key (or prefix) of an s3:// URI. Raises SettingsError when it is none."""
+    """Split an s3:// URI into bucket and key (or prefix). Raises SettingsError if it is not such a URI."""
     if (found := split_uri(uri)) is None:
         raise SettingsError(f"{uri!r} is not {OF_THE_FORM}", field)
     return found
@@ -84,15 +84,15 @@ class ObjectStore:
 
     @property
     def client(self) -> "S3Client":
-        """boto3's; another one after a store has refused checksums."""
+        """The boto3 client. It is replaced after a store has refused checksums."""
         return self._clients.client
 
     def send(self, uri: str, write: "Callable[[S3Client], T]") -> T:
-        """Let a client write something; where the store refuses checksums, once more without, as all that follow.
+        """Run a write. If the store refuses checksums, repeat it without, and send none with later writes.
 
         Args:
-            uri: of what is written.
-            write: called with the client, and maybe again with another one.
+            uri: of the object that is written.
+            write: called with the client, and possibly again with another one.
         Raises:
             MissingDataError, StoreError: as every method.
         """
@@ -107,7 +107,7 @@ class ObjectStore:
                 try:
                     answer = write(plain)
                 except (ClientError, BotoCoreError, Boto3Error):
-                    raise error from error.__cause__  # what it minds is something else
+                    raise error from error.__cause__  # the checksum was not the cause
         self._goes_without(plain)
         return answer
 
@@ -116,7 +116,7 @@ class ObjectStore:
         logger.info("%s takes no checksums of writes: it gets none", self.endpoint_url or "AWS")
 
     def list(self, uri: str) -> list[ObjectInfo]:
-        """All objects below a prefix (or the one object of that key), sorted by key; folder markers are left out.
+        """List all objects below a prefix (or the one object of that key), sorted by key, without folder markers.
 
         Raises:
             MissingDataError: no such bucket, or nothing there.
@@ -128,7 +128,7 @@ class ObjectStore:
         return found
 
     def scan(self, uri: str) -> Iterator[ObjectInfo]:
-        """The same one by one, as the store lists them, which need not be sorted; nothing is no error."""
+        """Iterate over the same objects in the store's order, which may be unsorted. An empty result is no error."""
         bucket, prefix = parse_uri(uri)
         with self.saying("listing", uri):
             for page in self.client.get_paginator("list_objects_v2").paginate(
@@ -140,7 +140,7 @@ class ObjectStore:
                         yield ObjectInfo(bucket, key, size, item.get("ETag", "").strip('"'))
 
     def ages(self, uri: str) -> dict[str, float]:
-        """Every object below a prefix, and its age in seconds by the store's own clock; 0 where it has none."""
+        """Map every object below a prefix to its age in seconds by the store's own clock; 0 if the age is unknown."""
         bucket, prefix = parse_uri(uri)
         found: dict[str, float] = {}
         with self.saying("listing", uri):
@@ -157,11 +157,11 @@ class ObjectStore:
 
     @contextlib.contextmanager
     def open(self, item: ObjectInfo) -> Generator[IO[bytes]]:
-        """An object's content as a seekable stream, from a temporary file: memory stays flat.
+        """Open an object's content as a seekable stream, from a temporary file, so that memory use stays constant.
 
         Raises:
             MissingDataError: it is gone.
-            OverwrittenError: it was overwritten since it was listed.
+            OverwrittenError: it was overwritten after it had been listed.
             StoreError: the store refuses, or is not there.
         """
         with tempfile.TemporaryFile(prefix="nightshift-") as stream:
@@ -176,11 +176,11 @@ class ObjectStore:
             yield stream
 
     def read_bytes(self, uri: str, at_most: int | None = None) -> bytes | None:
-        """A small object's content, or None where there is no such object.
+        """Return a small object's content, or None if there is no such object.
 
         Args:
             uri: of the object.
-            at_most: bytes that it may have; more are a StoreError, and are not read.
+            at_most: limit in bytes; a larger object raises StoreError and is not read.
         """
         bucket, key = parse_uri(uri)
         try:
@@ -197,46 +197,46 @@ class ObjectStore:
             return None
 
     def size(self, uri: str) -> int:
-        """Bytes of an object. Raises MissingDataError where there is none."""
+        """Return the size of an object in bytes. Raises MissingDataError if there is none."""
         bucket, key = parse_uri(uri)
         with self.saying("looking at", uri):
             return self.client.head_object(Bucket=bucket, Key=key)["ContentLength"]
 
     def download(self, uri: str, path: Path) -> None:
-        """An object to a local file."""
+        """Download an object to a local file."""
         bucket, key = parse_uri(uri)
         with self.saying("reading", uri):
             self.client.download_file(bucket, key, str(path))
 
     def upload(self, path: Path, uri: str) -> None:
-        """A local file to an object; it appears whole or not at all."""
+        """Upload a local file to an object, atomically."""
         bucket, key = parse_uri(uri)
         how = TransferConfig(max_concurrency=4)
         self.send(uri, lambda client: client.upload_file(str(path), bucket, key, Config=how))
 
     def write_bytes(self, content: bytes, uri: str) -> None:
-        """Small content to an object."""
+        """Write small content to an object."""
         bucket, key = parse_uri(uri)
         self.send(uri, lambda client: client.put_object(Bucket=bucket, Key=key, Body=content))
 
     def delete(self, uri: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Remove an object. Does nothing if there is none."""
         bucket, key = parse_uri(uri)
         with self.saying("deleting", uri):
             self.client.delete_object(Bucket=bucket, Key=key)
 
     def make_bucket(self, bucket: str) -> None:
-        """Create a bucket unless it is there. For the embedded store: elsewhere buckets are made by their owner."""
+        """Create a bucket unless it exists. For the embedded store only: elsewhere, owners create their buckets."""
         with self.saying("creating the bucket", f"s3://{bucket}"):
             if bucket not in {b.get("Name") for b in self.client.list_buckets().get("Buckets", ())}:
                 self.client.create_bucket(Bucket=bucket)
 
     def probe(self, uri: str) -> None:
-        """Write, read and delete a small object below a prefix, so that a missing right shows before any work.
+        """Write, read and delete a small object below a prefix, to find missing permissions before any work.
 
         Raises:
             MissingDataError: no such bucket.
-            StoreError: not reachable, or a right is missing.
+            StoreError: not reachable, or a permission is missing.
         """
         place = f"{uri.rstrip('/')}/.nightshift-probe-{secrets.token_hex(8)}"
         self.write_bytes(b"probe", place)
@@ -245,7 +245,7 @@ class ObjectStore:
         self.delete(place)
 
     def _gives_back(self, content: bytes, uri: str) -> bool:
-        """True where an object is what was written. An old store keeps a trailing checksum as part of the object."""
+        """True if an object reads back as written. Old stores save a trailing checksum as part of the object."""
         if self.read_bytes(uri) == content:
             return True
         plain = self._clients.without_checksums()
@@ -260,18 +260,18 @@ class ObjectStore:
         return True
 
     def silence(self, bucket: str) -> str:
-        """Why the store does not answer, asked once; '' where it does, be it with a refusal."""
+        """Return the reason why the store does not answer, or '' if it does, even with a refusal. Does not retry."""
         try:
             self._clients.impatient().head_bucket(Bucket=bucket)
         except (HTTPClientError, NoConnectionError) as error:
             return first_line(error)
-        except (ClientError, BotoCoreError):  # of rights, or of credentials: who uses it says so
+        except (ClientError, BotoCoreError):  # permissions or credentials: reported on first use
             return ""
         return ""
 
     @contextlib.contextmanager
     def saying(self, doing: str, uri: str) -> Generator[None]:
-        """Turn boto3's errors into ours."""
+        """Translate boto3's errors into ours."""
         try:
             yield
         except ClientError as error:
@@ -293,5 +293,5 @@ class ObjectStore:
 
 
 def _is_below(key: str, prefix: str) -> bool:
-    """True when `prefix` names the key itself or a folder above it: `reviews` does not take in `reviews-old/`."""
+    """True if `prefix` is the key itself or a folder above it: `reviews` does not match `reviews-old/`."""
     return not prefix or prefix.endswith("/") or key == prefix or key.startswith(prefix + "/")

@@ -1,7 +1,8 @@
-"""Studies: what sweeps have tried and found, in a database that the trainings of a sweep report to, on any machine.
+"""Studies: the trials and results of sweeps, in a database that the trainings of a sweep report to from any machine.
 
-It is Optuna's storage over SQLAlchemy: SQLite on one machine, PostgreSQL or MySQL for several. Two processes that make
-the tables of an empty SQLite file at once spoil it, so they take turns. The URL may hold a password and is never shown.
+It is Optuna's storage over SQLAlchemy: SQLite on one machine, PostgreSQL or MySQL for several. Two processes that
+create the tables of an empty SQLite file at once corrupt it, so a lock serializes them. The URL may hold a password
+and is never shown.
 """
 
 import contextlib
@@ -36,37 +37,35 @@ logger = logging.getLogger(__name__)
 
 _VARIABLE = "NIGHTSHIFT_STUDY_DATABASE"
 _FACTS = "nightshift.sweep"
-_BUSY_SECONDS = 60  # for which a writer of SQLite waits for another
-_TIMES, _SOON_SECONDS = (
-    5,
-    0.5,
-)  # for which one waits that finds another making the tables of a server
+_BUSY_SECONDS = 60  # a writer of SQLite waits this long for another
+# Retries and pause while another process creates the tables of a server.
+_TIMES, _SOON_SECONDS = 5, 0.5
 
 
 class Study:
-    """One sweep in the database. All methods raise ServiceError where the database does not answer."""
+    """One sweep in the database. All methods raise ServiceError if the database does not answer."""
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
 
     @property
     def name(self) -> str:
-        """Of the study."""
+        """The name of the study."""
         return self._study.study_name
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was kept with it when it was made, as JSON."""
+        """The JSON that was stored with the study when it was created."""
         with _saying("reading a study"):
             return dict(self._study.user_attrs[_FACTS])
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials, by number, as they are now."""
+        """Return the current state of all trials, ordered by number."""
         with _saying("reading trials"):
             return self._study.get_trials(deepcopy=True)
 
     def queue(self, params: Mapping[str, Any]) -> None:
-        """Let one of the next trials have these parameters; what is missing among them is sampled."""
+        """Queue a trial with these parameters. Parameters that are missing are sampled."""
         with _saying("queueing a trial"):
             self._study.enqueue_trial(dict(params))
 
@@ -76,12 +75,12 @@ class Study:
         sampler: BaseSampler,
         attributes: Mapping[str, str],
     ) -> FrozenTrial:
-        """Begin a trial: one that was queued, or one that the sampler chooses. It is RUNNING until it is told.
+        """Begin a trial: a queued one, or one that the sampler chooses. It is RUNNING until `tell` ends it.
 
         Args:
-            space: of the parameters.
-            sampler: chooses them.
-            attributes: kept with the trial, such as whose it is.
+            space: the search space of the parameters.
+            sampler: chooses their values.
+            attributes: stored with the trial, such as its owner.
         """
         with _saying("beginning a trial"):
             self._study.sampler = sampler
@@ -97,7 +96,7 @@ class Study:
         value: float | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> bool:
-        """End a RUNNING trial: COMPLETE with its value, PRUNED, or FAIL. Returns False where it had ended already."""
+        """End a RUNNING trial: COMPLETE with its value, PRUNED, or FAIL. Returns False if it had already ended."""
         with _saying("ending a trial"):
             try:
                 trial = self._trial(number)
@@ -111,11 +110,11 @@ class Study:
             return True
 
     def report(self, number: int, values: Sequence[float], pruner: BasePruner) -> bool:
-        """Say how a RUNNING trial has done; returns True when it should be stopped.
+        """Report the progress of a RUNNING trial. Returns True if it should be stopped.
 
         Args:
             number: of the trial.
-            values: of the metric after each epoch so far; those reported before are passed over.
+            values: of the metric after each epoch so far; those already reported are skipped.
             pruner: decides.
         """
         with _saying("reporting on a trial"):
@@ -123,7 +122,7 @@ class Study:
             trial = self._trial(number)
             frozen = self._frozen(number)
             known = frozen.intermediate_values
-            if frozen.state.is_finished():  # it was given up with the run that had begun it
+            if frozen.state.is_finished():  # abandoned together with the run that began it
                 return False
             for epoch, value in enumerate(values, start=1):
                 if epoch not in known:
@@ -141,12 +140,12 @@ class Study:
 
 
 class StudyStore:
-    """Makes and finds studies. A context: leaving it closes the connections.
+    """Creates and finds studies. A context manager: leaving it closes the connections.
 
     Args:
-        url: SQLAlchemy's, such as sqlite:////data/studies.db or postgresql://user:password@host/studies.
+        url: for SQLAlchemy, such as sqlite:////data/studies.db or postgresql://user:password@host/studies.
     Raises:
-        SettingsError: the URL is none, or its driver is not installed.
+        SettingsError: the URL is invalid, or its driver is not installed.
         ServiceError: the database does not answer.
     """
 
@@ -157,7 +156,7 @@ class StudyStore:
         if file:
             options["connect_args"] = {"timeout": _BUSY_SECONDS}
         with _saying("connecting"), _turn(file):
-            # Optuna takes the URL for a template: braces of a password are doubled
+            # Optuna treats the URL as a template, so the braces of a password are doubled
             escaped = url.replace("{", "{{").replace("}", "}}")
             self._storage = _connected(escaped, options)
 
@@ -176,12 +175,12 @@ class StudyStore:
     def open(
         self, name: str, direction: Literal["maximize", "minimize"], facts: Mapping[str, Any]
     ) -> Study:
-        """The study of a name, made where there is none yet.
+        """Return the study of a name; create it if there is none yet.
 
         Args:
-            name: of the study; whoever gives the same name means the same.
+            name: of the study; the same name always means the same study.
             direction: in which its metric is better.
-            facts: kept with it, as JSON, for the trainings that report to it.
+            facts: stored with it, as JSON, for the trainings that report to it.
         """
         with _saying("opening a study"):
             with contextlib.suppress(DuplicatedStudyError):
@@ -192,7 +191,7 @@ class StudyStore:
             return Study(study)
 
     def find(self, name: str) -> Study | None:
-        """The study of a name, or None."""
+        """Return the study of a name, or None."""
         with _saying("looking for a study"):
             try:
                 return Study(optuna.load_study(study_name=name, storage=self._storage))
@@ -201,7 +200,7 @@ class StudyStore:
 
 
 def _file_of(url: str) -> Path | None:
-    """The file of an SQLite database; None of any other."""
+    """Return the file of an SQLite database; None for any other database."""
     try:
         parts = make_url(url)
     except (ArgumentError, ValueError):
@@ -216,7 +215,7 @@ def _file_of(url: str) -> Path | None:
 
 
 def _connected(url: str, options: dict[str, Any]) -> RDBStorage:
-    """Optuna's storage, its tables made. On a server another process may be making them: then they are there soon."""
+    """Open Optuna's storage and create its tables. Retries, as another process may be creating them on a server."""
     for _ in range(_TIMES):
         try:
             return RDBStorage(url, engine_kwargs=dict(options))
@@ -227,7 +226,7 @@ def _connected(url: str, options: dict[str, Any]) -> RDBStorage:
 
 @contextlib.contextmanager
 def _turn(file: Path | None) -> Generator[None]:
-    """Alone with the file of an SQLite database, whose folder is made."""
+    """Hold a lock on the file of an SQLite database. Creates its folder."""
     if file is None:
         yield
         return
@@ -238,7 +237,7 @@ def _turn(file: Path | None) -> Generator[None]:
 
 @contextlib.contextmanager
 def _saying(doing: str) -> Generator[None]:
-    """Turn what Optuna and SQLAlchemy raise into ours."""
+    """Translate the errors of Optuna and SQLAlchemy into ours."""
     try:
         yield
     except (ImportError, NoSuchModuleError) as error:
@@ -249,12 +248,8 @@ def _saying(doing: str) -> Generator[None]:
         ) from error
     except UpdateFinishedTrialError:
         raise
-    except (
-        SQLAlchemyError,
-        OptunaError,
-        OSError,
-        RuntimeError,
-    ) as error:  # the last: its tables are of another version
+    # Optuna raises RuntimeError if the tables are of another version.
+    except (SQLAlchemyError, OptunaError, OSError, RuntimeError) as error:
         cause = error.__cause__ or error
         raise ServiceError(
             f"The database of the sweeps: {doing} failed: {_first_line(cause)}",

@@ -1,25 +1,25 @@
-"""The champion of a model, and how it moves: the log says it first, the alias follows.
+"""The champion of a model and its moves: the log is written first, the alias follows.
 
-A move is written to the log, then the alias `champion` is set, then the move is marked as done. `settle` brings log and
-alias together again, whatever happened between; everybody who asks for the champion asks through it:
+A move is written to the log, then the alias `champion` is set, then the move is marked as done. `settle` makes log and
+alias agree again, whatever happened in between. All code that reads the champion calls it:
 
     the alias is where the last move says    nothing to do
     it is where that move comes from         the mover is on the way, or died: the alias is set, the move done
     an announced write brings it there       a write came late, after a newer move: the alias is set as the newest says
     anything else                            people have moved it in MLflow: that is a move too, of the kind "by hand"
 
-MLflow has no condition for an alias and keeps no history of it. So whoever writes it, in this order:
+MLflow has no conditional write of an alias and keeps no history of it. So a writer does the following, in this order:
 
     1. announces the write in the store (`MoveLog.begin_write`), with the version
     2. reads the log: the move that it writes for is still the last one
     3. reads the alias: nobody has moved it by hand
     4. sets the alias, and marks the move as done
-    5. reads log and alias until they agree, and then takes the announcement back
+    5. reads log and alias until they agree, and then withdraws the announcement
 
-A write that comes after a newer move was announced before that move was written (2 follows 1), and stays announced
-until its writer has seen log and alias agree (5). So of any alias that is not where the log says, everybody can tell
-whether a process or a person has put it there. What the dead have announced is taken back when log and alias agree and
-no request of theirs can be under way any more. docs/registry.md says what that leaves open.
+A write that arrives after a newer move was announced before that move was written (2 follows 1), and stays announced
+until its writer has seen log and alias agree (5). So if an alias is not where the log says, any process can tell
+whether a process or a person has put it there. Announcements of dead processes are withdrawn once log and alias agree
+and none of their requests can still be under way. docs/registry.md describes the remaining gaps.
 
 `previous` is the newest champion before the present one that still exists; it follows from the log alone.
 """
@@ -48,24 +48,24 @@ logger = logging.getLogger(__name__)
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 BY_HAND, PUT_RIGHT = "by hand", "put right"
-_TRIES = 8  # while others move at the same moment
-_LATE_SECONDS = 1.0  # a mover that was overtaken needs less to put right what it spoiled
-# An answer that took longer may be a second try's, and the first one still under way.
+_TRIES = 8  # while others move at the same time
+_LATE_SECONDS = 1.0  # a mover that was overtaken needs less time to correct its write
+# A slower answer may belong to a retry, with the first request still under way.
 _PROMPT_SECONDS = 1.0
 
 
 @dataclass(slots=True, frozen=True)
 class Standing:
-    """How things stand, log and aliases agreeing."""
+    """The champion, `previous` and last move of a model, with log and aliases in agreement."""
 
     champion: ModelVersion | None
-    previous: str  # number of a version that exists; '' where there is none
+    previous: str  # number of a version that exists; '' if there is none
     last: Move | None
 
 
 @dataclass(slots=True, frozen=True)
 class Mover:
-    """Who moves a champion, and why, for the log."""
+    """The author of a move and the reason for it, for the log."""
 
     kind: str
     who: str
@@ -78,11 +78,11 @@ class Mover:
 class _Writes:
     """Writes of the alias that one call has announced or made."""
 
-    # Announced, and certainly not under way any more.
+    # Announced, and certainly no longer under way.
     over: list[str] = field(default_factory=list[str])
     # Numbers of the moves that were written.
     made: set[int] = field(default_factory=set[int])
-    # Written when nobody waited for it any more.
+    # Written too late: other processes may have stopped waiting for it.
     late: list[Move] = field(default_factory=list[Move])
 
 
@@ -90,8 +90,8 @@ class Champions:
     """Settles and moves the champions of models.
 
     Raises:
-        RegistryError, StoreError: from every method, when MLflow or the object store refuses.
-        RegistryAwayError, StoreAwayError: when one does not answer. Asked again later, a move that was begun is ended.
+        RegistryError, StoreError: from every method, if MLflow or the object store refuses.
+        RegistryAwayError, StoreAwayError: if one does not answer. A later call completes a move that was begun.
     """
 
     def __init__(self, registry: ModelRegistry, log: MoveLog) -> None:
@@ -99,10 +99,10 @@ class Champions:
         self._log = log
 
     def settle(self, model: str) -> Standing:
-        """Bring log and aliases together, and say how things stand.
+        """Make log and aliases agree, and return the resulting standing.
 
         Raises:
-            ConflictError: others move the champion again and again meanwhile.
+            ConflictError: others keep moving the champion meanwhile.
         """
         mine = _Writes()
         for _ in range(_TRIES):
@@ -114,12 +114,12 @@ class Champions:
         )
 
     def move(self, to: ModelVersion, expected: ModelVersion | None, mover: Mover) -> Move:
-        """Make a version the champion if the champion is still the one that was expected.
+        """Make a version the champion if the present champion is still the expected one.
 
         Returns:
-            The move; where the version is champion already, the one that made it so.
+            The move. If the version is already champion, the move that made it so.
         Raises:
-            ConflictError: somebody else has moved the champion meanwhile.
+            ConflictError: another process or person has moved the champion meanwhile.
             ModelError: the version is deleted, or about to be.
         """
         for _ in range(_TRIES):
@@ -130,7 +130,7 @@ class Champions:
             self._require_usable(to)
             move = _moved(standing.last, to.name, to.version, mover)
             if not self._log.append(move) or self._log.read(to.name, move.number) != move:
-                continue  # somebody else has this number: look again
+                continue  # another move has this number: look again
             last = self.settle(to.name).last
             self._require_usable(to)
             self._require_held(move, last)
@@ -140,7 +140,7 @@ class Champions:
         )
 
     def _look(self, model: str, mine: _Writes) -> Standing | None:
-        """How things stand; None where something had to be put right first, or changed meanwhile."""
+        """Return the standing; None if something had to be corrected first, or changed meanwhile."""
         last = self._log.last(model)
         aliases = self._registry.aliases(model)
         found = aliases.get(CHAMPION, "")
@@ -159,7 +159,7 @@ class Champions:
         return None
 
     def _standing(self, last: Move, aliases: Mapping[str, str]) -> Standing | None:
-        """How things stand where log and alias agree; None where something beside them was put right."""
+        """Return the standing when log and alias agree; None if something else had to be corrected."""
         if not self._log.is_done(last):
             self._mark_done(last)
         champion = self._registry.resolve(last.model, last.to_version) if last.to_version else None
@@ -169,20 +169,20 @@ class Champions:
         return None if changed else Standing(champion, previous, last)
 
     def _replaceable(self, last: Move, mine: _Writes) -> set[str]:
-        """Where the alias may be ('': nowhere) without anybody having put it there by hand since the last move.
+        """Return the versions ('' for none) that the alias may have without a move by hand since the last move.
 
-        Empty where the alias may not be set as the move says: its version is gone, or retention has begun to delete it.
+        Empty if the alias may not be set as the move says: its version is gone, or retention has begun to delete it.
         """
         found = {version for version, _ in self._log.pending_writes(last.model).values()}
         begun = last.kind != BY_HAND and last.number not in mine.made
         if begun and not self._log.is_done(last):
             found.add(last.from_version)
             if not self._exists(last.model, last.from_version):
-                found.add("")  # MLflow has taken the alias away with the version
+                found.add("")  # MLflow has removed the alias with the version
         return found if self._is_usable(last.model, last.to_version) else set()
 
     def _point(self, move: Move, mine: _Writes) -> None:
-        """Set the alias as the last move says, in the order that the module describes."""
+        """Set the alias as the last move says, in the order given in the module's docstring."""
         model, version = move.model, None
         if move.to_version and not (version := self._registry.resolve(model, move.to_version)):
             return
@@ -193,7 +193,7 @@ class Champions:
             if found in replaceable:
                 asked = _clock()
                 if asked - began > longest_request_seconds():
-                    return  # too old to be relied on: look again, and announce it anew
+                    return  # the announcement is too old: look again, and announce anew
                 self._set(move, version)
                 mine.made.add(move.number)
                 if _clock() - began > longest_request_seconds():
@@ -224,7 +224,7 @@ class Champions:
         )
 
     def _put_right(self, standing: Standing, mine: _Writes) -> bool:
-        """Undo what was taken for a move by hand and was a write of this call, which nobody waited for any more."""
+        """Undo a recorded move by hand that was in fact a late write of this call. Returns True if there was one."""
         last = standing.last
         if not last or last.kind != BY_HAND:
             return False
@@ -240,7 +240,7 @@ class Champions:
         return False
 
     def _take_back(self, model: str, mine: _Writes) -> None:
-        """Log and alias agree: forget what this call has announced, and what the dead have."""
+        """Withdraw the announcements of this call and of dead processes, now that log and alias agree."""
         longest = 2 * longest_request_seconds()  # one until it is sent, one until it is answered
         pending = self._log.pending_writes(model).items()
         for announced in [*mine.over, *(uri for uri, (_, age) in pending if age > longest)]:
@@ -248,17 +248,17 @@ class Champions:
                 self._log.end_write(announced)
             except StoreAwayError:
                 raise
-            except StoreError as error:  # an account may not be allowed to delete; others are
+            except StoreError as error:  # this account may not be allowed to delete; others may be
                 logger.warning("A write that is over is still announced: %s", error.what)
 
     def _stays(self, last: Move, found: str) -> bool:
-        """Whether an alias that is not where the log says is still there after a while, and the log the same."""
+        """Wait, then return True if the alias still differs from the log in the same way and the log is unchanged."""
         time.sleep(_LATE_SECONDS)
         alias = self._registry.aliases(last.model).get(CHAMPION, "")
         return alias == found and self._log.last(last.model) == last
 
     def _adopt(self, model: str, last: Move | None, found: str, why: str) -> None:
-        """Write down what people have done in MLflow, as a move. Somebody else may be first; then theirs holds."""
+        """Record a change made by people in MLflow as a move. If another process records it first, its move counts."""
         move = _moved(last, model, found, Mover(BY_HAND, "MLflow", why))
         if self._log.append(move):
             before, after = move.from_version or "nobody", found or "nobody"
@@ -274,7 +274,7 @@ class Champions:
         return f"the alias was {'moved' if found else 'removed'} in MLflow"
 
     def _put_previous_right(self, last: Move, aliases: Mapping[str, str]) -> tuple[str, bool]:
-        """The version that `previous` is, and whether the alias had to be set: the log may have moved meanwhile."""
+        """Return the version for `previous`, and True if its alias had to change: the log may have moved meanwhile."""
         stands = aliases.get(PREVIOUS, "")
         if stands and stands == last.from_version:
             return stands, False
@@ -294,7 +294,7 @@ class Champions:
             self._registry.remove_alias(model, PREVIOUS)
         except RegistryAwayError:
             raise
-        except RegistryError as error:  # an account may be allowed to set aliases only
+        except RegistryError as error:  # this account may only be allowed to set aliases
             logger.warning("The alias %r of %s is out of date: %s", PREVIOUS, model, error.what)
             return False
         return True
@@ -303,7 +303,7 @@ class Champions:
         return bool(version) and self._registry.resolve(model, version) is not None
 
     def _is_usable(self, model: str, version: str) -> bool:
-        """Whether an alias may be set so: to nowhere, or to a version that retention has not begun to delete."""
+        """True if an alias may be set to this: to '' (removed), or to a version that retention is not deleting."""
         found = self._registry.resolve(model, version) if version else None
         return not version or (
             found is not None and DELETING_TAG not in self._registry.tags_of(found)
@@ -318,7 +318,7 @@ class Champions:
             )
 
     def _require_held(self, move: Move, last: Move | None) -> None:
-        """Raises ConflictError where the alias has never stood as a move says, or no record of it is left."""
+        """Raise ConflictError if the alias has never stood as a move says, or no record of the move is left."""
         if last is None or last == move:
             return
         why = "a record written at the same moment has replaced its own"
@@ -363,7 +363,7 @@ def _moved(last: Move | None, model: str, to_version: str, mover: Mover) -> Move
 
 
 def _clock() -> float:
-    """Seconds since the machine was started; it goes on while the machine sleeps, where the system has such a clock."""
+    """Return the seconds since the machine started, including time asleep if the system has such a clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

@@ -1,6 +1,6 @@
 """MLflow's own description of a model folder, so that MLflow's tools load it: pyfunc, transformers and `models serve`.
 
-The folder stays a Hugging Face folder. MLflow's flavour of transformers reads the tokenizer from a folder of its own.
+The folder stays a Hugging Face folder. MLflow's transformers flavour reads the tokenizer from a separate folder.
 """
 
 import platform
@@ -23,12 +23,12 @@ _REQUIREMENTS = "requirements.txt"
 def describe_for_mlflow(
     folder: Path, tokenizer: "PreTrainedTokenizerBase", max_length_tokens: int
 ) -> None:
-    """Write MLmodel, the tokenizer where MLflow looks for it, and what an environment for it needs.
+    """Write MLmodel, the tokenizer where MLflow looks for it, and the requirements of its environment.
 
     Args:
         folder: a Hugging Face folder of a sequence classifier.
         tokenizer: of that folder.
-        max_length_tokens: pyfunc cuts longer texts at their end, as its pipeline would raise.
+        max_length_tokens: pyfunc truncates longer texts at their end, as its pipeline would raise.
     """
     tokenizer.save_pretrained(folder / "components" / "tokenizer")
     pinned = "".join(f"{name}=={installed(name)}\n" for name in _PACKAGES)
@@ -48,7 +48,7 @@ def describe_for_mlflow(
         components=["tokenizer"],
         tokenizer_type="AutoTokenizer",
     )
-    # As mlflow.pyfunc.add_to_model does, whose import takes seconds.
+    # Does what mlflow.pyfunc.add_to_model does, without its import, which takes seconds.
     model.add_flavor(
         "python_function",
         loader_module="mlflow.transformers",

@@ -1,4 +1,4 @@
-"""Every model that the registry has, with its versions: what lineage reads of it."""
+"""Listing of all models in the registry with their versions, for lineage."""
 
 from collections.abc import Iterator
 
@@ -6,14 +6,14 @@ from tasks.connectors.tracking.model_registry import ModelRegistry, Registered
 
 
 class RegisteredModels(ModelRegistry):
-    """The registry, asked for all that it has.
+    """The model registry with methods that list everything in it.
 
     Raises:
-        RegistryError: from every method, when MLflow refuses or is not there.
+        RegistryError: from every method, if MLflow refuses or is not there.
     """
 
     def names(self) -> list[str]:
-        """Of every registered model, sorted."""
+        """Return the names of all registered models, sorted."""
         found: list[str] = []
         token: str | None = None
         with self._saying("listing the models"):
@@ -25,7 +25,7 @@ class RegisteredModels(ModelRegistry):
                     return sorted(found)
 
     def everything(self) -> Iterator[tuple[Registered, list[str]]]:
-        """Each version of each model, and the aliases that point to it."""
+        """Iterate over each version of each model, with the aliases that point to it."""
         for name in self.names():
             aliases = self.aliases(name)
             for version in self.versions(name):

@@ -1,8 +1,8 @@
 """The model registry: MLflow, local or a server. Versions, and the aliases that point to them.
 
 Models are logged as plain Hugging Face folders (an MLflow LoggedModel without a flavour), so that any transformers tool
-can load what `download` gives. Aliases are resolved once and pinned: a scoring run names a version, never an alias.
-MLflow never gives a version's number to another, and drops the aliases of a version that is deleted without a word.
+can load what `download` returns. Aliases are resolved once and pinned: a scoring run names a version, never an alias.
+MLflow never reuses a version number, and silently drops the aliases of a deleted version.
 """
 
 import contextlib
@@ -26,36 +26,36 @@ logger = logging.getLogger(__name__)
 
 _ALIAS_TRIES = 4
 _SET_AT_ONCE = ("UNIQUE constraint failed", "duplicate key value")  # SQLite, PostgreSQL
-_LOGGED_MODEL = re.compile(r"/(m-[0-9a-f]+)/artifacts/?$")  # where MLflow puts a logged model
+_LOGGED_MODEL = re.compile(r"/(m-[0-9a-f]+)/artifacts/?$")  # location of a logged model
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @dataclass(slots=True, frozen=True)
 class Registered:
-    """A version with what is said of it, as deleting it needs it."""
+    """A version with the details that are needed to delete it."""
 
     version: ModelVersion
     created: float  # seconds since 1970
     tags: Mapping[str, str]
-    source: str  # where its files lie
+    source: str  # location of its files
 
 
 class ModelRegistry(TrackedRuns):
-    """Registered versions and aliases, beside the runs that they come from.
+    """Registered versions and aliases, and the runs that they come from.
 
     Raises:
-        RegistryError: from every method, when MLflow refuses or is not there.
+        RegistryError: from every method, if MLflow refuses or is not there.
     """
 
     def find_version(
         self, name: str, model_digest: str, engine: str | None = None
     ) -> ModelVersion | None:
-        """The newest version of a model that was registered from exactly this training and has its files, or None.
+        """Return the newest version that was registered from exactly this training and still has its files, or None.
 
         Args:
             name: of the model.
             model_digest: of the training.
-            engine: that it is scored by (`EngineChoice.identity`); None where any will do.
+            engine: that scores it (`EngineChoice.identity`); None for any engine.
         """
         with self._saying(f"looking up {name!r}"):
             found = self._client.search_model_versions(
@@ -66,13 +66,13 @@ class ModelRegistry(TrackedRuns):
             ready = [v for v in ready if (v.tags or {}).get(ENGINE_IDENTITY_TAG) == engine]
         for version in sorted(ready, key=lambda v: int(v.version), reverse=True):
             pinned = _pinned(version)
-            if "config.json" in self._files(pinned):  # which a person may have removed
+            if "config.json" in self._files(pinned):  # a person may have removed it
                 return pinned
             logger.warning("The files of %s are gone; it is registered again", pinned)
         return None
 
     def _files(self, version: ModelVersion) -> set[str]:
-        """Names of the files and folders at the top of a version's folder."""
+        """Return the names of the files and folders at the top level of a version's folder."""
         import mlflow.artifacts
 
         with self._saying(f"looking at the files of {version}"):
@@ -83,7 +83,7 @@ class ModelRegistry(TrackedRuns):
     def register(
         self, name: str, folder: Path, run_id: str, tags: Mapping[str, str], description: str
     ) -> ModelVersion:
-        """Log a model folder whole and make it a new version; nothing is registered when a part fails."""
+        """Log a whole model folder and register it as a new version. Nothing is registered if a part fails."""
         with self._saying(f"registering {name!r}"):
             texts = cut(tags)
             logged = self._client.create_logged_model(
@@ -98,7 +98,7 @@ class ModelRegistry(TrackedRuns):
                 self._client.log_model_artifacts(logged.model_id, str(folder))
                 undo.pop_all()
             self._client.finalize_logged_model(logged.model_id, "READY")
-            with contextlib.suppress(MlflowException):  # it is there already
+            with contextlib.suppress(MlflowException):  # it exists already
                 self._client.create_registered_model(
                     name, description="Review classifier, retrained by Nightshift."
                 )
@@ -113,7 +113,7 @@ class ModelRegistry(TrackedRuns):
         return _pinned(version)
 
     def resolve(self, name: str, alias_or_version: str) -> ModelVersion | None:
-        """The version an alias points to now, or the version of that number; None where there is none."""
+        """Return the version an alias points to now, or the version of that number; None if there is none."""
         with self._saying(f"looking up {name!r} {alias_or_version!r}"):
             try:
                 if alias_or_version.isdigit():
@@ -125,7 +125,7 @@ class ModelRegistry(TrackedRuns):
                 raise
 
     def aliases(self, name: str) -> dict[str, str]:
-        """Every alias of a model and the number of the version it points to now; none of a model that is not there."""
+        """Map every alias of a model to the number of its current version. Empty if there is no such model."""
         with self._saying(f"looking up {name!r}"):
             try:
                 found: Any = self._client.get_registered_model(name).aliases
@@ -136,7 +136,7 @@ class ModelRegistry(TrackedRuns):
         return {str(alias): str(version) for alias, version in dict(found or {}).items()}
 
     def versions(self, name: str) -> list[Registered]:
-        """All versions of a model, the oldest first."""
+        """Return all versions of a model, the oldest first."""
         found: list[Registered] = []
         token: str | None = None
         with self._saying(f"listing the versions of {name!r}"):
@@ -148,13 +148,13 @@ class ModelRegistry(TrackedRuns):
                     return sorted(found, key=lambda r: int(r.version.version))
 
     def tags_of(self, version: ModelVersion) -> dict[str, str]:
-        """What registration and promotion have written on a version."""
+        """Return the tags that registration and promotion have set on a version."""
         with self._saying(f"looking up {version}"):
             found: Any = self._client.get_model_version(version.name, version.version)
         return dict(found.tags or {})
 
     def set_alias(self, version: ModelVersion, alias: str) -> None:
-        """Point an alias to a version. Where two set a new one at once, MLflow's database refuses one: tried again."""
+        """Point an alias to a version. Retries, as MLflow's database refuses one of two that create it at once."""
         with self._saying(f"setting {alias!r}"):
             for left in reversed(range(_ALIAS_TRIES)):
                 try:
@@ -165,22 +165,22 @@ class ModelRegistry(TrackedRuns):
                         raise
 
     def remove_alias(self, name: str, alias: str) -> None:
-        """Take an alias away; nothing happens where it is not there."""
+        """Remove an alias. Does nothing if it does not exist."""
         with self._saying(f"removing {alias!r}"):
             self._client.delete_registered_model_alias(name, alias)
 
     def remove_tag(self, version: ModelVersion, tag: str) -> None:
-        """Take a tag of a version away."""
+        """Remove a tag of a version."""
         with self._saying("describing a version"):
             self._client.delete_model_version_tag(version.name, version.version, tag)
 
     def delete(self, found: Registered, with_files: bool) -> None:
-        """Delete a version; half-way through it is still there, so that doing it again ends it.
+        """Delete a version. An interrupted deletion leaves the version in place, so that a repeat completes it.
 
         Args:
             found: the version.
-            with_files: delete the model's files too, if it was logged as a model; what people registered from places
-                of their own is left there. Not where another version has the same ones.
+            with_files: also delete the model's files, if it was logged as a model; files that people registered from
+                other places are kept. Pass False if another version shares the files.
         """
         with self._saying(f"deleting {found.version}"):
             if with_files:
@@ -188,7 +188,7 @@ class ModelRegistry(TrackedRuns):
             self._client.delete_model_version(found.version.name, found.version.version)
 
     def _delete_logged_model(self, source: str) -> None:
-        """Delete the logged model whose files lie there; MLflow does not keep with a version which that is."""
+        """Delete the logged model with these files. MLflow does not record with a version which one it is."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         named = _LOGGED_MODEL.search(source)
@@ -204,7 +204,7 @@ class ModelRegistry(TrackedRuns):
             return
         try:
             get_artifact_repository(place, tracking_uri=self._uri).delete_artifacts()
-        except OSError as error:  # of requests, of the disk
+        except OSError as error:  # from requests or the disk
             raise RegistryError(
                 f"The files of a model could not be deleted: {type(error).__name__}",
                 place,
@@ -215,7 +215,7 @@ class ModelRegistry(TrackedRuns):
     def describe_version(
         self, version: ModelVersion, tags: Mapping[str, str], description: str | None = None
     ) -> None:
-        """Set tags of a version, and its description if one is given."""
+        """Set tags of a version, and its description if given."""
         with self._saying("describing a version"):
             if description is not None:
                 self._client.update_model_version(version.name, version.version, description)
@@ -223,7 +223,7 @@ class ModelRegistry(TrackedRuns):
                 self._client.set_model_version_tag(version.name, version.version, key, value)
 
     def download(self, version: ModelVersion, into: Path) -> Path:
-        """A version's folder, copied below `into` (MLflow's own copy is never handed out)."""
+        """Copy a version's folder below `into` and return its path. MLflow's own copy is never returned."""
         import mlflow.artifacts
 
         with self._saying(f"downloading {version}"):
@@ -246,7 +246,7 @@ class ModelRegistry(TrackedRuns):
         return found
 
     def file_of(self, version: ModelVersion, name: str, into: Path) -> Path | None:
-        """One file of the top of a version's folder, copied below `into`; None where there is none of that name."""
+        """Copy one file from the top level of a version's folder below `into`; None if there is none of that name."""
         import mlflow.artifacts
 
         with self._saying(f"downloading {name} of {version}"):
@@ -264,7 +264,7 @@ class ModelRegistry(TrackedRuns):
 
 
 def _require_inside(found: Path, into: Path, version: ModelVersion) -> None:
-    """Raises RegistryError where a download lies elsewhere than it should, or holds links."""
+    """Raise RegistryError if a download lies outside its target folder or contains links."""
     inside = found.resolve().is_relative_to(into.resolve())
     if not inside or any(path.is_symlink() for path in (found, *found.rglob("*"))):
         raise RegistryError(

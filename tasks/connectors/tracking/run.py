@@ -1,4 +1,4 @@
-"""One MLflow run that is under way: metrics, tags and files."""
+"""One active MLflow run: its buffered metrics, and helpers for MLflow's texts."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ LONGEST_TAG = 5000
 
 
 class Run:
-    """One MLflow run under way. Metrics are kept and sent in batches: one by one they cost 36 ms each."""
+    """One active MLflow run. Metrics are buffered and sent in batches: sent singly they cost 36 ms each."""
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self.id = run_id
@@ -26,28 +26,28 @@ class Run:
         self._metrics: list[Metric] = []
 
     def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Note metrics; sent when there are a hundred, and by `send`."""
+        """Buffer metrics. They are sent when there are a hundred, and by `send`."""
         now = int(time.time() * 1000)
         self._metrics += [Metric(name, value, now, step) for name, value in metrics.items()]
         if len(self._metrics) >= 100:
             self.send()
 
     def send(self) -> None:
-        """Send what is kept. An MLflow that is away for a while does not stop a training: it is tried again later."""
+        """Send buffered metrics. If MLflow is unavailable, training continues and a later call tries again."""
         try:
             self.flush()
         except MlflowException as error:
             logger.warning("Metrics could not be sent yet: %s", first_line(error))
 
     def flush(self) -> None:
-        """Send what is kept, and keep what could not be sent."""
+        """Send buffered metrics. Those that could not be sent stay buffered."""
         while self._metrics:
             self._client.log_batch(self.id, metrics=self._metrics[:1000])
             del self._metrics[:1000]
 
 
 def cut(values: Mapping[str, Any], longest: int = LONGEST_TAG) -> dict[str, str]:
-    """As text, cut with a mark: MLflow cuts silently."""
+    """Convert values to text and truncate them with a mark, because MLflow truncates silently."""
     texts = {key: str(value) for key, value in values.items()}
     return {
         key: text if len(text) <= longest else text[: longest - 1] + "…"
@@ -56,7 +56,7 @@ def cut(values: Mapping[str, Any], longest: int = LONGEST_TAG) -> dict[str, str]
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error of MLflow, without passwords."""
+    """Return the first line of an MLflow error, without passwords."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    line = line.partition(" with exception ")[0]  # behind it: the repr of urllib3's pool
-    return without_passwords(line)[:300]  # cut afterwards, or half a password would stay
+    line = line.partition(" with exception ")[0]  # then follows the repr of urllib3's pool
+    return without_passwords(line)[:300]  # truncate last, or half a password could remain

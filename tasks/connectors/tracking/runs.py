@@ -1,7 +1,7 @@
-"""The experiment tracker: MLflow, local or a server. Runs whose status is true, whatever became of their process.
+"""The experiment tracker: MLflow, local or a server. The status of a run stays correct even if its process dies.
 
-What a person deletes in MLflow's pages is still there, and still answers, but takes nothing any more. A deleted run is
-replaced by a new one; a deleted experiment keeps its name, so that a person has to restore it.
+A run or experiment that is deleted in MLflow's UI can still be read, but no longer written. A deleted run is replaced
+by a new one; a deleted experiment keeps its name, so a person has to restore it.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ logger = logging.getLogger(__name__)
 
 _AWAY_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # a refused connection is the first
 _LONGEST_PARAM = 6000
-# What ending a run may raise, which prints: MLflow's errors, what cannot be printed, a closed stdout.
+# Ending a run prints a line, so it may raise MLflow's errors, encoding errors, or those of a closed stdout.
 _CANNOT_END = (MlflowException, OSError, ValueError)
 
 
 class TrackedRuns:
-    """An MLflow, and the runs of one experiment in it.
+    """An MLflow server or database, and the runs of one experiment in it.
 
     Args:
         tracking_uri: sqlite:///... or http(s)://...
-        experiment: name; created when it is not there.
+        experiment: name; created if it does not exist.
     Raises:
-        RegistryError: from every method, when MLflow refuses or is not there.
+        RegistryError: from every method, if MLflow refuses or is not there.
     """
 
     def __init__(self, tracking_uri: str, experiment: str) -> None:
@@ -48,7 +48,7 @@ class TrackedRuns:
             self._found_id, self._is_deleted = self._find_or_make(experiment)
 
     def _find_or_make(self, experiment: str) -> tuple[str, bool]:
-        """The id of an experiment, and true where it is deleted; of two who make it at once, one is told so."""
+        """Return an experiment's id, and True if it is deleted. Handles another process creating it at once."""
         found = self._client.get_experiment_by_name(experiment)
         if found is None:
             try:
@@ -63,12 +63,12 @@ class TrackedRuns:
 
     @property
     def _experiment_id(self) -> str:
-        """Of the experiment, to make something in it. Raises RegistryError where a person has deleted it."""
+        """The experiment's id, for creating something in it. Raises RegistryError if a person has deleted it."""
         self.require_experiment()
         return self._found_id
 
     def require_experiment(self) -> None:
-        """Raises RegistryError where a person has deleted the experiment: MLflow takes no run for it then."""
+        """Raise RegistryError if a person has deleted the experiment: MLflow then accepts no runs in it."""
         if self._is_deleted:
             raise RegistryError(
                 f"The experiment {self._experiment!r} was deleted in MLflow",
@@ -78,7 +78,7 @@ class TrackedRuns:
             )
 
     def artifact_url(self, run_id: str, path: str) -> str:
-        """Where people open a file of a run: MLflow's page of it, or the file itself where there is no server."""
+        """Return the URL for opening a file of a run: MLflow's page, or the file itself if there is no server."""
         with self._saying("looking up a run"):
             info = self._client.get_run(run_id).info
         if self._uri.startswith("http"):
@@ -95,11 +95,11 @@ class TrackedRuns:
 
     def _artifact_folder(self) -> str | None:
         folder = self._local_folder()
-        return (folder / "artifacts").as_uri() if folder else None  # a server knows its own place
+        return (folder / "artifacts").as_uri() if folder else None  # a server has its own location
 
     @contextlib.contextmanager
     def _one_at_a_time(self) -> Generator[None]:
-        """Two processes that migrate an empty SQLite file at once spoil it."""
+        """Serialize migrations: two processes that migrate an empty SQLite file at once corrupt it."""
         folder = self._local_folder()
         with FileLock(folder / "migration.lock") if folder else contextlib.nullcontext():
             yield
@@ -112,13 +112,13 @@ class TrackedRuns:
         tags: Mapping[str, str],
         go_on_with: str | None = None,
     ) -> Generator[Run]:
-        """A run that ends FINISHED, FAILED (an error) or KILLED (interrupted), as was the case.
+        """Open a run that ends FINISHED, FAILED (an error) or KILLED (interrupted).
 
         Args:
-            name: what people see.
+            name: shown in MLflow's UI.
             params: the settings.
             tags: name to text.
-            go_on_with: id of a run whose process died, to be taken up again.
+            go_on_with: id of a run whose process died, to be resumed.
         """
         owned = cut(tags) | {PROCESS_TAG: this_process()}
         with self._saying("starting a run"):
@@ -126,10 +126,11 @@ class TrackedRuns:
             if run is None:
                 made = self._client.create_run(self._experiment_id, run_name=name, tags=owned)
                 run = Run(self._client, made.info.run_id)
-        status = "KILLED"  # by Ctrl+C, a cancellation, a worker that was told to end
+        status = "KILLED"  # by Ctrl+C, a cancellation, or a worker that shuts down
         try:
             with self._saying("logging a run"):
-                if run.id != go_on_with:  # which has them, and refuses another way to say the same
+                # A resumed run has its params, and MLflow refuses to change them, even their spelling.
+                if run.id != go_on_with:
                     listed = cut(params, _LONGEST_PARAM).items()
                     self._client.log_batch(run.id, params=[Param(*pair) for pair in listed])
                 yield run
@@ -145,7 +146,7 @@ class TrackedRuns:
             self._end(run)
 
     def _end(self, run: Run) -> None:
-        """End a run that went well. Where MLflow refuses, as somebody has deleted it, what was made beside it stays.
+        """End a successful run. If MLflow refuses (the run was deleted), only warn: the results of the run stay.
 
         Raises:
             MlflowException: it does not answer; trying later may help.
@@ -174,12 +175,12 @@ class TrackedRuns:
     def close_dead_runs(
         self, is_over: Callable[[Mapping[str, str]], bool] = lambda _: False
     ) -> list[str]:
-        """Mark RUNNING runs as KILLED whose process is gone (it had no time to say so); returns their ids.
+        """Mark RUNNING runs whose process is gone as KILLED. Returns their ids.
 
-        One that cannot be closed is no reason to leave the others, or to keep a run from beginning.
+        A run that cannot be closed is only logged: the others are still closed, and new runs may begin.
 
         Args:
-            is_over: asked with a run's tags where its process was another machine's.
+            is_over: called with a run's tags to judge runs of processes on other machines.
         """
         closed: list[str] = []
         with self._saying("looking for dead runs"):
@@ -202,7 +203,7 @@ class TrackedRuns:
         tags: Mapping[str, str],
         files: Mapping[str, Sequence[Path]],
     ) -> str:
-        """Add to a finished run (a new one where it is deleted, or the registry has lost it); returns its id.
+        """Add to a finished run, or to a new one if it is deleted or unknown to MLflow. Returns the run's id.
 
         Args:
             run_id: the run.
@@ -224,7 +225,7 @@ class TrackedRuns:
         return run_id
 
     def _usable(self, run_id: str) -> str:
-        """The id of a run that can be written to: the one of that id, the one that replaces it, or a new one."""
+        """Return the id of a run that can be written to: this one, the one that replaces it, or a new one."""
         try:
             if _is_active(self._client.get_run(run_id).info):
                 return run_id
@@ -245,7 +246,7 @@ class TrackedRuns:
 
     @contextlib.contextmanager
     def _saying(self, doing: str) -> Generator[None]:
-        """Turn MLflow's errors into ours."""
+        """Translate MLflow's errors into ours."""
         try:
             yield
         except NightshiftError:
@@ -262,5 +263,5 @@ class TrackedRuns:
 
 
 def _is_active(found: Any) -> bool:
-    """True of a run or an experiment that nobody has deleted; MLflow finds the others, too."""
+    """True for a run or experiment that is not deleted; MLflow's lookups return deleted ones, too."""
     return found.lifecycle_stage == LifecycleStage.ACTIVE

@@ -1,4 +1,4 @@
-"""How long MLflow's client may take to give up."""
+"""The longest time that MLflow's client may take before it gives up."""
 
 from mlflow.environment_variables import (
     MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
@@ -11,9 +11,9 @@ _LONGEST_PAUSE_SECONDS = 120.0  # of urllib3 between two tries
 
 
 def longest_request_seconds() -> float:
-    """How long one call to MLflow may take, all tries and pauses together, by MLflow's own settings.
+    """Return the longest time one call to MLflow may take, with all retries and pauses, by MLflow's own settings.
 
-    A try may wait for the connection and again for the answer; the pause before the next one doubles.
+    Each attempt may wait for the connection and again for the answer. The pause between attempts doubles.
     """
     retries = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
     factor, jitter = (

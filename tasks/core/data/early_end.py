@@ -1,24 +1,24 @@
-"""Reading labelled or unlabelled reviews ends early where nearly nothing of them is of use: it is the wrong file."""
+"""Early end of reading reviews: if most rows are unusable, it is the wrong file."""
 
 from tasks.core.errors import ValidationError
 
-_ROWS_TO_JUDGE = 1_000_000  # a share of fewer may change yet, also where the rows are sorted
-_MOST_UNUSABLE = 0.5  # share of so many rows
+_ROWS_TO_JUDGE = 1_000_000  # the fraction of fewer rows may still change, also if they are sorted
+_MOST_UNUSABLE = 0.5  # fraction of these rows
 
 
 def refuse_useless(
     unusable: int, rows: int, reason: str, where: str, max_share: float = 0.0
 ) -> None:
-    """Called with each row that is of no use.
+    """Raise if too many rows are unusable; called after each unusable row.
 
     Args:
-        unusable: rows without use so far, among `rows`.
-        rows: so far.
-        reason: why the last one is of no use.
-        where: they are from.
-        max_share: of unusable rows that the settings allow; at least half of the rows may be unusable.
+        unusable: unusable rows so far, among `rows`.
+        rows: rows so far.
+        reason: why the last row is unusable.
+        where: where the rows are from.
+        max_share: fraction of unusable rows that the settings allow; at least half of the rows may be unusable.
     Raises:
-        ValidationError: of the first million rows, or of more, a larger share is of no use.
+        ValidationError: a larger fraction of the first million rows, or of more, is unusable.
     """
     if rows >= _ROWS_TO_JUDGE and unusable > max(max_share, _MOST_UNUSABLE) * rows:
         raise ValidationError(

@@ -1,16 +1,16 @@
-"""What labels are read as, as a person says it: `1=NEGATIVE, 2=NEGATIVE, 4=POSITIVE, 5=POSITIVE, 3=-`."""
+"""User-defined mapping of labels to classes: `1=NEGATIVE, 2=NEGATIVE, 4=POSITIVE, 5=POSITIVE, 3=-`."""
 
 from tasks.core.data.labels import NotALabelError, canonical_label, meaning
 from tasks.core.parsing.pairs import LEAVE_OUT, pairs_text, parse_pairs
 
 
 class LabelMap:
-    """Labels by their meaning -> the class that is meant, or left out.
+    """A map from labels, compared by meaning, to classes, or to being left out.
 
-    As soon as it names a class, it has to speak of every label there is: a forgotten star would become a class.
+    If it names a class, it has to cover every label of the data: a forgotten star would become a class.
 
     Raises:
-        ValueError: it is not of the form of pairs, or says two things of one label.
+        ValueError: the text does not consist of pairs, or maps one label twice.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -28,14 +28,14 @@ class LabelMap:
 
     @property
     def names_classes(self) -> bool:
-        """Whether it does more than to leave labels out."""
+        """True if the map does more than leave labels out."""
         return bool(self._classes)
 
     def speaks_of(self, label: str) -> bool:
         return meaning(label) in self._targets
 
     def read(self, label: str) -> tuple[str, str]:
-        """The label that is meant, and the rule that leaves such rows out; '' where none does."""
+        """Return the mapped label, and the rule that leaves such rows out ('' if none does)."""
         known = meaning(label)
         if known in self._targets:
             target = self._targets[known]
@@ -44,16 +44,16 @@ class LabelMap:
         return label, "unmapped label" if unmapped else ""
 
     def with_pair(self, label: str, value: str) -> str:
-        """The text of this map with one more pair."""
+        """Return the text of this map with one more pair."""
         return pairs_text(self.pairs | {label: value})
 
     def names(self, label_names: list[str]) -> list[str]:
-        """What a source's own label names become, in their order."""
+        """Map a source's own label names, keeping their order."""
         read = (self.read(name) for name in label_names)
         return list(dict.fromkeys(target for target, rule in read if not rule))
 
     def unused(self, labels: set[str]) -> list[str]:
-        """Its left sides that are none of the labels there are."""
+        """Return the mapped labels that are not among the existing ones."""
         there = set(map(meaning, labels))
         return [name for name in self.pairs if meaning(_label(name)) not in there]
 

@@ -1,8 +1,9 @@
-"""From the labels people have (names, numbers, booleans) to class ids.
+"""Conversion of labels (names, numbers, booleans) to class ids.
 
 Labels are compared by `meaning`: 1, 1.0, "1" and "+1.00" are one label, and so are true and True, or texts that differ
-in case, Unicode form, invisible characters or white space. This holds for every source, for label names that people
-type, and between models (a champion, a teacher) and data. A label is one text, number or boolean; all else is an error.
+only in case, Unicode form, invisible characters or white space. This applies to every source, to label names that
+people type, and between models (a champion, a teacher) and data. A label is one text, number or boolean; anything else
+is an error.
 """
 
 import ast
@@ -16,15 +17,15 @@ from functools import lru_cache
 from tasks.core.data.texts import normalized
 from tasks.core.errors import ValidationError
 
-UNLABELLED = "-1"  # IMDb's mark of a review that nobody has labelled
+UNLABELLED = "-1"  # IMDb's mark of an unlabelled review
 MAX_CLASSES = 200
 MISSING_IN_WORDS = frozenset({"nan", "null", "none", "<na>", "na", "n/a", "#n/a", "nil", "nat"})
 
-_LONGEST = 1_000  # characters; whatever is longer is no label, and only stripped
+_LONGEST = 1_000  # characters; a longer text is no label and is only stripped
 _SPACE = re.compile(r"\s+")
 _NUMBER = re.compile(r"([+-]?)(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:e([+-]?\d{1,2}))?")
 _MINUS = str.maketrans({"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-"})
-_PRINTED_ARRAY = re.compile(r"\[[\d\s.+-]+\]")  # of numpy
+_PRINTED_ARRAY = re.compile(r"\[[\d\s.+-]+\]")  # as numpy prints it
 _JOINERS = "\u200c\u200d"  # invisible, but part of words in Persian and of some emoji
 _INVISIBLE = frozenset(
     map(chr, [0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0])
@@ -32,14 +33,14 @@ _INVISIBLE = frozenset(
 
 
 class NotALabelError(ValueError):
-    """A value that cannot be a label; the message says what it is, as in "a list"."""
+    """A value that cannot be a label; the message names its kind, such as "a list"."""
 
 
 def canonical_label(value: object) -> str | None:
-    """One spelling for each label; None for a missing one (None, NaN, nothing visible).
+    """Return the canonical spelling of a label; None for a missing one (None, NaN, nothing visible).
 
     Raises:
-        NotALabelError: it is no text, number or boolean, or a list or bytes written as text.
+        NotALabelError: it is not a text, number or boolean, or it is a list or bytes written as text.
     """
     if value is None or (isinstance(value, float | Decimal) and value != value):
         return None
@@ -80,7 +81,7 @@ def _label_of_text(text: str) -> str | None:
 
 
 def _refuse_written_values(text: str) -> None:
-    """Lists, structures and bytes that some other program has written as a text."""
+    """Raise NotALabelError for lists, structures and bytes that another program has written as text."""
     if text[0] not in "[{(b":
         return
     if _PRINTED_ARRAY.fullmatch(text):
@@ -94,7 +95,7 @@ def _refuse_written_values(text: str) -> None:
 
 
 def _without_invisible(text: str, keep_joiners: bool = False) -> str:
-    """Without what nobody sees, and with single spaces."""
+    """Return text without invisible characters, and with single spaces."""
     spaced = _SPACE.sub(" ", text).strip()
     if spaced.isascii() and spaced.isprintable():
         return spaced
@@ -108,14 +109,14 @@ def _without_invisible(text: str, keep_joiners: bool = False) -> str:
 
 
 def _joins(text: str, place: int) -> bool:
-    """True between two signs that are not ASCII; elsewhere a joiner does nothing."""
+    """True if a joiner is between two non-ASCII characters; elsewhere it has no effect."""
     around = text[place - 1 : place] + text[place + 1 : place + 2]
     return len(around) == 2 and not any(map(str.isascii, around))
 
 
 @lru_cache(maxsize=4_096)
 def meaning(label: str) -> str:
-    """What a label means to a person, as a text to compare by: labels with the same one are one label."""
+    """Return a label's meaning as a text for comparison: labels with the same meaning are one label."""
     if len(label) > _LONGEST:
         return label.strip()
     text = _without_invisible(normalized(label)).casefold()
@@ -125,7 +126,7 @@ def meaning(label: str) -> str:
 
 
 def _number(text: str) -> str | None:
-    """A number in its shortest spelling, exactly; None where it is none."""
+    """Return a number in its shortest exact spelling; None if the text is not a number."""
     found = _NUMBER.fullmatch(text.translate(_MINUS))
     if not found:
         return None
@@ -137,20 +138,20 @@ def _number(text: str) -> str | None:
 
 
 def is_number(label: str) -> bool:
-    """Whether a label means a number."""
+    """True if a label means a number."""
     return _number(meaning(label)) is not None
 
 
 def discover_names(
     labels: Iterable[str | None], unlabelled: str | None = UNLABELLED, most: int = MAX_CLASSES
 ) -> list[str]:
-    """The label names of a set that does not say them: the distinct labels, numbers by value, else by the alphabet.
+    """Return the label names of data that does not define them: the distinct labels, in the order of `in_order`.
 
-    Of several spellings of one label the most frequent is its name. `unlabelled` is no class.
+    The name of a label is its most frequent spelling. `unlabelled` is not a class.
 
     Raises:
-        ValidationError: more distinct labels than a classifier of reviews can have (it is the wrong column), or
-            booleans beside 0 and 1.
+        ValidationError: there are more distinct labels than a classifier of reviews can have (it is the wrong column),
+            or booleans beside 0 and 1.
     """
     counts = Counter(label for label in labels if label is not None)
     named: dict[str, str] = {}
@@ -174,7 +175,7 @@ def discover_names(
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Numbers by value, else by the alphabet."""
+    """Sort names: by value if all are numbers, else alphabetically."""
     names = list(names)
     if all(map(is_number, names)):
         return sorted(names, key=lambda name: Decimal(meaning(name)))
@@ -182,9 +183,9 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 class LabelIds:
-    """Label to class id, by meaning; a name that is spelled exactly so wins.
+    """A map from label to class id, by meaning; an exactly spelled name wins.
 
-    Where no name is itself a number, the id stands for the name: IMDb's files say 0 and 1.
+    If no name is itself a number, the id stands for the name as well: IMDb's files use 0 and 1.
     """
 
     def __init__(self, label_names: Sequence[str]) -> None:
@@ -197,7 +198,7 @@ class LabelIds:
             self._by_meaning[meaning(name)] = index
 
     def get(self, label: str) -> int | None:
-        """The class id; None for a label that is none of the names."""
+        """Return the class id; None for an unknown label."""
         exact = self._exact.get(label)
         return self._by_meaning.get(meaning(label)) if exact is None else exact
 
@@ -205,14 +206,14 @@ class LabelIds:
         return self.get(label) is not None
 
     def __iter__(self) -> Iterator[str]:
-        """All that stands for a class, for messages."""
+        """Iterate over everything that stands for a class, for messages."""
         if self.ids_stand_for_names:
             yield from map(str, range(len(self.names)))
         yield from self.names
 
 
 def index_of(name: str, label_names: Sequence[str]) -> int | None:
-    """Which of the labels a name means; None where it is none of them. Ids do not stand for names here."""
+    """Return the index of the label that a name means, or None. Ids do not stand for names here."""
     if name in label_names:
         return list(label_names).index(name)
     wanted = meaning(name)
@@ -220,14 +221,14 @@ def index_of(name: str, label_names: Sequence[str]) -> int | None:
 
 
 def same_labels(names: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether two lists name the same labels in the same order."""
+    """True if two lists name the same labels in the same order."""
     return list(map(meaning, names)) == list(map(meaning, others))
 
 
 def scale_of(label_names: Sequence[str]) -> list[float] | None:
-    """The value of each label where the labels are a scale, as stars are: three or more numbers ("4", "4 stars").
+    """Return the value of each label if the labels are a scale such as stars: three or more numbers ("4", "4 stars").
 
-    None where they are not: the names are words, or there are two of them.
+    None if they are not: the names are words, or there are only two.
     """
     found = [_number(re.sub(r"\s*(stars?|points?|\*+|★+)$", "", meaning(n))) for n in label_names]
     values = [float(number) for number in found if number is not None]

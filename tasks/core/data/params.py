@@ -1,4 +1,4 @@
-"""Settings of reading, splitting and tokenizing reviews, as people fill them in."""
+"""Parameters of reading, splitting and tokenizing reviews, which people fill in as forms."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from tasks.core.forms import Form
 
 
 class ValidationParams(Form):
-    """What the reviews must be like."""
+    """Requirements on the reviews."""
 
     min_rows_a_class: int = Field(
         default=8,
@@ -32,7 +32,7 @@ class ValidationParams(Form):
 
 
 class SplitParams(Form):
-    """How many reviews are used, and for what. Every sample is shuffled, and stratified by class."""
+    """Sizes of the train, validation and test splits. Every sample is shuffled, and stratified by class."""
 
     limit_train_rows: int | None = Field(
         default=None,
@@ -66,7 +66,7 @@ class SplitParams(Form):
 
 
 class TokenizationParams(Form):
-    """How a review becomes tokens."""
+    """Tokenization of reviews."""
 
     max_length_tokens: int = Field(
         default=256,

@@ -1,4 +1,4 @@
-"""Reviews as Parquet files: how steps keep rows between them."""
+"""Reviews as Parquet files, in which rows are stored between steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ _LABELLED = pa.schema([("text", pa.string()), ("label", pa.int64()), ("row", pa.
 def write_reviews(
     path: Path, rows: Sequence[RawReview] | Sequence[LabelledReview], raw: bool = False
 ) -> None:
-    """Write rows in order. Lone surrogates, which no UTF-8 file can hold, become '?'."""
+    """Write rows in order. Lone surrogates, which UTF-8 cannot encode, become '?'."""
     texts = [None if r.text is None else encodable(r.text) for r in rows]
     columns = [
         texts,
@@ -31,13 +31,13 @@ def write_reviews(
 
 
 def read_raw(path: Path) -> list[RawReview]:
-    """Rows that `write_reviews(raw=True)` wrote."""
+    """Read rows that `write_reviews(raw=True)` wrote."""
     columns = [c.to_pylist() for c in pq.read_table(path, schema=_RAW).columns]
     return [RawReview(t, label, row, tuple(e)) for t, label, row, e in zip(*columns, strict=True)]
 
 
 def read_labelled(path: Path) -> list[LabelledReview]:
-    """Rows that `write_reviews` wrote."""
+    """Read rows that `write_reviews` wrote."""
     columns = [c.to_pylist() for c in pq.read_table(path, schema=_LABELLED).columns]
     return [
         LabelledReview(t, label, row, tuple(e)) for t, label, row, e in zip(*columns, strict=True)

@@ -1,4 +1,4 @@
-"""What is done to a review's text before anything else looks at it, in training and in scoring alike."""
+"""Preprocessing of review texts, the same in training and in scoring."""
 
 import html
 import itertools
@@ -9,13 +9,13 @@ _TAG = re.compile(r"<[a-zA-Z/!][^<>]{0,200}>")
 _SPACE = re.compile(r"\s+")
 _LONG_NUMBER = re.compile(r"(?<=&#)[0-9]{9,}")
 _MARKS = re.compile(r"[^\w\s\x00-\x7f]{32,}")
-_HALF_WIDTH_MARKS = ("\uff9e", "\u3099"), ("\uff9f", "\u309a")  # letters to `re`, marks to Unicode
+_HALF_WIDTH_MARKS = ("\uff9e", "\u3099"), ("\uff9f", "\u309a")  # letters in `re`, marks in Unicode
 
 
 def without_markup(text: str) -> str:
-    """`text` with HTML tags turned into spaces and entities into characters; other text is left as it is.
+    """Return `text` with HTML tags turned into spaces and entities into characters; the rest stays as it is.
 
-    IMDb's `<br />` costs four tokens each time and carries no opinion.
+    Each `<br />` of IMDb costs four tokens and carries no opinion.
     """
     if "<" not in text and "&" not in text:
         return text
@@ -26,23 +26,23 @@ def without_markup(text: str) -> str:
 
 
 def encodable(text: str) -> str:
-    """`text` with lone surrogates (half of an emoji) replaced by ?: neither tokenizers nor Parquet files take them."""
+    """Return `text` with lone surrogates (half an emoji) replaced by ?: tokenizers and Parquet do not accept them."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def is_blank(text: str) -> bool:
-    """True when nothing readable is left: only white space, markup and invisible characters."""
+    """True if a text has only white space, markup and invisible characters."""
     return not any(unicodedata.category(c)[0] not in "CZ" for c in without_markup(text))
 
 
 def matching_form(text: str) -> str:
-    """The form in which two reviews count as the same: Unicode NFKC, no markup, case folded, white space folded."""
+    """Return the form by which reviews are compared: Unicode NFKC, no markup, case and white space folded."""
     folded = normalized(without_markup(text)).casefold()
     return _SPACE.sub(" ", folded).strip()
 
 
 def normalized(text: str) -> str:
-    """`text` in Unicode NFKC, in linear time: Python's own takes minutes for 100,000 unsorted combining marks."""
+    """Return `text` in Unicode NFKC, in linear time: Python takes minutes for 100,000 unsorted combining marks."""
     if unicodedata.is_normalized("NFKC", text):
         return text
     for letter, mark in _HALF_WIDTH_MARKS:
@@ -51,7 +51,7 @@ def normalized(text: str) -> str:
 
 
 def _with_sorted_marks(run: re.Match[str]) -> str:
-    """The same marks decomposed and in canonical order, which is how normalization would sort them."""
+    """Return the marks decomposed and in canonical order, as normalization would sort them."""
     parts = {mark: unicodedata.normalize("NFKD", mark) for mark in set(run.group())}
     marks = "".join(map(parts.__getitem__, run.group()))
     order = {mark: unicodedata.combining(mark) for mark in set(marks)}
@@ -63,5 +63,5 @@ def _with_sorted_marks(run: re.Match[str]) -> str:
 
 
 def both_ends(text: str, most: int) -> str:
-    """`text`, or its first and last half of `most` characters where it is longer."""
+    """Return `text`; if it is longer than `most` characters, only its ends of `most` // 2 characters each."""
     return text if len(text) <= most else f"{text[: most // 2]} {text[-(most // 2) :]}"

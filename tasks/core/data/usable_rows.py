@@ -1,4 +1,4 @@
-"""Rows as a source has them, and those that can be trained on: with a readable text and a known label."""
+"""Rows as a source has them, and the selection of usable rows: those with a readable text and a known label."""
 
 import json
 import shlex
@@ -12,12 +12,12 @@ from tasks.core.data.texts import is_blank
 from tasks.core.records import Finding
 
 _EXAMPLES = 5
-_MOST_TYPED = 20  # labels that an advice lists
+_MOST_TYPED = 20  # labels that a piece of advice lists
 
 
 @dataclass(slots=True, frozen=True)
 class RawReview:
-    """A row as the source had it; `label` in the spelling of `labels.canonical_label`."""
+    """A row as the source has it, with `label` in the spelling of `labels.canonical_label`."""
 
     text: str | None
     label: str | None
@@ -27,7 +27,7 @@ class RawReview:
 
 @dataclass(slots=True, frozen=True)
 class LabelledReview:
-    """A row fit for use."""
+    """A usable row: a text and a class id."""
 
     text: str
     label: int
@@ -37,13 +37,13 @@ class LabelledReview:
 
 @dataclass(frozen=True)
 class Reading:
-    """How labels of rows become class ids.
+    """Rules that turn labels of rows into class ids.
 
     Args:
-        ids: of the classes.
-        label_map: what labels are read as before.
-        max_unusable_share: of the rows of a split.
-        named: the names were given and not found in the data.
+        ids: ids of the classes.
+        label_map: applied to labels first.
+        max_unusable_share: fraction of a split's rows that may be unusable.
+        named: True if the names were given, not discovered in the data.
     """
 
     ids: LabelIds
@@ -52,7 +52,7 @@ class Reading:
     named: bool = False
 
     def class_id(self, label: str) -> tuple[int | None, str]:
-        """The id of a label, or the rule that leaves its rows out."""
+        """Return the class id of a label, or the rule that leaves its rows out."""
         read, rule = self.label_map.read(label)
         if rule:
             return None, rule
@@ -63,7 +63,7 @@ class Reading:
         return found, ""
 
     def is_misspelled(self, label: str, class_id: int) -> bool:
-        """Whether a label is its class only by meaning: `Pos` for `pos`. An id that stands for a name is not."""
+        """True if a label is its class only by meaning: `Pos` for `pos`, but not an id that stands for a name."""
         read, _ = self.label_map.read(label)
         by_id = self.ids.ids_stand_for_names and read == str(class_id)
         return (
@@ -76,7 +76,7 @@ class _LeftOut:
     """Rows that one rule leaves out."""
 
     count: int = 0
-    first: list[str] = field(default_factory=list[str])  # where they are
+    first: list[str] = field(default_factory=list[str])  # places of the first ones
 
     def add(self, where: str) -> None:
         self.count += 1
@@ -89,7 +89,7 @@ class _LeftOut:
 
 
 def unusable_by(row: RawReview) -> str:
-    """The rule that leaves a row out whatever the labels are; '' where none does."""
+    """Return the rule that leaves a row out independently of the classes; '' if none does."""
     if row.text is None or is_blank(row.text):
         return "unlabelled" if row.label == UNLABELLED else "missing text"
     return "missing label" if row.label is None else ""
@@ -102,7 +102,7 @@ def usable_rows(
     unreadable: int,
     further: Mapping[str, int],
 ) -> tuple[list[LabelledReview], list[Finding]]:
-    """The rows of a split that are of use, and what is to be said of the others."""
+    """Return the usable rows of a split, and findings about the others."""
     kept: list[LabelledReview] = []
     left_out: dict[str, _LeftOut] = defaultdict(_LeftOut)
     spelled: Counter[tuple[str, int]] = Counter()
@@ -132,7 +132,7 @@ def usable_rows(
 
 
 def _judged(row: RawReview, reading: Reading) -> tuple[int | None, str]:
-    """The class id of a row, or the rule that leaves it out."""
+    """Return the class id of a row, or the rule that leaves it out."""
     blank = unusable_by(row)
     if row.label is None:
         return None, blank
@@ -215,7 +215,7 @@ def _spelling(
 
 
 def hidden_labels(split: str, rows: Sequence[RawReview], reading: Reading) -> list[Finding]:
-    """An error where nobody can test on the test split, as its labels are kept back."""
+    """Return an error if the labels of the test split are withheld, so that nobody can test on it."""
     if split != "test" or not rows or UNLABELLED in reading.ids:
         return []
     if any(row.label not in (None, UNLABELLED) for row in rows):
@@ -229,7 +229,7 @@ def hidden_labels(split: str, rows: Sequence[RawReview], reading: Reading) -> li
 
 
 def option(name: str, value: str | Sequence[str]) -> str:
-    """An option of data.source as it can be typed in a shell."""
+    """Return an option of data.source as typed in a shell."""
     if not isinstance(value, str):
         more = len(value) > _MOST_TYPED
         plain = not any("," in part or part[:1] in '[{"' for part in value)
@@ -239,10 +239,10 @@ def option(name: str, value: str | Sequence[str]) -> str:
 
 
 def finding(severity: str, rule: str, split: str, count: int, message: str) -> Finding:
-    """One thing to say of a split."""
+    """Return one finding about a split."""
     return Finding(severity=severity, rule=rule, split=split, count=count, message=message)
 
 
 def _names(ids: LabelIds) -> str:
-    """Class names, cut short: where the wrong column was named, whole reviews stand here."""
+    """List class names, shortened: if the wrong column was named, they are whole reviews."""
     return ", ".join(name[:40] for name in list(ids)[:20])

@@ -1,4 +1,4 @@
-"""Whether labelled reviews are fit to train on, by stated rules, before anything is spent on them.
+"""Validation: check by rules that labelled reviews are fit to train on, before any resources are spent on them.
 
 | rule                | what it finds | outcome |
 |---------------------|------------------------------------------------------|---|
@@ -24,7 +24,7 @@
 | unnamed labels      | labels are bare numbers and nobody named them | warning |
 | empty               | no usable row | error |
 
-Texts count as the same in their `texts.matching_form`.
+Texts are the same if their `texts.matching_form` is.
 """
 
 from collections import Counter, defaultdict
@@ -62,7 +62,7 @@ __all__ = [
 _IMBALANCE_WARNING = 10
 
 
-# Rules that a field of the form can relax; of the others only the data can be mended.
+# Rules that a field of the form can relax; for all others, the data has to be fixed.
 _FIELDS = {
     "few rows": "data.validation.min_rows_a_class",
     "imbalance": "data.validation.max_imbalance",
@@ -75,17 +75,16 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Validated:
-    """What is left, and everything that was noticed on the way."""
+    """The remaining rows, and all findings."""
 
     label_names: list[str]
     splits: dict[str, list[LabelledReview]]
     findings: list[Finding]
-    source_rows: dict[
-        str, list[int]
-    ]  # split -> labelled rows of each class before any was left out
+    # split -> labelled rows of each class before any was left out
+    source_rows: dict[str, list[int]]
 
     def raise_errors(self) -> None:
-        """Raises ValidationError with every finding that is an error."""
+        """Raise ValidationError with all findings that are errors, if there are any."""
         errors = [f for f in self.findings if f.severity == "error"]
         if errors:
             raise ValidationError(
@@ -94,7 +93,7 @@ class Validated:
 
 
 def _advice(errors: Iterable[Finding]) -> str:
-    """What to do about errors; a field is named only where one relaxes the rule."""
+    """Return the advice for errors; it names a field only if that relaxes one of the rules."""
     fields = sorted({_FIELDS[found.rule] for found in errors if found.rule in _FIELDS})
     relax = f", or change {' or '.join(fields)}" if fields else ""
     return f"mend the data{relax}; the run's page has every finding"
@@ -103,7 +102,7 @@ def _advice(errors: Iterable[Finding]) -> str:
 def class_rows(
     splits: Mapping[str, Sequence[LabelledReview]], label_names: Sequence[str]
 ) -> dict[str, dict[str, int]]:
-    """Rows a class, a split."""
+    """Return the number of rows per split and class."""
     counts = {split: Counter(r.label for r in rows) for split, rows in splits.items()}
     return {
         split: {name: count[index] for index, name in enumerate(label_names)}
@@ -119,17 +118,17 @@ def validate(
     unusable: Mapping[str, Mapping[str, int]] | None = None,
     label_map: LabelMap | None = None,
 ) -> Validated:
-    """Apply every rule of the table above; nothing is raised, so that a report can show all findings at once.
+    """Apply every rule of the table above. Findings are returned, not raised, so that a report can show all of them.
 
     Args:
-        splits: "train", and "test" where the source has one.
+        splits: "train", and "test" if the source has one.
         label_names: in order of their ids; None to take them from the labels of train.
-        unreadable: rows a split that could not be decoded.
+        unreadable: rows per split that could not be decoded.
         params: limits of the rules.
-        unusable: further rows a split that are not among `splits`, by `unusable_by`.
-        label_map: what labels are read as.
+        unusable: further rows per split and rule (see `unusable_by`) that are not in `splits`.
+        label_map: applied to labels first.
     Raises:
-        ValidationError: so many different labels, or such ones, that no class names can be told.
+        ValidationError: no class names can be derived from the labels, as they are too many or ambiguous.
     """
     label_map = label_map or LabelMap()
     findings: list[Finding] = []
@@ -164,7 +163,7 @@ def _of_names(
     splits: Mapping[str, Sequence[RawReview]],
     label_map: LabelMap,
 ) -> Iterable[Finding]:
-    """What is to be said of the classes' names, and of the map that they come from."""
+    """Yield findings about the class names, and about the label map."""
     if not given and any(map(is_number, names)):
         message = (
             f"labels have no names but {', '.join(names[:20])}; if they are not a scale, set "
@@ -221,12 +220,12 @@ def _deduplicated(
 def few_rows(
     splits: Mapping[str, Sequence[LabelledReview]], names: Sequence[str], least: int
 ) -> list[Finding]:
-    """Classes that have too few rows in train, validation or test, as these are after the split.
+    """Return findings about classes with too few rows in train, validation or test, after the split.
 
     Args:
-        splits: rows of each.
-        names: of the labels, in order of their ids.
-        least: rows of a class that train must have; fewer in validation or test are a warning, and none is an error.
+        splits: rows of each split.
+        names: label names, in order of their ids.
+        least: rows of a class that train must have; fewer in validation or test give a warning, none gives an error.
     """
     findings: list[Finding] = []
     for split, counts in class_rows(splits, names).items():

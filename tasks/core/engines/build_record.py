@@ -1,4 +1,4 @@
-"""The record of what an engine built for a model: `engine.json`, written last, so that without it nothing was built."""
+"""The record of an engine's build: `engine.json`, written last, which serves as the commit marker."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ def write_record(
     files: Sequence[str],
     facts: Mapping[str, Any],
 ) -> None:
-    """Say what was built, with which versions, of which weights: the last file that is written."""
+    """Write the record of a build: its files, versions and weights. It must be the last file written."""
     record = {
         "engine": engine,
         "head": _head_digest(classifier),
@@ -33,10 +33,10 @@ def write_record(
 
 
 def read_record(folder: Path, engine: str, classifier: Classifier) -> dict[str, Any]:
-    """What `write_record` wrote, checked against the files and the classifier.
+    """Read the record that `write_record` wrote, and check it against the files and the classifier.
 
     Raises:
-        ModelError: nothing was built, files are missing or cut short, or they belong to other weights.
+        ModelError: nothing was built, files are missing or truncated, or they belong to other weights.
     """
     again = "register the model again, or choose the engine torch"
     try:
@@ -59,7 +59,7 @@ def read_record(folder: Path, engine: str, classifier: Classifier) -> dict[str, 
 
 
 def _head_digest(classifier: Classifier) -> str:
-    """Names the weights by those of the head, which every training and every temperature changes."""
+    """Return a digest that identifies the weights: that of the head, which every training and temperature changes."""
     body = {id(tensor) for tensor in classifier.model.base_model.parameters()}
     digest = hashlib.sha256()
     for name, tensor in classifier.model.named_parameters():

@@ -1,10 +1,10 @@
-"""A classifier as a graph that other runtimes can take over.
+"""Export a classifier as a graph for other runtimes.
 
-The graph has two inputs, `input_ids` and `attention_mask`, int64 of shape (rows, tokens), padded, both sizes free, and
-one output, the logits, float32 of shape (rows, classes). Token types and positions are constants in it.
+The graph has two inputs, `input_ids` and `attention_mask`, int64 of shape (rows, tokens), padded, both sizes dynamic,
+and one output, the logits, float32 of shape (rows, classes). Token types and positions are constants in it.
 
-Where the head reads the first token only, as in the family of BERT, the last layer is computed for that token alone:
-the others of it would be thrown away. That is exact, and saves a seventh of the work of a model of six layers.
+If the head reads the first token only, as in the BERT family, the last layer is computed for that token only, because
+its other outputs are not used. That is exact, and saves a seventh of the work of a model of six layers.
 """
 
 import contextlib
@@ -26,9 +26,9 @@ from tasks.core.models.batching.plan import BatchRule, Side
 from tasks.core.models.classifier import Classifier, layers_of
 
 INPUTS = ("input_ids", "attention_mask")
-#: How far fp32 logits of the graph may lie from torch's: shares of their range, and of the largest.
+#: Tolerance of the graph's fp32 logits against torch's: fractions of their range, and of the largest.
 _TOLERANCE = (2e-3, 2e-5)
-#: Tokens of the rows that a graph is traced with.
+#: Lengths in tokens of the rows that a graph is traced with.
 _EXAMPLE: dict[BatchRule, tuple[int, ...]] = {
     "padded": (9, 6, 7),
     "equal lengths": (9, 9, 9),
@@ -40,11 +40,11 @@ Graph = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 
 
 class Exportable(nn.Module):
-    """A classifier with the inputs and the output that its graph is to have; its weights are the classifier's own.
+    """A module with the inputs and output of the graph, which shares the classifier's weights.
 
     Args:
-        classifier: it is not changed; the graph is made from a copy of its structure that shares its weights.
-        first_row: compute the last layer for the first token only, where its layers are of a known kind.
+        classifier: not changed; the graph is made from a copy of its structure that shares its weights.
+        first_row: compute the last layer for the first token only, if its layers are of a known kind.
     """
 
     def __init__(self, classifier: Classifier, first_row: bool = True) -> None:
@@ -62,12 +62,12 @@ class Exportable(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits, shape (rows, classes)."""
-        if self._broadcasts:  # it is taken as it is, and not blown up to (rows, 1, tokens, tokens)
+        if self._broadcasts:  # avoids expanding it to (rows, 1, tokens, tokens)
             attention_mask = attention_mask[:, None, None, :] > 0
         return self._model(input_ids=input_ids, attention_mask=attention_mask).logits.float()
 
 
-#: A layer's answer for the first token: the layer, all states, the first token's, its row of the mask.
+#: Computes a layer for the first token: (layer, all states, the first token's states, its row of the mask).
 FirstRow = Callable[[Any, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
@@ -75,8 +75,8 @@ class _FirstRowOnly(nn.Module):
     """A last layer computed for the first token only: its query, its residual, its feed-forward part.
 
     Args:
-        layer: that it stands for.
-        first_row: how a layer of this kind is computed so.
+        layer: the layer to replace.
+        first_row: computes a layer of this kind for the first token.
     """
 
     def __init__(self, layer: Any, first_row: FirstRow) -> None:
@@ -87,7 +87,7 @@ class _FirstRowOnly(nn.Module):
     def forward(
         self, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
     ) -> torch.Tensor:
-        """From (rows, tokens, hidden) to (rows, 1, hidden)."""
+        """Compute the first token's states: from (rows, tokens, hidden) to (rows, 1, hidden)."""
         mask = None if attention_mask is None else attention_mask[:, :, :1]
         return self._first_row(self.layer, states, states[:, :1], mask)
 
@@ -95,7 +95,7 @@ class _FirstRowOnly(nn.Module):
 def _bert(
     layer: Any, states: torch.Tensor, first: torch.Tensor, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """Attention, add and norm, feed-forward, add and norm."""
+    """Compute a BERT layer for the first token: attention, add and norm, feed-forward, add and norm."""
     own = layer.attention.self
     heads = int(own.num_attention_heads)
     seen = _attend(own.query(first), own.key(states), own.value(states), heads, mask)
@@ -106,7 +106,7 @@ def _bert(
 def _distilbert(
     layer: Any, states: torch.Tensor, first: torch.Tensor, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """The same, under other names."""
+    """Compute a DistilBERT layer for the first token: as `_bert`, under other names."""
     own = layer.attention
     seen = _attend(own.q_lin(first), own.k_lin(states), own.v_lin(states), int(own.n_heads), mask)
     attended = layer.sa_layer_norm(own.out_lin(seen) + first)
@@ -125,7 +125,7 @@ def _attend(
     return seen.transpose(1, 2).flatten(2)
 
 
-#: Models whose head reads the first token only, and how their last layer is computed for it.
+#: Model types whose head reads the first token only, with the function that computes their last layer for it.
 _FIRST_ROW: dict[str, FirstRow] = {
     "bert": _bert,
     "camembert": _bert,
@@ -137,7 +137,7 @@ _FIRST_ROW: dict[str, FirstRow] = {
 
 
 def example(classifier: Classifier) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A batch to trace with and to check by: three rows of made-up tokens, of 9, 6 and 7 where it may be padded."""
+    """Return a batch of made-up tokens for tracing: for padded models three rows, of 9, 6 and 7 tokens."""
     return plan.pad(_example_rows(classifier), classifier.pad_id, classifier.padding_side)
 
 
@@ -152,13 +152,13 @@ def _example_rows(classifier: Classifier) -> list[list[int]]:
 
 @contextlib.contextmanager
 def quietly() -> Generator[None]:
-    """Keep to itself what converters say.
+    """Silence the output of converters within a context.
 
-    Tracing warns of what is known here: it is old, and takes some sizes for constants, rightly. ONNX's quantisation
-    logs advice. NNCF draws on the terminal, and would make every later logger of the process one of its own kind.
+    Tracing warns that it is deprecated and that it treats some sizes as constants, which is right here. ONNX's
+    quantisation logs advice. NNCF draws on the terminal, and would change the class of every later logger.
     """
     loggers, root = logging.getLoggerClass(), logging.getLogger()
-    root.addFilter(_nothing)  # what is logged by the root itself, as no module of ours does
+    root.addFilter(_nothing)  # drops records of the root logger, which Nightshift does not use
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -173,13 +173,13 @@ def _nothing(_: logging.LogRecord) -> bool:
 
 
 def check(graph: Graph, classifier: Classifier, engine: str) -> Side:
-    """Check, on batches of other shapes than it was traced with, that an fp32 graph answers as torch does a row alone.
+    """Check that an fp32 graph gives the answers of torch on single rows, on batches of shapes not used in tracing.
 
     Returns:
-        The side that the graph wants padding on: the model's own, or the other where a runtime makes no numbers of a
-        row that begins with padding.
+        The padding side that the graph needs: the model's own, or the other one if a runtime returns NaN for rows that
+        begin with padding.
     Raises:
-        ModelError: it does not; tracing took something for a constant that is none.
+        ModelError: the answers differ, because tracing treated something as a constant that is not.
     """
     rows = _example_rows(classifier)
     batches = [rows if classifier.batch_rule == "alone" else [*rows, *rows], [rows[-1][:6]]]

@@ -1,4 +1,4 @@
-"""The names of scoring engines, as they stand in the registry and in forms; apart, so that forms are read quickly."""
+"""The names of scoring engines in registry and forms, in a module of their own so that forms import quickly."""
 
 from typing import Literal, TypeAlias
 

@@ -1,6 +1,6 @@
-"""ONNX Runtime on CPUs, in fp32 (`onnx`) and in int8 by dynamic quantisation (`onnx-int8`), for where people have it.
+"""ONNX Runtime on CPUs, in fp32 (`onnx`) and in int8 by dynamic quantisation (`onnx-int8`).
 
-As many batches run at once as there are threads, each on one thread: the runtime lets go of Python's lock meanwhile.
+As many batches run at once as there are threads, each on one thread, because the runtime releases Python's GIL.
 """
 
 import importlib
@@ -23,13 +23,13 @@ from tasks.core.models.batching.plan import BatchRule, Side
 from tasks.core.models.classifier import Classifier
 
 MODEL = "model.onnx"
-#: Tokens a batch at most, padding counted: more leaves the cache, fewer pays for the calls.
+#: Most tokens per batch, including padding: more do not fit the cache, fewer cost more calls.
 _BATCH_TOKENS = 2048
 _OPSET = 17
 
 
 class OnnxEngine:
-    """Scores with a session of ONNX Runtime."""
+    """An engine that scores with a session of ONNX Runtime."""
 
     def __init__(
         self, session: Any, classifier: Classifier, options: EngineOptions, side: Side
@@ -60,7 +60,7 @@ class OnnxEngine:
 
 
 class _Onnx:
-    """In fp32: ONNX Runtime has no bf16 on CPUs."""
+    """The engine `onnx`, in fp32: ONNX Runtime has no bf16 on CPUs."""
 
     name = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxruntime")
@@ -73,28 +73,32 @@ class _Onnx:
         """Write the graph with its weights in fp32, and the record.
 
         Raises:
-            ModelError: the converted model answers otherwise.
-            Exception: whatever the exporter, or the model's code as it is traced, raises; who tries engines takes any.
+            ModelError: the converted model answers differently.
+            Exception: whatever the exporter, or the model's code during tracing, raises. Callers that try engines must
+                catch any.
         """
         side = _export(classifier, folder / MODEL)
         facts = {**_versions(), "padding_side": side}
         build_record.write_record(folder, self.name, classifier, [MODEL], facts)
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
-        """Raises ModelError: not built for this model, or damaged."""
+        """Open the engine from what `build` wrote. Raises ModelError if that is damaged or another model's."""
         record = build_record.read_record(folder, self.name, classifier)
-        # Those built before the side was recorded were checked with padding on the right.
+        # Engines built before the side was recorded were checked with padding on the right.
         side: Side = record.get("padding_side", "right")
         return OnnxEngine(_session(folder / MODEL), classifier, options, side)
 
 
 class _OnnxInt8(_Onnx):
-    """Weights in int8, activations quantised as they come: no calibration, and less exact than OpenVINO's int8."""
+    """The engine `onnx-int8`: int8 weights, and activations quantised at run time.
+
+    It needs no calibration, and is less exact than OpenVINO's int8.
+    """
 
     name = "onnx-int8"
 
     def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
-        """The same, quantised."""
+        """Write the quantised graph and the record."""
         whole = folder / f"{MODEL}.part"
         side = _export(classifier, whole)
         with exporting.quietly():
@@ -108,7 +112,7 @@ class _OnnxInt8(_Onnx):
 
 
 def _export(classifier: Classifier, path: Path) -> Side:
-    """Write the graph; returns the side on which it wants padding."""
+    """Write the graph, and return the padding side that it needs."""
     both = {0: "rows", 1: "tokens"}
     with exporting.quietly():
         torch.onnx.export(
@@ -119,7 +123,7 @@ def _export(classifier: Classifier, path: Path) -> Side:
             output_names=["logits"],
             dynamic_axes={**dict.fromkeys(exporting.INPUTS, both), "logits": {0: "rows"}},
             opset_version=_OPSET,
-            dynamo=False,  # the newer exporter loses the fusion of attention
+            dynamo=False,  # the newer exporter does not fuse attention
         )
     session = _session(path)
     return exporting.check(
@@ -138,7 +142,7 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 3
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common base but this
+    except Exception as error:  # ONNX Runtime's exceptions have no other common base
         raise ModelError(
             f"ONNX Runtime cannot read it: {str(error).strip().splitlines()[0]}",
             str(path),

@@ -1,7 +1,7 @@
 """OpenVINO on CPUs, in bf16 or fp32 (`openvino`) and in int8 (`openvino-int8`).
 
-Batches run asynchronously on as many streams as there are threads, each on one thread and of at most 2,048 tokens, so
-that what a batch works on stays in its core's cache. int8 is full post-training quantisation of weights and activations
+Batches run asynchronously on as many streams as there are threads. Each runs on one thread and has at most 2,048
+tokens, so that its data stays in the core's cache. int8 is full post-training quantisation of weights and activations
 by NNCF (its scheme for transformers, with smooth quantisation after Xiao et al., 2022, "SmoothQuant"), calibrated on
 token rows like those that will be scored.
 """
@@ -26,19 +26,19 @@ from tasks.core.models.classifier import Classifier
 from tasks.core.models.devices import resolve_precision
 
 MODEL, WEIGHTS = "model.xml", "model.bin"
-#: Tokens a batch at most, padding counted: more leaves the cache, fewer pays for the calls.
+#: Most tokens per batch, including padding: more do not fit the cache, fewer cost more calls.
 _BATCH_TOKENS = 2048
-#: Rows that int8 is calibrated on at most.
+#: Most rows that int8 is calibrated on.
 CALIBRATION_ROWS = 300
-#: Kernels that a compiled model keeps, of the thousands that the shapes of a night's batches have. OpenVINO's own 5,000
-#: grow by hundreds of MB, and a shape comes again too seldom to be worth it (github.com/openvinotoolkit/openvino, issue
-#: 20633). The key is one of its inner ones.
+#: Kernels that a compiled model caches, of the thousands that the batch shapes of one night need. OpenVINO's default of
+#: 5,000 takes hundreds of MB, and shapes recur too seldom to be worth it (github.com/openvinotoolkit/openvino, issue
+#: 20633). The key is an internal one.
 _KEPT_KERNELS = {"CPU_RUNTIME_CACHE_CAPACITY": "64"}
 _CPU = torch.device("cpu")
 
 
 class OpenVinoEngine:
-    """Scores with a compiled model; one thread may use it at a time."""
+    """An engine that scores with a compiled OpenVINO model. Only one thread may use it at a time."""
 
     def __init__(
         self, model: Any, classifier: Classifier, options: EngineOptions, side: Side
@@ -72,9 +72,9 @@ def _keep(request: Any, place: tuple[NDArray[np.float32], NDArray[np.int64]]) ->
 
 
 def _precision(classifier: Classifier, options: EngineOptions) -> str:
-    """As asked for; fp32 for decoders with a gate (Llama's family), whatever was asked for.
+    """Return the requested precision, but always fp32 for decoders with a gate (Llama's family).
 
-    On some processors OpenVINO's fused gate for bf16 divides by zero as it is compiled, and takes the process with it
+    On some processors OpenVINO's fused gate for bf16 divides by zero during compilation and crashes the process
     (github.com/openvinotoolkit/openvino, issues 33300 and 35943; seen with 2026.4).
     """
     names = (name.rpartition(".")[2] for name, _ in classifier.model.named_modules())
@@ -90,7 +90,7 @@ def _compiled(model: Any, configuration: dict[str, Any]) -> Any:
     except RuntimeError as error:
         if not any(key in str(error) for key in _KEPT_KERNELS):
             raise
-        return core.compile_model(model, "CPU", configuration)  # a version that has no such key
+        return core.compile_model(model, "CPU", configuration)  # this version lacks the key
 
 
 def _configuration(threads: int, precision: str) -> dict[str, Any]:
@@ -98,12 +98,12 @@ def _configuration(threads: int, precision: str) -> dict[str, Any]:
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": threads,
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        "ENABLE_CPU_PINNING": False,  # two engines on one machine would be pinned to the same cores
+        "ENABLE_CPU_PINNING": False,  # would pin two engines on one machine to the same cores
     }
 
 
 class _OpenVino:
-    """In bf16 where the processor multiplies in it, else in fp32."""
+    """The engine `openvino`: bf16 if the processor multiplies in it, else fp32."""
 
     name = "openvino"
     packages: tuple[str, ...] = ("openvino",)
@@ -116,9 +116,9 @@ class _OpenVino:
         """Write the graph, its weights in fp32, and the record.
 
         Raises:
-            ModelError: the converted model answers otherwise.
-            Exception: whatever the converter, or the model's code when it is traced, raises; it has no common base, and
-                who tries engines takes any.
+            ModelError: the converted model answers differently.
+            Exception: whatever the converter, or the model's code during tracing, raises. These errors have no common
+                base, so callers that try engines must catch any.
         """
         model, side = _convert(classifier)
         _save(model, folder)
@@ -126,12 +126,16 @@ class _OpenVino:
         build_record.write_record(folder, self.name, classifier, [MODEL, WEIGHTS], facts)
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
-        """Raises ModelError: not built for this model, damaged, or by a newer OpenVINO than is installed here."""
+        """Open the engine from what `build` wrote.
+
+        Raises:
+            ModelError: not built for this model, damaged, or built by a newer OpenVINO than is installed here.
+        """
         record = build_record.read_record(folder, self.name, classifier)
         _require_version(str(record.get("openvino", "")), folder)
         try:
             model = _openvino().Core().read_model(folder / MODEL)
-            # Those built before the side was recorded were checked with padding on the right.
+            # Engines built before the side was recorded were checked with padding on the right.
             side: Side = record.get("padding_side", "right")
             return OpenVinoEngine(model, classifier, options, side)
         except RuntimeError as error:
@@ -143,13 +147,13 @@ class _OpenVino:
 
 
 class _OpenVinoInt8(_OpenVino):
-    """Weights and activations in int8, what is between in bf16 or fp32."""
+    """The engine `openvino-int8`: weights and activations in int8, everything else in bf16 or fp32."""
 
     name = "openvino-int8"
     packages = ("openvino", "nncf")
 
     def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
-        """The same, quantised. Raises ModelError also where there is no sample to calibrate on."""
+        """Write the quantised graph. Also raises ModelError if there is no sample to calibrate on."""
         rows = sample[:CALIBRATION_ROWS]
         if not rows:
             raise ModelError(
@@ -167,14 +171,14 @@ class _OpenVinoInt8(_OpenVino):
 
 
 def _openvino() -> Any:
-    """The package, with its telemetry off: it is optional there, and without it nothing can be sent."""
+    """Import openvino without its telemetry package, which is optional; without it nothing can be sent."""
     if "openvino_telemetry" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     return importlib.import_module("openvino")
 
 
 def _convert(classifier: Classifier) -> tuple[Any, Side]:
-    """The graph, and the side on which it wants padding."""
+    """Convert a classifier; return the graph and the padding side that it needs."""
     ov = _openvino()
     free = [-1, -1]
     with exporting.quietly():
@@ -189,7 +193,7 @@ def _convert(classifier: Classifier) -> tuple[Any, Side]:
 
 
 def _quantised(model: Any, rows: Sequence[Sequence[int]]) -> Any:
-    """Calibrated row by row, so that no padding is among the activations that are measured."""
+    """Quantise a graph. It is calibrated row by row, so that the measured activations contain no padding."""
     with exporting.quietly():
         nncf: Any = importlib.import_module("nncf")
         return nncf.quantize(
@@ -219,7 +223,7 @@ def _versions() -> dict[str, str]:
 
 
 def _require_version(built_by: str, folder: Path) -> None:
-    """A newer OpenVINO reads what an older one wrote, and not the other way round."""
+    """Check that the installed OpenVINO is not older than the one that built the engine."""
     installed = _versions()["openvino"]
     if _numbers(built_by)[:2] > _numbers(installed)[:2]:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""What is compared when a model's scoring engine is chosen: a form, apart so that it is read quickly."""
+"""The form for choosing a model's scoring engine, in a module of its own so that it imports quickly."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from tasks.core.forms import Form
 
 
 class EngineChoiceParams(Form):
-    """Which engine will score with the model; those that are installed are compared when it is registered."""
+    """The settings for choosing a model's engine. Installed engines are compared when the model is registered."""
 
     measure: bool = Field(
         default=True,
@@ -73,5 +73,5 @@ class EngineChoiceParams(Form):
 
     @property
     def keeps_labels(self) -> bool:
-        """Whether a cascade is to give the labels that the model gives in fp32."""
+        """True if a cascade must give the labels that the model gives in fp32."""
         return self.cascade in ("exact", "labels")

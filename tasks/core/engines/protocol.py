@@ -1,4 +1,4 @@
-"""What a scoring engine is: from token ids to logits. The engines themselves are in `tasks/core/engines`."""
+"""Protocols of scoring engines, which turn token ids into logits. The engines are in `tasks/core/engines`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tasks.core.models.params import Device, Precision
 
 
 class Engine(Protocol):
-    """Logits for rows of any length, in any number, in the order given."""
+    """Computes logits for any number of rows of any length, in the order given."""
 
     label_names: list[str]
 
@@ -25,60 +25,60 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine is run."""
+    """The settings that an engine is run with."""
 
     device: Device = "auto"
-    precision: Precision = "auto"  # of the engines that leave a choice; int8 ones do not
+    precision: Precision = "auto"  # ignored by int8 engines
     batch_tokens: int = 4096
-    threads: int = 0  # 0 leaves it to the engine
+    threads: int = 0  # 0: the engine decides
 
 
 class EngineKind(Protocol):
-    """One way to run a model. A module of `tasks/core/engines` has one as `KIND`, and the registry names the module.
+    """One way to run a model. Each is the `KIND` of a module in `tasks/core/engines`, which the registry lists.
 
-    What `build` writes lies with the model, in `<model>/engines/<name>`, and is part of what is registered.
+    `build` writes to the model's folder, `<model>/engines/<name>`, and its files are registered with the model.
     """
 
     @property
     def name(self) -> str:
-        """As it stands in the registry, such as openvino-int8."""
+        """The name in the registry, such as openvino-int8."""
         ...
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Import names that must be there; none for torch."""
+        """The import names of required packages; none for torch."""
         ...
 
     @property
     def extra(self) -> str:
-        """Which extra of this project installs them."""
+        """The extra of this project that installs the packages."""
         ...
 
     def suits(self, classifier: Classifier, device: torch.device) -> str:
-        """An empty string, or why it cannot run this model on this device, such as "openvino runs on CPUs"."""
+        """Return why it cannot run this model on this device ("openvino runs on CPUs"), or an empty string."""
         ...
 
     def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
-        """Write what the engine needs into an empty folder: once, when a model is registered.
+        """Write the engine's files into an empty folder. This runs once, when a model is registered.
 
         Args:
-            classifier: in fp32 on the CPU; left as it is.
-            folder: exists, and is empty.
+            classifier: in fp32 on the CPU; not changed.
+            folder: exists and is empty.
             sample: token rows like those that will be scored, for calibration of int8.
         """
         ...
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
-        """An engine that can score, from what `build` wrote.
+        """Open an engine from the files that `build` wrote.
 
         Raises:
-            ModelError: what should lie in the folder does not, or is damaged.
+            ModelError: files are missing or damaged.
         """
         ...
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Class probabilities, shape as given, computed in float64 so that rows sum to one."""
+    """Return class probabilities of the same shape, computed in float64 so that rows sum to one."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     powers = np.exp(shifted)

@@ -1,6 +1,6 @@
-"""The registry of scoring engines. Each is one file here, one line below, and passes the one contract test.
+"""The registry of scoring engines. Each one is a module here, has a line below, and passes the same contract test.
 
-Engines beside torch are optional extras; nothing of them is imported before one is asked for.
+Engines other than torch are optional extras. Nothing of them is imported until one is requested.
 """
 
 import importlib.util
@@ -14,13 +14,13 @@ from tasks.core.errors import ModelError, SettingsError
 from tasks.core.models.classifier import Classifier
 
 TORCH = "torch"
-TORCH_FP32 = "torch-fp32"  # whatever the processor multiplies in
-#: Those that run a version in the precision of its training where none is asked for.
+TORCH_FP32 = "torch-fp32"  # fp32 even if the processor multiplies in bf16
+#: Engines that run a version in the precision of its training if none is requested.
 RUN_BY_TORCH = (TORCH, TORCH_FP32, "cascade-torch")
-#: What was found when the engines of a model were compared, beside its config.json; "chosen" names the one to use.
+#: The result of comparing a model's engines, beside its config.json; "chosen" names the one to use.
 CHOICE = "engines.json"
 FOLDER = "engines"
-#: Engines by name, and the module whose KIND each is; "module:NAME" where a module has several.
+#: Engine names and the module whose KIND each is; "module:NAME" if a module has several.
 _MODULES = {
     TORCH: "tasks.core.engines.torch_engine",
     TORCH_FP32: "tasks.core.engines.torch_engine:FP32",
@@ -35,7 +35,7 @@ _MODULES = {
 
 
 class _Kinds(Mapping[str, EngineKind]):
-    """Names to kinds; a module is imported when its kind is asked for."""
+    """A mapping from names to kinds. A module is imported when its kind is requested."""
 
     def __getitem__(self, name: str) -> EngineKind:
         module, _, attribute = _MODULES[name].partition(":")
@@ -49,12 +49,12 @@ class _Kinds(Mapping[str, EngineKind]):
 
 
 def kinds() -> Mapping[str, EngineKind]:
-    """Every engine there is, whether or not its packages are installed."""
+    """Return all engines, whether or not their packages are installed."""
     return _Kinds()
 
 
 def kind_of(name: str) -> EngineKind:
-    """Raises SettingsError where there is no such engine."""
+    """Return the kind of an engine. Raises SettingsError if there is none of that name."""
     if name not in _MODULES:
         raise SettingsError(
             f"No scoring engine {name!r}", "engine", f"choose one of {', '.join(_MODULES)}"
@@ -63,22 +63,22 @@ def kind_of(name: str) -> EngineKind:
 
 
 def missing_packages(name: str) -> tuple[str, ...]:
-    """Which packages an engine wants that are not installed; they are not imported for that."""
+    """Return the packages that an engine needs and that are not installed, without importing them."""
     return tuple(
         package for package in kind_of(name).packages if importlib.util.find_spec(package) is None
     )
 
 
 def available(name: str) -> bool:
-    """True where the packages of an engine are installed."""
+    """True if the packages of an engine are installed."""
     return name in _MODULES and not missing_packages(name)
 
 
 def require(name: str) -> EngineKind:
-    """An engine whose packages are there.
+    """Return the kind of an engine whose packages are installed.
 
     Raises:
-        SettingsError: no such engine, or a package is missing; it says which extra brings it.
+        SettingsError: no such engine, or a package is missing; the error names the extra that installs it.
     """
     kind = kind_of(name)
     if missing := missing_packages(name):
@@ -93,13 +93,13 @@ def require(name: str) -> EngineKind:
 def open_engine(
     name: str, classifier: Classifier, model_folder: Path, options: EngineOptions
 ) -> Engine:
-    """An engine for a model, ready to score.
+    """Open an engine for a model, ready to score.
 
     Args:
         name: one of `kinds()`.
-        classifier: as `modeling.load` gives it; the engine may change or keep it, so do not use it otherwise.
+        classifier: as `modeling.load` returns it; the engine may change or keep it, so do not use it elsewhere.
         model_folder: where it was loaded from.
-        options: how to run it.
+        options: the settings to run it with.
     Raises:
         SettingsError: no such engine, or a package is missing.
         ModelError: the engine was not built for this model.
@@ -116,25 +116,25 @@ def open_engine(
 
 
 def recommended(model_folder: Path) -> str:
-    """The engine that was found best for a model when it was registered; torch where nothing was compared.
+    """Return the engine chosen for a model when it was registered, or torch if none were compared.
 
     Raises:
-        ModelError: the record of it is damaged.
+        ModelError: the record of the choice is damaged.
     """
     return _found(model_folder)[0]
 
 
 def substitute(model_folder: Path) -> str:
-    """What scores where the packages of the recommended engine are missing: torch where it was shown to do, else fp32.
+    """Return the fallback if the recommended engine's packages are missing: torch if it was eligible, else fp32.
 
     Raises:
-        ModelError: the record of it is damaged.
+        ModelError: the record of the choice is damaged.
     """
     return TORCH if TORCH in _found(model_folder)[1] else TORCH_FP32
 
 
 def _found(model_folder: Path) -> tuple[str, set[str]]:
-    """The engine that was chosen, and all that might have been."""
+    """Return the chosen engine and all eligible ones."""
     path = model_folder / CHOICE
     if not path.is_file():
         return TORCH, {TORCH}

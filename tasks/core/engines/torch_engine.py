@@ -1,7 +1,7 @@
-"""Any transformers sequence classifier, run by torch: packed without padding where that gives the same answers.
+"""The torch engine: runs any transformers sequence classifier, with packed batches if they give the same answers.
 
-Whether it does is not taken on trust. When the engine opens, random rows are computed packed and one by one, in fp32;
-if they differ, batches are padded, and a line in the log says so. How they may be is known of the classifier.
+When the engine opens, it computes random rows packed and one by one, in fp32. If the answers differ, batches are padded
+by the classifier's batch rule, and the log says so.
 """
 
 import copy
@@ -26,9 +26,9 @@ from tasks.core.models.params import Device, Precision
 
 logger = logging.getLogger(__name__)
 
-_PACKED_ROWS, _PADDED_ROWS = 1024, 256  # of a batch at most
-#: How far packed logits in bf16 may be from those in fp32 of a row alone: shares of the range of the probe's logits,
-#: and of the largest. A row that sees another moves by tens of per cent of the range; bf16 alone moves a random
+_PACKED_ROWS, _PADDED_ROWS = 1024, 256  # most rows per batch
+#: Tolerance of packed bf16 logits against fp32 logits of a row alone: fractions of the range of the probe's logits, and
+#: of the largest. Attention across rows moves logits by tens of per cent of the range; bf16 alone moves a random
 #: model's by a few.
 _BF16_TOLERANCE = (0.2, 0.03)
 
@@ -37,11 +37,11 @@ class TorchEngine:
     """A classifier run by torch, in batches planned by length.
 
     Args:
-        classifier: its weights are moved to the device and made what the precision says, for everybody who uses them.
+        classifier: its weights are moved to the device and cast to the precision in place, for all who share them.
         device: where it runs.
-        precision: in which.
-        batch_tokens: of a batch.
-        packed: whether to run it without padding where that is exact; False always pads.
+        precision: the precision to run in.
+        batch_tokens: the most tokens of a batch.
+        packed: True uses packed batches if they are exact; False always pads.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TorchEngine:
 
     @property
     def is_packed(self) -> bool:
-        """Whether batches have no padding."""
+        """True if batches have no padding."""
         return self._packed is not None
 
     def logits(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
@@ -97,9 +97,9 @@ class TorchEngine:
         return output.logits
 
     def _bf16_problem(self) -> str:
-        """Empty, or what the model's code raises in bf16, which then is no way to score.
+        """Return the error that the model's code raises in bf16, or an empty string.
 
-        A copy is asked whose weights are zeros: those of the model could not be had back from bf16.
+        A copy with zeros as weights is run, because the model's own weights could not be restored from bf16.
         """
         zeros: Any = {id(t): _zeros(t, self._device) for t in _tensors(self._model)}
         model: Any = copy.deepcopy(self._model, zeros).to(self._device)
@@ -117,8 +117,8 @@ class TorchEngine:
         return ""
 
     def _opened(self, longest: int, dtype: torch.dtype) -> PackedModel | None:
-        """The model packed, where it is to run; None where that does not give what a row gets alone."""
-        move(self._model, self._model.device, torch.float32)  # a GPU may lack the room for fp32
+        """Return the packed model on its device, or None if its answers differ from those of single rows."""
+        move(self._model, self._model.device, torch.float32)  # a GPU may lack memory for fp32
         rows = neighbours.probe(self._classifier)
         expected = neighbours.alone(self._classifier, rows)
         problem = ""
@@ -129,7 +129,7 @@ class TorchEngine:
                     problem = neighbours.difference(packed.logits(rows), expected)
                     if not problem:
                         packed.move(self._device, dtype)
-                        if self._device.type != "cpu":  # other kernels
+                        if self._device.type != "cpu":  # GPUs use other kernels
                             found = packed.logits(rows)
                             problem = neighbours.difference(found, expected, _BF16_TOLERANCE)
                 if not problem:
@@ -142,7 +142,7 @@ class TorchEngine:
 
 
 def _tensors(model: torch.nn.Module) -> list[torch.Tensor]:
-    """What `move` makes bf16 of: all but the frequencies of rotary positions, and whole numbers."""
+    """Return the tensors that `move` casts to bf16: all but the frequencies of rotary positions, and integers."""
     named = (*model.named_parameters(), *model.named_buffers())
     return [t for n, t in named if t.is_floating_point() and not n.endswith("inv_freq")]
 
@@ -163,7 +163,7 @@ class _Torch:
         return ""
 
     def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
-        """Nothing: torch runs the model as it is."""
+        """Do nothing: torch runs the model as it is."""
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
         if options.threads:

@@ -1,13 +1,13 @@
-"""Which words drove an answer: integrated gradients over the embeddings of a text's tokens.
+"""Word attributions of an answer: integrated gradients over the embeddings of a text's tokens.
 
 Sundararajan, Taly and Yan, 2017, "Axiomatic Attribution for Deep Networks". The path runs from the text with every
-token replaced by the pad token (the special tokens around it stay) to the text itself. What is explained is the
+token replaced by the pad token (the special tokens around it stay) to the text itself. The explained quantity is the
 log-odds of one label against all others, in nats: the scores of a text add up to how far its words moved the log-odds,
-whatever the number of classes, and what is missing from that sum is the convergence delta. A probability would not do:
-where the model is sure, its gradient is nearly nothing.
+whatever the number of classes, and the difference from that sum is the convergence delta. A probability would not work:
+if the model is sure, its gradient is almost zero.
 
 The embedding layer's output is replaced while the model still sees the real `input_ids`, because decoders look for
-their last token in them. Words are put together from the tokenizer's offsets, so that the review is shown as it was.
+their last token in them. Words are assembled from the tokenizer's offsets, so the review is shown unchanged.
 """
 
 import copy
@@ -25,17 +25,19 @@ from tasks.core.data.tokens.tokenization import Located
 from tasks.core.errors import ModelError
 from tasks.core.models.classifier import Classifier
 
-GAP = " […] "  # stands where the encoder cut a long review
+GAP = " […] "  # marks the place where the encoder cut a long review
 _APOSTROPHES = "'\u2019"
-_TOLERANCE = 0.05  # of the log-odds that the words moved, or of one nat where that is more
+# Fraction of the change in log-odds due to the words, or of one nat if that is more.
+_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """How much each word moved the log-odds of a label."""
+    """The contribution of each word to the log-odds of a label."""
 
-    tokens: list[str]  # words with the white space before them: joined, they are what the model saw
-    scores: list[float]  # one a token, in nats; above 0 towards the label
+    # Words with the white space before them; joined, they are the text that the model saw.
+    tokens: list[str]
+    scores: list[float]  # one per token, in nats; above 0 towards the label
     target: str  # the label
     log_odds: float  # of the label for this text
     baseline_log_odds: float  # of the label for the text of pad tokens
@@ -60,25 +62,25 @@ def attribute(
     most_steps: int = 80,
     batch_steps: int = 10,
 ) -> list[Attribution]:
-    """Explain the label `targets[i]` of each text, in fp32 and evaluation mode, whatever the model is in.
+    """Explain the label `targets[i]` of each text, in fp32 and evaluation mode, regardless of the model's state.
 
     Deterministic. Costs about three forward passes a step; memory is that of `batch_steps` texts in training. The steps
     of a text are doubled until the convergence delta is within a twentieth of what its words moved, or `most_steps` are
     reached: a few texts need more, most do not.
 
     Args:
-        classifier: any encoder or decoder; it is left as it was.
-        texts: as they come, none of them blank; long ones are cut as in scoring.
-        targets: class ids, one a text.
-        steps: points of the Gauss-Legendre quadrature along the path, to begin with.
-        most_steps: points beyond which it is left at that.
+        classifier: any encoder or decoder; it is not changed.
+        texts: raw texts, none of them blank; long ones are cut as in scoring.
+        targets: class ids, one per text.
+        steps: initial number of points of the Gauss-Legendre quadrature along the path.
+        most_steps: maximum number of points.
         batch_steps: points computed at a time.
     Raises:
         ModelError: the model does not take its embeddings from one layer.
     """
     model: Any = classifier.model
     if any(p.dtype != torch.float32 for p in model.parameters()):
-        model = copy.deepcopy(model).float()  # an engine may have turned it into bf16
+        model = copy.deepcopy(model).float()  # an engine may have converted it to bf16
     together = 1 if classifier.batch_rule == "alone" else batch_steps
     grid = _Grid(steps, max(steps, most_steps), together)
     was_training = model.training
@@ -119,7 +121,7 @@ def _attribute(
 def _integrated(
     log_odds: _LogOdds, inputs: torch.Tensor, baseline: torch.Tensor, moved: float, grid: _Grid
 ) -> NDArray[np.float64]:
-    """Scores of the tokens, shape (tokens,), whose sum comes near `moved`: the nearest of what was tried."""
+    """Return the scores of the tokens, shape (tokens,), whose sum is nearest to `moved` among the tried step counts."""
     method, steps = IntegratedGradients(log_odds), grid.steps
     best, missed = np.zeros(inputs.shape[1]), np.inf
     while missed > _TOLERANCE * max(1.0, abs(moved)) and steps <= grid.most_steps:
@@ -134,7 +136,7 @@ def _integrated(
 
 
 def _log_odds_of(model: Any, ids: torch.Tensor, target: int) -> _LogOdds:
-    """Log-odds of the target, shape (points,), as a function of embeddings, shape (points, tokens, width)."""
+    """Return a function from embeddings, shape (points, tokens, width), to log-odds of the target, shape (points,)."""
 
     def log_odds(embeddings: torch.Tensor) -> torch.Tensor:
         calls: list[int] = []
@@ -170,9 +172,9 @@ class _Word:
 
 
 def _words(row: Located, scores: NDArray[np.float64]) -> list[_Word]:
-    """Tokens put together to words, each with what stands before it in the text; GAP where the text was cut."""
+    """Assemble tokens into words, each with the text before it; GAP where the text was cut."""
     words = [_Word("", 0.0)]
-    end = 0  # the text before it is in `words`
+    end = 0  # `words` holds the text before this position
     for index, (place, score) in enumerate(zip(row.places, scores.tolist(), strict=True)):
         if index == row.cut:
             words += [_Word(GAP, 0.0), _Word("", 0.0)]
@@ -183,7 +185,7 @@ def _words(row: Located, scores: NDArray[np.float64]) -> list[_Word]:
         words[-1].text += row.text[end:stop]
         words[-1].score += score
         end = max(end, stop)
-    if row.cut == len(row.places):  # no special token stands behind the last one
+    if row.cut == len(row.places):  # no special token follows the last one
         words.append(_Word(GAP, 0.0))
     else:
         words[-1].text += row.text[end:]
@@ -191,9 +193,9 @@ def _words(row: Located, scores: NDArray[np.float64]) -> list[_Word]:
 
 
 def _same_word(text: str, end: int, start: int) -> bool:
-    """Whether the token from `start` goes on with the word that ends at `end`."""
+    """True if the token from `start` continues the word that ends at `end`."""
     if start != end:
-        return start < end  # the bytes of one character
+        return start < end  # the tokens share the bytes of one character
     return all(
         (c.isalnum() and east_asian_width(c) not in "WF") or c in _APOSTROPHES
         for c in text[end - 1 : end + 1]

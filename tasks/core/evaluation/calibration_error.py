@@ -1,12 +1,12 @@
-"""The expected calibration error, its interval, and what few rows show by chance: does confidence mean what it says?
+"""The expected calibration error, its interval, and the error that few rows show by chance.
 
 Guo et al., 2017, "On Calibration of Modern Neural Networks": rows are put into bins of equal width by the probability
-of their answer; each bin's share of right answers less its mean confidence is its gap, and the error is the sum of the
-sizes of the gaps, each weighted by the share of rows in its bin.
+of their answer. Each bin's accuracy less its mean confidence is its gap, and the error is the sum of the absolute gaps,
+each weighted by the fraction of rows in its bin.
 
-The error of few rows is measured too large, as it adds up the size of each deviation, whatever its sign; Kumar, Liang
-and Ma, 2019, "Verified Uncertainty Calibration", say by how much. A bootstrap adds the same once more, so that its
-interval may lie above the estimate. `interval` goes by the noise of the gaps instead.
+With few rows the measured error is too large, because it adds the size of each deviation, whatever its sign; Kumar,
+Liang and Ma, 2019, "Verified Uncertainty Calibration", say by how much. A bootstrap adds the same bias once more, so
+its interval may lie above the estimate. `calibration_interval` uses the noise of the gaps instead.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ _HALF_NORMAL_THIRD = _HALF_NORMAL_MEAN * (4 / np.pi - 1)  # its third cumulant
 
 
 def calibration_error(labels: Ints, probabilities: Floats, bins: int) -> float:
-    """The error over bins of equal width.
+    """Compute the error over bins of equal width.
 
     Args:
         labels: true class ids, shape (rows,).
@@ -34,12 +34,12 @@ def calibration_error(labels: Ints, probabilities: Floats, bins: int) -> float:
 
 
 def calibration_noise(probabilities: Floats, bins: int, risk: float) -> float:
-    """How large the calibration error of a perfectly calibrated model is by chance, exceeded with a chance of `risk`.
+    """Return the calibration error that a perfectly calibrated model exceeds by chance with probability `risk`.
 
-    Were the model perfect, a bin would deviate about normally, with variance sum p (1 - p) / n^2 over its rows, and the
-    size of that is half-normal; their sum is taken as a gamma distribution of the same mean and variance, whose tail
-    is a little heavier. (Broecker and Smith, 2007, "Increasing the Reliability of Reliability Diagrams", resample.) A
-    model whose true error is e is measured above e plus this no more often, about.
+    For a perfect model, a bin deviates about normally, with variance sum p (1 - p) / n^2 over its rows, and the size of
+    the deviation is half-normal. The sum over bins is taken as a gamma distribution of the same mean and variance,
+    whose tail is a little heavier. (Broecker and Smith, 2007, "Increasing the Reliability of Reliability Diagrams",
+    resample.) A model whose true error is e is measured above e plus this value about as rarely, or more rarely.
     """
     confidence = confidence_of(probabilities)
     variances = np.bincount(bins_of(probabilities, bins), confidence * (1 - confidence))
@@ -54,13 +54,13 @@ def calibration_noise(probabilities: Floats, bins: int, risk: float) -> float:
 def calibration_interval(
     labels: Ints, probabilities: Floats, bins: int, confidence: float
 ) -> Interval:
-    """The error with an interval that holds it, and the true error at least as often as `confidence` says.
+    """Return the error with an interval that contains it, and the true error at least as often as `confidence` says.
 
     A bin is measured with the gap m = g + e, where g is true and e about normal.
 
-    Upwards: with the signs s of the true gaps, the true error is the sum of s g = s m - s e, so at most the measured
-    error less the sum of s e, which is normal, whatever the signs. Downwards: |m| exceeds |g| by at most |e|, so the
-    measured error exceeds the true one by at most a sum of half-normals. Where a gap is clear of its noise, by more
+    Upper bound: with the signs s of the true gaps, the true error is the sum of s g = s m - s e, so at most the
+    measured error less the sum of s e, which is normal, whatever the signs. Lower bound: |m| exceeds |g| by at most
+    |e|, so the measured error exceeds the true one by at most a sum of half-normals. If a gap exceeds its noise by more
     than sqrt(ln n) of its deviations, its sign is known and e counts with it, as a normal: the moment selection of
     Andrews and Soares, 2010, "Inference for Parameters Defined by Moment Inequalities Using Generalized Moment
     Selection". The sum of both is taken as a Pearson distribution of type III of the same first three cumulants.
@@ -86,20 +86,20 @@ def calibration_interval(
 
 
 def bins_of(probabilities: Floats, bins: int) -> Ints:
-    """The bin of each row, by the probability of its predicted class."""
+    """Return the bin of each row, by the probability of its predicted class."""
     return np.minimum((confidence_of(probabilities) * bins).astype(np.int64), bins - 1)
 
 
 def confidence_of(probabilities: Floats) -> Floats:
-    """The highest probability of each row; along columns, as numpy is slow at many short rows."""
+    """Return the highest probability of each row, computed along columns because numpy is slow at many short rows."""
     return np.ascontiguousarray(probabilities.T).max(axis=0)
 
 
 def _gaps(labels: Ints, probabilities: Floats, bins: int) -> tuple[Floats, Floats]:
-    """The gap of each bin, weighted by its share of rows, and the variance of that: each of shape (bins,).
+    """Return the gap of each bin, weighted by its fraction of rows, and the variance of that: each of shape (bins,).
 
-    For the variance each bin that has rows has one more, of the confidence that they and a toss of a coin have on
-    average: few rows, all right or all wrong, would seem to leave no doubt.
+    For the variance, each bin that has rows gets one more row. Its confidence is the mean of those rows and a coin
+    toss. Otherwise a few rows that are all right or all wrong would seem to leave no doubt.
     """
     confidence, places = confidence_of(probabilities), bins_of(probabilities, bins)
     gaps = (probabilities.argmax(axis=1) == labels) - confidence

@@ -1,10 +1,10 @@
-"""Two classifiers on the same rows: how much better one is, how sure that is, and what a test set can tell at all.
+"""Compare two classifiers on the same rows: the difference, its confidence, and what a test set can resolve.
 
-Only the rows on which exactly one of the two is right say anything: `better` of them for the first classifier, `worse`
+Only rows on which exactly one of the two is right carry information: `better` of them for the first classifier, `worse`
 for the other, `rows` in all. Everything here is a function of these three counts.
 
-Bounds are those of Tango's score test for the difference of paired proportions, inverted: unlike percentiles of a
-bootstrap they keep their risk where few rows differ, and they need no random numbers. Tango, 1998, "Equivalence test
+Bounds are those of Tango's score test for the difference of paired proportions, inverted. Unlike percentiles of a
+bootstrap they keep their risk when few rows differ, and they need no random numbers. Tango, 1998, "Equivalence test
 and confidence interval for the difference in proportions for the paired-sample design", Statistics in Medicine 17.
 Non-inferiority by a one-sided bound: Walker and Nowacki, 2011, "Understanding equivalence and noninferiority testing",
 Journal of General Internal Medicine 26.
@@ -21,14 +21,14 @@ from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.records import Interval
 
 Bools = NDArray[np.bool_]
-_HALVINGS = 42  # of an interval of length 2: bounds are exact to 5e-13
-_CLOSE = 5e-4  # to the margin, where rows are counted for it
+_HALVINGS = 42  # bisections of an interval of length 2: bounds are exact to 5e-13
+_CLOSE = 5e-4  # relative tolerance to the margin when rows are counted for it
 _ROUNDING = 1e-9  # a bound that equals its limit counts as within it
 
 
 @dataclass(frozen=True)
 class Pair:
-    """How often two classifiers differ on the same rows."""
+    """Counts of the rows on which two classifiers differ."""
 
     rows: int
     better: int
@@ -36,7 +36,7 @@ class Pair:
 
     @classmethod
     def of(cls, correct: Bools, other_correct: Bools) -> "Pair":
-        """Counts from which rows each gets right, both of shape (rows,).
+        """Count the rows that each gets right, from masks that are both of shape (rows,).
 
         Raises:
             ValueError: no rows, or not the same number.
@@ -50,7 +50,7 @@ class Pair:
 
     @property
     def difference(self) -> float:
-        """Accuracy of the first less that of the other."""
+        """The accuracy of the first less that of the other."""
         return (self.better - self.worse) / self.rows
 
     @property
@@ -58,10 +58,10 @@ class Pair:
         return self.better + self.worse
 
     def interval(self, params: EvaluationParams) -> Interval:
-        """The difference with its paired bootstrap percentile interval.
+        """Return the difference with its paired bootstrap percentile interval.
 
-        Resampling rows whose difference is 1, -1 or 0 is drawing three counts from a multinomial distribution, so that
-        is what is drawn: the same distribution, without the rows (Efron and Tibshirani, 1993, chapters 6 and 13).
+        Resampling rows whose difference is 1, -1 or 0 is the same as drawing three counts from a multinomial
+        distribution, so the counts are drawn instead of the rows (Efron and Tibshirani, 1993, chapters 6 and 13).
         """
         shares = np.array([self.better, self.worse, self.rows - self.differing]) / self.rows
         generator = np.random.default_rng(params.seed)
@@ -71,39 +71,39 @@ class Pair:
         return Interval(value=self.difference, low=float(low), high=float(high))
 
     def mcnemar(self) -> float:
-        """Two-sided p of McNemar's exact test (McNemar, 1947): that both are equally often right."""
+        """Return the two-sided p-value of McNemar's exact test (McNemar, 1947) that both are right equally often."""
         if not self.differing:
             return 1.0
         return float(stats.binomtest(self.better, self.differing).pvalue)
 
     def lower(self, risk: float) -> float:
-        """What the true difference is at least, but for a chance of `risk`."""
+        """Return a lower bound of the true difference, wrong with probability `risk`."""
         return float(lower_bound(self.rows, self.better, self.worse, risk))
 
     def upper(self, risk: float) -> float:
-        """What the true difference is at most, but for a chance of `risk`."""
+        """Return an upper bound of the true difference, wrong with probability `risk`."""
         return -float(lower_bound(self.rows, self.worse, self.better, risk))
 
 
 def paired_difference(correct: Bools, other_correct: Bools, params: EvaluationParams) -> Interval:
-    """Difference in accuracy of two classifiers on the same rows, with its paired bootstrap interval."""
+    """Return the difference in accuracy of two classifiers on the same rows, with its paired bootstrap interval."""
     return Pair.of(correct, other_correct).interval(params)
 
 
 def mcnemar_exact(correct: Bools, other_correct: Bools) -> float:
-    """Two-sided p of McNemar's exact test on which rows each gets right."""
+    """Return the two-sided p-value of McNemar's exact test, from which rows each gets right."""
     return Pair.of(correct, other_correct).mcnemar()
 
 
 def score(rows: ArrayLike, better: ArrayLike, worse: ArrayLike, difference: ArrayLike) -> Floats:
-    """Tango's statistic: standard normal where the true difference is `difference`, falling as that rises.
+    """Compute Tango's statistic: standard normal if the true difference is `difference`, decreasing in `difference`.
 
     Args:
         rows, better, worse: counts, of any shapes that broadcast; need not be whole.
-        difference: hypothesis, within (-1, 1) and not 0 where no row differs.
+        difference: hypothesis, within (-1, 1), and not 0 if no row differs.
     """
     n, b, c, d = (np.asarray(x, dtype=np.float64) for x in (rows, better, worse, difference))
-    # The share of rows that are worse, by maximum likelihood under the hypothesis: the root of a quadratic.
+    # The maximum likelihood estimate, under the hypothesis, of the fraction of worse rows: the root of a quadratic.
     linear = (2 * n - b + c) * d - b - c
     root = np.sqrt(np.maximum(linear**2 + 8 * n * c * d * (1 - d), 0.0))
     share = (root - linear) / (4 * n)
@@ -112,7 +112,7 @@ def score(rows: ArrayLike, better: ArrayLike, worse: ArrayLike, difference: Arra
 
 
 def lower_bound(rows: ArrayLike, better: ArrayLike, worse: ArrayLike, risk: ArrayLike) -> Floats:
-    """The difference below which the truth lies with a chance of at most `risk`; arguments broadcast, as in `score`."""
+    """Return the lower bound that the true difference is below with probability at most `risk`; arguments broadcast."""
     n, b, c, z = np.broadcast_arrays(rows, better, worse, stats.norm.isf(risk))
     low, high = np.full(n.shape, -1.0), np.asarray((b - c) / n, dtype=np.float64)
     for _ in range(_HALVINGS):
@@ -125,12 +125,12 @@ def lower_bound(rows: ArrayLike, better: ArrayLike, worse: ArrayLike, risk: Arra
 def resolvable_margin(
     rows: ArrayLike, differing: ArrayLike, false_promotion_risk: float, false_refusal_risk: float
 ) -> Floats:
-    """The smallest margin at which a test set of `rows` keeps both risks, where the two differ on `differing` of them.
+    """Return the smallest margin at which `rows` test rows, of which `differing` differ, keep both risks.
 
-    Of two equally good classifiers, each differing row favours either with chance one half. So the count of worse rows
-    exceeds `differing / 2` by more than z sqrt(differing) / 2, and half a row for its being whole, with a chance of at
-    most `false_refusal_risk`. The margin is the bound of that outcome: any smaller one would refuse more equals.
-    For many rows it is (z_promotion + z_refusal) sqrt(differing) / rows.
+    If both are equally good, each differing row favours either with probability one half. So the number of worse rows
+    exceeds `differing / 2` by more than z sqrt(differing) / 2, plus half a row because counts are whole, with
+    probability at most `false_refusal_risk`. The margin is the bound of that outcome: any smaller one would refuse more
+    equals. For many rows it is (z_promotion + z_refusal) sqrt(differing) / rows.
     """
     count = np.asarray(differing, dtype=np.float64)
     worse = np.minimum((count + stats.norm.isf(false_refusal_risk) * np.sqrt(count) + 1) / 2, count)
@@ -140,7 +140,7 @@ def resolvable_margin(
 def rows_needed(
     margin: float, disagreement: float, false_promotion_risk: float, false_refusal_risk: float
 ) -> int:
-    """About how many test rows resolve a margin, where two classifiers differ on a share `disagreement` of them."""
+    """Estimate how many test rows resolve a margin if two classifiers differ on a fraction `disagreement` of them."""
     z = stats.norm.isf(false_promotion_risk) + stats.norm.isf(false_refusal_risk)
     rows = disagreement * (z / margin) ** 2
     for _ in range(20):  # margins shrink about as one over the root of the rows
@@ -155,12 +155,12 @@ def rows_needed(
 
 @dataclass(frozen=True)
 class NonInferiority:
-    """The rule: no worse than by a margin, which a small test set may widen.
+    """A non-inferiority rule: no worse than by a margin, which a small test set may widen.
 
-    A classifier passes where the lower bound of the difference, at `false_promotion_risk`, is not below the margin. The
-    bound holds for every classifier, so at most that share of candidates are let through while they are worse by the
-    margin that was applied, whichever one was. Of candidates as good as the other at most `false_refusal_risk` are
-    refused, as long as the test set can resolve `widest`.
+    A classifier passes if the lower bound of the difference, at `false_promotion_risk`, is not below minus the margin.
+    The bound holds for every classifier, so at most that fraction of candidates that are worse by the applied margin
+    pass, whichever margin was applied. At most `false_refusal_risk` of candidates as good as the other are refused, as
+    long as the test set can resolve `widest`.
     """
 
     margin: float
@@ -169,21 +169,21 @@ class NonInferiority:
     false_refusal_risk: float
 
     def resolvable(self, rows: ArrayLike, differing: ArrayLike) -> Floats:
-        """The smallest margin such a test set can resolve."""
+        """Return the smallest margin that such a test set can resolve."""
         return resolvable_margin(
             rows, differing, self.false_promotion_risk, self.false_refusal_risk
         )
 
     def applied(self, rows: ArrayLike, differing: ArrayLike) -> Floats:
-        """The margin that is applied: the wanted one, or what can be resolved, but never more than the widest."""
+        """Return the applied margin: the requested one or, if larger, the resolvable one, up to the widest."""
         return np.clip(self.resolvable(rows, differing), self.margin, max(self.margin, self.widest))
 
     def passes(
         self, rows: ArrayLike, better: ArrayLike, worse: ArrayLike, margin: ArrayLike | None = None
     ) -> Bools:
-        """Whether each outcome passes; where no row differs it does, however few rows there are.
+        """Return whether each outcome passes. If no row differs it does, however few rows there are.
 
-        `margin` is what `applied` says of the same rows, where that is known already.
+        `margin` is the result of `applied` for the same rows, if it is already known.
         """
         differing = np.add(better, worse)
         margin = self.applied(rows, differing) if margin is None else margin
@@ -195,12 +195,12 @@ class NonInferiority:
 def chance_to_pass(
     rule: NonInferiority, rows: int, disagreement: float, difference: float
 ) -> float:
-    """How likely a classifier passes, summed over all outcomes of a test set.
+    """Compute the probability that a classifier passes, summed over all outcomes of a test set.
 
     Args:
         rule: the margin and the risks.
         rows: of the test set.
-        disagreement: true share of rows on which exactly one of the two is right.
+        disagreement: true fraction of rows on which exactly one of the two is right.
         difference: true difference in accuracy, at most `disagreement` in size.
     """
     few, many = stats.binom.interval(1 - 1e-10, rows, disagreement)
@@ -219,12 +219,12 @@ def chance_to_pass(
 
 
 def least_share(hits: int, rows: int, risk: float) -> float:
-    """What a share is at least, but for a chance of at most `risk`: Clopper and Pearson's exact bound (1934)."""
+    """Return a lower bound of a fraction, wrong with probability at most `risk`: Clopper and Pearson (1934), exact."""
     return float(stats.beta.ppf(risk, hits, rows - hits + 1)) if hits else 0.0
 
 
 def rows_to_exceed(share: float, limit: float, risk: float) -> int:
-    """About how many rows show a share to be above a limit, where it is measured as it is now.
+    """Estimate how many rows would show that a fraction is above a limit, if it stays at its present value.
 
     Fleiss, Levin and Paik, 2003, "Statistical Methods for Rates and Proportions", with the correction for continuity.
     """
@@ -236,7 +236,7 @@ def rows_to_exceed(share: float, limit: float, risk: float) -> int:
 def difference_of_shares(
     hits: int, rows: int, other_hits: int, other_rows: int, risk: float
 ) -> float:
-    """What one share exceeds another by at least, in two separate sets of rows, but for a chance of `risk`.
+    """Return a lower bound of the difference of two fractions in separate sets of rows, wrong with probability `risk`.
 
     Newcombe, 1998, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17,
     method 10: from Wilson's interval of each.

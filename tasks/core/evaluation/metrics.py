@@ -1,11 +1,11 @@
 """Test-set metrics with bootstrap intervals, computed for many resamples at once.
 
 A bootstrap resample of n rows is a vector of n counts (how often each row was drawn), so every metric is written as a
-function of a weight matrix of shape (resamples, rows); weights of one give the point estimate. Most are sums over rows,
-hence one matrix product; the two areas need the rows in the order of their score, which resampling leaves as it is, so
-they are sorted once. Nothing is approximated. Percentile intervals: Efron and Tibshirani, 1993, "An Introduction to the
-Bootstrap", chapter 13. They are moved for figures that are larger in a resample for the rows that it has twice. The
-calibration error, for which no bootstrap serves, has an interval of its own (`calibration_error`).
+function of a weight matrix of shape (resamples, rows); weights of one give the point estimate. Most metrics are sums
+over rows, hence one matrix product. The two areas need the rows in order of their score, which resampling does not
+change, so the rows are sorted once. Nothing is approximated. Percentile intervals: Efron and Tibshirani, 1993, "An
+Introduction to the Bootstrap", chapter 13. Intervals of metrics that repeated rows bias upwards are shifted. Bootstrap
+does not work for the calibration error, which has an interval of its own (`calibration_error`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,11 +20,11 @@ from tasks.core.records import Interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-_CHUNK_CELLS = (
-    400_000  # weights held at a time: a few megabytes, so that they stay in the processor's cache
-)
+# Weights held at a time: a few megabytes, so that they stay in the processor's cache.
+_CHUNK_CELLS = 400_000
 _EPSILON = 1e-12
-_MOVED_BY_TIES = frozenset({"pr_auc", "quadratic_weighted_kappa"})  # of rows drawn twice
+# Metrics biased by rows drawn twice.
+_MOVED_BY_TIES = frozenset({"pr_auc", "quadratic_weighted_kappa"})
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Measured:
 
 
 def confusion_matrix(labels: Ints, predicted: Ints, classes: int) -> Ints:
-    """Counts, shape (true class, predicted class)."""
+    """Return counts, shape (true class, predicted class)."""
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def macro_f1(labels: Ints, predicted: Ints, classes: int) -> float:
-    """Mean of the classes' F1; a class that is neither meant nor named does not count."""
+    """Return the mean of the classes' F1. A class that is neither a label nor predicted does not count."""
     cells = confusion_matrix(labels, predicted, classes).astype(np.float64)
     return float(_macro_f1(np.diagonal(cells), cells.sum(axis=1), cells.sum(axis=0)))
 
@@ -49,9 +49,10 @@ def macro_f1(labels: Ints, predicted: Ints, classes: int) -> float:
 def on_a_scale(
     labels: Ints, predicted: Ints, scale: Sequence[float], weights: Ints | None = None
 ) -> dict[str, Floats]:
-    """Mean absolute error in the unit of the scale, and Cohen's kappa with quadratic weights, as scikit-learn has them.
+    """Mean absolute error in the unit of the scale, and Cohen's kappa with quadratic weights, both as in scikit-learn.
 
-    Kappa goes by the ranks of the classes on the scale (Cohen, 1968). It is nan where only one class is meant and said.
+    Kappa uses the ranks of the classes on the scale (Cohen, 1968). It is nan if all labels and predictions are of one
+    class.
 
     Args:
         labels, predicted: class ids, shape (rows,).
@@ -78,25 +79,24 @@ def evaluate(
     params: EvaluationParams,
     scale: Sequence[float] | None = None,
 ) -> Measured:
-    """All metrics, each with its interval.
+    """Compute all metrics, each with its interval.
 
     Overall: accuracy, macro_f1, log_loss (nats), roc_auc, pr_auc (average precision, as scikit-learn defines it) and
-    calibration_error. The two areas are of the last class against the other when there are two, else the mean over
-    classes, one against the rest; they are left out where a class does not occur. By class: precision and recall, left
-    out where they are not defined (a class that is never named, or never meant). Of labels that are a scale also what
-    `on_a_scale` says. A resample in which a figure is not
-    defined does not count for its interval.
+    calibration_error. With two classes, the two areas are of the last class against the other; otherwise they are the
+    mean over classes, one against the rest. They are left out if a class does not occur. By class: precision and
+    recall, left out if they are not defined (a class that is never predicted, or never a label). For labels on a scale
+    also the metrics of `on_a_scale`. A resample in which a metric is not defined does not count for its interval.
 
     Args:
         labels: true class ids, shape (rows,).
         probabilities: shape (rows, classes), rows summing to one.
         params: resamples, confidence, bins, seed.
-        scale: the value of each class, where they are a scale.
+        scale: the value of each class, if the labels are a scale.
     Raises:
         ValueError: no rows, or shapes that do not match.
     """
     _check(labels, probabilities)
-    areas = _Areas(labels, probabilities)  # sorts the rows, and everything below takes them so
+    areas = _Areas(labels, probabilities)  # sorts the rows; everything below uses this order
     labels, probabilities = labels[areas.order], probabilities[areas.order]
     sums = _Sums(labels, probabilities)
     predicted = probabilities.argmax(axis=1)
@@ -120,7 +120,7 @@ def evaluate(
 def uncalibrated(
     labels: Ints, probabilities: Floats, params: EvaluationParams
 ) -> dict[str, Interval]:
-    """log_loss and calibration_error alone, as `evaluate` has them: what a temperature changes.
+    """Compute log_loss and calibration_error alone, as in `evaluate`: the metrics that a temperature changes.
 
     Raises:
         ValueError: as `evaluate`.
@@ -139,7 +139,7 @@ def _calibration(
 
 
 def resample_counts(rows: int, resamples: int, seed: int) -> Iterator[Ints]:
-    """Bootstrap weights, shape (some resamples, rows) at a time: how often each row was drawn."""
+    """Yield bootstrap weights in chunks of shape (some resamples, rows): how often each row was drawn."""
     generator = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_CELLS // rows)
     for start in range(0, resamples, chunk):
@@ -148,7 +148,7 @@ def resample_counts(rows: int, resamples: int, seed: int) -> Iterator[Ints]:
         yield np.stack([np.bincount(row, minlength=rows) for row in drawn])
 
 
-_Key = tuple[str, int | None]  # name of the metric, and the class id where it is a class's
+_Key = tuple[str, int | None]  # name of the metric, and the class id for a metric of one class
 
 
 def _check(labels: Ints, probabilities: Floats) -> None:
@@ -161,10 +161,10 @@ def _check(labels: Ints, probabilities: Floats) -> None:
 def _intervals(
     at: Callable[[Ints], dict[_Key, Floats]], rows: int, params: EvaluationParams
 ) -> dict[_Key, Interval]:
-    """Each metric with its percentile interval; what is nowhere defined is left out.
+    """Return each metric with its percentile interval. Metrics that are defined nowhere are left out.
 
-    A resample has some rows twice, and ties alone make average precision larger in it, and kappa other. Theirs is moved
-    so that its middle is the estimate, which it might not hold otherwise.
+    A resample has some rows twice, and such ties alone increase average precision and change kappa. Their intervals are
+    shifted so that the median is the estimate; otherwise they might not contain it.
     """
     point = at(np.ones((1, rows), dtype=np.int64))
     drawn = [at(weights) for weights in resample_counts(rows, params.resamples, params.seed)]
@@ -182,7 +182,7 @@ def _intervals(
 
 
 class _Sums:
-    """The metrics that are made of sums over rows, for any weights."""
+    """The metrics that are sums over rows, for any weights."""
 
     def __init__(self, labels: Ints, probabilities: Floats) -> None:
         self._classes = classes = probabilities.shape[1]
@@ -200,7 +200,7 @@ class _Sums:
         self._cuts = np.cumsum([part.shape[1] for part in parts.values()])[:-1]
 
     def at(self, weights: Ints) -> dict[_Key, Floats]:
-        """Metric to values, one a row of `weights`; nan where it is not defined."""
+        """Return the values of each metric, one per row of `weights`; nan if it is not defined."""
         total = weights.sum(axis=1)
         columns = np.split(weights.astype(np.float64) @ self._table, self._cuts, axis=1)
         sums = dict(zip(self._names, columns, strict=True))
@@ -217,7 +217,7 @@ class _Sums:
 
 
 class _Areas:
-    """The metrics that rank rows, for weights in the order of `order`; none where a class does not occur."""
+    """The metrics that rank rows, for weights in the order of `order`; none if a class does not occur."""
 
     def __init__(self, labels: Ints, probabilities: Floats) -> None:
         classes = probabilities.shape[1]
@@ -237,10 +237,10 @@ class _Areas:
 
 
 class _Ranking:
-    """Areas under the ROC and the precision-recall curve of one class, one sweep from the lowest score to the highest.
+    """Areas under the ROC and precision-recall curves of one class, in one sweep from the lowest score to the highest.
 
-    ROC-AUC is the chance that a positive row is ranked above a negative one, ties counting half; average precision the
-    mean over positive rows of the precision at their score. Only scores that a positive row has matter to either.
+    ROC-AUC is the probability that a positive row is ranked above a negative one, ties counting half. Average precision
+    is the mean over positive rows of the precision at their score. Both depend only on scores that a positive row has.
     """
 
     def __init__(self, positive: NDArray[np.bool_], scores: Floats) -> None:
@@ -254,7 +254,7 @@ class _Ranking:
         self.defined = bool(0 < len(self._positive) < len(scores))
 
     def areas(self, weights: Ints) -> tuple[Floats, Floats]:
-        """ROC-AUC and average precision, each of shape (len(weights),); nan where a resample lacks a side."""
+        """Return ROC-AUC and average precision, each of shape (len(weights),); nan if a resample lacks a side."""
         ordered = weights if self._order is None else weights[:, self._order]
         counted = np.zeros((len(weights), weights.shape[1] + 1), dtype=np.int64)
         np.cumsum(ordered, axis=1, out=counted[:, 1:])
@@ -264,7 +264,7 @@ class _Ranking:
         hits_below = hits.cumsum(axis=1) - hits
         positives, total = hits.sum(axis=1), counted[:, -1]
         wins = (hits * (below - hits_below + (tied - hits) / 2)).sum(axis=1)
-        # Where nothing was drawn at or above a score there are no hits either, whatever the divisor.
+        # If no row at or above a score was drawn, there are no hits either, so the divisor does not matter.
         above = np.maximum(total[:, None] - below, 1)
         precision_sum = (hits * (positives[:, None] - hits_below) / above).sum(axis=1)
         pairs = positives * (total - positives)
@@ -273,7 +273,7 @@ class _Ranking:
 
 
 def _macro_f1(hits: Floats, meant: Floats, named: Floats) -> Floats:
-    """From counts by class, shape (..., classes)."""
+    """Compute macro-F1 from counts by class, shape (..., classes)."""
     present = np.maximum((meant + named > 0).sum(axis=-1), 1)
     return _ratio(2 * hits, meant + named, 0.0).sum(axis=-1) / present
 

@@ -1,4 +1,4 @@
-"""Settings of the evaluation, as people fill them in, and the names of its metrics."""
+"""Settings of the evaluation as a form, and the names of its metrics."""
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error", "mean_absolute_err
 
 
 class EvaluationParams(Form):
-    """How a model is judged on the test set."""
+    """Evaluation of a model on the test set."""
 
     resamples: int = Field(
         default=2000, ge=100, le=20_000, description="Bootstrap resamples behind each interval."

@@ -1,7 +1,7 @@
-"""Parts of a test set on which a model is judged on its own: length bands, labels, and values of columns.
+"""Parts of a test set on which a model is judged separately: length bands, labels, and values of columns.
 
-A model can be good on average and broken on long reviews. The bands are fixed, so that they mean the same for every
-test set. A slice of few rows can show nothing, and one of all rows shows nothing new: both are left out.
+A model can be good on average and fail on long reviews. The bands are fixed, so they mean the same for every test set.
+A slice of few rows can show nothing, and one of all rows shows nothing new: both are left out.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ _LONGEST_NAME = 60
 
 @dataclass(frozen=True)
 class Slice:
-    """Some rows of a test set: `rows` is a mask over all of them."""
+    """A subset of a test set: `rows` is a mask over all its rows."""
 
     group: str
     name: str
@@ -48,10 +48,10 @@ def make_slices(
     min_rows: int,
     max_values: int,
 ) -> list[Slice]:
-    """The slices of a test set, by length, by label and by each column.
+    """Return the slices of a test set, by length, by label and by each column.
 
     Args:
-        words: of each review, shape (rows,).
+        words: number of words of each review, shape (rows,).
         labels: true class ids, shape (rows,).
         label_names: in order of their ids.
         columns: name (such as `source`) to the value of each row.
@@ -72,7 +72,7 @@ def left_out(
     min_rows: int,
     max_values: int,
 ) -> dict[str, int]:
-    """Name to rows of the slices that `make_slices` leaves out for having too few, but for those that have none."""
+    """Return name and rows of the slices that `make_slices` leaves out as too small, except empty ones."""
     candidates = _candidates(words, labels, label_names, columns, max_values)
     return {str(s): s.count for s in candidates if 0 < s.count < min_rows}
 
@@ -96,7 +96,8 @@ def _candidates(
         named: set[str] = set()
         for number, (value, _) in enumerate(frequent[:max_values], 1):
             name = value[:_LONGEST_NAME] or "(empty)"
-            name = f"{name} ({number})" if name in named else name  # cut, two may be the same
+            # Two shortened values may be equal.
+            name = f"{name} ({number})" if name in named else name
             named.add(name)
             yield Slice(
                 f"column {column}" if column in (LENGTH, LABEL) else column, name, held == value

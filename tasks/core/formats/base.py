@@ -1,40 +1,39 @@
-"""What a file format has to do, and what it speaks of: rows, and spans of rows."""
+"""The interface of file formats, and its types: rows, spans of rows, and kinds of files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-LONGEST_RECORD = 16 * 1024 * 1024  # bytes; a longer one is passed over, not held in memory
-MOST_COLUMNS = (
-    4_096  # of a CSV header, of a JSON object, of Parquet with those inside of structs and lists
-)
-MOST_UNPACKED = 64 * 1024 * 1024  # bytes; more only of a file that is not shrunk beyond measure
-MOST_SHRUNK = 200  # times
+LONGEST_RECORD = 16 * 1024 * 1024  # bytes; a longer record is skipped, not held in memory
+# Of a CSV header, of a JSON object, or of Parquet (fields inside structs and lists included).
+MOST_COLUMNS = 4_096
+MOST_UNPACKED = 64 * 1024 * 1024  # bytes; a file may unpack to more within MOST_SHRUNK
+MOST_SHRUNK = 200  # times the size of the stored file
 TOO_LONG = f"longer than {LONGEST_RECORD // 1024 // 1024} MiB"
 NOT_UTF8 = "not UTF-8"
 OUR_FAULT = "this is a fault of Nightshift: please report it"
 
 
-@dataclass(slots=True)  # not frozen: that takes a third of the time in which a CSV is read
+@dataclass(slots=True)  # not frozen: that would take a third of the time of reading a CSV
 class Row:
-    """One record of a file: its values, or the reason why it has none."""
+    """One record of a file: its values, or the problem that explains why it has none."""
 
     number: int  # counted from 1, without a header
     values: Mapping[str, Any] | None
     problem: str = ""
     offset: int = 0  # bytes of the unpacked file before the record; in Parquet, rows before it
-    raw: bytes = b""  # as it stands in the file, without its line end; Parquet and too long: none
-    of: int = 0  # records of the whole file, where the format knows
-    columns: tuple[str, ...] = ()  # of the file, where `values` may lack some that nobody asked for
-    types: Mapping[str, Any] | None = None  # Arrow's, of columns, where the format says them
-    line: int = 0  # on which it begins, where there is a problem and the format has lines
+    raw: bytes = b""  # as in the file, without its line end; empty for Parquet and too long records
+    of: int = 0  # records of the whole file, if the format knows it
+    columns: tuple[str, ...] = ()  # of the file, if `values` may lack some that were not asked for
+    types: Mapping[str, Any] | None = None  # Arrow types of columns, if the format has types
+    line: int = 0  # line on which it begins, if there is a problem and the format has lines
 
 
 @dataclass(slots=True, frozen=True)
 class Span:
     """A part of a file, on record boundaries.
 
-    `Span(**dataclasses.asdict(span))` is the same span, also with JSON in between.
+    `Span(**dataclasses.asdict(span))` is the same span, also after a round trip through JSON.
     """
 
     format: str
@@ -42,40 +41,40 @@ class Span:
     first_row: int = 1  # number of its first record
     rows: int | None = None  # None: to the end
     offset: int = 0  # bytes of the unpacked file before it; in Parquet, row groups before it
-    end: int | None = None  # where the next one begins, in the same unit; None: to the end
-    columns: tuple[str, ...] | None = None  # of a format that has them in a header
-    line: int = 1  # the line of the file on which it begins, where a format counts them
-    alone: bool = False  # its bytes can be read without those of the rest
-    delimiter: str = ""  # between fields, if it is not the format's own
-    encoding: str = "utf-8"  # of a text; offsets are those of it in UTF-8
-    quoted: bool = False  # the header is in quotes, so that those of the rows are meant
+    end: int | None = None  # offset of the next span, in the same unit; None: to the end
+    columns: tuple[str, ...] | None = None  # of the header, if the format has one
+    line: int = 1  # line of the file on which it begins, if the format counts lines
+    alone: bool = False  # its bytes can be read without the rest of the file
+    delimiter: str = ""  # between fields, if it is not the format's default
+    encoding: str = "utf-8"  # of a text; offsets count the bytes of its UTF-8 form
+    quoted: bool = False  # the header is in quotes, so the quotes of the rows delimit fields
 
     def __post_init__(self) -> None:
-        if self.columns is not None:  # a list, when it was JSON on the way
+        if self.columns is not None:  # a list after a round trip through JSON
             object.__setattr__(self, "columns", tuple(self.columns))
 
     @property
     def byte_range(self) -> tuple[int, int] | None:
-        """Start and end of the bytes `decode` wants of the object: exactly those, from a range read.
+        """Start and end of the bytes that `decode` has to get, exactly these, by a range read.
 
-        None when it wants the whole object, because it is compressed or Parquet. An empty range holds no row.
+        None if it needs the whole object, because that is compressed or Parquet. An empty range holds no row.
         """
         return (self.offset, self.end) if self.alone and self.end is not None else None
 
 
 @dataclass(slots=True, frozen=True)
 class Kind:
-    """What a file is."""
+    """The kind of a file: format, compression, delimiter and encoding."""
 
     format: str  # a key of FORMATS
     compression: str | None = None
-    said: str | None = None  # the format its name says, where it says one
-    delimiter: str = ""  # between fields, if it is not the format's own
+    said: str | None = None  # the format that its name indicates, if any
+    delimiter: str = ""  # between fields, if it is not the format's default
     encoding: str = "utf-8"  # of a text
 
 
 class UnfitError(ValueError):
-    """A file that cannot be read as a whole, with what to do about it; `decode` and `cut` say of which file."""
+    """A file that cannot be read as a whole, and the fix; `decode` and `cut` add the name of the file."""
 
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(what)
@@ -85,12 +84,12 @@ class UnfitError(ValueError):
 def require_plausible(
     unpacked: int, packed: int, says: str = "it unpacks to more than {} times its {:,} bytes"
 ) -> None:
-    """Raises UnfitError where a file holds far more than its size: a bomb, made to fill a disk or the memory.
+    """Raise UnfitError if a file holds far more than its size: a decompression bomb, made to fill a disk or memory.
 
     Args:
-        unpacked: bytes so far, or what values made of them take in memory.
-        packed: bytes of the file as it is stored.
-        says: what is wrong then; the allowance and the bytes that are stored are put in.
+        unpacked: bytes so far, or the memory that their values take.
+        packed: bytes of the stored file.
+        says: template of the error text; `MOST_SHRUNK` and `packed` are filled in.
     """
     if unpacked > max(MOST_UNPACKED, MOST_SHRUNK * packed):
         raise UnfitError(
@@ -100,7 +99,7 @@ def require_plausible(
 
 
 def require_few_columns(columns: int) -> None:
-    """Raises UnfitError where a table has more columns than are read."""
+    """Raise UnfitError if a table has more than `MOST_COLUMNS` columns."""
     if columns > MOST_COLUMNS:
         raise UnfitError(
             f"it has {columns:,} columns, and at most {MOST_COLUMNS:,} are read",
@@ -109,7 +108,7 @@ def require_few_columns(columns: int) -> None:
 
 
 class LeftOpen:
-    """A stream that stays open when pyarrow closes it: whoever opened it closes it."""
+    """A stream that stays open when pyarrow closes it: its owner closes it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -121,7 +120,7 @@ class LeftOpen:
 
 
 class Format(Protocol):
-    """Rows from bytes and bytes from rows; decode after encode gives the same values."""
+    """A file format: rows from bytes and bytes from rows. Decoding encoded rows gives the same values."""
 
     by_bytes: bool
     """Encoded parts laid end to end are the whole, and a span of bytes can be read without the rest."""
@@ -129,12 +128,12 @@ class Format(Protocol):
     def decode(
         self, stream: IO[bytes], span: Span | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[Row]:
-        """Rows in file order. Raises OSError, ValueError or UnfitError where the file as a whole is not readable.
+        """Yield rows in file order. Raises OSError, ValueError or UnfitError if the file as a whole is not readable.
 
         Args:
-            stream: at its start; with a span and where `by_bytes`, at the span's first byte.
+            stream: at its start; for a span of a `by_bytes` format, at the span's first byte.
             span: only these rows; more may follow them.
-            columns: names or dotted paths that are asked for; others need not be decoded. None: all.
+            columns: names or dotted paths to decode; others need not be decoded. None: all.
         """
         ...
 
@@ -148,13 +147,13 @@ class Format(Protocol):
     ) -> None:
         """Write rows that have exactly `columns`. Deterministic. Does not close the stream.
 
-        `types` are those of Arrow for columns whose type is known, for a format that has any. They are looked at after
-        rows were taken, so that whoever makes the rows can add what shows with them.
+        `types` are the Arrow types of columns whose type is known, for formats that have types. They are looked up
+        after rows were taken, so that the producer of the rows can still add types meanwhile.
         """
         ...
 
     def cut(self, stream: IO[bytes], part_bytes: int, whole: Span) -> Iterator[Span]:
-        """Spans that together are `whole`, each of at least `part_bytes` but for the last; at least one."""
+        """Cut `whole` into one or more spans, each of at least `part_bytes` except the last."""
         ...
 
     def join(self, parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:

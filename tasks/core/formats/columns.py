@@ -12,17 +12,17 @@ from tasks.core.formats.values import held_bytes
 _ROWS_TO_SEE_ALL_COLUMNS = 1_000
 _MOST_ROWS_HELD = 10_000  # readable or not
 _MOST_BYTES_HELD = 64 << 20
-_ROW_BYTES = 160  # of a `Row` and its numbers, without its values and its bytes
+_ROW_BYTES = 160  # size of a `Row` and its numbers, without its values and raw bytes
 _MISSING = object()
 _MOST_SHOWN, _LONGEST_NAME = 20, 60
-_NUMBER = re.compile(r"\s*[+-]?[\d.,:/-]*\d[\d.,:/-]*\s*")  # or a date or a time
+_NUMBER = re.compile(r"\s*[+-]?[\d.,:/-]*\d[\d.,:/-]*\s*")  # a number, a date or a time
 _LIKE_A_NAME = re.compile(r"[\w.\[\]-]{1,40}")
 
 
 def lookup(values: Any, path: str, default: Any = None) -> Any:
-    """The value of a column, or of a field within it by a dotted path; `default` where there is none.
+    """Return the value of a column, or of a field within it by a dotted path; `default` if there is none.
 
-    A column or field whose name has the dots in it wins over the path. A list is entered by its index, from 0.
+    A column or field whose own name contains the dots wins over the path. List items are addressed by index, from 0.
     """
     if isinstance(values, Mapping) and path in values:
         return values[path]
@@ -48,15 +48,15 @@ def _entered(values: Any, name: str) -> Any:
 
 
 def with_columns(rows: Iterable[Row], columns: Sequence[str], where: str) -> Iterator[Row]:
-    """The rows as they are, while making sure that each column is there: rows of JSONL may each lack some.
+    """Yield the rows unchanged, after checking that each column occurs in some row: rows of JSONL may lack some.
 
     Args:
-        rows: of one file.
+        rows: rows of one file.
         columns: names or dotted paths.
         where: the file, for the error.
     Raises:
-        MissingDataError: none of the first thousand readable rows, or of all, has a column; it says which there are.
-            Fewer rows, where they are among ten thousand in all, or fill 64 MiB.
+        MissingDataError: a column is in none of the first thousand readable rows (or of all, if there are fewer); the
+            error lists the existing columns. The check ends earlier after ten thousand rows in all, or 64 MiB.
         UnreadableDataError: none of the first ten thousand rows, or of those that fill 64 MiB, is readable.
     """
     seen = _Seen(columns, where)
@@ -71,7 +71,7 @@ def with_columns(rows: Iterable[Row], columns: Sequence[str], where: str) -> Ite
 
 
 class _Seen:
-    """Rows that are held until each column was seen in one of them."""
+    """Rows that are held until each column has been seen in one of them."""
 
     def __init__(self, columns: Sequence[str], where: str) -> None:
         self._columns, self._where, self._names = columns, where, set[str]()
@@ -79,7 +79,7 @@ class _Seen:
         self.missing, self.readable, self.held = set(columns), 0, list[Row]()
 
     def add(self, row: Row) -> None:
-        """Raises where enough was seen, and something is missing."""
+        """Add a row. Raises if enough rows were seen and a column is still missing, or no row is readable."""
         self.held.append(row)
         self._bytes += _ROW_BYTES + len(row.raw) + held_bytes(row.values, _MOST_BYTES_HELD)
         if row.values is not None:
@@ -107,16 +107,16 @@ class _Seen:
 
 
 def require_columns(there: Collection[str], wanted: Sequence[str], where: str) -> None:
-    """Raises MissingDataError naming the first column that is wanted and not there, and those there are.
+    """Raise MissingDataError that names the first wanted column that does not exist, and the existing ones.
 
-    Of a path only its first column is looked for.
+    Only the first column of a path is checked.
     """
     inside = tuple(f"{name}." for name in there)
     _refuse([c for c in wanted if c not in there and not c.startswith(inside)], there, where)
 
 
 def _names(values: Mapping[str, Any], missing: Collection[str]) -> set[str]:
-    """The columns; where a path leads into one but not to its end, also the fields in it."""
+    """Return the columns, and the fields of a column that a missing path leads into."""
     names = set(values)
     for path in missing:
         outer = path.split(".", 1)[0]
@@ -127,7 +127,7 @@ def _names(values: Mapping[str, Any], missing: Collection[str]) -> set[str]:
 
 
 def names_for_people(names: Sequence[str], rows: Sequence[Row] = ()) -> str:
-    """Columns by name. In a text without a header its first review stands in their place, and is not shown."""
+    """List columns by name for a message. If a text has no header, its first review is in their place and is hidden."""
     are_names = _are_names(rows)
     shown = [] if are_names is False else names
     if are_names is None:
@@ -140,9 +140,9 @@ def names_for_people(names: Sequence[str], rows: Sequence[Row] = ()) -> str:
 
 
 def _are_names(rows: Sequence[Row]) -> bool | None:
-    """Whether the keys of rows are names, and not the values of a first row; None where nothing tells."""
+    """True if the keys of rows are names, False if they are values of a first row, None if it is uncertain."""
     known = [row for row in rows if row.values is not None]
-    if not known or known[0].raw[:1] in (b"", b"{"):  # Parquet and JSON have names in any case
+    if not known or known[0].raw[:1] in (b"", b"{"):  # Parquet and JSON always have names
         return True
     values: dict[str, list[str]] = {}
     for row in known:
@@ -160,7 +160,7 @@ def _is_no_name(text: str) -> bool:
 
 
 def _has_kind(values: Sequence[str]) -> bool:
-    """Whether values are numbers, or a few that come again: a first row would have one of them, too."""
+    """True if values are numbers, or a few repeated ones: a first row would also have one of them."""
     return all(map(_NUMBER.fullmatch, values)) or len(values) >= 4 * len(set(values))
 
 

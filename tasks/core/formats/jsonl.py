@@ -1,4 +1,4 @@
-"""JSON Lines: one JSON object a line, UTF-8."""
+"""JSON Lines: one JSON object per line, UTF-8."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _CHUNK = 1024 * 1024
 
 
 class _CountedStream:
-    """Counts the lines of what is read, by its bytes alone, whatever a reader makes of them."""
+    """A stream that counts the lines of what is read from its bytes alone, independently of the reader."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -30,11 +30,11 @@ class _CountedStream:
 
     @property
     def lines(self) -> int:
-        """That were read, the last one also without an end."""
+        """The number of lines read, including a last one without a line end."""
         return self._ends + (self._last != b"\n")
 
     def read(self, size: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         chunk = self._stream.read(size)
         if chunk:
             self._ends, self._last = self._ends + chunk.count(b"\n"), chunk[-1:]
@@ -42,13 +42,13 @@ class _CountedStream:
 
 
 class _Lines:
-    """Lines of a stream that are not blank, with their offsets; None for a line that is too long to be held.
+    """The non-blank lines of a stream with their offsets; None for a line that is too long to be held.
 
-    Raises UnfitError at the end where not every line was one of them, or blank.
+    Raises UnfitError at the end if the lines yielded and the blank ones do not add up to all lines.
     """
 
     def __init__(self, stream: IO[bytes], offset: int) -> None:
-        self._stream, self.offset = _CountedStream(stream), offset  # of the next line
+        self._stream, self.offset = _CountedStream(stream), offset  # offset of the next line
         self.count = self._blank = 0
 
     def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
@@ -75,13 +75,13 @@ class _Lines:
             )
 
     def _is_skipped(self, line: bytes) -> bool:
-        """Whether it is blank; counts the line."""
+        """Count the line and return whether it is blank."""
         is_blank = _is_blank(line)
         self._blank, self.count = self._blank + is_blank, self.count + (not is_blank)
         return is_blank
 
     def _after_line(self, passed: int) -> bytes:
-        """What was read beyond the end of a line of which `passed` bytes are read."""
+        """Skip the rest of a line of which `passed` bytes are read; return the bytes read beyond its end."""
         while chunk := self._stream.read(_CHUNK):
             if (at := chunk.find(b"\n")) >= 0:
                 self.offset += passed + at + 1
@@ -96,7 +96,7 @@ def _is_blank(line: bytes) -> bool:
 
 
 class JsonLines:
-    """Blank lines are skipped and not counted; a line that is not a JSON object is a row with a problem."""
+    """JSON Lines. Blank lines are skipped and not counted; a line that is no JSON object is a row with a problem."""
 
     by_bytes = True
 
@@ -116,7 +116,7 @@ class JsonLines:
     @staticmethod
     def _parsed(line: bytes) -> tuple[dict[str, Any] | None, str]:
         try:
-            # pairs of surrogates written as two 3-byte sequences: wrong, but some systems do
+            # "surrogatepass": some systems wrongly write a pair of surrogates as two 3-byte sequences.
             values = json.loads(line.removeprefix(_BOM).decode("utf-8", "surrogatepass"))
         except UnicodeDecodeError:
             return None, not_utf8(line)
@@ -140,7 +140,7 @@ class JsonLines:
     ) -> None:
         for row in rows:
             line = json_text({c: row[c] for c in columns})
-            # a lone surrogate cannot be UTF-8; JSON's own escape carries it
+            # UTF-8 cannot encode a lone surrogate; it becomes a JSON escape.
             stream.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def cut(self, stream: IO[bytes], part_bytes: int, whole: Span) -> Iterator[Span]:

@@ -1,4 +1,4 @@
-"""Files read: whole, a span of them, or only as far as is needed to cut them into spans."""
+"""Reading of files: decode a whole file or a span of it, or cut a file into spans."""
 
 import contextlib
 import functools
@@ -28,15 +28,15 @@ def decode(
     columns: Sequence[str] | None = None,
     encoding: str = UTF8,
 ) -> Iterator[Row]:
-    """The rows of a file, in order; a row that cannot be read comes with its `problem` instead of values.
+    """Yield the rows of a file, in order; an unreadable row has a `problem` instead of values.
 
     Args:
         name: file name or key.
-        stream: seekable binary stream at its start: of the whole file, or of `span.byte_range` where that is not None.
-        span: only these rows, as `cut` gave them.
-        columns: names or dotted paths that are asked for. Others are not decoded where the format allows it, so that
-            nothing in them can be in the way. None: all.
-        encoding: of a text that has no byte order mark and is not UTF-8; a span knows its own.
+        stream: seekable binary stream at its start: of the whole file, or of `span.byte_range` if that is not None.
+        span: only these rows, as `cut` returned them.
+        columns: names or dotted paths to decode. Other columns are not decoded if the format allows it, so that
+            nothing in them can fail. None: all.
+        encoding: of a text that has no byte order mark and is not UTF-8; a span has its own.
     Raises:
         UnreadableDataError: the file as a whole cannot be read (truncated, not of its format, no header), or holds
             fewer rows than the span says.
@@ -61,17 +61,17 @@ def decode(
 
 
 def cut(name: str, stream: IO[bytes], part_bytes: int, encoding: str = UTF8) -> list[Span]:
-    """The spans of a file, on record boundaries as `decode` sees them; together they are the file. At least one.
+    """Cut a file into one or more spans, on record boundaries as `decode` sees them.
 
-    The whole file is read once, so it is also known to be whole then.
+    This reads the whole file once, and so also checks that it is complete.
 
     Args:
         name: file name or key.
         stream: seekable binary stream of the whole file, at its start.
-        part_bytes: about so many bytes of unpacked content are in a span; row groups of Parquet are not cut.
-        encoding: as of `decode`.
+        part_bytes: approximate bytes of unpacked content per span; row groups of Parquet are not cut.
+        encoding: see `decode`.
     Raises:
-        UnreadableDataError: as `decode`.
+        UnreadableDataError: see `decode`.
     """
     whole = _kind(name, stream, encoding)
     with _saying(name, whole):
@@ -80,7 +80,7 @@ def cut(name: str, stream: IO[bytes], part_bytes: int, encoding: str = UTF8) -> 
 
 
 def _kind(name: str, stream: IO[bytes], encoding: str) -> Span:
-    """The whole file as one span, of the kind that its content and its name tell."""
+    """Detect the kind of a file by its content and name, and return the whole file as one span."""
     begin = stream.tell()
     kind = detect(name, stream.read(HEAD_BYTES), encoding)
     stream.seek(begin)
@@ -96,7 +96,7 @@ def _kind(name: str, stream: IO[bytes], encoding: str) -> Span:
     )
 
 
-@functools.lru_cache(maxsize=10_000)  # a file is opened several times, and this is said once
+@functools.lru_cache(maxsize=10_000)  # a file is opened several times, but logged once
 def _say_how(name: str, said: str, delimiter: str, encoding: str) -> None:
     if delimiter:
         separators = SEPARATORS[delimiter.encode()]
@@ -115,7 +115,7 @@ def _pass_over(content: IO[bytes], size: int) -> None:
 
 @contextlib.contextmanager
 def _saying(name: str, whole: Span) -> Generator[None]:
-    """Errors of the libraries as one of ours; those of the disk or the network are let through."""
+    """Turn library errors into UnreadableDataError; let disk and network errors through."""
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:

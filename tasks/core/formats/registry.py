@@ -1,4 +1,4 @@
-"""Every file format there is. A new one is a file beside this and an entry here."""
+"""Registry of all file formats. To add one, write a module beside this file and add an entry here."""
 
 from tasks.core.formats.base import Format, Kind, Span
 from tasks.core.formats.delimited.delimited_format import Csv
@@ -11,12 +11,12 @@ FORMATS: dict[str, Format] = {
     "tsv": Csv("\t"),
     "parquet": Parquet(),
 }
-SPREADSHEETS = ("csv", "tsv")  # that people open in one, which runs formulas
+SPREADSHEETS = ("csv", "tsv")  # formats that people open in a spreadsheet, which runs formulas
 EXTENSIONS = {"json": "jsonl", "ndjson": "jsonl", "pq": "parquet"} | {
     name: name for name in FORMATS
 }
 
 
 def format_for(kind: Kind | Span) -> Format:
-    """What reads a file of this kind."""
+    """Return the format that reads a file of this kind."""
     return Csv(kind.delimiter) if kind.delimiter else FORMATS[kind.format]

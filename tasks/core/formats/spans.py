@@ -1,4 +1,4 @@
-"""How the records of a file are grouped into spans, and how encoded parts that can be laid end to end are joined."""
+"""Grouping of a file's records into spans, and concatenation of encoded parts."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,13 +11,13 @@ from tasks.core.formats.base import Span
 def grouped(
     starts: Iterable[tuple[int, int]], end: Callable[[], tuple[int, int]], part: int, whole: Span
 ) -> Iterator[Span]:
-    """The spans of records that begin at `starts`.
+    """Group the records that begin at `starts` into spans.
 
     Args:
         starts: offset and line of each record, in order.
-        end: called after the last one: where the file ends, and how many records it has.
-        part: a span ends with the first record with which it is at least so long.
-        whole: where the first span begins, and what all have in common.
+        end: called after the last record; returns the offset of the file's end and the number of records.
+        part: least length of a span; it ends with the first record that reaches it.
+        whole: the start of the first span, and the fields that all spans share.
     """
     span, number = whole, 0
     for number, (offset, line) in enumerate(starts, start=1):
@@ -29,6 +29,6 @@ def grouped(
 
 
 def concatenated(parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
-    """The bytes of the parts, one after the other."""
+    """Write the bytes of the parts one after the other."""
     for part in parts:
         shutil.copyfileobj(part, stream, 1 << 20)

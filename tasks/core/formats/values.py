@@ -1,4 +1,4 @@
-"""Values of any type as texts, so that a column can go from any format to any other. The same value, the same text."""
+"""Conversion of values of any type to text, so that columns can go from any format to any other. Deterministic."""
 
 import base64
 import datetime
@@ -17,7 +17,7 @@ _NESTED = (dict, list, tuple)
 
 
 def held_bytes(value: Any, most: int) -> int:
-    """How much memory a value takes, all objects in it counted; where that is more than `most`, some number above it.
+    """Return the bytes of memory that a value takes with all objects in it; any number above `most` if it takes more.
 
     A list of five million empty lists is 16 MiB of JSON and 350 MiB of objects.
     """
@@ -32,7 +32,7 @@ def held_bytes(value: Any, most: int) -> int:
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON does not know as one that it does: ISO 8601 for times, exact digits for decimals."""
+    """Convert a value that JSON lacks to one that it has: times to ISO 8601, decimals to their exact digits."""
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
@@ -52,7 +52,7 @@ def plain(value: Any) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for both."""
+    """Replace NaN and infinity, which JSON lacks, by null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -64,7 +64,7 @@ _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=plain)
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON on one line; NaN and infinity become null."""
+    """Return a value as JSON on one line; NaN and infinity become null."""
     try:
         return _STRICT.encode(value)
     except ValueError:
@@ -72,7 +72,7 @@ def json_text(value: Any) -> str:
 
 
 def cell(value: Any) -> Any:
-    """A value as a field of CSV: nested ones as JSON, nothing for null; texts and numbers as they are."""
+    """Return a value as a CSV field: nested values as JSON, null as an empty field, texts and numbers unchanged."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -83,5 +83,5 @@ def cell(value: Any) -> Any:
 
 
 def as_text(value: Any) -> str | None:
-    """A value as a text, for a column whose values are of several types."""
+    """Return a value as text, for a column whose values have several types."""
     return None if value is None else str(cell(value))

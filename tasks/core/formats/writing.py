@@ -1,4 +1,4 @@
-"""Files written: whole, or as parts that are joined."""
+"""Writing of files: encode a whole file, or parts of it that are joined later."""
 
 import contextlib
 import shutil
@@ -22,16 +22,16 @@ def encode(
     guard: bool = False,
     types: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write rows to a stream in the format and compression that `name` says. The same rows give the same bytes.
+    """Write rows to a stream in the format and compression that `name` indicates. The same rows give the same bytes.
 
     Args:
-        name: of the file to be.
+        name: name of the future file.
         rows: each with a value for each column.
         columns: in their order.
         stream: binary; stays open.
-        header: False for a part of a file that is joined behind another.
-        guard: In CSV and TSV, make cells that a spreadsheet would run as formulas texts (`formulas.guarded`).
-        types: of columns whose type is known, as `Format.encode` has it.
+        header: False for a part that is joined behind another.
+        guard: in CSV and TSV, turn cells that a spreadsheet would run as formulas into texts (`formulas.guarded`).
+        types: types of columns, if known; see `Format.encode`.
     """
     kind, compression = format_of(name)
     if guard and kind in SPREADSHEETS:
@@ -46,10 +46,10 @@ def _guarded(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Itera
 
 
 def join(name: str, parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
-    """Write one file of parts that were encoded under the same name, in their order. The same parts, the same bytes.
+    """Join parts that were encoded under the same name into one file, in their order. Deterministic.
 
     Args:
-        name: of the file to be; it says format and compression, as in `encode`.
+        name: name of the future file; it indicates format and compression, as in `encode`.
         parts: seekable streams at their start; all but the first encoded with header=False.
         stream: binary; stays open.
     """
@@ -63,7 +63,7 @@ def join(name: str, parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
 
 
 def _plain(part: IO[bytes], compression: str | None, opened: contextlib.ExitStack) -> IO[bytes]:
-    """The part, unpacked into a temporary file if it is compressed as a whole."""
+    """Return the part, unpacked into a temporary file if it is compressed as a whole."""
     if compression is None:
         return part
     file: IO[bytes] = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115

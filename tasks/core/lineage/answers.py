@@ -1,4 +1,4 @@
-"""What people ask of the graph: where does a prediction come from, step by step, and was this review trained on?"""
+"""Answers from the graph: the steps that led to a prediction, and whether a model was trained on a review."""
 
 from collections.abc import Iterator, Mapping
 
@@ -33,7 +33,7 @@ _OF_TAGS = {
 
 
 def way_back(records: LineageRecords, run: ScoredRun) -> Facts:
-    """From a scoring run to the source of the training data, each fact by its name, in the order of the way."""
+    """Return the facts from a scoring run back to the source of the training data, by name and in that order."""
     node = version_id(run.model, run.version)
     version = records.versions.get(node)
     facts = champion_facts(records, run)
@@ -42,13 +42,13 @@ def way_back(records: LineageRecords, run: ScoredRun) -> Facts:
         facts |= {said: version.tags[n] for n, said in _OF_TAGS.items() if version.tags.get(n)}
     facts |= evaluation_facts(records.graph, node, version)
     for found in training_chain(records.graph, node, version):
-        # `model` is the registered one already
+        # Another name is needed: `model` is the registered model.
         facts |= _prefixed("trained model" if found.kind == "model" else found.kind, found)
     return facts
 
 
 def champion_facts(records: LineageRecords, run: ScoredRun) -> Facts:
-    """Whether the version was champion when the run was planned, since when and why; and what it is now."""
+    """Say whether the version was champion when the run was planned, since when and why, and what it is now."""
     version = records.versions.get(version_id(run.model, run.version))
     now = ", ".join(version.aliases) or "no alias" if version else "deleted from the registry"
     return {"champion then": _then(records, run), "the version now": now}
@@ -68,7 +68,7 @@ def _then(records: LineageRecords, run: ScoredRun) -> str:
 
 
 def said_of_move(move: Move) -> str:
-    """A move in one sentence."""
+    """Describe a move in one sentence."""
     before = f"version {move.from_version}" if move.from_version else "nobody"
     evidence = f", evidence {move.evidence}" if move.evidence else ""
     run = f", Prefect run {move.flow_run}" if move.flow_run else ""
@@ -77,7 +77,7 @@ def said_of_move(move: Move) -> str:
 
 
 def gate_facts(graph: Graph, version: RegisteredVersion) -> Facts:
-    """The gate's verdict on a version, clause by clause, from its folder or else from the version's tag."""
+    """Return the gate's verdict on a version, clause by clause, from its folder or else from the version's tag."""
     node = version_id(version.name, version.version)
     for verdict in (graph[c] for c in graph.children(node) if graph[c].kind == "verdict"):
         if verdict.missing:
@@ -89,7 +89,7 @@ def gate_facts(graph: Graph, version: RegisteredVersion) -> Facts:
 
 
 def evaluation_facts(graph: Graph, node: str, version: RegisteredVersion | None) -> Facts:
-    """The evaluation that registration rested on, or else every one of the model, with figures and test digest."""
+    """Return the evaluation that registration used, or else all of the model, with figures and test digest."""
     tag = tagged(version).get("evaluation") if version else None
     models = [m for m in graph.parents(node) if graph[m].kind == "model"]
     found = [graph[e] for m in models for e in graph.children(m) if graph[e].kind == "evaluation"]
@@ -102,9 +102,9 @@ def evaluation_facts(graph: Graph, node: str, version: RegisteredVersion | None)
 
 
 def training_chain(graph: Graph, node: str, version: RegisteredVersion | None) -> Iterator[Node]:
-    """Model, base model, tokens, training rows, split, validated, loaded and source of a version, those there are.
+    """Yield the model, base model, tokens, training rows, split, validated, loaded and source of a version that exist.
 
-    Of several splits with the same training rows: the one that the version names.
+    If several splits have the same training rows, yield the one that the version names.
     """
     tag = tagged(version) if version else {}
     wanted = {tag.get("split"), (version.tags if version else {}).get(DATA_DIGEST_TAG)}
@@ -126,7 +126,7 @@ def training_chain(graph: Graph, node: str, version: RegisteredVersion | None) -
 
 
 def _line(graph: Graph, node: str, kinds: tuple[str, ...]) -> Iterator[Node]:
-    """The direct parent of the first kind, its parent of the second, and so on."""
+    """Yield the direct parent of the first kind, its parent of the second, and so on."""
     for kind in kinds:
         parents = [p for p in graph.parents(node) if graph[p].kind == kind]
         if not parents:
@@ -136,7 +136,7 @@ def _line(graph: Graph, node: str, kinds: tuple[str, ...]) -> Iterator[Node]:
 
 
 def facts_of_node(node: Node) -> Facts:
-    """A node's place and facts, each under the name of its kind."""
+    """Return a node's place and facts, each prefixed with its kind."""
     return _prefixed(node.kind, node)
 
 
@@ -147,17 +147,17 @@ def _prefixed(name: str, node: Node) -> Facts:
 
 
 def trained_on(graph: Graph, split: str) -> list[str]:
-    """Versions whose training rows are those of a split, and those that were taught by one of them."""
+    """Return the versions trained on the rows of a split, and the versions distilled from them."""
     rows = [r for r in graph.children(split) if graph[r].kind == TRAINING_ROWS]
     return [v.name for r in rows for v in graph.nearest(r, "version", "downstream")]
 
 
 def said_of_row(found: Mapping[str, int], versions: list[str]) -> str:
-    """Where in a split a review is, and what that means for the models made of it.
+    """Say which part of a split a review is in, and what that means for the models made from the split.
 
     Args:
         found: rows of that name in train, validation and test.
-        versions: that were trained on the split.
+        versions: versions trained on the split.
     """
     of = ", ".join(versions) or "no version that is registered"
     meaning = {

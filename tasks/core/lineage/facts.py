@@ -1,7 +1,7 @@
-"""What a prepared folder's manifest tells of it, in words, for every kind of folder and every age of record.
+"""Facts from the manifest of a prepared folder, in words, for every kind of folder and every age of record.
 
-Only what is named here is taken from a manifest: summaries of some kinds hold texts of reviews, which must not reach a
-page or a log. Of kinds unknown here, numbers are shown and nothing else.
+Only the fields named here are read from a manifest: summaries of some kinds hold texts of reviews, which must not reach
+a page or a log. Of kinds unknown here, only numbers are shown.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,19 +10,19 @@ from typing import Any
 from tasks.core.records import Manifest
 
 Facts = dict[str, str]
-# Under this name a verdict keeps the champion of then. A model is not made from the one that it was compared with, and
-# nobody who asks what became of that one's training data means it.
+# Name under which a verdict keeps the champion it was compared with. It is not a lineage edge: the candidate was not
+# made from that champion, and the verdict is no answer to what became of the champion's training data.
 COMPARED = "champion"
-_OBJECTS = 3  # of a source that are named
-_PARTS = ("train", "validation", "test")  # in the order in which people name them
+_OBJECTS = 3  # objects of a source that are named
+_PARTS = ("train", "validation", "test")  # in display order
 
 
 def facts_of(manifest: Manifest) -> tuple[str, Facts]:
-    """The facts that matter most as one phrase, and all of them by name; what an old record lacks is left out."""
+    """Return the most important facts as one phrase, and all facts by name, without those an old record lacks."""
     try:
         told = _TOLD.get(manifest.kind, _numbers)(manifest.inputs, manifest.summary)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        # Written by a version of the code whose fields had other forms: the folder is there all the same.
+        # A version of the code with other field formats wrote this record. The folder still exists.
         told = {"record": "of another form than this version reads"}
     facts = {name: text for name, text in told.items() if text}
     brief = ", ".join(facts[name] for name in _BRIEF.get(manifest.kind, ()) if name in facts)
@@ -30,13 +30,13 @@ def facts_of(manifest: Manifest) -> tuple[str, Facts]:
 
 
 def names_of(manifest: Manifest) -> list[str]:
-    """Other names it is known by: the run that trained it."""
+    """Return other names of the folder: the run that trained the model."""
     told = _mapping(manifest.summary.get("pretraining")) | manifest.summary
     return [run] if (run := str(told.get("mlflow_run_id", ""))) else []
 
 
 def inputs_of(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Every text among a manifest's inputs, with the name it stands under."""
+    """Yield every text among a manifest's inputs, with the name of its field."""
     if isinstance(value, str):
         yield name, value
     elif isinstance(value, Mapping):
@@ -48,7 +48,7 @@ def inputs_of(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def objects_of(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """Files or objects of the source of a loaded folder, and the digest or ETag of each."""
+    """Return the files or objects of the source of a loaded folder, and the digest or ETag of each."""
     found: dict[str, str] = {}
     for identity in _mapping(_mapping(inputs).get("sources")).values():
         kept = _mapping(identity)
@@ -66,7 +66,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def figures(metrics: Any) -> Facts:
-    """Figures with their intervals, by name."""
+    """Return figures with their intervals, by name."""
     return {str(k): _figure(v) for k, v in dict(metrics or {}).items() if _figure(v)}
 
 
@@ -238,7 +238,7 @@ def _verdict(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
 
 
 def clauses_of(verdict: Mapping[str, Any]) -> Facts:
-    """Each clause of a verdict: 'passed' or 'FAILED', and its figures."""
+    """Return each clause of a verdict: 'passed' or 'FAILED', and its figures."""
     return {
         f"clause {c.get('name')}": f"{'passed' if c.get('passed') else 'FAILED'}: {c.get('text', '')}"
         for c in list(verdict.get("clauses") or [])

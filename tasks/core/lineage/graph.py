@@ -1,8 +1,8 @@
-"""What was made from what: a small graph, its walks in both directions, and how it is shown.
+"""The lineage graph: its nodes and edges, walks in both directions, and its display.
 
-Edges point from what was there first to what was made of it, so that the graph has no circle: source, loaded reviews,
-validated ones, split, tokens, model, version, evaluation, verdict, move, scoring run, prediction. What is named but is
-not there any more is a node too, and says so: a chain with a hole in it is still followed to both ends.
+Edges point from an input to what was made from it, so the graph has no cycle: source, loaded reviews, validated ones,
+split, tokens, model, version, evaluation, verdict, move, scoring run, prediction. Something that is named but no longer
+exists is a node too, marked as missing, so a chain with a gap can still be followed to both ends.
 """
 
 from collections import Counter, deque
@@ -14,11 +14,11 @@ from pydantic import Field
 from tasks.core.records import Record
 
 Direction = Literal["upstream", "downstream"]
-_SHORT = 12  # digits of a digest that people compare
+_SHORT = 12  # digits shown of a digest
 
 
 class Node(Record):
-    """One thing that was made, or from which something was made."""
+    """One item that was made, or from which something was made."""
 
     kind: str
     name: str = Field(description="Unique among its kind: a digest, a version, a place.")
@@ -32,12 +32,12 @@ class Node(Record):
 
     @property
     def id(self) -> str:
-        """Unique in a graph."""
+        """The node's unique id in a graph."""
         return f"{self.kind} {self.name}"
 
     @property
     def title(self) -> str:
-        """For people: a digest cut short."""
+        """The name for people, with a digest cut short."""
         is_digest = len(self.name) >= 32 and all(c in "0123456789abcdef" for c in self.name)
         return f"{self.kind} {self.name[:_SHORT] if is_digest else self.name}"
 
@@ -48,7 +48,7 @@ class Node(Record):
 
 
 class Graph:
-    """Nodes and edges, without circles."""
+    """A directed acyclic graph of nodes."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
@@ -65,14 +65,14 @@ class Graph:
         return iter(self._nodes.values())
 
     def add(self, node: Node) -> str:
-        """Put a node in; one that is there takes the place of one that is missing. Returns its id."""
+        """Add a node and return its id. An existing node replaces a missing one."""
         known = self._nodes.get(node.id)
         if known is None or (known.missing and not node.missing):
             self._nodes[node.id] = node
         return node.id
 
     def link(self, parent: str, child: str) -> bool:
-        """Say that one was made from the other. False, and nothing happens, where that would close a circle.
+        """Link a child to a parent it was made from. Return False, and change nothing, if that would close a cycle.
 
         Raises:
             KeyError: one of them is not in the graph.
@@ -86,33 +86,33 @@ class Graph:
         return True
 
     def parents(self, node_id: str) -> list[str]:
-        """What it was made from, directly."""
+        """Return the nodes that it was made from directly."""
         return list(self._parents.get(node_id, ()))
 
     def children(self, node_id: str) -> list[str]:
-        """What was made of it, directly."""
+        """Return the nodes that were made from it directly."""
         return list(self._children.get(node_id, ()))
 
     def upstream(self, node_id: str) -> dict[str, None]:
-        """Everything it was made from, the nearest first; a dictionary, because it keeps order and answers `in`."""
+        """Return all ancestors, the nearest first; a dictionary, because it keeps order and has a fast `in`."""
         return dict.fromkeys(_walk(node_id, self.parents))
 
     def downstream(self, node_id: str) -> dict[str, None]:
-        """Everything that was made of it, the nearest first."""
+        """Return all descendants, the nearest first."""
         return dict.fromkeys(_walk(node_id, self.children))
 
     def _leads(self, start: str, end: str) -> bool:
-        """Whether something was made of it, from both ends at once: where one is short, so is the search."""
+        """True if `end` descends from `start`. Searches from both ends at once, so the shorter side limits the work."""
         after, before = _walk(start, self.children), _walk(end, self.parents)
         return any(end == one or start == other for one, other in zip(after, before, strict=False))
 
     def nearest(self, node_id: str, kind: str, direction: Direction = "upstream") -> list[Node]:
-        """Nodes of a kind on one side, the nearest first."""
+        """Return the ancestors or descendants of a kind, the nearest first."""
         walk = self.upstream if direction == "upstream" else self.downstream
         return [self[found] for found in walk(node_id) if self[found].kind == kind]
 
     def find(self, name: str) -> list[Node]:
-        """Nodes of this name, place, digest or run; a digest may be cut to its first eight digits or more."""
+        """Return the nodes of this name, place, digest or run. The first eight digits of a digest are enough."""
         exact = [n for n in self if name and name in (n.id, n.name, n.uri, *n.also)]
         if exact or len(name) < 8 or not all(c in "0123456789abcdef" for c in name):
             return exact
@@ -120,7 +120,7 @@ class Graph:
 
 
 def _walk(start: str, neighbours: Callable[[str], Iterable[str]]) -> Iterator[str]:
-    """Everything that is reached, breadth first, each once."""
+    """Yield everything reachable once, breadth first."""
     found = {start}
     waiting = deque([start])
     while waiting:
@@ -132,7 +132,7 @@ def _walk(start: str, neighbours: Callable[[str], Iterable[str]]) -> Iterator[st
 
 
 def counts(nodes: Iterable[Node]) -> str:
-    """How many there are of each kind, in the order in which they come."""
+    """Count the nodes of each kind, in the order in which the kinds first appear."""
     kinds = Counter(node.kind for node in nodes)
     return ", ".join(f"{number:,} {_plural(kind, number)}" for kind, number in kinds.items())
 
@@ -142,7 +142,7 @@ def _plural(kind: str, number: int) -> str:
 
 
 def tree(graph: Graph, start: str, direction: Direction, most: int = 5) -> list[str]:
-    """One side of a node as indented lines, for a terminal.
+    """Return one side of a node as indented lines, for a terminal.
 
     Args:
         graph: the graph.
@@ -175,7 +175,7 @@ def tree(graph: Graph, start: str, direction: Direction, most: int = 5) -> list[
 
 
 def table(graph: Graph, start: str, most: int = 200) -> list[dict[str, str]]:
-    """Both sides of a node as rows of a table, for a page: from the farthest upstream to the farthest downstream."""
+    """Return both sides of a node as table rows for a page, from the farthest upstream to the farthest downstream."""
     before, after = list(graph.upstream(start))[::-1], list(graph.downstream(start))
     sides = (("upstream", before[-most:]), ("start", [start]), ("downstream", after[:most]))
     return [

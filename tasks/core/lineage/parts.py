@@ -1,6 +1,6 @@
-"""What records tell of lineage one by one: a version and the steps its tag names, a scoring run, who was champion when.
+"""Single lineage records: a version and the steps its tag names, a scoring run, who was champion when.
 
-How they hang together is `tasks/core/lineage/records.py`.
+`tasks/core/lineage/records.py` links them.
 """
 
 import functools
@@ -20,7 +20,7 @@ _PREPARED = re.compile(rf"(s3://{BUCKET}/prepared)/([^/]+)/([0-9a-f]{{32}})(?:/.
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A version as the registry knows it."""
+    """A version as stored in the registry."""
 
     name: str
     version: str
@@ -31,34 +31,34 @@ class RegisteredVersion:
 
     @property
     def title(self) -> str:
-        """As people name it: reviews/3."""
+        """The name that people use: reviews/3."""
         return f"{self.name}/{self.version}"
 
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A scoring run, as its mark and its records tell."""
+    """A scoring run, according to its success marker and its records."""
 
     model: str
     version: str
-    model_digest: str  # '' where its records are gone
+    model_digest: str  # '' if its records are gone
     place: str
-    when: str  # ISO 8601; '' where nobody wrote it down
+    when: str  # ISO 8601; '' if it was not recorded
     flow_run: str
     brief: str = ""
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
-    predictions: Sequence[str] = ()  # the first of them
+    predictions: Sequence[str] = ()  # the first few files
     missing: str = ""
 
 
 def folder_of(uri: str) -> tuple[str, str, str] | None:
-    """The folder without what lies below it, its kind and its digest, where a URI names prepared data; else None."""
+    """Split the URI of prepared data into its folder without what lies below it, its kind and its digest; else None."""
     found = _PREPARED.fullmatch(uri)
     return (f"{found[1]}/{found[2]}/{found[3]}", found[2], found[3]) if found else None
 
 
 def tagged(version: RegisteredVersion) -> dict[str, str]:
-    """What the lineage tag names, step by step; empty where there is none, or none that can be read."""
+    """Return the URIs in the lineage tag by step; empty if the tag is missing or cannot be read."""
     try:
         kept: Any = json.loads(version.tags.get(LINEAGE_TAG, "{}"))
     except ValueError:
@@ -69,7 +69,7 @@ def tagged(version: RegisteredVersion) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=20_000)
 def moment(when: str) -> datetime | None:
-    """A point in time as records keep it; None where it is none."""
+    """Parse a point in time as stored in records; None if it is not one."""
     try:
         read = datetime.fromisoformat(when)
     except ValueError:
@@ -78,7 +78,7 @@ def moment(when: str) -> datetime | None:
 
 
 def in_force(moves: Iterable[Move], when: str) -> Move | None:
-    """The last move made by then: it says which version was champion. None where there is none, or no time."""
+    """Return the last move made by then, which says who was champion. None if there is none, or no valid time."""
     then = moment(when)
     made = [(m.number, m) for m in moves if then and (at := moment(m.when)) and at <= then]
     return max(made, key=lambda numbered: numbered[0])[1] if made else None

@@ -1,11 +1,12 @@
-"""From records as they are kept to the graph of what was made from what.
+"""Build the lineage graph from stored records.
 
-Two splits may hold the same training rows (another limit of test rows) or the same test rows (another limit of training
-rows). Steps depend on the rows and not on the split, so rows are nodes of their own: `training rows` stands between a
-split and tokens, `test rows` between a split and evaluations. So nothing that was only tested on looks trained on.
+Two splits may hold the same training rows (another limit of test rows) or the same test rows (another limit of
+training rows). Steps depend on the rows and not on the split, so rows are nodes of their own: `training rows` stands
+between a split and tokens, `test rows` between a split and evaluations. So a version that was only tested on some rows
+does not look trained on them.
 
 Edges come from the lineage tag of each version, which names the folder of every step, and from the digests that
-manifests name among their inputs; the second alone where a version is older than the tag, or deleted.
+manifests name among their inputs. If a version is older than the tag, or deleted, the digests are the only source.
 """
 
 import re
@@ -20,7 +21,7 @@ from tasks.core.tags import ACCURACY_TAG, CODE_TAG, ENGINE_TAG, FLOW_RUN_TAG, VE
 TRAINING_ROWS, TEST_ROWS = "training rows", "test rows"
 GONE = "its folder is gone"
 _DIGEST = re.compile(r"[0-9a-f]{32}([0-9a-f]{32})?")
-# Inputs that name folders, and the kind of each; so that one that is gone is missed.
+# Inputs that name folders, and the kind of each. With them, a deleted folder is reported as missing.
 _NAMED = {
     "loaded": "loaded",
     "validated": "validated",
@@ -32,7 +33,7 @@ _NAMED = {
     "teacher": "model",
     "lessons": "lessons",
 }
-# What the lineage tag names, and from which of these each is made.
+# The steps that the lineage tag names, and the steps that each may be made from.
 _STEPS: dict[str, tuple[str, ...]] = {
     "validated": ("loaded",),
     "test-set": ("validated",),
@@ -49,7 +50,7 @@ _STEPS: dict[str, tuple[str, ...]] = {
     "verdict": ("evaluation", "baseline", "behaviour", "inspection"),
     "report": ("evaluation",),
 }
-# Which of a split's rows a step depends on.
+# The rows of a split that each step depends on.
 _ROWS_OF = {
     "tokens": TRAINING_ROWS,
     "lessons": TRAINING_ROWS,
@@ -60,17 +61,17 @@ _ROWS_OF = {
 
 
 def version_id(name: str, version: str) -> str:
-    """Id of the node of a version."""
+    """Return the id of the node of a version."""
     return f"version {name}/{version}"
 
 
 def move_id(move: Move) -> str:
-    """Id of the node of a move."""
+    """Return the id of the node of a move."""
     return f"move {move.model}/{move.number}"
 
 
 class LineageRecords:
-    """Puts records in a graph, in any order of writing.
+    """Builds a graph from records that were written in any order.
 
     Args:
         manifests: of every prepared folder, with the folder's URI.
@@ -90,14 +91,15 @@ class LineageRecords:
         self.moves = list(moves)
         self.versions = {version_id(v.name, v.version): v for v in versions}
         self.manifests = {f"{m.kind} {m.digest}": m for _, m in manifests}
-        self._known: dict[str, str] = {}  # what manifests name among their inputs -> id of a node
+        self._known: dict[str, str] = {}  # digest among a manifest's inputs -> id of a node
         for uri, manifest in manifests:
             self._add_folder(uri, manifest)
         for uri, problem in unreadable.items():
             self._require_folder(uri, f"its manifest cannot be read: {problem}")
         for version in versions:
             self._add_version(version)
-        for version in versions:  # before the inputs: what the tag names comes first among equals
+        # Link tags before inputs, so that the parents named by the tag come first.
+        for version in versions:
             self._link_tag(version)
         for _, manifest in manifests:
             self._link_inputs(manifest)
@@ -127,9 +129,9 @@ class LineageRecords:
         self.graph.link(self.graph.add(parent), child)
 
     def _require_folder(self, uri: str, missing: str = GONE) -> str:
-        """The node of a folder that something names, whether it is there or not."""
+        """Return the node of a folder that a record names, whether the folder exists or not."""
         found = folder_of(uri)
-        if found is None:  # a report elsewhere, say: it is named and not looked at
+        if found is None:  # for example a report stored elsewhere: it is named but not looked at
             return self.graph.add(Node(kind="place", name=uri, uri=uri))
         folder, kind, digest = found
         node = self.graph.add(Node(kind=kind, name=digest, uri=folder, missing=missing))
@@ -148,7 +150,7 @@ class LineageRecords:
                 self.graph.link(parent, child)
 
     def _missed(self, kind: str, name: str, digest: str) -> str | None:
-        """The node of an input whose folder is gone; None where the text names no folder."""
+        """Return the node of an input whose folder is gone; None if the text names no folder."""
         if name in _NAMED and len(digest) == 32:
             gone = Node(kind=_NAMED[name], name=digest, missing=GONE)
         elif kind in ("tokens", "lessons", "pretraining-tokens") and name == "rows":
@@ -201,7 +203,7 @@ class LineageRecords:
             self.graph.link(node, self.graph.add(old))
 
     def _link_step(self, steps: Mapping[str, str], parent: str, name: str) -> None:
-        """From rows where the split says which they are, else from the split."""
+        """Link a step to the rows it depends on if the split names them, otherwise to the split."""
         source = steps[parent]
         if parent == "split" and (kind := _ROWS_OF.get(name)):
             rows = [c for c in self.graph.children(source) if self.graph[c].kind == kind]
@@ -230,7 +232,7 @@ class LineageRecords:
             self.graph.link(self._require_folder(move.evidence), node.id)
 
     def _require_version(self, name: str, version: str, digest: str = "") -> str:
-        """The node of a version, which the registry may have lost; from its digest the way back goes on."""
+        """Return the node of a version that the registry may have lost; its digest links it to its model."""
         title = f"{name}/{version}"
         gone = Node(kind="version", name=title, missing="deleted from the registry")
         node = self.graph.add(gone)
@@ -239,7 +241,7 @@ class LineageRecords:
         return node
 
     def add_run(self, run: ScoredRun) -> str:
-        """Put a scoring run in, behind its version and the move by which that was champion then; returns its id."""
+        """Add a scoring run, linked to its version and the move that made it champion at the time; return its id."""
         node = Node(
             kind="scoring run",
             name=run.place,
@@ -259,16 +261,16 @@ class LineageRecords:
         return node.id
 
     def champion_move(self, run: ScoredRun) -> Move | None:
-        """The move in force when a run was planned, whichever version it made champion."""
+        """Return the move in force when a run was planned, whichever version it made champion."""
         return in_force((m for m in self.moves if m.model == run.model), run.when)
 
     def named(self, name: str) -> list[str]:
-        """Ids of the nodes that people may mean: a version or an alias of one, a place, a digest, a run, a source."""
+        """Return ids of the nodes that a name may mean: a version or its alias, a place, a digest, a run, a source."""
         model, _, which = name.rpartition("/")
         for version in self.versions.values():
             if version.name == model and which in (version.version, *version.aliases):
                 return [version_id(version.name, version.version)]
-        if version_id(model, which) in self.graph:  # deleted, and remembered by its moves
+        if version_id(model, which) in self.graph:  # a deleted version that its moves still name
             return [version_id(model, which)]
         if folder := folder_of(name):
             found = f"{folder[1]} {folder[2]}"

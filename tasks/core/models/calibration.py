@@ -1,9 +1,9 @@
-"""Temperature scaling: one number, fitted on validation reviews, that makes confidence mean what it says.
+"""Temperature scaling: calibrate probabilities with one number, fitted on validation reviews.
 
-Guo et al., 2017, "On Calibration of Modern Neural Networks". Dividing all logits by a temperature above 1 makes answers
-less confident and changes none of them; `modeling.with_temperature` puts it into the head. Fitted by maximum a
-posteriori with a weak prior around 1: where validation reviews are few, or all answered right, likelihood alone would
-call for certainty.
+Guo et al., 2017, "On Calibration of Modern Neural Networks". Dividing all logits by a temperature above 1 lowers the
+confidence of answers without changing their labels; `modeling.with_temperature` puts it into the head. The fit is
+maximum a posteriori with a weak prior around 1: if validation reviews are few, or all answered correctly, maximum
+likelihood alone would give certainty.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 _BOUNDS = (0.2, 20.0)
-_PRIOR_DEVIATION = 0.5  # of the temperature's logarithm; the weight of one review or two
+_PRIOR_DEVIATION = 0.5  # of the temperature's logarithm; weighs as much as one or two reviews
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """The temperature under which the labels are most likely, between 0.2 and 20.
+    """Fit the temperature, between 0.2 and 20.
 
     Args:
-        logits: of reviews that were not trained on, shape (rows, classes).
+        logits: logits of reviews that were not trained on, shape (rows, classes).
         labels: their true class ids, shape (rows,).
     Raises:
         ValueError: no rows, or shapes that do not match.

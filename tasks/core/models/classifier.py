@@ -1,8 +1,8 @@
-"""Sequence classifiers as plain Hugging Face folders: loaded, changed, saved.
+"""Load, change and save sequence classifiers as plain Hugging Face folders.
 
-A folder that Nightshift saves holds what any transformers tool reads (config.json, model.safetensors, tokenizer files)
-and `nightshift.json`, which keeps how texts were tokenized and the temperature, so that scoring cannot do it
-differently. Pickles are neither read nor written, and code from a model's folder is never run.
+A folder that Nightshift saves holds the files that any transformers tool reads (config.json, model.safetensors,
+tokenizer files) and `nightshift.json`, which records tokenization and temperature so that scoring uses the same ones.
+Pickles are neither read nor written, and code from a model's folder is never run.
 """
 
 import itertools
@@ -55,24 +55,24 @@ _HIDDEN_DROPOUTS = (
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model in memory with everything needed to go from text to logits."""
+    """A model in memory with everything needed to compute logits from text."""
 
     model: PreTrainedModel
     encoder: Encoder
     label_names: list[str]
-    temperature: float = 1.0  # by which the head's weights were divided: see `with_temperature`
-    batch_rule: BatchRule = "padded"  # which texts it may answer together: see `neighbours`
-    precision: Precision = "auto"  # in which it was trained; auto where that is not known
-    notes: tuple[str, ...] = ()  # what a person should know of a base model's weights
+    temperature: float = 1.0  # the head's weights were divided by it: see `with_temperature`
+    batch_rule: BatchRule = "padded"  # texts that may share a batch: see `neighbours`
+    precision: Precision = "auto"  # the precision of its training; auto if unknown
+    notes: tuple[str, ...] = ()  # remarks on a base model's weights, for people
 
     @property
     def pad_id(self) -> int:
-        """The id that fills up a batch."""
+        """The padding id of the tokenizer."""
         return int(self.encoder.tokenizer.pad_token_id)  # type: ignore[arg-type]
 
     @property
     def padding_side(self) -> Side:
-        """Where it stands in a row that is shorter than others of its batch."""
+        """The side on which shorter rows of a batch are padded."""
         return self.encoder.tokenizer.padding_side  # type: ignore[return-value]
 
 
@@ -83,17 +83,17 @@ def load_for_training(
     attention_dropout: float,
     hidden_dropout: float | None = None,
 ) -> Classifier:
-    """A base model with a new classification head; its initial weights come from torch's global seed.
+    """Load a base model with a new classification head, initialised from torch's global seed.
 
     Args:
         folder: config, tokenizer and safetensors of the base model.
         label_names: in order of their ids.
-        tokenization: how texts become tokens.
-        attention_dropout: of the attention's probabilities.
-        hidden_dropout: all other dropout; None leaves what the model was made with.
+        tokenization: the tokenization settings.
+        attention_dropout: dropout of the attention probabilities.
+        hidden_dropout: all other dropout; None keeps the configuration's.
     Raises:
-        ModelError: the folder cannot be loaded as a sequence classifier, or the weights of its encoder or decoder are
-            not all there.
+        ModelError: the folder cannot be loaded as a sequence classifier, or weights of its encoder or decoder are
+            missing.
     """
     folders.check_base_folder(folder)
     config = folders.read_config(folder)
@@ -114,7 +114,7 @@ def load_for_training(
 
 
 def set_attention_dropout(config: Any, value: float) -> None:
-    """Dropout of the attention's probabilities, under whichever name a model's configuration has it; in place."""
+    """Set the dropout of the attention probabilities in a configuration, in place, under any of its usual names."""
     _set_numbers(config, _ATTENTION_DROPOUTS, value)
 
 
@@ -125,7 +125,7 @@ def _set_numbers(config: Any, names: Sequence[str], value: float) -> None:
 
 
 def layers_of(model: torch.nn.Module) -> torch.nn.ModuleList | None:
-    """A model's stack of layers, lowest first; None where it has none that can be told apart."""
+    """Return a model's stack of layers, lowest first, or None if its layers are not separate."""
     described: Any = model
     depth = int(described.config.get_text_config().num_hidden_layers)
     stacks = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth)
@@ -133,7 +133,7 @@ def layers_of(model: torch.nn.Module) -> torch.nn.ModuleList | None:
 
 
 def freeze(model: PreTrainedModel, layers: int) -> None:
-    """Keep the lowest `layers` layers, and the embeddings below them, as they are in training; 0 freezes nothing.
+    """Freeze the lowest `layers` layers and the embeddings below them; 0 freezes nothing.
 
     Raises:
         SettingsError: the model has fewer layers.
@@ -150,19 +150,19 @@ def freeze(model: PreTrainedModel, layers: int) -> None:
     trained = {
         id(part) for layer in stack[layers:] for part in (*layer.modules(), *layer.parameters())
     }
-    # Both in the order of the forward pass: embeddings, layers, what comes after.
+    # Both loops run in forward order: embeddings, layers, what comes after.
     for module in itertools.takewhile(lambda part: id(part) not in trained, body.modules()):
         if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0  # what is not trained needs no regularisation, which costs a CPU a tenth of the time
+            module.p = 0.0  # frozen layers need no regularisation, and dropout costs a CPU a tenth of the time
     for parameter in itertools.takewhile(lambda part: id(part) not in trained, body.parameters()):
         parameter.requires_grad_(False)
 
 
 def with_temperature(classifier: Classifier, temperature: float) -> Classifier:
-    """The same classifier, whose logits are divided by a temperature: it is put into the weights of the head.
+    """Divide a classifier's logits by a temperature, by scaling the weights of the head.
 
-    So every tool and every engine that runs the model gives calibrated probabilities and knows nothing of it.
-    The model is changed in place.
+    Every tool and engine that runs the model then gives calibrated probabilities without knowing the temperature. The
+    model is changed in place.
 
     Raises:
         ModelError: its head is not a linear layer.
@@ -186,7 +186,7 @@ def with_temperature(classifier: Classifier, temperature: float) -> Classifier:
 
 
 def save(classifier: Classifier, folder: Path) -> None:
-    """Write the classifier so that `load` and any transformers tool can read it: safetensors only."""
+    """Save the classifier, as safetensors only, so that `load` and any transformers tool can read it."""
     classifier.model.save_pretrained(folder)
     classifier.encoder.tokenizer.save_pretrained(folder)
     card = {
@@ -200,11 +200,11 @@ def save(classifier: Classifier, folder: Path) -> None:
 
 
 def load(folder: Path) -> Classifier:
-    """A classifier that `save` wrote, in evaluation mode, in fp32 on the CPU.
+    """Load a classifier that `save` wrote, in evaluation mode, in fp32 on the CPU.
 
     Raises:
-        ModelError: not such a folder, damaged, or one that would fetch code; or saved before it was asked whether its
-            answers depend on one another, and they do in a way that cannot be helped.
+        ModelError: the folder is not such a classifier, is damaged, or would fetch code; or it was saved before batch
+            rules were recorded, and no rule makes its answers independent of other texts.
     """
     refuse_foreign_code(folder)
     try:
@@ -236,7 +236,11 @@ def load(folder: Path) -> Classifier:
 
 
 def trained_precision(folder: Path) -> Precision:
-    """What a classifier was trained in; auto where that is not known. Raises ModelError where it cannot be read."""
+    """Return the precision that a classifier was trained in, or auto if unknown.
+
+    Raises:
+        ModelError: its record cannot be read.
+    """
     path = folder / CARD
     if not path.is_file():
         return "auto"

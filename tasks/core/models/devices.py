@@ -1,4 +1,4 @@
-"""The device and the precision to compute in, where the settings leave it to the machine."""
+"""Resolve the device and the precision, where the settings say auto."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from tasks.core.models.params import Device, Precision
 
 
 def resolve_device(device: Device) -> torch.device:
-    """The device to use. Raises SettingsError when CUDA is asked for and absent."""
+    """Return the device to use. Raises SettingsError if CUDA is requested and absent."""
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingsError(
             "No CUDA device on this machine", "device", "choose cpu or auto, or run on the GPU pool"
@@ -21,18 +21,20 @@ def resolve_device(device: Device) -> torch.device:
 def precision_of_version(
     asked: Precision, trained: Precision, device: torch.device
 ) -> Literal["fp32", "bf16"]:
-    """The precision that a version is run in: what is asked for; else fp32, where it was trained or fell back to that.
+    """Return the precision to run a model version in.
+
+    It is the requested one. For auto, it is fp32 if the version was trained in fp32 or fell back to it.
 
     Args:
-        asked: by whoever runs it; auto leaves it to the version.
-        trained: what it was trained in; auto where that is not known.
-        device: where it runs; a version that was trained in bf16 runs in fp32 on what does not multiply in bf16.
+        asked: the requested precision; auto leaves it to the version.
+        trained: the precision of its training; auto if unknown.
+        device: where it runs; a version trained in bf16 runs in fp32 on a device that does not multiply in bf16.
     """
     return "fp32" if (asked, trained) == ("auto", "fp32") else resolve_precision(asked, device)
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """bf16 where the processor multiplies in it (without, it is emulated and a hundred times slower), else fp32."""
+    """Resolve auto: bf16 if the processor multiplies in it (emulation is a hundred times slower), else fp32."""
     if precision != "auto":
         return precision
     if device.type == "cuda":

@@ -1,7 +1,7 @@
-"""What a folder with a trained model may hold: weights as safetensors, tokenizer and configuration, and no code.
+"""Check that a trained model's folder holds only safetensors weights, tokenizer and configuration, and no code.
 
-The GPU pool makes such folders, and other machines fetch them whole. A worker there may be hostile: the names, the
-sizes, and what a configuration refers to are checked before anything is loaded or registered.
+The GPU pool writes such folders, and other machines fetch them whole. A worker of the pool may be hostile, so file
+names, sizes and the references in the configuration are checked before anything is loaded or registered.
 """
 
 import json
@@ -17,9 +17,9 @@ _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _OTHERS = re.compile(r"[^./][^/]*\.(json|txt|model|jinja)")
 _MOST_FILES = 100
 _FP32_BYTES = 4
-# A head, a pooler and the header of the file come to a base model's parameters.
+# Allows for a head, a pooler and the file's header on top of a base model's parameters.
 _MORE_WEIGHTS, _MORE_BYTES = 1.25, 64 << 20
-_LARGEST_OTHER = 64 << 20  # bytes; the tokenizers of the largest vocabularies have 35 million
+_LARGEST_OTHER = 64 << 20  # bytes; the largest tokenizers have 35 million
 _ADAPTER = "adapter_config.json"  # makes transformers load a second model, from wherever it says
 _FIX = "do not use it; find out which worker wrote it, and train again"
 
@@ -33,12 +33,12 @@ def check_model_files(
     """Check the files of a trained model before they are fetched.
 
     Args:
-        files: by their names.
-        parameters: of the base model that was trained.
+        files: the files by name.
+        parameters: the number of parameters of the base model.
         where: the folder, for the message.
-        known: of the base model; what is the same there is good.
+        known: the files of the base model; identical files are accepted.
     Raises:
-        ModelError: a file is not of a model folder's kinds, or larger than such a model's can be.
+        ModelError: a file does not belong in a model folder, or is larger than such a model's can be.
     """
     weights = {name: file for name, file in files.items() if _WEIGHTS.fullmatch(name)}
     for name, file in files.items():
@@ -68,7 +68,7 @@ def refuse_foreign_code(folder: Path) -> None:
     `auto_map` is harmless: it is only followed with `trust_remote_code`, which is never on.
 
     Raises:
-        ModelError: something would.
+        ModelError: there is an adapter, or a kernel from a hub.
     """
     if (folder / _ADAPTER).exists():
         raise ModelError(
@@ -80,7 +80,7 @@ def refuse_foreign_code(folder: Path) -> None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return  # whoever loads it says what is wrong
+        return  # loading it reports the error
     if found := _kernel_in(config):
         raise ModelError(
             f"config.json names a kernel to fetch from a hub: {found!r}",
@@ -90,7 +90,7 @@ def refuse_foreign_code(folder: Path) -> None:
 
 
 def _kernel_in(value: Any, of_implementation: bool = False) -> str:
-    """The first implementation in a configuration that is a repository's id on a hub; '' where there is none."""
+    """Return the first implementation in a configuration that is a hub repository's id, or '' if there is none."""
     if isinstance(value, str):
         return value if of_implementation and "/" in value else ""
     inner: list[str] = []

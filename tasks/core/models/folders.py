@@ -1,4 +1,4 @@
-"""What a Hugging Face folder says of a model before its weights are loaded, and what it must hold to be trained from.
+"""Read and check a Hugging Face model folder without loading its weights.
 
 Pickles are not read, and code from a model's folder is never run.
 """
@@ -17,11 +17,11 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
 def check_base_folder(folder: Path) -> None:
-    """Check that a folder can be fine-tuned from, before anything is spent on it.
+    """Check early that a folder can serve as a base model for fine-tuning.
 
     Raises:
         ModelError: no config, no tokenizer, no safetensors (pickles only), damaged weights, an adapter or a foreign
-            kernel, each with what to do.
+            kernel. Each error says what to do.
     """
     if not (folder / "config.json").is_file():
         raise ModelError("No config.json: not a Hugging Face model folder", str(folder))
@@ -43,7 +43,7 @@ def check_base_folder(folder: Path) -> None:
 
 
 def parameters(folder: Path) -> int:
-    """How many parameters the weights of a folder hold. Raises ModelError where a file is damaged."""
+    """Return the number of parameters in a folder's weights. Raises ModelError if a file is damaged."""
     total = 0
     for path in folder.glob("*.safetensors"):
         try:
@@ -60,7 +60,7 @@ def parameters(folder: Path) -> int:
 
 
 def require_layers(folder: Path, frozen: int) -> None:
-    """Raises SettingsError when more layers are to be frozen than the model has."""
+    """Raise SettingsError if more layers are to be frozen than the model has."""
     if frozen > depth(folder):
         raise SettingsError(
             f"The model has {depth(folder)} layers", "training.frozen_layers", "freeze fewer"
@@ -68,12 +68,12 @@ def require_layers(folder: Path, frozen: int) -> None:
 
 
 def depth(folder: Path) -> int:
-    """How many layers the model of a folder has."""
+    """Return the number of layers of a folder's model."""
     return int(read_config(folder).get_text_config().num_hidden_layers)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder, with a pad token (GPT-style ones have none: end-of-text serves)."""
+    """Load the tokenizer of a model folder. If it has no pad token (GPT-style), end-of-text serves as one."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
@@ -91,7 +91,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def read_config(folder: Path) -> Any:
-    """A model folder's configuration. Raises ModelError where transformers cannot make anything of it."""
+    """Read a model folder's configuration. Raises ModelError if transformers cannot read it."""
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -104,5 +104,5 @@ def read_config(folder: Path) -> Any:
 
 
 def architecture(folder: Path) -> str:
-    """The model type a folder's config names, such as bert or gpt2."""
+    """Return the model type in a folder's config, such as bert or gpt2."""
     return str(read_config(folder).model_type)

@@ -1,4 +1,4 @@
-"""Where a model computes, and in which precision."""
+"""The types of the device and precision settings."""
 
 from typing import Literal, TypeAlias
 

@@ -1,15 +1,15 @@
-"""YAML that people write, read within bounds: a few hundred bytes of aliases may stand for billions of values."""
+"""Bounded reading of YAML that people write: a few hundred bytes of aliases may stand for billions of values."""
 
 from collections import Counter
 from typing import Any
 
 import yaml
 
-_MOST_REPEATED = 20_000  # values that aliases and merge keys may add to those that are written down
+_MOST_REPEATED = 20_000  # values that aliases and merge keys may add to the written ones
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which refuses a key that stands twice instead of forgetting the first, and bombs."""
+    """PyYAML's safe loader that also refuses duplicate keys, instead of dropping the first, and alias bombs."""
 
     def get_single_node(self) -> Any:
         node: Any = super().get_single_node()  # pyright: ignore[reportUnknownMemberType]
@@ -19,20 +19,20 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_yaml(text: str) -> Any:
-    """The value of a YAML document.
+    """Return the value of a YAML document.
 
     Raises:
-        yaml.YAMLError: it is none, a key stands twice, or aliases make it much larger than it is.
-        RecursionError: lists within lists without end.
-        ValueError: a date that there is not, and the like.
+        yaml.YAMLError: it is not YAML, has a duplicate key, or aliases make it much larger than its text.
+        RecursionError: it is nested too deeply.
+        ValueError: it has an invalid value, such as a date that does not exist.
     """
     return yaml.load(text, _Loader)
 
 
 def _require_bounded(root: yaml.Node) -> None:
-    """Raises where a key stands twice, or aliases and merge keys repeat so much that copying takes minutes.
+    """Raise if a key is duplicated, or if aliases and merge keys repeat so much that copying takes minutes.
 
-    Keys are counted here, before PyYAML puts merged keys into the node itself, where another node may merge it again.
+    Keys are counted here, before PyYAML puts merged keys into the node itself, which another node may merge again.
     """
     sizes: dict[int, int] = {}
     under_way: set[int] = set()

@@ -1,4 +1,4 @@
-"""Pairs that people type into one field: `1=NEGATIVE, 3=-`, `{1: NEGATIVE, 3: -}`, or a mapping of a job file."""
+"""Pairs that people type into one field (`1=NEGATIVE, 3=-` or `{1: NEGATIVE, 3: -}`), or a mapping of a job file."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-LEAVE_OUT = "-"  # on the right side: whatever the left side names is left out
+LEAVE_OUT = "-"  # on the right side: the left side is left out
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"|\'[^\']*\''
 _PAIR = re.compile(rf"\s*({_QUOTED}|[^=:,\n]+?)\s*[=:]\s*({_QUOTED}|[^,\n]+?)\s*(?:[,\n]|$)")
@@ -15,10 +15,10 @@ _PLAIN = re.compile(r"[^=:,\n{}\"'\s](?:[^=:,\n{}\"']*[^=:,\n{}\"'\s])?")
 
 
 def parse_pairs(text: str) -> dict[str, str]:
-    """The pairs of a text, in their order.
+    """Return the pairs of a text, in their order.
 
     Raises:
-        ValueError: it is not of the form `one=two, three=four`, or says two things of one name.
+        ValueError: it is not of the form `one=two, three=four`, or gives one name two values.
     """
     inner = text.strip()
     if inner.startswith("{") and inner.endswith("}"):
@@ -38,12 +38,12 @@ def parse_pairs(text: str) -> dict[str, str]:
 
 
 def pairs_text(pairs: Mapping[str, str]) -> str:
-    """The pairs as a text that `parse_pairs` reads."""
+    """Return the pairs as a text that `parse_pairs` reads."""
     return ", ".join(f"{_quoted(name)}={_quoted(value)}" for name, value in pairs.items())
 
 
 def _normal_text(given: Any) -> Any:
-    """What was typed, or a mapping, in one form."""
+    """Convert a typed text or a mapping to the canonical text of pairs; other values stay as they are."""
     if isinstance(given, Mapping):
         entries = cast(Mapping[Any, Any], given)
         return pairs_text({_name(key): _value(key, value) for key, value in entries.items()})
@@ -78,11 +78,11 @@ def _unquoted(part: str) -> str:
 
 
 def holds_pairs(metadata: Iterable[Any]) -> bool:
-    """Whether a field with this metadata is one of pairs."""
+    """True if a field with this metadata holds pairs."""
     return any(isinstance(one, BeforeValidator) and one.func is _normal_text for one in metadata)
 
 
-# A text in the form and on the command line; a mapping, too, in the parameters of a job.
+# Pairs as a text, in forms and on the command line; the parameters of a job may also give a mapping.
 PairsText = Annotated[
     str,
     BeforeValidator(_normal_text),

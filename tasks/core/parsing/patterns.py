@@ -1,7 +1,7 @@
-"""Forms that a text must have, said in words wherever a text is refused: on the command line, in a run, by a server.
+"""Patterns for texts, described in words wherever a text is refused: on the command line, in a run, by a server.
 
 A field is annotated with its shape: `input: Annotated[str, S3_PREFIX]`. pydantic alone would quote the regular
-expression, and so would a server that checks a form by its JSON schema.
+expression, and so would a server that validates a form by its JSON schema.
 """
 
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core
 
 from tasks.core.parsing.uris import BUCKET, OF_THE_FORM
 
-NOT_OF_SHAPE = "not_of_shape"  # type of the error
+NOT_OF_SHAPE = "not_of_shape"  # type of pydantic's error
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a text must be like.
+    """A pattern that a text must match.
 
     Args:
-        pattern: a regular expression that matches all of it, as Rust and Python read it.
-        words: what it is said not to be, such as "of the form s3://bucket/prefix".
+        pattern: a regular expression for the whole text, valid in both Rust and Python.
+        words: end of the error "is not ...", such as "of the form s3://bucket/prefix".
     """
 
     pattern: str
@@ -30,11 +30,11 @@ class Shape:
 
     @cached_property
     def _validator(self) -> SchemaValidator:
-        """pydantic's own, whose regular expressions take time in proportion to the text."""
+        """A validator of pydantic, whose regular expressions take linear time."""
         return SchemaValidator(core_schema.str_schema(pattern=rf"^(?:{self.pattern})$"))
 
     def fits(self, text: str) -> bool:
-        """True for a text of this shape."""
+        """True if a text has this shape."""
         return self._validator.isinstance_python(text)
 
     def _check(self, text: str) -> str:
@@ -48,7 +48,7 @@ class Shape:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """A server says of `pattern` that a text does not match it, and of `const` that the words were expected."""
+        """Return a schema with `const`, for which a server's error shows `words`; for `pattern` it shows the regex."""
         wrong = {"not": {"pattern": rf"^(?:{self.pattern})$"}}
         return handler(schema) | {"if": wrong, "then": {"const": self.words}}
 

@@ -1,8 +1,8 @@
-"""s3:// URIs: which bucket and which key they name. The bucket may be an access point, whose name has a slash in it."""
+"""Parsing of s3:// URIs into bucket and key. The bucket may be an access point, whose name contains a slash."""
 
 import re
 
-# The name of an access point, of this region or of several, on AWS itself or on an Outpost.
+# The ARN of an access point: of one region or several, on AWS or on an Outpost.
 _ACCESS_POINT = (
     r"arn:aws[a-z-]*:s3[a-z-]*:[a-z0-9-]*:[0-9]{12}:"
     r"(?:accesspoint[:/][A-Za-z0-9.-]{1,63}|outpost[:/][A-Za-z0-9-]{1,63}[:/]accesspoint[:/][A-Za-z0-9-]{1,63})"
@@ -14,7 +14,7 @@ _BUCKET = re.compile(BUCKET)
 
 
 def split_uri(uri: str) -> tuple[str, str] | None:
-    """Bucket and key (or prefix; '' without one) of an s3:// URI; None where it is not of that form."""
+    """Return bucket and key (or prefix; '' without one) of an s3:// URI; None if it is not of that form."""
     found = _URI.fullmatch(uri)
     if not found or not _BUCKET.fullmatch(found["bucket"]):
         return None
@@ -22,5 +22,5 @@ def split_uri(uri: str) -> tuple[str, str] | None:
 
 
 def key_of(uri: str) -> str:
-    """The key of an s3:// URI; '' where it names a bucket alone, or is none."""
+    """Return the key of an s3:// URI; '' if it names only a bucket, or is not one."""
     return (split_uri(uri) or ("", ""))[1]

@@ -1,7 +1,7 @@
-"""The data card: what a model was trained and tested on, in the form of Hugging Face's dataset cards.
+"""The data card: a description of a model's training and test data, in the format of Hugging Face dataset cards.
 
-No review text enters it, so it may be shown wherever the figures may. It is made of summaries alone, so that a page can
-have it made again in place of a file that others may have written.
+It contains no review text, so it may be shown wherever the figures may. It is made from summaries only, so that a page
+can make it again instead of using a file that others may have written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 
 
 class Origin(Record):
-    """Where the reviews came from, and how they were split."""
+    """Origin of the reviews, and the parameters of their split."""
 
     source: str
     loaded_digest: str
@@ -38,14 +38,14 @@ def data_card(
     found: InspectionSummary,
     params: InspectionParams,
 ) -> Markdown:
-    """The card as a page shows it.
+    """Return the data card as a page shows it.
 
     Args:
         origin: where the reviews came from.
         split: counts and digests.
-        findings: of validation.
-        found: what the inspection counted.
-        params: of the inspection.
+        findings: findings of validation.
+        found: counts of the inspection.
+        params: parameters of the inspection.
     """
     sections = {
         "Source": _source(origin, params) + files_list(origin.files, origin.more_files),
@@ -70,7 +70,7 @@ _PERSONAL = Markdown(
 
 
 def front_matter(split: SplitSummary, params: InspectionParams) -> str:
-    """YAML that goes before the card in a file of its own. It is no Markdown: a page must not show it as such."""
+    """Return the YAML that precedes the card in a file. It is not Markdown, and a page must not show it as such."""
     total = sum(split.rows.values())
     size = next((name for limit, name in _SIZES if total < limit), "n>1M")
     names = {str(index): name for index, name in enumerate(split.label_names)}
@@ -112,7 +112,7 @@ def _source(origin: Origin, params: InspectionParams) -> Markdown:
 
 
 def files_list(files: Sequence[SourceFile], more: Mapping[str, int]) -> Markdown:
-    """The split of each file, and how it is known."""
+    """Return a table of the files, their splits, and the reasons for these."""
     if not files:
         return Markdown("")
     rows = [[file.name, file.split, file.why] for file in files]

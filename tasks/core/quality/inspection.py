@@ -1,6 +1,6 @@
-"""What is doubtful in data that validation has passed: near-duplicates, and labels that are likely wrong.
+"""Inspection of validated data for near-duplicates and likely label errors.
 
-Nothing is left out and nothing is changed: what is found is listed for people to look at, and counted for the gate.
+Nothing is left out or changed: findings are listed for people to look at, and counted for the gate.
 """
 
 import csv
@@ -37,7 +37,7 @@ class Overlap(Record):
 
 
 class InspectionSummary(Record):
-    """What was found. Nothing was left out because of it."""
+    """Counts of the inspection. No reviews were left out because of it."""
 
     enabled: bool = Field(description="False: only the data card was made.")
     similarity: float
@@ -57,7 +57,7 @@ class InspectionSummary(Record):
 
 @dataclass(frozen=True)
 class Inspection:
-    """The findings by row, and the rows they speak of."""
+    """Findings by row, and the rows they refer to."""
 
     splits: Splits
     compared: Splits
@@ -71,7 +71,7 @@ def inspect(splits: Splits, params: InspectionParams) -> Inspection:
 
     Args:
         splits: "train", "validation" and "test", in this order.
-        params: what is looked for, and in how many reviews.
+        params: thresholds, and the number of reviews to look at.
     """
     if not params.enabled:
         return Inspection(splits, {}, None, LabelErrors(), ["The inspection is switched off."])
@@ -93,7 +93,7 @@ def inspect(splits: Splits, params: InspectionParams) -> Inspection:
 def sampled(
     name: str, rows: Sequence[LabelledReview], max_rows: int, seed: int, notes: list[str]
 ) -> Sequence[LabelledReview]:
-    """At most so many rows of a split, by class; of what is left out it is noted."""
+    """Return a stratified sample of at most `max_rows` rows of a split; if rows are left out, add a note."""
     if len(rows) <= max_rows:
         return rows
     notes.append(
@@ -105,7 +105,7 @@ def sampled(
 
 
 def summarize(found: Inspection, params: InspectionParams, seconds: float) -> InspectionSummary:
-    """The counts."""
+    """Return the counts of an inspection."""
     near = found.near_duplicates
     overlaps = [
         Overlap(
@@ -138,7 +138,7 @@ def summarize(found: Inspection, params: InspectionParams, seconds: float) -> In
 
 
 def near_duplicate_rows(found: Inspection) -> list[dict[str, Any]]:
-    """The listed pairs, without any text: across splits first, and the most similar first."""
+    """Return the listed pairs without text: pairs across splits first, then by descending similarity."""
     if not found.near_duplicates:
         return []
     return [
@@ -157,7 +157,7 @@ def near_duplicate_rows(found: Inspection) -> list[dict[str, Any]]:
 def label_error_rows(
     found: Inspection, label_names: Sequence[str], texts: bool
 ) -> list[dict[str, Any]]:
-    """The likely label errors of every split, the least believable label first; with the review only if `texts`."""
+    """Return the likely label errors of every split, the least plausible label first; with review text if `texts`."""
     return [
         {
             "split": split,
@@ -182,7 +182,7 @@ _ERROR_COLUMNS = [
 def write_findings(
     folder: Path, found: Inspection, summary: InspectionSummary, label_names: Sequence[str]
 ) -> None:
-    """near-duplicates.csv; label-errors.csv, with the reviews; inspection.json, without: what may be shown."""
+    """Write near-duplicates.csv, label-errors.csv (with review texts) and inspection.json (without, to be shown)."""
     pairs = near_duplicate_rows(found)
     _write_csv(folder / "near-duplicates.csv", _PAIR_COLUMNS, pairs)
     _write_csv(
@@ -199,7 +199,7 @@ def write_findings(
 
 
 def _in_turn(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One of each split in turn, so that the first of them are of all splits."""
+    """Interleave the rows of all splits, so that the first ones come from every split."""
     apart = [
         [row for row in rows if row["split"] == split] for split in {r["split"]: 0 for r in rows}
     ]

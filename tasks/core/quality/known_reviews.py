@@ -1,4 +1,4 @@
-"""How many reviews of a test set a model knows: near-duplicates in what it was trained on, counted alike for all."""
+"""Count of test reviews that a model knows: those with near-duplicates in its training data, counted alike for all."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,14 +15,14 @@ def known_reviews(
     test: Sequence[LabelledReview],
     params: InspectionParams,
 ) -> int:
-    """Reviews of a test set with a near-duplicate in what a model was trained on or chosen by.
+    """Count the reviews of a test set that have a near-duplicate in the data a model was trained on or chosen by.
 
-    As `inspection.inspect` counts them for the model that is being trained.
+    The count is the one that `inspection.inspect` gives for the model in training.
 
     Args:
         seen: reviews by split.
         test: reviews of the test set.
-        params: what a near-duplicate is, and of how many reviews a sample is looked at.
+        params: similarity threshold of near-duplicates, and size of the sample.
     """
     splits = {**seen, TEST: test}
     most, notes = params.max_rows_near_duplicates, list[str]()
@@ -36,7 +36,7 @@ def known_reviews(
 
 
 def in_all(found: int, rows: Mapping[str, int], compared: Mapping[str, int]) -> int:
-    """Test reviews with a near-duplicate in training; of samples, what there are in all by the shares looked at."""
+    """Return the test reviews with a near-duplicate in training, extrapolated from samples to all rows."""
     scale = 1.0
     for name in ("train", TEST):
         scale *= rows[name] / max(1, compared.get(name, rows[name]))

@@ -1,10 +1,10 @@
-"""Reviews whose label is likely wrong, by confident learning (Northcutt et al., 2021, JAIR 70; cleanlab).
+"""Detection of likely label errors by confident learning (Northcutt et al., 2021, JAIR 70; cleanlab).
 
-A review is listed when models that never saw it are confident that it belongs to another class, more so than they are
-on average for reviews of that class. The models are TF-IDF + logistic regression: for train by cross-validation, for
-the other splits fitted on train. The features are learned once from all texts of train; they know no labels.
+A review is listed if models that never saw it are confident that it belongs to another class, more so than they are on
+average for reviews of that class. The models are TF-IDF + logistic regression: cross-validated for train, fitted on
+train for the other splits. The features are learned once from all texts of train, without labels.
 
-What is listed is for people to look at. A model errs on irony and on rare opinions, and those are no label errors.
+The list is for people to look at: a model also errs on irony and on rare opinions, which are not label errors.
 """
 
 import warnings
@@ -21,8 +21,8 @@ from tasks.core.data.splits.sampling import stratified_split
 from tasks.core.data.usable_rows import LabelledReview
 from tasks.core.models.linear import tfidf
 
-_LEAST_DOCUMENTS = 2  # what one review has alone says nothing about another
-_MOST_WEIGHTS = 4_000_000  # classes times features: the optimizer holds some twenty copies
+_LEAST_DOCUMENTS = 2  # a feature that occurs in one review only says nothing about others
+_MOST_WEIGHTS = 4_000_000  # classes times features; the optimizer holds about twenty copies
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
@@ -42,16 +42,16 @@ class LabelIssue:
 
 @dataclass
 class LabelErrors:
-    """What was found, the least believable label first."""
+    """Likely label errors by split, the least plausible label first."""
 
     issues: dict[str, list[LabelIssue]] = field(default_factory=dict[str, list[LabelIssue]])
-    rows: dict[str, int] = field(default_factory=dict[str, int])  # judged, a split
+    rows: dict[str, int] = field(default_factory=dict[str, int])  # rows judged per split
     notes: list[str] = field(default_factory=list[str])
 
 
 @dataclass(slots=True, frozen=True)
 class _Sample:
-    """The rows of a split that are judged; `labels` count the usable classes only, from 0."""
+    """The judged rows of a split; `labels` are indices into the usable classes, from 0."""
 
     split: str
     rows: Labels
@@ -62,12 +62,12 @@ class _Sample:
 def find_label_errors(
     splits: Mapping[str, Sequence[LabelledReview]], folds: int, max_rows: int, seed: int
 ) -> LabelErrors:
-    """Likely label errors of every split. Deterministic.
+    """Find likely label errors of every split. Deterministic.
 
     Args:
         splits: "train" and others.
         folds: of the cross-validation over train, at least 2.
-        max_rows: a larger split is judged by a stratified sample of so many rows.
+        max_rows: of a larger split, a stratified sample of this size is judged.
         seed: of folds and samples.
     """
     found = LabelErrors()
@@ -107,7 +107,7 @@ def _sampled(
     seed: int,
     found: LabelErrors,
 ) -> _Sample:
-    """The reviews of usable classes, or a stratified sample of them in their own order."""
+    """Return the reviews of usable classes, or a stratified sample of them in their original order."""
     labels = np.array([review.label for review in reviews], dtype=np.int64)
     rows = np.flatnonzero(np.isin(labels, usable))
     if left_out := len(labels) - len(rows):
@@ -127,7 +127,7 @@ def _sampled(
 def _out_of_fold(
     features: csr_matrix, labels: Labels, classes: int, folds: int, seed: int
 ) -> Probabilities:
-    """For each row the probabilities by a model that was fitted on the other folds, shape (rows, classes)."""
+    """Return each row's probabilities by a model fitted on the other folds, shape (rows, classes)."""
     probabilities = np.zeros((len(labels), classes))
     for fitted, held_out in _folds(labels, folds, seed):
         model = tfidf.classifier().fit(features[fitted], labels[fitted])
@@ -138,7 +138,7 @@ def _out_of_fold(
 
 
 def _folds(labels: Labels, folds: int, seed: int) -> Iterator[tuple[Labels, Labels]]:
-    """Stratified folds. A class with fewer rows than folds is not in every fold, which scikit-learn warns of."""
+    """Return stratified folds. A class with fewer rows than folds is not in every fold; the warning is suppressed."""
     fold = StratifiedKFold(
         min(folds, int(np.bincount(labels).max())), shuffle=True, random_state=seed
     )
@@ -149,7 +149,7 @@ def _folds(labels: Labels, folds: int, seed: int) -> Iterator[tuple[Labels, Labe
 
 
 def _spread(probabilities: Probabilities, present: Labels, classes: int) -> Probabilities:
-    """Columns for all classes; one that was not fitted has probability 0."""
+    """Return probabilities with columns for all classes; a class that was not fitted has probability 0."""
     spread = np.zeros((len(probabilities), classes))
     spread[:, present] = probabilities
     return spread
@@ -158,7 +158,7 @@ def _spread(probabilities: Probabilities, present: Labels, classes: int) -> Prob
 def _judge(
     sample: _Sample, probabilities: Probabilities, usable: Labels, found: LabelErrors
 ) -> None:
-    """Apply confident learning to out-of-sample probabilities; adds to `found`."""
+    """Apply confident learning to out-of-sample probabilities, and add the issues to `found`."""
     ranked = find_label_issues(
         sample.labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
     )

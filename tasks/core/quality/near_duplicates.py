@@ -1,13 +1,14 @@
-"""Reviews that are nearly the same, within a split and across splits: they make a test easier than the world is.
+"""Detection of near-duplicate reviews within a split and across splits: they make a test easier than real data.
 
-Two reviews are near-duplicates when the Jaccard similarity of their sets of word triples reaches a threshold. MinHash
+Two reviews are near-duplicates if the Jaccard similarity of their sets of word triples reaches a threshold. MinHash
 and its index (datasketch; Broder, 1997; Leskovec et al., "Mining of Massive Datasets", chapter 3) propose pairs, and
 the exact similarity decides: no pair is a guess. Bands are so narrow that a pair just at the threshold is proposed with
-a probability of at least 0.99; nearer pairs are hardly ever missed.
+a probability of at least 0.99; more similar pairs are hardly ever missed.
 
-Two things keep the search from becoming quadratic. Reviews of the same words in the same order are one member of the
-index, and their pairs are counted by multiplication. And a review that has 500 alike in the index is compared with the
-nearest of them and not indexed itself; `cut_short` says how often that happened, and then counts are lower bounds.
+Two measures keep the search from becoming quadratic. Reviews with the same words in the same order are one member of
+the index, and their pairs are counted by multiplication. A review that has 500 similar ones in the index is compared
+with the nearest 500 and not indexed itself; `cut_short` counts such reviews, and if there are any, counts of pairs are
+lower bounds.
 """
 
 import hashlib
@@ -25,13 +26,13 @@ from numpy.typing import NDArray
 from tasks.core.data.texts import both_ends, matching_form
 from tasks.core.data.usable_rows import LabelledReview
 
-MOST_LISTED = 20_000  # pairs of two splits that are listed; all are counted
+MOST_LISTED = 20_000  # pairs listed for two splits; all pairs are counted
 _SHINGLE_WORDS = 3
 _PERMUTATIONS = 128
 _RECALL_AT_THRESHOLD = 0.99
 _MOST_ALIKE = 500
-_MOST_CHARACTERS = 200_000  # of a longer text, both ends are compared
-# A word, or one character of a script that puts no spaces between words (Thai, kana, Han).
+_MOST_CHARACTERS = 200_000  # of a longer text, only both ends are compared
+# A word, or one character of a script without spaces between words (Thai, kana, Han).
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 _MULTIPLIERS = np.array(
@@ -67,7 +68,7 @@ class PairCount:
 
 @dataclass
 class NearDuplicates:
-    """What was found. Keys of `counts` and `listed` are (split, the same or a later split)."""
+    """Near-duplicates found. Keys of `counts` and `listed` are (split, the same or a later split)."""
 
     counts: dict[tuple[str, str], PairCount]
     listed: dict[tuple[str, str], list[NearDuplicate]]
@@ -75,14 +76,14 @@ class NearDuplicates:
     cut_short: int = 0
 
     def pairs(self) -> list[NearDuplicate]:
-        """All that are listed: across splits first, and the most similar first."""
+        """Return all listed pairs: pairs across splits first, then by descending similarity."""
         everything = chain.from_iterable(self.listed.values())
         return sorted(everything, key=lambda p: (p.split == p.other_split, -p.similarity))
 
 
 @dataclass(slots=True)
 class _Group:
-    """All reviews of the same words in the same order."""
+    """All reviews with the same words in the same order."""
 
     text: str
     rows: Rows = field(default_factory=dict[str, list[int]])
@@ -90,28 +91,28 @@ class _Group:
 
 
 def words_of(text: str) -> Words:
-    """The words of a review in its matching form, without punctuation; the form itself where it has no word."""
+    """Return the words of a review in its matching form, without punctuation; the form itself if it has no word."""
     form = matching_form(text)
     return tuple(_WORD.findall(form)) or (form,)
 
 
 def shingles_of(words: Words) -> Shingles:
-    """The distinct runs of three words; a shorter text is one shingle."""
+    """Return the distinct word triples of a text; a shorter text is one shingle."""
     runs = zip(*(words[start:] for start in range(_SHINGLE_WORDS)), strict=False)
     return frozenset(runs) or frozenset([words])
 
 
 def jaccard(first: Shingles, second: Shingles) -> float:
-    """Shared shingles over all shingles, 0 to 1."""
+    """Return the Jaccard similarity: shared shingles over all shingles, 0 to 1."""
     shared = len(first & second)
     return shared / (len(first) + len(second) - shared)
 
 
 def find_near_duplicates(splits: Splits, threshold: float, seed: int) -> NearDuplicates:
-    """Every pair of near-duplicates within and across the splits. Deterministic.
+    """Find all pairs of near-duplicates within and across the splits. Deterministic.
 
     Args:
-        splits: the order counts: a pair is of a split and the same or a later one.
+        splits: order matters: a pair is of a split and the same or a later one.
         threshold: least Jaccard similarity of a pair, over 0, at most 1.
         seed: of the permutations.
     """
@@ -135,7 +136,7 @@ def find_near_duplicates(splits: Splits, threshold: float, seed: int) -> NearDup
 
 
 def _grouped(splits: Splits) -> list[_Group]:
-    """Reviews by their words, in order of first appearance."""
+    """Group reviews by their words, in order of first appearance."""
     groups: dict[bytes, _Group] = {}
     for split, reviews in splits.items():
         for row, review in enumerate(reviews):
@@ -149,7 +150,7 @@ def _grouped(splits: Splits) -> list[_Group]:
 def _near(
     groups: Sequence[_Group], threshold: float, seed: int, found: NearDuplicates
 ) -> Iterator[tuple[_Group, _Group, float]]:
-    """Pairs of groups at or above the threshold, with their exact similarity."""
+    """Yield pairs of groups at or above the threshold, with their exact similarity."""
     index = MinHashLSH(num_perm=_PERMUTATIONS, params=_bands(threshold))
     signatures = np.empty((len(groups), _PERMUTATIONS), dtype=np.uint32)
 
@@ -175,9 +176,9 @@ def _near(
 
 
 def _bands(threshold: float) -> tuple[int, int]:
-    """Bands and their rows: the longest bands that still propose enough of the pairs at the threshold.
+    """Return the number of bands and their rows: the longest bands that propose enough pairs at the threshold.
 
-    datasketch's own choice weighs misses against needless comparisons and misses up to half of them.
+    datasketch's own choice weighs misses against needless comparisons, and misses up to half of these pairs.
     """
     for rows in range(_PERMUTATIONS // 2, 1, -1):
         bands = _PERMUTATIONS // rows
@@ -197,7 +198,7 @@ class _WordHashes(dict[str, int]):
 
 
 def _hashed_shingles(texts: Iterable[str]) -> Iterator[list[int]]:
-    """32-bit hashes of each text's shingles: words are hashed once, and shingles from them by arithmetic."""
+    """Yield 32-bit hashes of each text's shingles: each word is hashed once, and shingles combine the word hashes."""
     hashes = _WordHashes()
     for text in texts:
         compared = words_of(both_ends(text, _MOST_CHARACTERS))
@@ -214,7 +215,7 @@ Pairing = tuple[tuple[str, str], list[int], list[int] | None]
 def _pairings(
     first: Rows, second: Rows | None, keys: Iterable[tuple[str, str]]
 ) -> Iterator[Pairing]:
-    """Which rows make pairs with which, for every two splits; `second` None: those of `first` among themselves."""
+    """Yield the rows that form pairs, for every two splits; if `second` is None, rows of `first` among themselves."""
     for split, other in keys:
         if second is None:
             yield (
@@ -235,7 +236,7 @@ def _add(
     similarity: float,
     identical: bool,
 ) -> None:
-    """Count all pairs of rows, and list as many as there is room for."""
+    """Count all pairs of rows, and list up to `MOST_LISTED` of them."""
     for (split, other), rows, other_rows in pairings:
         if not rows or other_rows == [] or (other_rows is None and len(rows) < 2):
             continue

@@ -1,4 +1,4 @@
-"""Settings of the inspection of data, as people fill them in."""
+"""Parameters of the inspection of data, which people fill in as a form."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ MOST_SHOWN = 1_000
 
 
 class InspectionParams(Form):
-    """What is looked for in the reviews before they are used. Nothing is left out by it; it is listed for people."""
+    """Inspection of the reviews before they are used. Findings are listed for people; no review is left out."""
 
     enabled: bool = Field(
         default=True,

@@ -1,4 +1,4 @@
-"""Work on many rows at once, of which a few may make it fail: the others get their results, these their errors."""
+"""Isolate errors in work on many rows at once: the rows that fail get their error, the others their result."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,16 +19,16 @@ def each_or_error(
     harmless: Callable[[], A],
     what: str,
 ) -> list[T | BaseException]:
-    """The result of each row, or what it raises by itself; rows are only told apart where the whole raises.
+    """Return the result of each row, or the error it raises by itself. Rows are tried apart only if the whole raises.
 
     Args:
-        work: gives a result a row, in their order.
+        work: returns one result per row, in their order.
         rows: to work on.
         harmless: makes a row that works unless `work` is broken.
-        what: does the work, for the message: "The engine openvino".
+        what: name of what does the work, for the message: "The engine openvino".
     Raises:
-        ModelError: the harmless row raises as well, so it is no row's fault.
-        BaseException: what no row can be blamed for: a full disk, a cancellation.
+        ModelError: the harmless row raises as well, so no row is the cause.
+        BaseException: errors that no row can cause: a full disk, a cancellation.
     """
     try:
         return list(work(rows))

@@ -1,4 +1,4 @@
-"""Settings of scoring, as people fill them in."""
+"""Settings of scoring as a form."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from tasks.core.models.params import Device, Precision
 
 
 class EngineParams(Form):
-    """How the model is run."""
+    """The inference engine and its settings."""
 
     engine: WantedEngine = Field(
         default="auto",

@@ -1,4 +1,4 @@
-"""What a scoring run is to do, frozen before it begins: which objects, in which shards, and where everything goes.
+"""The frozen plan of a scoring run: its objects, their shards, and the place of every output.
 
     <output>/model=<name>/version=<n>/<key below the input>          predictions; the object is its own commit record
     .../_rejected/<key>.<fingerprint>.jsonl       its rows that were not scored, written before it
@@ -10,7 +10,7 @@
     .../_runs/<run>/_SUCCESS                      last, and only if nothing failed; else _INCOMPLETE
     .../_unfinished/<run>.<token>                 a run that is under way or failed (`success_markers.py`)
 
-The same key always goes to the same place, whoever scores it, so that a run that comes again finds what is done.
+The same key always has the same output place, whichever run scores it, so a restarted run finds what is done.
 """
 
 import hashlib
@@ -33,13 +33,14 @@ from tasks.core.records import ModelVersion, Record
 from tasks.core.scoring.params import OutputFormat
 from tasks.core.scoring.sharding import Entry
 
-SCORING_VERSION = 1  # of the content of outputs: raised when the same inputs give other bytes
-KEPT_VERSION = 2  # the same, of columns that go along: runs without any are not scored again
-LONGEST_KEY_BYTES = 1_024  # of S3
+# Version of the outputs' content. It is increased if the same inputs give other bytes.
+SCORING_VERSION = 1
+KEPT_VERSION = 2  # the same for outputs with kept columns: runs without any are not scored again
+LONGEST_KEY_BYTES = 1_024  # S3's limit
 
 
 class Columns(Record):
-    """Which columns are read, and which go along to the output."""
+    """The columns that are read, and those that are copied to the output."""
 
     text: str = "text"
     id: str = "id"
@@ -47,7 +48,7 @@ class Columns(Record):
 
 
 class ScoringRun(Record):
-    """The frozen manifest of a run: with the shards beside it, all that is needed to do it, or to prove it done."""
+    """The frozen manifest of a run. Together with its shards, it is all that is needed to do the run or verify it."""
 
     run: str
     input: str
@@ -84,39 +85,39 @@ class ScoringRun(Record):
 
     @property
     def root(self) -> str:
-        """Where outputs of this version lie."""
+        """The URI prefix of the outputs of this version."""
         return f"{self.output.rstrip('/')}/model={self.model.name}/version={self.model.version}"
 
     @property
     def place(self) -> str:
-        """Where the records of this run lie."""
+        """The URI prefix of the records of this run."""
         return f"{self.root}/_runs/{self.run}"
 
     @property
     def input_prefix(self) -> str:
-        """What stands before an entry's key."""
+        """The prefix of every entry's key."""
         return self.input if self.input.endswith("/") else self.input + "/"
 
     def input_uri(self, key: str) -> str:
-        """Of an input object. An input that is one object has the key ''."""
+        """Return the URI of an input object. An input that is a single object has the key ''."""
         return f"{self.input_prefix}{key}" if key else self.input
 
     def _name(self, key: str) -> str:
         return key or PurePosixPath(self.input).name
 
     def output_uri(self, key: str) -> str:
-        """Where its predictions go."""
+        """Return the URI of an object's predictions."""
         name = self._name(key)
         said, compression = said_by(name)
         kind = Kind(said or "jsonl", compression)
         return f"{self.root}/{output_name(name, kind, self.output_format)}"
 
     def rejected_uri(self, key: str, fingerprint: str) -> str:
-        """Where its rows go that could not be scored; each content has a name of its own, and replaces no other."""
+        """Return the URI of an object's rejected rows. Each content has its own name, so none replaces another."""
         return f"{self.root}/_rejected/{self._name(key)}.{fingerprint[:12]}.jsonl"
 
     def name_too_long(self, key: str) -> UnwritableDataError | None:
-        """What is wrong with an input whose predictions or rejects would have a longer name than S3 allows."""
+        """Return an error if the predictions or rejects of an input would have a longer name than S3 allows."""
         names = (self.output_uri(key), self.rejected_uri(key, "0" * 12))
         longest = max(len(key_of(uri).encode()) for uri in names)
         if longest <= LONGEST_KEY_BYTES:
@@ -128,7 +129,7 @@ class ScoringRun(Record):
         )
 
     def part_uri(self, entry: Entry, kind: str = "output") -> str:
-        """Where a part's predictions or rejects wait for the other parts, whichever run scores them."""
+        """Return the temporary URI of a part's predictions or rejects; it is the same whichever run scores the part."""
         name = digest_of({"fingerprint": self.fingerprint(entry), "parts": entry.parts})
         end = (
             PurePosixPath(self.output_uri(entry.key)).name if kind == "output" else "rejected.jsonl"
@@ -136,13 +137,14 @@ class ScoringRun(Record):
         return f"{self.root}/_parts/{name}/{entry.part:05}-{end}"
 
     def configuration(self, key: str) -> str:
-        """Digest of everything that an object's predictions depend on beside the input."""
+        """Return the digest of everything but the input that an object's predictions depend on."""
         before = self._guarded if self.guards(key) else self._unguarded
-        is_tsv = said_by(key)[0] == "tsv"  # its rows were once counted by quotes alone
+        # An earlier version found the rows of TSV by quotes alone.
+        is_tsv = said_by(key)[0] == "tsv"
         return digest_of({"tsv": 2, "before": before}) if is_tsv else before
 
     def guards(self, key: str) -> bool:
-        """True where formulas are guarded in an object's predictions, which only CSV and TSV may hold."""
+        """True if formulas are guarded in an object's predictions, which is possible only in CSV and TSV."""
         written_as = said_by(self.output_uri(key))[0]
         return self.csv_formula_guard and written_as in SPREADSHEETS
 
@@ -152,7 +154,7 @@ class ScoringRun(Record):
 
     @cached_property
     def _unguarded(self) -> str:
-        """The same as before there was a guard, so that what was scored then is found."""
+        """The digest as it was before formula guards existed, so that older outputs are still found."""
         return digest_of(self._made_from())
 
     def _made_from(self) -> dict[str, Any]:
@@ -165,7 +167,7 @@ class ScoringRun(Record):
         }
         if self.columns.keep:
             made_from["kept"] = KEPT_VERSION
-        # What torch scored before there were others is still what it would score.
+        # Leave the engine out for torch: outputs from before there were other engines stay valid.
         if self.engine != "torch":
             made_from["engine"] = self.engine
         if self.encoding != UTF8:
@@ -174,9 +176,9 @@ class ScoringRun(Record):
 
     @property
     def assignment(self) -> str:
-        """Digest of what a run is to score and how: of two runs with the same one, the later does all of the earlier.
+        """The digest of a run's inputs and settings. Of two runs with the same one, the later does all of the earlier.
 
-        It does not depend on the version of the code, so that a run that failed under another one can be repeated.
+        It does not depend on the version of the code, so a run that failed under another version can be repeated.
         """
         encoding = {"encoding": self.encoding} if self.encoding != UTF8 else {}
         return digest_of(
@@ -192,19 +194,19 @@ class ScoringRun(Record):
         )
 
     def source(self, key: str) -> str:
-        """Digest of an input's name: two inputs may not have their predictions in one place."""
+        """Return the digest of an input's name, because two inputs may not write their predictions to one place."""
         return digest_of({"input": self.input_uri(key)})
 
     def fingerprint(self, entry: Entry) -> str:
-        """Of an object's output: everything that its content depends on."""
+        """Return the digest of everything that the content of an object's output depends on."""
         version = [self.input_uri(entry.key), entry.size, entry.etag]
         return digest_of({"configuration": self.configuration(entry.key), "input": version})
 
 
 class Names:
-    """Which names are there, of any number: eight bytes a name are kept.
+    """A compact set of names of any number: eight bytes are kept per name.
 
-    Two names that share their 64 bits are taken for one; among a million names that happens once in 37 million times.
+    Two names with the same 64-bit hash count as one; among a million names that happens once in 37 million times.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -1,8 +1,8 @@
-"""The scoring hot path: reviews in, predictions out, in order, memory flat.
+"""The scoring hot path: reviews in, predictions out, in order, with bounded memory.
 
-It knows neither S3 nor Prefect. Reviews are taken a window at a time, so that batches can be planned by length while no
-more than a few windows are held. Reading, parsing and tokenizing go on in a thread of their own, so that the model does
-not wait for them; a window may hold the reviews of many small inputs.
+It does not depend on S3 or Prefect. Reviews are processed in windows, so that batches can be planned by length while
+only a few windows are held. Reading, parsing and tokenizing run in a thread of their own, so the model does not wait
+for them. A window may hold the reviews of many small inputs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,30 +25,31 @@ from tasks.core.scoring.plan import Columns
 from tasks.core.scoring.prefetch import ahead
 
 _WINDOWS_AHEAD = 2
-_HARMLESS = "a film"  # whoever cannot work on it is broken
-_WINDOW_BYTES = 8 << 20  # a window of few long reviews, or of much that goes along, is full as well
+_HARMLESS = "a film"  # a tokenizer or engine that fails on this is broken
+# A window is also full at this size, with few long reviews or large kept columns.
+_WINDOW_BYTES = 8 << 20
 _MOST_KEPT_BYTES = 64 << 20  # of one row
-_ROWS_TO_JUDGE = 100_000  # a share of fewer may change yet
+_ROWS_TO_JUDGE = 100_000  # with fewer rows the rejected fraction may still change
 
 
 @dataclass(slots=True, frozen=True)
 class Review:
-    """A review to be scored, or the reason why it cannot be."""
+    """A review to score, or the reason why it cannot be scored."""
 
     row: int  # in its file, from 1
     id: str
     text: str
     problem: str = ""
     offset: int = 0  # where its record begins, in bytes after decompression
-    raw: bytes = b""  # the record as it stands in the file; of Parquet, its values as JSON
-    kept: tuple[Any, ...] = ()  # values of the columns that go along
-    kept_bytes: int = 0  # of memory that they take
-    types: Mapping[str, Any] | None = None  # of the file's columns, where it says them
+    raw: bytes = b""  # the record as it is in the file; for Parquet, its values as JSON
+    kept: tuple[Any, ...] = ()  # values of the columns copied to the output
+    kept_bytes: int = 0  # memory that they take
+    types: Mapping[str, Any] | None = None  # types of the file's columns, if the format has them
 
 
 @dataclass(slots=True, frozen=True)
 class Prediction:
-    """What the model says of one review; `probabilities` has one entry a class, in the order of the label names."""
+    """The model's answer to one review; `probabilities` has one entry per class, in the order of the label names."""
 
     review: Review
     label: str
@@ -58,17 +59,17 @@ class Prediction:
 
 @dataclass(slots=True, frozen=True)
 class Broken:
-    """In the place of a prediction: what the tokenizer or the engine raises for this review. Its input fails."""
+    """Takes the place of a prediction if the tokenizer or the engine raises for this review. Its input fails."""
 
     error: BaseException
 
 
 @dataclass(slots=True, frozen=True)
 class End:
-    """Behind the last review of an input."""
+    """Marks the end of an input, after its last review."""
 
     error: BaseException | None = None  # why it could not be read to its end
-    rows: int | None = None  # that were read, where it was
+    rows: int | None = None  # rows read, if it was read to its end
 
 
 Result = Prediction | Review | Broken | End
@@ -76,14 +77,13 @@ Result = Prediction | Review | Broken | End
 
 @dataclass(slots=True)
 class _Window:
-    """Items in order, and the tokens of those reviews that can be scored, each only once."""
+    """Items in order, and the distinct token rows of the reviews that can be scored."""
 
     items: list[Review | End] = field(default_factory=list)
-    bytes: int = (
-        0  # about what they hold: all of it, as one odd row may hold a thousand times the others
-    )
-    input_ids: Sequence[Sequence[int]] = ()  # no two are equal
-    places: Sequence[int] = ()  # of each review that has tokens: which of them is its own
+    # Approximate size. Every row counts, as one odd row may be a thousand times as large as the others.
+    bytes: int = 0
+    input_ids: Sequence[Sequence[int]] = ()  # distinct
+    places: Sequence[int] = ()  # for each tokenized review, its index in input_ids
     broken: Mapping[int, BaseException] = field(default_factory=dict[int, BaseException])
     """What the tokenizer raises, by the number of the review among those that can be scored."""
 
@@ -94,9 +94,9 @@ class _Window:
 
 
 def to_review(row: Row, columns: Columns) -> Review:
-    """A file's row as a review. Its id is the row number where the file has no id column or the field is empty.
+    """Convert a file's row to a review. Its id is the row number if the file has no id column or the field is empty.
 
-    The formats bound what a row holds, each in its way; here no text or id passes that is longer than any row may be.
+    Each format limits rows in its own way. Here, texts and ids longer than the limit for any row are refused.
     """
     if row.values is None:
         return _refused(row, str(row.number), row.problem)
@@ -128,11 +128,11 @@ def _refused(row: Row, review_id: str, problem: str) -> Review:
 def within_share(
     reviews: Iterable[Review], max_rejected_share: float, where: str
 ) -> Iterator[Review]:
-    """The reviews of an object as they are, as long as it may still be scored.
+    """Pass on the reviews of an object until too many are rejected.
 
     Raises:
-        ValidationError: of its first hundred thousand rows, or of more, a larger share is rejected than is allowed.
-            The rejects of the wrong file need not fill the disk first.
+        ValidationError: of its first hundred thousand rows, or of more, a larger fraction is rejected than is allowed.
+            This keeps the rejects of a wrong file from filling the disk.
     """
     rejected = 0
     for rows, review in enumerate(reviews, start=1):
@@ -156,18 +156,18 @@ def score(
     engine: Engine,
     window_reviews: int,
 ) -> Iterator[Result]:
-    """Predictions in the order of the reviews; a review with a problem and each input's end come back as they are.
+    """Yield predictions in the order of the reviews. Reviews with a problem and the end of each input pass unchanged.
 
-    What the tokenizer or the engine raises for some reviews only breaks those.
+    If the tokenizer or the engine raises for some reviews, only those are broken.
 
     Args:
-        bundles: of reviews, each input's followed by its end; taken lazily. No window reaches beyond a bundle, so that
-            what stands in a bundle alone decides which reviews share a batch, and with it the last digits.
+        bundles: of reviews, each input's followed by its end; read lazily. No window crosses the end of a bundle, so
+            the content of a bundle alone decides which reviews share a batch, and with it the last digits.
         encoder: the tokenization the model was trained with.
-        engine: gives the logits.
-        window_reviews: how many are planned together.
+        engine: computes the logits.
+        window_reviews: number of reviews planned together.
     Raises:
-        ModelError: the tokenizer or the engine fails whatever it is given.
+        ModelError: the tokenizer or the engine fails on any input.
     """
     for window in ahead(_windows(bundles, encoder, window_reviews), _WINDOWS_AHEAD):
         answers = _answers(window, encoder, engine)
@@ -189,7 +189,7 @@ def score(
 def _answers(
     window: _Window, encoder: Encoder, engine: Engine
 ) -> Iterator[NDArray[np.float64] | BaseException]:
-    """Probabilities of each review that can be scored, shape (classes,), or what it raises."""
+    """Yield the probabilities, shape (classes,), or the error of each review that can be scored."""
     rows = _probabilities(window.input_ids, encoder, engine)
     places = iter(window.places)
     for number in range(len(window.places) + len(window.broken)):
@@ -199,7 +199,7 @@ def _answers(
 def _probabilities(
     input_ids: Sequence[Sequence[int]], encoder: Encoder, engine: Engine
 ) -> Sequence[NDArray[np.float64] | BaseException]:
-    """Probabilities of each row, shape (classes,), or what the engine raises for it."""
+    """Return the probabilities of each row, shape (classes,), or the error that the engine raises for it."""
     if not len(input_ids):
         return ()
     return each_or_error(
@@ -241,7 +241,7 @@ def _encoded(window: _Window, encoder: Encoder) -> _Window:
 
 
 def _each_once(rows: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
-    """Rows without repetitions, in the order they first come, and for each given row which of them it is."""
+    """Return the distinct rows in order of first appearance, and the index among them of each given row."""
     first: dict[tuple[int, ...], int] = {}
     places = [first.setdefault(tuple(row), len(first)) for row in rows]
     return list(first), places

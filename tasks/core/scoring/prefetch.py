@@ -1,4 +1,4 @@
-"""Work that goes on beside other work, in order and with bounded memory: reading ahead, several requests at once."""
+"""Concurrent work in order and with bounded memory: reading ahead, and several requests at once."""
 
 import queue
 import threading
@@ -13,11 +13,11 @@ _END: Any = object()
 
 
 def ahead(source: Iterable[T], size: int) -> Iterator[T]:
-    """The same items in the same order, made in a thread of their own while the last ones are still in use.
+    """Yield the same items in the same order, produced ahead in a thread of their own.
 
     Args:
-        source: is iterated in that thread; what it raises is raised here, in its place.
-        size: items that may wait, which bounds memory.
+        source: is iterated in that thread; its errors are raised here, at the same position.
+        size: maximum number of waiting items, which bounds memory.
     """
     waiting: queue.Queue[tuple[T, BaseException | None]] = queue.Queue(max(1, size))
     stopped = threading.Event()
@@ -57,7 +57,7 @@ def ahead(source: Iterable[T], size: int) -> Iterator[T]:
 
 
 def in_order(pool: Executor, work: Callable[[A], T], items: Iterable[A], depth: int) -> Iterator[T]:
-    """Results of `work` in the order of the items, of which at most `depth` are under way or waiting."""
+    """Yield results of `work` in the order of the items; at most `depth` of them run or wait at a time."""
     under_way: deque[Future[T]] = deque()
     try:
         for item in items:

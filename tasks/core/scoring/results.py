@@ -1,4 +1,4 @@
-"""What became of each object and of a whole scoring run: small records, kept beside the outputs."""
+"""Outcomes of objects and of a whole scoring run: small records, kept beside the outputs."""
 
 import json
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from tasks.core.records import Record
 from tasks.core.scoring.sharding import share_of_bytes
 
 State = Literal["scored", "found", "overwritten", "failed"]
-_LONGEST_VALUE = 256  # bytes of metadata that every store keeps
+_LONGEST_VALUE = 256  # most bytes of a metadata value that every store accepts
 
 
 class Counts(Record):
-    """Rows of an object, or of many. rows_in = rows_out + rows_rejected."""
+    """Row counts of one object, or of many. rows_in = rows_out + rows_rejected."""
 
     rows_in: int = 0
     rows_out: int = 0
@@ -23,7 +23,7 @@ class Counts(Record):
     reasons: dict[str, int] = Field(default_factory=dict)
 
     def plus(self, other: "Counts") -> "Counts":
-        """Both together."""
+        """Return the sum of both."""
         return Counts(
             rows_in=self.rows_in + other.rows_in,
             rows_out=self.rows_out + other.rows_out,
@@ -33,7 +33,7 @@ class Counts(Record):
         )
 
     def to_metadata(self) -> dict[str, str]:
-        """For the output object, which is its own commit record: ASCII, each value short."""
+        """Return metadata for the output object, which is its own commit marker: ASCII, each value short."""
         kept = {"rows": f"{self.rows_in},{self.rows_out},{self.rows_rejected}"}
         for name, counts in (("labels", self.labels), ("reasons", self.reasons)):
             text = json.dumps(counts, sort_keys=True, separators=(",", ":"))
@@ -43,7 +43,7 @@ class Counts(Record):
 
     @classmethod
     def from_metadata(cls, kept: Mapping[str, str]) -> "Counts":
-        """What `to_metadata` gave; labels and reasons that did not fit are empty."""
+        """Parse the result of `to_metadata`; labels and reasons that did not fit are empty."""
         rows_in, rows_out, rejected = (int(number) for number in kept["rows"].split(","))
         return cls(
             rows_in=rows_in,
@@ -59,11 +59,11 @@ def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
 
 
 class ObjectResult(Record):
-    """What became of one input object, or of a part of one.
+    """Outcome of one input object, or of a part of one.
 
-    scored: by this run. found: by an earlier one, or by this run before it died. overwritten: another version of the
-    input is there now, or predictions of another version; the next run scores what needs it. failed: `error` says why;
-    nothing was written.
+    scored: by this run. found: scored by an earlier run, or by this one before it died. overwritten: another version of
+    the input is there now, or predictions of another version; the next run scores what needs it. failed: `error` says
+    why; nothing was written.
     """
 
     key: str
@@ -80,24 +80,24 @@ class ObjectResult(Record):
 
     @property
     def bytes(self) -> int:
-        """Of the input, or of this part of it."""
+        """The bytes of the input, or of this part of it."""
         return share_of_bytes(self.size, self.part, self.parts)
 
 
 class ShardResult(Record):
-    """What became of a shard."""
+    """Outcome of a shard."""
 
     number: int
     objects: list[ObjectResult]
     seconds: float
 
     def summary(self) -> dict[str, Any]:
-        """What crosses from task to task: counts, no lists."""
+        """Return the counts passed from task to task, without lists."""
         return {"number": self.number, "rows": sum(o.counts.rows_in for o in self.objects)}
 
 
 class ScoreSummary(Record):
-    """What a scoring run came to."""
+    """Outcome of a scoring run."""
 
     place: str = Field(description="Where the records of the run lie.")
     root: str = Field(description="Where the predictions lie.")
@@ -121,5 +121,5 @@ class ScoreSummary(Record):
 
     @property
     def complete(self) -> bool:
-        """True when nothing failed."""
+        """True if nothing failed."""
         return not self.failed

@@ -1,4 +1,4 @@
-"""Entries of a scoring run, and how they are put into shards and bundles."""
+"""Entries of a scoring run, and their grouping into bundles and shards."""
 
 import hashlib
 import json
@@ -15,51 +15,51 @@ SHARD_BYTES = 64 << 20
 SHARD_OBJECTS = 1_000
 
 
-BUNDLE_BYTES = 1 << 20  # small objects are read together until a window of reviews is full
+BUNDLE_BYTES = 1 << 20  # small objects are read together up to this size
 
 
 def share_of_bytes(size: int, part: int, parts: int) -> int:
-    """Bytes of one of several equal parts; the first has what does not come out even."""
+    """Return the bytes of one of several equal parts; the first part also gets the remainder."""
     return size // parts + (size % parts if part == 0 else 0)
 
 
 @dataclass(slots=True, frozen=True)
 class Entry:
-    """One input object, or a part of a large one. No pydantic model: a run may have a million of them."""
+    """One input object, or a part of a large one. Not a pydantic model, because a run may have a million of them."""
 
-    key: str  # below the input prefix
+    key: str  # relative to the input prefix
     size: int  # of the object
     etag: str
     part: int = 0
     parts: int = 1
-    span: Span | None = None  # of a part
+    span: Span | None = None  # set for a part only
 
     @property
     def bytes(self) -> int:
-        """What there is to do, more or less; those of all parts make up the object."""
+        """The approximate amount of work in bytes; all parts of an object add up to its size."""
         return share_of_bytes(self.size, self.part, self.parts)
 
 
 @dataclass(slots=True, frozen=True)
 class Shard:
-    """What one task scores: bundles of entries. Reviews of one bundle share batches; it is scored whole."""
+    """The work of one task: bundles of entries. Reviews of one bundle share batches; a bundle is scored as a whole."""
 
     number: int
     bundles: list[list[Entry]]
 
     def to_json(self) -> bytes:
-        """As it is kept."""
+        """Return the stored form."""
         listed = [[as_list(entry) for entry in bundle] for bundle in self.bundles]
         return canonical_json({"number": self.number, "bundles": listed}).encode()
 
     @property
     def digest(self) -> str:
-        """Of what it is to score."""
+        """The digest of the shard's content."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
     @classmethod
     def from_json(cls, content: bytes) -> "Shard":
-        """What `to_json` gave."""
+        """Parse the result of `to_json`."""
         kept = json.loads(content)
         return cls(kept["number"], [[_entry(e) for e in bundle] for bundle in kept["bundles"]])
 
@@ -70,7 +70,7 @@ def _entry(listed: list[Any]) -> Entry:
 
 
 def bundles(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Neighbours that are small together, a shard's at most, and each larger one by itself."""
+    """Group small neighbouring entries, at most a shard's number of them; each larger entry is a bundle of its own."""
     held: list[Entry] = []
     size = 0
     for entry in entries:
@@ -84,7 +84,7 @@ def bundles(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 
 def shards(entries: Iterable[Entry]) -> Iterator[Shard]:
-    """Bundles, in shards of similar size. The same entries give the same shards."""
+    """Group bundles into shards of similar size. The same entries give the same shards."""
     held: list[list[Entry]] = []
     size = objects = number = 0
     for bundle in bundles(entries):
@@ -99,6 +99,6 @@ def shards(entries: Iterable[Entry]) -> Iterator[Shard]:
 
 
 def as_list(entry: Entry) -> list[Any]:
-    """An entry as a list for JSON, without what it does not have."""
+    """Return an entry as a list for JSON, without fields that are not set."""
     span = [asdict(entry.span)] if entry.span else []
     return [entry.key, entry.size, entry.etag, entry.part, entry.parts, *span]

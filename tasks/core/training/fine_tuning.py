@@ -1,7 +1,7 @@
-"""Fine-tuning: transformers' `Trainer` on any encoder or decoder sequence classifier, with settings that are fast.
+"""Fine-tuning of any encoder or decoder sequence classifier with transformers' `Trainer` and fast settings.
 
-What makes the difference on a CPU, as measured on IMDb: attention dropout 0 (above 0 torch leaves its fused attention
-kernel), padding to the batch and not to 512, batches of similar length, AdamW in one fused kernel, and bf16 where the
+On a CPU, as measured on IMDb, these matter most: attention dropout 0 (above 0 torch does not use its fused attention
+kernel), padding to the batch and not to 512, batches of similar length, AdamW in one fused kernel, and bf16 if the
 processor multiplies in it.
 """
 
@@ -63,7 +63,7 @@ logger = logging.getLogger(__name__)
 
 
 class Trained:
-    """A fine-tuned classifier and how its training went."""
+    """A fine-tuned classifier, with the facts and the validation metrics of its training."""
 
     def __init__(
         self, classifier: Classifier, facts: dict[str, Any], validation: dict[str, float]
@@ -83,28 +83,28 @@ def fine_tune(
     show_progress: bool = False,
     judge: EpochJudge | None = None,
 ) -> Trained:
-    """Fine-tune a base model; the weights of the best epoch are kept.
+    """Fine-tune a base model and keep the weights of the best epoch.
 
-    The same inputs and seed give the same weights, to the byte, on one kind of CPU with one number of threads; so does
-    a training that died and goes on from a checkpoint. Where torch.distributed has a process group, all its processes
-    call this alike and train one model together; the first one's listener, keeper and judge hold for all.
+    The same inputs and seed give the same weights, to the byte, on one kind of CPU with one number of threads, also if
+    the training is resumed from a checkpoint. If torch.distributed has a process group, all its processes call this
+    alike and train one model together, with the first process's listener, keeper and judge.
 
     Args:
-        job: what is trained, and how.
+        job: the base model, its labels and the settings.
         train, validation: columns input_ids (unpadded), length, labels.
         work_folder: for checkpoints; the caller removes it.
-        listener: hears of steps and metrics.
-        keeper: keeps checkpoints beyond this process; training goes on from its newest.
-        show_progress: a progress bar on the terminal.
-        judge: may stop it after an epoch.
+        listener: receives steps and metrics.
+        keeper: keeps checkpoints beyond this process; training resumes from its newest.
+        show_progress: show a progress bar on the terminal.
+        judge: may stop the training after an epoch.
     Raises:
         TrainingPruned: the judge stopped it.
         ModelError: the base model cannot be used.
-        SettingsError: the device is not there or too small, lengths or layers do not fit the model, or nothing was
-            asked of the teacher.
-        NightshiftError: the loss is no number; training diverged. A full disk raises whatever the library that meets
+        SettingsError: the device is missing or too small, lengths or layers do not fit the model, or teacher logits
+            are missing.
+        NightshiftError: the loss is not finite; training diverged. A full disk raises whatever the library that meets
             it does; the caller's `work_folder` says so.
-        StoreError: the keeper's store is away when training begins.
+        StoreError: the keeper's store is unavailable when training begins.
     """
     require_lessons(train, job)
     params, ranks = job.params, Ranks()
@@ -129,7 +129,7 @@ def fine_tune(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is trained, what each step sees, where it is computed, and how."""
+    """A classifier to train, its batches, its device and its execution plan."""
 
     classifier: Classifier
     batches: TrainingBatches
@@ -175,7 +175,7 @@ def _trainer(
         model=classifier.model,
         args=arguments,
         train_dataset=train,
-        # by length, so that little is padded; the metrics do not depend on the order
+        # sorted by length to reduce padding; the metrics do not depend on the order
         eval_dataset=validation.select(np.argsort(validation["length"])[::-1]),
         processing_class=classifier.encoder.tokenizer,
         data_collator=padding(classifier),
@@ -183,7 +183,7 @@ def _trainer(
 
 
 def _trainable(job: TrainingJob, ranks: Ranks) -> Classifier:
-    """The base model with a new head, and of its layers what is to be trained; everything random is seeded."""
+    """Load the base model with a new head and prepare its layers for training, with all randomness seeded."""
     params = job.params
     transformers.set_seed(params.seed)
     classifier = modeling.load_for_training(
@@ -196,7 +196,7 @@ def _trainable(job: TrainingJob, ranks: Ranks) -> Classifier:
     classifier = keep_layers(classifier, params.kept_layers)
     modeling.freeze(classifier.model, params.frozen_layers)
     lora.insert(classifier.model, params)
-    if ranks.count > 1:  # or all would drop out the same
+    if ranks.count > 1:  # otherwise all processes would have the same dropout
         torch.manual_seed(params.seed + 1 + ranks.index)
     return classifier
 
@@ -209,7 +209,7 @@ def _callbacks(
     kept: SharedKeeper,
     judge: EpochJudge | None,
 ) -> list[TrainerCallback]:
-    """What hears of steps and epochs, in this order."""
+    """Return Trainer's callbacks, in the order in which they are called."""
     told = [Telling(listener)] if ranks.first else []
     found: list[TrainerCallback] = [LastLoss(), *told, clock, Checkpointing(kept)]
     if params.early_stopping_patience and params.best_epoch_by != "last":
@@ -220,7 +220,7 @@ def _callbacks(
 
 
 def _taken_up(checkpoint: Path, clock: TrainingClock, ranks: Ranks) -> list[dict[str, Any]]:
-    """Make a checkpoint ours; returns the epochs that were measured before it."""
+    """Adopt a checkpoint, and return the log entries of the epochs evaluated before it."""
     clock.goes_on_from(checkpoint)
     if ranks.first:
         adopt(checkpoint)
@@ -229,7 +229,7 @@ def _taken_up(checkpoint: Path, clock: TrainingClock, ranks: Ranks) -> list[dict
 
 
 def _run(trainer: Trainer, checkpoint: Path | None, ranks: Ranks) -> float:
-    """Train to the end; returns the loss of the last steps."""
+    """Train to the end and return the loss of the last steps."""
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
@@ -285,7 +285,7 @@ def _trained(
 
 
 def _temperature(trainer: Trainer) -> tuple[float, int]:
-    """Fitted on the validation reviews with the weights that are kept; and how many they are."""
+    """Fit the temperature on the validation reviews with the kept weights; return it and their number."""
     trainer.compute_metrics = None
     predicted: Any = trainer.predict(trainer.eval_dataset)  # type: ignore[arg-type]
     labels = np.asarray(predicted.label_ids, dtype=np.int64)

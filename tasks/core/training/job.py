@@ -1,4 +1,4 @@
-"""What is trained, and how: the same for a training in this process and in several."""
+"""The description of a training, the same for one process and for several."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tasks.core.training.params import DistillationParams, TrainingParams
 
 
 class TrainingJob(Record):
-    """A base model, and what to make of it; the reviews come beside it."""
+    """A base model, its labels and the settings of its training. The reviews are passed separately."""
 
     base_folder: Path = Field(description="Config, tokenizer and safetensors of the base model.")
     label_names: list[str] = Field(description="In order of their ids.")

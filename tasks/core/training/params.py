@@ -1,4 +1,4 @@
-"""The settings of a training, as people fill them in. Each is a switch of its own, and its default is fast and safe."""
+"""The training form. Each setting is an independent switch, and its default is fast and safe."""
 
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -14,7 +14,7 @@ Packing: TypeAlias = Literal["auto", "on", "off"]
 
 
 class TrainingParams(Form):
-    """What is fine-tuned, and how."""
+    """The settings of fine-tuning: base model, schedule, batches, precision and methods."""
 
     base_model: str = Field(
         default="minilm",
@@ -161,13 +161,13 @@ class TrainingParams(Form):
     )
 
     def identity(self) -> dict[str, Any]:
-        """What a training's digest is made of: a setting that came later counts only where it is set."""
+        """Return the values that enter a training's digest. A setting added later counts only if it is set."""
         later = {"kept_layers"}
         return self.model_dump(exclude={name for name in later if not getattr(self, name)})
 
 
 class DistillationParams(Form):
-    """From which teacher a model learns beside the labels, and how much."""
+    """The settings of distillation: the teacher and its share of the loss."""
 
     teacher: Annotated[str, TEACHER] = Field(
         default="",
@@ -191,5 +191,5 @@ class DistillationParams(Form):
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a teacher that has a say."""
+        """True if there is a teacher and its weight is above 0."""
         return bool(self.teacher) and self.weight > 0

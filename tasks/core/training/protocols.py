@@ -1,4 +1,4 @@
-"""What a training is handed: who hears of it, who keeps its checkpoints, and who may stop it."""
+"""Protocols of a training's collaborators: listener, checkpoint keeper and epoch judge."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,19 +6,19 @@ from typing import Protocol
 
 
 class TrainingListener(Protocol):
-    """Where a training tells how it goes; the shell makes progress bars and metric charts of it."""
+    """Receives the progress of a training. The shell turns it into progress bars and metric charts."""
 
     def on_step(self, step: int, total_steps: int) -> None:
-        """After each optimiser step, counted from 1."""
+        """Called after each optimiser step, counted from 1."""
         ...
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        """Whenever there are new figures: train_loss, learning_rate, validation_loss, validation_accuracy."""
+        """Called with new metrics: train_loss, learning_rate, validation_loss, validation_accuracy."""
         ...
 
 
 class SilentListener:
-    """Hears and says nothing."""
+    """A listener that does nothing."""
 
     def on_step(self, step: int, total_steps: int) -> None: ...
 
@@ -26,27 +26,27 @@ class SilentListener:
 
 
 class CheckpointKeeper(Protocol):
-    """Keeps checkpoints where they outlive this machine. Core does not know where that is."""
+    """Stores checkpoints where they outlive this machine. Core does not know where that is."""
 
     def restore(self, folder: Path) -> Path | None:
-        """Put the newest complete checkpoint below `folder`, and the best one's weights where that is another.
+        """Copy the newest complete checkpoint into `folder`, and the best one's weights if that is another.
 
         Returns:
-            Its folder, checkpoint-<step>, or None where there is none.
+            The checkpoint's folder, checkpoint-<step>, or None if there is none.
         """
         ...
 
     def due(self) -> bool:
-        """True when it is time for another."""
+        """True if it is time for another checkpoint."""
         ...
 
     def keep(self, checkpoint: Path, best: Path | None) -> None:
-        """Take a copy of a checkpoint that Trainer has just written, and know which one is the best so far."""
+        """Copy a checkpoint that Trainer has just written, and remember which one is the best so far."""
         ...
 
 
 class NoCheckpoints:
-    """Keeps none: a training that dies begins again."""
+    """A keeper that stores nothing: an interrupted training starts again."""
 
     def restore(self, folder: Path) -> Path | None:
         return None
@@ -58,24 +58,24 @@ class NoCheckpoints:
 
 
 class EpochJudge(Protocol):
-    """Says after each epoch whether a training is worth going on with."""
+    """Decides after each epoch whether to stop a training."""
 
     def stops(self, epochs: Sequence[dict[str, float]]) -> bool:
-        """True when it is not.
+        """True if the training should stop.
 
         Args:
-            epochs: validation loss and accuracy of each epoch so far, those before a checkpoint included.
+            epochs: validation loss and accuracy of each epoch so far, including those before a checkpoint.
         """
         ...
 
 
 class TrainingPruned(Exception):
-    """A training was stopped because its judge found it not worth going on with.
+    """The judge stopped a training.
 
     Args:
-        epochs: that it had.
-        steps: that it had.
-        validation: loss and accuracy after the last of them.
+        epochs: the number of epochs completed.
+        steps: the number of steps completed.
+        validation: loss and accuracy after the last epoch.
     """
 
     def __init__(self, epochs: int, steps: int, validation: dict[str, float]) -> None:

@@ -1,8 +1,8 @@
-"""Several processes that train one model together: what one of them decides, all do.
+"""Data-parallel training in several processes: shared decisions, checkpoint keeper and judge.
 
-Each computes its share of a step's gradient, and all make the same step with the mean of them (Li et al., 2020,
-"PyTorch Distributed: Experiences on Accelerating Data Parallel Training"). Only the first one talks to the world: to
-the listener, the keeper of checkpoints and the judge.
+Each process computes its part of a step's gradient, and all make the same step with the mean of them (Li et al., 2020,
+"PyTorch Distributed: Experiences on Accelerating Data Parallel Training"). Only the first process talks to the
+listener, the checkpoint keeper and the judge.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ _MOST_BYTES = 4096
 
 
 def resolve_processes(processes: int, device: torch.device) -> int:
-    """How many train together on this machine: 0 asks for one a GPU, and on a CPU for one.
+    """Return the number of processes on this machine. 0 asks for one per GPU, or one on a CPU.
 
     Raises:
-        SettingsError: more are asked for than there are GPUs.
+        SettingsError: more are requested than there are GPUs.
     """
     if device.type != "cuda":
         return processes or 1
@@ -37,38 +37,38 @@ def resolve_processes(processes: int, device: torch.device) -> int:
 
 
 class Ranks:
-    """This process among those that train together; alone, where no process group has been made.
+    """This process among those that train together, or alone if there is no process group.
 
     Attributes:
-        index: of this process, from 0.
-        count: of all.
+        index: the index of this process, from 0.
+        count: the number of processes.
     """
 
     def __init__(self) -> None:
         together = distributed.is_available() and distributed.is_initialized()
         self.index = distributed.get_rank() if together else 0
         self.count = distributed.get_world_size() if together else 1
-        # of its own, on the CPU: a GPU need not wait for what is said here
+        # a separate group on the CPU, so that GPUs do not wait for these messages
         self._group: Any = distributed.new_group(backend="gloo") if self.count > 1 else None
 
     @property
     def first(self) -> bool:
-        """True for the one that talks to the world."""
+        """True for the process that talks to listener, keeper and judge."""
         return self.index == 0
 
     def agree(self, decision: bool) -> bool:
-        """The first one's decision, whatever the others think."""
+        """Return the first process's decision in all processes."""
         return bool(self._share(torch.tensor([int(decision)])).item())
 
     def tell(self, words: str) -> str:
-        """The first one's words, of at most a few thousand bytes."""
+        """Return the first process's text in all processes. It is cut to 4096 bytes."""
         said = words.encode()[:_MOST_BYTES]
         buffer = torch.zeros(_MOST_BYTES, dtype=torch.uint8)
         buffer[: len(said)] = torch.tensor(list(said), dtype=torch.uint8)
         return bytes(self._share(buffer).tolist()).rstrip(b"\0").decode()
 
     def wait(self) -> None:
-        """Return once all are here."""
+        """Wait until all processes have called this."""
         if self._group is not None:
             distributed.barrier(group=self._group)
 
@@ -79,11 +79,11 @@ class Ranks:
 
 
 class SharedKeeper:
-    """The first process's keeper of checkpoints, for all of them: they save when it says so. Their disk is one.
+    """The first process's checkpoint keeper, shared by all processes, which use one disk and save together.
 
     Args:
         ranks: this process.
-        keeper: the first one's; the others' is not asked.
+        keeper: used in the first process only.
     """
 
     def __init__(self, ranks: Ranks, keeper: CheckpointKeeper) -> None:
@@ -100,14 +100,14 @@ class SharedKeeper:
         return self._ranks.agree(self._ranks.first and self._keeper.due())
 
     def keep(self, checkpoint: Path, best: Path | None) -> None:
-        """See `CheckpointKeeper.keep`. Each process has put its random state into the folder by then."""
+        """See `CheckpointKeeper.keep`. Waits until each process has written its random state to the folder."""
         self._ranks.wait()
         if self._ranks.first:
             self._keeper.keep(checkpoint, best)
 
 
 class SharedJudge:
-    """The first process's judge, if it has one, for all of them."""
+    """The first process's judge, if any, shared by all processes."""
 
     def __init__(self, ranks: Ranks, judge: EpochJudge | None) -> None:
         self._ranks, self._judge = ranks, judge

@@ -1,4 +1,4 @@
-"""What the steps of a training hand on: tokens, base models, trained models."""
+"""Records that the steps of a training pass on: tokens, base models, trained models."""
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ class TokensSummary(Record):
 
 
 class LessonsSummary(Record):
-    """A teacher's logits for the rows of train, in one Parquet file (column: teacher_logits), in the rows' order."""
+    """A teacher's logits for the training rows, in row order, in one Parquet file (column: teacher_logits)."""
 
     teacher: str = Field(description="The version, as name/number.")
     label_names: list[str] = Field(description="In the order of the logits.")
@@ -36,7 +36,7 @@ class PretrainingTokensSummary(Record):
 
 
 class PretrainingSummary(Record):
-    """How further pre-training of a base model went."""
+    """The outcome of further pre-training of a base model."""
 
     base_revision: str
     objective: str
@@ -53,7 +53,7 @@ class PretrainingSummary(Record):
 
 
 class BaseModelSummary(Record):
-    """A base model as it will be fine-tuned: a folder with config, tokenizer and safetensors."""
+    """A base model ready for fine-tuning: a folder with config, tokenizer and safetensors."""
 
     name: str
     revision: str
@@ -65,13 +65,13 @@ class BaseModelSummary(Record):
 
 
 class BaseModelTrial(Record):
-    """That a base model can be trained with reviews of some length; there are no files."""
+    """The result of checking that a base model can be trained on reviews of some length. It has no files."""
 
     notes: list[str] = Field(description="What a person should know of it, a sentence each.")
 
 
 class TrainingSummary(Record):
-    """A fine-tuned classifier in the form `from_pretrained` reads, and how it came about."""
+    """A fine-tuned classifier in the format that `from_pretrained` reads, and the facts of its training."""
 
     base_model: str
     base_revision: str

@@ -1,6 +1,6 @@
-"""What people see on a run's page in the Prefect UI: tables, pictures, progress. Outside a run nothing is published.
+"""Artifacts on a run's page in the Prefect UI: tables, pictures, progress. Outside a run nothing is published.
 
-The UI renders descriptions and the cells of tables as Markdown, too, so that they are escaped here.
+The UI also renders descriptions and table cells as Markdown, so they are escaped here.
 """
 
 import base64
@@ -32,8 +32,8 @@ from tasks.core.release.gate.evidence import Verdict
 
 logger = logging.getLogger(__name__)
 
-_STEP_PERCENT = 4.0  # how far progress must have moved to be sent again,
-_STEP_SECONDS = 30.0  # unless it was sent so long ago
+_STEP_PERCENT = 4.0  # progress is sent again after this much change,
+_STEP_SECONDS = 30.0  # or after this time
 
 
 def in_a_run() -> bool:
@@ -42,7 +42,7 @@ def in_a_run() -> bool:
 
 
 class Progress:
-    """A progress bar on the run's page; sent only when it has moved."""
+    """A progress bar on the run's page. An update is sent only if it has moved."""
 
     def __init__(self, key: str, description: str) -> None:
         self._sent, self._when = 0.0, time.monotonic()
@@ -52,7 +52,7 @@ class Progress:
             self._id = made
 
     def at(self, done: float, total: float) -> None:
-        """So much of so much is done."""
+        """Set the progress to `done` of `total` units."""
         percent = 100.0 * done / total if total else 100.0
         if not self._id or percent <= self._sent:
             return
@@ -67,13 +67,13 @@ class Progress:
 
 
 def publish_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
-    """A table. Texts in it, and its description, are shown as they are."""
+    """Publish a table. Texts in it and its description are shown literally."""
     if in_a_run():
         create_table_artifact(table_cells(rows), key=key, description=_shown(description))
 
 
 def table_cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows as the UI may have them: numbers as they are, names and all else escaped."""
+    """Return rows that are safe for the UI: numbers unchanged, names and all other values escaped."""
     return [
         {
             _shown(name): value if isinstance(value, int | float | None) else _shown(value)
@@ -84,7 +84,7 @@ def table_cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def publish_text(key: str, text: Markdown, description: str) -> None:
-    """A page of text. Raises TypeError where it is not `Markdown`, which is what escapes names in it."""
+    """Publish a page of text. Raises TypeError if it is not `Markdown`, the type that escapes names in it."""
     if not isinstance(text, Markdown):  # pyright: ignore[reportUnnecessaryIsInstance] - not all callers are checked
         raise TypeError("a page is built with tasks.core.markdown")
     if in_a_run():
@@ -92,7 +92,7 @@ def publish_text(key: str, text: Markdown, description: str) -> None:
 
 
 def publish_link(key: str, url: str, description: str) -> None:
-    """A link. Browsers follow none to a file, so that a path is shown as text."""
+    """Publish a link. A path is shown as text, because browsers do not follow links to files."""
     if not in_a_run():
         return
     if url.startswith(("http://", "https://")):
@@ -108,12 +108,12 @@ def _shown(text: object) -> str:
 
 
 def this_runs_url() -> str:
-    """The page of the flow run under way; empty outside of one."""
+    """Return the URL of the current flow run's page; '' outside of one."""
     return without_passwords(flow_run.ui_url or "") if flow_run.id else ""
 
 
 def publish_picture(path: Path, description: str) -> None:
-    """A PNG, carried in the artifact itself, so that it shows wherever the UI is opened."""
+    """Publish a PNG. It is embedded in the artifact, so it shows wherever the UI is opened."""
     if in_a_run():
         content = base64.b64encode(path.read_bytes()).decode()
         key = path.stem.replace("_", "-")
@@ -124,7 +124,7 @@ def publish_picture(path: Path, description: str) -> None:
 def publish_findings(
     findings: Sequence[Finding], class_rows: Mapping[str, Mapping[str, int]]
 ) -> None:
-    """The validation report: what was found, and how many reviews of each class are left."""
+    """Publish the validation report: the findings, and how many reviews of each class are left."""
     order = {"error": 0, "warning": 1, "note": 2}
     rows = [f.model_dump() for f in sorted(findings, key=lambda f: order[f.severity])]
     counts = "; ".join(
@@ -140,7 +140,7 @@ def publish_findings(
 def evaluation_text(
     model: EvaluationSummary, baseline: EvaluationSummary, verdict: Verdict, version: ModelVersion
 ) -> Markdown:
-    """The evaluation as markdown: both models side by side, then the gate's clauses."""
+    """Return the evaluation as markdown: both models side by side, then the gate's clauses."""
     figures = [
         (name, model.metrics[key], baseline.metrics[key])
         for key, name in METRIC_NAMES.items()

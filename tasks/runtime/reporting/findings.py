@@ -1,8 +1,8 @@
 """Findings as files that a person can open: near-duplicates, likely label errors, rejected rows.
 
-The object store keeps them. Where it is on this machine, started by a command and gone with it, or by `make up`, no
-person opens it, so that they are copied to `findings/` in NIGHTSHIFT_HOME. They hold reviews: their owner alone can
-read them. Nothing reads them again, and they may be deleted.
+The object store keeps them. A store on this machine, started by a command (and stopped with it) or by `make up`, is not
+browsed by people, so the findings are also copied to `findings/` in NIGHTSHIFT_HOME. They hold reviews, so only their
+owner can read them. Nothing reads them again, and they may be deleted.
 """
 
 import logging
@@ -17,20 +17,20 @@ from tasks.runtime.settings import read_settings
 
 logger = logging.getLogger(__name__)
 
-_MOST_BYTES = 256 << 20  # of one call; the rest is in the store
+_MOST_BYTES = 256 << 20  # per call; the rest is in the store
 
 
 def keep_findings(store: ObjectStore, folder: str, objects: Mapping[str, str]) -> Path | None:
-    """Copy objects to a folder below `findings/`; those of the same names there are replaced.
+    """Copy objects to a folder below `findings/`. Files of the same names are replaced.
 
-    A copy that cannot be made is a warning: what it is of is in the store.
+    A failed copy is only a warning: the store still has the original.
 
     Args:
-        store: that has them.
+        store: that has the objects.
         folder: its name, such as `rejected/reviews-3`.
         objects: name in the folder to s3:// URI.
     Returns:
-        The folder; None where the store is not on this machine, or no copy could be made.
+        The folder; None if the store is not on this machine, or no copy could be made.
     """
     settings = read_settings()
     if not objects or not settings.keeps_objects_here:

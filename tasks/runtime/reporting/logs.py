@@ -1,4 +1,4 @@
-"""Logs a person can read at 3 a.m.: our own lines, no library chatter, and sentences instead of stack traces."""
+"""Readable logs: our own lines, little output of libraries, and sentences instead of stack traces."""
 
 import logging
 import re
@@ -33,10 +33,10 @@ _FAILED = re.compile(
 
 
 class _Sentences(logging.Filter):
-    """Tells an error that explains itself once, as a sentence and without its stack trace. Others keep theirs.
+    """Shows each of our own errors once, as a sentence without stack trace. Other errors keep their stack trace.
 
-    Prefect tells it as the end of the task, as the flow's error, and as the end of the flow: the second stays. That a
-    task or a flow ends well is not told: each step has a line of its own.
+    Prefect logs an error three times: as the end of the task, as the flow's error, and as the end of the flow. The
+    second one is kept. The successful end of a task or flow is not logged: each step logs a line of its own.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -57,7 +57,7 @@ def _names(kind: type[Exception]) -> set[str]:
 
 
 class _NotTheLast(logging.Filter):
-    """Keeps a run's error from a terminal where the command itself ends with it."""
+    """Hides a run's error from a terminal on which the command itself prints it as its last line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not getattr(record, "ends_the_run", False)
@@ -68,7 +68,7 @@ _NOT_THE_LAST = _NotTheLast()
 
 
 class ReadableRecord(logging.LogRecord):
-    """A line that names of others cannot forge or colour, and in which no URL has a password, also in a stack trace."""
+    """A log record that foreign text cannot forge or colour, without passwords in URLs, even in a stack trace."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -87,7 +87,7 @@ def _handlers() -> set[logging.Handler]:
 
 
 def _quiet_loaded_libraries() -> None:
-    """For who has imported them already. Those that are imported later read it from the environment."""
+    """Silence libraries that are already imported. Those imported later read their settings from the environment."""
     if "transformers" in sys.modules:
         import transformers
 
@@ -100,10 +100,10 @@ def _quiet_loaded_libraries() -> None:
 
 
 def log_for_people(command: bool = False) -> None:
-    """Set up logging for this process; calling it again changes nothing.
+    """Set up logging for this process. Idempotent.
 
     Args:
-        command: this process is a command that prints an error itself as its last line.
+        command: True if this process is a command that prints its error itself, as its last line.
     """
     print_whatever_comes()
     for handler in _handlers():

@@ -1,4 +1,4 @@
-"""How far long work is, for people: lines in the log, a bar on the run's page, an estimate of the end."""
+"""Progress of long work: lines in the log, a bar on the run's page, an estimate of the remaining time."""
 
 import logging
 import time
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class Pace:
-    """Says now and then how much of a known whole is done, how fast it goes, and when it will be over.
+    """Logs progress at intervals: how much of a known total is done, the throughput, and the remaining time.
 
     Args:
-        what: it is that is done, such as "reviews".
-        of: units in all; the bar and the estimate go by them.
+        what: name of the items, such as "reviews".
+        of: units in total; the bar and the estimate are based on them.
         bar: key of the bar on the run's page; '' for none.
     """
 
@@ -33,7 +33,7 @@ class Pace:
         self._count = self._done = self._skipped = 0
 
     def add(self, count: int, done: int) -> None:
-        """So many more, which are so many units of the whole."""
+        """Add `count` items, which account for `done` units of the total."""
         self._count, self._done = self._count + count, self._done + done
         if self._progress:
             self._progress.at(self._done, self._of)
@@ -42,13 +42,13 @@ class Pace:
             logger.info(self.text())
 
     def skip(self, done: int) -> None:
-        """So many units need no work: they say nothing of how long the others take."""
+        """Count units that need no work. They are left out of the estimate of the remaining time."""
         self._skipped += done
         self.add(0, done)
 
     @contextmanager
     def or_undone(self) -> Generator[None]:
-        """What was added meanwhile is taken back when it ends with an error: it will be done again."""
+        """Undo what was added in the block if it ends with an error, because that work will be repeated."""
         before = self._count, self._done, self._skipped
         try:
             yield
@@ -57,7 +57,7 @@ class Pace:
             raise
 
     def text(self) -> str:
-        """One line of it."""
+        """Return the progress as one line of text."""
         seconds = max(time.monotonic() - self._began, 1e-9)
         said = f"{self._count:,} {self._what}, {self._count / seconds:,.1f} a second"
         worked = self._done - self._skipped
@@ -72,7 +72,7 @@ _under_way: ContextVar[Pace | None] = ContextVar("pace", default=None)
 
 @contextmanager
 def paced(pace: Pace) -> Generator[Pace]:
-    """Steps that are called meanwhile add to this pace, so that its bar moves while they work."""
+    """Make this the current pace: steps called in the block add to it, so its bar moves while they work."""
     token = _under_way.set(pace)
     try:
         yield pace
@@ -81,12 +81,12 @@ def paced(pace: Pace) -> Generator[Pace]:
 
 
 def pace_of(what: str, of: int) -> Pace:
-    """The pace that is under way; else one of its own, without a bar."""
+    """Return the current pace, or else a new one without a bar."""
     return _under_way.get() or Pace(what, of)
 
 
 class Gauge:
-    """Tells a pace what comes out of work whose reader is far ahead: only the reader knows what an item comes to.
+    """Reports finished items to a pace when the reader is far ahead: only the reader knows an item's share.
 
     Args:
         pace: to add to.
@@ -98,12 +98,12 @@ class Gauge:
         self._read = self._passed = self._before = self._done = 0
 
     def reading(self, items: Iterable[T], units: int, share: Callable[[T], float]) -> Iterator[T]:
-        """The same items, on the reader's side.
+        """Pass the items through on the reader's side, and note their share of the units.
 
         Args:
             items: of one input.
-            units: that all of it comes to.
-            share: what part of the input is read with an item, from 0 to 1.
+            units: of the whole input.
+            share: the fraction of the input that has been read with an item, from 0 to 1.
         """
         try:
             for item in items:
@@ -115,7 +115,7 @@ class Gauge:
             self.unread(units)
 
     def unread(self, units: int) -> None:
-        """An input is over, or cannot be read."""
+        """Note that an input has ended, or cannot be read."""
         self._before += units
         self._mark(self._before)
 
@@ -123,7 +123,7 @@ class Gauge:
         self._marks.append((self._read, done))
 
     def passed(self) -> None:
-        """One item more came out."""
+        """Count one more finished item."""
         self._passed += 1
         done = self._done
         while self._marks and self._marks[0][0] <= self._passed:
@@ -132,13 +132,13 @@ class Gauge:
         self._done = done
 
     def over(self) -> None:
-        """All of it came out; what is left are inputs that hold no item."""
+        """Report the rest: all items are finished, and the remaining units belong to inputs without items."""
         self._pace.add(0, self._before - self._done)
         self._done = self._before
 
 
 def duration(seconds: float) -> str:
-    """As people say it: 40 s, 12 min, 3 h 20 min."""
+    """Format a duration for people: 40 s, 12 min, 3 h 20 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

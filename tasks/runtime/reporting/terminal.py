@@ -1,7 +1,7 @@
-"""The terminal that commands write to: texts are shown as they are, whoever wrote them.
+"""The terminal that commands write to: all texts are shown literally.
 
-rich reads `[bold]` and `:smile:` in texts, and passes escape sequences on. Names of files, keys and labels may hold
-both, so that here neither is read: what is to be bold is given as a style.
+rich interprets `[bold]` and `:smile:` in texts, and passes escape sequences on. Names of files, keys and labels may
+contain both, so neither is interpreted here: bold text is given as a style.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ from tasks.core.readable import said_to_people
 
 
 def print_whatever_comes() -> None:
-    """Show signs that the terminal's encoding lacks as escapes: libraries print emoji, and a name may hold anything."""
+    """Print characters that the terminal cannot encode as escapes: libraries print emoji, names may hold anything."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def mute(console: Console) -> None:
-    """Have a console print nothing any more: who read it has gone, or its disk is full. The run goes on.
+    """Silence a console whose reader has gone or whose disk is full. The run goes on.
 
-    rich itself ends the process then. What is left in the stream's buffer goes nowhere, or Python would end with an
+    By default rich would end the process. The rest of the stream's buffer is discarded, or Python would end with an
     error that it cannot write it.
     """
     console.quiet = True
@@ -38,10 +38,10 @@ def mute(console: Console) -> None:
 
 
 def outlive_the_reader(console: object) -> bool:
-    """Have a console of somebody else's print nothing any more once nobody reads it: rich ends the process then.
+    """Make another library's console fall silent once nobody reads it. By default rich would end the process.
 
     Returns:
-        True for a console; nothing is done with anything else.
+        True for a console; other objects are left alone.
     """
     if not isinstance(console, Console):
         return False
@@ -50,7 +50,7 @@ def outlive_the_reader(console: object) -> bool:
 
 
 class Terminal(Console):
-    """A console for which a text is only text; also in tables, where it may be cut or folded."""
+    """A console that prints all text literally, also in tables, where it may be cut or folded."""
 
     def __init__(
         self, stderr: bool = False, file: IO[str] | None = None, width: int | None = None
@@ -71,12 +71,12 @@ class Terminal(Console):
         highlight: bool | None = None,
         highlighter: Any = None,
     ) -> Text:
-        """See `Console.render_str`: every text that is printed passes here."""
+        """See `Console.render_str`. Every printed text passes through it."""
         del emoji, markup, highlight, highlighter
         return Text(said_to_people(text), style=style, justify=justify, overflow=overflow)
 
     def print(self, *objects: Any, **given: Any) -> None:
-        """See `Console.print`. Where nothing can be written any more, nothing is."""
+        """See `Console.print`. If writing fails, the console is silenced."""
         try:
             super().print(*objects, **given)
         except (OSError, UnicodeError):
@@ -86,6 +86,6 @@ class Terminal(Console):
         mute(self)
 
     def print_error(self, error: Exception) -> None:
-        """An error as one sentence, with its kind before it."""
+        """Print an error as one sentence, after its type."""
         self.print("error", style="bold red", end="")
         self.print(f": {type(error).__name__}: {error}", soft_wrap=True)

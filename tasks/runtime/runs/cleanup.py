@@ -1,4 +1,4 @@
-"""Putting right what dead processes left behind: MLflow runs that say RUNNING, and work folders."""
+"""Cleanup after dead processes: MLflow runs that still say RUNNING, and work folders."""
 
 import functools
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def close_dead_runs() -> int:
-    """Mark MLflow runs as KILLED whose process, or whose flow run, is over; returns how many."""
+    """Mark MLflow runs whose process or flow run is over as KILLED. Returns how many."""
     ask = functools.lru_cache(maxsize=None)(flow_run_is_over)
 
     def is_over(tags: Mapping[str, str]) -> bool:
@@ -31,7 +31,7 @@ def close_dead_runs() -> int:
 
 
 def remove_dead_folders() -> int:
-    """Remove work folders and sockets of processes that are gone; returns how many."""
+    """Remove work folders and sockets of processes that are gone. Returns how many."""
     left = remove_left_folders() + remove_dead_sockets()
     for name in left:
         logger.warning("Removed %s, left behind by a process that is gone", name)
@@ -39,12 +39,12 @@ def remove_dead_folders() -> int:
 
 
 def flow_run_is_over(run_id: str) -> bool:
-    """True of a flow run in a final state, or that the server does not know; false where it cannot be asked."""
+    """True if a flow run is in a final state or unknown to the server; False if the server cannot be asked."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(UUID(run_id)).state
     except ObjectNotFound:
         return True
     except (httpx.HTTPError, PrefectException, ValueError):
-        return False  # nothing is known of it
+        return False  # its state is unknown
     return state is not None and state.is_final()

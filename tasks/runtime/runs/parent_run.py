@@ -1,4 +1,4 @@
-"""A run that another run started ends when that one has ended, in whatever way: nobody waits for its result."""
+"""Cancellation of a run when the run that started it has ended, in whatever way: nobody waits for its result."""
 
 import contextlib
 import logging
@@ -20,9 +20,9 @@ _POLL_SECONDS = 10.0
 
 @contextlib.contextmanager
 def cancelled_with_parent(poll_seconds: float = _POLL_SECONDS) -> Generator[None]:
-    """While this is open, the flow run under way is cancelled as soon as the run that started it is over.
+    """Cancel the current flow run as soon as the run that started it is over, for the duration of the block.
 
-    Prefect cancels the children of a cancelled run, not those of a dead one.
+    Prefect cancels the children of a cancelled run, but not those of a dead one.
     """
     context = FlowRunContext.get()
     own = context.flow_run if context else None

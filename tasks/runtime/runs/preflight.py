@@ -1,4 +1,4 @@
-"""What is checked before anything is spent: that every place a run will need can be reached and written to."""
+"""Preflight checks: before a run spends anything, check that all services it needs can be reached and written to."""
 
 import logging
 from collections.abc import Callable
@@ -28,25 +28,25 @@ _PROOFS = {
 @task(
     cache_policy=NO_CACHE,
     retries=2,
-    retry_delay_seconds=[5, 30],  # a restart, not an outage: a typo should be told soon
+    retry_delay_seconds=[5, 30],  # enough for a restart; short, so that a typo is reported soon
     retry_condition_fn=is_outage,
 )
 def check_services(
     device: Device = "auto", also_write_to: str | None = None, trains: bool = False
 ) -> None:
-    """Probe the object store with a write, reach the registry, and see that the device is there.
+    """Probe the object store with a write, connect to the registry, and check that the device is available.
 
     Args:
-        device: that the run will ask for.
-        trains: it will ask for it to train, which may be on another machine.
-        also_write_to: an s3:// prefix beside the bucket for prepared data.
+        device: that the run will use.
+        trains: the run uses it for training, which may happen on another machine.
+        also_write_to: an s3:// prefix besides the bucket for prepared data.
     Raises:
-        MissingDataError, StoreError: a bucket is missing, or a right.
+        MissingDataError, StoreError: a bucket or a permission is missing.
         RegistryError: MLflow is not there, or its experiment is deleted.
-        ServiceError: the deployment that is to train is not there, or its pool is not.
-        SettingsError: something is not configured, or no GPU is here.
+        ServiceError: the deployment for training or its pool does not exist.
+        SettingsError: something is not configured, or there is no GPU here.
     """
-    from tasks.core.models.devices import resolve_device  # torch, which most flows do without
+    from tasks.core.models.devices import resolve_device  # imports torch; most flows need none
 
     settings = read_settings()
     elsewhere = trains and settings.training_deployment
@@ -70,7 +70,7 @@ def check_services(
 
 
 def require_passwords(settings: Settings) -> None:
-    """Raises SettingsError when a server beyond this machine would be used without any proof of who asks."""
+    """Raise SettingsError if a server on another machine would be used without a password or token."""
     from tasks.connectors.tracking.credentials import has_credentials
 
     prefect = get_current_settings().api

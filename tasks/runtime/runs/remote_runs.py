@@ -1,6 +1,6 @@
-"""Running a step on another work pool: hand over references, wait as a person would, take small JSON back.
+"""Execution of a step on another work pool: pass references, wait for the run, return small JSON.
 
-The retry lies here, around the child run, because a flow's own retries die with its process.
+Retries are made here, around the child run, because a flow's own retries die with its process.
 """
 
 import json
@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 2.0
 _SAY_AGAIN_SECONDS = 60.0
 _SERVER_AWAY_SECONDS = 900.0
-_LONGEST_RESULT = 16 << 20  # bytes; a worker of another pool may write there
-_DIED: list[float] = [5, 30, 120]  # seconds before another try
+_LONGEST_RESULT = 16 << 20  # bytes; workers of other pools may write there
+_DIED: list[float] = [5, 30, 120]  # delays in seconds before each retry
 
 
 def _died(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -54,15 +54,15 @@ def _died(_task: Any, _run: Any, state: State[Any]) -> bool:
     retry_condition_fn=_died,
 )
 def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Run a deployment on its work pool and return what it handed back. A run that dies is tried again.
+    """Run a deployment on its work pool and return its result. A run that dies is retried.
 
     Args:
         deployment: flow/deployment.
         params: of the flow, as JSON.
     Raises:
-        ServiceError: there is no such deployment, or the Prefect server stays away.
-        RunDiedError: the run died with its process or its worker, more often than it is tried again.
-        PoolError: it failed or was cancelled.
+        ServiceError: there is no such deployment, or the Prefect server remains unavailable.
+        RunDiedError: the run died with its process or its worker on every attempt.
+        PoolError: the run failed or was cancelled.
     """
     with get_client(sync_client=True) as client:
         run = _submitted(client, deployment, params)
@@ -70,14 +70,14 @@ def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
         logger.info("%s is queued on the pool %r: %s", run.name, pool, url_for(run) or run.id)
         try:
             state = _Waiting(client, run, pool).until_over()
-        except BaseException:  # this run is cancelled or fails: the other must not go on for nobody
+        except BaseException:  # this run is cancelled or fails: nobody needs the other any more
             _cancel(client, run)
             raise
     if state.is_completed():
         return taken_back(str(run.id))
     try:
         close_dead_runs()
-    except RegistryError as error:  # tidying can wait; a training that died cannot
+    except RegistryError as error:  # cleanup can wait; the retry of a dead training cannot
         logger.warning("MLflow runs of dead processes were not closed: %s", error)
     where = url_for(run) or str(run.id)
     if state.is_crashed():
@@ -93,7 +93,7 @@ def _submitted(client: SyncPrefectClient, deployment: str, params: dict[str, Any
 
 
 def require_deployment(client: SyncPrefectClient, deployment: str) -> None:
-    """See that runs of a deployment can begin. Whoever deletes a pool in the UI leaves its deployments without one.
+    """Check that runs of a deployment can start. Deleting a pool in the UI leaves its deployments without one.
 
     Raises:
         ServiceError: there is no such deployment, or it has no work pool.
@@ -104,7 +104,7 @@ def require_deployment(client: SyncPrefectClient, deployment: str) -> None:
         found = client.read_deployment_by_name(deployment)
     except ObjectNotFound as error:
         raise ServiceError(f"There is no deployment {deployment!r}", setting, again) from error
-    served = found.status == DeploymentStatus.READY  # by a process of its own, without a pool
+    served = found.status == DeploymentStatus.READY  # by a separate process, without a pool
     if not found.work_pool_name and not served:
         raise ServiceError(
             f"The deployment {deployment!r} has no work pool any more: somebody has deleted it",
@@ -114,7 +114,7 @@ def require_deployment(client: SyncPrefectClient, deployment: str) -> None:
 
 
 class _Waiting:
-    """Waits for a run and says what it is waiting for, for as long as there is something to wait for."""
+    """Waits for a run to end, and logs what it is waiting for."""
 
     def __init__(self, client: SyncPrefectClient, run: FlowRun, pool: str) -> None:
         self._client, self._run, self._pool = client, run, pool
@@ -122,7 +122,7 @@ class _Waiting:
         self._began = False
 
     def until_over(self) -> State[Any]:
-        """The final state."""
+        """Wait for the end of the run and return its final state."""
         while True:
             state = self._state()
             if state and state.is_final():
@@ -193,20 +193,20 @@ def _cancel(client: SyncPrefectClient, run: FlowRun) -> None:
 
 
 def _said(state: State[Any]) -> str:
-    """A state's message without Prefect's own words before it."""
+    """Return a state's message without the prefix that Prefect adds."""
     said = str(state.message or state.name).removeprefix("Flow run encountered an exception: ")
     return said.removeprefix("Task run encountered an exception: ")[:500]
 
 
 @step
 def hand_back(result: Record) -> None:
-    """Leave the result of the flow run under way where the run that started it finds it."""
+    """Store the result of the current flow run for the run that started it."""
     if current_run.id:
         object_store().write_bytes(result.model_dump_json().encode(), _place(str(current_run.id)))
 
 
 def taken_back(run_id: str) -> dict[str, Any]:
-    """What a run handed back. Raises PoolError when it left nothing."""
+    """Return the result that a run stored. Raises PoolError if there is none."""
     content = object_store().read_bytes(_place(run_id), at_most=_LONGEST_RESULT)
     if content is None:
         raise PoolError(

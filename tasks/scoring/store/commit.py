@@ -1,7 +1,7 @@
-"""How predictions come to stand in the store: their rejects first, they last, each whole or not at all.
+"""Commit protocol: upload rejected rows first; the predictions object comes last and is the commit marker.
 
-One way for objects, for parts of large ones, and for what is joined of those. Nobody's work is replaced by accident:
-an output says in its metadata what it is made of, and a writer who finds something else there says which it was.
+The protocol is the same for objects, for parts of large ones, and for objects joined from parts. No output is replaced
+by accident: an output's metadata say what it was made from, and a writer that finds a different output reports it.
 """
 
 from pathlib import Path
@@ -21,19 +21,19 @@ from tasks.core.scoring.results import Counts, ObjectResult
 from tasks.core.scoring.sharding import Entry
 from tasks.scoring.store.run_store import info
 
-RUN = "run"  # metadata: which run wrote an output
-_CONFIGURATION = "configuration"  # what its content depends on beside the input
+RUN = "run"  # metadata: the run that wrote an output
+_CONFIGURATION = "configuration"  # everything but the input that the content depends on
 _SOURCE = "source"  # digest of the input's name
-_TRIES = 5  # while runs that are behind write at the same moment
+_TRIES = 5  # attempts while runs with an older input write at the same moment
 
 
 def target_uri(run: ScoringRun, entry: Entry) -> str:
-    """Where predictions of an object go, or of a part of one."""
+    """Return the URI of the predictions of an object, or of a part of one."""
     return run.part_uri(entry) if entry.parts > 1 else run.output_uri(entry.key)
 
 
 def rejected_uri(run: ScoringRun, entry: Entry) -> str:
-    """Where its rows go that could not be scored."""
+    """Return the URI of the rows that could not be scored."""
     if entry.parts > 1:
         return run.part_uri(entry, "rejected")
     return run.rejected_uri(entry.key, run.fingerprint(entry))
@@ -42,7 +42,7 @@ def rejected_uri(run: ScoringRun, entry: Entry) -> str:
 def result_of(
     entry: Entry, state: Any, counts: Counts | None = None, error: object = "", etag: str = ""
 ) -> ObjectResult:
-    """What became of an object, or of a part of one."""
+    """Build the result of an object, or of a part of one."""
     return ObjectResult(
         key=entry.key,
         etag=entry.etag,
@@ -57,18 +57,18 @@ def result_of(
 
 
 def failure(entry: Entry, error: Exception) -> ObjectResult:
-    """The result where an error kept an object from being scored; one that was overwritten is the next run's."""
+    """Build the result of an object that an error kept from being scored; the next run scores an overwritten one."""
     state = "overwritten" if isinstance(error, OverwrittenError) else "failed"
     return result_of(entry, state, error=error)
 
 
 def is_made_of(run: ScoringRun, entry: Entry, head: Head | None) -> bool:
-    """True when an output is of the input as it was listed, by this version and configuration."""
+    """True if an output was made from the input as it was listed, by this version and configuration."""
     return head is not None and head.metadata.get(FINGERPRINT) == run.fingerprint(entry)
 
 
 def is_committed(objects: ExactObjects, run: ScoringRun, entry: Entry, head: Head | None) -> bool:
-    """The same, and the rejects that belong to it are there."""
+    """True if `is_made_of` is true and the rejects that belong to the output exist."""
     if head is None or not is_made_of(run, entry, head):
         return False
     rejects = Counts.from_metadata(head.metadata).rows_rejected
@@ -76,14 +76,14 @@ def is_committed(objects: ExactObjects, run: ScoringRun, entry: Entry, head: Hea
 
 
 def is_of_another_version(run: ScoringRun, entry: Entry, head: Head) -> bool:
-    """True of predictions of another version of the same input, made in the same way."""
+    """True if the output holds predictions of another version of the same input, made with the same configuration."""
     theirs = head.metadata.get(_SOURCE), head.metadata.get(_CONFIGURATION)
     ours = run.source(entry.key), run.configuration(entry.key)
     return head.whole and theirs == ours and not is_made_of(run, entry, head)
 
 
 def foreign(run: ScoringRun, entry: Entry, head: Head | None) -> DataError | None:
-    """What is wrong where another input has its predictions in this one's place."""
+    """Return an error if another input has its predictions in this one's place."""
     if head is None or head.metadata.get(_SOURCE) == run.source(entry.key):
         return None
     return UnwritableDataError(
@@ -94,7 +94,7 @@ def foreign(run: ScoringRun, entry: Entry, head: Head | None) -> DataError | Non
 
 
 def is_behind(objects: ExactObjects, run: ScoringRun, entry: Entry, head: Head | None) -> bool:
-    """True of predictions of a version of the input that is no longer there, while this run's still is."""
+    """True if the predictions are of a version of the input that is gone, while this run's version is still there."""
     if head is None or not is_of_another_version(run, entry, head):
         return False
     try:
@@ -107,7 +107,7 @@ def is_behind(objects: ExactObjects, run: ScoringRun, entry: Entry, head: Head |
 def replaced(
     objects: ExactObjects, run: ScoringRun, entry: Entry, head: Head | None
 ) -> NightshiftError:
-    """Says who has written where this run's predictions were, or were to go."""
+    """Return an error that says who wrote to the place of this run's predictions."""
     if is_behind(objects, run, entry, head):
         return StoreError(
             "A run that began earlier has put predictions of an older version of it in their place",
@@ -136,7 +136,7 @@ def commit(
     rejected: Path,
     before: Head | None,
 ) -> ObjectResult:
-    """Write an object's rejects, if it has any, and then its predictions: the sign that all of it is there.
+    """Write an object's rejects, if any, and then its predictions, which are the commit marker.
 
     Args:
         objects: the store.
@@ -144,7 +144,7 @@ def commit(
         entry: the object, or a part of one.
         counts: of its rows.
         output, rejected: the files.
-        before: what was seen in the predictions' place before they were made.
+        before: the output found in the predictions' place before they were made.
     """
     mark = {
         FINGERPRINT: run.fingerprint(entry),
@@ -172,6 +172,7 @@ def commit(
             objects.store.delete(rejected_uri(run, entry))  # no predictions refer to them
         return failure(entry, replaced(objects, run, entry, there))
     old = before.metadata.get(FINGERPRINT) if before else None
-    if old and old != mark[FINGERPRINT]:  # its predictions are gone: nothing refers to its rejects
+    # The old predictions are gone, so nothing refers to their rejects.
+    if old and old != mark[FINGERPRINT]:
         objects.store.delete(run.rejected_uri(entry.key, old))
     return result_of(entry, "scored", counts, etag=etag)

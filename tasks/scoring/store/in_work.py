@@ -1,18 +1,17 @@
-"""Which objects a process has in work, in the store: an object that ends its process twice fails by name.
+"""Records in the store of the objects a process is working on. An object that kills its process twice fails by name.
 
-An object may end the process that scores it: it fills the memory, or a library aborts. Nothing can be caught then, so
-each process writes beforehand what it has in work.
+An object may kill the process that scores it: it fills the memory, or a library aborts. No exception can be caught
+then, so each process records its current objects beforehand.
 
     s3://<bucket>/registry/<model>/in-work/<digest of input and output>/<run>~<host>~<pid>~<start>~<what>.json
     .../fatal/<digest of object and code>.json      an object that was in work at two deaths
 
-A record whose process has died, on a machine that has lived on, is one death for each object in it. Objects with a
-death are scored one at a time, so that of several that were in work together only the guilty one gets to a second
-death, and fails by name; all others are scored. Of processes on other machines nothing is known, and a machine that
-was started anew tells nothing either: such records count for nothing. A process that ends by itself, cancelled or
-with an error, removes its record.
+If a process died while its machine stayed up, its record counts as one death for each object in it. Objects with a
+death are scored one at a time. So of several that were in work together, only the guilty one gets to a second death and
+fails by name; all others are scored. Records of processes on other machines, or from before a reboot, do not count,
+because nothing is known about them. A process that ends by itself, cancelled or with an error, removes its record.
 
-Objects are known by a digest of name and ETag: one that is replaced begins anew.
+Objects are identified by a digest of name and ETag: a replaced object starts afresh.
 """
 
 import logging
@@ -43,20 +42,20 @@ _KEPT_SECONDS = 30 * _DAY_SECONDS
 
 
 class _Record(Record):
-    """What lies in the store."""
+    """The content of a record in the store."""
 
     objects: list[str]
     when: float
-    input: str = ""  # of an object that is fatal, for people
+    input: str = ""  # URI of a fatal object, for people
 
 
 class InWork:
-    """What this process has in work of a run, and what is known of others that died over it.
+    """The objects of a run that this process is working on, and those that killed other processes.
 
     Args:
         objects: the store.
         run: that the objects are of.
-        what: this process does: the number of a shard, or "plan".
+        what: the work of this process: the number of a shard, or "plan".
     """
 
     def __init__(self, objects: ExactObjects, run: ScoringRun, what: object) -> None:
@@ -73,11 +72,11 @@ class InWork:
             )
 
     def is_suspect(self, entry: Entry) -> bool:
-        """True of an object that a process died over: it is to be in work alone."""
+        """True if a process died while working on the object. Such an object must be scored alone."""
         return self._deaths[_identity(self._run, entry)] > 0
 
     def fatal(self, entry: Entry) -> DataError | None:
-        """What to say of an object that must not be touched again."""
+        """Return an error for an object that must not be tried again; None for any other."""
         uri = self._fatal_uri(entry)
         if uri not in self._fatal and self._deaths[_identity(self._run, entry)] < _FATAL_DEATHS:
             return None
@@ -90,7 +89,7 @@ class InWork:
         )
 
     def _keep_fatal(self, uri: str, entry: Entry) -> None:
-        """Write the record, once a day: it is removed a month after an object was last met."""
+        """Write the record, at most once a day; it is removed a month after the object was last seen."""
         known = _read(self._store, uri)
         if known is None or time.time() - known.when > _DAY_SECONDS:
             record = _Record(objects=[], when=time.time(), input=self._run.input_uri(entry.key))
@@ -99,7 +98,7 @@ class InWork:
 
     @contextmanager
     def recorded(self) -> Generator[None]:
-        """Until this is left, what `begin` says is in the store; a thread that begins something later says nothing."""
+        """Keep the record of `begin` in the store until the context ends. Later calls of `begin` write nothing."""
         self._over = False
         try:
             yield
@@ -108,14 +107,14 @@ class InWork:
 
     @contextmanager
     def alone(self, entry: Entry) -> Generator[None]:
-        """One object is in work, and no other."""
+        """Record a single object as in work."""
         with self.recorded():
             self.begin([entry])
             yield
             self.end(entry)
 
     def begin(self, entries: Iterable[Entry]) -> None:
-        """Say that these are in work now; it stands in the store when this returns."""
+        """Record that work on these objects begins; the record is in the store on return."""
         with self._lock:
             if self._over:
                 return
@@ -124,7 +123,7 @@ class InWork:
             self._store.write_bytes(canonical_json(record.model_dump()).encode(), self._uri)
 
     def end(self, entry: Entry) -> None:
-        """It is done. The store learns of it with the next that begins, or at the end."""
+        """Mark an object as done. The store is updated when the next object begins, or at the end."""
         with self._lock:
             self._open.discard(_identity(self._run, entry))
 
@@ -143,7 +142,7 @@ class InWork:
 
 
 def forget(objects: ExactObjects, run: ScoringRun) -> None:
-    """Remove the records of a run that is over, and those of dead processes: it has scored what they had in work."""
+    """Remove the records of a finished run, and those of dead processes, whose objects it has scored."""
     for item in list(objects.store.scan(_folder(run))):
         name = item.uri.removeprefix(_folder(run))
         if "/" not in name and (name.startswith(f"{run.run}~") or is_gone(_owner(name))):
@@ -151,7 +150,7 @@ def forget(objects: ExactObjects, run: ScoringRun) -> None:
 
 
 def remove_old_records() -> int:
-    """Remove records of processes and objects that nobody has come back to for a month; returns how many."""
+    """Remove records of processes and objects not seen for a month; return how many."""
     store, removed = object_store(), 0
     for item in [found for found in store.scan(_registry()) if "/in-work/" in found.uri]:
         record = _read(store, item.uri)
@@ -162,7 +161,7 @@ def remove_old_records() -> int:
 
 
 def _known(store: ObjectStore, run: ScoringRun) -> tuple[Counter[str], set[str]]:
-    """Deaths of each object, and the places of records of fatal ones."""
+    """Return the number of deaths per object, and the URIs of the records of fatal objects."""
     deaths, fatal = Counter[str](), set[str]()
     for item in store.scan(_folder(run)):
         name = item.uri.removeprefix(_folder(run))
@@ -174,7 +173,7 @@ def _known(store: ObjectStore, run: ScoringRun) -> tuple[Counter[str], set[str]]
 
 
 def _read(store: ObjectStore, uri: str) -> _Record | None:
-    """None where whoever wrote it died while writing."""
+    """Read a record; None if its process died while writing it."""
     try:
         return _Record.model_validate_json(store.read_bytes(uri) or b"")
     except PydanticError:
@@ -182,7 +181,7 @@ def _read(store: ObjectStore, uri: str) -> _Record | None:
 
 
 def _owner(name: str) -> str:
-    """The process that wrote a record, as `processes` names it."""
+    """Return the process that wrote a record, as `processes` names it."""
     return ":".join(name.split("~")[1:4])
 
 

@@ -1,4 +1,4 @@
-"""The output of one input object, predictions and rejects, as files."""
+"""Output files of one input object: predictions and rejects."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -24,14 +24,14 @@ class Output:
         self.entry, self.path, self.rejected_path = entry, path, path.with_suffix(".rejected")
         self.error: DataError | None = None
         self._run, self._label_names = run, label_names
-        self._types = dict[str, Any]()  # of the columns of predictions
+        self._types = dict[str, Any]()  # types of the prediction columns
         self._types_of_file: Any = None
         self._labels: dict[str, int] = {}
         self._reasons: dict[str, int] = {}
 
     @property
     def counts(self) -> Counts:
-        """Rows so far."""
+        """Row counts so far."""
         out, rejected = sum(self._labels.values()), sum(self._reasons.values())
         return Counts(
             rows_in=out + rejected,
@@ -42,10 +42,10 @@ class Output:
         )
 
     def encode(self, results: Iterator[Result]) -> None:
-        """Take results up to the object's end, whatever they hold: the next object begins with its own.
+        """Consume results up to the object's end, even after an error, so that the next object starts at its own.
 
         Raises:
-            BaseException: what the object is not to blame for.
+            BaseException: errors that the object did not cause.
         """
         made = ["input", "row", "id", "label", "score"]
         probabilities = [f"probability_{name}" for name in self._label_names]
@@ -80,7 +80,7 @@ class Output:
         )
 
     def fail(self, error: BaseException) -> None:
-        """Say why the object cannot be scored; the first reason counts."""
+        """Record why the object cannot be scored; the first reason counts."""
         if self.error is not None:
             return
         self.error = as_data_error(error, self._run.input_uri(self.entry.key))
@@ -114,13 +114,13 @@ class Output:
         }
 
     def _learn_types(self, of_file: Mapping[str, Any]) -> None:
-        """What goes along keeps the types that it has in the file, where that says them."""
+        """Give the kept columns the types that the file declares, if it does."""
         self._types_of_file = of_file
         found = {name: type_at(of_file, name) for name in self._run.columns.keep}
         self._types |= {name: kind for name, kind in found.items() if kind is not None}
 
     def too_many_rejects(self) -> ValidationError | None:
-        """What is wrong with an object of which too much cannot be scored; of a part nothing can be said."""
+        """Return an error if too many rows of an object are rejected. A part is never judged by itself."""
         counts = self.counts
         if self.entry.parts > 1:
             return None
@@ -133,7 +133,7 @@ class Output:
 
 
 class _UntilEnd:
-    """The results of one object. It knows what they ended with, and whether whoever makes them has failed."""
+    """Iterator over the results of one object. It records how they ended, and whether their producer failed."""
 
     def __init__(self, results: Iterator[Result]) -> None:
         self._results = results
@@ -159,10 +159,10 @@ class _UntilEnd:
 
 
 def too_many_rejects(run: ScoringRun, key: str, counts: Counts) -> ValidationError | None:
-    """What is wrong with an object of which a larger share cannot be scored than the form allows."""
+    """Return an error if a larger fraction of an object's rows is rejected than the form allows."""
     if counts.rows_rejected <= run.max_rejected_share * counts.rows_in:
         return None
-    # of a part that was scored before, the reasons may have been too long for its metadata
+    # For a part that was scored before, the reasons may have been too long for its metadata.
     known = max(counts.reasons.items(), key=lambda item: item[1], default=None)
     most = f"; the most frequent reason ({known[1]:,}): {known[0]}" if known else ""
     return ValidationError(

@@ -1,4 +1,4 @@
-"""Where the records of a scoring run lie in the object store, and how they are read."""
+"""Locations of a scoring run's records in the object store, and functions that read them."""
 
 import json
 from typing import Any
@@ -17,13 +17,13 @@ MANIFEST, SUCCESS, INCOMPLETE = "manifest.json", "_SUCCESS", "_INCOMPLETE"
 
 
 def read_run(objects: ExactObjects, place: str) -> ScoringRun | None:
-    """The frozen run at a place; None where there is none.
+    """Return the frozen run at a place; None if there is none.
 
     Raises:
-        StoreError: the manifest is of another version of the code, or of another place, to which its outputs would go.
+        StoreError: the manifest is of another version of the code, or names another place for its outputs.
     """
     content = objects.store.read_bytes(f"{place}/{MANIFEST}")
-    if not content:  # or empty: whoever wrote it died
+    if not content:  # or empty: the process died while writing it
         return None
     try:
         run = ScoringRun.model_validate_json(content)
@@ -43,7 +43,7 @@ def read_run(objects: ExactObjects, place: str) -> ScoringRun | None:
 
 
 def require_run(objects: ExactObjects, place: str) -> ScoringRun:
-    """The frozen run at a place. Raises MissingDataError where there is none."""
+    """Return the frozen run at a place. Raises MissingDataError if there is none."""
     run = read_run(objects, place.rstrip("/"))
     if run is None:
         raise MissingDataError(
@@ -53,12 +53,12 @@ def require_run(objects: ExactObjects, place: str) -> ScoringRun:
 
 
 def shard_uri(run: ScoringRun, number: int) -> str:
-    """Where a shard's list lies."""
+    """Return the URI of a shard's list."""
     return f"{run.place}/plans/{run.plan}/shards/{number:06}.json"
 
 
 def read_shard(objects: ExactObjects, run: ScoringRun, number: int) -> Shard:
-    """A shard of a frozen run. Raises StoreError when it is gone."""
+    """Read a shard of a frozen run. Raises StoreError if it is gone."""
     content = objects.store.read_bytes(shard_uri(run, number))
     if content is None:
         raise StoreError(
@@ -68,33 +68,33 @@ def read_shard(objects: ExactObjects, run: ScoringRun, number: int) -> Shard:
 
 
 def results_prefix(run: ScoringRun) -> str:
-    """Below it is a result for each shard that is done."""
+    """Return the URI prefix of the results of finished shards."""
     return f"{run.place}/plans/{run.plan}/results/"
 
 
 def result_uri(run: ScoringRun, number: int) -> str:
-    """Where the result of a shard lies."""
+    """Return the URI of a shard's result."""
     return f"{results_prefix(run)}{number:06}.json"
 
 
 def result_number(uri: str) -> int:
-    """Of which shard a result is."""
+    """Return the number of the shard that a result belongs to."""
     return int(uri.rpartition("/")[2].removesuffix(".json"))
 
 
 def read_result(objects: ExactObjects, run: ScoringRun, number: int) -> ShardResult | None:
-    """What became of a shard; None while that is not known."""
+    """Return the outcome of a shard; None while it is unknown."""
     content = objects.store.read_bytes(result_uri(run, number))
     return ShardResult.model_validate_json(content) if content else None
 
 
 def write_overwritten(objects: ExactObjects, run: ScoringRun, keys: list[str]) -> None:
-    """Write down which inputs were overwritten or removed before they were scored: the run owes nothing for them."""
+    """Record which inputs were overwritten or removed before they were scored: the run need not score them."""
     objects.store.write_bytes(canonical_json(keys).encode(), _overwritten_uri(run))
 
 
 def read_overwritten(objects: ExactObjects, run: ScoringRun) -> set[str]:
-    """What `write_overwritten` wrote; empty while the run has not finished."""
+    """Read the keys from `write_overwritten`; empty while the run has not finished."""
     return set(json.loads(objects.store.read_bytes(_overwritten_uri(run)) or b"[]"))
 
 
@@ -103,13 +103,13 @@ def _overwritten_uri(run: ScoringRun) -> str:
 
 
 def info(run: ScoringRun, entry: Entry) -> ObjectInfo:
-    """The object of an entry, as it was listed."""
+    """Return the object of an entry, as it was listed."""
     bucket, key = parse_uri(run.input_uri(entry.key))
     return ObjectInfo(bucket, key, entry.size, entry.etag)
 
 
 def runs_below(objects: ExactObjects, root: str) -> list[str]:
-    """Places of the runs below a root, by their folders: what each holds is not listed."""
+    """Return the places of the runs below a root, from their folder names, without listing the contents."""
     bucket, prefix = parse_uri(f"{root}/_runs/")
     with objects.store.saying("listing", root):
         pages: Any = objects.store.client.get_paginator("list_objects_v2").paginate(

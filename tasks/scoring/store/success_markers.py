@@ -1,16 +1,16 @@
-"""Marks that say whether all below a root of predictions is scored, and when they may be believed.
+"""Markers that say whether everything below a root of predictions is scored, and when they can be trusted.
 
     .../_unfinished/<run>.<token>    a plan that is frozen, or about to be; written before it, under a name of its own
     .../_INCOMPLETE                  the run that began last is under way, or something failed
     .../_SUCCESS                     a run came to its end and nothing failed: a `ScoreSummary` with two digests
 
-A reader takes `_SUCCESS` only where there is no `_INCOMPLETE` and nothing below `_unfinished/`. Each run writes a mark
-of its own there, so no run overwrites another's, and no condition of the store is needed.
+A reader trusts `_SUCCESS` only if there is no `_INCOMPLETE` and nothing below `_unfinished/`. Each run writes its own
+marker there, so no run overwrites another's, and the store need not support conditional writes.
 
-A run that ends without a failure removes its own mark; a failed run leaves it. It also removes the marks of earlier
-runs that it has replaced: those that stood when it listed its inputs and that were to score the same input with the
-same settings. Several inputs may share a root. A run over one of them says nothing about the others, so their marks
-stay until the same input is scored again. A mark of a run that scores everything again (`rescore`) is removed only by
+A run that ends without a failure removes its own marker; a failed run leaves it. It also removes the markers of earlier
+runs that it has replaced: those that existed when it listed its inputs and that were to score the same input with the
+same settings. Several inputs may share a root. A run over one of them says nothing about the others, so their markers
+stay until the same input is scored again. A marker of a run that scores everything again (`rescore`) is removed only by
 another such run.
 """
 
@@ -37,24 +37,24 @@ _UNFINISHED = "_unfinished"
 
 
 class Listing:
-    """Digest of objects by their names and ETags, in whichever order they come: the sum of their SHA-256."""
+    """A digest of objects by their names and ETags that does not depend on their order: the sum of their SHA-256."""
 
     def __init__(self) -> None:
         self._sum = 0
 
     def add(self, key: str, etag: str) -> None:
-        """Count an object in. The key is the one below the root; hidden ones do not count."""
+        """Add an object. The key is relative to the root; hidden objects do not count."""
         if not is_hidden(key):
             self._sum += int.from_bytes(hashlib.sha256(f"{key}\n{etag}".encode()).digest())
 
     @property
     def digest(self) -> str:
-        """64 hex digits."""
+        """The digest as 64 hex digits."""
         return f"{self._sum % (1 << 256):064x}"
 
 
 def listing_digest(objects: ExactObjects, root: str) -> str:
-    """Digest of all predictions below a root."""
+    """Return the digest of all predictions below a root."""
     listing = Listing()
     for item in objects.store.scan(f"{root}/"):
         listing.add(item.uri.removeprefix(f"{root}/"), item.etag)
@@ -62,23 +62,23 @@ def listing_digest(objects: ExactObjects, root: str) -> str:
 
 
 def unfinished(objects: ExactObjects, root: str) -> list[str]:
-    """Names of the marks of runs that are under way, failed, or died."""
+    """Return the names of the markers of runs that are under way, failed, or died."""
     folder = f"{root}/{_UNFINISHED}/"
     return sorted(item.uri.removeprefix(folder) for item in objects.store.scan(folder))
 
 
 def replaced_by(objects: ExactObjects, run: ScoringRun) -> list[str]:
-    """Names of the marks that stand now, of runs that owe nothing which this run does not score as well.
+    """Return the names of present markers of runs whose work this run does completely.
 
-    To be asked before this run lists its inputs: what those runs were to score is then among them.
+    Call this before the run lists its inputs, so that the list includes the inputs of those runs.
     """
     return [mark for mark in unfinished(objects, run.root) if _covers(objects, run, mark)]
 
 
 def _covers(objects: ExactObjects, run: ScoringRun, mark: str) -> bool:
-    """True where a run was to score the same input with the same settings, or where it died before it had a plan.
+    """True if a run was to score the same input with the same settings, or died before it had a plan.
 
-    Without a plan nothing was scored: it is as if that run had died before it wrote its mark.
+    Without a plan nothing was scored: it is as if that run had died before it wrote its marker.
     """
     said = _read_mark(objects, run.root, mark)
     if said is None:
@@ -87,10 +87,10 @@ def _covers(objects: ExactObjects, run: ScoringRun, mark: str) -> bool:
 
 
 def _read_mark(objects: ExactObjects, root: str, mark: str) -> dict[str, Any] | None:
-    """What a mark says of its run; None where neither the mark nor a plan says anything.
+    """Return the fields of a run's marker; None if neither the marker nor a plan has any.
 
-    A mark of an earlier version, or one whose upload was torn, says nothing: then the plan of its run does. A plan that
-    this version cannot read gives no fields, so that no run covers it.
+    A marker of an earlier version, or one whose upload was torn, has no fields; then those of the run's plan are used.
+    A plan that this version cannot read gives no fields, so no run covers it.
     """
     said = _fields(objects.store.read_bytes(f"{root}/{_UNFINISHED}/{mark}"))
     if "assignment" in said:
@@ -112,7 +112,7 @@ def _said(run: ScoringRun) -> dict[str, Any]:
 
 
 def mark_unfinished(objects: ExactObjects, run: ScoringRun) -> None:
-    """Say beside the predictions that a run is under way. Before its plan is frozen."""
+    """Write the markers of a run that is under way. Call this before its plan is frozen."""
     said = canonical_json(_said(run)).encode()
     objects.store.write_bytes(said, _mark_uri(run, f"{run.run}.{secrets.token_hex(8)}"))
     objects.store.write_bytes(said, f"{run.root}/{INCOMPLETE}")
@@ -120,17 +120,16 @@ def mark_unfinished(objects: ExactObjects, run: ScoringRun) -> None:
 
 
 def mark_finished(objects: ExactObjects, run: ScoringRun, summary: ScoreSummary) -> None:
-    """Say among the records of a run, and beside the predictions, how it ended.
+    """Write the markers of how a run ended, among its records and beside the predictions.
 
-    Beside the predictions success is said only if no run is under way that may have more to score.
+    Beside the predictions, `_SUCCESS` is written only if no run is under way that may have more to score.
     """
     name, other = (SUCCESS, INCOMPLETE) if summary.complete else (INCOMPLETE, SUCCESS)
     content = canonical_json(summary.model_dump()).encode()
     objects.store.delete(f"{run.place}/{other}")
     objects.store.write_bytes(content, f"{run.place}/{name}")
-    before = objects.head(
-        f"{run.root}/{SUCCESS}"
-    )  # before the marks: none replaces what came after
+    # Look at _SUCCESS before the markers are listed, so that a later one is not replaced.
+    before = objects.head(f"{run.root}/{SUCCESS}")
     marks = unfinished(objects, run.root)
     own = [mark for mark in marks if _run_of(mark) == run.run]
     if run.objects and not own and _is_superseded(objects, run):
@@ -151,7 +150,7 @@ def _say_success(
     marks: list[str],
     own: list[str],
 ) -> None:
-    """Write `_SUCCESS` beside the predictions; of several runs that end at one moment, the last one does."""
+    """Write `_SUCCESS` beside the predictions. If several runs end at once, the last one writes it."""
     place = f"{run.root}/{SUCCESS}"
     if set(marks) - set(own) - set(run.supersedes):
         _forget(objects, run, [*own, *run.supersedes])
@@ -163,14 +162,14 @@ def _say_success(
     etag = objects.write(content, place, {FINGERPRINT: digest_of(json.loads(content))}, before)
     objects.store.delete(f"{run.root}/{INCOMPLETE}")
     _forget(objects, run, [*own, *run.supersedes])
-    if etag and unfinished(objects, run.root):  # for readers who look for this object alone
+    if etag and unfinished(objects, run.root):  # some readers look for this object alone
         objects.remove(place, etag)
 
 
 def why_not_success(objects: ExactObjects, root: str) -> str:
-    """Why `_SUCCESS` beside predictions may not be taken, and what to do; '' where it may.
+    """Return why `_SUCCESS` beside predictions cannot be trusted, and what to do; '' if it can.
 
-    `_SUCCESS` of a version that knew no digests is taken by its being there alone.
+    A `_SUCCESS` from a version without digests is trusted if it exists.
     """
     content = objects.store.read_bytes(f"{root}/{SUCCESS}")
     unfinished_run = _unfinished_run(objects, root)
@@ -193,7 +192,7 @@ def why_not_success(objects: ExactObjects, root: str) -> str:
 
 
 def _unfinished_run(objects: ExactObjects, root: str) -> str:
-    """The first run that is not finished, and how to end that; '' where there is none."""
+    """Describe the first unfinished run and how to finish it; '' if there is none."""
     for mark in unfinished(objects, root):
         said = _read_mark(objects, root, mark) or {}
         source = said.get("input", "an input that it does not name")
@@ -207,13 +206,13 @@ def _unfinished_run(objects: ExactObjects, root: str) -> str:
 
 
 def _is_superseded(objects: ExactObjects, run: ScoringRun) -> bool:
-    """Whether `_SUCCESS` of another run stands, where this run's mark is gone: only a newer run takes it away."""
+    """True if `_SUCCESS` of another run exists and this run's marker is gone: only a newer run removes it."""
     said = objects.store.read_bytes(f"{run.root}/{SUCCESS}")
     return bool(said) and _fields(said).get("place") != run.place
 
 
 def _fields(mark: bytes | None) -> dict[str, Any]:
-    """What a mark says; nothing where there is none, or where somebody has spoilt it."""
+    """Return the fields of a marker; none if it is missing or invalid."""
     try:
         said = json.loads(mark or b"{}")
     except ValueError:
@@ -222,10 +221,10 @@ def _fields(mark: bytes | None) -> dict[str, Any]:
 
 
 def is_older_run_under_way(objects: ExactObjects, run: ScoringRun) -> bool:
-    """True while a run of the version before, which knew one mark only, says that it is under way.
+    """True while a run of the previous version, which wrote `_INCOMPLETE` only, is under way.
 
-    A mark that leads anywhere but to the records of a run below this root is nobody's. What this version wrote does not
-    count: its runs have a mark of their own as well.
+    A marker that does not name the records of a run below this root is ignored. So are those of this version: its runs
+    also have a marker of their own.
     """
     said = _fields(objects.store.read_bytes(f"{run.root}/{INCOMPLETE}"))
     if "assignment" in said:

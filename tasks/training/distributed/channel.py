@@ -1,7 +1,7 @@
-"""What a training in a child process says to the process that started it, and the answers.
+"""Messages between a training in a child process and the process that started it.
 
-The child has neither Prefect nor MLflow nor the object store's keys: it asks its parent to tell the listener, to keep
-checkpoints and to judge epochs. Messages are JSON; the connection is a socket that asks for a key (`multiprocessing`).
+The child has neither Prefect nor MLflow nor the object store's keys: it asks its parent to notify the listener, keep
+checkpoints and judge epochs. Messages are JSON over an authenticated socket (`multiprocessing`).
 """
 
 import contextvars
@@ -24,8 +24,8 @@ class LineToParent:
     """The child's end: listener, keeper and judge in one.
 
     Args:
-        address: of the parent's end.
-        key: that it asks for.
+        address: address of the parent's end.
+        key: authentication key.
     """
 
     def __init__(self, address: Address, key: bytes) -> None:
@@ -33,14 +33,14 @@ class LineToParent:
         self._sending, self._asking = (
             threading.Lock(),
             threading.Lock(),
-        )  # checkpoints have a thread
+        )  # checkpoints are kept by a thread of their own
 
     def on_step(self, step: int, total_steps: int) -> None:
-        """See `TrainingListener`; nothing is waited for."""
+        """See `TrainingListener`; does not wait for a reply."""
         self._say("on_step", step, total_steps)
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        """See `TrainingListener`; nothing is waited for."""
+        """See `TrainingListener`; does not wait for a reply."""
         self._say("on_metrics", step, metrics)
 
     def restore(self, folder: Path) -> Path | None:
@@ -61,7 +61,7 @@ class LineToParent:
         return bool(self._ask("stops", list(epochs)))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
     def _say(self, name: str, *given: Any) -> None:
@@ -78,16 +78,16 @@ class LineToParent:
 
 
 class LineToChild:
-    """The parent's end, served by a thread of its own until the child hangs up.
+    """The parent's end, served by a thread of its own until the child closes the connection.
 
     Attributes:
-        address: for the child.
-        error: what listener, keeper or judge raised, if one did; the child ends then.
+        address: the address that the child connects to.
+        error: the exception that listener, keeper or judge raised, if any; the child ends then.
 
     Args:
         address: where to listen: a path (a Unix socket), or host and port (0 for any).
-        key: to ask for.
-        listener, keeper, judge: who is told and asked.
+        key: authentication key.
+        listener, keeper, judge: receive the child's messages.
     """
 
     def __init__(
@@ -112,13 +112,13 @@ class LineToChild:
             "keep": lambda at, best: keeper.keep(Path(at), Path(best) if best else None),
             "stops": lambda epochs: judge is not None and judge.stops(epochs),
         }
-        # with this thread's context, or log lines would belong to no run
+        # Run with this thread's context; otherwise log lines belong to no run.
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=lambda: context.run(self._serve), daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, once the child has ended or was ended."""
+        """Stop serving, once the child has ended or was ended."""
         self._closing = True
         Client(self.address, authkey=self._key).close()  # wakes the thread
         self._thread.join()
@@ -131,7 +131,7 @@ class LineToChild:
                     while not self._closing:
                         self._answer(connection)
                 except (EOFError, ConnectionError):
-                    pass  # hung up
+                    pass  # connection closed
                 except BaseException as error:
                     self.error = error
 

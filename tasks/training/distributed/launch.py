@@ -1,7 +1,7 @@
-"""One training in several processes: one a GPU of this machine, and of other machines where the settings say so.
+"""Run one training in several processes: one per GPU of this machine, and of other machines if configured.
 
-torchrun (`torch.distributed.run`) starts them and ends all when one dies; each runs `worker.py` beside this. None of
-them outlives this process. A training that died so goes on from its newest checkpoint when it is tried again.
+torchrun (`torch.distributed.run`) starts them and ends all when one dies; each runs `worker.py` of this package. None
+of them outlives this process. A training that died this way resumes from its newest checkpoint when it is retried.
 """
 
 import json
@@ -46,21 +46,22 @@ def fine_tune_in_processes(
     keeper: CheckpointKeeper,
     judge: EpochJudge | None = None,
 ) -> Trained:
-    """`training.fine_tune` in so many processes a machine; batches are of `batch_size` in each.
+    """Run `training.fine_tune` in several processes per machine; `batch_size` applies to each process.
 
     Args:
-        processes: on this machine, and on each of the others.
-        job: what is trained, and how.
+        processes: their number on this machine, and on each of the others.
+        job: the model to train and its settings.
         data_folder: holds train.parquet and validation.parquet.
-        work_folder: empty, and seen by all machines; the caller removes it.
-        listener, keeper, judge: of this process; the first of the others asks them through it.
+        work_folder: empty, and shared by all machines; the caller removes it.
+        listener, keeper, judge: live in this process; the first child process uses them through it.
     Raises:
-        TrainingPruned: the judge stopped it.
+        TrainingPruned: the judge stopped the training.
         RunDiedError: one of the processes died.
-        NightshiftError: as of `fine_tune`, or of the keeper or the judge.
+        NightshiftError: as raised by `fine_tune`, the keeper or the judge.
     """
     settings = read_settings()
-    devices.resolve_device(job.params.device)  # here, where it is said in a sentence
+    # Resolve the device here, where an error is one readable sentence.
+    devices.resolve_device(job.params.device)
     work_folder.mkdir(parents=True, exist_ok=True)
     key = secrets.token_bytes(32)
     line = LineToChild(_address(work_folder, settings), key, listener, keeper, judge)
@@ -87,7 +88,7 @@ def fine_tune_in_processes(
 
 
 def _address(work_folder: Path, settings: Settings) -> Any:
-    """Where this process listens for the first of the others: a Unix socket where all are on this machine."""
+    """Return the address where this process listens for the first child: a Unix socket if all are on this machine."""
     if settings.training_nodes > 1:
         return (socket.gethostname(), 0)
     path = str(work_folder / "line")
@@ -95,7 +96,7 @@ def _address(work_folder: Path, settings: Settings) -> Any:
 
 
 def machines() -> int:
-    """How many train together, as the settings say. Raises SettingsError where they do not say where these meet."""
+    """Return the number of machines that train together. Raises SettingsError if no meeting point is configured."""
     settings = read_settings()
     if settings.training_nodes > 1 and not settings.training_rendezvous:
         raise SettingsError(
@@ -107,7 +108,7 @@ def machines() -> int:
 
 
 def launch_command(processes: int, settings: Settings, job: Path) -> list[str]:
-    """How the processes of this machine are started."""
+    """Return the command that starts the processes of this machine."""
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
     command += [f"--nnodes={settings.training_nodes}", "--max-restarts=0", "--rdzv-id=nightshift"]
     if settings.training_nodes > 1:
@@ -139,7 +140,7 @@ def _result(folder: Path, line: LineToChild, processes: int) -> Trained:
 
 
 def _failure(folder: Path, processes: int) -> NightshiftError:
-    """What one of them said, or that one died without a word."""
+    """Return the error that one of the processes reported, or one for a process that died without reporting."""
     for said in sorted(folder.glob("failed-*.json")):
         failed = json.loads(said.read_text(encoding="utf-8"))
         return getattr(errors, failed["kind"])(*failed["given"])

@@ -2,9 +2,9 @@
 
     python -m tasks.training.distributed.worker <job>
 
-It needs torch and transformers alone. The job is a folder that all processes see: `job.json` says what is to be done,
-the first process leaves the model in `model/` and how it went in `outcome.json`; one that fails leaves
-`failed-<number>.json`. On other machines it is started without a job and asks the others for it.
+It needs only torch and transformers. The job is a folder shared by all processes: `job.json` describes the training,
+the first process writes the model to `model/` and the result to `outcome.json`; a process that fails writes
+`failed-<number>.json`. On other machines it is started without a job and receives the job's folder from the first one.
 """
 
 import json
@@ -32,7 +32,7 @@ JOB, OUTCOME, MODEL = "job.json", "outcome.json", "model"
 
 
 def main(given: str | None) -> None:
-    """Join the others, train, and leave the result."""
+    """Join the process group, train, and write the result."""
     _end_with_the_parent()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -90,7 +90,7 @@ def _train(folder: Path, job: dict[str, Any], rank: int) -> None:
 
 
 def _end_with_the_parent() -> None:
-    """End this process when the one that started it ends, which a kill leaves no time to say."""
+    """End this process when its parent ends; a killed parent cannot send a message."""
     parent = os.getppid()
 
     def watch() -> None:

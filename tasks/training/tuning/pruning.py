@@ -1,7 +1,7 @@
-"""Pruning: a training that is a trial of a sweep says after each epoch how it does, and hears whether to go on.
+"""Pruning: after each epoch, a trial of a sweep reports its metrics and learns whether to go on.
 
-It may run on another machine than the sweep: they meet in the database of the studies. A database that is away, or that
-is not the sweep's, costs the pruning and a warning, never the training.
+It may run on another machine than the sweep; they share the database of the studies. If that database is unavailable,
+or is not the sweep's, there is a warning and no pruning; the training itself does not fail.
 """
 
 import logging
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 def study_store() -> StudyStore:
-    """Where the studies are kept. Raises ServiceError where it does not answer."""
+    """Open the store of the studies. Raises ServiceError if it does not answer."""
     return StudyStore(read_settings().study_database_url)
 
 
 @contextmanager
 def judge_of(trial: TrialParams | None) -> Generator[EpochJudge | None]:
-    """Who may stop a training: the sweep whose trial it is; nobody where there is none, or where it is not found."""
+    """Yield the judge that may stop a training: the sweep of its trial; None without a trial, or if it is not found."""
     if trial is None:
         yield None
         return

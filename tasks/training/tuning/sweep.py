@@ -1,4 +1,4 @@
-"""The sweep: its study is found or made, its trials run, and what they came to is shown."""
+"""The sweep: find or create its study, run its trials, and show the results."""
 
 import contextlib
 import logging
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class SweepSummary(Record):
-    """What a sweep came to."""
+    """The result of a sweep."""
 
     study: str
     metric: str
@@ -46,7 +46,7 @@ class SweepSummary(Record):
 
 @dataclass(frozen=True)
 class Swept:
-    """A sweep that is over: its best settings, and their model."""
+    """A finished sweep: its best settings, and their model."""
 
     summary: SweepSummary
     training: TrainingParams
@@ -55,14 +55,14 @@ class Swept:
 
 @step
 def check_study_database() -> None:
-    """See that the database of the sweeps answers, before anything is spent. Raises ServiceError, SettingsError."""
+    """Check that the database of the sweeps answers before any work begins. Raises ServiceError, SettingsError."""
     with study_store():
         logger.info("The database of the sweeps answers")
 
 
 @step
 def find_model(uri: str) -> Reference[TrainingSummary] | None:
-    """The model of a trial, or None where it is gone, or was made by another version."""
+    """Return the model of a trial, or None if it is gone or was made by another version."""
     try:
         return prepared_store().reference(uri, TrainingSummary)
     except StoreAwayError:
@@ -79,18 +79,18 @@ def run_sweep(
     train: Train,
     taught: Taught | None = None,
 ) -> Swept:
-    """Run what is left of a sweep, show it on the run's page, and return the best of it.
+    """Run the remaining trials of a sweep, show it on the run's page, and return the best result.
 
     Args:
-        tokens, base: what every trial is trained on, and starts from.
-        training: settings of which the sweep changes some.
+        tokens, base: the tokens and the base model of every trial.
+        training: the settings, some of which the sweep changes.
         params: the sweep.
-        train: trains; a model, or what is left of a training that was stopped. Called from several threads where
-            several trainings run at once.
-        taught: what a teacher says of the training rows, if there is one.
+        train: trains, and returns a model or the record of a pruned training. Called from several threads if several
+            trainings run at once.
+        taught: the teacher's lessons for the training rows, if there is a teacher.
     Raises:
-        NightshiftError: too many trials failed one after the other, or none came to a result.
-        ServiceError: the database does not answer. These, and whatever the surroundings raise, leave the study as it
+        NightshiftError: too many consecutive trials failed, or none produced a result.
+        ServiceError: the database does not answer. This, like any other infrastructure error, leaves the study as it
             is; the next run goes on.
     """
     identity = {
@@ -147,7 +147,7 @@ def _summary(
 
 @contextlib.contextmanager
 def _shown(study: Study, training: TrainingParams, params: SweepParams) -> Generator[None]:
-    """The table of trials and the pictures on the run's page, also of a sweep that ends with an error."""
+    """Publish the table of trials and the plots on the run's page, even if the sweep ends with an error."""
     try:
         yield
     finally:

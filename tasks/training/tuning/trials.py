@@ -1,7 +1,7 @@
-"""Trials of a sweep: begun, ended, and taken over from runs that died, until there are as many as asked for.
+"""Trials of a sweep: started, ended, and taken over from dead runs, until the requested number is reached.
 
-The study in the database is the only state. So a sweep that died goes on when its form is run again: what is over
-counts, and what was under way begins again with the same settings, from its checkpoint. Two runs of one form share it.
+The study in the database is the only state. So a sweep that died goes on when its form is run again: finished trials
+count, and unfinished ones begin again with the same settings, from their checkpoints. Two runs of one form share it.
 """
 
 import contextlib
@@ -41,10 +41,10 @@ logger = logging.getLogger(__name__)
 Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining
 Train: TypeAlias = Callable[[TrainingParams, TrialParams | None], Outcome]
 
-# Not the fault of a trial: the sweep ends, and the trial begins again with the next run.
+# Infrastructure errors, which are not the fault of a trial: the sweep ends, and the next run begins the trial again.
 _OF_THE_SURROUNDINGS = (StoreError, RegistryError, ServiceError, DiskFullError)
 _LOOK_SECONDS = 5.0
-_NOBODYS_SECONDS = 60.0  # after which a trial that says not whose it is belongs to a dead process
+_NOBODYS_SECONDS = 60.0  # after this, a trial without an owner belongs to a dead process
 _LONGEST_REASON = 500
 
 
@@ -52,10 +52,10 @@ class Trials:
     """One run's share of a sweep.
 
     Args:
-        study: where all of them are.
-        training: settings of which the sweep changes some.
+        study: the study with all trials.
+        training: the settings, some of which the sweep changes.
         params: the sweep.
-        train: trains. Called from several threads where several trainings run at once.
+        train: trains. Called from several threads if several trainings run at once.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Trials:
         self._progress = artifacts.Progress("sweep-progress", "Trials")
 
     def run(self) -> FrozenTrial:
-        """Until all trials are over; returns the best.
+        """Run until all trials are over, and return the best.
 
         Raises:
-            NightshiftError: too many failed one after the other, or none came to a result.
+            NightshiftError: too many consecutive trials failed, or none produced a result.
             ServiceError: the database does not answer.
         """
         trials = self._study.trials()
@@ -89,7 +89,7 @@ class Trials:
         try:
             while self._work(threads):
                 pass
-        except BaseException:  # cancelled: those under way are the next run's
+        except BaseException:  # cancelled: the next run takes over the unfinished trials
             for trial in self._under_way.values():
                 with contextlib.suppress(ServiceError):
                     self._give_up(trial, "The run that had begun it was interrupted")
@@ -101,7 +101,7 @@ class Trials:
         return self._best()
 
     def _work(self, threads: ThreadPoolExecutor) -> bool:
-        """One round; returns False when nothing is left to do."""
+        """Run one round; return False if nothing is left to do."""
         trials = self._take_over(self._study.trials())
         if self._may_begin(trials):
             self._begin(trials, threads)
@@ -113,7 +113,7 @@ class Trials:
             return True
         if self._fatal or not _running(trials):
             return False
-        time.sleep(_LOOK_SECONDS)  # another run of this form has trials under way
+        time.sleep(_LOOK_SECONDS)  # another run of this form still has unfinished trials
         return True
 
     def _may_begin(self, trials: list[FrozenTrial]) -> bool:
@@ -141,7 +141,7 @@ class Trials:
         self._under_way[future] = trial
         try:
             future.set_result(self._train(settings, of))
-        except Exception as error:  # looked at in `_end`, as that of a thread is
+        except Exception as error:  # handled in `_end`, as in a thread
             future.set_exception(error)
 
     def _end(self, trial: FrozenTrial, future: Future[Outcome]) -> None:
@@ -179,18 +179,18 @@ class Trials:
             )
 
     def _give_up(self, trial: FrozenTrial, why: str) -> None:
-        """A trial ends that is begun again by the next run, or by this one."""
+        """End a trial as failed; queue its settings again unless it is hopeless."""
         hopeless = why == trial_facts.RUN_IS_OVER and trial_facts.is_hopeless(
             trial, self._study.trials()
         )
         key = trial_facts.REASON if hopeless else trial_facts.DIED
         told = self._study.tell(trial.number, TrialState.FAIL, attributes={key: why})
         if told and not hopeless:
-            # whoever tells first queues it, so that two runs do not both
+            # Only the run that ends the trial first queues it again, so that two runs do not both do so.
             self._study.queue(trial_facts.asked_for(trial))
 
     def _take_over(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        """End the trials of dead runs and queue their settings again; returns all trials as they are then."""
+        """End the trials of dead runs and queue their settings again; return the updated list of all trials."""
         mine = {trial.number for trial in self._under_way.values()}
         dead = [t for t in _running(trials) if t.number not in mine and _is_dead(t)]
         for trial in dead:
@@ -244,12 +244,12 @@ def _running(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _is_dead(trial: FrozenTrial) -> bool:
-    """True of a trial under way whose run is over, or whose process is gone."""
+    """Return True for an unfinished trial whose run is over or whose process is gone."""
     process = str(trial.user_attrs.get(trial_facts.PROCESS, ""))
     run = str(trial.user_attrs.get(trial_facts.FLOW_RUN, ""))
-    if not process:  # it died between beginning the trial and saying whose it is
+    if not process:  # it died between starting the trial and recording its process
         begun = trial.datetime_start or datetime.now()
         return datetime.now() - begun > timedelta(seconds=_NOBODYS_SECONDS)
     if is_gone(process) or (run and run == flow_run_id() and process != this_process()):
-        return True  # the second: this very run, tried again on another machine
+        return True  # the second case: this very run, retried on another machine
     return bool(run) and run != flow_run_id() and cleanup.flow_run_is_over(run)

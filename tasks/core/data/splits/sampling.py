@@ -1,7 +1,7 @@
-"""Seeded, shuffled, stratified choice of rows.
+"""Seeded, shuffled, stratified sampling of rows.
 
-A file that is sorted by label (IMDb is) makes `rows[:1000]` a set of one class. Nothing in this project slices a
-data set; it takes a stratified sample through this module.
+In a file sorted by label, such as IMDb's, `rows[:1000]` has a single class. So nothing in this project slices a data
+set; stratified samples are taken with this module.
 """
 
 import numpy as np
@@ -13,20 +13,20 @@ Indices = NDArray[np.int64]
 def quotas(
     class_rows: NDArray[np.int64], rows: int, proportions: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """How many of `rows` each class gets: proportional, by largest remainder, never more than the class has.
+    """Divide `rows` among the classes: proportional, by largest remainder, never more than a class has.
 
     A class that has rows gets at least one while `rows` allows it.
 
     Args:
-        class_rows: rows each class has, shape (classes,).
-        rows: how many are wanted.
+        class_rows: rows that each class has, shape (classes,).
+        rows: rows wanted in all.
         proportions: of the classes, in any unit, shape (classes,); None for those of `class_rows`.
     """
     if rows >= int(class_rows.sum()):
         return class_rows.copy()
     weights = np.maximum(class_rows if proportions is None else proportions, 1e-9)
     exhausted = np.zeros(len(class_rows), dtype=bool)
-    while True:  # a class with less than its share gives all it has, and the others share the rest
+    while True:  # a class with fewer rows than its share gives all; the others share the rest
         rest = rows - class_rows[exhausted].sum()
         exact = np.where(exhausted, class_rows, weights * rest / weights[~exhausted].sum())
         if not (exact > class_rows).any():
@@ -44,7 +44,7 @@ def quotas(
 
 
 def stratified_order(labels: NDArray[np.int64], classes: int, seed: int) -> list[Indices]:
-    """The rows of each class, shuffled: a list with one index array a class id."""
+    """Return the shuffled rows of each class: a list with one index array per class id."""
     generator = np.random.default_rng(seed)
     return [generator.permutation(np.flatnonzero(labels == c)) for c in range(classes)]
 
@@ -55,15 +55,15 @@ def stratified_split(
     seed: int,
     proportions: NDArray[np.int64] | None = None,
 ) -> list[Indices]:
-    """Disjoint stratified samples of the given sizes, each shuffled.
+    """Draw disjoint stratified samples of the given sizes, each shuffled.
 
     Args:
         labels: class ids, shape (rows,).
-        sizes: rows wanted for each sample; their sum may not exceed the rows there are.
+        sizes: rows of each sample; their sum may not exceed the number of rows.
         seed: of the shuffle.
         proportions: of the classes, shape (classes,); None for those of `labels`.
     Raises:
-        ValueError: more rows wanted than there are.
+        ValueError: more rows are wanted than exist.
     """
     if sum(sizes) > len(labels):
         raise ValueError(f"{sum(sizes)} rows wanted of {len(labels)}")

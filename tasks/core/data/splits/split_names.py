@@ -1,7 +1,7 @@
-"""Which split a file is of, by its name, its folders, or what a person says of it.
+"""Assignment of files to splits, by their names, their folders, or the user's settings.
 
-The names are those that `datasets` knows (its `data_files.SPLIT_KEYWORDS`), and other common ones. A name is cut into
-words, so that `test (1).csv`, `reviews_TEST_final.csv` and `TestSet.csv` are test, and `latest.csv` is nothing.
+The split names are those of `datasets` (its `data_files.SPLIT_KEYWORDS`), and other common ones. File names are cut
+into words, so that `test (1).csv`, `reviews_TEST_final.csv` and `TestSet.csv` are test, and `latest.csv` is no split.
 """
 
 import re
@@ -36,17 +36,17 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+")
 
 @dataclass(frozen=True)
 class Told:
-    """The split of a file, and how it is known."""
+    """The split of a file, and the reason for it."""
 
     split: str  # one of SPLITS, or "-": it is left out
     why: str
 
 
 def split_of(name: str) -> str:
-    """The split that a relative file name says, its last part first and then its folders; "" where it says none.
+    """Return the split that a relative file name indicates, by its last part, then by its folders; "" if none.
 
     Raises:
-        ValidationError: one part of it names several splits.
+        ValidationError: one part of the name indicates several splits.
     """
     path = PurePosixPath(name)
     for part in reversed(path.parts):
@@ -69,18 +69,19 @@ def _words(part: str) -> list[str]:
 def told_splits(
     names: Sequence[str], said: Mapping[str, str], labelled: bool = True
 ) -> dict[str, Told]:
-    """The split of each file of a source.
+    """Return the split of each file of a source.
 
-    Files that name no split are train where no other file is named so. A file beside others that are named train is
-    not: what it is must be said.
+    Files whose names indicate no split are train, unless other files are named train: then the user has to assign
+    them.
 
     Args:
         names: relative to the source, with forward slashes.
-        said: by a person: pattern of file names, name of a folder or of a split -> split, or `-` to leave it out.
-        labelled: False where only texts are read: then a file that names no split is read.
+        said: the user's settings: pattern of file names, name of a folder or of a split -> split, or `-` to leave it
+            out.
+        labelled: False if only texts are read; then a file whose name indicates no split is read.
     Raises:
-        SettingsError: a pattern is of no file, or means no split.
-        ValidationError: a name says two splits, or says none beside others that are named train.
+        SettingsError: a pattern matches no file, or its value is no split.
+        ValidationError: a name indicates two splits, or none beside others that are named train.
     """
     told = said_splits(names, said)
     told |= {name: Told(split_of(name), "its name says so") for name in names if name not in told}
@@ -96,10 +97,10 @@ def told_splits(
 
 
 def said_splits(names: Sequence[str], said: Mapping[str, str]) -> dict[str, Told]:
-    """The files, or splits of a hub data set, of which a person has said what they are.
+    """Return the files, or splits of a hub data set, that the user's settings assign to a split.
 
     Raises:
-        SettingsError: a pattern is of no file, or means no split.
+        SettingsError: a pattern matches no file, or its value is no split.
     """
     _refuse_unknown(said)
     told: dict[str, Told] = {}
@@ -121,18 +122,18 @@ def said_splits(names: Sequence[str], said: Mapping[str, str]) -> dict[str, Told
 
 
 def split_named(word: str) -> str:
-    """The split that a single word stands for; "" for none."""
+    """Return the split that a single word stands for; "" if none."""
     return _SPLIT_OF.get(word.lower(), "")
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """True of a name, its last part, either without extensions, or a folder that it lies in."""
+    """True if a pattern matches a name, its last part with or without extensions, or a folder above it."""
     path = PurePosixPath(name.lower())
     stems = [path.name.partition(".")[0], path.name.rsplit(".", 1)[0]]
     folders = [str(parent) for parent in path.parents if str(parent) != "."]
     known = [str(path), path.name, *stems, *folders, *path.parts[:-1]]
     wanted = pattern.lower().rstrip("/")
-    # Brackets and the like stand for themselves where a file is named exactly so.
+    # An exact name wins, so that brackets and other wildcards in it stand for themselves.
     return wanted in known or any(fnmatchcase(one, wanted) for one in known)
 
 
@@ -147,7 +148,7 @@ def _refuse_unknown(said: Mapping[str, str]) -> None:
 
 
 def _typed(pattern: str, split: str) -> str:
-    """A pair as it is typed in a shell."""
+    """Return a pair as typed in a shell."""
     plain = re.fullmatch(r"[\w./-]+", pattern)
     return f"{pattern}={split}" if plain else f"'\"{pattern}\"={split}'"
 

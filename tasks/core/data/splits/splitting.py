@@ -1,4 +1,4 @@
-"""train, validation and test: seeded, shuffled, stratified."""
+"""Splitting into train, validation and test: seeded, shuffled, stratified."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,12 +22,12 @@ def split(
     source_rows: Mapping[str, Sequence[int]],
     params: SplitParams,
 ) -> dict[str, Reviews]:
-    """Rows of train, validation and test; disjoint.
+    """Return disjoint rows of train, validation and test.
 
     Args:
         splits: "train" and "test"; train rows whose text is also in test are left out.
-        source_rows: rows the source has of each class, for each split. Samples are drawn in these proportions, so
-            that 1,000 reviews of IMDb are 500 of each class although some of its reviews were duplicates.
+        source_rows: rows of each class in the source, for each split. Samples are drawn in these proportions, so that
+            1,000 reviews of IMDb are 500 of each class although some of its reviews are duplicates.
         params: sizes and seed.
     """
     test = list(splits["test"])
@@ -36,7 +36,7 @@ def split(
     proportions = {name: np.array(rows, dtype=np.int64) for name, rows in source_rows.items()}
     if params.limit_test_rows and params.limit_test_rows < len(test):
         drawn = np.bincount([r.label for r in test], minlength=len(proportions["train"]))
-        of_test = proportions.get("test", drawn)  # drawn ones stay as they are while data grows
+        of_test = proportions.get("test", drawn)  # a drawn test set keeps its own, as data grows
         (test,) = _sampled(test, [params.limit_test_rows], params.seed, of_test)
     fraction = params.validation_fraction
     wanted = min(params.limit_train_rows or len(pool), len(pool))
@@ -52,14 +52,14 @@ def split(
 def require_rows(
     made: Mapping[str, Reviews], label_names: Sequence[str], least: int
 ) -> list[Finding]:
-    """What is to be said of splits that are small, counted by class.
+    """Check the number of rows of each class after the split, and return findings about small ones.
 
     Args:
         made: train, validation and test.
         label_names: in order of their ids.
         least: `data.validation.min_rows_a_class`.
     Raises:
-        ValidationError: train has fewer rows of a class, or validation or test none.
+        ValidationError: train has fewer than `least` rows of a class, or validation or test has none.
     """
     found = few_rows(made, label_names, least)
     if errors := [f"{f.split}: {f.message}" for f in found if f.severity == "error"]:
@@ -73,10 +73,10 @@ def require_rows(
 
 
 def held_out(rows: Sequence[LabelledReview], fraction: float, seed: int) -> Reviews:
-    """A stratified share of the rows, for a test set.
+    """Return a stratified fraction of the rows, for a test set.
 
-    Rows are chosen by a digest of their text, so that most of those that were tested on are drawn again from data that
-    has grown: else a champion would be judged on what it was trained on.
+    Rows are chosen by a digest of their text, so that most rows of an earlier test set are drawn again after the data
+    has grown. Otherwise a champion would be judged on rows that it was trained on.
     """
     held: set[int] = set()
     for label in {row.label for row in rows}:

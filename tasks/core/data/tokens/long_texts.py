@@ -1,14 +1,14 @@
-"""Tokens of both ends of a text that is far longer than a model reads, without tokenizing what lies between.
+"""Tokenization of both ends of a text that is far longer than a model's input, without tokenizing the middle.
 
-A text is tokenized piece by piece, from its beginning or from its end, until there are tokens enough. Each piece is
-tokenized together with a little of the text on both sides of it, and only the tokens that begin inside the piece
-count: so the tokens are those of the whole text, provided that a token depends on its own word and on no more than
-`_CONTEXT` characters around it. That holds for WordPiece, for byte-level BPE, and for SentencePiece models whose
-tokens do not reach from one word into the next.
+A text is tokenized piece by piece, from its beginning or from its end, until there are enough tokens. Each piece is
+tokenized with `_CONTEXT` characters of text on both sides, and only the tokens that begin inside the piece count. So
+the tokens are those of the whole text, provided that a token depends only on its own word and on `_CONTEXT` characters
+around it. This holds for WordPiece, for byte-level BPE, and for SentencePiece models whose tokens do not reach from one
+word into the next.
 
 Pieces are cut at white space. A "word" of more than `_LONGEST_WORD` characters (or as much white space) is cut
-anywhere: there the beginning of the text is still exact, while around such a cut there may be tokens more than the
-whole word has. Memory does not grow with the text.
+anywhere: the beginning of the text is still exact then, but around such a cut there may be more tokens than the whole
+word has. Memory does not grow with the text.
 """
 
 import re
@@ -18,7 +18,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-_CONTEXT = 256  # characters on each side of a piece: more than any added token or rule of a tokenizer looks at
+_CONTEXT = 256  # characters on each side of a piece: more than any added token or rule of a tokenizer needs
 _FIRST_PIECE = 2_048
 _LARGEST_PIECE = 32_768
 _LONGEST_WORD = 32_768
@@ -27,7 +27,7 @@ _WORD_ENDS = re.compile(r"(?<=[^ \t\n\r])[ \t\n\r]")
 
 @dataclass
 class Tokens:
-    """Token ids with the place of each in the text, as start and end in characters."""
+    """Token ids, and the place of each in the text as start and end in characters."""
 
     ids: list[int] = field(default_factory=list[int])
     places: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
@@ -45,12 +45,12 @@ class Tokens:
 def tokens_from_start(
     tokenizer: PreTrainedTokenizerBase, text: str, enough: int | None = None
 ) -> tuple[Tokens, bool]:
-    """The first tokens of a text, and whether they are all that it has.
+    """Return the first tokens of a text, and whether the whole text was tokenized.
 
     Args:
         tokenizer: a fast one.
         text: of any length.
-        enough: as soon as there are so many, the rest of the text is left; None: all.
+        enough: stop after at least so many tokens; None: all.
     """
     found = Tokens()
     end = 0
@@ -64,7 +64,7 @@ def tokens_from_start(
 
 
 def tokens_from_end(tokenizer: PreTrainedTokenizerBase, text: str, enough: int) -> Tokens:
-    """The last `enough` tokens of a text, or all where it has fewer."""
+    """Return the last `enough` tokens of a text, or all if it has fewer."""
     parts: list[Tokens] = []
     count = 0
     for start, end in _pieces_from_end(text):
@@ -84,7 +84,7 @@ def _joined(parts: Iterable[Tokens]) -> Tokens:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:
-    """Consecutive pieces, as start and end; the first are small, as they are often enough."""
+    """Yield consecutive pieces as start and end; the first ones are small, as they often suffice."""
     start, size = 0, _FIRST_PIECE
     while start < len(text):
         end = min(len(text), start + size)
@@ -97,7 +97,7 @@ def _pieces(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _pieces_from_end(text: str) -> Iterator[tuple[int, int]]:
-    """The same from the other end, the last piece first."""
+    """Yield pieces as `_pieces` does, but from the end of the text, the last piece first."""
     end, size = len(text), _FIRST_PIECE
     while end > 0:
         start = max(0, end - size)
@@ -112,7 +112,7 @@ def _pieces_from_end(text: str) -> Iterator[tuple[int, int]]:
 def tokens_of(
     tokenizer: PreTrainedTokenizerBase, text: str, start: int = 0, end: int | None = None
 ) -> Tokens:
-    """The tokens that begin in [start, end); all of them where no end is given."""
+    """Return the tokens that begin in [start, end); without an end, up to the end of the text."""
     end = len(text) if end is None else end
     before, after = max(0, start - _CONTEXT), min(len(text), end + _CONTEXT)
     encoded: Any = tokenizer(

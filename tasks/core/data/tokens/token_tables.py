@@ -1,4 +1,4 @@
-"""Token rows as Parquet files: how steps keep them between them."""
+"""Token rows as Parquet files, in which they are stored between steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from datasets import Dataset
 def write_tokens(
     path: Path, input_ids: Sequence[Sequence[int]], labels: Sequence[int] | None = None
 ) -> None:
-    """Write rows in order: input_ids, length, and labels where there are any."""
+    """Write rows in order: input_ids, length, and labels if there are any."""
     columns = {
         "input_ids": pa.array(input_ids, pa.list_(pa.int32())),
         "length": pa.array([len(ids) for ids in input_ids], pa.int32()),
@@ -22,12 +22,12 @@ def write_tokens(
 
 
 def read_tokens(folder: Path, parts: Sequence[str], cache: Path | None = None) -> list[Dataset]:
-    """Rows of `<folder>/<part>.parquet`, in memory.
+    """Read the rows of `<folder>/<part>.parquet` into memory.
 
     Args:
-        folder: with the files.
+        folder: folder of the files.
         parts: such as train and validation.
-        cache: what `datasets` writes goes there; processes need one each. None: a folder beside the files.
+        cache: cache folder of `datasets`; each process needs its own. None: a folder beside the files.
     """
     return [
         Dataset.from_parquet(  # type: ignore[misc]

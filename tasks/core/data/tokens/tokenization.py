@@ -1,4 +1,4 @@
-"""From texts to token ids: one encoder, used for training, evaluation and scoring, and shipped with the model."""
+"""Conversion of texts to token ids: one encoder for training, evaluation and scoring, shipped with the model."""
 
 import itertools
 import math
@@ -13,12 +13,11 @@ from tasks.core.data.texts import encodable, without_markup
 from tasks.core.data.tokens.long_texts import Tokens, tokens_from_end, tokens_from_start, tokens_of
 from tasks.core.errors import ModelError, SettingsError
 
-# A text of more characters for each token that is kept is not tokenized whole. Reviews hardly ever are.
+# A text with more characters per kept token is not tokenized as a whole. Reviews are rarely so long.
 _CHARACTERS_A_TOKEN = 64
-_CALL_CHARACTERS = (
-    131_072  # of one call of the tokenizer, which holds up to 1 kB a character meanwhile
-)
-_PROBES = 1_000  # of a tokenizer's own words that it is asked for
+# Characters per call of the tokenizer, which takes up to 1 kB of memory per character.
+_CALL_CHARACTERS = 131_072
+_PROBES = 1_000  # words of the tokenizer's own vocabulary to try
 T = TypeVar("T")
 
 
@@ -27,20 +26,19 @@ class Encoded:
     """Unpadded tokens of some texts."""
 
     input_ids: list[list[int]]
-    truncated: int  # how many texts were cut
-    unknown: int = (
-        0  # of how many the tokenizer knows nothing: no token, or only that for the unknown
-    )
+    truncated: int  # number of texts that were cut
+    # Number of texts with no token, or with the unknown token only.
+    unknown: int = 0
 
 
 @dataclass(frozen=True)
 class Located:
-    """A text's tokens and where each stands in it."""
+    """A text's tokens and the place of each in the text."""
 
     text: str  # as it was tokenized
     input_ids: list[int]
-    places: list[tuple[int, int] | None]  # start and end in characters; None of a special token
-    cut: int  # the token before which text is missing; -1 for none
+    places: list[tuple[int, int] | None]  # start and end in characters; None for a special token
+    cut: int  # index of the token before which text is missing; -1 for none
 
 
 class Encoder:
@@ -49,7 +47,7 @@ class Encoder:
     Head and tail: Sun et al., 2019, "How to Fine-Tune BERT for Text Classification?" (section 5.3.1).
 
     Raises:
-        ModelError: the tokenizer is not a fast one, or wraps texts in a way this cannot tell.
+        ModelError: the tokenizer is not a fast one, or its special tokens around a text cannot be determined.
         SettingsError: max_length_tokens leaves no room for text.
     """
 
@@ -74,10 +72,10 @@ class Encoder:
         return self._prefix, self._suffix
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Token ids of each text, cut to `max_length_tokens`, with the special tokens, in the order given.
+        """Return the token ids of each text, cut to `max_length_tokens`, with the special tokens, in the order given.
 
-        Of a very long text only the ends are tokenized; the tokens that are kept are those of the whole text, as
-        `long_texts` promises.
+        Of a very long text, only the ends are tokenized; the kept tokens are those of the whole text (see
+        `long_texts`).
         """
         kept: list[list[int]] = []
         truncated = unknown = 0
@@ -94,7 +92,7 @@ class Encoder:
         return Encoded(kept, truncated, unknown)
 
     def locate(self, text: str) -> Located:
-        """One text as `encode` has it, with the place of each of its tokens."""
+        """Encode one text like `encode`, with the place of each of its tokens."""
         text = self.readable(text)
         if self._is_long(text):
             tokens, cut = self._ends(text)
@@ -111,9 +109,9 @@ class Encoder:
         )
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of all texts, nothing cut off: one that is too long becomes several pieces of similar length.
+        """Return the token ids of all texts without truncation: a too long text becomes pieces of similar length.
 
-        Each piece has the special tokens. A text of no tokens gives no piece.
+        Each piece has the special tokens. A text without tokens gives no piece.
         """
         made: list[list[int]] = []
         for plain in self._plain(texts):
@@ -127,12 +125,12 @@ class Encoder:
         return made
 
     def readable(self, text: str) -> str:
-        """What is tokenized of a text: without markup where the form says so, and without lone surrogates."""
+        """Return a text as it is tokenized: without lone surrogates and, if `strip_markup` is set, without markup."""
         text = encodable(text)
         return without_markup(text) if self.params.strip_markup else text
 
     def _plain(self, texts: Sequence[str]) -> Iterator[list[int] | str]:
-        """Token ids of each text, whole and without special tokens; the text itself where it is very long."""
+        """Yield all token ids of each text, without special tokens; for a very long text, the text itself."""
         for group in self._groups(texts):
             short = [text for text in group if not self._is_long(text)]
             ids = iter(self._ids(short))
@@ -140,7 +138,7 @@ class Encoder:
                 yield text if self._is_long(text) else next(ids)
 
     def _groups(self, texts: Sequence[str]) -> Iterator[list[str]]:
-        """Texts as they are tokenized, as many at a time as bound the tokenizer's memory."""
+        """Yield texts as they are tokenized, in groups that limit the tokenizer's memory."""
         group: list[str] = []
         characters = 0
         for text in map(self.readable, texts):
@@ -168,7 +166,7 @@ class Encoder:
 
     @property
     def _head(self) -> int:
-        """Tokens that are kept of the beginning of a text that is too long."""
+        """The number of tokens kept from the beginning of a too long text."""
         return self._room if self.params.truncation == "head" else self._room // 4
 
     def _fit(self, tokens: list[T]) -> list[T]:
@@ -177,7 +175,7 @@ class Encoder:
         return tokens[: self._head] + tokens[len(tokens) - self._room + self._head :]
 
     def _ends(self, text: str) -> tuple[Tokens, bool]:
-        """What is kept of a very long text, and whether that is less than all."""
+        """Return the kept tokens of a very long text, and whether the text was cut."""
         tokens, whole = tokens_from_start(self.tokenizer, text, self._room + 1)
         if whole and len(tokens) <= self._room:
             return tokens, False
@@ -186,7 +184,7 @@ class Encoder:
 
 
 def _special_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """The token ids this tokenizer puts before and after a text ([CLS] and [SEP], say)."""
+    """Return the token ids that a tokenizer puts before and after a text, such as [CLS] and [SEP]."""
     probe, plain = _known_text(tokenizer)
     framed: list[int] = tokenizer(probe, add_special_tokens=True)["input_ids"]
     for start in range(len(framed) - len(plain) + 1):
@@ -196,7 +194,7 @@ def _special_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[
 
 
 def _known_text(tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int]]:
-    """A text and its tokens, of which there is one at least: not every tokenizer knows Latin letters."""
+    """Return a text that has at least one token, and its tokens: not every tokenizer knows Latin letters."""
     special = set(tokenizer.all_special_ids)
     ordinary = (i for i in sorted(tokenizer.get_vocab().values()) if i not in special)
     words = (str(tokenizer.decode([i])) for i in itertools.islice(ordinary, _PROBES))

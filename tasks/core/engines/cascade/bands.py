@@ -1,29 +1,30 @@
-"""How wide the bands of a cascade must be: fitted on validation rows, with a stated promise.
+"""Fit the bands of a cascade on validation rows, with a stated promise.
 
-A band begins wide, where everything goes on to the exact engine and nothing can be wrong, and is narrowed row by row.
-Where it stops depends on the use:
+A band starts so wide that every row goes on to the exact engine and no answer can be wrong, and is narrowed row by row.
+The use determines where it stops:
 
-`exact`: labels are to agree with the exact engine's. The band is the narrowest for which the exact upper bound of
-Clopper and Pearson, 1934, for the share of all rows that are taken and disagree stays within what is allowed. That
-share only grows as the band narrows, so the bound holds for the band that is chosen (Bates et al., 2021,
+`exact`: labels must agree with the exact engine's. The band is the narrowest for which the exact upper bound of Clopper
+and Pearson, 1934, for the fraction of all rows that are accepted and disagree stays within the allowed one. That
+fraction only grows as the band narrows, so the bound holds for the chosen band (Bates et al., 2021,
 "Distribution-Free, Risk-Controlling Prediction Sets"). With fewer rows than such a bound needs (2,995 for 99.9% at a
-risk of 5%), the band is `SAFETY` times the largest overstatement of a margin that was seen. A label can then only be
-another where a margin is overstated by more than in all n rows, which happens in at most 1 of n + 1, and at the same
-time lies within that much of the line, which is rare.
+risk of 5%), the band is `SAFETY` times the largest overstatement of a margin in the rows. A label can then differ only
+if a margin is overstated by more than in all n rows, which happens in at most 1 of n + 1, and at the same time is
+within that distance of the decision boundary, which is rare.
 
-`labels`: the same, and other models may answer before. They share what is allowed, by the same bound; one for which the
-rows are too few, or that would answer hardly any rows, answers none. The last but one is the exact engine's own model
-in less precision, which errs near the line only: where others answer before it, its band is the one that few rows give.
-That a model is left out is seen on the same rows, which in the worst case doubles the risk.
+`labels`: as `exact`, but other models may answer before. They share the allowed disagreement, by the same bound. A
+model answers no row if there are too few rows for the bound, or if it would answer hardly any. The last stage but one
+is the exact engine's own model in lower precision, which errs near the decision boundary only. If other models answer
+before it, its band is the one for few rows. The decision to leave out a model uses the same rows, which in the worst
+case doubles the risk.
 
-`fast`: accuracy is not to be lower than the exact engine's. The band is narrowed while the lower bound of the paired
-difference in accuracy (Tango's, as in the gate) lies within the margin, and stops where it first does not: a test in
-fixed sequence, whose risk is that of one test (Angelopoulos et al., 2021, "Learn then Test"). Of the bands passed on
-the way, it is the narrowest at which no fewer of the validation rows are right than the exact engine has right.
+`fast`: accuracy must not be lower than the exact engine's. The band is narrowed while the lower bound of the paired
+difference in accuracy (Tango's, as in the gate) is within the margin, and stops where it first is not: a fixed-sequence
+test, whose risk is that of one test (Angelopoulos et al., 2021, "Learn then Test"). Of the bands on the way, the chosen
+one is the narrowest at which at least as many validation rows are correct as with the exact engine.
 
 Several cheap stages of a fast cascade share the risk evenly.
 
-To agree is to give the same label and, where `maximum_change` asks for it, probabilities that differ by no more.
+Two answers agree if they have the same label and, if `maximum_change` is set, probabilities that differ by no more.
 """
 
 import math
@@ -42,32 +43,32 @@ Logits = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Use: TypeAlias = Literal["exact", "labels", "fast"]
-#: By how much more than was seen a margin may be overstated, where rows are too few for a bound.
+#: Safety factor on the largest observed overstatement of a margin, if there are too few rows for a bound.
 SAFETY = 1.25
-NOTHING = math.inf  # the band of a stage none of whose answers is taken
-#: What another model must answer of all rows to be worth asking it, where labels are kept.
+NOTHING = math.inf  # the band of a stage whose answers are never accepted
+#: The fraction of all rows that another model must answer to be worth running, if labels are kept.
 LEAST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class CascadeRule:
-    """What a cascade must keep to."""
+    """The rule that a cascade must satisfy."""
 
     use: Use = "exact"
     minimum_agreement: float = 0.999  # with the labels of the exact engine
-    accuracy_margin: float = 0.005  # by which the accuracy may seem lower, at the risk below
+    accuracy_margin: float = 0.005  # non-inferiority margin of the accuracy, at the risk below
     risk: float = 0.05
-    maximum_change: float = 1.0  # of a probability; a row in which one changes more does not agree
-    blends: bool = False  # of a fast one: later stages add the first one's logits to their own
+    maximum_change: float = 1.0  # of a probability; a row with a larger change does not agree
+    blends: bool = False  # fast cascades only: later stages add the first one's logits to theirs
 
     def shared_by(self, stages: int) -> "CascadeRule":
-        """What is left for each of several stages."""
+        """Return the rule for each of several stages, which divide the allowed disagreement and the risk."""
         allowed = (1 - self.minimum_agreement) / stages
         return replace(self, minimum_agreement=1 - allowed, risk=self.risk / stages)
 
 
 def margins(logits: Logits) -> NDArray[np.float32]:
-    """The best logit of each row less its second best, shape (rows,); infinite where there is one class."""
+    """Return each row's best logit minus its second best, shape (rows,); infinite if there is one class."""
     if logits.shape[1] < 2:
         return np.full(len(logits), np.inf, dtype=np.float32)
     best = np.partition(logits, -2, axis=1)
@@ -75,22 +76,25 @@ def margins(logits: Logits) -> NDArray[np.float32]:
 
 
 def most_failures(rows: int, share: float, risk: float) -> int:
-    """How many of `rows` may fail so that the true share is at most `share`, but for a chance of `risk`.
+    """Return the most failures in `rows` that show a true failure rate of at most `share`, at a risk of `risk`.
 
-    It is -1 where not even none would show that.
+    Returns -1 if even no failure would not show it.
     """
     return int(stats.binom.ppf(risk, rows, share)) - 1 if rows >= least_rows(share, risk) else -1
 
 
 def least_rows(share: float, risk: float) -> float:
-    """How many rows, none of which fails, show that the true share is at most `share`; infinite where none can."""
+    """Return the fewest rows that, without a failure, show a true failure rate of at most `share`.
+
+    Infinite if no number can show it.
+    """
     return math.ceil(math.log(risk) / math.log1p(-share)) if share > 0 else math.inf
 
 
 def shown_share(failures: int, rows: int, risk: float) -> float:
-    """What share of all rows do not fail, at least, but for a chance of `risk`, where so many of `rows` have failed.
+    """Return the lower bound of the fraction of all rows that do not fail, at a risk of `risk`.
 
-    The bound of Clopper and Pearson that `most_failures` goes by: 0 of 167 show 98.2%.
+    This is the Clopper-Pearson bound that `most_failures` uses: 0 failures in 167 rows show 98.2%.
     """
     return (
         float(1 - stats.beta.isf(risk, failures + 1, rows - failures)) if failures < rows else 0.0
@@ -98,18 +102,18 @@ def shown_share(failures: int, rows: int, risk: float) -> float:
 
 
 def changes(found: Logits, exact: Logits) -> NDArray[np.float64]:
-    """By how much a probability of each row differs at most, shape (rows,)."""
+    """Return the largest difference of a probability in each row, shape (rows,)."""
     return np.abs(softmax(found) - softmax(exact)).max(axis=1, initial=0.0)
 
 
 def disagree(found: Logits, exact: Logits, maximum_change: float = 1.0) -> Bools:
-    """Which rows have another label, or a probability that differs by more than is allowed; shape (rows,)."""
+    """Return True for rows with another label, or a probability that differs by more than allowed; shape (rows,)."""
     other = found.argmax(axis=1) != exact.argmax(axis=1)
     return other if maximum_change >= 1 else other | (changes(found, exact) > maximum_change)
 
 
 def overstatement(cheap: Logits, exact: Logits) -> NDArray[np.float32]:
-    """By how much each margin is larger than the one the exact engine gives the same label, shape (rows,)."""
+    """Return how much larger each margin is than the exact engine's margin for the same label, shape (rows,)."""
     label = cheap.argmax(axis=1)[:, None]
     others = exact.copy()
     np.put_along_axis(others, label, -np.inf, axis=1)
@@ -123,15 +127,15 @@ def fit_bands(
     rule: CascadeRule,
     reference: Logits | None = None,
 ) -> tuple[list[float], Ints]:
-    """A band for every stage but the last, and the label that the cascade then gives each row.
+    """Fit a band for every stage but the last; return the bands, and the label that the cascade gives each row.
 
     Args:
         answers: logits of every stage for the same validation rows, cheapest first, the exact engine last.
         labels: true class ids, shape (rows,); may be None unless `rule.use` is fast.
-        rule: to be kept to.
-        reference: logits of what the cascade is compared with; the last stage's where nothing is given.
+        rule: the rule to satisfy.
+        reference: logits of the engine that the cascade is compared with; None for the last stage's.
     Raises:
-        ValueError: no labels where they are needed, shapes that do not match, or an exact cascade of more than two.
+        ValueError: labels are needed and missing, shapes do not match, or an exact cascade has more than two stages.
     """
     last, cheap = answers[-1], answers[:-1]
     exact = last if reference is None else reference
@@ -162,14 +166,15 @@ def fit_bands(
 
 
 class _Narrowing:
-    """What happens as one stage's band is narrowed: one entry for each margin at which it may stop, widest first.
+    """The effect of narrowing one stage's band: one entry for each margin at which it may stop, widest first.
 
     Attributes:
-        rows: all validation rows, also those that an earlier stage has taken.
-        bands: the margins at which rows are taken, falling.
-        taken: how many rows are.
-        differing: rows taken that do not agree with the exact engine.
-        better, worse: rows that the whole cascade, or the exact engine, alone has right; None without labels.
+        rows: the number of validation rows, including those that an earlier stage answers.
+        bands: the margins at which rows are accepted, descending.
+        taken: the number of rows accepted.
+        differing: the number of accepted rows that do not agree with the exact engine.
+        better, worse: rows that only the whole cascade, or only the exact engine, answers correctly; None without
+            labels.
     """
 
     def __init__(
@@ -185,7 +190,7 @@ class _Narrowing:
         gaps, mine, theirs = margins(found), found.argmax(axis=1), exact.argmax(axis=1)
         places = np.flatnonzero(left)
         order = places[np.argsort(-gaps[places], kind="stable")]
-        ends = np.flatnonzero(np.diff(gaps[order], append=-1.0))  # rows with one margin go together
+        ends = np.flatnonzero(np.diff(gaps[order], append=-1.0))  # equal margins stay together
         self.bands = gaps[order][ends].astype(np.float64)
         self.taken = ends + 1
         self.differing = np.cumsum(disagree(found, exact, maximum_change)[order])[ends]
@@ -199,7 +204,7 @@ class _Narrowing:
             self.worse = np.cumsum(lost[order])[ends] + (exactly & ~before).sum()
 
     def narrowest(self, allowed: Bools) -> float:
-        """The narrowest of the bands allowed at which no fewer rows are right than the exact engine has right."""
+        """Return the narrowest allowed band at which at least as many rows are correct as with the exact engine."""
         if self.better is not None and self.worse is not None:
             allowed = allowed & (self.better >= self.worse)
         stops = np.flatnonzero(allowed)

@@ -1,8 +1,8 @@
-"""Two classifiers as one: their log-odds added, each with a weight that validation reviews decide.
+"""Blend two classifiers: add their log-odds with weights fitted on validation reviews.
 
-What a linear model sees of a review (which grams are there, all of it at once) and what a fine-tuned one sees err in
-different reviews, so that their sum is right more often than either: stacked generalisation (Wolpert, 1992) with two
-weights, and a linear model as the second one (Wang and Manning, 2012, find the like of bags of words and neighbours).
+A linear model, which sees all grams of a review at once, and a fine-tuned model err on different reviews, so their sum
+is correct more often than either. This is stacked generalisation (Wolpert, 1992) with two weights, and a linear model
+as the second classifier (Wang and Manning, 2012, find the like of bags of words and neighbours).
 """
 
 from typing import Any
@@ -14,18 +14,18 @@ from scipy.special import log_softmax
 
 Logits = NDArray[np.float32]
 _LARGEST = 20.0
-_PRIOR_DEVIATION = 1.0  # of both, around (1, 0): the weight of a review or two
+_PRIOR_DEVIATION = 1.0  # of both weights, around (1, 0); weighs as much as one or two reviews
 
 
 def fit_weights(logits: Logits, evidence: Logits, labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Weights of a classifier's logits and of another's under which the labels are most likely.
+    """Fit the weights of a classifier's logits and of another's that make the labels most likely.
 
     Args:
-        logits: of reviews that neither was trained on, shape (rows, classes).
-        evidence: the other's, of the same shape.
+        logits: logits of reviews that neither was trained on, shape (rows, classes).
+        evidence: the other classifier's logits, of the same shape.
         labels: true class ids, shape (rows,).
     Returns:
-        Both at least 0, the first above it; sums of logits so weighted are calibrated, too.
+        The first weight, above 0, and the second, at least 0. The weighted sum of logits is also calibrated.
     Raises:
         ValueError: no rows, or shapes that do not match.
     """

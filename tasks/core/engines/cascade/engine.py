@@ -1,8 +1,8 @@
-"""Cascades as scoring engines: int8 or bf16 first, fp32 for what lies near the line; or whatever was fitted.
+"""Cascades as scoring engines: int8 or bf16 first and fp32 for rows near the decision boundary, or as fitted.
 
-`build` fits an exact cascade on the sample alone, which needs no labels. `write` puts one that was fitted elsewhere
-into the model's folder; its stages may lie beside it, among the model's other engines. What was fitted, and what it
-came to, is cascade.json, written last.
+`build` fits an exact cascade on the sample only, which needs no labels. `write` puts a cascade that was fitted
+elsewhere into the model's folder; its stages may be other engines of the model, in the folders beside it. cascade.json
+holds the fitted stages and their results, and is written last.
 """
 
 import copy
@@ -33,12 +33,12 @@ _CPU = torch.device("cpu")
 
 
 def write(folder: Path, cascade: Cascade, record: CascadeRecord) -> None:
-    """Put a fitted cascade into a folder, in which, or beside which, lie what its stages need.
+    """Write a fitted cascade to a folder. The files of its stages are in that folder or beside it.
 
     Args:
         folder: exists.
         cascade: its linear stage is saved; its other engines were built where the record says.
-        record: that `fit_cascade` gave with it.
+        record: the record that `fit_cascade` returned with it.
     """
     for stage in cascade.stages:
         if isinstance(stage.engine, linear.LinearClassifier):
@@ -49,7 +49,7 @@ def write(folder: Path, cascade: Cascade, record: CascadeRecord) -> None:
 
 
 def read(folder: Path) -> CascadeRecord:
-    """What `write` wrote. Raises ModelError where it is not there, or of another version."""
+    """Read the record that `write` wrote. Raises ModelError if it is missing or of another version."""
     try:
         return CascadeRecord.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
@@ -62,13 +62,13 @@ def read(folder: Path) -> CascadeRecord:
 
 @dataclass(frozen=True)
 class CascadeKind:
-    """One engine first, then one in fp32; where accuracy is what counts, whatever was fitted of them.
+    """A kind of cascade: one engine first, then one in fp32; if accuracy is the criterion, whatever was fitted.
 
     Attributes:
-        name: as it stands in the registry.
-        cheap: the engine that comes first, in its own precision.
-        exact: the one that comes last.
-        extra: that installs them.
+        name: the name in the registry.
+        cheap: the first engine, in its own precision.
+        exact: the last engine.
+        extra: the extra that installs them.
     """
 
     name: str
@@ -78,11 +78,11 @@ class CascadeKind:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Those of its stages."""
+        """The packages of its stages."""
         return registry.kind_of(self.cheap).packages
 
     def suits(self, classifier: Classifier, device: torch.device) -> str:
-        """As its stages; one that begins in bf16 wants a processor that multiplies in it."""
+        """Return why it cannot run. It needs what its stages need, and a first stage in bf16 a processor with bf16."""
         if self.cheap == self.exact and devices.resolve_precision("auto", _CPU) != "bf16":
             return "this processor has no bf16"
         if device.type != "cpu":
@@ -110,7 +110,7 @@ class CascadeKind:
         write(folder, *fit_cascade(stages, Rows(sample), CascadeRule()))
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
-        """Raises ModelError, or SettingsError where a stage's packages are not installed here."""
+        """Open the cascade. Raises ModelError, or SettingsError if a stage's packages are not installed here."""
         stages = read(folder).stages
         return Cascade([_opened(stage, classifier, folder, options) for stage in stages])
 
@@ -118,10 +118,10 @@ class CascadeKind:
 def _opened(
     record: StageRecord, classifier: Classifier, folder: Path, options: EngineOptions
 ) -> Stage:
-    """A stage from its record."""
+    """Open a stage from its record."""
     if record.model:
         classifier = modeling.load(folder / record.model)
-    elif record.kind == registry.TORCH:  # which makes the weights what its precision says
+    elif record.kind == registry.TORCH:  # casts the weights in place, so it gets a copy
         classifier = replace(classifier, model=copy.deepcopy(classifier.model))
     if record.precision != "auto":
         options = replace(options, precision=record.precision)
@@ -137,5 +137,5 @@ KIND = CascadeKind("cascade", CHEAP)
 BF16 = CascadeKind("cascade-bf16", EXACT)
 BY_TORCH = CascadeKind("cascade-torch", registry.TORCH, registry.TORCH, extra="")
 
-#: By name.
+#: Kinds of cascades by name.
 CASCADES = {kind.name: kind for kind in (KIND, BF16, BY_TORCH)}

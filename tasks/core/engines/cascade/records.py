@@ -1,4 +1,4 @@
-"""What is kept of a cascade in cascade.json."""
+"""The records of a cascade in cascade.json."""
 
 from tasks.core.engines.cascade.bands import Use
 from tasks.core.models.params import Precision
@@ -6,7 +6,7 @@ from tasks.core.records import Record
 
 
 class StageRecord(Record):
-    """A stage as it is written down; the fields are those of `Stage`."""
+    """The record of a stage. The fields are those of `Stage`."""
 
     name: str
     kind: str
@@ -17,24 +17,24 @@ class StageRecord(Record):
     band: float = 0.0
     blend: float = 0.0
     precision: Precision = "auto"
-    scored_share: float = 1.0  # of the validation rows: those that came so far
+    scored_share: float = 1.0  # fraction of the validation rows that reach the stage
 
 
 class CascadeRecord(Record):
-    """A cascade as it is written down, with what it did on the rows it was fitted on."""
+    """The record of a cascade, with its results on the rows it was fitted on."""
 
     version: int = 1
     use: Use
     stages: list[StageRecord]
     promise: str
-    holds: bool = True  # what is promised, on the rows it was fitted on
-    note: str = ""  # why its stages are not those that were asked for
+    holds: bool = True  # True if the promise holds on the rows it was fitted on
+    note: str = ""  # why its stages differ from the requested ones
     rows: int
-    rescored_share: float  # of the rows: those that the last stage scores
-    agreement: float  # of the labels with those of the engine that it is compared with
-    largest_change: float  # of a probability, against that engine's
+    rescored_share: float  # fraction of the rows that the last stage scores
+    agreement: float  # label agreement with the engine it is compared with
+    largest_change: float  # of a probability, against that engine
     accuracy: float | None = None
     exact_accuracy: float | None = None
-    better: int | None = None  # rows that the cascade alone has right
-    worse: int | None = None  # rows that the engine it is compared with alone has right
+    better: int | None = None  # rows that only the cascade answers correctly
+    worse: int | None = None  # rows that only the engine it is compared with answers correctly
     mcnemar_p: float | None = None

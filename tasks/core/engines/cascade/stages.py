@@ -1,13 +1,13 @@
-"""A cascade: engines one behind the other, the cheapest first; a row goes on only where an answer is not clear enough.
+"""A cascade of engines, cheapest first: a row goes on to the next stage if its answer is not clear enough.
 
-How clear an answer is, is its margin: the logit of the best class less that of the second best, so the log-odds between
-the two. Answers whose margin lies below a stage's band go on to the next stage; the last stage's are taken as they are.
-Whether a row goes on depends on that row alone, and every row has exactly one answer.
+The clearness of an answer is its margin: the logit of the best class minus that of the second best, which is the
+log-odds between the two. Rows whose margin is below a stage's band go on to the next stage; the last stage answers all
+that it gets. The decision depends on the row only, and every row has exactly one answer.
 
-A stage may add the first one's logits to its own, with a weight (`blending.py`): a linear model that every
-row has passed anyhow.
+A stage may add the first stage's logits to its own, with a weight (`blending.py`): the first stage is a linear model,
+which every row has passed anyway.
 
-`fit_cascade` fits the bands and says what they came to; what they promise stands in `bands.py`.
+`fit_cascade` fits the bands and records the results; `bands.py` describes what they promise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,10 +34,8 @@ from tasks.core.models.params import Precision
 
 Logits = NDArray[np.float32]
 Ints = NDArray[np.int64]
-_HEAD_SHARE = (
-    4  # a row that is cut keeps a quarter of the room from its beginning, the rest from its end
-)
-_ANSWERS_NOTHING = 1e9  # the band of a first stage that later ones only add to theirs
+_HEAD_SHARE = 4  # a cut row keeps a quarter of the tokens from its beginning, the rest from its end
+_ANSWERS_NOTHING = 1e9  # the band of a first stage whose logits later stages only add to theirs
 
 
 @dataclass(frozen=True)
@@ -45,16 +43,16 @@ class Stage:
     """One engine of a cascade.
 
     Attributes:
-        name: for people.
-        engine: gives the logits.
-        kind: of the engine, by the registry's name; or linear.
-        folder: with the engine's files, as seen from the cascade's own; the model's own folder where it is empty.
-        model: folder of the classifier that it runs, seen from there too; empty for the model itself.
-        cut_tokens: rows are cut to so many tokens for it; 0 leaves them whole.
-        temperature: by which its logits are divided.
-        band: answers whose margin is below it go on; the last stage's are taken as they are.
-        blend: weight with which the first stage's logits are added to its own.
-        precision: that the engine is opened with; auto leaves it to who opens the cascade.
+        name: a name for people.
+        engine: computes the logits.
+        kind: the engine's name in the registry, or linear.
+        folder: the engine's files, relative to the cascade's folder; the model's own folder if empty.
+        model: the folder of the classifier that it runs, also relative; empty for the model itself.
+        cut_tokens: rows are cut to this many tokens; 0 does not cut them.
+        temperature: its logits are divided by this.
+        band: rows whose margin is below it go on; the last stage answers all rows.
+        blend: the weight of the first stage's logits, which are added to its own.
+        precision: the engine is opened with it; auto takes the options that the cascade is opened with.
     """
 
     name: str
@@ -69,7 +67,7 @@ class Stage:
     precision: Precision = "auto"
 
     def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
-        """On the common, calibrated scale; shape (rows, classes)."""
+        """Logits on the common, calibrated scale, shape (rows, classes)."""
         if self.cut_tokens:
             input_ids = [cut(row, self.cut_tokens) for row in input_ids]
         found = self.engine.logits(input_ids)
@@ -77,7 +75,7 @@ class Stage:
 
 
 class Cascade:
-    """Stages as one engine.
+    """An engine that consists of stages.
 
     Args:
         stages: cheapest first; the last is the exact one.
@@ -97,7 +95,7 @@ class Cascade:
         self.stages = list(stages)
 
     def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
-        """Logits of unpadded rows, shape (rows, classes), float32; each row's are of the stage that answered it."""
+        """Logits of unpadded rows, shape (rows, classes), float32, each row's from the stage that answered it."""
         logits = np.empty((len(input_ids), len(self.label_names)), dtype=np.float32)
         left = np.arange(len(input_ids))
         evidence = logits
@@ -110,12 +108,12 @@ class Cascade:
             elif stage.blend:
                 found = np.asarray(found + stage.blend * evidence[left], dtype=np.float32)
             logits[left] = found
-            left = left[~(margins(found) >= stage.band)]  # what is no number goes on, too
+            left = left[~(margins(found) >= stage.band)]  # NaN goes on, too
         return logits
 
 
 def cut(row: Sequence[int], tokens: int) -> Sequence[int]:
-    """A row's first quarter and last three quarters of the room, special tokens at both ends included."""
+    """Cut a row to `tokens`: a quarter from its beginning and the rest from its end, special tokens included."""
     if len(row) <= tokens:
         return row
     head = tokens // _HEAD_SHARE
@@ -128,10 +126,9 @@ class Rows:
 
     Attributes:
         input_ids: unpadded rows like those that will be scored.
-        labels: true class ids, shape (rows,), below 0 where one is not known; None where there are none, which will do
-            unless the cascade is fast.
-        answers: logits that are known already, by the name of the stage.
-        reference: logits of the engine that a fast cascade is compared with; the last stage's where nothing is given.
+        labels: true class ids, shape (rows,), below 0 if unknown; may be None unless the cascade is fast.
+        answers: logits that are already known, by the name of the stage.
+        reference: logits of the engine that a fast cascade is compared with; None for the last stage's.
     """
 
     input_ids: Sequence[Sequence[int]]
@@ -140,7 +137,7 @@ class Rows:
     reference: Logits | None = None
 
     def logits_of(self, stage: Stage) -> Logits:
-        """A stage's logits of these rows."""
+        """Return a stage's logits of these rows."""
         known = (self.answers or {}).get(stage.name)
         return stage.logits(self.input_ids) if known is None else known
 
@@ -148,15 +145,15 @@ class Rows:
 def fit_cascade(
     stages: Sequence[Stage], rows: Rows, rule: CascadeRule
 ) -> tuple[Cascade, CascadeRecord]:
-    """A cascade whose bands keep to a rule; stages of which no answer can be taken are left out.
+    """Fit a cascade by a rule. Stages of which no answer can be accepted are left out.
 
     Args:
-        stages: cheapest first, the exact one last; bands are fitted here, and the temperatures of other models. The
-            last but one is the exact engine's model in less precision, unless the cascade is fast.
-        rows: that no stage was trained on.
-        rule: to be kept to.
+        stages: cheapest first, the exact one last. Their bands are fitted, and the temperatures of other models. The
+            last but one is the exact engine's model in lower precision, unless the cascade is fast.
+        rows: rows that no stage was trained on.
+        rule: the rule to satisfy.
     Raises:
-        ModelError: no rows or no stages, or the stages tell other labels apart.
+        ModelError: no rows or no stages, or the stages have different labels.
         ValueError: a fast cascade without labels.
     """
     if not len(rows.input_ids):
@@ -183,7 +180,7 @@ def fit_cascade(
 def _calibrated(
     stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints, first: int
 ) -> tuple[list[Stage], list[Logits]]:
-    """The first stages; the exact engine's temperature is in its head, and so it is in that of its other precisions."""
+    """Calibrate the first stages. The exact engine has its temperature in its head, in any precision."""
     known = labels >= 0
     heats = [fit_temperature(found[known], labels[known]) for found in answers[:first]]
     heats += [1.0] * (len(stages) - first)
@@ -197,7 +194,7 @@ def _calibrated(
 def _blended(
     stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints
 ) -> tuple[list[Stage], list[Logits]]:
-    """All but the first, with the first's logits added."""
+    """Blend the first stage's logits into all other stages."""
     first = answers[0]
     mixed, sums = [stages[0]], [first]
     for stage, found in zip(stages[1:], answers[1:], strict=True):
@@ -246,7 +243,7 @@ def _record(
 
 
 def promise(rule: CascadeRule, rows: int, stages: int) -> str:
-    """What a cascade of so many stages, fitted by a rule on so many rows, promises of rows like them."""
+    """Describe what a cascade with this many stages, fitted by a rule on this many rows, promises for similar rows."""
     sure = f"at a confidence of {1 - rule.risk:.0%}"
     if stages == 1:
         return "every row is scored exactly"

@@ -1,4 +1,4 @@
-"""How often an engine answers as fp32 does: what was seen, and what it shows of all reviews."""
+"""Label agreement of an engine with fp32: the observed value, and the lower bound it shows for all reviews."""
 
 import math
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ from tasks.core.engines.params import EngineChoiceParams
 from tasks.core.engines.selection.texts import JudgedTexts
 
 _RISK = CascadeRule().risk
-_BATCH_NOISE = 1e-3  # by which batches of other sizes move a probability
+_BATCH_NOISE = 1e-3  # change of a probability between batches of different sizes
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """An engine's answers beside those of fp32.
+    """The agreement of an engine's answers with those of fp32.
 
     Args:
-        differs: which texts it answers otherwise, in label or in a probability, shape (texts,).
+        differs: True for texts with a different label or probability, shape (texts,).
         same_labels: the fraction of texts with the same label.
-        largest_change: of a probability.
-        maximum_change: that was allowed; from 1 on, only labels count.
+        largest_change: the largest change of a probability.
+        maximum_change: the allowed change; from 1 on, only labels count.
     """
 
     differs: NDArray[np.bool_]
@@ -41,11 +41,11 @@ class Agreement:
 
     @property
     def shown(self) -> float:
-        """The fraction of all reviews in which the engine is shown to agree, at least."""
+        """The lower bound of the fraction of all reviews in which the engine agrees."""
         return shown_share(int(self.differs.sum()), len(self.differs), _RISK)
 
     def shows(self, minimum: float) -> bool:
-        """Whether it is shown to agree in this fraction of all reviews."""
+        """True if the engine is shown to agree in this fraction of all reviews."""
         return int(self.differs.sum()) <= most_failures(len(self.differs), 1 - minimum, _RISK)
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ def agreement(
 
 
 def too_few(texts: JudgedTexts, minimum: float) -> str:
-    """Why no engine can be shown to agree in this fraction of all reviews; empty if the texts are enough."""
+    """Say why no engine can be shown to agree in this fraction of all reviews; empty if the texts are enough."""
     needed = least_rows(1 - minimum, _RISK)
     if len(texts) >= needed:
         return ""
@@ -81,11 +81,11 @@ def too_few(texts: JudgedTexts, minimum: float) -> str:
 
 
 def too_few_for_linear(rows: int, params: EngineChoiceParams) -> str:
-    """Why a cascade that keeps labels cannot begin with a linear model; empty if it can, or if there will be none.
+    """Say why a cascade that keeps labels cannot begin with a linear model; empty if it can, or if none is asked for.
 
     Args:
-        rows: that were not trained on.
-        params: of the choice.
+        rows: the number of texts that were not trained on.
+        params: the settings of the choice.
     """
     needed = least_rows(1 - params.minimum_agreement, _RISK)
     cascades = any(name in CASCADES and registry.available(name) for name in params.candidates)

@@ -1,4 +1,4 @@
-"""Engines of one model answer the same rows and take turns: who says what fp32 says, and how fast."""
+"""Benchmark a model's engines on the same rows: agreement with fp32, accuracy and throughput."""
 
 import functools
 import logging
@@ -38,27 +38,26 @@ logger = logging.getLogger(__name__)
 #: Builds an engine for a model: its name, the model's folder, token rows to calibrate on.
 Builder = Callable[[str, Path, Sequence[Sequence[int]]], None]
 Logits = NDArray[np.float32]
-_CALIBRATION_ROWS = 300  # that int8 is fitted to
-_ASKED_ALONE = 24  # texts that an engine answers one by one, too
-_WINDOW = 512  # rows that engines are given at a time
+_CALIBRATION_ROWS = 300  # rows for the calibration of int8
+_ASKED_ALONE = 24  # texts that an engine also answers one by one
+_WINDOW = 512  # rows passed to an engine at a time
 _ON_CPU = EngineOptions(device="cpu")
 
 
 def build_here(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None:
-    """Build an engine in this process. Raises ModelError, or whatever a converter raises, where it cannot be built."""
+    """Build an engine in this process. Raises ModelError, or whatever a converter raises, if it cannot be built."""
     folder = model / registry.FOLDER / name
     folder.mkdir(parents=True)
     registry.require(name).build(modeling.load(model), folder, sample)
 
 
 class Contest:
-    """Engines of one model that answer the same rows.
+    """A benchmark of one model's engines on the same rows.
 
     Args:
-        model: its folder.
-        texts: that they answer.
-        train: see `choose`.
-        params, build: see there.
+        model: the model's folder.
+        texts: the texts that the engines answer.
+        train, params, build: see `choose`.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Contest:
         self._fp32 = self._answered(TorchEngine(modeling.load(model), "cpu", "fp32"))
 
     def outcome(self, clock: Clock, machine: Mapping[str, str]) -> EngineChoice:
-        """Build them, let them answer, time them: all rows, and the best of those that may be chosen."""
+        """Build, run and time the engines; return the results of all, and the best eligible one."""
         wanted = {registry.TORCH, _exact_torch(), *self._params.candidates} & set(registry.kinds())
         for name in sorted(wanted, key=_cascades_last):
             self._enter(name, clock)
@@ -102,7 +101,7 @@ class Contest:
         )
 
     def _enter(self, name: str, clock: Clock) -> None:
-        """Build an engine and let it answer; one that cannot is noted, and does not stop the others."""
+        """Build an engine and compute its answers. A failure is noted and does not stop the others."""
         if not registry.available(name):
             missing = registry.missing_packages(name)
             self._notes[name] = f"{', '.join(missing)} is not installed here"
@@ -115,11 +114,11 @@ class Contest:
                 self._require_independence(engine, answers)
             self._answers[name], self._opened[name] = answers, engine
             logger.info("The engine %s: %s", name, self._agreement(name))
-        except Exception as error:  # whatever a converter makes of an architecture it does not know
+        except Exception as error:  # converters raise anything for unknown architectures
             if is_disk_full(error):
                 raise
             self._notes[name] = first_line(error)
-            ours = not isinstance(error, ModelError)  # perhaps: say where
+            ours = not isinstance(error, ModelError)  # perhaps a bug here: log the traceback
             logger.warning("The engine %s is left out: %s", name, self._notes[name], exc_info=ours)
             shutil.rmtree(self._folder(name), ignore_errors=True)
 
@@ -135,8 +134,8 @@ class Contest:
         return registry.open_engine(name, modeling.load(self._model), self._model, _ON_CPU)
 
     def _fitted_cascade(self, kind: CascadeKind, clock: Clock) -> Engine:
-        """From engines that are open already, and where labels are kept one in fp32; its files refer to theirs."""
-        # Only where fp32 comes again at the end does a first stage that runs in it, for want of bf16, save nothing.
+        """Fit a cascade on engines that are open, plus one in fp32 if labels are kept. Its files refer to theirs."""
+        # Without bf16 the first stage runs in fp32. That saves nothing only if the last stage is fp32 again.
         suits = kind.suits if self._params.keeps_labels else registry.kind_of(kind.exact).suits
         if why_not := suits(modeling.load(self._model), torch.device("cpu")):
             raise ModelError(why_not)
@@ -150,7 +149,7 @@ class Contest:
         elif self._params.cascade == "labels":
             cascade, record = self._with_labels_kept([cheap, self._in_fp32(exact)], clock)
         else:
-            # what the linear model adds makes up for more than full precision would
+            # the linear model's evidence adds more accuracy than full precision would
             last = [] if self._params.cascade == "blended" or cheap.kind == exact else [exact]
             stages = [self._linear, cheap, *map(self._stage, last)]
             cascade, record = self._fitted(stages, "fast", self._texts.validation)
@@ -180,7 +179,10 @@ class Contest:
     def _fitted(
         self, stages: Sequence[Stage], use: Use, places: NDArray[np.int64]
     ) -> tuple[Cascade, CascadeRecord]:
-        """On the texts at these places, beside the model in fp32, which a cascade that keeps labels ends with."""
+        """Fit a cascade on the texts at these indices, against the model in fp32.
+
+        A cascade that keeps labels ends with that model.
+        """
         own, drawn = self._params, self._rows.at(places)
         known = {name: found[places] for name, found in self._answers.items()}
         if use != "fast":
@@ -196,13 +198,16 @@ class Contest:
         return fit_cascade(stages, rows, rule)
 
     def _most_change(self, use: Use) -> float:
-        """A linear model's probabilities are its own: who asks for one asks for labels."""
+        """Return the allowed change of a probability: 1 unless exact, as a linear model's probabilities differ."""
         return self._params.maximum_change if use == "exact" else 1.0
 
     def _with_labels_kept(
         self, stages: Sequence[Stage], clock: Clock
     ) -> tuple[Cascade, CascadeRecord]:
-        """Behind the linear model or without it, whichever is faster: without, bands may be narrower."""
+        """Fit a cascade with and without a linear model first, and return the faster one.
+
+        Without it, bands may be narrower.
+        """
         without, record = self._fitted(stages, "exact", self._texts.all)
         untrained = self._texts.untrained
         why_not = too_few_for_linear(len(untrained), self._params)
@@ -233,7 +238,7 @@ class Contest:
         return found
 
     def _require_independence(self, engine: Engine, answers: Logits) -> None:
-        """Raises ModelError where texts alone get other answers than among others: int8 may scale by a whole batch."""
+        """Raise ModelError if texts get other answers alone than in a batch: int8 may scale by the whole batch."""
         places = np.linspace(0, len(answers) - 1, min(_ASKED_ALONE, len(answers))).astype(int)
         alone = [engine.logits([self._rows.input_ids[i]]) for i in places.tolist()]
         change = float(np.abs(softmax(np.concatenate(alone)) - softmax(answers[places])).max())
@@ -243,7 +248,7 @@ class Contest:
             )
 
     def _right(self, logits: Logits) -> float | None:
-        """The share of right answers on validation reviews; None where there are none among the texts."""
+        """Return the accuracy on the validation reviews among the texts, or None if there are none."""
         places = self._texts.validation
         right = logits.argmax(axis=1)[places] == self._rows.labels[places]
         return float(right.mean()) if len(places) else None
@@ -253,14 +258,14 @@ class Contest:
         return record.use if record else "exact"
 
     def _agreement(self, name: str) -> Agreement:
-        """On the texts that count for an engine."""
+        """Return an engine's agreement with fp32 on the texts that count for it."""
         use = self._use(name)
         places = self._texts.untrained if use == "labels" else self._texts.all
         answers, fp32 = self._answers[name][places], self._fp32[places]
         return agreement(answers, fp32, self._most_change(use))
 
     def _worth(self, row: EngineRow) -> tuple[bool, float]:
-        """Speed; but evidence that is blended in for accuracy's sake is worth more where it makes a difference."""
+        """Return the sort key of an engine: throughput, but a blended cascade that is more accurate comes first."""
         blended = self._params.cascade == "blended" and row.name in CASCADES
         more_accurate = (row.accuracy or 0.0) > (self._right(self._fp32) or 0.0)
         return blended and more_accurate, row.reviews_per_second or 0.0
@@ -269,7 +274,7 @@ class Contest:
         accuracy, agrees = self._right(self._answers[name]), self._agreement(name)
         record = self._cascades.get(name)
         if record and record.use == "fast":
-            # What is blended is no less accurate in expectation; where rows are few, the frozen test set decides.
+            # A blended cascade is no less accurate in expectation; if rows are few, the frozen test set decides.
             may = record.holds or self._params.cascade == "blended"
             eligible = may and (accuracy or 0.0) >= (self._right(self._fp32) or 0.0)
         else:
@@ -283,14 +288,14 @@ class Contest:
             shown=agrees.shown,
             largest_change=agrees.largest_change,
             accuracy=accuracy,
-            # The others are compared with fp32.
+            # fp32 is the reference, so it is always eligible.
             eligible=eligible or name == _exact_torch(),
             note="; ".join(filter(None, (str(agrees), *notes))),
         )
 
 
 def _exact_torch() -> str:
-    """The engine that scores in fp32: torch itself where the processor does not multiply in bf16."""
+    """Return the engine that scores in fp32: torch itself if the processor does not multiply in bf16."""
     bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16"
     return registry.TORCH_FP32 if bf16 else registry.TORCH
 

@@ -1,9 +1,8 @@
-"""Which engine suits a model on this machine: all that are installed are built, compared and timed, and one is chosen.
+"""Choose a model's engine on this machine: build, compare and time the installed ones.
 
-Each engine answers the same texts, and is compared with what torch answers in fp32. The fastest of those that are
-shown to agree with it is chosen, and a cascade by its accuracy where that is asked for; torch in fp32 where that is
-shown of nothing else. What was found is engines.json beside the model's config.json, and what the chosen engine needs
-lies in engines/ below it.
+Each engine answers the same texts, and is compared with torch in fp32. The fastest engine that is shown to agree is
+chosen, or a cascade by its accuracy if the settings ask for that. If no engine is shown to agree, torch in fp32 is
+chosen. The results are engines.json beside the model's config.json; the chosen engine's files are in engines/ there.
 """
 
 import shutil
@@ -19,7 +18,7 @@ from tasks.core.engines.selection.timing import Clock
 
 
 def worth_measuring(params: EngineChoiceParams) -> bool:
-    """Whether there is anything to choose from."""
+    """True if measuring is on and an engine other than torch is available."""
     return params.measure and any(
         n != registry.TORCH for n in params.candidates if registry.available(n)
     )
@@ -35,17 +34,17 @@ def choose(
     build: Builder = build_here,
     scored: Ids = (),
 ) -> EngineChoice:
-    """Build, compare and time engines of a model, and write down which is best.
+    """Build, compare and time a model's engines, and record the best one.
 
     Args:
         model: folder that `modeling.save` wrote; engines/ and engines.json are added to it.
         validation: rows of realistic lengths that the model was not trained on.
-        train: rows to calibrate int8 on, and to fit the linear stage of a cascade; compared on where others are few.
-        params: what is compared, and what counts as the same.
-        clock: seconds, rising.
-        machine: what it was measured on, to be written down.
-        build: how an engine is built; see `build_here`.
-        scored: rows of reviews that were scored before, whose labels nobody needs; compared on first.
+        train: rows to calibrate int8 and fit the linear stage of a cascade; also compared on if others are few.
+        params: the candidates and the criteria of agreement.
+        clock: a monotonic clock in seconds.
+        machine: a description of this machine, for the record.
+        build: builds an engine; see `build_here`.
+        scored: rows of reviews that were scored before, compared on first; they need no labels.
     """
     by_accuracy = not params.keeps_labels
     texts = JudgedTexts.gathered(scored, validation, train, params.judged_rows, by_accuracy)
@@ -62,7 +61,7 @@ def choose(
 
 
 def _needed(choice: EngineChoice) -> set[str]:
-    """Which folders of engines the chosen one reads."""
+    """Return the names of the engine folders that the chosen engine reads."""
     stages = choice.cascade.stages if choice.cascade else ()
     return {choice.chosen, *(Path(stage.folder).name for stage in stages)}
 

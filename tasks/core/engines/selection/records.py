@@ -1,4 +1,4 @@
-"""What is written down of the engines of a model: each one's speed and answers, and which was chosen."""
+"""Records of a model's engine selection: throughput and agreement of each engine, and the choice."""
 
 from pydantic import Field
 
@@ -7,7 +7,7 @@ from tasks.core.records import Record
 
 
 class EngineRow(Record):
-    """An engine, and what it did on the texts; None where it was not measured, and `note` says why."""
+    """The results of an engine on the texts. Values are None if it was not measured; `note` says why."""
 
     name: str
     reviews_per_second: float | None = None
@@ -28,7 +28,7 @@ class EngineRow(Record):
 
 
 class EngineChoice(Record):
-    """The engine chosen for a model, and what it was chosen from."""
+    """The engine chosen for a model, and the results of all candidates."""
 
     version: int = 1
     chosen: str
@@ -44,17 +44,17 @@ class EngineChoice(Record):
 
     @property
     def row(self) -> EngineRow | None:
-        """What the chosen engine did."""
+        """The results of the chosen engine."""
         return next((row for row in self.rows if row.name == self.chosen), None)
 
     @property
     def cascade(self) -> CascadeRecord | None:
-        """What the chosen engine is made of, where it is a cascade."""
+        """The record of the chosen engine if it is a cascade."""
         return self.cascades.get(self.chosen)
 
     @property
     def identity(self) -> str:
-        """What makes it another engine than other ones of the model: its name and stages, and nothing measured."""
+        """The identity of the chosen engine among the model's engines: its name and stages, without measurements."""
         cascade = self.cascade
         if cascade is None:
             return self.chosen
@@ -78,14 +78,14 @@ class EngineChoice(Record):
 
     @property
     def _others(self) -> str:
-        """What the others were shown to do."""
+        """The agreement shown for the other engines, as text."""
         others = [r for r in self.rows if r.shown is not None and r.name != self.chosen]
         shown = (f"{r.name} {r.differing:,}, shows {r.shown:.1%}" for r in others)
         return f" (texts that differ: {'; '.join(shown)})" if others else ""
 
 
 class EngineProof(Record):
-    """What a chosen engine says of the test set, beside the model as it was judged, which is torch."""
+    """The result of a chosen engine on the test set, compared with the model as it was judged, which is torch."""
 
     engine: str
     rows: int

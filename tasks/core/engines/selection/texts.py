@@ -1,4 +1,4 @@
-"""The texts that engines of a model answer to be compared: agreement with fp32 needs no labels."""
+"""The texts on which a model's engines are compared. Agreement with fp32 needs no labels."""
 
 import hashlib
 from array import array
@@ -13,7 +13,7 @@ Ids = Sequence[Sequence[int]]
 Ints = NDArray[np.int64]
 SCORED, VALIDATION, TRAINING = "scored before", "of validation", "of training"
 _UNKNOWN = -1
-_LABELLED_SHARE = 5  # one text in so many is kept for validation reviews, which alone have labels
+_LABELLED_SHARE = 5  # one text in five is reserved for validation reviews, the only labelled ones
 
 
 @dataclass(frozen=True)
@@ -24,31 +24,31 @@ class TokenRows:
     labels: Ints
 
     def drawn(self, most: int) -> "TokenRows":
-        """At most so many, drawn evenly; the same ones every time."""
+        """Return at most `most` rows, drawn uniformly at random with a fixed seed."""
         places = np.random.default_rng(0).permutation(len(self.input_ids))[:most]
         return self.at(places)
 
     def drawn_last(self, most: int) -> "TokenRows":
-        """At most so many, and those that `drawn` would draw last: what int8 was fitted to comes last of all."""
+        """Return at most `most` rows in the reverse order of `drawn`, so that int8's calibration rows come last."""
         return self.at(np.random.default_rng(0).permutation(len(self.input_ids))[::-1][:most])
 
     def at(self, places: Ints) -> "TokenRows":
-        """The rows at these places."""
+        """Return the rows at these indices."""
         return TokenRows([self.input_ids[i] for i in places.tolist()], self.labels[places])
 
     def first(self, most: int) -> "TokenRows":
-        """At most so many, in their order."""
+        """Return the first rows, at most `most`."""
         return TokenRows(self.input_ids[:most], self.labels[:most])
 
     def distinct(self, others: frozenset[bytes] = frozenset()) -> "TokenRows":
-        """Each once, in their order, without those that have one of these keys."""
+        """Return the rows without duplicates, in their order, and without those whose key is in `others`."""
         first = {key: place for place, key in reversed(list(enumerate(map(_key, self.input_ids))))}
         places = sorted(place for key, place in first.items() if key not in others)
         return self.at(np.array(places, dtype=np.int64))
 
     @property
     def keys(self) -> frozenset[bytes]:
-        """By which a row is known again."""
+        """The keys that identify the rows."""
         return frozenset(map(_key, self.input_ids))
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ def _key(row: Sequence[int]) -> bytes:
 
 @dataclass(frozen=True)
 class JudgedTexts:
-    """Texts of several origins, one after the other; labels count where they are of validation."""
+    """Texts of several origins, concatenated. Only validation texts have labels that count."""
 
     rows: TokenRows
     counts: Mapping[str, int]
@@ -70,16 +70,16 @@ class JudgedTexts:
     def gathered(
         cls, scored: Ids, validation: TokenRows, train: TokenRows, most: int, labelled_first: bool
     ) -> "JudgedTexts":
-        """At most so many, each once: what was scored before, then validation and training reviews.
+        """Gather at most `most` distinct texts: reviews scored before, then validation and training reviews.
 
-        What agreement is shown on are independent texts, so that none may count twice. What was scored and is a
-        training or a validation review, too, counts as that.
+        Agreement is shown on independent texts, so none may count twice. A scored review that is also a training or
+        validation review counts as the latter.
 
         Args:
             scored: token rows of reviews that were scored.
-            validation, train: of the model.
-            most: texts. A fifth of them is kept for validation reviews.
-            labelled_first: validation reviews come first, as what is promised can be said of labelled ones alone.
+            validation, train: rows of the model.
+            most: the most texts. A fifth of them is reserved for validation reviews.
+            labelled_first: put validation reviews first, for promises that need labels.
         """
         unlabelled = TokenRows(scored, np.full(len(scored), _UNKNOWN, dtype=np.int64))
         labelled = validation.drawn(len(validation)).distinct()
@@ -108,17 +108,17 @@ class JudgedTexts:
 
     @cached_property
     def validation(self) -> Ints:
-        """Places of those that have a label and were not trained on."""
+        """Indices of texts that have a label and were not trained on."""
         return np.flatnonzero(self._origins == VALIDATION)
 
     @cached_property
     def untrained(self) -> Ints:
-        """Places of those that were not trained on: a linear model knows the others by heart."""
+        """Indices of texts that were not trained on. A linear model overfits the others."""
         return np.flatnonzero(self._origins != TRAINING)
 
     @cached_property
     def all(self) -> Ints:
-        """All places."""
+        """All indices."""
         return np.arange(len(self.rows.input_ids))
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""How fast engines are: rows a second, measured in turns."""
+"""Measure the throughput of engines, in turns."""
 
 from collections.abc import Callable, Mapping
 from statistics import median
@@ -12,7 +12,7 @@ Clock = Callable[[], float]
 def rows_per_second(
     opened: Mapping[str, Engine], rows: TokenRows, rounds: int, clock: Clock
 ) -> dict[str, float]:
-    """Rows a second of each engine: the median of several rounds, in which they take turns."""
+    """Return the throughput of each engine in rows per second: the median of several alternating rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in opened}
     for _ in range(rounds):
         for name, engine in opened.items():

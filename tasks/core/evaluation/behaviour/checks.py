@@ -1,14 +1,14 @@
-"""Behavioural checks: what a model does on sentences that leave no doubt, and when a review changes in known ways.
+"""Behavioural checks: a model's answers to unambiguous sentences, and to reviews changed in known ways.
 
-A good average hides a model that reads "not bad" as blame, or that changes its mind over a typo. The checks, in the
-manner of CheckList (Ribeiro et al., 2020, "Beyond Accuracy: Behavioral Testing of NLP Models with CheckList"), are
-plain YAML, those that come with Nightshift (`tasks/checks/`) as those that people add.
+A good average hides a model that reads "not bad" as blame, or that changes its answer because of a typo. The checks
+follow CheckList (Ribeiro et al., 2020, "Beyond Accuracy: Behavioral Testing of NLP Models with CheckList") and are
+plain YAML, both those that come with Nightshift (`tasks/checks/`) and those that users add.
 
     checks, test reviews, label names --make_cases--> Cases
     Cases, any model's probabilities --judge_cases--> BehaviourResult
 
-The cases depend on no model, so that candidate and champion are compared case by case. What people read of a failure
-are its texts; they stay in `Cases` and enter reports in the object store only.
+The cases do not depend on a model, so candidate and champion are compared case by case. The texts of failures stay in
+`Cases` and enter only the reports in the object store.
 """
 
 import random
@@ -28,10 +28,9 @@ from tasks.core.evaluation.behaviour.kinds import Check, Probabilities
 from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.core.evaluation.behaviour.results import BehaviourResult, CheckResult, SkippedCheck
 
-CASES_VERSION = (
-    1  # raised when the same checks and reviews come to make other cases, or are judged otherwise
-)
-_MOST_CHARACTERS = 100_000  # of a longer review, both ends are checked
+# Increased if the same checks and reviews give other cases, or are judged differently.
+CASES_VERSION = 1
+_MOST_CHARACTERS = 100_000  # of a longer review, only both ends are used
 _ROLE_NAMES = {
     "positive": {"positive", "pos", "good"},
     "negative": {"negative", "neg", "bad"},
@@ -40,17 +39,17 @@ _ROLE_NAMES = {
 
 @dataclass(frozen=True)
 class CheckCases:
-    """The cases of one check: places in `Cases.texts`."""
+    """The cases of one check, as indices into `Cases.texts`."""
 
     check: Check
-    label: int | None  # class id, where the check names a label
+    label: int | None  # class id, if the check names a label
     before: NDArray[np.int64]  # shape (cases,)
-    after: NDArray[np.int64]  # same shape, and the same places for minimum functionality
+    after: NDArray[np.int64]  # same shape; for minimum functionality the same indices
 
 
 @dataclass(frozen=True)
 class Cases:
-    """Everything to be scored for the checks; the same for every model with the same labels."""
+    """All texts to score for the checks; the same for every model with the same labels."""
 
     texts: list[str]  # each once, however many cases share it
     checks: list[CheckCases]
@@ -58,7 +57,7 @@ class Cases:
     label_names: list[str]
 
     def identity(self) -> dict[str, Any]:
-        """All that results depend on beside the model, as small JSON: what caches and comparisons go by."""
+        """Return everything but the model that results depend on, as small JSON: the key for caches and comparisons."""
         content = {
             "texts": self.texts,
             "checks": [
@@ -80,11 +79,11 @@ class Cases:
         }
 
     def digest(self) -> str:
-        """The name of exactly these cases."""
+        """Return the digest of these cases."""
         return digest_of(self.identity())
 
     def examples(self, result: CheckResult, most: int = 5) -> list[tuple[str, str]]:
-        """Texts before and after of the first failed cases of a check; for reports, never for logs."""
+        """Return the texts before and after of the first failed cases of a check; for reports, never for logs."""
         found = [g for g in self.checks if g.check.name == result.name]
         if not found:
             return []
@@ -96,11 +95,11 @@ class Cases:
 
 
 def all_checks(params: BehaviourParams, content: str | bytes | None = None) -> list[Check]:
-    """The checks of a form: the built-in ones, then a user's.
+    """Return the checks selected in a form: the built-in ones, then the user's.
 
     Args:
         params: the form.
-        content: of the file that `params.checks` names; None where it names none.
+        content: of the file that `params.checks` names; None if it names none.
     Raises:
         SettingsError: the file cannot be used, or gives a check the name of a built-in one.
     """
@@ -117,9 +116,9 @@ def all_checks(params: BehaviourParams, content: str | bytes | None = None) -> l
 
 
 def label_roles(label_names: Sequence[str], params: BehaviourParams) -> dict[str, int]:
-    """Class ids of the roles `positive` and `negative`, as far as the form or the names tell them.
+    """Return class ids of the roles `positive` and `negative`, as far as the form or the label names determine them.
 
-    Of two classes, naming one in the form tells the other.
+    With two classes, naming one in the form determines the other.
 
     Raises:
         SettingsError: the form names a label that does not exist, or one label for both roles.
@@ -158,13 +157,13 @@ def make_cases(
     label_names: Sequence[str],
     params: BehaviourParams,
 ) -> Cases:
-    """All cases of the checks, the same for the same arguments.
+    """Return all cases of the checks, deterministic in the arguments.
 
     Args:
         checks: with distinct names.
-        texts: the test reviews; those that are to be changed are drawn from them.
+        texts: the test reviews, from which the reviews to change are drawn.
         label_names: of the models, in order of their ids.
-        params: how many cases, of which seed, and what positive and negative are called.
+        params: number of cases, seed, and the labels that mean positive and negative.
     Raises:
         SettingsError: the form names a label that does not exist.
     """
@@ -189,13 +188,13 @@ def make_cases(
 
 
 def judge_cases(cases: Cases, probabilities: Probabilities) -> BehaviourResult:
-    """Which cases a model fails.
+    """Judge which cases a model fails.
 
     Args:
-        cases: what it was put to.
+        cases: the cases that the model was tested with.
         probabilities: of the model's classes for `cases.texts`, shape (texts, classes).
     Raises:
-        ValueError: they are of another shape, or not numbers: that is no result.
+        ValueError: the probabilities have another shape or are not numbers, so there is no result.
     """
     wanted = (len(cases.texts), len(cases.label_names))
     if probabilities.shape != wanted:
@@ -220,7 +219,7 @@ def judge_cases(cases: Cases, probabilities: Probabilities) -> BehaviourResult:
 
 
 def _shuffled(texts: Sequence[str], seed: int) -> list[str]:
-    """The distinct readable reviews in a seeded order: all checks take theirs from its beginning and share them."""
+    """Return the distinct readable reviews in a seeded order. All checks take theirs from its start and share them."""
     bounded = (both_ends(text, _MOST_CHARACTERS) for text in dict.fromkeys(texts))
     readable = [text for text in bounded if not is_blank(text)]
     random.Random(seed).shuffle(readable)
@@ -230,7 +229,7 @@ def _shuffled(texts: Sequence[str], seed: int) -> list[str]:
 def _label(
     named: str | None, label_names: Sequence[str], roles: Mapping[str, int]
 ) -> tuple[int | None, str]:
-    """The class id of a check's label, or why the model has none: a role first, then a label's own name."""
+    """Return the class id of a check's label, or why the model has none. Roles are tried before label names."""
     if named is None:
         return None, ""
     if named in roles:
@@ -245,6 +244,6 @@ def _label(
 
 
 def _listed(label_names: Sequence[str]) -> str:
-    """Label names, cut short: where the wrong column was named, whole reviews stand here."""
+    """List label names, cut short: if the wrong column was chosen as label, these are whole reviews."""
     more = f" and {len(label_names) - 20} more" if len(label_names) > 20 else ""
     return ", ".join(name[:40] for name in label_names[:20]) + more

@@ -1,4 +1,4 @@
-"""Files of behavioural checks: YAML that people write, read into `Check`s or refused in sentences.
+"""Parser for files of behavioural checks: user-written YAML, turned into `Check`s or refused with explanations.
 
     lexicons:               # words a slot, for all checks of the file
       thing: [film, book]
@@ -8,8 +8,8 @@
         label: positive
         templates: ["I loved this {thing}."]
 
-Every problem of a file is told at once, each with its check and field and what to do. docs/behaviour.md is for those
-who write such files.
+All problems of a file are reported at once, each with its check, its field and what to do. docs/behaviour.md is the
+guide to writing such files.
 """
 
 import re
@@ -46,7 +46,7 @@ class _File(Form):
 
 
 def load_checks(content: str | bytes, name: str) -> list[Check]:
-    """The checks of a file, in its order.
+    """Return the checks of a file, in its order.
 
     Args:
         content: of the file, YAML in UTF-8.
@@ -77,7 +77,7 @@ def load_checks(content: str | bytes, name: str) -> list[Check]:
 
 @cache
 def built_in_checks() -> tuple[Check, ...]:
-    """The checks that come with Nightshift: sentiment in English, and what holds for every review."""
+    """Return the checks that come with Nightshift: English sentiment, and checks that apply to every review."""
     files = sorted(BUILT_IN.glob("*.yaml"))
     return tuple(c for f in files for c in load_checks(f.read_bytes(), f"tasks/checks/{f.name}"))
 
@@ -101,7 +101,7 @@ def _parsed(content: str | bytes, name: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Why YAML refuses, without any of the file's text."""
+    """Return why YAML refuses the file, without any of the file's text."""
     if isinstance(error, UnicodeDecodeError):
         return "the file is not UTF-8"
     if isinstance(error, RecursionError):
@@ -111,7 +111,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check(fields: dict[str, Any], shared: Lexicons) -> Check | list[str]:
-    """A check, or what is wrong with it."""
+    """Return a check, or the list of its problems."""
     fields = dict(fields)
     kind = fields.pop("kind", None)
     model = KINDS.get(kind.upper()) if isinstance(kind, str) else None
@@ -129,7 +129,7 @@ def _check(fields: dict[str, Any], shared: Lexicons) -> Check | list[str]:
 
 
 def _sentences(error: ValidationError, model: type[Form]) -> Iterator[str]:
-    """Each of pydantic's findings as field, what is wrong, and what to do."""
+    """Yield each of pydantic's findings as field, what is wrong, and what to do."""
     for found in error.errors(include_url=False, include_context=False):
         path = found["loc"]
         place = ", ".join(f"number {p + 1}" if isinstance(p, int) else str(p) for p in path)
@@ -140,7 +140,7 @@ def _sentences(error: ValidationError, model: type[Form]) -> Iterator[str]:
 
 
 def _problem(kind: str, message: str, given: Any, model: type[Form]) -> str:
-    """What is wrong with one value, and what to do; texts of the file are not repeated."""
+    """Describe what is wrong with one value, and what to do; texts of the file are not repeated."""
     number = isinstance(given, bool | int | float)
     match kind:
         case "value_error":

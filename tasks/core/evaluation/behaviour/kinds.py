@@ -1,7 +1,7 @@
-"""The kinds of behavioural check: what each one is made of, which texts it scores, and when a model fails a case.
+"""The kinds of behavioural check: their fields, the texts they score, and when a model fails a case.
 
-A case is a pair of texts, before and after; for minimum functionality the two are the same text. A new kind is one
-class here and one entry in `KINDS`; its fields are what its checks may say in a file. Kinds after CheckList (Ribeiro
+A case is a pair of texts, before and after; for minimum functionality both are the same text. A new kind is one class
+here and one entry in `KINDS`; its fields are the ones that its checks may set in a file. Kinds after CheckList (Ribeiro
 et al., 2020, "Beyond Accuracy: Behavioral Testing of NLP Models with CheckList").
 """
 
@@ -26,7 +26,7 @@ _ROUNDING = 1e-9
 
 
 def checked_lexicons(lexicons: Lexicons) -> Lexicons:
-    """The lexicons as they are. Raises ValueError on one that is of no use."""
+    """Return the lexicons unchanged. Raises ValueError if one of them is unusable."""
     for name, words in lexicons.items():
         if not name.isidentifier():
             raise ValueError(
@@ -40,7 +40,7 @@ def checked_lexicons(lexicons: Lexicons) -> Lexicons:
 
 
 class Check(Form):
-    """What all checks have in common."""
+    """The fields that all checks have in common."""
 
     name: str = Field(
         min_length=1,
@@ -85,28 +85,28 @@ class Check(Form):
                 )
 
     def slotted(self) -> dict[str, list[str]]:
-        """The fields that hold templates."""
+        """Return the fields that hold templates."""
         return {"templates": self.templates}
 
     def named_label(self) -> str | None:
-        """The label as the check names it; None for a kind that names none."""
+        """Return the label as the check names it; None for a kind that names none."""
         return getattr(self, "label", None)
 
     @abstractmethod
     def pairs(self, reviews: Sequence[str], limit: int, seed: int) -> list[Pair]:
-        """At most `limit` cases, the same for the same arguments.
+        """Return at most `limit` cases, deterministic in the arguments.
 
         Args:
             reviews: real reviews in the order in which they are to be used.
-            limit: most cases.
-            seed: of every choice.
+            limit: maximum number of cases.
+            seed: of every random choice.
         """
 
     @abstractmethod
     def failed(
         self, before: Probabilities, after: Probabilities, label: int | None
     ) -> NDArray[np.bool_]:
-        """Which cases fail, shape (cases,).
+        """Return which cases fail, shape (cases,).
 
         Args:
             before: class probabilities of the first texts, shape (cases, classes).
@@ -116,7 +116,7 @@ class Check(Form):
 
 
 class MinimumFunctionality(Check):
-    """MFT: sentences with a label that leaves no doubt; a case fails when the model predicts another."""
+    """MFT: sentences with an unambiguous label. A case fails if the model predicts another."""
 
     kind = "MFT"
     label: str = Field(min_length=1, max_length=100, description="The label of all its sentences.")
@@ -135,7 +135,7 @@ class MinimumFunctionality(Check):
 
 
 class _OnReviews(Check):
-    """A kind that changes test reviews, or sentences of its own where it has templates."""
+    """A kind that changes test reviews, or its own sentences if it has templates."""
 
     max_words: int | None = Field(
         default=None,
@@ -145,7 +145,7 @@ class _OnReviews(Check):
     )
 
     def sources(self, reviews: Sequence[str], limit: int, seed: int) -> Iterator[str]:
-        """The texts to change, in order."""
+        """Yield the texts to change, in order."""
         if self.templates:
             yield from sentences.expand(self.templates, self.lexicons, limit, f"{seed} {self.name}")
         else:
@@ -154,7 +154,7 @@ class _OnReviews(Check):
 
 
 class Invariance(_OnReviews):
-    """INV: a change that leaves the meaning alone; a case fails when the predicted label changes."""
+    """INV: a change that keeps the meaning. A case fails if the predicted label changes."""
 
     kind = "INV"
     perturbations: list[str] = Field(
@@ -218,7 +218,7 @@ class Invariance(_OnReviews):
 
 
 class Direction(_OnReviews):
-    """DIR: sentences at the end whose effect is known; a case fails when a probability moves the wrong way."""
+    """DIR: appended sentences with a known effect. A case fails if a probability moves the wrong way."""
 
     kind = "DIR"
     label: str = Field(
@@ -254,7 +254,7 @@ class Direction(_OnReviews):
 
 
 def _continued(text: str, end: str) -> str:
-    """A text with one more sentence; its own last one is closed where its writer left it open."""
+    """Append a sentence to a text, after a full stop if the text does not end with punctuation."""
     text = text.rstrip()
     return f"{text}{'.' if text[-1:].isalnum() else ''} {end}"
 

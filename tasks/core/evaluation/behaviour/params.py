@@ -1,4 +1,4 @@
-"""Settings of the behavioural checks, as people fill them in."""
+"""Settings of the behavioural checks as a form."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from tasks.core.forms import Form
 
 
 class BehaviourParams(Form):
-    """Which behavioural checks a model is put to."""
+    """The behavioural checks that a model is tested with."""
 
     built_in: bool = Field(
         default=True,

@@ -1,7 +1,7 @@
-"""Changes to a text that leave its meaning as it was: what an invariance check does to a review.
+"""Changes to a text that keep its meaning, for invariance checks.
 
-Each is one function from a text and a seeded generator to a text, and one entry in `PERTURBATIONS`. It may return the
-text as it was where it finds nothing to change; it never empties one. After CheckList (Ribeiro et al., 2020, "Beyond
+Each is a function from a text and a seeded generator to a text, with an entry in `PERTURBATIONS`. It may return the
+text unchanged if it finds nothing to change; it never empties one. After CheckList (Ribeiro et al., 2020, "Beyond
 Accuracy: Behavioral Testing of NLP Models with CheckList").
 """
 
@@ -14,7 +14,8 @@ from tasks.core.data.texts import is_blank
 Perturbation = Callable[[str, random.Random], str]
 
 _WORD = re.compile(r"[^\W\d_]{4,}")
-_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]++(?=\s)")  # each run is looked at once
+# The possessive `++` scans each run of marks once.
+_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]++(?=\s)")
 _SPACE = re.compile(r"\s+")
 _MOST_TYPOS = 3
 _CONTRACTIONS = {
@@ -36,7 +37,7 @@ _CONTRACTIONS = {
 }
 _EXPANSIONS = {short: long for long, short in _CONTRACTIONS.items()}
 _LONG = re.compile(rf"\b(?:{'|'.join(_CONTRACTIONS)})\b", re.IGNORECASE)
-# "isn't it" and "don't you" turn into no English.
+# The lookahead excludes questions: "isn't it" and "don't you" would become broken English.
 _SHORT = re.compile(
     rf"\b(?:{'|'.join(_EXPANSIONS)})\b(?!\s+(?:i|you|he|she|it|we|they|this|that|there)\b)",
     re.IGNORECASE,
@@ -44,7 +45,7 @@ _SHORT = re.compile(
 
 
 def typos(text: str, generator: random.Random) -> str:
-    """Two neighbouring letters change places inside one to three words of four letters or more."""
+    """Swap two neighbouring letters inside one to three words of four letters or more."""
     places = [places for word in _WORD.finditer(text) if (places := _swappable(word))]
     letters = list(text)
     for inside in generator.sample(places, min(generator.randint(1, _MOST_TYPOS), len(places))):
@@ -54,54 +55,54 @@ def typos(text: str, generator: random.Random) -> str:
 
 
 def _swappable(word: re.Match[str]) -> list[int]:
-    """Places where a letter and its right neighbour differ; a word's first letter stays where it is."""
+    """Return the positions where a letter and its right neighbour differ; a word's first letter is never moved."""
     text = word.string
     return [at for at in range(word.start() + 1, word.end() - 1) if text[at] != text[at + 1]]
 
 
 def lower_case(text: str, generator: random.Random) -> str:
-    """No capitals."""
+    """Lower-case the text."""
     return text.lower()
 
 
 def upper_case(text: str, generator: random.Random) -> str:
-    """CAPITALS ONLY."""
+    """Upper-case the text."""
     return text.upper()
 
 
 def markup(text: str, generator: random.Random) -> str:
-    """`<br /><br />` behind one of the sentences, or at the end, as IMDb has it."""
+    """Insert `<br /><br />`, as in IMDb, after one of the sentences or at the end."""
     ends = [end.end() for end in _SENTENCE_END.finditer(text)]
     at = generator.choice([*ends, len(text.rstrip())])
     return f"{text[:at]}<br /><br />{text[at:]}"
 
 
 def white_space(text: str, generator: random.Random) -> str:
-    """One space becomes two, and white space follows the end."""
+    """Double one space, and append white space."""
     gaps = [gap.start() for gap in _SPACE.finditer(text)]
     at = generator.choice(gaps or [len(text)])
     return f"{text[:at]} {text[at:]}{generator.choice([' ', '  ', chr(10), ' ' + chr(9)])}"
 
 
 def punctuation(text: str, generator: random.Random) -> str:
-    """The last full stop or exclamation marks go; where there are none, a full stop comes."""
+    """Remove the final full stop or exclamation marks; if there are none, add a full stop."""
     ended = text.rstrip()
     bare = ended.rstrip(".!?…")
     return bare if bare != ended and not is_blank(bare) else f"{ended}."
 
 
 def url(text: str, generator: random.Random) -> str:
-    """A web address at the end."""
+    """Append a web address."""
     return f"{text.rstrip()} https://www.example.com/{generator.getrandbits(32):08x}"
 
 
 def handle(text: str, generator: random.Random) -> str:
-    """Another user addressed at the beginning."""
+    """Prepend a mention of another user."""
     return f"@reader{generator.randint(100, 9999)} {text}"
 
 
 def contractions(text: str, generator: random.Random) -> str:
-    """ "isn't" becomes "is not" and so on; in a text that has none, the reverse."""
+    """Expand contractions: "isn't" becomes "is not" and so on. In a text without any, do the reverse."""
     found, other = (_SHORT, _EXPANSIONS) if _SHORT.search(text) else (_LONG, _CONTRACTIONS)
 
     def change(match: re.Match[str]) -> str:
@@ -125,10 +126,10 @@ PERTURBATIONS: dict[str, Perturbation] = {
 
 
 def swapping(lists: Sequence[Sequence[str]]) -> Perturbation:
-    """The perturbation that puts other words of the same list in the place of every listed word.
+    """Return the perturbation that replaces every listed word with another word of the same list.
 
-    Words are found whole and in the same case. Each list is turned round by one random step, so that different words
-    stay different, and a word that stands twice is replaced by the same one.
+    Only whole words in the same case match. Each list is rotated by one random step, so different words stay different,
+    and a repeated word is always replaced by the same one.
 
     Args:
         lists: of at least two distinct words each, no word in two of them.

@@ -1,4 +1,4 @@
-"""What a model did on behavioural checks: small records that are kept with its evaluation."""
+"""Results of a model on behavioural checks: small records kept with its evaluation."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ class SkippedCheck(Record):
 
 
 class CheckResult(Record):
-    """How one model does on one check."""
+    """The result of one model on one check."""
 
     name: str
     kind: str
@@ -26,17 +26,17 @@ class CheckResult(Record):
 
     @property
     def failures(self) -> int:
-        """How many cases failed."""
+        """The number of cases that failed."""
         return len(self.failed_cases)
 
     @property
     def share(self) -> float:
-        """Failures a case."""
+        """The fraction of cases that failed."""
         return self.failures / self.cases
 
     @property
     def failed(self) -> NDArray[np.bool_]:
-        """Which cases failed, shape (cases,)."""
+        """A mask of the cases that failed, shape (cases,)."""
         mask = np.zeros(self.cases, dtype=np.bool_)
         mask[self.failed_cases] = True
         return mask
@@ -46,7 +46,7 @@ class CheckResult(Record):
 
 
 class BehaviourResult(Record):
-    """How one model does on all checks; `model_dump_json` and `model_validate_json` write and read it."""
+    """The results of one model on all checks; `model_dump_json` and `model_validate_json` write and read it."""
 
     cases_digest: str = Field(
         description="Two results can be compared case by case only if theirs is the same."

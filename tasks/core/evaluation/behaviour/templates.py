@@ -1,8 +1,8 @@
-"""Sentences made of templates: `The {thing} was {good}.` and a list of words a slot.
+"""Sentences generated from templates such as `The {thing} was {good}.` and a list of words per slot.
 
-The sentences of a template are the product of its slots' words; a slot that stands twice takes the same word twice.
-Products grow fast, so sentences are numbered and made one by one, and a bounded number of them is drawn without
-replacement, the templates taking even shares.
+The sentences of a template are the product of its slots' words; a repeated slot takes the same word each time. Products
+grow fast, so sentences are numbered and generated one by one, and a bounded number is drawn without replacement, in
+even shares per template.
 """
 
 import math
@@ -16,13 +16,12 @@ import numpy as np
 from tasks.core.data.splits.sampling import quotas
 
 Lexicons = Mapping[str, Sequence[str]]
-_COUNTED = (
-    10**9
-)  # sentences of one template beyond which it makes no difference to the shares how many there are
+# Larger products are capped at this number: their exact size makes no difference to the shares.
+_COUNTED = 10**9
 
 
 def slots(template: str) -> list[str]:
-    """The distinct slots of a template, in the order in which they appear.
+    """Return the distinct slots of a template, in order of appearance.
 
     Raises:
         ValueError: a brace without its other half, or a slot that is not a name.
@@ -38,12 +37,12 @@ def slots(template: str) -> list[str]:
 
 
 def count(template: str, lexicons: Lexicons) -> int:
-    """How many sentences a template makes."""
+    """Return the number of sentences that a template generates."""
     return math.prod(len(lexicons[slot]) for slot in slots(template))
 
 
 def sentence(template: str, lexicons: Lexicons, number: int) -> str:
-    """The sentence of a template with this number, from 0; the last slot turns fastest."""
+    """Return the sentence of a template with this number, from 0; the last slot varies fastest."""
     chosen: dict[str, str] = {}
     for slot in reversed(slots(template)):
         number, word = divmod(number, len(lexicons[slot]))
@@ -53,12 +52,12 @@ def sentence(template: str, lexicons: Lexicons, number: int) -> str:
 
 
 def expand(templates: Sequence[str], lexicons: Lexicons, limit: int, seed: int | str) -> list[str]:
-    """Distinct sentences: all of them where there are at most `limit`, else a seeded sample of that many.
+    """Return distinct sentences: all of them if there are at most `limit`, else a seeded sample of that many.
 
     Args:
         templates: with slots that all have their words in `lexicons`.
-        lexicons: words a slot, each at least one.
-        limit: most sentences.
+        lexicons: words per slot, each at least one.
+        limit: maximum number of sentences.
         seed: of the sample.
     """
     totals = [count(template, lexicons) for template in templates]
@@ -74,7 +73,7 @@ def expand(templates: Sequence[str], lexicons: Lexicons, limit: int, seed: int |
 
 
 def _drawn(generator: random.Random, total: int, wanted: int) -> list[int]:
-    """Distinct numbers below `total`, which may be larger than any range that can be sampled from."""
+    """Draw distinct numbers below `total`, which may be too large for `random.sample` on a range."""
     if total <= sys.maxsize:
         return generator.sample(range(total), wanted)
     numbers: dict[int, None] = {}

@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves: one class against the rest, over all thresholds, for few classes or many."""
+"""ROC and precision-recall curves, one class against the rest, for few classes or many."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from tasks.core.evaluation.plots.style import INK, OTHER, QUIET, figure_of, shown
 
-_LINES_WITH_NAMES = 6  # classes up to which each curve has its own colour
+_LINES_WITH_NAMES = 6  # most classes for which each curve has its own colour
 _GRID = np.linspace(0, 1, 201)
 
 Ints = NDArray[np.int64]
@@ -22,13 +22,13 @@ Curve = tuple[Floats, Floats, float]  # x, y, area below it
 
 @dataclass(frozen=True)
 class Kind:
-    """What is drawn: axes, where the legend stands, the line of chance, and the points of one class."""
+    """A kind of curve: axes, legend position, the chance line, and the points of one class."""
 
     title: str
     x: str
     y: str
     legend: Literal["lower right", "lower left"]
-    chance: Callable[[float], tuple[Floats, Floats]]  # of the share of positives
+    chance: Callable[[float], tuple[Floats, Floats]]  # from the fraction of positives
     curve: Callable[[NDArray[np.bool_], Floats], Curve]
 
 
@@ -61,7 +61,7 @@ PRECISION_RECALL = Kind(
 
 
 def draw_curves(kind: Kind, labels: Ints, probabilities: Floats, names: Sequence[str]) -> Figure:
-    """One line a class with its area; of many classes the mean and the three hardest, the others in grey."""
+    """Draw one line per class with its area; for many classes the mean and the three hardest, the others in grey."""
     figure = figure_of(kind.title, kind.x, kind.y)
     axes = figure.axes[0]
     wanted = [len(names) - 1] if len(names) == 2 else range(len(names))

@@ -1,7 +1,7 @@
-"""Pictures of an evaluation, as PNG files. Drawn without a display and without matplotlib's global state.
+"""Figures of an evaluation as PNG files, drawn without a display and without matplotlib's global state.
 
-Two classes or two hundred: where names, cells or lines would run into each other, a picture shows what matters of them
-(the most frequent confusions, the hardest classes) in place of everything.
+They work for two classes or two hundred: where names, cells or lines would overlap, a figure shows the most important
+ones (the most frequent confusions, the hardest classes) instead of all.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from tasks.core.evaluation.plots import curves
 from tasks.core.evaluation.plots.style import INK, OTHER, QUIET, figure_of, save, shown
 from tasks.core.records import Interval
 
-_CELLS_WITH_FIGURES = 12  # classes up to which each cell of a confusion matrix has its count
-_CELLS_WITH_NAMES = 40  # classes up to which its rows and columns have their names
-_LISTED = 15  # confusions named
+_CELLS_WITH_FIGURES = 12  # most classes for which each cell of a confusion matrix shows its count
+_CELLS_WITH_NAMES = 40  # most classes for which its rows and columns are named
+_LISTED = 15  # confusions listed beside a large matrix
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SliceRow:
-    """One slice of the test set: how candidate and champion do on it, and whether that is within its margin."""
+    """One slice of the test set: results of candidate and champion, and whether the difference is within the margin."""
 
     name: str
     rows: int
@@ -36,7 +36,7 @@ class SliceRow:
     champion: Interval | None = None
     difference: Interval | None = None  # candidate less champion, on the same rows
     margin: float | None = None  # how much lower the candidate may be
-    passed: bool | None = None  # None where nothing was asked of it
+    passed: bool | None = None  # None if no margin applies
 
 
 def draw_all(
@@ -48,17 +48,16 @@ def draw_all(
     bins: int,
     uncalibrated: Floats | None = None,
 ) -> list[Path]:
-    """Write confusion.png, roc.png, precision_recall.png, reliability.png and scores.png; returns their paths.
+    """Write confusion.png, roc.png, precision_recall.png, reliability.png and scores.png; return their paths.
 
     Args:
-        folder: where to.
+        folder: folder to write to.
         labels: true class ids, shape (rows,).
         probabilities: shape (rows, classes).
         label_names: in order of their ids.
         title: of every picture.
         bins: of the reliability diagram.
-        uncalibrated: probabilities before the temperature, same shape; drawn beside the others in the reliability
-            diagram.
+        uncalibrated: probabilities before temperature scaling, same shape; the reliability diagram shows them too.
     """
     figures = {
         "confusion": _confusion(labels, probabilities.argmax(axis=1), label_names),
@@ -73,7 +72,7 @@ def draw_all(
 
 
 def draw_slices(path: Path, rows: Sequence[SliceRow], title: str = "") -> Path:
-    """Write a forest plot: accuracy of candidate and champion on each slice, with intervals, worst margin marked.
+    """Write a forest plot: accuracy of candidate and champion on each slice, with intervals; failed slices are marked.
 
     Raises:
         ValueError: no slices.
@@ -150,7 +149,7 @@ def _confusion(labels: Ints, predicted: Ints, names: Sequence[str]) -> Figure:
 
 
 def _large_confusion(counts: Ints, names: Sequence[str]) -> Figure:
-    """The matrix without figures, and beside it the confusions that occur most."""
+    """Draw the matrix without counts, and list the most frequent confusions beside it."""
     figure = Figure(figsize=(10.5, 5.2), layout="constrained")
     matrix, listed = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _heat(matrix, counts)
@@ -184,7 +183,7 @@ def _heat(axes: Axes, counts: Ints) -> Floats:
 
 
 def _binned(labels: Ints, probabilities: Floats, bins: int) -> tuple[Floats, Floats, Ints]:
-    """Mean confidence and share of right answers of each bin that has rows, and the rows of every bin."""
+    """Return mean confidence and accuracy of each bin that has rows, and the number of rows of every bin."""
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     index = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     rows = np.bincount(index, minlength=bins)

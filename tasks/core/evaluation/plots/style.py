@@ -1,4 +1,4 @@
-"""What pictures of an evaluation share: colours, an empty figure, names made fit to print, how a file is written."""
+"""Common parts of the figures: colours, an empty figure, printable names, and writing a file."""
 
 import warnings
 from pathlib import Path
@@ -12,7 +12,7 @@ DOTS_PER_INCH = 150
 
 
 def save(figure: Figure, path: Path, title: str) -> Path:
-    """Write a PNG that is the same to the byte for the same figure; returns its path."""
+    """Write a PNG that is byte-identical for the same figure; return its path."""
     if title:
         figure.suptitle(shown(title, 60), fontsize=9, color="0.4")
     with warnings.catch_warnings():
@@ -22,7 +22,7 @@ def save(figure: Figure, path: Path, title: str) -> Path:
 
 
 def figure_of(title: str, x: str, y: str, *, width: float = 4.6, height: float = 4.0) -> Figure:
-    """One set of axes without the lines above and to the right; sizes in inches."""
+    """Create a figure with one set of axes, without the top and right spines; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, fontsize=11)
@@ -33,7 +33,7 @@ def figure_of(title: str, x: str, y: str, *, width: float = 4.6, height: float =
 
 
 def shown(name: str, longest: int = 18) -> str:
-    """A name as matplotlib is to print it: short, on one line, its $ no formula, its leading _ no secret."""
+    """Prepare a name for matplotlib: short, on one line, `$` not read as a formula, a leading `_` not hidden."""
     line = " ".join(name.split())
     line = line if len(line) <= longest else line[: longest - 1] + "…"
     return line.replace("$", r"\$") if not line.startswith("_") else f" {line}".replace("$", r"\$")

@@ -1,7 +1,7 @@
-"""CSV and TSV with a header row, UTF-8, quoted as RFC 4180 has it (line breaks inside quotes included).
+"""CSV and TSV with a header row, in UTF-8, quoted as in RFC 4180 (line breaks inside quotes included).
 
-The standard library's reader, because it tells an empty text, "NA" and "null" apart from a missing value; the fast
-readers of the data-frame libraries turn all three into missing.
+They are read with the standard library, because it distinguishes an empty text, "NA" and "null" from a missing value;
+the fast readers of the data-frame libraries turn all three into missing values.
 """
 
 import csv
@@ -27,7 +27,7 @@ _NEVER_CLOSED = "a quote is never closed"
 
 
 class Csv:
-    """A row with too few or too many fields, or that is not UTF-8, is a row with a problem."""
+    """CSV or TSV. A row with too few or too many fields, or one that is not UTF-8, is a row with a problem."""
 
     by_bytes = True
 
@@ -64,7 +64,7 @@ class Csv:
 
 
 class _Writer:
-    """Records as bytes. One of several lines has all fields in quotes, so that no reader takes its lines for rows."""
+    """A writer of records. All fields of a multi-line record are quoted, so that no reader takes its lines for rows."""
 
     def __init__(self, delimiter: str) -> None:
         self._buffer = io.StringIO()
@@ -88,25 +88,25 @@ class _Writer:
 
 
 class _Reader:
-    """The records of a stream, and where the reading stands."""
+    """A reader of the records of a stream, with its position."""
 
     def __init__(self, stream: IO[bytes], delimiter: str, span: Span | None) -> None:
-        csv.field_size_limit(4 * LONGEST_RECORD)  # `Lines` keeps the limit
+        csv.field_size_limit(4 * LONGEST_RECORD)  # `Lines` enforces LONGEST_RECORD
         self._counted = CountedStream(stream)
         self._lines = Lines(self._counted, delimiter, at_start=span is None)
         self._delimiter = delimiter
         self._reader = self._new_reader()
-        self.number = span.first_row - 1 if span else 0  # of the last row
-        self.offset = span.offset if span else self._lines.passed  # of the next record
-        self.row_line = 1  # on which the last row begins
-        self._line = span.line if span else 1  # on which the next record begins
+        self.number = span.first_row - 1 if span else 0  # number of the last row
+        self.offset = span.offset if span else self._lines.passed  # offset of the next record
+        self.row_line = 1  # line on which the last row begins
+        self._line = span.line if span else 1  # line on which the next record begins
         self._header = span.columns if span else None
-        # CSV was judged when it was cut; how TSV is read shows in each record.
+        # The quotes of CSV were judged when the file was cut; those of TSV are judged record by record.
         was_judged = span is not None and (span.quoted or delimiter != "\t")
         self._quoting = Quoting(delimiter.encode(), was_judged)
         self._is_whole = span is None
         self._is_part_of_rows = span is not None and not was_judged
-        self._other_lines = 0  # those on which no row begins
+        self._other_lines = 0  # lines on which no row begins
         self._set_columns(len(self._header or ()))
 
     def _new_reader(self) -> Any:
@@ -117,7 +117,7 @@ class _Reader:
         self._lines.separators = self._quoting.separators
 
     def begin(self, whole: Span) -> Span:
-        """Reads the header: `whole` from the first record on."""
+        """Read the header and return `whole` from the first record on."""
         self._header = self._read_header()
         return Span(
             whole.format,
@@ -154,14 +154,14 @@ class _Reader:
             self._require_all_lines()
 
     def _is_unquoted(self, problem: str) -> bool:
-        """Whether the lines of the last record are to be read as rows without quotes.
+        """True if the lines of the last record have to be read as rows without quoting.
 
         Raises:
-            UnfitError: nobody can tell, or a quote is never closed.
+            UnfitError: it is ambiguous, or a quote is never closed.
         """
         lines, long = self._lines.last, self._lines.last_long
         if problem == _NEVER_CLOSED:
-            # A part of TSV may end before the quote closes, but only where its lines were rows when it was cut.
+            # A span of TSV may end before the quote closes, but only if its lines were rows when the file was cut.
             if not long and (self._is_part_of_rows or self._quoting.has_rows(lines)):
                 return True
             raise UnfitError(f"the quote of line {self.row_line} is never closed", CLOSE)
@@ -175,7 +175,7 @@ class _Reader:
         return False
 
     def _first_line_alone(self, offset: int) -> tuple[list[str], str, bytes]:
-        """Fields, problem and bytes of the first line of the last record, without quoting; the others come again."""
+        """Return fields, problem and bytes of the last record's first line, without quoting; push back the others."""
         first, *others = self._lines.last
         self._lines.push_back(others)
         self._reader = self._new_reader()
@@ -187,7 +187,7 @@ class _Reader:
             return [], not_utf8(raw), raw
 
     def _require_all_lines(self) -> None:
-        """Rows are counted by lines, too, and those by bytes: no fault of a reader can lose one in silence."""
+        """Raise UnfitError if the lines of the rows are not all lines of the file, so that no row is lost silently."""
         lines = self._counted.lines
         if lines != self.number + self._other_lines:
             raise UnfitError(
@@ -196,7 +196,7 @@ class _Reader:
             )
 
     def _next(self) -> tuple[list[str], str, int, bytes] | None:
-        """Fields, problem, size and bytes of the next record; None after the last."""
+        """Return fields, problem, size and bytes of the next record; None after the last."""
         self.row_line = self._line
         fields, problem = [], ""
         try:
@@ -207,7 +207,7 @@ class _Reader:
             is_open = "unexpected end" in str(error)
             problem = _NEVER_CLOSED if is_open else f"odd quotes: {error}"
         size, raw, is_text = self._lines.taken()
-        self._line += 1  # of the further lines `_is_unquoted` says whether they belong to it
+        self._line += 1  # `_is_unquoted` decides whether the further lines belong to the record
         if problem == _NEVER_CLOSED:
             return [], problem, size, raw
         if size > LONGEST_RECORD:
@@ -238,7 +238,7 @@ class _Reader:
 
 
 def _names(fields: list[str]) -> tuple[str, ...]:
-    """Column names; one without a name, as data frames write their index, is called after its position."""
+    """Return the column names; a column without one, such as the index of a data frame, is named by its position."""
     require_few_columns(len(fields))
     positions: dict[str, int] = {}
     for position, field in enumerate(fields, start=1):

@@ -1,20 +1,20 @@
-"""Cells of CSV that a spreadsheet would take for formulas: an apostrophe before them makes them text.
+"""Protection against CSV injection: a cell that a spreadsheet would run as a formula gets a leading apostrophe.
 
-The way of OWASP's page on CSV injection. It can be undone: a text that looks guarded already gets another apostrophe.
+This follows OWASP's page on CSV injection. It is reversible: a text that looks guarded already gets another apostrophe.
 """
 
 import re
 from typing import Any
 
-# Also the wide forms, which some spreadsheets take for the narrow ones.
+# Also the full-width forms, which some spreadsheets treat like the ordinary ones.
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 def guarded(value: Any) -> Any:
-    """A cell that no spreadsheet runs: a text that begins like a formula, with an apostrophe before it.
+    """Return a cell that no spreadsheet runs: a text that begins like a formula gets a leading apostrophe.
 
-    Numbers stay as they are, also those that a file of texts holds, such as -1.5.
+    Numbers stay as they are, also those written as text, such as -1.5.
     """
     if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
         return value
@@ -22,5 +22,5 @@ def guarded(value: Any) -> Any:
 
 
 def unguarded(text: str) -> str:
-    """What a guarded cell was."""
+    """Return the original text of a guarded cell."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

@@ -1,4 +1,4 @@
-"""The lines of a delimited file as the csv reader takes them, with their bytes, in flat memory; and their number."""
+"""Lines of a delimited file as the csv reader consumes them, with their bytes and number, in constant memory."""
 
 import re
 from collections import deque
@@ -17,7 +17,7 @@ _END = re.compile(rb"\r\n|\r|\n")
 
 
 class CountedStream:
-    """Counts the lines of what is read, by its bytes alone, whatever a reader makes of them."""
+    """A stream that counts the lines of what is read from its bytes alone, independently of the reader."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -26,11 +26,11 @@ class CountedStream:
 
     @property
     def lines(self) -> int:
-        """That were read, the last one also without an end."""
+        """The number of lines read, including a last one without a line end."""
         return self._ends + (self._last not in b"\r\n")
 
     def read(self, size: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         chunk = self._stream.read(size)
         if chunk:
             self._count(chunk)
@@ -39,9 +39,8 @@ class CountedStream:
     def _count(self, chunk: bytes) -> None:
         codes, size = np.frombuffer(chunk, np.uint8), len(chunk)
         if size > self._found.shape[1]:
-            self._found = np.empty(
-                (2, size), bool
-            )  # kept: new memory would take longer than the counting
+            # Kept, as allocating new memory would take longer than counting.
+            self._found = np.empty((2, size), bool)
         feeds, returns = self._found[:, :size]
         np.equal(codes, 10, out=feeds)
         ends = int(np.count_nonzero(feeds))
@@ -50,16 +49,16 @@ class CountedStream:
             ends += int(np.count_nonzero(returns))
             pairs = np.logical_and(returns[:-1], feeds[1:], out=feeds[1:])
             ends -= int(np.count_nonzero(pairs))
-        if self._last == b"\r" and chunk[:1] == b"\n":  # one end in two chunks
+        if self._last == b"\r" and chunk[:1] == b"\n":  # one line end across two chunks
             ends -= 1
         self._ends, self._last = self._ends + ends, chunk[-1:]
 
 
 class Lines:
-    """Lines that end in \\n, \\r\\n or \\r, decoded; `taken` says which bytes the csv reader took for its last record.
+    """Decoded lines that end in \\n, \\r\\n or \\r; `taken` returns the bytes of the csv reader's last record.
 
-    Of a record that grows too long only an outline is handed on, in which every run of quotes and of anything else is
-    shortened so that the reader finds the end of the record where it would have found it.
+    Of a record that grows too long, the reader gets only an outline: every run of quotes, and of anything else, is
+    shortened in such a way that the reader finds the end of the record at the same place.
     """
 
     def __init__(self, stream: CountedStream, delimiter: str, at_start: bool) -> None:
@@ -68,19 +67,19 @@ class Lines:
         self.passed = len(_BOM) if at_start and self._chunk.startswith(_BOM) else 0
         self._chunk = self._chunk[self.passed :]
         self._record: list[bytes] = []
-        self.last: list[bytes] = []  # lines of the record that was taken last; too long: none
-        self.separators = 0  # of a row
-        self.last_long: LongRecord | None = None  # of that record, if it was too long
+        self.last: list[bytes] = []  # lines of the record taken last; not those of a too long one
+        self.separators = 0  # in a row
+        self.last_long: LongRecord | None = None  # the record taken last, if it was too long
         self._long: LongRecord | None = None
         self._size, self._is_text = 0, True
-        self._pushed = deque[bytes]()  # lines that were taken, and come again
+        self._pushed = deque[bytes]()  # lines pushed back, to be read again
         self._source = self._pieces()
         self._outlined = 0  # length of the outline of this record so far
         self._run = re.compile(b'"+|[^"\r\n]+')
         self._delimiter = delimiter.encode()
 
     def taken(self) -> tuple[int, bytes, bool]:
-        """Size, bytes without the line end (none if too long), and whether it is UTF-8; the next record begins."""
+        """End the record: return its size, its bytes without line end (none if too long), and whether it is UTF-8."""
         self.last, is_text = self._record, self._is_text
         self.last_long, self._long = self._long, None
         raw = self.last[0] if len(self.last) == 1 else b"".join(self.last)
@@ -107,13 +106,13 @@ class Lines:
             yield text
 
     def push_back(self, lines: Iterable[bytes]) -> None:
-        """These come next, to an iterator that begins then."""
+        """Push lines back: an iterator that begins afterwards yields them first."""
         self._pushed.extendleft(reversed(list(lines)))
 
     def _fed(self) -> Iterator[bytes]:
         while self._pushed:
             yield self._pushed.popleft()
-        # Not `yield from`: an iterator that is given up would close it.
+        # Not `yield from`: closing this generator would close the source as well.
         for line in self._source:  # noqa: UP028
             yield line
 
@@ -127,12 +126,12 @@ class Lines:
             self._long.add(is_row, is_blank=not one.strip())
 
     def _pieces(self) -> Iterator[bytes]:
-        """Lines with their ends; a line that is too long comes without its end, which is still to be read."""
+        """Yield lines with their ends; of a too long line, only the beginning, while the rest is still unread."""
         begun, chunk = b"", self._chunk
         self._chunk = b""
         while chunk:
             lines = (begun + chunk).splitlines(keepends=True)
-            begun = b"" if lines[-1].endswith(b"\n") else lines.pop()  # \r may be half an end
+            begun = b"" if lines[-1].endswith(b"\n") else lines.pop()  # \r may be half a line end
             yield from lines
             if len(begun) > LONGEST_RECORD and not begun.endswith(b"\r"):
                 yield begun
@@ -142,10 +141,10 @@ class Lines:
                 yield from begun.splitlines(keepends=True)
 
     def _whole_outline(self, line: bytes) -> str:
-        """The outline of a line, read to its end if that is still to be read."""
+        """Return the outline of a line, after reading the line to its end."""
         outline = self._outline(line)
         while not line.endswith((b"\n", b"\r")) and (chunk := self._stream.read(_CHUNK)):
-            if chunk.endswith(b"\r"):  # may be half an end
+            if chunk.endswith(b"\r"):  # may be half a line end
                 chunk += self._stream.read(1)
             end = _END.search(chunk)
             line = chunk[: end.end()] if end else chunk

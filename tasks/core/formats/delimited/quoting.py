@@ -1,4 +1,4 @@
-"""Whether the quotes of a delimited file are meant. In a file without quoting, a stray one swallows rows:
+"""Detect whether the quotes of a delimited file delimit fields. If they do not, a stray quote swallows rows:
 
 1,"Best movie ever
 2,not bad at all
@@ -9,47 +9,49 @@ from collections.abc import Sequence
 
 from tasks.core.formats.base import UnfitError
 
-_CHANCE = 20  # among so many fields of two lines, one whose lines look like rows is no wonder
-_MANY = 9  # rows that are never there by chance
+_CHANCE = 20  # among so many records of two lines, one may have lines that look like rows by chance
+_MANY = 9  # so many rows are never there by chance
 
 
 class Quoting:
-    """Asked of each record that has several lines, or that cannot be read.
+    """Detector of quoting; called for each record that has several lines or cannot be read.
+
+    Quotes are "meant" if they delimit fields.
 
     Args:
         delimiter: between fields.
-        is_meant: it is known that quotes are meant.
+        is_meant: True if quotes are known to be meant.
     """
 
     def __init__(self, delimiter: bytes, is_meant: bool) -> None:
         self._delimiter, self.is_meant = delimiter, is_meant
         self._is_tsv = delimiter == b"\t"
-        self.separators = 0  # of a row
+        self.separators = 0  # in a row
         self._proper = 0  # records of several lines that do not look like rows
-        self._has_proof = False  # that quotes are meant at least in one record
+        self._has_proof = False  # quotes are certainly meant in at least one record
 
     def learn(self, header: bytes, columns: int) -> None:
-        """Whoever writes the names in quotes means those of the rows."""
+        """Learn from the header: if its names are in quotes, the quotes of the rows are meant."""
         self.separators = columns - 1
         self.is_meant = self.is_meant or self._has_all_quoted([header])
 
     def see(self, record: bytes) -> None:
-        """A record of one line with enough fields: separators inside of quotes prove that these are meant.
+        """Learn from a record of one line with all its fields: separators inside quotes prove that quotes are meant.
 
-        Not in TSV: each of its parts is read alone, and has to come to the same result.
+        This does not apply to TSV: each of its spans is read alone, and has to give the same result.
         """
         if not self._is_tsv and b'"' in record and record.count(self._delimiter) > self.separators:
             self._has_proof = True
 
     def is_unquoted(self, lines: Sequence[bytes], is_readable: bool, line: int) -> bool:
-        """Whether the lines of a record are rather rows of a TSV without quoting.
+        """True if the lines of a record are rather rows of a TSV without quoting.
 
         Args:
-            lines: of the record, with their ends.
-            is_readable: with quotes.
-            line: of the file, on which it begins.
+            lines: lines of the record, with their ends.
+            is_readable: True if the record is readable with quoting.
+            line: line of the file on which it begins.
         Raises:
-            UnfitError: they could be either.
+            UnfitError: both readings are possible.
         """
         if self.is_meant:
             return False
@@ -65,13 +67,13 @@ class Quoting:
         return False
 
     def _is_by_chance(self, rows: int) -> bool:
-        """Whether a file with so many fields of several lines may have one of which so many lines look like rows."""
+        """True if, among all records of several lines so far, one with this many row-like lines may occur by chance."""
         return not self._is_tsv and self._proper >= _CHANCE ** min(rows - 1, _MANY)
 
     def has_rows(self, lines: Sequence[bytes]) -> bool:
-        """Whether most lines, but for blank ones, are rows of a TSV without quoting.
+        """True if most non-blank lines are rows of a TSV without quoting.
 
-        Half of them are enough if there are more tabs than in one row: a text has hardly any.
+        Half of them suffice if there are more tabs than in one row: texts hardly contain tabs.
         """
         if not self._is_tsv or not self.separators or self.is_meant:
             return False
@@ -94,9 +96,10 @@ class Quoting:
         return record[:1] == record[-1:] == b'"' and record.count(border) >= self.separators
 
     def _rows_within(self, lines: Sequence[bytes]) -> int:
-        """How many lines look like rows; 0 unless most between the first and the last do, or, if none is, these two.
+        """Return the number of lines that look like rows.
 
-        First and last may be ragged by a comma of their texts. One column has nothing to tell by, except in TSV.
+        It is 0 unless most lines between the first and the last do, or, if there are none between, these two. Commas
+        in the texts may give the first and the last line more fields. A single column tells nothing, except in TSV.
         """
         if not self.separators and not self._is_tsv:
             return 0
@@ -110,28 +113,28 @@ class Quoting:
 
 
 class LongRecord:
-    """Of a record that is too long to be held: how many of its lines have as many separators as a row."""
+    """Line counts of a record that is too long to be held: all lines, and those with as many separators as a row."""
 
     def __init__(self) -> None:
         self.lines = self._filled = self._rows = 0
 
     def add(self, is_row: bool, is_blank: bool) -> None:
-        """One more line."""
+        """Count one more line."""
         self.lines += 1
         self._filled += not is_blank
         self._rows += is_row and not is_blank
 
     @property
     def could_be_rows(self) -> bool:
-        """Whether most lines look like rows, but for blank ones."""
+        """True if most non-blank lines look like rows."""
         return self._filled > 1 and 2 * self._rows > self._filled
 
 
 class _Beside:
-    """Values of a record before the field that opens a quote, and behind the one that closes it: what rows have there.
+    """Values of a record before the field that opens a quote and after the one that closes it, to compare lines with.
 
-    In prose, a comma or a semicolon is there by chance, but a space follows it. So the same columns of a row have to be
-    of the same kind (digits, or one word) and to begin without a space.
+    In prose, a comma or a semicolon occurs by chance, but a space follows it. So a line is a row only if the same
+    columns are of the same kind (digits, or one word) and begin without a space.
     """
 
     def __init__(self, first: Sequence[bytes], last: Sequence[bytes], separators: int) -> None:
@@ -140,11 +143,11 @@ class _Beside:
         behind = next((at for at, value in enumerate(reversed(last)) if value[-1:] == b'"'), 0)
         self._known = [(at, first[at]) for at in range(min(before, separators))]
         self._known += [(-at, last[-at]) for at in range(1, min(behind, separators) + 1)]
-        # Prose may have a word or a phrase before a comma, but hardly digits alone.
+        # Prose may have a word or a phrase before a comma, but rarely digits alone.
         self.tells = any(value.isdigit() for _, value in self._known)
 
     def is_alike(self, row: Sequence[bytes]) -> bool:
-        """Whether a line looks like a row; it may have more fields, by a comma of its text."""
+        """True if a line looks like a row; commas in its text may give it more fields."""
         if not self._known:
             return len(row) == self._separators + 1 and all(_is_tight(value) for value in row[1:])
         if len(row) <= self._separators:

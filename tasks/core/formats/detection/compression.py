@@ -1,4 +1,4 @@
-"""Compression of whole files: told by the first bytes, not by the name. Several compressed members make one file."""
+"""Compression of whole files, detected by the first bytes, not by the name. A file may have several members."""
 
 import bz2
 import contextlib
@@ -18,7 +18,7 @@ _MAGIC = {
     **{b"BZh%d" % level: "bz2" for level in range(1, 10)},
 }
 _CHUNK = 1 << 20
-_NOT_A_MEMBER = (  # what the libraries say of bytes that begin no member
+_NOT_A_MEMBER = (  # error texts of the libraries for bytes that begin no member
     "incorrect header check",
     "unknown compression method",
     "Unknown frame descriptor",
@@ -28,15 +28,15 @@ _EMPTY_BZ2_BYTES = 14
 
 
 def compression_of(head: bytes) -> str | None:
-    """How a file that begins so is compressed."""
+    """Return the compression of a file that begins with `head`, or None."""
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def unpacked(stream: IO[bytes], compression: str | None) -> IO[bytes]:
-    """The content of a stream that stands at its start.
+    """Return the unpacked content of a stream that is at its start.
 
-    Reading it raises OSError where a member is cut or damaged, and UnfitError where it unpacks beyond measure, or where
-    something else lies behind its members.
+    Reading it raises OSError if a member is truncated or damaged, and UnfitError if it unpacks to far too much or if
+    other bytes stand between or after its members.
     """
     if compression is None:
         return stream
@@ -44,7 +44,7 @@ def unpacked(stream: IO[bytes], compression: str | None) -> IO[bytes]:
 
 
 def stored_bytes(content: IO[bytes]) -> int:
-    """Bytes of the file as it is stored: of a stream that `unpacked` gave, those before it is unpacked."""
+    """Return the size of the stored file in bytes; for a stream from `unpacked`, its packed size."""
     raw = getattr(content, "raw", None)
     return raw.packed_bytes if isinstance(raw, _Unpacked) else _bytes_left(content)
 
@@ -57,7 +57,7 @@ def _bytes_left(stream: IO[bytes]) -> int:
 
 
 class _Unpacked(io.RawIOBase):
-    """Unpacks, and stops at a file made to fill the disk or the memory."""
+    """An unpacking stream that refuses a file made to fill the disk or the memory."""
 
     def __init__(self, stream: IO[bytes], compression: str) -> None:
         self._bytes = 0
@@ -90,7 +90,7 @@ def _source(stream: IO[bytes], compression: str) -> Any:
 
 
 class _Bz2Members:
-    """All members of a bz2 file. pyarrow stumbles over one without content, as parallel compressors write them."""
+    """All members of a bz2 file. pyarrow fails on empty members, which parallel compressors write."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._member = stream, bz2.BZ2Decompressor()
@@ -112,12 +112,12 @@ class _Bz2Members:
 
 
 def unpacked_head(head: bytes, compression: str | None, size: int) -> bytes:
-    """The first bytes of the content, as far as the first bytes of the file tell."""
+    """Return the first bytes of the content, as far as the first bytes of the file contain them."""
     if compression is None:
         return head[:size]
     source: Any = pa.CompressedInputStream(pa.BufferReader(head), compression)
     content = b""
-    with contextlib.suppress(pa.ArrowException, OSError):  # it ends in the middle, of course
+    with contextlib.suppress(pa.ArrowException, OSError):  # the head ends within the content
         while len(content) < size and (piece := source.read(1024)):
             content += piece
     return content
@@ -125,7 +125,7 @@ def unpacked_head(head: bytes, compression: str | None, size: int) -> bytes:
 
 @contextlib.contextmanager
 def packed(stream: IO[bytes], compression: str | None) -> Generator[IO[bytes]]:
-    """A stream whose content goes compressed into `stream`, as one member."""
+    """Yield a stream whose content is written compressed into `stream`, as one member."""
     if compression is None:
         yield stream
         return
@@ -134,5 +134,5 @@ def packed(stream: IO[bytes], compression: str | None) -> Generator[IO[bytes]]:
 
 
 def is_empty_member(part: IO[bytes], compression: str | None) -> bool:
-    """True of a bz2 member without content: it may not stand among others."""
+    """True if a part is a bz2 member without content, which may not stand among others."""
     return compression == "bz2" and _bytes_left(part) == _EMPTY_BZ2_BYTES

@@ -1,4 +1,4 @@
-"""What a file is: told by its content where that is certain, else by its name; an error where the two cannot be one."""
+"""Detection of a file's kind: by its content if that is certain, else by its name; an error if the two conflict."""
 
 import json
 import re
@@ -19,8 +19,8 @@ from tasks.core.formats.detection.text_encodings import (
     marked_encoding,
 )
 
-HEAD_BYTES = 1024 * 1024  # of a file, to tell what it is: a block of bz2 and more
-_LOOKED_AT = 64 * 1024  # of its content
+HEAD_BYTES = 1024 * 1024  # of a file, for detection: more than a block of bz2
+_LOOKED_AT = 64 * 1024  # bytes of the content that are examined
 
 _PAGE = re.compile(rb"(?:<\?xml|<!doctype|<html|<error)\b", re.IGNORECASE)
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
@@ -33,14 +33,14 @@ _LINES_LOOKED_AT = 50
 
 
 def detect(name: str, head: bytes, encoding: str = UTF8) -> Kind:
-    """What a file is.
+    """Detect the kind of a file.
 
     Args:
         name: file name or key.
         head: its first `HEAD_BYTES`, or all of it if it is shorter.
-        encoding: of a text that has no byte order mark, and does not begin as only UTF-8 can.
+        encoding: of a text that has no byte order mark and whose beginning is not certainly UTF-8.
     Raises:
-        UnreadableDataError: it is nothing we read, or not what its name says.
+        UnreadableDataError: the file is of no supported kind, or not of the kind that its name says.
     """
     compression, said = compression_of(head), said_by(name)[0]
     content = unpacked_head(head, compression, _LOOKED_AT)
@@ -59,7 +59,7 @@ def detect(name: str, head: bytes, encoding: str = UTF8) -> Kind:
         _refuse_delimited(name, text)
         return Kind("jsonl", compression, said, encoding=encoding)
     own = said or _delimited(name, text)
-    if own not in _DELIMITED:  # nothing, by the name of Parquet
+    if own not in _DELIMITED:  # an empty file with a name of Parquet
         return Kind(own, compression, said)
     delimiter = _separator(name, text, _DELIMITED[own])
     return Kind(own, compression, said, delimiter, encoding)
@@ -76,7 +76,7 @@ def _recoded(name: str, content: bytes, encoding: str) -> bytes:
 
 
 def _is_parquet(name: str, content: bytes, said: str | None) -> bool:
-    """Whether the content is Parquet. Its four letters may also begin a header: PARENT, PAR1."""
+    """True if the content is Parquet. Its magic letters may also begin a header: PARENT, PAR1."""
     binary = content[4:5] < b" " and content[4:5] not in b"\t\r\n"
     if content.startswith(b"PARE") and binary:
         raise _error(
@@ -88,7 +88,7 @@ def _is_parquet(name: str, content: bytes, said: str | None) -> bool:
 
 
 class _Text:
-    """The first lines of a text, without blank ones; the last may be cut off."""
+    """The first non-blank lines of a text; the last one may be cut off."""
 
     def __init__(self, content: bytes) -> None:
         content = content.removeprefix(b"\xef\xbb\xbf")
@@ -128,7 +128,7 @@ def _is_binary(content: bytes) -> bool:
 
 
 def _wide_encoding(content: bytes) -> str:
-    """UTF-16 without a byte order mark, of which every other byte is zero where the letters are Latin."""
+    """Detect UTF-16 without a byte order mark: in Latin text, every other byte is zero. '' if it is not."""
     for name, zeros in (("utf-16-le", content[1::2]), ("utf-16-be", content[::2])):
         if (
             len(zeros) > 1
@@ -140,7 +140,7 @@ def _wide_encoding(content: bytes) -> str:
 
 
 def _is_jsonl(name: str, text: _Text, said: str | None) -> bool:
-    """Whether the content is surely JSON Lines. Raises where it is JSON of another shape."""
+    """True if the content is certainly JSON Lines. Raises if it is JSON of another shape."""
     if text.first.startswith(b"{"):
         if text.ends_in_cr and len(text.lines) > 1 and _is_json(text.first):
             raise _error(
@@ -158,7 +158,7 @@ def _is_jsonl(name: str, text: _Text, said: str | None) -> bool:
             )
     others = any(line.lstrip().startswith(b"{") for line in text.lines[1:])
     if said == "jsonl" and others and _is_json(text.first):
-        return False  # a bad first row
+        return False  # a bad first row of a JSON Lines file
     if text.first.startswith(b"[") and (
         said in (None, "jsonl") or _ARRAY_OF_OBJECTS.match(text.first)
     ):
@@ -171,7 +171,7 @@ def _is_jsonl(name: str, text: _Text, said: str | None) -> bool:
 
 
 def _refuse_delimited(name: str, text: _Text) -> None:
-    """Raises where a file that is said to be JSON Lines is a table with a header."""
+    """Raise if a file named as JSON Lines is a table with a header."""
     if any(line.lstrip().startswith(b"{") for line in text.lines):
         return
     separator = _separating(text)
@@ -184,7 +184,7 @@ def _refuse_delimited(name: str, text: _Text) -> None:
 
 
 def _separator(name: str, text: _Text, own: bytes) -> str:
-    """What separates the fields, where it is not the format's own separator; else nothing."""
+    """Return the separator of the fields if it is not the format's own; else ''."""
     if text.first.lower().startswith(b"sep="):
         raise _error(
             name,
@@ -196,9 +196,9 @@ def _separator(name: str, text: _Text, own: bytes) -> str:
 
 
 def _separating(text: _Text, own: bytes = b"") -> bytes:
-    """What separates the fields: of the marks in the header, the one of which most lines have as many as the header.
+    """Return the separator of the fields: the mark whose count in the header most other lines have as well.
 
-    The format's own comes first where another does no better.
+    The format's own separator wins a tie.
     """
     lines = [_QUOTED.sub(b"", line) for line in text.lines[:_LINES_LOOKED_AT]]
     header, rows = lines[:1], lines[1:]
@@ -211,7 +211,7 @@ def _separating(text: _Text, own: bytes = b"") -> bytes:
 
 
 def _delimited(name: str, text: _Text) -> str:
-    """CSV or TSV, by the header."""
+    """Return csv or tsv, by the separator."""
     separator = _separating(text)
     if separator:
         return "tsv" if separator == b"\t" else "csv"

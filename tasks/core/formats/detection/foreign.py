@@ -1,4 +1,4 @@
-"""Files of kinds that are not read here: what each is, told by its content or its name, and what to do with it."""
+"""File kinds that are not supported: detection by content or name, and advice on what to do with such a file."""
 
 import re
 import shlex
@@ -13,24 +13,23 @@ _PARQUET = "convert it to Parquet"
 
 @dataclass(slots=True, frozen=True)
 class Foreign:
-    """A kind of file that is not read."""
+    """An unsupported kind of file."""
 
     what: str
-    fix: (
-        str  # {name}: the file's own, as it is typed; {plain}: that of the file when it is unpacked
-    )
+    # {name} stands for the file's name as typed in a shell, {plain} for the name of the unpacked file.
+    fix: str
     endings: tuple[str, ...] = ()  # of names
-    magic: tuple[bytes, ...] = ()  # with which its content begins
+    magic: tuple[bytes, ...] = ()  # first bytes of the content
 
     def error(
         self, name: str, said: str | None = None, by_name: bool = False
     ) -> UnreadableDataError:
-        """That a file is of this kind.
+        """Return the error that says that a file is of this kind.
 
         Args:
             name: file name or key.
-            said: the format that its name says, where it says one.
-            by_name: only the name is known.
+            said: the format that its name indicates, if any.
+            by_name: True if the kind is known by the name only.
         """
         is_it = "By its name the file is" if by_name else "The file is"
         though = f", though its name says {said.upper()}" if said and self.endings else ""
@@ -112,16 +111,16 @@ _ENTRY = re.compile(rb"PK\x03\x04.{22}(..)..", re.DOTALL)
 
 
 def foreign_name(name: str) -> Foreign | None:
-    """What a file is that is not read here, by the end of its name; None where the name does not say it."""
+    """Return the unsupported kind of a file by the ending of its name, or None."""
     parts = name.lower().rsplit("/", 1)[-1].split(".")[1:]
     ends = (".".join(parts[-2:]), *parts[-1:])
     return next((_BY_ENDING[end] for end in ends if end in _BY_ENDING), None)
 
 
 def foreign_content(name: str, content: bytes) -> Foreign | None:
-    """What a file is that is not read here, by its first bytes."""
+    """Return the unsupported kind of a file by its first bytes, or None."""
     if content.startswith(b"FEA1") and content[4:5] < b" " and content[4:5] not in b"\t\r\n":
-        return _ARROW  # and no header: FEA1,text
+        return _ARROW  # and not a header such as FEA1,text
     if content[257:263] in (b"ustar\0", b"ustar "):
         return _TAR
     found = next((kind for kind in _OTHERS if content.startswith(kind.magic)), None)
@@ -133,7 +132,7 @@ def foreign_content(name: str, content: bytes) -> Foreign | None:
 
 
 def _in_zip(content: bytes) -> Foreign | None:
-    """What a zip archive is, by the names of its first entries."""
+    """Return the kind of document in a zip archive, by the names of its first entries; None if there is none."""
     if content[30:84].startswith(b"mimetypeapplication/vnd.oasis.opendocument."):
         return _ODS if content[73:].startswith(b"spreadsheet") else _DOCUMENT
     for entry in _ENTRY.finditer(content):

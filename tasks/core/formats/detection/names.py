@@ -1,4 +1,4 @@
-"""What a file's name says of its format, and how outputs are named."""
+"""Format and compression by a file's name, and names of outputs."""
 
 from tasks.core.errors import SettingsError, UnreadableDataError
 from tasks.core.formats.base import Kind
@@ -10,7 +10,7 @@ SAME = "same"
 
 
 def said_by(name: str) -> tuple[str | None, str | None]:
-    """Format and compression that a file's name says; None for what it does not say."""
+    """Return the format and compression that a file's name indicates; None for what it does not."""
     parts = name.lower().rsplit("/", 1)[-1].split(".")[1:]
     compression = COMPRESSIONS.get(parts[-1]) if parts else None
     parts = parts[:-1] if compression else parts
@@ -18,10 +18,10 @@ def said_by(name: str) -> tuple[str | None, str | None]:
 
 
 def format_of(name: str) -> tuple[str, str | None]:
-    """Format and compression that a file's name says: `reviews.csv.gz` -> ("csv", "gzip").
+    """Return the format and compression that a file's name indicates: `reviews.csv.gz` -> ("csv", "gzip").
 
     Raises:
-        UnreadableDataError: the name ends in nothing we know, or in that of a kind that is not read.
+        UnreadableDataError: the name has an unknown ending, or that of an unsupported kind.
     """
     said, compression = said_by(name)
     if said is None and (foreign := foreign_name(name)):
@@ -36,15 +36,15 @@ def format_of(name: str) -> tuple[str, str | None]:
 
 
 def output_name(name: str, kind: Kind, wanted: str = SAME) -> str:
-    """The name of the output for an input: the same where its format stays, else with an extension appended.
+    """Return the name of an input's output: the same name if the format stays, else with an extension appended.
 
-    The old extension is kept (`a.csv` -> `a.csv.parquet`), so that `a.csv` and `a.jsonl` do not meet in one output. A
-    text stays compressed as it was (`a.csv.gz` -> `a.csv.jsonl.gz`); Parquet is compressed within.
+    The old extension is kept (`a.csv` -> `a.csv.parquet`), so that `a.csv` and `a.jsonl` do not get the same output.
+    A text keeps its compression (`a.csv.gz` -> `a.csv.jsonl.gz`); Parquet is compressed internally.
 
     Args:
-        name: of the input, or its key.
-        kind: of the input, as `detect` tells it.
-        wanted: the output's format, or "same".
+        name: name or key of the input.
+        kind: kind of the input, as `detect` returns it.
+        wanted: format of the output, or "same".
     Raises:
         SettingsError: no such format.
     """
@@ -63,5 +63,5 @@ def output_name(name: str, kind: Kind, wanted: str = SAME) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """True for a relative name with a part that begins with _ or ., such as _SUCCESS and .crc files."""
+    """True if a part of a relative name begins with _ or ., as for _SUCCESS and .crc files."""
     return any(part.startswith(("_", ".")) for part in name.split("/"))

@@ -1,4 +1,4 @@
-"""Text in other encodings than UTF-8, read as if it were UTF-8, and what an encoding likely is."""
+"""Text encodings: conversion of other encodings to UTF-8 while reading, and guesses of an unknown encoding."""
 
 import codecs
 import io
@@ -14,7 +14,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_INVALID = "\udcc0\udcff"  # becomes two bytes that neither UTF-8 nor any text is likely to have
+_INVALID = "\udcc0\udcff"  # becomes two bytes that are invalid in UTF-8 and unlikely in any text
 _CHUNK = 1 << 20
 _LIKELY, _UNKNOWN = "not UTF-8, likely ", "not UTF-8; name its encoding"
 _CYRILLIC = ("cp1251", "koi8-r")
@@ -22,7 +22,7 @@ _CYRILLIC_OR = f"{_UNKNOWN}, {' or '.join(_CYRILLIC)}"
 _CYRILLIC_LETTER = re.compile("[\u0400-\u04ff]")
 _CYRILLIC_WORD = re.compile("[\u0400-\u04ff]+")
 _KANA = re.compile("[\u3041-\u3093\u30a1-\u30f6]")
-_EAST_ASIAN = {  # and what has more than a share of a text in each
+_EAST_ASIAN = {  # encoding -> frequent letters, and the share of the non-ASCII letters they exceed
     "shift_jis": (_KANA, 0.3),
     "euc_jp": (_KANA, 0.3),
     "euc_kr": (re.compile("[\uac00-\ud7a3]"), 0.9),
@@ -41,7 +41,7 @@ _WESTERN = (
 _WESTERN_SIGNS = set("«»°¡¿·®©£\xa0") | set(
     bytes(range(0x80, 0x9C)).decode("cp1252", "ignore")
 ) - set("ŠšŒ")
-_OF_ASCII_BYTES = ("iso2022", "hz", "utf-7")  # which write other letters as ASCII with escapes
+_OF_ASCII_BYTES = ("iso2022", "hz", "utf-7")  # they write other letters as ASCII with escapes
 _NO_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "charmap"}
 
 
@@ -55,17 +55,17 @@ codecs.register_error("nightshift-invalid", _marked)
 
 
 def marked_encoding(head: bytes) -> str | None:
-    """The encoding that a byte order mark says."""
+    """Return the encoding of a byte order mark, or None if there is no mark."""
     return next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
 
 
 def as_utf8(content: bytes, encoding: str) -> bytes:
-    """The begin of a text as UTF-8; it may end within a character."""
+    """Return the beginning of a text as UTF-8; it may end within a character."""
     return _decoder(encoding).decode(content).encode(UTF8, "surrogateescape")
 
 
 def is_utf8(content: bytes, is_whole: bool = False) -> bool:
-    """Whether text is UTF-8; unless it is whole, it may end within a character."""
+    """True if text is UTF-8; unless it is whole, it may end within a character."""
     try:
         codecs.getincrementaldecoder(UTF8)().decode(content, is_whole)
     except UnicodeDecodeError:
@@ -74,16 +74,19 @@ def is_utf8(content: bytes, is_whole: bool = False) -> bool:
 
 
 def is_surely_utf8(content: bytes, named: str) -> bool:
-    """Whether the begin of a text is UTF-8 whatever encoding was named. ASCII may go on in any that has ASCII in it."""
-    if content.count(0) > len(content) // 5 or not is_utf8(content):  # zeros are UTF-8, too
+    """True if the beginning of a text is UTF-8 whatever encoding was named.
+
+    After ASCII, a text may continue in any encoding that extends ASCII.
+    """
+    if content.count(0) > len(content) // 5 or not is_utf8(content):  # zeros are valid UTF-8
         return False
     return not content.isascii() or (0 not in content and "a,\n".encode(named) != b"a,\n")
 
 
 def recoded(stream: IO[bytes], encoding: str) -> IO[bytes]:
-    """Text in an encoding as UTF-8; bytes that are not valid in it become bytes that are not valid UTF-8.
+    """Return a stream of text converted to UTF-8; bytes that are invalid in its encoding become invalid UTF-8.
 
-    A text that is ASCII at first may turn out to be UTF-8 all the same: its first letter beyond ASCII decides.
+    If the text begins with ASCII, its first non-ASCII letter decides whether it is UTF-8 instead of `encoding`.
     """
     if encoding == UTF8:
         return stream
@@ -117,7 +120,7 @@ class _Recoded(io.RawIOBase):
         if self._decoder is None:
             if chunk.isascii():
                 return chunk
-            chunk += self._read()  # the first letter beyond ASCII may be cut
+            chunk += self._read()  # the first non-ASCII letter may be cut off
             utf8 = is_utf8(chunk, is_whole=self._ended)
             self._decoder = _decoder(UTF8 if utf8 else self._encoding)
         return self._decoder.decode(chunk, self._ended).encode(UTF8, "surrogateescape")
@@ -128,7 +131,7 @@ def _decoder(encoding: str) -> codecs.IncrementalDecoder:
 
 
 def _extends_ascii(encoding: str) -> bool:
-    """Whether ASCII bytes always mean ASCII in it."""
+    """True if ASCII bytes always mean ASCII in this encoding."""
     if encoding.startswith(_OF_ASCII_BYTES):
         return False
     ascii_bytes = bytes(range(128))
@@ -136,7 +139,7 @@ def _extends_ascii(encoding: str) -> bool:
 
 
 def not_utf8(content: bytes) -> str:
-    """That a text is not UTF-8, with what it likely is."""
+    """Return the problem text for content that is not UTF-8, with its likely encoding."""
     if b"\xc0\xff" in content:
         return _NOT_AS_NAMED
     if likely := likely_encoding(content):
@@ -145,10 +148,11 @@ def not_utf8(content: bytes) -> str:
 
 
 def likely_encoding(content: bytes) -> str:
-    """What a text that is not UTF-8 surely enough is, so that it can be named as told; '' where several may fit.
+    """Return the encoding of a text that is not UTF-8, if it is certain enough to suggest; '' if several may fit.
 
-    European languages have few letters beyond ASCII, each among others; Chinese, Japanese and Korean have them in pairs
-    that not every text happens to have. Alphabets of single bytes beyond ASCII are too alike to be told apart.
+    European languages have few non-ASCII letters, each among ASCII ones. Chinese, Japanese and Korean write them as
+    pairs of bytes that do not occur in other texts by chance. Single-byte alphabets beyond ASCII are too similar to
+    distinguish.
     """
     if _is_mostly_beyond_ascii(content):
         fitting = [name for name, its in _EAST_ASIAN.items() if _fits(content, name, *its)]
@@ -170,7 +174,7 @@ def _fits(content: bytes, encoding: str, letter: re.Pattern[str], share: float) 
 
 
 def _is_western(content: bytes) -> bool:
-    """Whether all its letters are of one Western language in cp1252; others' would be of several, or of none."""
+    """True if, read as cp1252, all letters are of one Western language; other texts mix several, or fit none."""
     if not _is_text(content, "cp1252"):
         return False
     text = content.decode("cp1252").lower()
@@ -179,9 +183,9 @@ def _is_western(content: bytes) -> bool:
 
 
 def _is_cyrillic(content: bytes) -> bool:
-    """Whether its words in one of the encodings are Cyrillic, with capitals only where they belong.
+    """True if, in one of the Cyrillic encodings, the words are Cyrillic with capitals only at their beginning.
 
-    Greek has none of that shape. Hebrew looks like lower case, but has none of the last five letters.
+    Greek text does not have that shape. Hebrew looks like lower case, but lacks the last five letters.
     """
     may_be_hebrew = all(code < 128 or 0xE0 <= code < 0xFB for code in content)
     if may_be_hebrew or not _is_mostly_beyond_ascii(content):
@@ -203,7 +207,7 @@ def _is_text(content: bytes, encoding: str) -> bool:
 
 
 def how_to_name(*encodings: str) -> str:
-    """What to type so that an encoding is read; what it is must be found out where none is given."""
+    """Return the advice to name an encoding, with the options to type; without one, the user has to find it out."""
     known = [name for name in encodings if name]
     typed = " or ".join(f"--data.source.encoding {name}" for name in known)
     scored = " or ".join(f"--encoding {name}" for name in known)
@@ -215,7 +219,7 @@ def how_to_name(*encodings: str) -> str:
 
 
 def advice_for(problem: str, otherwise: str) -> str:
-    """What to do about a row's problem."""
+    """Return the advice for a row's problem; `otherwise` if it is not about the encoding."""
     _, likely, encoding = problem.partition(_LIKELY)
     if likely:
         return how_to_name(encoding.split()[0].strip(";,:"))
@@ -225,10 +229,10 @@ def advice_for(problem: str, otherwise: str) -> str:
 
 
 def canonical_encoding(name: str) -> str:
-    """The one name of a text encoding.
+    """Return the canonical name of a text encoding.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no encoding of that name.
     """
     try:
         found = codecs.lookup(name)

@@ -1,7 +1,8 @@
-"""Arrow's values as texts where Python has no such value: nanoseconds, years beyond 9999, durations.
+"""Arrow values as texts if Python has no such value: nanoseconds, years beyond 9999, durations.
 
-Each value has one text, whatever stands beside it: ISO 8601, with as many digits of a second as are needed: none, six
-or nine. A time with a zone is written with its offset; in UTC where its zone is unknown here, or Python's years end.
+A value always has the same text, whatever its neighbours: ISO 8601, with as many digits of a second as needed (none,
+six or nine). A time with a zone is written with its offset; in UTC if its zone is unknown here, or beyond the years
+that Python has.
 """
 
 import datetime
@@ -19,7 +20,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def text_of(scalar: Any) -> str:
-    """The text of a date, time, timestamp or duration; of any other value, as Python writes it."""
+    """Return the text of a date, time, timestamp or duration; of any other value, its Python text."""
     kind = scalar.type
     if pa.types.is_timestamp(kind):
         seconds, fraction = _split(scalar.value, kind.unit)
@@ -36,20 +37,20 @@ def text_of(scalar: Any) -> str:
 
 
 def time_of_int96(microseconds: int, nanoseconds: int) -> str:
-    """The text of a time without a zone, of which only the last 64 bits of its nanoseconds are known."""
+    """Return the text of a time without a zone, of whose nanoseconds only the last 64 bits are known."""
     beyond = (nanoseconds - microseconds * 1_000) % (1 << 64)
     seconds, micro = divmod(microseconds, 1_000_000)
     return _moment(seconds, _digits(micro * 1_000 + beyond), None)
 
 
 def duration_text(value: int, unit: str = "us") -> str:
-    """A duration in seconds."""
+    """Return a duration as ISO 8601 text in seconds."""
     seconds, fraction = _split(abs(value), unit)
     return f"PT{'-' if value < 0 else ''}{seconds}{fraction}S"
 
 
 def _split(value: int, unit: str) -> tuple[int, str]:
-    """Whole seconds, and the digits behind them."""
+    """Return the whole seconds, and the digits after them."""
     seconds, rest = divmod(value, _A_SECOND[unit])
     return seconds, _digits(rest * (1_000_000_000 // _A_SECOND[unit]))
 
@@ -76,7 +77,7 @@ def _date(days: int) -> str:
 
 
 def _calendar(value: int, unit: Literal["s", "D"]) -> str:
-    """As numpy writes it, whose years have no end; those before the year 0 with four digits, as all others."""
+    """Format with numpy, whose years are unlimited; years before 0 get four digits, as all others."""
     text = str(np.datetime64(value, unit))
     if not text.startswith("-"):
         return text
@@ -91,7 +92,7 @@ def _time(seconds: int, fraction: str) -> str:
 
 @functools.lru_cache(maxsize=1_024)
 def zone_of(name: str) -> datetime.tzinfo:
-    """The time zone of that name, or UTC where none is known."""
+    """Return the time zone of that name, or UTC if it is unknown."""
     return _known_zone(name) or datetime.UTC
 
 
@@ -99,10 +100,10 @@ def zone_of(name: str) -> datetime.tzinfo:
 def _known_zone(name: str) -> datetime.tzinfo | None:
     try:
         return pa.lib.string_to_tzinfo(name)
-    except Exception:  # those of whichever library has the zones
+    except Exception:  # its type depends on the library that holds the zones
         return None
 
 
 def is_unknown_zone(name: str | None) -> bool:
-    """True of a zone that is not known here. What is known depends on the machine's list of zones."""
+    """True if a zone is unknown here, which depends on the machine's list of zones."""
     return name is not None and _known_zone(name) is None

@@ -1,4 +1,4 @@
-"""Types of Arrow: which of them a column is carried in, and how the type of a field within it is found."""
+"""Arrow types: the type in which a column is carried, and the type of a field within a column."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,10 +15,10 @@ TEXT, WHOLE_NUMBER, NUMBER = pa.string(), pa.int64(), pa.float64()
 
 
 def carried_type(kind: Any, inside: bool = False) -> Any:
-    """The type in which values of another one are written: the same, but for those that are ways to store values.
+    """Return the type in which values of a type are written: the same, without storage forms such as dictionaries.
 
-    Times of a zone that is unknown here become texts: nobody could read them without knowing it. So do extension types
-    inside of others, of which pyarrow makes no arrays.
+    Times of a zone that is unknown here become texts, as nobody could read them without knowing the zone. So do
+    extension types inside other types, of which pyarrow makes no arrays.
     """
     if isinstance(kind, pa.BaseExtensionType):
         return _of_extension(kind, inside)
@@ -36,21 +36,21 @@ def _of_extension(kind: Any, inside: bool) -> Any:
 
 
 def stored_type(kind: Any) -> Any:
-    """The type without extensions, at any depth: pyarrow can do less with those."""
+    """Return the type without extensions at any depth, as pyarrow supports fewer operations on those."""
     if isinstance(kind, pa.BaseExtensionType):
         return stored_type(kind.storage_type)
     return with_inner(kind, stored_type)
 
 
 def with_unit(kind: Any, unit: str) -> Any:
-    """The type with all of its times without a zone in another unit."""
+    """Return the type with all its times without a zone in another unit."""
     if types.is_timestamp(kind) and kind.tz is None:
         return pa.timestamp(unit)
     return with_inner(kind, lambda inner: with_unit(inner, unit))
 
 
 def with_inner(kind: Any, change: Callable[[Any], Any]) -> Any:
-    """The type with those inside of it changed; views of lists as lists."""
+    """Return the type with its inner types changed; list views become lists."""
 
     def changed(field: Any) -> Any:
         return field.with_type(change(field.type))
@@ -69,18 +69,18 @@ def with_inner(kind: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def is_python_extension(kind: Any) -> bool:
-    """True of an extension type whose values Python has, and whose arrays can be made of them."""
+    """True if Python has the values of an extension type, and arrays can be made of them."""
     return isinstance(kind, pa.UuidType | pa.JsonType)
 
 
 def is_held_by_python(kind: Any) -> bool:
-    """True where `to_pylist` gives every value as it is, or raises."""
+    """True if `to_pylist` either returns every value unchanged or raises."""
     if types.is_timestamp(kind):
         return kind.unit != "ns" and not is_unknown_zone(kind.tz)
     if types.is_time(kind):
         return kind.unit != "ns"
     if types.is_duration(kind):
-        return False  # pyarrow takes the longest ones from Python no more
+        return False  # pyarrow cannot convert the longest ones back from Python
     if isinstance(kind, pa.BaseExtensionType):
         return is_python_extension(kind)
     if types.is_dictionary(kind):
@@ -91,7 +91,7 @@ def is_held_by_python(kind: Any) -> bool:
 
 
 def type_at(kinds: Mapping[str, Any], path: str) -> Any:
-    """The type of a column, or of a field within it by a dotted path, as `lookup` finds values; None: there is none."""
+    """Return the type of a column, or of a field within it by a dotted path (as `lookup` finds values), or None."""
     if path in kinds:
         return kinds[path]
     at = path.find(".")
@@ -116,7 +116,7 @@ def _inside(kind: Any, path: str) -> Any:
 
 
 def same_fields(some: Any, other: Any) -> bool:
-    """True where no value of either type would get or lose a field when it is brought to a type for both."""
+    """True if values of both types can be cast to a common type without getting or losing a field."""
     if types.is_null(some) or types.is_null(other):
         return True
     if types.is_struct(some) or types.is_struct(other):

@@ -1,4 +1,4 @@
-"""Arrow arrays before they become Python's objects: how many bytes those will take, and arrays without views."""
+"""Arrow arrays before conversion to Python objects: the bytes those will take, and arrays without views."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from tasks.core.formats.parquet.arrow_types import stored_type
 
-_OBJECT_BYTES = 64  # of a Python object and its place, without its content
+_OBJECT_BYTES = 64  # of a Python object and the reference to it, without its content
 
 # pyarrow has no types; these are its modules
 pa: Any
@@ -16,10 +16,10 @@ pc: Any
 
 
 def without_views(array: Any) -> Any:
-    """The array with plain texts in the place of views, which pyarrow gives back where a file says that it had them.
+    """Return the array with plain texts instead of views, which pyarrow restores if the file says that it had them.
 
-    A slice of views refers to, and is sent with, all bytes of the whole array. Those inside of list views and of
-    extension types stay, as pyarrow cannot cast these.
+    A slice of views refers to, and is sent with, all bytes of the whole array. Views inside list views and extension
+    types stay, as pyarrow cannot cast these.
     """
     kind = _without_views(array.type)
     return array if kind == array.type else array.cast(kind)
@@ -49,15 +49,15 @@ def _field_without_views(field: Any) -> Any:
 
 
 def held_bytes(array: Any) -> Any:
-    """About how many bytes each value of an array takes as a Python object: an int64 each.
+    """Estimate the bytes that each value of an array takes as a Python object, as an int64 each.
 
-    The content of texts counts as UTF-8; each object, also each in a list or a struct, counts 64 bytes more.
+    The content of texts counts as UTF-8; each object, also inside a list or a struct, adds 64 bytes.
     """
     kind = array.type
     if isinstance(array, pa.ExtensionArray):
         return held_bytes(array.storage)
     if pa.types.is_dictionary(kind):
-        sizes = np.append(held_bytes(array.dictionary), _OBJECT_BYTES)  # the last is that of null
+        sizes = np.append(held_bytes(array.dictionary), _OBJECT_BYTES)  # the last one is for null
         return sizes[array.indices.fill_null(len(sizes) - 1).to_numpy(False)]
     if pa.types.is_struct(kind):
         fields = [held_bytes(field) for field in array.flatten()]
@@ -72,7 +72,7 @@ def held_bytes(array: Any) -> Any:
         return _OBJECT_BYTES + pc.binary_length(array).fill_null(0).to_numpy(False).astype(np.int64)
     if _is_small(kind):
         return np.full(len(array), _OBJECT_BYTES, np.int64)
-    # any other type: all that each value refers to, also where values share it
+    # Any other type: all bytes that each value refers to, even if values share them.
     sizes = (array.slice(row, 1).nbytes for row in range(len(array)))
     return _OBJECT_BYTES + np.fromiter(sizes, np.int64, len(array))
 
@@ -85,7 +85,7 @@ def _has_extension(kind: Any) -> bool:
 
 
 def _as_list(array: Any) -> Any:
-    """A map as the list of structs that it is."""
+    """Return a map as the list of structs that it is; other arrays unchanged."""
     kind = array.type
     if not pa.types.is_map(kind):
         return array
@@ -105,5 +105,5 @@ def _has_length(kind: Any) -> bool:
 
 
 def _is_small(kind: Any) -> bool:
-    """True of a type whose values have at most 32 bytes each."""
+    """True if the values of a type have at most 32 bytes each."""
     return pa.types.is_primitive(kind) or pa.types.is_null(kind) or pa.types.is_decimal(kind)

@@ -1,18 +1,18 @@
-"""The process that decodes Parquet for another one, under a limit of memory. It is run as a script.
+"""Child process that decodes Parquet for its parent under a memory limit. It runs as a script.
 
 A Parquet file of a few hundred bytes can decode to gigabytes (a dictionary value repeated, a page or a list of one
-repeated value), and pyarrow cannot be told how much memory it may take. So untrusted files are decoded here: a file
-that wants more ends this process at worst, and its parent goes on (process.py).
+repeated value), and pyarrow has no memory limit. So untrusted files are decoded here: at worst, a file that needs more
+ends this process, and the parent goes on (process.py).
 
-Messages are bytes over one connection; whatever the parent reads of them is JSON, or Arrow's stream format:
+Messages are bytes over one connection; the parent accepts only JSON and Arrow's stream format:
 
     parent: {"do": "open", "size": bytes, "sent": whether all of them follow at once}
     child:  {"rows": number, "columns": names, "leaves": number, "groups": [[rows, bytes], ...], "int96": names}
     parent: {"do": "read", "group": n, "columns": names, "rows": at once, "skip": rows, "longest": bytes of a row}
-    child:  {"rows": n, "bytes": as Python's objects, "batch": true} and the batch; none: a row too long to be held
-    parent: nothing, for the next one
-    child:  the next one; {} after the last
-    child, instead of an answer: {"error": text, "memory": true where too little of it is the reason}
+    child:  {"rows": n, "bytes": as Python objects, "batch": true} and the batch; no batch: a row too long to be held
+    parent: an empty message, for the next batch
+    child:  the next batch; {} after the last
+    child, instead of an answer: {"error": text, "memory": true if it lacks memory}
     child, before an answer: {"at": offset, "size": bytes}
     parent: those bytes of the file
 """
@@ -34,18 +34,18 @@ from tasks.core.formats.parquet.arrow_values import held_bytes, without_views
 from tasks.core.formats.parquet.int96 import FINE, exact_times
 
 MOST_BYTES = 1 << 30  # of memory beyond what this process has at its start
-_SLICE_BYTES = 32 << 20  # of the values of a message, as Python holds them
+_SLICE_BYTES = 32 << 20  # of the values of a message, as Python objects
 _GATHERED_BYTES = 8 << 20
 _ROWS_A_MESSAGE = 4_096
-_READ_BYTES = 8 << 20  # asked for at once, which is what the object store's streams hold
+_READ_BYTES = 8 << 20  # requested at once, as much as the object store's streams hold
 _WHOLE_BYTES = 64 << 20  # of a row group that is read whole; a larger one is read in pieces
-_PIECES_BYTES = 128 << 20  # of all columns together
+_PIECES_BYTES = 128 << 20  # of the pieces of all columns together
 
 pa: Any  # pyarrow has no types
 
 
 class _ParentsFile(io.RawIOBase):
-    """The file, of which the parent has the bytes."""
+    """A file whose bytes the parent has."""
 
     def __init__(self, parent: Connection, size: int) -> None:
         self._parent, self._size, self._at = parent, size, 0
@@ -82,7 +82,7 @@ def _tell(parent: Connection, **message: Any) -> None:
 
 
 def _opened(source: Any, unit: str = "us", **options: Any) -> pq.ParquetFile:
-    """The file, with times of 96 bits in microseconds, as far as those go."""
+    """Open the file with times of 96 bits in `unit` (default: microseconds)."""
     return pq.ParquetFile(source, coerce_int96_timestamp_unit=unit, pre_buffer=False, **options)
 
 
@@ -90,7 +90,7 @@ _MOST_NAMED = 1 << 16  # columns
 
 
 def _facts(file: pq.ParquetFile, int96: list[str]) -> dict[str, Any]:
-    """What the footer says. The names of very many columns are left out: nobody reads such a file."""
+    """Return the facts of the footer. If there are very many columns, their names are omitted: the file is not read."""
     metadata = file.metadata
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     return {
@@ -103,7 +103,7 @@ def _facts(file: pq.ParquetFile, int96: list[str]) -> dict[str, Any]:
 
 
 class _Groups:
-    """Row groups of a file, read in pieces where they are large."""
+    """Row groups of a file, read in pieces if they are large."""
 
     def __init__(self, source: Any, file: pq.ParquetFile) -> None:
         self._source, self._file = source, file
@@ -112,7 +112,7 @@ class _Groups:
         self.int96 = self._with_int96()
 
     def _with_int96(self) -> list[str]:
-        """Columns of the table with times that are stored as 96 bits."""
+        """Return the columns of the table that hold times stored as 96 bits."""
         count = self._file.metadata.num_columns
         leaves = range(count if count < _MOST_NAMED else 0)
         columns = (self._file.schema.column(leaf) for leaf in leaves)
@@ -123,7 +123,7 @@ class _Groups:
         return [name for name in names if found.intersection(self._leaves_of([name]))]
 
     def _leaves_of(self, columns: list[str]) -> list[int]:
-        """The columns of the file that make up whole columns of the table; both are in the same order."""
+        """Return the leaf columns of the file that make up columns of the table; both are in the same order."""
         if not self._leaves:
             names = iter(self._file.schema_arrow.names)
             name = next(names)
@@ -135,7 +135,7 @@ class _Groups:
         return sorted(leaf for name in columns for leaf in self._leaves.get(name, []))
 
     def batches(self, group: int, columns: list[str], rows: int) -> Iterator[Any]:
-        """Record batches of some columns, with plain values in the place of dictionaries and views."""
+        """Yield record batches of some columns, with plain values instead of dictionaries and views."""
         int96 = [name for name in columns if name in self.int96]
         batches = self._batches(group, self._leaves_of(columns), rows)
         if not int96:
@@ -157,7 +157,7 @@ class _Groups:
             yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
     def _require_rows_of_all_values(self, found: Any, leaves: list[int], group: int) -> None:
-        """Raises where a column without lists has more values than the group has rows: pyarrow leaves them out."""
+        """Raise if a column without lists has more values than the group has rows: pyarrow would drop the excess."""
         for leaf in leaves:
             column, values = self._file.schema.column(leaf), found.column(leaf).num_values
             if not column.max_repetition_level and values > found.num_rows:
@@ -167,7 +167,7 @@ class _Groups:
                 )
 
     def _other(self, unit: str, buffer_size: int) -> pq.ParquetFile:
-        """The file, opened in another way."""
+        """Return the file, opened with another unit or buffer size."""
         if (unit, buffer_size) not in self._others:
             options = {"buffer_size": buffer_size, "metadata": self._file.metadata}
             self._others[unit, buffer_size] = _opened(self._source, unit, **options)
@@ -179,11 +179,11 @@ def _decoded(column: Any) -> Any:
 
 
 def _gathered(batches: Iterator[Any]) -> Iterator[Any]:
-    """Small batches as larger ones, up to some bytes."""
+    """Combine small batches into larger ones, up to `_GATHERED_BYTES` or `_ROWS_A_MESSAGE`."""
     held: list[Any] = []
     size = rows = 0
     for batch in batches:
-        if held and batch.schema != held[0].schema:  # times of other units
+        if held and batch.schema != held[0].schema:  # times in another unit
             yield pa.concat_batches(held)
             held, size, rows = [], 0, 0
         held.append(batch)
@@ -196,9 +196,9 @@ def _gathered(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def _messages(batches: Iterator[Any], longest: int) -> Iterator[tuple[int, int, Any]]:
-    """Rows, bytes and the batch of each message; no batch where it is one row that is too long to be held.
+    """Yield rows, bytes and the batch of each message; no batch for a single row that is too long to be held.
 
-    The bytes are those of `held_bytes`: columns of nulls have none of their own, and still become rows.
+    The bytes are those of `held_bytes`: columns of nulls have no bytes in Arrow, but still become rows.
     """
     for batch in batches:
         sizes = sum(
@@ -218,7 +218,7 @@ def _messages(batches: Iterator[Any], longest: int) -> Iterator[tuple[int, int, 
 
 
 class _Server:
-    """Answers one command after the other until the parent is gone."""
+    """A server that answers one command after the other until the parent is gone."""
 
     def __init__(self, parent: Connection) -> None:
         self._parent = parent
@@ -229,15 +229,15 @@ class _Server:
         while True:
             try:
                 command = self._answer(json.loads(command))
-            except Exception as error:  # whatever a file brings about is said of that file
-                error.__traceback__ = None  # it holds what took the memory
+            except Exception as error:  # any error is reported as an error of the file
+                error.__traceback__ = None  # it refers to the objects that took the memory
                 self._tell_error(error)
                 command = self._parent.recv_bytes()
 
     def _answer(self, command: dict[str, Any]) -> bytes:
-        """Returns the command that comes next."""
+        """Answer a command and return the next one."""
         if command["do"] == "open":
-            self._groups = None  # before another one is opened
+            self._groups = None  # release the last file before opening another
             if command["sent"]:
                 source = pa.BufferReader(self._parent.recv_bytes())
             else:
@@ -252,12 +252,12 @@ class _Server:
         return self._sent(_messages(_gathered(read), command["longest"]), command["skip"])
 
     def _sent(self, messages: Iterator[tuple[int, int, Any]], skip: int) -> bytes:
-        """Send the batches of one row group, each when it is asked for."""
+        """Send the batches of one row group, each on request; return the next command."""
         for count, size, batch in messages:
             if skip >= count:
                 skip -= count
                 continue
-            # before anything is said of it: this, too, may take more memory than there is
+            # Packed before the announcement, as this may exceed the memory limit, too.
             content = _packed(batch.slice(skip)) if batch is not None else None
             _tell(self._parent, rows=count - skip, bytes=size, batch=content is not None)
             skip = 0
@@ -289,7 +289,7 @@ def _limit_memory() -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(FileNotFoundError):  # no /proc: not Linux, and no such limit
+    with contextlib.suppress(FileNotFoundError):  # without /proc it is not Linux: no limit
         _limit_memory()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         _Server(Connection(int(sys.argv[1]))).serve()

@@ -1,7 +1,7 @@
-"""Times that Parquet stores in 96 bits: days and nanoseconds, more than any type of Arrow holds.
+"""Times that Parquet stores in 96 bits: days and nanoseconds, more than any Arrow type holds.
 
-Read in microseconds they are cut, read in nanoseconds they come round after the year 2262: 9999-12-31 becomes 1816.
-Read in both ways they are known to the last digit.
+Read in microseconds, they lose digits; read in nanoseconds, they overflow after the year 2262 (9999-12-31 becomes
+1816). Reading them in both units gives all digits.
 """
 
 import json
@@ -18,17 +18,17 @@ pa: Any  # pyarrow has no types
 
 
 def exact_times(batch: Any, fine: Any) -> Iterator[Any]:
-    """The rows of a batch, each time in a type that holds it.
+    """Yield the rows of a batch, each time in a type that holds it.
 
-    Microseconds where no value has more digits, else nanoseconds; a text where a time needs more than either has.
+    The type is microseconds if no value has more digits, else nanoseconds; a text if a time fits neither.
 
     Args:
         batch: all columns, with times in microseconds.
-        fine: those columns that have such times, in nanoseconds.
+        fine: the columns with 96-bit times, in nanoseconds.
     """
     columns = {name: _exact(batch.column(name), fine.column(name)) for name in fine.schema.names}
     if len(batch) > 1 and any(column is None for column in columns.values()):
-        half = len(batch) // 2  # few rows are so
+        half = len(batch) // 2  # bisect: few rows fit neither
         yield from exact_times(batch.slice(0, half), fine.slice(0, half))
         yield from exact_times(batch.slice(half), fine.slice(half))
         return
@@ -40,8 +40,8 @@ def exact_times(batch: Any, fine: Any) -> Iterator[Any]:
 
 
 def _exact(coarse: Any, fine: Any) -> Any:
-    """The column that holds every value of both; None where neither does."""
-    come_round = coarse.cast(fine.type, safe=False)  # as the other one has
+    """Return the column that holds every value exactly; None if neither does."""
+    come_round = coarse.cast(fine.type, safe=False)  # overflows as `fine` does
     if come_round.equals(fine):
         return coarse
     try:

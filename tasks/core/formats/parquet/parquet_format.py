@@ -1,7 +1,7 @@
 """Parquet, read a batch of rows at a time.
 
-Files may come from anybody, so they are decoded in a process of its own whose memory is limited (process.py),
-and only the columns that are asked for.
+Files may come from anybody, so they are decoded in a separate process with limited memory (process.py). Only the
+requested columns are decoded.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ from tasks.core.formats.parquet.writing import merged, written
 _ROWS_A_BATCH = 1_024
 _BYTES_A_BATCH = 4 * LONGEST_RECORD
 _DAMAGED = "get the file again, or have it written again: rows are missing, or its footer is of another file"
-_EMPTY_ROW_BYTES = 64  # of memory, about
+_EMPTY_ROW_BYTES = 64  # approximate memory
 
 
 class Parquet:
-    """Any column types. A column whose values are of types that do not go together is written as texts."""
+    """Parquet with any column types. A column whose values have incompatible types is written as texts."""
 
     by_bytes = False
 
@@ -89,7 +89,7 @@ class Parquet:
 
 @contextlib.contextmanager
 def _opened(stream: IO[bytes]) -> Generator[ParquetFile]:
-    """The file; one that is compressed from outside is unpacked first, because the footer comes last."""
+    """Open the file; one that is compressed as a whole is unpacked first, because the footer comes last."""
     if not stream.seekable():
         with tempfile.TemporaryFile() as unpacked:
             shutil.copyfileobj(stream, unpacked, 1 << 20)
@@ -119,14 +119,14 @@ def _is_asked_for(name: str, columns: Iterable[str]) -> bool:
 def _batches(
     file: ParquetFile, columns: list[str], groups: Iterable[int], stored: int
 ) -> Iterator[tuple[dict[str, Any], Iterable[tuple[dict[str, Any] | None, str]]]]:
-    """Types of columns, and values or the problem of each row, of the batches of some row groups.
+    """Yield, for each batch of some row groups, the types of columns and the values or the problem of each row.
 
-    What they take in memory is held against the bytes that are stored, before the file itself is unpacked.
+    The memory that values take is checked against `stored`, the size of the file before it is unpacked.
     """
     unpacked, types = 0, dict[str, Any]()
     for group in groups:
         rows, size = file.facts.groups[group]
-        if not columns:  # none of those asked for is there; the number of rows may be a lie
+        if not columns:  # no requested column exists; the number of rows may be false
             unpacked += rows * _EMPTY_ROW_BYTES
             require_plausible(unpacked, stored)
             yield types, (({}, "") for _ in range(rows))
@@ -149,11 +149,14 @@ def _batches(
 
 
 def _types(batch: Any, int96: Sequence[str]) -> dict[str, Any]:
-    """The types of columns. Those of times of 96 bits change from batch to batch: the coarser one."""
+    """Return the types of columns; for times of 96 bits, which change between batches, the coarser one."""
     found = {field.name: carried_type(field.type) for field in batch.schema}
     return found | {name: with_unit(found[name], "us") for name in int96 if name in found}
 
 
 def _rows_a_batch(rows: int, encoded_bytes: int) -> int:
-    """Few rows where they are large, if the file says so; where it does not, fewer are tried then."""
+    """Return the rows to decode at once: few if the file says that they are large.
+
+    If the file is wrong about it, decoding is tried again with fewer.
+    """
     return max(1, min(_ROWS_A_BATCH, _BYTES_A_BATCH // (encoded_bytes // max(rows, 1) + 1)))

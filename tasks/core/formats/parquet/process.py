@@ -1,7 +1,7 @@
-"""Parquet decoded in a process of its own, whose memory is limited (child.py): the side that asks.
+"""Parent side of decoding Parquet in a separate process with limited memory (child.py).
 
-Core starts a process here because nothing else bounds the memory that pyarrow takes. To callers, decoding is still a
-function of a file's bytes: the process gets these and no others, and nothing of our environment.
+Core starts a process here because nothing else limits the memory that pyarrow takes. For callers, decoding is still a
+function of a file's bytes: the process gets only these bytes, and nothing of our environment.
 """
 
 import atexit
@@ -22,53 +22,52 @@ import pyarrow as pa
 
 from tasks.core.formats.base import LONGEST_RECORD, UnfitError
 
-RecordBatch: TypeAlias = Any  # pyarrow's, which has no types
+RecordBatch: TypeAlias = Any  # pyarrow's class; pyarrow has no types
 Part: TypeAlias = tuple[int, int, RecordBatch | None]
 
-_PATIENCE_SECONDS = 300.0  # without any message of the process
-_SMALL_BYTES = 1 << 20  # a file that is sent at once
+_PATIENCE_SECONDS = 300.0  # timeout for a message of the process
+_SMALL_BYTES = 1 << 20  # largest file that is sent at once
 _CHILD = Path(__file__).with_name("child.py")
-_CODE = Path(__file__).parents[4]  # that it imports, whatever else is installed
-_NULL_OF_A_FIXED_SIZE = (
-    "Expected all lists to be of size"  # pyarrow cannot read what it has written
-)
+_CODE = Path(__file__).parents[4]  # the code it imports, whatever else is installed
+# pyarrow's error for a file that it has written but cannot read.
+_NULL_OF_A_FIXED_SIZE = "Expected all lists to be of size"
 _ORDINARY_LISTS = "write it again with ordinary lists in that column; pyarrow cannot read these"
 _SMALLER = "write it again with smaller row groups and pages, and look at its longest rows"
 
 
 class TooMuchError(Exception):
-    """What was asked for takes more memory than the process may have, or has ended it; less at once may do.
+    """A request that takes more memory than the process may have, or has ended it; a smaller one may succeed.
 
-    Its text is the end of a sentence that begins with what was asked for.
+    Its text is the end of a sentence whose subject is the request.
     """
 
 
 @dataclass(slots=True, frozen=True)
 class Facts:
-    """What a file's footer says."""
+    """Facts from a file's footer."""
 
     rows: int
-    leaves: int  # columns, with those inside of structs and lists each for itself
-    columns: list[str]  # by name, in their order
+    leaves: int  # number of columns, counting each field inside structs and lists
+    columns: list[str]  # names, in order
     groups: list[tuple[int, int]]  # rows and encoded bytes of each row group
-    int96: list[str]  # columns with times that are stored as 96 bits, which no type of Arrow holds
+    int96: list[str]  # columns with times stored as 96 bits, which no Arrow type holds
 
 
 class _Reader:
-    """A process and the connection to it. It ends when this process does, in whatever way."""
+    """A decoding process and the connection to it. It ends when this process ends, in whatever way."""
 
     def __init__(self) -> None:
         self._connection, theirs = Pipe()
-        self.waits = True  # for a command; else it is in the middle of one
+        self.waits = True  # for a command; False while it answers one
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(_CHILD), str(theirs.fileno())],
                 env=environment_of_child(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # a library's last words may hold text of a review
+                stderr=subprocess.DEVNULL,  # error output of a library may contain review text
                 pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # Ctrl-C on the terminal reaches this process only
+                start_new_session=True,  # Ctrl-C on the terminal does not reach the child
             )
 
     def end(self) -> None:
@@ -77,12 +76,12 @@ class _Reader:
         self._process.wait()
 
     def ask(self, stream: IO[bytes], *messages: bytes) -> tuple[dict[str, Any], RecordBatch | None]:
-        """The answer, and the batch that comes with it; the process is given the bytes of the file it asks for.
+        """Send messages and return the answer and its batch; meanwhile, give the process the bytes it requests.
 
         Raises:
             TooMuchError: it takes too much memory, or ends the process.
             ValueError: the file is damaged.
-            UnfitError: no answer comes.
+            UnfitError: no answer comes, or a list of a fixed size is missing.
         """
         self.waits = False
         for message in messages:
@@ -93,7 +92,7 @@ class _Reader:
             self._send(_exactly(stream, answer["size"]))
             answer = json.loads(self._receive())
         batch = _unpacked(self._receive()) if answer.get("batch") else None
-        if answer.get("memory"):  # the process is not used again: who knows what it still holds
+        if answer.get("memory"):  # the process is not reused: it may still hold much memory
             raise TooMuchError("takes more than 1 GiB of memory")
         self.waits = True
         if _NULL_OF_A_FIXED_SIZE in answer.get("error", ""):
@@ -121,14 +120,14 @@ class _Reader:
 
 
 def environment_of_child() -> dict[str, str]:
-    """The whole environment of the process that decodes: files may come from anybody, so it gets no keys."""
+    """Return the whole environment of the decoding process: files may come from anybody, so it gets no credentials."""
     importable = os.pathsep.join([str(_CODE), *(path for path in sys.path if path)])
-    # pyarrow's other pools reserve a gigabyte that they do not use
+    # pyarrow's other memory pools reserve a gigabyte that they do not use.
     return {"PYTHONPATH": importable, "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:
-    """So many bytes, or fewer at the stream's end."""
+    """Read exactly `size` bytes, or fewer at the stream's end."""
     pieces: list[bytes] = []
     while size > 0 and (piece := stream.read(size)):
         pieces.append(piece)
@@ -143,7 +142,7 @@ def _unpacked(content: bytes) -> RecordBatch:
 
 
 class _Idle:
-    """Processes that wait for the next file. A process that was forked off begins with none."""
+    """A pool of processes that wait for the next file. It is empty after a fork."""
 
     def __init__(self) -> None:
         self._lock, self._readers, self._owner = threading.Lock(), list[_Reader](), 0
@@ -164,7 +163,7 @@ class _Idle:
             reader.end()
 
     def end_all(self) -> None:
-        if self._owner != os.getpid():  # forked off: they, and perhaps the lock, are the parent's
+        if self._owner != os.getpid():  # after a fork, they and perhaps the lock are the parent's
             return
         with self._lock:
             readers, self._readers = self._readers, []
@@ -177,7 +176,7 @@ end_idle = _idle.end_all
 
 
 class ParquetFile:
-    """A file whose footer is read; `opened` gives one."""
+    """A Parquet file whose footer has been read; use `opened` to get one."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -190,9 +189,9 @@ class ParquetFile:
             raise
 
     def _open(self) -> Facts:
-        """Read the footer; where that fails, once more in a new process.
+        """Read the footer; if that fails, retry once in a new process.
 
-        The kernel may have ended an idle process, to free memory. The file is only to blame if it ends a new one, too.
+        The kernel may have ended an idle process to free memory. The file is at fault only if it ends a new one, too.
         """
         try:
             return self._asked_for_facts()
@@ -213,14 +212,14 @@ class ParquetFile:
         return Facts(found["rows"], found["leaves"], found["columns"], groups, found["int96"])
 
     def parts(self, group: int, columns: list[str], rows: int) -> Iterator[Part]:
-        """Consecutive parts of a row group: rows, bytes, and the values; None for a row too long to be held.
+        """Yield consecutive parts of a row group: rows, bytes and the values; no values for a row too long to be held.
 
-        The bytes are those that the values take in memory as Python's objects, about.
+        The bytes are an estimate of the memory that the values take as Python objects.
 
         Args:
-            group: from 0.
-            columns: whole ones, by name.
-            rows: to decode at once. Where that takes too much memory, it goes on row by row.
+            group: index, from 0.
+            columns: names of whole columns.
+            rows: rows to decode at once. If that takes too much memory, decoding continues row by row.
         Raises:
             UnfitError: one row takes more memory than a file may, or ends the process.
             ValueError: the file is damaged.
@@ -249,22 +248,22 @@ class ParquetFile:
         return self._reader.ask(self._stream, json.dumps(command).encode() if command else b"")
 
     def _replace_reader(self) -> None:
-        """By a new process, as idle ones may have been ended as well."""
+        """Replace the process by a new one, as the kernel may have ended idle ones as well."""
         self._reader.end()
         self._reader = _Reader()
 
     def close(self) -> None:
-        """The process is used again, unless it is in the middle of something."""
+        """Return the process to the pool, unless it is in the middle of an answer."""
         _idle.give(self._reader)
 
 
 @contextlib.contextmanager
 def opened(stream: IO[bytes]) -> Generator[ParquetFile]:
-    """The Parquet file that a seekable stream holds. What reading the stream raises is raised here.
+    """Open the Parquet file of a seekable stream. Errors of reading the stream pass through.
 
     Raises:
         UnfitError: the footer takes more memory than a file may.
-        ValueError: it is no Parquet file, or damaged.
+        ValueError: it is not a Parquet file, or damaged.
     """
     file = ParquetFile(stream)
     try:

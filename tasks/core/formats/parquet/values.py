@@ -1,4 +1,4 @@
-"""Values of Parquet columns as Python's, each as it is, whatever stands beside it in its batch."""
+"""Conversion of Parquet columns to Python values, each unchanged and independent of the others in its batch."""
 
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -22,10 +22,10 @@ class _NoValueError(Exception):
 
 
 def rows_of(batch: RecordBatch) -> Iterator[tuple[dict[str, Any] | None, str]]:
-    """Values, or the problem, of each row.
+    """Yield the values, or the problem, of each row.
 
-    What Python cannot hold (nanoseconds, years beyond 9999) stays Arrow's scalar, at any depth: it can be written with
-    the type that it has, and has a text. A row with a value that cannot be read is a problem.
+    Values that Python cannot hold (nanoseconds, years beyond 9999) stay Arrow scalars, at any depth: they can be
+    written with their type, and have a text. A row with an unreadable value has a problem.
     """
     names = batch.schema.names
     problems: dict[int, str] = {}
@@ -38,15 +38,15 @@ def rows_of(batch: RecordBatch) -> Iterator[tuple[dict[str, Any] | None, str]]:
 
 
 def values_of(column: Array) -> list[Any]:
-    """The values of an array or a chunked array, of which each can be read."""
+    """Return the values of an array or a chunked array; each of them has to be readable."""
     return _values(column, {})
 
 
 def _values(column: Array, problems: dict[int, str]) -> list[Any]:
-    """A value for each row; where there is none, the reason goes into `problems`."""
+    """Return a value for each row; if there is none, the reason goes into `problems`."""
     try:
         return _without_nanoseconds(column).to_pylist()
-    except Exception:  # of whatever kind: pyarrow, time zones and Python's dates have many
+    except Exception:  # pyarrow, time zones and Python's dates raise many types
         values: list[Any] = []
         for row, value in enumerate(column):
             try:
@@ -58,11 +58,11 @@ def _values(column: Array, problems: dict[int, str]) -> list[Any]:
 
 
 class _SingleValuesError(Exception):
-    """Not all values of a column are Python's."""
+    """A column with values that Python cannot hold."""
 
 
 def _without_nanoseconds(column: Array) -> Array:
-    """The column in a type whose values Python has. Raises where there is none without loss."""
+    """Return the column in a type whose values Python has. Raises if that is impossible without loss."""
     kind = column.type
     if is_held_by_python(kind):
         return column
@@ -74,7 +74,7 @@ def _without_nanoseconds(column: Array) -> Array:
 
 
 def _value(value: Scalar) -> Any:
-    """The value, with scalars in the place of what Python cannot hold, at any depth."""
+    """Return the value, with scalars for what Python cannot hold, at any depth."""
     if not value.is_valid:
         return None
     kind = value.type

@@ -1,8 +1,8 @@
-"""Parquet, written a row group at a time.
+"""Writing of Parquet, a row group at a time.
 
-Of what types a column is shows only when all of its values have been seen: the first sixteen thousand may be null. So
-rows are written to a part file as long as they are of the same types and to another when they are not; parts are then
-merged, group by group, into one file with the types that suit all.
+The type of a column is only known after all of its values: the first sixteen thousand may be null. So rows go to one
+part file as long as their types stay the same, and to a new one when they change. The parts are then merged, group by
+group, into one file with types that suit all.
 """
 
 import itertools
@@ -28,7 +28,7 @@ RecordBatch: TypeAlias = Any
 ChunkedArray: TypeAlias = Any
 
 _ROWS_A_GROUP = 16_384
-_BYTES_A_GROUP = 128 * 1024 * 1024  # of the rows as they are held
+_BYTES_A_GROUP = 128 * 1024 * 1024  # of the rows in memory
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
@@ -38,9 +38,9 @@ def written(
     open_part: Callable[[], IO[bytes]],
     kinds: Mapping[str, DataType],
 ) -> list[IO[bytes]]:
-    """Part files that hold the rows in order, each of one schema, at their start; at least one.
+    """Write rows in order to one or more part files of one schema each; return them, each at its start.
 
-    `kinds` are types of columns, where they are known; they may show with the rows.
+    `kinds` are the known types of columns; it may be filled while rows are taken.
     """
     tables = (_table(chunk, columns, kinds) for chunk in _chunks(rows))
     parts = list[IO[bytes]]()
@@ -54,7 +54,7 @@ def written(
 
 
 def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Rows of one row group each; an empty list where there is no row at all."""
+    """Yield the rows of one row group at a time; a single empty list if there are no rows."""
     chunk, size, any_row = list[Mapping[str, Any]](), 0, False
     for row in rows:
         any_row = True
@@ -68,7 +68,7 @@ def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any
 
 
 def merged(parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
-    """Write the rows of several Parquet files as one; one row group of each is held at a time."""
+    """Write the rows of several Parquet files as one file; one row group is held at a time."""
     files = [pq.ParquetFile(part) for part in parts]
     filled = [file for file in files if file.metadata.num_rows] or files[:1]
     schema = pa.schema(
@@ -93,7 +93,7 @@ def _table(
 
 
 def _array(values: list[Any], kind: DataType | None) -> Array:
-    """The values in their type, or where that is not known in one that suits them; as texts where none does."""
+    """Return the values in their type or, if it is unknown, in one that suits them; as texts if none does."""
     for wanted in (None,) if kind is None else (kind, with_unit(kind, "ns")):
         try:
             array = pa.array(values, wanted)
@@ -105,7 +105,7 @@ def _array(values: list[Any], kind: DataType | None) -> Array:
 
 
 def _are_as_given(values: list[Any], array: Array) -> bool:
-    """False where Arrow has made numbers of booleans, or given an object the fields of its neighbours."""
+    """False if Arrow has turned booleans into numbers, or given an object the fields of its neighbours."""
     kind = array.type
     if pa.types.is_floating(kind):
         return not any(isinstance(value, bool) for value in values)
@@ -113,7 +113,7 @@ def _are_as_given(values: list[Any], array: Array) -> bool:
 
 
 def _same(given: Any, found: Any) -> bool:
-    """Equal, where true is not 1, and a whole number may have become the same one with a point."""
+    """True if values are equal; true is not 1, but an integer may have become the same float."""
     if isinstance(given, bool) or isinstance(found, bool):
         return given is found
     if isinstance(given, Mapping):
@@ -130,7 +130,7 @@ def _texts(values: Iterable[Any]) -> Array:
 
 
 def _storable(value: Any) -> Any:
-    """The value with texts that UTF-8 can hold, at any depth."""
+    """Return the value with texts that UTF-8 can encode, at any depth."""
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, Mapping):
@@ -141,19 +141,19 @@ def _storable(value: Any) -> Any:
 
 
 def _storable_inside(value: Any) -> Any:
-    """pyarrow makes arrays of UUIDs, but none that has them inside."""
+    """Return a nested value; UUIDs become texts, as pyarrow makes arrays of UUIDs, but no nested ones."""
     return str(value) if isinstance(value, UUID) else _storable(value)
 
 
 def _can_be_stored(kind: DataType) -> bool:
-    """False for a struct without fields: Parquet has none."""
+    """False for a struct without fields, which Parquet lacks."""
     if pa.types.is_struct(kind):
         return kind.num_fields > 0 and all(_can_be_stored(field.type) for field in kind)
     return not pa.types.is_list(kind) or _can_be_stored(kind.value_type)
 
 
 def _common_type(name: str, files: Sequence[pq.ParquetFile]) -> DataType:
-    """A type to which every value of a column can be brought without loss; string in the end."""
+    """Return a type to which every value of a column can be cast without loss; string as the fallback."""
     types = list(dict.fromkeys(file.schema_arrow.field(name).type for file in files))
     if len(types) == 1:
         return types[0]

@@ -1,7 +1,7 @@
-"""A base model is run once before anything is prepared for it: what is wrong is said then, and not by a training.
+"""Run a base model once before preparing data, so that its problems show before a training.
 
-What it takes is asked of the model itself. Configurations name their limits in many ways, and count them in several:
-XLNet's answers -1, and positions of the RoBERTa family begin behind the id of padding.
+The length limit is found by running the model. Configurations name and count their limits in different ways: XLNet's
+answers -1, and positions of the RoBERTa family begin after the padding id.
 """
 
 from collections.abc import Iterator
@@ -19,20 +19,20 @@ from tasks.core.models.batching import plan
 from tasks.core.models.classifier import Classifier
 
 _FIELD = "tokenization.max_length_tokens"
-_SHORTEST = 8  # tokens that a form must allow a review
+_SHORTEST = 8  # tokens; the form allows no smaller maximum length
 
 
 def try_base_model(folder: Path, tokenization: TokenizationParams) -> list[str]:
-    """Check that a base model can be trained on reviews of a length.
+    """Check that a base model can be trained on reviews of the requested length.
 
     Args:
         folder: config, tokenizer and safetensors.
-        tokenization: how texts will become tokens.
+        tokenization: the tokenization settings.
     Returns:
-        What a person should know of it, a sentence each.
+        Remarks for people, one sentence each.
     Raises:
-        ModelError: it cannot be loaded or run, or weights are not its own.
-        SettingsError: it does not take reviews of the length asked for.
+        ModelError: it cannot be loaded or run, or the weights do not belong to it.
+        SettingsError: it does not take reviews of the requested length.
     """
     classifier = modeling.load_for_training(folder, ["no", "yes"], tokenization, 0.0)
     asked = tokenization.max_length_tokens
@@ -50,7 +50,11 @@ def try_base_model(folder: Path, tokenization: TokenizationParams) -> list[str]:
 
 
 def longest_input(folder: Path, most: int) -> int:
-    """How many tokens the model of a folder takes, up to as many as are asked for. Raises ModelError as above."""
+    """Return the number of tokens that a folder's model takes, up to `most`.
+
+    Raises:
+        ModelError: as for `try_base_model`.
+    """
     params = TokenizationParams(max_length_tokens=most)
     return _longest(modeling.load_for_training(folder, ["no", "yes"], params, 0.0), most)
 
@@ -68,14 +72,14 @@ def _longest(classifier: Classifier, asked: int) -> int:
 
 
 def _problem(classifier: Classifier, length: int, training: bool = False) -> str:
-    """Empty, or what the model's code makes of one review of so many tokens."""
+    """Return the problem of running the model on one review of `length` tokens, or an empty string."""
     model: Any = classifier.model
     ids, mask = map(torch.from_numpy, plan.pad([_review(classifier, length)], 0))
     try:
         with torch.no_grad(), torch.random.fork_rng([]):
             logits = model.train(training)(input_ids=ids, attention_mask=mask).logits
     except RAISED_BY_MODELS as error:
-        if "memory" in str(error):  # of the machine, which says nothing of the model
+        if "memory" in str(error):  # the machine's memory, not a problem of the model
             raise
         return first_line(error)
     shape = (1, len(classifier.label_names))
@@ -85,7 +89,7 @@ def _problem(classifier: Classifier, length: int, training: bool = False) -> str
 
 
 def _review(classifier: Classifier, length: int) -> list[int]:
-    """Made-up tokens with the special ones around them; the last of the vocabulary is among them."""
+    """Return a row of random tokens between the special tokens. It includes the vocabulary's last token."""
     encoder = classifier.encoder
     before, after = encoder.frame
     special = {*encoder.tokenizer.all_special_ids, classifier.pad_id}
@@ -104,7 +108,10 @@ def _useless(classifier: Classifier, problem: str) -> ModelError:
 
 
 def _beyond_its_statement(folder: Path, asked: int) -> Iterator[str]:
-    """Rotary and relative positions take any length; what was never learned is not answered as well."""
+    """Yield a warning if the requested length exceeds the one in config.json.
+
+    Rotary and relative positions take any length, but a model may be less accurate on lengths it was not trained on.
+    """
     stated = getattr(folders.read_config(folder).get_text_config(), "max_position_embeddings", 0)  # fmt: skip
     if isinstance(stated, int) and 0 < stated < asked:
         yield (

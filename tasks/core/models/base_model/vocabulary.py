@@ -1,4 +1,4 @@
-"""A tokenizer and the embeddings of its model: each token needs a row, or looking it up ends the training."""
+"""Match a tokenizer with its model's embeddings: a token without a row would make the training fail."""
 
 from typing import Any
 
@@ -7,28 +7,29 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.core.errors import ModelError
 
-_NAMED = 5  # tokens, in a sentence
+_NAMED = 5  # most tokens listed in a message
 _FIX = "save the model's own tokenizer beside it, or resize its embeddings and save it again"
 
 
 def padding_to_build_with(config: Any, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The id of padding that a model can be built with: the tokenizer's, where the embeddings have a row for it."""
+    """Return the padding id to build a model with: the tokenizer's if the embeddings have a row for it."""
     rows = getattr(config.get_text_config(), "vocab_size", None)
     own: Any = tokenizer.pad_token_id
     return own if rows is None or own < rows else config.pad_token_id
 
 
 def grow(model: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[str]:
-    """Give tokens that were added to a tokenizer rows in the embeddings; they are drawn at random, and are trained.
+    """Add embedding rows for tokens that were added to a tokenizer. The rows are random and get trained.
 
     Args:
-        model: is changed in place, its configuration with it.
+        model: changed in place, including its configuration.
         tokenizer: of the same folder.
         where: the folder, for the error.
     Returns:
-        A sentence that says so; none where every token has its row.
+        A sentence that says so; none if every token has a row.
     Raises:
-        ModelError: words of its own have no row, so it is another model's; or the model cannot be built with more.
+        ModelError: tokens of the original vocabulary have no row, so the tokenizer is another model's; or the model
+            cannot be built with more rows.
     """
     weights = getattr(model.get_input_embeddings(), "weight", None)
     if weights is None:
@@ -38,7 +39,7 @@ def grow(model: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[str
     beyond = [token for token in ordered if vocabulary[token] >= rows]
     if not beyond:
         return []
-    own: Any = tokenizer  # pyright takes its methods for attributes
+    own: Any = tokenizer  # pyright mistakes its methods for attributes
     added = own.get_added_vocab()
     if strange := [token for token in beyond if token not in added]:
         raise ModelError(
@@ -59,7 +60,10 @@ def grow(model: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[str
 
 
 def _require_buildable(model: Any, where: str) -> None:
-    """A model must be loadable again; where positions begin behind the id of padding, that cannot be a late one."""
+    """Check that a model can be built again from its configuration.
+
+    If positions begin after the padding id, that id cannot be a high one.
+    """
     try:
         with torch.device("meta"):
             type(model)(model.config)

@@ -1,8 +1,8 @@
-"""Loads a base model's weights, and checks that the encoder or decoder comes whole from the file.
+"""Load a base model's weights, and check that the whole encoder or decoder comes from the file.
 
-transformers fills in whatever a file lacks with random numbers, and passes over what it does not know, because a new
-head must be possible. Here only a head may be new, and a pooler that the file lacks; and only heads of other tasks may
-be passed over. All else is an error that names the tensors.
+transformers fills missing tensors with random numbers and ignores unknown ones, so that a new head is possible. Here
+only the head, and a pooler that the file lacks, may be new, and only heads of other tasks may be ignored. Everything
+else is an error that names the tensors.
 """
 
 from collections import Counter
@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from tasks.core.errors import ModelError, first_line
 
 _POOLER = "pooler"
-_NAMED = 3  # tensors, in an error
+_NAMED = 3  # most tensors listed in an error
 _WHOLE = "download or save the model again, whole, with the config.json that it was made with"
-#: What transformers and its converters raise of files and configurations that do not fit.
+#: Errors that transformers and its converters raise for files and configurations that do not fit.
 UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError, SafetensorError)  # fmt: skip
 
 
@@ -30,8 +30,8 @@ class Loaded:
     Attributes:
         model: in fp32 on the CPU.
         new_head: tensors of the head that the file lacks, or has in another size.
-        new_pooler: the same of the pooler.
-        ignored: what the file holds besides: heads of other tasks.
+        new_pooler: tensors of the pooler, if the file lacks it.
+        ignored: tensors of the file that the model does not use: heads of other tasks.
     """
 
     model: Any
@@ -40,7 +40,7 @@ class Loaded:
     ignored: list[str]
 
     def notes(self) -> list[str]:
-        """What a person should know: a sentence each."""
+        """Return remarks for people, one sentence each."""
         notes: list[str] = []
         if self.new_pooler:
             notes.append(f"The weights have no pooler, so a new one is trained: {_list(self.new_pooler)}")  # fmt: skip
@@ -50,12 +50,12 @@ class Loaded:
 
 
 def load_body(kind: Any, folder: Path, config: Any = None) -> Loaded:
-    """A model of one of transformers' Auto classes; its head may be new, its body may not.
+    """Load a model by one of transformers' Auto classes. Its head may be new, its body may not.
 
     Args:
         kind: such as AutoModelForSequenceClassification, or AutoModel for the body alone.
         folder: config and safetensors.
-        config: instead of the folder's.
+        config: replaces the folder's.
     Raises:
         ModelError: a tensor of the body is missing or has another size, or the file holds more than the model has.
     """
@@ -65,7 +65,7 @@ def load_body(kind: Any, folder: Path, config: Any = None) -> Loaded:
     absent = sorted(found["missing_keys"])
     extra = sorted(found["unexpected_keys"])
     new_pooler = [name for name in absent if body.is_pooler(name)]
-    if len(new_pooler) < len(body.poolers):  # a part of one is damage
+    if len(new_pooler) < len(body.poolers):  # a partly missing pooler means damage
         new_pooler = []
     lacking = [n for n in absent if body.has(n) and n not in new_pooler]
     constants = _constants(model) if lacking else set[str]()
@@ -82,10 +82,10 @@ def load_body(kind: Any, folder: Path, config: Any = None) -> Loaded:
 
 
 def load_whole(kind: Any, folder: Path) -> Any:
-    """A model whose every tensor comes from its file, the head's as well, and which has no more.
+    """Load a model whose tensors, including the head's, are exactly those of its file.
 
     Raises:
-        ModelError: it is not so.
+        ModelError: tensors are missing, left over or of another size.
     """
     model, found = _from_pretrained(kind, folder)
     absent, extra = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
@@ -96,19 +96,19 @@ def load_whole(kind: Any, folder: Path) -> Any:
 
 
 def require_loaded(model: torch.nn.Module, missing: Iterable[str], unexpected: Iterable[str]) -> None:  # fmt: skip
-    """Check what `load_state_dict(strict=False)` says of a checkpoint: all that it should hold must have been there.
+    """Check the result of `load_state_dict(strict=False)`: the checkpoint must have held all it should.
 
     Args:
-        model: with the names that it leaves out of checkpoints in `_keys_to_ignore_on_save`.
+        model: its `_keys_to_ignore_on_save` lists the names that checkpoints leave out.
         missing: names that the checkpoint lacks.
         unexpected: names that the model lacks.
     Raises:
-        ModelError: a tensor that is trained is missing, or the checkpoint is another model's.
+        ModelError: a trained tensor is missing, or the checkpoint is another model's.
     """
     state = model.state_dict(keep_vars=True)
     lacking = set(missing) - set(getattr(model, "_keys_to_ignore_on_save", None) or ())
     there = {tensor.data_ptr() for name, tensor in state.items() if name not in lacking}
-    # a tensor that is tied to another is kept once
+    # tied tensors are stored once
     lost = sorted(name for name in lacking if state[name].data_ptr() not in there)
     if wrong := lost or sorted(unexpected):
         what = "lacks" if lost else "holds what the model does not have:"
@@ -120,7 +120,7 @@ def require_loaded(model: torch.nn.Module, missing: Iterable[str], unexpected: I
 
 
 def _from_pretrained(kind: Any, folder: Path, config: Any = None) -> tuple[Any, dict[str, Any]]:
-    """The model, and what became of each tensor: nothing is forgiven yet."""
+    """Return the model and transformers' loading info, which the callers check."""
     try:
         return kind.from_pretrained(
             folder,
@@ -128,7 +128,7 @@ def _from_pretrained(kind: Any, folder: Path, config: Any = None) -> tuple[Any, 
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
-            ignore_mismatched_sizes=True,  # so that they are told, with their names
+            ignore_mismatched_sizes=True,  # so that the loading info lists them
             dtype=torch.float32,
             output_loading_info=True,
         )
@@ -137,7 +137,7 @@ def _from_pretrained(kind: Any, folder: Path, config: Any = None) -> tuple[Any, 
 
 
 class _Body:
-    """The encoder or decoder of a model, by the names of its tensors."""
+    """The encoder or decoder of a model, identified by the names of its tensors."""
 
     def __init__(self, model: Any) -> None:
         body = model.base_model
@@ -149,26 +149,26 @@ class _Body:
         self.poolers = {name for name in self._names if self.is_pooler(name)}
 
     def has(self, name: str) -> bool:
-        """Whether a tensor of the model belongs to it."""
+        """True if a tensor of the model belongs to the body."""
         return name in self._names
 
     def has_the_part_of(self, name: str) -> bool:
-        """Whether a tensor that the model does not know lies in a part of it, such as `encoder`."""
+        """True if an unknown tensor is in a part of the body, such as `encoder`."""
         return name.removeprefix(self._prefix).split(".")[0] in self._parts
 
     def is_pooler(self, name: str) -> bool:
-        """Whether a tensor of the model belongs to the body's pooler."""
+        """True if a tensor of the model belongs to the body's pooler."""
         return name.startswith(self._prefix) and _POOLER in name.split(".")
 
     def looks_like_a_part(self, name: str) -> bool:
-        """Whether a tensor that the model does not know can be no other task's head or decoder."""
+        """True if an unknown tensor cannot be another task's head or decoder."""
         own = name.removeprefix(self._prefix)
         if _POOLER in own.split(".") or self._prefix + own in self._buffers:
             return False
         return self.has_the_part_of(name) or self._is_a_copy(own)
 
     def _is_a_copy(self, name: str) -> bool:
-        """Whether it has the name of a layer's tensor behind another word, such as `module.`."""
+        """True if it has the name of a layer's tensor with a prefix, such as `module.`."""
         return any(
             rest in self._own and rest.count(".") > 1
             for rest in _endings(name)
@@ -182,9 +182,9 @@ def _endings(name: str) -> Iterable[str]:
 
 
 def _constants(model: Any) -> set[str]:
-    """Tensors that are never trained, and are computed where a file lacks them: sinusoids, masks.
+    """Return the tensors that are never trained and are computed if a file lacks them: sinusoids, masks.
 
-    A new model tells them: loading one has what was missing look as if it were trained.
+    They are read from a newly built model, because loading marks missing tensors as trained.
     """
     try:
         with torch.device("meta"):
@@ -196,7 +196,7 @@ def _constants(model: Any) -> set[str]:
 
 
 def _learned(folder: Path, names: Collection[str]) -> list[str]:
-    """Those of them that a training can have changed: masks and constants of older versions lie in files, too."""
+    """Return the tensors that training can have changed. Files also hold masks and constants of older versions."""
     wanted, learned = set(names), list[str]()
     for path in sorted(folder.glob("*.safetensors")) if wanted else ():
         with safe_open(path, "numpy") as weights:
@@ -235,7 +235,7 @@ def _unlike(
 
 
 def _wrapper(model: Any, lacking: list[str], extra: list[str]) -> str:
-    """What stands before the names of the tensors that are lacking, such as `_orig_mod.`; '' where nothing does."""
+    """Return the prefix of a wrapper on the missing tensors' names, such as `_orig_mod.`, or '' if there is none."""
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     own = {name.removeprefix(prefix) for name in lacking}
     words = Counter(
@@ -245,7 +245,7 @@ def _wrapper(model: Any, lacking: list[str], extra: list[str]) -> str:
         if rest in own
     )
     word, count = words.most_common(1)[0] if words else ("", 0)
-    return word if 2 * count > len(own) else ""  # transformers does not name all that is there
+    return word if 2 * count > len(own) else ""  # transformers does not list all tensors there are
 
 
 def _size(shape: Iterable[int]) -> str:

@@ -1,12 +1,12 @@
-"""Whether a model's answer to a text depends on the texts beside it, and how to batch so that it does not.
+"""Find the batch rule and padding side with which a model's answer to a text does not depend on other texts.
 
 Most models mask padding, and a text gets the same answer in any batch. Some do not: FNet mixes padding into every
-token, Nystromformer and YOSO estimate attention from all positions, XLNet reads the last position, padded or not. And
-some depend on what came before: BigBird gives up sparse attention for good with the first short text.
+token, Nystromformer and YOSO estimate attention from all positions, XLNet reads the last position, padded or not. Some
+depend on earlier calls: BigBird drops sparse attention for good at the first short text.
 
-So it is tried, in fp32: each probe row alone, then beside longer ones. In fp32 only the order of sums differs between
-the two, which moved logits by at most a ten-thousandth of their range in every architecture of docs/neighbours.md, and
-mostly by a millionth; what depends on its neighbours moved by a hundredth to all of it.
+The test runs in fp32: each probe row alone, then in a batch with longer ones. If rows are independent, only the order
+of sums differs. That moved logits by at most a ten-thousandth of their range in every architecture of
+docs/neighbours.md, and mostly by a millionth. A dependence on neighbours moved them by a hundredth to all of it.
 """
 
 import logging
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Rows = Sequence[Sequence[int]]
-#: How far fp32 logits of a row may lie apart: shares of the range of all, and of the largest.
+#: Tolerance of a row's fp32 logits: fractions of the range of all logits, and of the largest.
 FP32_TOLERANCE = (5e-4, 2e-5)
-_LENGTHS = (7, 1, 33, 2, 16, 7, 96, 3)  # of the probe, between two of the longest that there may be
-_BATCH_TOKENS = 8192  # of a padded batch of the probe, where two rows have room in it
+_LENGTHS = (7, 1, 33, 2, 16, 7, 96, 3)  # of the probe rows, between two of the maximum length
+_BATCH_TOKENS = 8192  # budget of a padded probe batch, which has at least two rows
 
 
 def probe(classifier: "Classifier") -> list[list[int]]:
-    """Rows of made-up text with the special tokens around it, of many lengths; two are as long as any may be."""
+    """Return random rows of many lengths, between special tokens. Two of them have the maximum length."""
     encoder = classifier.encoder
     before, after = encoder.frame
     longest = encoder.params.max_length_tokens - len(before) - len(after)
@@ -49,14 +49,14 @@ def probe(classifier: "Classifier") -> list[list[int]]:
 
 
 def with_batch_rule(classifier: "Classifier", rows: Rows = ()) -> "Classifier":
-    """The classifier with the side of padding and the rule of batching with which no answer depends on another text.
+    """Return the classifier with the padding side and batch rule with which no answer depends on another text.
 
     Args:
-        classifier: in fp32 on any device. The padding side of its tokenizer is changed in place where the other one
-            is right: what is saved with the model is then right for everybody.
-        rows: of real texts, to try beside the made-up ones.
+        classifier: in fp32 on any device. The padding side of its tokenizer is changed in place if the other one is
+            right, so that the tokenizer saved with the model is right for every user.
+        rows: rows of real texts to test besides the random ones.
     Raises:
-        ModelError: it cannot be run, or its answer to a text differs from one time to the next.
+        ModelError: it cannot be run, or its answer to a text changes between calls.
     """
     tried = [*probe(classifier), *rows]
     with _as_it_was(classifier.model):
@@ -70,9 +70,8 @@ def with_batch_rule(classifier: "Classifier", rows: Rows = ()) -> "Classifier":
             )
         rule, side, problem = _rule(classifier, tried, expected)
     tokenizer: Any = classifier.encoder.tokenizer
-    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = (
-        side  # the latter is what is saved
-    )
+    # init_kwargs is what is saved
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = side
     if rule != "padded":
         logger.warning(
             "%s: a text's answer depends on the padding of its batch (%s), so it is run in batches of %s",
@@ -85,15 +84,14 @@ def with_batch_rule(classifier: "Classifier", rows: Rows = ()) -> "Classifier":
 
 def run(model: Any, ids: Any, mask: Any) -> torch.Tensor:
     """Logits of a padded batch on the model's device, shape (rows, classes)."""
-    with (
-        torch.no_grad()
-    ):  # what a model's code keeps for later calls must not be an inference tensor
+    # not inference_mode: tensors that a model's code keeps for later calls must not be inference tensors
+    with torch.no_grad():
         given = (torch.as_tensor(part).to(model.device) for part in (ids, mask))
         return model(**dict(zip(("input_ids", "attention_mask"), given, strict=True))).logits
 
 
 def alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
-    """Logits of rows that are run one by one, shape (rows, classes)."""
+    """Run rows one by one and return their logits, shape (rows, classes)."""
     parts = [run(classifier.model, *plan.pad([row], classifier.pad_id)) for row in rows]
     return torch.cat(parts).float()
 
@@ -101,11 +99,11 @@ def alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
 def difference(
     found: torch.Tensor, expected: torch.Tensor, tolerance: tuple[float, float] = FP32_TOLERANCE
 ) -> str:
-    """Empty, or by how much logits differ.
+    """Describe by how much logits differ, or return an empty string if they are within the tolerance.
 
     Args:
         found, expected: shape (rows, classes).
-        tolerance: shares of the range of the expected logits, and of the largest, that are allowed.
+        tolerance: allowed difference, as fractions of the range of the expected logits and of the largest.
     """
     found, expected = found.float().cpu(), expected.float().cpu()
     spread = (expected.amax(0) - expected.amin(0)).max()
@@ -137,7 +135,7 @@ def _alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
 def _rule(
     classifier: "Classifier", rows: Rows, expected: torch.Tensor
 ) -> tuple[BatchRule, Side, str]:
-    """The freest rule that does no harm, the side of padding, and why there is no padding."""
+    """Return the least strict rule that works, the padding side, and the reason if padding does not work."""
     own: Side = classifier.padding_side
     problem = ""
     for side in sorted(get_args(Side), key=lambda side: side != own):
@@ -157,7 +155,7 @@ def _tried(found: torch.Tensor | str, expected: torch.Tensor) -> str:
 def _in_batches(
     classifier: "Classifier", rows: Rows, batches: Sequence[Sequence[int]], side: Side
 ) -> torch.Tensor | str:
-    """Logits of rows, in their order; or what the model's code raises of a batch."""
+    """Return the logits of rows in their order, or the error that the model's code raises for a batch."""
     logits = torch.empty(len(rows), len(classifier.label_names))
     try:
         for batch in batches:
@@ -169,7 +167,7 @@ def _in_batches(
 
 
 def _beside_the_longest(rows: Rows) -> list[list[int]]:
-    """Batches in each of which a longest row stands, so that all others are padded as far as ever."""
+    """Return batches that each contain a longest row, so that all others get the most padding."""
     longest = max(range(len(rows)), key=lambda i: len(rows[i]))
     others = [i for i in range(len(rows)) if i != longest]
     size = max(1, _BATCH_TOKENS // len(rows[longest]) - 1)
@@ -178,7 +176,7 @@ def _beside_the_longest(rows: Rows) -> list[list[int]]:
 
 @contextmanager
 def _as_it_was(model: Any) -> Generator[None]:
-    """Within it the model evaluates by its own code; afterwards it is as before, and nothing random was drawn."""
+    """Run the model's own `forward` in evaluation mode within a context, then restore model and random state."""
     was_training, state = model.training, np.random.get_state()
     wrapped = vars(model).pop("forward", None)
     model.eval()

@@ -1,8 +1,8 @@
-"""Any transformers sequence classifier over packed rows, its own head included.
+"""Run any transformers sequence classifier, with its own head, over packed rows.
 
-The given model stays as it is: a copy of its structure shares its weights. In the copy something takes the body's place
-that runs it over the packed rows and hands the head the one state of each row that it looks at, as if each row had one
-token. For common architectures the last layer, too, computes that state only: what the others become, nobody reads.
+The given model is not changed: a copy of its structure shares its weights. In the copy, a wrapper replaces the body. It
+runs the body over the packed rows and passes the head the one state per row that the head reads, as if each row had one
+token. For common architectures the last layer also computes only that state, because no other is read.
 """
 
 import copy
@@ -21,16 +21,16 @@ from tasks.core.models.classifier import layers_of
 
 
 class PackedModel:
-    """A classifier over packed rows.
+    """A classifier that runs on packed rows.
 
     Args:
-        model: the classifier; it is not changed, and later moves of its weights are seen here.
-        pad_id: of its configuration.
-        longest: tokens of the longest row there may be.
-        narrow: leave out of the last layer what the head does not look at.
+        model: the classifier; it is not changed, and moving its weights later affects this model too.
+        pad_id: the padding id of its configuration.
+        longest: the most tokens of a row.
+        narrow: compute in the last layer only the states that the head reads.
     Raises:
-        UnpackableError: the architecture does not let its attention be replaced, or attends to a part of a row only;
-            or `narrow`, and its last layer is of no known kind.
+        UnpackableError: its attention cannot be replaced, or covers only a part of a row; or `narrow` is set and its
+            last layer is of no known kind.
     """
 
     def __init__(self, model: PreTrainedModel, pad_id: int, longest: int, narrow: bool) -> None:
@@ -49,28 +49,27 @@ class PackedModel:
         setattr(self._model, self._model.base_model_prefix, _PackedBody(body))
 
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
-        """As `move` does it; the weights are shared with the given model."""
+        """Move the model as the function `move` does. Its weights are shared with the given model."""
         move(self._model, device, dtype)
 
     def logits(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Logits of rows of one token or more each, shape (rows, classes), in the model's precision."""
+        """Logits of rows of at least one token, shape (rows, classes), in the model's precision."""
         with torch.inference_mode():
             return self.run(self.pack(rows, self._model.device))
 
     def pack(self, rows: Sequence[Sequence[int]], device: torch.device) -> packing.PackedBatch:
-        """Rows of one token or more each as `run` takes them, on a device."""
-        if (
-            self._read_last
-        ):  # the head looks at the last token that is no padding; none behind it has a say
+        """Pack rows of at least one token into a batch for `run`, on a device."""
+        # the head reads the last token that is not padding; later ones have no influence
+        if self._read_last:
             rows = [_cut(row, self._pad_id) for row in rows]
         return packing.pack(rows, self._positions(rows), self._read_last, device)
 
     def run(self, batch: packing.PackedBatch, training: bool = False) -> torch.Tensor:
-        """Logits of a batch on the model's device; gradients flow to the given model's parameters.
+        """Logits of a batch on the model's device. Gradients flow to the given model's parameters.
 
         Args:
-            batch: what `pack` made.
-            training: with dropout, of which the attention's probabilities may have none.
+            batch: made by `pack`.
+            training: use dropout; attention dropout must be 0.
         """
         if self._model.training != training:
             self._model.train(training)
@@ -80,7 +79,7 @@ class PackedModel:
             return self._model(input_ids=stand_in, attention_mask=torch.ones_like(stand_in)).logits
 
     def _positions(self, rows: Sequence[Sequence[int]]) -> list[list[int]] | None:
-        """RoBERTa counts from behind the id of padding, and does not count padding."""
+        """Return position ids, or None for the default. RoBERTa's begin after the padding id and skip padding."""
         pad = self._padding_idx
         if pad is None:
             return None
@@ -89,7 +88,7 @@ class PackedModel:
 
 
 def move(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
-    """A model to a device and into a precision; the frequencies of rotary positions stay in fp32, as they are made."""
+    """Move a model to a device and precision. The frequencies of rotary positions stay in fp32."""
     frequencies = {n: b for n, b in model.named_buffers() if n.endswith("inv_freq")}
     moved: Any = model
     moved.to(device, dtype)
@@ -99,7 +98,7 @@ def move(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> No
 
 
 class _PackedBody(torch.nn.Module):
-    """In the place of a model's body: the states that the head looks at, (rows, 1, hidden)."""
+    """Replaces a model's body and returns the states that the head reads, shape (rows, 1, hidden)."""
 
     def __init__(self, body: Any) -> None:
         super().__init__()
@@ -107,7 +106,7 @@ class _PackedBody(torch.nn.Module):
         self.body = body
         self.pooler = getattr(body, "pooler", None)
         if self.pooler is not None:
-            body.pooler = None  # it would pool the first row alone
+            body.pooler = None  # it would pool the first row only
             if isinstance(self.pooler, torch.nn.Linear):  # ALBERT's
                 self.pooler = _Linear(self.pooler, body.pooler_activation)
 
@@ -118,7 +117,7 @@ class _PackedBody(torch.nn.Module):
             ids, attention_mask=torch.ones_like(ids), position_ids=batch.position_ids
         )
         states = states.last_hidden_state[0]
-        if len(states) != len(batch.lengths):  # else the last layer has read them already
+        if len(states) != len(batch.lengths):  # otherwise the last layer has selected them already
             states = states[batch.read]
         states = states[:, None]
         pooled = None if self.pooler is None else self.pooler(states)
@@ -168,7 +167,7 @@ def _positions_begin_behind(body: torch.nn.Module) -> int | None:
 
 
 def _cut(row: Sequence[int], pad_id: int) -> Sequence[int]:
-    """Without padding ids at its end, which a text may end in; one token is left."""
+    """Return a row without the padding ids at its end, keeping at least one token."""
     end = len(row)
     while end > 1 and row[end - 1] == pad_id:
         end -= 1
@@ -184,7 +183,7 @@ def _narrow(body: torch.nn.Module) -> None:
 
 
 class _Narrow(torch.nn.Module):
-    """A last layer that gives the states of the tokens that are read only, (1, rows, hidden)."""
+    """A last layer that computes only the states that are read, shape (1, rows, hidden)."""
 
     parts: tuple[str, ...]
 
@@ -194,20 +193,20 @@ class _Narrow(torch.nn.Module):
 
     @classmethod
     def fits(cls, layer: torch.nn.Module) -> bool:
-        """Whether a layer has all parts that this kind computes with."""
+        """True if a layer has all parts that this kind uses."""
         names = dict(layer.named_modules())
         return all(part in names for part in cls.parts)
 
     def _attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, like: Any
     ) -> torch.Tensor:
-        """Of one query a row, from projections of shape (1, ..., hidden); (1, rows, hidden)."""
+        """Attention of one query per row, from projections (1, ..., hidden) to (1, rows, hidden)."""
         q, k, v = (t[0].unflatten(-1, (-1, like.attention_head_size)) for t in (query, key, value))
         return packing.attend(q, k, v, packing.current(), False, like.scaling).flatten(1)[None]
 
 
 class _NarrowBert(_Narrow):
-    """BERT, RoBERTa, XLM-RoBERTa, ELECTRA, CamemBERT and others of their making."""
+    """The last layer of BERT, RoBERTa, XLM-RoBERTa, ELECTRA, CamemBERT and similar models."""
 
     parts = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output",
              "intermediate", "output")  # fmt: skip
@@ -229,7 +228,10 @@ class _NarrowDistilBert(_Narrow):
 
 
 class _NarrowLlama(_Narrow):
-    """Llama, Mistral, Qwen and others of their making: attention is run whole (it differs), what follows is not."""
+    """The last layer of Llama, Mistral, Qwen and similar models.
+
+    Attention is computed in full, because it differs between models; what follows it is narrow.
+    """
 
     parts = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
 

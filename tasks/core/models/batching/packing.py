@@ -1,8 +1,8 @@
-"""Rows of tokens laid end to end, so that nothing is computed for padding; attention stays within each row.
+"""Packed batches: rows of tokens concatenated without padding, with attention within each row.
 
-transformers' models hand queries, keys and values to an attention function of a registered name. Ours computes them
-row by row while a packed batch is at hand, and is plain `sdpa` otherwise. That position ids begin anew is not enough:
-a BERT that is packed so under `sdpa` attends across rows without a word.
+transformers' models pass queries, keys and values to an attention function registered by name. Nightshift's function
+computes attention row by row while a packed batch is active, and is plain `sdpa` otherwise. Restarting the position ids
+is not enough: a BERT packed that way under `sdpa` silently attends across rows.
 
 Padding-free batches: Krell et al., Efficient sequence packing without cross-contamination (2021); Zeng et al.,
 Boosting distributed training performance of the unpadded BERT model (2022).
@@ -26,17 +26,17 @@ from transformers.masking_utils import sdpa_mask
 from tasks.core.errors import RAISED_BY_MODELS, first_line
 
 ATTENTION = "nightshift_packed"
-#: Arguments that say attention is more than softmax(QK)V over the whole row.
+#: Arguments that ask for more than softmax(QK)V over the whole row.
 _BEYOND = ("position_bias", "softcap", "s_aux", "head_mask")
 
 
 class UnpackableError(Exception):
-    """A model that cannot be run packed, and why."""
+    """A model cannot be run packed; the message says why."""
 
 
 @contextmanager
 def trying() -> Generator[None]:
-    """A first attempt to run a model packed. Raises UnpackableError of whatever its code makes of that."""
+    """A context for a first attempt to run a model packed. Errors of its code are raised as UnpackableError."""
     try:
         yield
     except RAISED_BY_MODELS as error:
@@ -45,16 +45,16 @@ def trying() -> Generator[None]:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Rows end to end, on the device where they are needed."""
+    """Concatenated rows on a device."""
 
     input_ids: torch.Tensor  # (1, tokens), int64
-    position_ids: torch.Tensor  # (1, tokens), int64; each row's own
+    position_ids: torch.Tensor  # (1, tokens), int64; within each row
     lengths: tuple[int, ...]
     bounds: torch.Tensor  # (rows + 1,), int32: where rows begin, and the end
-    read: torch.Tensor  # (rows,), int64: the token of each row that the head looks at
+    read: torch.Tensor  # (rows,), int64: the token of each row that the head reads
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "PackedBatch":
-        """The same on another device."""
+        """Return the batch on another device."""
         tensors = (self.input_ids, self.position_ids, self.bounds, self.read)
         ids, places, bounds, read = (t.to(device, non_blocking=non_blocking) for t in tensors)
         return PackedBatch(ids, places, self.lengths, bounds, read)
@@ -65,7 +65,7 @@ class PackedBatch:
         return max(self.lengths)
 
     def groups(self) -> Iterator[tuple[int, int, int]]:
-        """Neighbours of equal length: where they begin, how many they are, and how long each."""
+        """Yield groups of adjacent rows of equal length: start in tokens, number of rows, length of each."""
         start = 0
         for length, rows in itertools.groupby(self.lengths):
             count = sum(1 for _ in rows)
@@ -79,13 +79,13 @@ def pack(
     read_last: bool,
     device: torch.device,
 ) -> PackedBatch:
-    """Lay rows end to end.
+    """Concatenate rows into a packed batch.
 
     Args:
-        rows: of token ids; none is empty. They are best sorted by length.
-        positions: of each row; None counts each from 0.
-        read_last: the head looks at the last token of a row, else at the first.
-        device: where the tensors go.
+        rows: rows of token ids; none is empty. Sorting them by length is best.
+        positions: position ids of each row; None counts each from 0.
+        read_last: True if the head reads the last token of a row; otherwise it reads the first.
+        device: the device of the tensors.
     """
     lengths = tuple(map(len, rows))
     bounds = np.cumsum((0, *lengths))
@@ -108,7 +108,7 @@ _batch: ContextVar[PackedBatch | None] = ContextVar("packed_batch", default=None
 
 
 def current() -> PackedBatch:
-    """The batch that is being computed. Raises LookupError when there is none."""
+    """Return the active batch. Raises LookupError if there is none."""
     batch = _batch.get()
     if batch is None:
         raise LookupError("No packed batch is being computed")
@@ -117,7 +117,7 @@ def current() -> PackedBatch:
 
 @contextmanager
 def computing(batch: PackedBatch) -> Generator[None]:
-    """Within it, models whose attention is called `ATTENTION` take their one row for this batch."""
+    """Activate a batch within a context: models with the attention `ATTENTION` treat their single row as this batch."""
     token = _batch.set(batch)
     try:
         yield
@@ -136,16 +136,16 @@ def attend(
     """Attention of each row to itself.
 
     Args:
-        query: (tokens, heads, size), or (rows, heads, size) for one query a row, which sees all of its row.
-        key: (tokens, heads, size); fewer heads than the query's where these share them.
-        value: the same.
-        batch: whose rows they are.
-        causal: no token sees those behind it.
-        scale: of the scores; None is 1 / sqrt(size).
+        query: (tokens, heads, size), or (rows, heads, size) for one query per row, which attends to its whole row.
+        key: (tokens, heads, size); with fewer heads than the query if heads share keys.
+        value: as `key`.
+        batch: the batch of the rows.
+        causal: no token attends to later ones.
+        scale: the factor of the scores; None is 1 / sqrt(size).
     Returns:
-        As many as there are queries, (..., heads, size).
+        One result per query, (..., heads, size).
     """
-    single = len(query) == len(batch.lengths)  # where every row has one token, both are the same
+    single = len(query) == len(batch.lengths)  # if every row has one token, both forms are the same
     causal = causal and not single
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and (kernel := _kernel()):
         own = torch.arange(len(batch.bounds), dtype=torch.int32, device=query.device)
@@ -171,7 +171,7 @@ def attend(
 
 @cache
 def _kernel() -> Any:
-    """Flash attention over rows of any length, for GPUs: of the package flash_attn, else torch's own, else None."""
+    """Return a flash attention over rows of any length, for GPUs: flash_attn's, else torch's own, else None."""
     with suppress(ImportError):
         from flash_attn import flash_attn_varlen_func  # pyright: ignore[reportMissingImports]
 
@@ -203,7 +203,7 @@ def _attention(
     is_causal: bool | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention function: (1, heads, tokens, size) in, (1, tokens, heads, size) out."""
+    """Attention function for transformers: (1, heads, tokens, size) in, (1, tokens, heads, size) out."""
     batch = _batch.get()
     if batch is None:
         return sdpa_attention_forward(
@@ -222,11 +222,11 @@ def _attention(
 
 
 def _mask(*given: Any, **named: Any) -> torch.Tensor | None:
-    """None for a packed batch, whose attention needs no mask."""
+    """Return the `sdpa` mask, or None for a packed batch, whose attention needs no mask."""
     return sdpa_mask(*given, **named) if _batch.get() is None else None
 
 
 def register() -> None:
-    """Make the name known to transformers. To do it again changes nothing."""
+    """Register the attention with transformers. Repeated calls have no effect."""
     AttentionInterface.register(ATTENTION, _attention)
     AttentionMaskInterface.register(ATTENTION, _mask)

@@ -1,4 +1,4 @@
-"""Batches planned by length, so that little is spent on padding; evaluation and scoring share the plan."""
+"""Plan batches by length to reduce padding. Evaluation and scoring share the plan."""
 
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-#: Which rows may share a batch so that none has a say in another's answer: see `neighbours`.
+#: The rows that may share a batch without affecting each other's answers: see `neighbours`.
 BatchRule: TypeAlias = Literal["padded", "equal lengths", "alone"]
 Side: TypeAlias = Literal["left", "right"]
 
@@ -18,11 +18,11 @@ def plan(
 
     Args:
         lengths: tokens of each row.
-        max_tokens: budget of a batch, counted as rows x its longest row; a row longer than that goes alone.
-        max_rows: rows a batch at most.
-        rule: which rows may be together: any, those of one length, or none.
+        max_tokens: budget of a batch, counted as rows x its longest row; a longer row is alone in its batch.
+        max_rows: the most rows per batch.
+        rule: the rows that may share a batch: any, those of one length, or none.
     Returns:
-        Index arrays, longest rows first (an out-of-memory shows at once); each row is in exactly one.
+        Index arrays, longest rows first (so that too little memory shows at once); each row is in exactly one.
     Raises:
         ValueError: a budget below 1.
     """
@@ -43,7 +43,7 @@ def plan(
 
 
 def plan_packed(lengths: Sequence[int], max_tokens: int, max_rows: int) -> list[NDArray[np.int64]]:
-    """The same for rows that are laid end to end, without padding: a batch's tokens are the sum of its rows'."""
+    """Group rows as `plan` does, for packed batches: a batch's tokens are the sum of its rows' tokens."""
     if max_tokens < 1 or max_rows < 1:
         raise ValueError("max_tokens and max_rows must be at least 1")
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
@@ -60,7 +60,7 @@ def plan_packed(lengths: Sequence[int], max_tokens: int, max_rows: int) -> list[
 def pad(
     rows: Sequence[Sequence[int]], pad_id: int, side: Side = "right"
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Padded `input_ids` and `attention_mask`, each of shape (rows, longest row), int64."""
+    """Return padded `input_ids` and `attention_mask`, each of shape (rows, longest row), int64."""
     width = max((len(row) for row in rows), default=0)
     input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     attention_mask = np.zeros((len(rows), width), dtype=np.int64)

@@ -1,12 +1,12 @@
-"""Linear classifiers: TF-IDF with logistic regression, and NB-SVM; on texts, or on token ids as engines see them.
+"""Linear classifiers on texts or token ids: TF-IDF with logistic regression, and NB-SVM.
 
-They cost seconds to train and score thousands of reviews a second on one core, so that they are both what a fine-tuned
-model has to beat and the first stage of a cascade. Any number of classes; deterministic.
+They train in seconds and score thousands of reviews per second on one core. They serve as the baseline of fine-tuned
+models and as the first stage of a cascade. They support any number of classes and are deterministic.
 
-NB-SVM is Wang and Manning, 2012, "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification": which grams
-are there, weighted by how much oftener they are in one class than in the others, under a regularised linear model whose
-weights are drawn towards their mean. Its loss is the logistic one in place of the hinge, so that margins are log-odds.
-Regularisation and interpolation were chosen on a fifth of IMDb's training reviews held out, not on its test set.
+NB-SVM is Wang and Manning, 2012, "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification": the presence
+of grams, weighted by the log ratio of their frequency in one class and in the others, with a regularised linear model
+whose weights are interpolated with their mean. The loss is logistic instead of hinge, so that margins are log-odds.
+Regularisation and interpolation were chosen on a held-out fifth of IMDb's training reviews, not on its test set.
 """
 
 import json
@@ -31,17 +31,19 @@ from tasks.core.models.linear.ngrams import Grams, Ints, TokenGrams, WordGrams
 
 Weighting = Literal["tfidf", "nb-svm"]
 Floats = NDArray[np.float32]
-LEAST_ROWS = 2  # that a gram must be in, or it says nothing of others
+LEAST_ROWS = 2  # rows that a gram must occur in, to say something about other rows
 _SMOOTHING = 1.0
 _STRENGTH = 1.0  # C of NB-SVM's logistic regression
-_OWN_WEIGHTS = 0.5  # against the mean of their size: beta in the paper
-_ABSENT = -30.0  # the logit of a class that training lacks
+_OWN_WEIGHTS = 0.5  # interpolation with the mean of the absolute weights: beta in the paper
+_ABSENT = -30.0  # the logit of a class without training rows
 _KINDS: dict[str, Any] = {kind.kind: kind for kind in (WordGrams, TokenGrams)}
 
 
 @dataclass
 class LinearClassifier:
-    """Grams, how they are weighted, and a weight for each and every class. On token ids it is an engine.
+    """A linear classifier: grams, their weighting, and a weight for each gram and class.
+
+    On token ids it is an engine.
 
     Attributes:
         label_names: in order of their ids.
@@ -60,19 +62,19 @@ class LinearClassifier:
     offsets: Floats
 
     def logits(self, input_ids: Sequence[Any]) -> Floats:
-        """Logits of token rows, or of texts where it was fitted on texts; shape (rows, classes), float32."""
+        """Logits of token rows, or of texts if it was fitted on texts; shape (rows, classes), float32."""
         if not len(input_ids):
             return np.empty((0, len(self.label_names)), dtype=np.float32)
         features = _weighted(self.grams.counts(input_ids), self.weighting, self.idf)
         return np.asarray(features @ self.weights + self.offsets, dtype=np.float32)
 
     def calibrated(self, rows: Sequence[Any], labels: Ints) -> "LinearClassifier":
-        """The same, whose logits are divided by the temperature that suits reviews it was not trained on."""
+        """Return a copy calibrated with a temperature that is fitted on reviews it was not trained on."""
         temperature = calibration.fit_temperature(self.logits(rows), labels)
         return replace(self, weights=self.weights / temperature, offsets=self.offsets / temperature)
 
     def save(self, path: Path) -> None:
-        """One safetensors file."""
+        """Write the classifier as one safetensors file."""
         tensors = {
             "vocabulary": self.grams.content(),
             "idf": self.idf,
@@ -86,7 +88,7 @@ class LinearClassifier:
 
 
 def load(path: Path) -> LinearClassifier:
-    """What `save` wrote. Raises ModelError where it is not that, or damaged."""
+    """Load a classifier that `save` wrote. Raises ModelError if the file is not one, or is damaged."""
     try:
         with safe_open(path, "numpy") as file:
             told = dict(file.metadata() or {})
@@ -109,14 +111,14 @@ def fit(
     weighting: Weighting = "nb-svm",
     least_rows: int = LEAST_ROWS,
 ) -> LinearClassifier:
-    """A linear classifier of texts, or of token rows.
+    """Fit a linear classifier on texts or token rows.
 
     Args:
-        rows: to learn from; texts or unpadded token ids.
+        rows: training rows; texts or unpadded token ids.
         labels: class ids, shape (rows,), at least two distinct ones.
-        label_names: in order of their ids; a class that training lacks is never the answer.
+        label_names: in order of their ids; a class without training rows is never predicted.
         weighting: of the counts of grams.
-        least_rows: grams that fewer rows have are left out.
+        least_rows: grams in fewer rows are left out.
     Raises:
         ValueError: fewer than two classes in the labels.
     """
@@ -134,7 +136,7 @@ def fit(
 
 
 def _weighted(counts: sparse.csr_matrix, weighting: Weighting, idf: Floats) -> sparse.csr_matrix:
-    """Features of counts: there or not there, or sublinear TF-IDF of length one."""
+    """Return the features of counts: presence (nb-svm), or sublinear TF-IDF of unit length."""
     if weighting == "nb-svm":
         return sparse.csr_matrix(
             (np.ones_like(counts.data), counts.indices, counts.indptr), shape=counts.shape
@@ -145,7 +147,7 @@ def _weighted(counts: sparse.csr_matrix, weighting: Weighting, idf: Floats) -> s
 
 
 def _logistic(features: sparse.csr_matrix, labels: Ints, classes: int) -> tuple[Floats, Floats]:
-    """The baseline's, with a column of weights for every class."""
+    """Fit the baseline's logistic regression, with a column of weights for every class."""
     model = tfidf.classifier().fit(features, labels)
     weights, offsets = _blank(features, classes)
     found, shift = model.coef_, model.intercept_
@@ -156,7 +158,7 @@ def _logistic(features: sparse.csr_matrix, labels: Ints, classes: int) -> tuple[
 
 
 def _nb_svm(features: sparse.csr_matrix, labels: Ints, classes: int) -> tuple[Floats, Floats]:
-    """One class against the others, each with its own ratios; of two classes, once."""
+    """Fit NB-SVM one-vs-rest, each class with its own ratios; for two classes, fit once."""
     weights, offsets = _blank(features, classes)
     present = np.unique(labels)
     for label in present[-1:] if len(present) == 2 else present:
@@ -169,7 +171,7 @@ def _nb_svm(features: sparse.csr_matrix, labels: Ints, classes: int) -> tuple[Fl
 
 
 def _blank(features: sparse.csr_matrix, classes: int) -> tuple[Floats, Floats]:
-    """Weights and offsets of classes that never are the answer."""
+    """Return weights and offsets with which no class is predicted."""
     _, grams = features.shape  # pyright: ignore[reportGeneralTypeIssues]
     return np.zeros((grams, classes), np.float32), np.full(classes, _ABSENT, dtype=np.float32)
 

@@ -1,7 +1,6 @@
-"""Texts, or rows of token ids, as counts of uni- and bigrams: the features of the linear models.
+"""Counts of uni- and bigrams of texts, or of rows of token ids: the features of the linear models.
 
-Both kinds answer the same two questions: how often does each gram of the vocabulary occur, and what does the vocabulary
-consist of, as an array that any machine reads.
+Both kinds provide the counts of each gram of the vocabulary, and the vocabulary as an array that any machine can read.
 """
 
 import itertools
@@ -15,27 +14,27 @@ from scipy import sparse
 from tasks.core.models.linear import tfidf
 
 Ints = NDArray[np.int64]
-_BITS = 32  # of a code: the first token above, the second one below
+_BITS = 32  # a code holds the first token above these bits, the second one in them
 
 
 class Grams(Protocol):
-    """What linear models count."""
+    """A vocabulary of grams that linear models count."""
 
     kind: str
 
     def counts(self, rows: Any) -> sparse.csr_matrix:
-        """How often each gram of the vocabulary occurs, shape (rows, grams), float32."""
+        """Return the counts of each gram of the vocabulary, shape (rows, grams), float32."""
         ...
 
     def content(self) -> NDArray[Any]:
-        """The vocabulary, for a file."""
+        """Return the vocabulary as an array, for a file."""
         ...
 
     def __len__(self) -> int: ...
 
 
 class WordGrams:
-    """Words and pairs of words of texts, as the baseline has them: lower case, without markup.
+    """Words and word pairs of texts, as in the baseline: lower case, without markup.
 
     Args:
         vocabulary: in the order of the features.
@@ -50,7 +49,7 @@ class WordGrams:
 
     @classmethod
     def fitted(cls, texts: Sequence[str], least_rows: int) -> tuple["WordGrams", sparse.csr_matrix]:
-        """The grams that at least so many texts have, and their counts in these texts."""
+        """Return the grams that at least `least_rows` texts have, and their counts in these texts."""
         counter = tfidf.counter(least_rows)
         counts = sparse.csr_matrix(counter.fit_transform(list(texts)), dtype=np.float32)
         return cls(counter.get_feature_names_out().tolist()), counts
@@ -62,20 +61,20 @@ class WordGrams:
         return len(self._words)
 
     def content(self) -> NDArray[np.uint8]:
-        text = "\n".join(self._words)  # no gram has a line break
+        text = "\n".join(self._words)  # no gram contains a line break
         return np.frombuffer(text.encode(), dtype=np.uint8)
 
     @classmethod
     def read(cls, content: NDArray[np.uint8]) -> "WordGrams":
-        """From what `content` gave."""
+        """Return the grams from an array that `content` returned."""
         return cls(content.tobytes().decode().split("\n") if len(content) else [])
 
 
 class TokenGrams:
-    """Token ids and pairs of neighbours, looked up in a sorted array: several thousand rows a second.
+    """Token ids and pairs of adjacent tokens, looked up in a sorted array: several thousand rows per second.
 
     Args:
-        codes: of the grams, ascending, shape (grams,), int64.
+        codes: the codes of the grams, ascending, shape (grams,), int64.
     """
 
     kind = "tokens"
@@ -87,7 +86,7 @@ class TokenGrams:
     def fitted(
         cls, rows: Sequence[Sequence[int]], least_rows: int
     ) -> tuple["TokenGrams", sparse.csr_matrix]:
-        """The grams that at least so many rows have, and their counts in these rows."""
+        """Return the grams that at least `least_rows` rows have, and their counts in these rows."""
         codes, owners = _codes(rows)
         known, places = np.unique(codes, return_inverse=True)
         counts = _matrix(owners, places, (len(rows), len(known)))
@@ -109,20 +108,21 @@ class TokenGrams:
 
     @classmethod
     def read(cls, content: Ints) -> "TokenGrams":
-        """From what `content` gave."""
+        """Return the grams from an array that `content` returned."""
         return cls(content)
 
 
 def _codes(rows: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
-    """Every gram of every row as a number, and the row it stands in."""
+    """Return the code of every gram of every row, and the index of its row."""
     tokens = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int64)
     owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    inside = np.flatnonzero(owners[1:] == owners[:-1])  # pairs do not reach into the next row
+    inside = np.flatnonzero(owners[1:] == owners[:-1])  # pairs stay within a row
     pairs = (tokens[inside] << _BITS) | (tokens[inside + 1] + 1)
     return np.concatenate([tokens << _BITS, pairs]), np.concatenate([owners, owners[inside]])
 
 
 def _matrix(owners: Ints, places: Ints, shape: tuple[int, int]) -> sparse.csr_matrix:
+    # duplicate entries are summed
     return sparse.csr_matrix(
         (np.ones(len(owners), dtype=np.float32), (owners, places)), shape=shape
-    )  # what occurs twice is added up
+    )

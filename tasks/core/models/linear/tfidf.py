@@ -1,6 +1,6 @@
-"""The honest baseline: TF-IDF and logistic regression, trained in seconds on the same rows.
+"""The baseline: TF-IDF and logistic regression, trained in seconds on the same rows.
 
-On small data a fine-tuned transformer often does no better, and then nobody should pay for it.
+On small data a fine-tuned transformer often does no better, and then it is not worth its cost.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from tasks.core.data.texts import both_ends, without_markup
 
 NAME = "TF-IDF (1-2 grams) + logistic regression"
-_MOST_CHARACTERS = 200_000  # of a longer text, both ends are counted
+_MOST_CHARACTERS = 200_000  # only both ends of a longer text are counted
 _GRAMS: dict[str, Any] = {
     "preprocessor": lambda text: without_markup(both_ends(text, _MOST_CHARACTERS)).lower(),
     "token_pattern": r"(?u)\b\w+\b",
@@ -24,11 +24,11 @@ _GRAMS: dict[str, Any] = {
 
 
 def vectorizer(least_documents: int = 1, most_features: int | None = None) -> TfidfVectorizer:
-    """Reviews to sparse TF-IDF features, shape (rows, features); it learns from texts alone, not from labels.
+    """Return a vectorizer from reviews to sparse TF-IDF features, shape (rows, features). It uses no labels.
 
     Args:
-        least_documents: features that fewer reviews have are left out.
-        most_features: the most frequent ones are kept; None for all.
+        least_documents: features in fewer reviews are left out.
+        most_features: keep this many of the most frequent features; None for all.
     """
     return TfidfVectorizer(
         **_GRAMS, sublinear_tf=True, min_df=least_documents, max_features=most_features
@@ -36,12 +36,12 @@ def vectorizer(least_documents: int = 1, most_features: int | None = None) -> Tf
 
 
 def counter(least_documents: int = 1) -> CountVectorizer:
-    """Counts of the same grams, shape (rows, features)."""
+    """Return a vectorizer that counts the same grams, shape (rows, features)."""
     return CountVectorizer(**_GRAMS, min_df=least_documents)
 
 
 def classifier() -> LogisticRegression:
-    """What is fitted on these features. Deterministic."""
+    """Return the logistic regression that is fitted on these features. Deterministic."""
     return LogisticRegression(C=10.0, max_iter=1000)
 
 
@@ -51,13 +51,13 @@ def predict(
     test_texts: Sequence[str],
     classes: int,
 ) -> NDArray[np.float64]:
-    """Probabilities of the baseline for the test texts, shape (rows, classes). Deterministic.
+    """Return the baseline's probabilities for the test texts, shape (rows, classes). Deterministic.
 
     Args:
-        train_texts: what the fine-tuned model was trained on.
+        train_texts: the texts that the fine-tuned model was trained on.
         train_labels: class ids, shape (rows,), at least two distinct ones.
-        test_texts: what both are judged on.
-        classes: how many there are; one that training lacks gets probability 0.
+        test_texts: the texts that both models are judged on.
+        classes: the number of classes; one without training rows gets probability 0.
     """
     model = make_pipeline(vectorizer(), classifier())
     model.fit(list(train_texts), train_labels)

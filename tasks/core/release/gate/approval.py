@@ -1,4 +1,4 @@
-"""Whether and how long a run waits for a person; apart from the waiting, so that a form needs no orchestrator."""
+"""Settings for a person's approval. They are separate from the waiting, so that a form needs no orchestrator."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from tasks.core.forms import Form
 
 
 class ApprovalParams(Form):
-    """Whether a person has the last word on a model that has passed the gate."""
+    """Approval by a person of a model that has passed the gate."""
 
     required: bool = Field(
         default=False,

@@ -1,7 +1,7 @@
 """The clauses that compare with the champion: over all test reviews, on each slice, and on behavioural checks.
 
-The first passes only where harm of more than a margin is excluded. The other two look in many places, so they fail only
-where harm is shown: on a slice by bounds that hold for all slices at once, in checks on average.
+The first passes only if a loss of more than the margin is excluded. The other two look in many places, so they fail
+only if a loss is shown: on a slice by bounds that hold for all slices at once, in checks on average.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from tasks.core.release.gate.evidence import Clause, Evidence
 from tasks.core.release.gate.params import COMPARISON_SHARE, GateParams
 
 NO_CHECK_WORSE = "behavioural checks not worse than the champion's"
-_FEW_CHECKS = 5  # with fewer, cases are what there is to count
+_FEW_CHECKS = 5  # with fewer checks, their cases are counted instead
 NOT_WORSE = "not worse than the champion"
 NONE_YET = "there is none yet"
 
 
 def comparison_rule(params: GateParams) -> NonInferiority:
-    """The comparison with the champion, at its share of the risk of refusal."""
+    """Return the non-inferiority rule for the comparison with the champion, at its part of the refusal risk."""
     asked = params.champion
     widest = asked.widest_margin if asked.small_test_set == "widen" else asked.margin
     refusal = asked.false_refusal_risk * COMPARISON_SHARE
@@ -32,7 +32,7 @@ def comparison_rule(params: GateParams) -> NonInferiority:
 def against_champion(
     evidence: Evidence, params: GateParams, evaluation: EvaluationParams, warnings: list[str]
 ) -> Clause:
-    """The comparison of accuracies; adds what people should know of it to `warnings`."""
+    """Compare the accuracies; add what people should know about the comparison to `warnings`."""
     if evidence.incomparable:
         return Clause(name="comparable with the champion", passed=False, text=evidence.incomparable)
     if evidence.champion_right is None:
@@ -59,7 +59,7 @@ def _compared(
     passed = bool(rule.passes(pair.rows, pair.better, pair.worse, margin))
     too_small = not passed and margin < rule.resolvable(pair.rows, pair.differing)
     if bound >= -rule.margin:
-        margin = rule.margin  # one within the wanted margin needs no wider one
+        margin = rule.margin  # a candidate within the requested margin needs no wider one
     text = (
         f"{evidence.accuracy:.4f} against {evidence.accuracy - pair.difference:.4f} of {name} on the same "
         f"{pair.rows:,} reviews ({pair.better:,} better, {pair.worse:,} worse), difference "
@@ -94,7 +94,7 @@ def _rows_for(margin: float, pair: Pair, params: GateParams) -> str:
 
 @dataclass(frozen=True)
 class _Harm:
-    """Where a candidate may be worse than the champion: pairs by name, and the best that each difference can be."""
+    """Possible losses against the champion: pairs by name, and the upper bound of each difference."""
 
     pairs: dict[str, Pair]
     best: NDArray[np.float64]
@@ -102,12 +102,12 @@ class _Harm:
 
     @classmethod
     def among(cls, pairs: dict[str, Pair], margin: float, risk: float) -> "_Harm":
-        """Bounds that all hold at once, but for a chance of `risk` (Bonferroni)."""
+        """Compute bounds that all hold at once, except with probability `risk` (Bonferroni)."""
         rows, better, worse = np.array([(p.rows, p.better, p.worse) for p in pairs.values()]).T
         return cls(pairs, -lower_bound(rows, worse, better, risk / len(pairs)), margin)
 
     def clause(self, name: str, kind: str) -> Clause:
-        """Fails where a difference is below the margin for certain; tells of the worst ones."""
+        """Return a clause that fails if a difference is certainly below the margin, and that names the worst ones."""
         shown = int((self.best < -self.margin).sum())
         worst = np.argsort(self.best)[: max(shown, 1)]
         names = list(self.pairs)
@@ -144,11 +144,11 @@ def slices(evidence: Evidence, params: GateParams) -> Clause | None:
 
 
 def behaviour(evidence: Evidence, params: GateParams, warnings: list[str]) -> Clause | None:
-    """All checks together; a single one that got worse is told of in `warnings`.
+    """Judge all checks together; a single check that got worse is a warning.
 
-    The cases of a check are made of a few templates and share one phenomenon, so that they fail together: two good
-    models of IMDb differed by 36 of 100 cases of one check. So the check, not the case, is what is counted: the mean
-    rise of the failure shares, and a one-sided t bound over checks.
+    The cases of a check come from a few templates and share one phenomenon, so they fail together: two good models of
+    IMDb differed by 36 of 100 cases of one check. So the unit is the check, not the case: the clause uses the mean rise
+    of the failure fractions, and a one-sided t bound over checks.
     """
     if evidence.first and evidence.behaviour:
         return Clause(name=NO_CHECK_WORSE, passed=True, text=NONE_YET)

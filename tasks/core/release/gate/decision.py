@@ -1,6 +1,6 @@
-"""Whether a new model may become champion: a verdict that names every clause of the rule, with its number.
+"""Decide whether a new model may become champion: a verdict with every clause of the rule and its number.
 
-The rule and its risks stand in params.py; docs/gate.md explains it, and `make gate-simulation` measures it.
+params.py states the rule and its risks, docs/gate.md explains it, and `make gate-simulation` measures it.
 """
 
 import math
@@ -27,8 +27,8 @@ __all__ = ["Clause", "Evidence", "GateParams", "Verdict", "allows_overlap", "dec
 def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams) -> Verdict:
     """Apply the rule.
 
-    A clause that is switched off, or has nothing to look at, is left out of the verdict; for the first champion those
-    that compare with it pass, and say so.
+    A clause that is switched off or has no data is left out of the verdict. For the first champion, the clauses that
+    compare with a champion pass and say so.
 
     Args:
         evidence: of the candidate, the baseline and the present champion.
@@ -66,7 +66,7 @@ def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams)
 
 
 def _on_a_scale(evidence: Evidence) -> list[str]:
-    """How far off the answers are, of the candidate and of those it is compared with."""
+    """For labels on a scale, return how far off the answers of the candidate, the baseline and the champion are."""
     if evidence.scale is None:
         return []
     models = {"": evidence.candidate, "baseline ": evidence.baseline}
@@ -86,7 +86,7 @@ def _on_a_scale(evidence: Evidence) -> list[str]:
 
 
 def _other_test_set(evidence: Evidence, params: GateParams, warnings: list[str]) -> list[Clause]:
-    """First of all that source or test set are others than the champion's, and how both do on the champion's."""
+    """Return the clauses for a champion from another source or test set: the difference, and the result there."""
     other = evidence.other_test_set
     if other is None:
         return []
@@ -207,7 +207,7 @@ def _speed(evidence: Evidence, params: GateParams) -> Clause | None:
 
 
 def _unseen(evidence: Evidence, params: GateParams) -> Clause | None:
-    """A model that has seen the test reviews does better on them than on those held back from its training."""
+    """Compare test and validation accuracy: a model that has seen the test reviews does better on them."""
     limit = params.plausibility.max_gain_over_validation
     if limit >= 1 or not evidence.validation_rows:
         return None
@@ -242,7 +242,7 @@ def _overlap(evidence: Evidence, params: GateParams) -> Clause | None:
 
 
 def allows_overlap(share: float) -> str:
-    """The option, as it is typed, under which a test set may have so many reviews that a model knows."""
+    """Return the option, as typed, that allows a test set to contain this fraction of reviews the model knows."""
     return f"--gate.plausibility.max-overlap-share={min(1.0, math.ceil(100 * share) / 100):g}"
 
 

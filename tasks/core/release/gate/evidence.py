@@ -1,4 +1,4 @@
-"""What the gate goes by, and what it says: evidence of a candidate, and a verdict with a clause for each condition."""
+"""Input and output of the gate: evidence about a candidate, and a verdict with one clause per condition."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tasks.core.release.gate.other_test_set import OtherTestSet
 
 
 class Clause(Record):
-    """One condition of the rule. It is met while `value` keeps to `limit`, where it has numbers."""
+    """One condition of the rule. If it has numbers, it is met while `value` keeps to `limit`."""
 
     name: str
     passed: bool
@@ -25,7 +25,7 @@ class Clause(Record):
 
 
 class Verdict(Record):
-    """What the gate decided, and why."""
+    """The gate's decision and its reasons."""
 
     promote: bool
     clauses: list[Clause]
@@ -50,7 +50,7 @@ class Verdict(Record):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a candidate. Probabilities are calibrated, shape (rows, classes), of the same test rows."""
+    """The facts known about a candidate. Probabilities are calibrated, shape (rows, classes), of the same test rows."""
 
     labels: Ints
     label_names: Sequence[str]
@@ -60,22 +60,22 @@ class Evidence:
     champion_name: str
     incomparable: str  # why candidate and champion cannot be compared (other labels), if so
     slices: Sequence[Slice]
-    # By check: which of its cases the candidate fails, and which of the same the champion.
+    # By check: which of its cases the candidate fails, and which of the same cases the champion fails.
     behaviour: Mapping[str, tuple[Bools, Bools | None]]
     parameters: int
     champion_parameters: int | None
-    reviews_per_second: (
-        float | None
-    )  # this and the next in turns on one machine; None: not measured
+    # Both speeds are measured in turns on one machine; None: not measured.
+    reviews_per_second: float | None
     champion_reviews_per_second: float | None
     validation_right: int  # of the candidate, on its own validation set
     validation_rows: int
-    overlap: int | None  # test reviews that have a near-duplicate in training; None: not looked for
-    repeats: Bools | None = None  # test rows with the text of an earlier one; None: none
-    scale: Sequence[float] | None = None  # value of each class, where the labels are a scale
-    scored: Floats | None = None  # what the engine that will score says, where torch will not
+    overlap: int | None  # test reviews that have a near-duplicate in training; None: not checked
+    # Test rows that repeat the text of an earlier row; None: there are none.
+    repeats: Bools | None = None
+    scale: Sequence[float] | None = None  # value of each class, if the labels are a scale
+    scored: Floats | None = None  # probabilities from the scoring engine, if that is not torch
     scored_by: str = ""
-    other_test_set: OtherTestSet | None = None  # the champion's, where it is another
+    other_test_set: OtherTestSet | None = None  # the champion's test set, if it differs
 
     def right(self, probabilities: Floats) -> Bools:
         return np.asarray(probabilities.argmax(axis=1) == self.labels)
@@ -93,16 +93,16 @@ class Evidence:
         return float(self.candidate_right.mean())
 
     def rows_of(self, rows: Bools) -> Ints:
-        """How many of some rows are of each class; a text that comes again tells nothing new, and does not count."""
+        """Count the selected rows of each class. A repeated text adds no information and is not counted."""
         counted = rows if self.repeats is None else rows & ~self.repeats
         return np.bincount(self.labels[counted], minlength=len(self.label_names))
 
     @property
     def class_rows(self) -> Ints:
-        """Test rows of each class."""
+        """The number of test rows of each class."""
         return self.rows_of(np.ones(len(self.labels), dtype=bool))
 
     @property
     def first(self) -> bool:
-        """Whether there is no champion yet."""
+        """True if there is no champion yet."""
         return self.champion is None and not self.incomparable

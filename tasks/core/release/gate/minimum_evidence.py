@@ -1,8 +1,8 @@
-"""What the test set must show of a model, whomever it is compared with: enough reviews, and an answer to each class.
+"""Clauses on what the test set must show of any model: enough reviews, and at least one right answer per class.
 
-A first champion is compared with no other, so these clauses are all that it rests on. Later ones are compared with a
-champion on the same reviews: of them the same is said as a warning. Only a class that the champion recognizes and the
-new model never does refuses them, too: small classes are below what slices and margins can see.
+A first champion has no other model to be compared with, so these clauses are its only evidence. Later models are
+compared with a champion on the same reviews, and for them a failure here is a warning. One failure refuses them too: a
+class that the champion recognizes and the new model never does. Slices and margins cannot see such small classes.
 
 A review that is in the test set more than once counts once.
 """
@@ -23,16 +23,17 @@ MORE_REVIEWS = (
     "Label more reviews to test on. A test set that was drawn from the training reviews stays as it is until it is "
     "drawn anew: --data.split.new-test-set"
 )
-# Reviews of a class that a champion gets right and an equal model gets wrong, all of them by chance: once in 1,024.
+# A class counts as lost if the champion gets ten of its reviews right: an equal model gets all ten wrong by chance once
+# in 1,024 times.
 _NOT_BY_CHANCE = 10
-_MOST_NAMED = 20  # classes that a clause lists,
-_NAME_LETTERS = 40  # of each
+_MOST_NAMED = 20  # class names that a clause lists at most
+_NAME_LETTERS = 40  # letters shown of each name
 
 
 def shown_by_test_set(
     evidence: Evidence, params: GateParams, warnings: list[str]
 ) -> list[Clause | None]:
-    """The clauses of a first champion; of a later one that on lost classes, and the others among `warnings`."""
+    """Return all clauses for a first champion; for a later model return the one on lost classes and warn of others."""
     asked, counts = params.first_champion, evidence.class_rows.tolist()
     rows = of_test_rows(dict(zip(evidence.label_names, counts, strict=True)), asked)
     largest = _above_largest(evidence, params)
@@ -46,7 +47,7 @@ def shown_by_test_set(
 
 
 def of_test_rows(class_rows: Mapping[str, int], asked: FirstChampionParams) -> list[Clause]:
-    """The clauses on numbers of test reviews, which are known before a training."""
+    """Return the clauses on the number of test reviews, which is known before training."""
     rows = sum(class_rows.values())
     clauses = [_rows(rows, asked.min_test_rows)] if asked.min_test_rows else []
     if asked.min_test_rows_a_class:
@@ -55,7 +56,7 @@ def of_test_rows(class_rows: Mapping[str, int], asked: FirstChampionParams) -> l
 
 
 def refusal(clause: Clause) -> str:
-    """A clause that fails, of a model that it does not refuse."""
+    """Return the warning for a failed clause that does not refuse the model."""
     return f"A first champion would be refused, as it fails '{clause.name}': {clause.text}"
 
 
@@ -84,7 +85,7 @@ def _class_rows(class_rows: Mapping[str, int], least: int) -> Clause:
 
 
 def _above_largest(evidence: Evidence, params: GateParams) -> Clause | None:
-    """By the exact bound of Clopper and Pearson: a model that is worth no more passes at most at the stated risk."""
+    """Use the exact Clopper-Pearson bound: a model worth no more passes at most at the stated risk."""
     if not params.first_champion.must_beat_largest_class:
         return None
     counts, risk = evidence.class_rows, params.champion.false_promotion_risk
@@ -108,9 +109,9 @@ def _above_largest(evidence: Evidence, params: GateParams) -> Clause | None:
 def _every_class(
     evidence: Evidence, asked: FirstChampionParams, warnings: list[str]
 ) -> Clause | None:
-    """A recall of 0 refuses a first champion, and a later model where the champion knows the class.
+    """Refuse a recall of 0: always for a first champion, and for a later model if the champion knows the class.
 
-    Where the champion does not know it either, a refusal would only keep the worse of the two: that is a warning.
+    If the champion does not know the class either, a refusal would only keep the worse of the two, so it is a warning.
     """
     if not asked.must_recall_every_class:
         return None

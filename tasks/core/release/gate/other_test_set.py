@@ -1,7 +1,8 @@
-"""A champion that was judged on another test set: the verdict says so first, and the old test set is asked as well.
+"""Comparison with a champion that was judged on another test set.
 
-On the new one a model of another source may win because the champion has never seen the like, and lose what the
-champion is for. The rule of the comparison holds on both.
+The verdict says so first, and both models are also compared on the champion's own test set. On the new test set, a
+model trained on another source may win only because the champion has never seen such reviews, and lose what the
+champion is for. The non-inferiority rule applies to both test sets.
 """
 
 from dataclasses import dataclass
@@ -14,14 +15,14 @@ NOT_WORSE_THERE = "not worse than the champion on its own test set"
 
 @dataclass(frozen=True)
 class OtherTestSet:
-    """The champion's own test set, where it is not the candidate's.
+    """The champion's own test set, if it is not the candidate's.
 
     Attributes:
         differs: how source and test set differ, for people.
-        pair: candidate and champion on the reviews of the champion's test set; None where they were not asked.
+        pair: candidate and champion on the reviews of the champion's test set; None if they were not compared there.
         accuracies: of candidate and champion there.
-        why_not: why they were not asked.
-        instead: what a person may type who wants the candidate all the same.
+        why_not: why they were not compared.
+        instead: what to type to accept the candidate all the same.
     """
 
     differs: str
@@ -32,9 +33,9 @@ class OtherTestSet:
 
 
 def said_there(other: OtherTestSet, rule: NonInferiority) -> tuple[bool, str, float | None, float]:
-    """Whether the candidate is shown not to be worse there, how that is said, the bound, and its limit.
+    """Return whether the candidate is shown not to be worse there, a text that says so, the bound, and its limit.
 
-    Where nobody could be asked it passes, and says why.
+    If the models could not be compared there, the candidate passes and the text says why.
     """
     pair = other.pair
     if pair is None:

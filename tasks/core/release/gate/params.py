@@ -1,13 +1,13 @@
-"""The rule for promotion, as people fill it in: what is asked of a new model, and at what risk.
+"""The promotion rule as a form: the conditions a new model must meet, and the risks accepted.
 
-Two risks are stated, and kept by all clauses together. `false_promotion_risk`: a model that is worse than the champion
-by the margin applied is let through at most so often. `false_refusal_risk`: a model as good as the champion is refused
-by chance at most so often, where the test set is large enough. Three quarters of the latter go to the comparison with
-the champion; the last quarter is shared by the four clauses that could refuse an equal by chance (slices, behaviour,
-calibration, plausibility), and within slices again by their number (Bonferroni).
+All clauses together keep two stated risks. `false_promotion_risk`: the most often that a model worse than the champion
+by the applied margin is promoted. `false_refusal_risk`: the most often that a model as good as the champion is refused
+by chance, if the test set is large enough. Three quarters of the latter go to the comparison with the champion. The
+four clauses that could refuse an equal model by chance (slices, behaviour, calibration, plausibility) share the last
+quarter, and slices divide their part again by their number (Bonferroni).
 
-A first champion is compared with no other. What the test set must show of it is FirstChampionParams: a model that is
-worth no more than the answer of the largest class passes at most at `false_promotion_risk`.
+A first champion has no other model to be compared with. FirstChampionParams says what the test set must show of it: a
+model worth no more than always answering with the largest class passes at most at `false_promotion_risk`.
 """
 
 from typing import Literal
@@ -16,13 +16,13 @@ from pydantic import Field
 
 from tasks.core.forms import Form
 
-#: The share of the risk of refusal that the comparison with the champion has; four other clauses share the rest.
+#: Fraction of the refusal risk that goes to the comparison with the champion; four other clauses share the rest.
 COMPARISON_SHARE = 0.75
 _OTHER_CLAUSES = 4
 
 
 class FirstChampionParams(Form):
-    """What the test set must show of a model's first champion, which is compared with no other."""
+    """Requirements on the test set for a model's first champion, which has no other model to be compared with."""
 
     min_test_rows: int = Field(
         default=100, ge=0, le=1_000_000, description="Test reviews that it needs. 0: any number."
@@ -43,7 +43,7 @@ class FirstChampionParams(Form):
 
 
 class LimitsParams(Form):
-    """What holds for every model, whatever the champion does."""
+    """Limits that apply to every model, regardless of the champion."""
 
     minimum_accuracy: float = Field(
         default=0.0, ge=0.0, le=1.0, description="Never promote below this accuracy. 0: no floor."
@@ -60,7 +60,7 @@ class LimitsParams(Form):
 
 
 class ChampionParams(Form):
-    """How the new model is compared with the champion, on the same test reviews."""
+    """The comparison of the new model with the champion on the same test reviews."""
 
     margin: float = Field(
         default=0.01,
@@ -133,7 +133,7 @@ class ChecksParams(Form):
 
 
 class BudgetParams(Form):
-    """What the model may cost."""
+    """Limits on a model's size and speed."""
 
     max_parameters: float | None = Field(
         default=None, gt=0.0, le=1e6, description="In millions. Empty: no limit."
@@ -150,7 +150,7 @@ class BudgetParams(Form):
 
 
 class PlausibilityParams(Form):
-    """Too good to be true: a model that has seen the test reviews."""
+    """Checks for results too good to be true: a model that has seen the test reviews."""
 
     max_gain_over_validation: float = Field(
         default=0.03,
@@ -195,5 +195,5 @@ class GateParams(Form):
 
     @property
     def clause_risk(self) -> float:
-        """How often each of the other clauses may refuse by chance a model that keeps to it."""
+        """The risk that each of the other clauses refuses by chance a model that meets it."""
         return self.champion.false_refusal_risk * (1 - COMPARISON_SHARE) / _OTHER_CLAUSES

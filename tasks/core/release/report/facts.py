@@ -1,4 +1,4 @@
-"""From predictions to the rows of a report: slices, labels, behavioural checks, comparison with the champion."""
+"""Compute the rows of a report from predictions: slices, labels, behavioural checks, comparison with the champion."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,7 +29,7 @@ def slice_rows(
     gate: GateParams,
     evaluation: EvaluationParams,
 ) -> list[SliceRow]:
-    """Each slice with its accuracies and whether it kept to the gate's margin.
+    """Return each slice with its accuracies and whether it kept to the gate's margin.
 
     Args:
         slices: of the test set.
@@ -59,13 +59,13 @@ def slice_rows(
 
 
 def share(right: Bools, confidence: float) -> Interval:
-    """The share of right answers with Wilson's interval, which is of use also where all are right."""
+    """The fraction of right answers with Wilson's interval, which is informative even if all are right."""
     found = stats.binomtest(int(right.sum()), len(right)).proportion_ci(confidence, "wilson")
     return Interval(value=float(right.mean()), low=float(found.low), high=float(found.high))
 
 
 def class_rows(labels: Ints, per_class: Mapping[str, Metrics]) -> list[ClassRow]:
-    """Precision and recall of each label, in order of their ids."""
+    """Return precision and recall of each label, in order of their ids."""
     counts = np.bincount(labels, minlength=len(per_class))
     return [
         ClassRow(name, int(count), found.get("precision"), found.get("recall"))
@@ -76,7 +76,7 @@ def class_rows(labels: Ints, per_class: Mapping[str, Metrics]) -> list[ClassRow]
 def comparison(
     name: str, candidate: Bools, champion: Bools, verdict: Verdict, evaluation: EvaluationParams
 ) -> Comparison:
-    """The paired difference in accuracy, and the margin that the gate has applied."""
+    """Return the paired difference in accuracy, and the margin that the gate has applied."""
     limits = [c.limit for c in verdict.clauses if c.name == NOT_WORSE and c.limit is not None]
     pair = Pair.of(candidate, champion)
     return Comparison(
@@ -93,7 +93,7 @@ def comparison(
 def check_rows(
     cases: Cases, candidate: BehaviourResult, champion: BehaviourResult | None
 ) -> list[CheckRow]:
-    """Each behavioural check, with the champion's failures where it was put to the same cases."""
+    """Return each behavioural check, with the champion's failures if it was run on the same cases."""
     comparable = champion is not None and champion.cases_digest == candidate.cases_digest
     theirs = {c.name: c.failures for c in champion.checks} if champion and comparable else {}
     return [
@@ -111,7 +111,7 @@ def check_rows(
 
 
 def worst_errors(labels: Ints, probabilities: Floats, most: int) -> NDArray[np.int64]:
-    """Indices of the wrong answers that the model is surest of, the surest first."""
+    """Return the indices of the wrong answers with the highest confidence, the highest first."""
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")

@@ -1,7 +1,7 @@
 """A version's model card: README.md in the form of Hugging Face's hub, for the folder of the model.
 
-Mitchell et al., 2019, "Model Cards for Model Reporting". The front matter says what is known and leaves out what is
-not: a wrong licence or language is worse than none. No review text enters the card, so that it may go wherever the
+Mitchell et al., 2019, "Model Cards for Model Reporting". The front matter states what is known and leaves out the
+rest: a wrong licence or language is worse than none. The card contains no review text, so it can go wherever the
 weights go.
 """
 
@@ -26,16 +26,16 @@ _METRIC_TYPES = {
     "quadratic_weighted_kappa": "cohen_kappa",
 }
 _MOST_LABELS = 20
-_FAILS_OFTEN = 0.1  # share of failed cases from which a check is named as a limitation
+_FAILS_OFTEN = 0.1  # fraction of failed cases from which a check is named as a limitation
 
 
 @dataclass(frozen=True)
 class CardDetails:
-    """What a card says beyond the report."""
+    """Contents of a card beyond the report."""
 
     max_length_tokens: int
     truncation: str
-    base_hub_id: str = ""  # of the base model, where it came from a hub
+    base_hub_id: str = ""  # of the base model, if it came from a hub
     base_license: str = ""  # as the hub names licences
     languages: Sequence[str] = ()  # codes such as en; empty: unknown
     dataset_hub_id: str = ""
@@ -44,11 +44,11 @@ class CardDetails:
 
 
 def model_card(report: Report, details: CardDetails) -> str:
-    """The card as Markdown with YAML front matter.
+    """Return the card as Markdown with YAML front matter.
 
     Args:
-        report: what is known of the version; its errors and examples are not shown.
-        details: what else there is to say.
+        report: the facts about the version; its errors and examples are not shown.
+        details: everything else that the card states.
     """
     environment = Environment(
         loader=PackageLoader("tasks.core.release", "report"),

@@ -1,7 +1,7 @@
-"""The report of a model version as one HTML page that needs nothing else: no script, no request, no file beside it.
+"""The report of a model version as one self-contained HTML page: no script, no request, no other file.
 
-Review texts, labels and names are somebody else's input: everything is escaped, and a Content-Security-Policy forbids
-whatever would get past that, scripts and requests alike (styles are named by their digest). Texts can be left out.
+Review texts, labels and names are untrusted input: everything is escaped, and a Content-Security-Policy forbids
+scripts and requests that get past the escaping (styles are allowed by their digest). Texts can be left out.
 """
 
 import base64
@@ -21,18 +21,18 @@ from tasks.core.release.report.parts import Comparison, Report, WorstError
 
 _MINUS = "\N{MINUS SIGN}"
 _LEVELS = 4  # strengths of tint
-_FAINTEST = 0.12  # share of a review's largest score below which a word is left plain
-_MOST_WORDS = 600  # shown of a review: the first quarter and the last three
-_MOST_CHARACTERS = 4_000  # of a text without attributions
+_FAINTEST = 0.12  # fraction of a review's largest score below which a word has no tint
+_MOST_WORDS = 600  # words shown of a review: a quarter from its start, three quarters from its end
+_MOST_CHARACTERS = 4_000  # characters shown of a text without attributions
 _PICTURE_ORDER = ("confusion", "roc", "precision_recall", "scores")
 
 
 def render(report: Report, show_texts: bool = True) -> str:
-    """The page, a few hundred KB with its pictures.
+    """Render the page, a few hundred KB with its pictures.
 
     Args:
-        report: what is known of the version.
-        show_texts: with the reviews behind errors and failing checks; without, only where they stand.
+        report: the facts about the version.
+        show_texts: show the reviews behind errors and failing checks; if False, only their positions.
     """
     environment = Environment(
         loader=PackageLoader("tasks.core.release", "report"),
@@ -81,7 +81,7 @@ def _data_uri(png: bytes) -> str:
 
 
 def _is_web(uri: str) -> bool:
-    """Whether a place may become a link: anything else, `javascript:` too, is only shown."""
+    """True if a URI may become a link. Anything else, including `javascript:`, is shown as text."""
     return uri.startswith(("https://", "http://"))
 
 
@@ -94,7 +94,7 @@ class _MetricRow:
 
 
 def _metric_rows(report: Report) -> list[_MetricRow]:
-    """Metrics of the candidate, and of champion and baseline where there are any, in a settled order."""
+    """Metrics of the candidate, and of champion and baseline if there are any, in a fixed order."""
     models = [m for m in (report.candidate, report.champion, report.baseline) if m is not None]
     names = [key for key in METRIC_NAMES if key in report.candidate.metrics]
     names += [key for key in report.candidate.metrics if key not in METRIC_NAMES]
@@ -111,7 +111,7 @@ def _metric_rows(report: Report) -> list[_MetricRow]:
 
 @dataclass(frozen=True)
 class _Axis:
-    """Where things stand on a line of a width of 100 that shows a difference, its interval, zero and the margin."""
+    """Positions on an axis of width 100 that shows a difference, its interval, zero and the margin."""
 
     low: float
     high: float
@@ -141,10 +141,10 @@ class _Axis:
 
 @dataclass(frozen=True)
 class _Run:
-    """A stretch of a review's text: plain, left out, or one word with its tint."""
+    """A part of a review's text: plain, left out, or one word with its tint."""
 
     text: str
-    tint: str = ""  # class of the style sheet; empty for plain text
+    tint: str = ""  # CSS class; empty for plain text
     score: float = 0.0
     space: str = ""  # white space before a tinted word
 
@@ -178,7 +178,7 @@ def _shortened(tokens: list[tuple[str, float]]) -> list[tuple[str, float]]:
 
 
 def _flat(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Names with dots, and values as text."""
+    """Flatten nested parameters to dotted names, with values as text."""
     for name, value in parameters.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{name}.")

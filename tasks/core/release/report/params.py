@@ -1,4 +1,4 @@
-"""What people want in a version's report."""
+"""Settings of a version's report."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from tasks.core.forms import Form
 
 
 class ReportParams(Form):
-    """The report that people read of a version."""
+    """The report on a version, for people."""
 
     worst_errors: int = Field(
         default=10, ge=0, le=50, description="How many of the wrongest answers are shown."

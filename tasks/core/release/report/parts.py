@@ -1,6 +1,6 @@
-"""What a version's report is made of: facts that the steps of a run have found, put side by side for people.
+"""The parts of a version's report: facts that the steps of a run have found, side by side for people.
 
-Everything here was computed elsewhere; the page and the model card only lay it out, so that they cannot disagree.
+Everything here was computed elsewhere. The page and the model card only lay it out, so they cannot disagree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from tasks.core.release.gate.evidence import Verdict
 
 @dataclass(frozen=True)
 class Decision:
-    """A person's word on the version."""
+    """A person's decision on the version."""
 
     kind: Literal["approved", "rejected", "overruled"]
     who: str
@@ -41,16 +41,16 @@ class Comparison:
     worse: int  # rows that only the champion gets right
     rows: int
     p_value: float  # of McNemar's exact test
-    margin: float | None = None  # how much lower the gate lets the candidate be
+    margin: float | None = None  # how much lower the gate lets the candidate's accuracy be
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One label: its test rows, and how precise and how complete the candidate is on it."""
+    """One label: its number of test rows, and the candidate's precision and recall on it."""
 
     label: str
     rows: int
-    precision: Interval | None  # None where it is not defined
+    precision: Interval | None  # None if it is not defined
     recall: Interval | None
 
 
@@ -65,7 +65,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """One behavioural check. Examples are failing cases: the text, and what it was turned into where it was."""
+    """One behavioural check. Examples are failing cases: the text, and its changed version if there is one."""
 
     name: str
     kind: str
@@ -78,7 +78,7 @@ class CheckRow:
 
 @dataclass(frozen=True)
 class WorstError:
-    """A test review that the candidate is most sure of and wrong about."""
+    """A wrong answer on a test review in which the candidate is very confident."""
 
     row: int  # in `file`
     file: str
@@ -91,26 +91,25 @@ class WorstError:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the version was trained and judged on."""
+    """The data that the version was trained and judged on."""
 
     source: str
     rows: Mapping[str, int]  # by split
     train_digest: str
     test_digest: str
     card_uri: str = ""
-    near_duplicates: int | None = (
-        None  # test reviews that are near one in training; None: not looked for
-    )
+    # Test reviews with a near-duplicate in training; None: not checked.
+    near_duplicates: int | None = None
     likely_label_errors: Mapping[str, int] | None = None  # by split
     notes: Sequence[str] = ()
-    files: Sequence[SourceFile] = ()  # the first of each split
+    files: Sequence[SourceFile] = ()  # the first files of each split
     more_files: Mapping[str, int] = field(default_factory=dict[str, int])
-    label_map: str = ""  # what labels were read as
+    label_map: str = ""  # how labels were mapped when they were read
 
 
 @dataclass(frozen=True)
 class LineageStep:
-    """One thing on the way from the source to the version."""
+    """One step on the way from the source to the version."""
 
     kind: str
     name: str
@@ -119,7 +118,7 @@ class LineageStep:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, with what a person hears who does not see it."""
+    """A PNG with its alternative text."""
 
     name: str  # confusion, roc, precision_recall, reliability, scores, slices
     description: str
@@ -128,13 +127,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is known of a version when it is judged. What is None or empty was not measured; the page says so."""
+    """All facts known about a version when it is judged. None or empty: not measured, and the page says so."""
 
     model_name: str
     version: str
     base_model: str
     when: str
-    code: str  # revision of the code
+    code: str  # revision
     verdict: Verdict
     candidate: Scored
     test_rows: int
@@ -157,17 +156,17 @@ class Report:
     lineage: Sequence[LineageStep] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     run_url: str = ""
-    teacher: str = ""  # version that it learned from, beside the labels
-    engine: str = ""  # that was chosen to score with it, and how it did
+    teacher: str = ""  # version that it was distilled from, in addition to the labels
+    engine: str = ""  # engine chosen for scoring, and its measurements
 
     @property
     def title(self) -> str:
-        """Such as: reviews version 7; the name alone before it has a number."""
+        """The name and version, such as: reviews version 7; the name alone before it has a number."""
         return f"{self.model_name} version {self.version}" if self.version else self.model_name
 
     @property
     def becomes_champion(self) -> bool:
-        """What gate and people came to together."""
+        """True if the gate and people together make the version champion."""
         if self.waits_for_approval:
             return False
         if self.decision is not None:

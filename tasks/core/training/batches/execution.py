@@ -1,4 +1,4 @@
-"""How a training's steps are computed: in bf16 or fp32, packed, padded or by length; fast where it proves right."""
+"""Execution plan of a training: try the fast ways (bf16, packed batches), and fall back to fp32 and padding."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -25,19 +25,19 @@ logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, Any]]
 Collator = Callable[[Rows], Batch]
-_ASKED = 24  # validation reviews that are answered alone and beside others before a model is kept
-_PACKED_TOLERANCE = 1e-3  # in fp32: a review that sees another one changes the loss by far more
+_ASKED = 24  # validation reviews compared alone and in batches before a model is kept
+_PACKED_TOLERANCE = 1e-3  # in fp32; attention across reviews changes the loss by far more
 
 
 @dataclass(frozen=True)
 class Way:
-    """What was found to be right.
+    """The execution plan that was found correct.
 
     Attributes:
-        collate: makes a batch of rows.
-        packed: whether its batches have no padding.
-        bf16: whether training computes in it.
-        bf16_difference: by what share loss or gradient differed; None where it was not looked at.
+        collate: makes a batch from rows.
+        packed: True if its batches have no padding.
+        bf16: True if training computes in bf16.
+        bf16_difference: relative difference of loss or gradient in bf16; None if not measured.
     """
 
     collate: Collator
@@ -47,13 +47,15 @@ class Way:
 
 
 def with_tried_batch_rule(classifier: Classifier, reviews: Any = ()) -> Classifier:
-    """The classifier with what is found of it by `neighbours`; where padding has a say, its model takes batches apart.
+    """Return the classifier with the batch rule that `neighbours` finds.
+
+    If its answers depend on padding, its model is changed to split padded batches.
 
     Args:
-        classifier: with what was found before.
-        reviews: rows of a data set, of which some are asked, from the first to the last.
+        classifier: with the batch rule found before.
+        reviews: rows of a data set; some, spread evenly from first to last, are compared.
     Raises:
-        ModelError: what it says of a text cannot be made independent of others.
+        ModelError: its answers cannot be made independent of other texts.
     """
     places = np.linspace(0, len(reviews) - 1, min(_ASKED, len(reviews))).astype(int)
     found = neighbours.with_batch_rule(
@@ -65,7 +67,7 @@ def with_tried_batch_rule(classifier: Classifier, reviews: Any = ()) -> Classifi
 
 
 def padding(classifier: Classifier) -> Collator:
-    """Makes batches as long as their longest row."""
+    """Return a collator that pads each batch to its longest row."""
     tokenizer, longest = classifier.encoder.tokenizer, classifier.encoder.params.max_length_tokens
 
     def collate(rows: Rows) -> Batch:
@@ -77,7 +79,7 @@ def padding(classifier: Classifier) -> Collator:
 
 
 def first_rows(train: Dataset, batches: TrainingBatches) -> list[Rows]:
-    """Those of the first batches, the same in every process."""
+    """Return the rows of the first batches, the same in every process."""
     first = [batch for step in batches.steps(0)[: numerics.BATCHES] for batch in step]
     kept = train.select_columns(["input_ids", "labels"])
     return [[kept[i] for i in batch] for batch in first[: numerics.BATCHES]]
@@ -91,12 +93,12 @@ def fastest_way(
     precision: str,
     ranks: Ranks,
 ) -> Way:
-    """Try packing and bf16 on the first reviews as far as the settings ask for them; nothing random is drawn.
+    """Try packing and bf16 on the first reviews, as far as the settings ask for them. No random number is drawn.
 
-    The model is moved to the device, and takes packed batches where these are used.
+    The model is moved to the device, and accepts packed batches if they are used.
 
     Raises:
-        SettingsError: packing is `on`, and the model gives other answers so, or cannot be packed.
+        SettingsError: packing is `on`, but the model cannot be packed or then answers differently.
     """
     model: Any = classifier.model
     plain = padding(classifier)
@@ -123,7 +125,7 @@ def _packing(
     device: torch.device,
     ranks: Ranks,
 ) -> Collator | None:
-    """Packed batches, if the model is as right with them; None where it is not, and was not told to."""
+    """Return a collator of packed batches, or None if they are not as correct and packing is not `on`."""
     model = classifier.model
     problem = ""
     collate: PackingCollator | None = None
@@ -163,7 +165,10 @@ def _bf16(
     tolerance: float,
     ranks: Ranks,
 ) -> tuple[bool, float | None]:
-    """Whether to train in bf16, and by what share loss or gradient differed; a trial that raises is a verdict, too."""
+    """Return True if training can use bf16, and the relative difference of loss or gradient.
+
+    If the trial raises, training falls back to fp32.
+    """
     difference: float | None = None
     problem = numerics.bf16_problem(model, fast, device)
     if not problem and tolerance > 0:

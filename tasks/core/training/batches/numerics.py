@@ -1,7 +1,7 @@
-"""Is a faster way of computing a training's steps as right as the plain one? Tried on its first reviews.
+"""Compare a faster way of computing a training's steps with the plain one, on the first reviews.
 
-Loss and gradient of the first batches are computed both ways, without dropout and without changing a weight; nothing
-random is drawn, so that what follows is what it would have been.
+Loss and gradient of the first batches are computed both ways, without dropout and without changing a weight. No random
+number is drawn, so that the comparison does not affect the training.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from tasks.core.errors import RAISED_BY_MODELS, first_line
 
 Batch = dict[str, Any]
-BATCHES = 2  # that are tried
+BATCHES = 2  # number of batches tried
 
 
 def difference(
@@ -24,7 +24,7 @@ def difference(
     fast: Sequence[Batch],
     within: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> float:
-    """By how much the loss or the norm of its gradient differs, as a share: the largest over the batches.
+    """Return the largest relative difference of the loss or its gradient norm over the batches.
 
     Args:
         model: on its device, in fp32.
@@ -32,7 +32,7 @@ def difference(
         fast: the same reviews for the fast way.
         within: the context of the fast way, such as autocast.
     Returns:
-        Infinity where either is no number.
+        The difference as a fraction; infinity if a value is not finite.
     """
     was_training = model.training
     model.eval()
@@ -48,7 +48,7 @@ def difference(
 
 
 def bf16_problem(model: torch.nn.Module, batches: Sequence[Batch], device: torch.device) -> str:
-    """Empty, or what a model's code raises of a step in bf16: not every operation knows it on every device.
+    """Return the error that a step in bf16 raises, or an empty string. Not every device has all operations in bf16.
 
     Args:
         model: on the device, in fp32; its gradients are empty afterwards.
@@ -70,7 +70,7 @@ def bf16_problem(model: torch.nn.Module, batches: Sequence[Batch], device: torch
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """What a training in bf16 computes within."""
+    """Return the autocast context of a training in bf16."""
     return torch.autocast(device.type, torch.bfloat16)
 
 

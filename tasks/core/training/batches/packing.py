@@ -1,7 +1,7 @@
-"""A training's batches without padding: reviews laid end to end, attention within each; or one length at a time.
+"""Training batches without padding: reviews concatenated with attention within each, or one length at a time.
 
-The model itself is trained, under its own name and with its own parameters; where a batch comes packed, its `forward`
-runs `PackedModel`, which shares them. A model whose answers depend on padding takes a padded batch apart instead.
+The model itself is trained, with its own class and parameters. For a packed batch its `forward` runs `PackedModel`,
+which shares the parameters. A model whose answers depend on padding splits a padded batch instead.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _CPU = torch.device("cpu")
 
 
 class PackingCollator:
-    """Rows of a data set as one packed batch.
+    """A collator that packs rows of a data set into one batch.
 
     Args:
         packed: the model that runs it.
@@ -33,7 +33,7 @@ class PackingCollator:
         self._packed = packed
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Batch, labels and, where rows have them, the teacher's logits; `input_ids` is there to be counted."""
+        """Return the batch, labels and any teacher logits. `input_ids` is included so that tokens can be counted."""
         by_length = sorted(rows, key=lambda row: -len(row["input_ids"]))
         batch = self._packed.pack([row["input_ids"] for row in by_length], _CPU)
         columns = [name for name in ("labels", TEACHER_LOGITS) if name in by_length[0]]
@@ -42,12 +42,12 @@ class PackingCollator:
 
 
 def run_packed(model: PreTrainedModel, pad_id: int, longest: int) -> PackedModel:
-    """Have the model take packed batches, too, until `run_plain`.
+    """Make the model also accept packed batches, until `run_plain`.
 
     Args:
         model: a classifier of any family.
-        pad_id: of its tokenizer.
-        longest: tokens of the longest row there may be.
+        pad_id: the padding id of its tokenizer.
+        longest: the most tokens of a row.
     Raises:
         UnpackableError: its architecture does not allow it.
     """
@@ -68,11 +68,11 @@ def run_packed(model: PreTrainedModel, pad_id: int, longest: int) -> PackedModel
 
 
 def run_apart(model: PreTrainedModel, rule: BatchRule) -> None:
-    """Have the model take padded batches apart and run them as a rule says, without padding, until `run_plain`.
+    """Make the model split padded batches by a rule and run the parts without padding, until `run_plain`.
 
     Args:
         model: a classifier of any family.
-        rule: which rows it may answer together.
+        rule: the rows it may answer together.
     """
     plain = model.forward
 
@@ -92,10 +92,10 @@ def run_apart(model: PreTrainedModel, rule: BatchRule) -> None:
 
 
 def _without_padding(ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Rows of one length."""
+    """Return rows of one length without their padding."""
     return ids[real].unflatten(0, (len(ids), -1))
 
 
 def run_plain(model: PreTrainedModel) -> None:
-    """Undo what `run_packed`, `run_apart` and Accelerate have put before a model's own `forward`."""
+    """Remove the wrappers that `run_packed`, `run_apart` and Accelerate put around a model's `forward`."""
     vars(model).pop("forward", None)

@@ -1,7 +1,7 @@
-"""Which reviews a training sees in which step: decided by the seed and the epoch, alike in every process.
+"""The batch schedule of a training: the reviews of each step, determined by seed and epoch alike in every process.
 
-A step is made of batches, `gradient_accumulation_steps` of them in each process. Every epoch has the same number of
-batches, because Trainer counts its steps and places a checkpoint in an epoch by that number.
+A step consists of `gradient_accumulation_steps` batches in each process. Every epoch has the same number of batches,
+because Trainer uses that number to count steps and to locate a checkpoint within an epoch.
 """
 
 import math
@@ -16,34 +16,33 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from tasks.core.errors import SettingsError
 from tasks.core.training.params import TrainingParams
 
-PAD_TO = 8  # tokens: what matrix units like
+PAD_TO = 8  # tokens; a width that suits matrix units
 
 
 def multiple_for(width: int, longest: int | None) -> int | None:
-    """What a batch is padded to a multiple of, or None where that would be longer than its model takes."""
+    """Return the multiple to pad a batch to, or None if that would exceed what the model takes."""
     fits = longest is None or math.ceil(width / PAD_TO) * PAD_TO <= longest
     return PAD_TO if fits else None
 
 
-_SORTED_TOGETHER = (
-    50  # batches; the more, the less padding and the less chance in what comes together
-)
+# batches; more of them mean less padding, and less randomness in which reviews share a batch
+_SORTED_TOGETHER = 50
 Step = list[list[int]]
 
 
 class TrainingBatches(Sampler[list[int]]):
-    """The batches of one process, epoch by epoch: rows of similar length.
+    """The batches of one process, epoch by epoch, each of rows of similar length.
 
-    transformers' own sampler draws from the global generator, whose state in the middle of an epoch is not that of its
-    beginning: a training that goes on there would see some reviews twice and others never.
+    transformers' own sampler draws from the global generator, whose state within an epoch differs from its beginning: a
+    training resumed there would see some reviews twice and others never.
 
     Args:
         lengths: tokens of each training review.
         params: the settings.
-        process: which of them this is, counted from 0.
-        processes: how many train together; each step is shared out among them.
+        process: the index of this process, from 0.
+        processes: the number of processes; each step is divided among them.
     Raises:
-        SettingsError: fewer reviews than processes.
+        SettingsError: there are fewer reviews than processes.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class TrainingBatches(Sampler[list[int]]):
         if params.batch_by == "tokens":
             cut = [len(self._cut_by_tokens(self._order(e))) for e in range(params.epochs)]
             whole = params.gradient_accumulation_steps * processes
-            fitting = math.ceil(max(cut) / whole) * whole  # every step is a whole one
+            fitting = math.ceil(max(cut) / whole) * whole  # every step is complete
             most = len(lengths) // processes * processes
             self._batches_an_epoch = min(fitting, most)
         steps = self.steps(0)
@@ -71,23 +70,23 @@ class TrainingBatches(Sampler[list[int]]):
         self._length = sum(map(len, steps)) // processes
         whole = params.batch_size * params.gradient_accumulation_steps * processes
         by_reviews = min(len(lengths), whole)
-        #: By which the loss that is summed over a step's reviews is divided: their mean number. As it is the same for
-        #: every step, so is the weight of each review.
+        #: The mean number of reviews per step, by which a step's summed loss is divided. It is the same for every
+        #: step, so each review has the same weight.
         self.reviews_a_step: float = (
             len(lengths) / len(steps) if params.batch_by == "tokens" else by_reviews
         )
 
     def __len__(self) -> int:
-        """Batches of this process an epoch."""
+        """Return the number of batches per epoch of this process."""
         return self._length
 
     @property
     def epoch(self) -> int:
-        """Whose batches come next, counted from 0."""
+        """The epoch whose batches come next, counted from 0."""
         return self._epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Trainer when an epoch begins."""
+        """Set the epoch. Trainer calls this when an epoch begins."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -95,14 +94,14 @@ class TrainingBatches(Sampler[list[int]]):
             yield from step[self._process :: self._processes]
 
     def steps(self, epoch: int) -> list[Step]:
-        """All steps of an epoch: the batches of each, every process's; each review is in exactly one."""
+        """Return the steps of an epoch, with the batches of all processes. Each review is in exactly one batch."""
         order = self._order(epoch)
         if self._params.batch_by == "tokens":
             return self._steps_by_tokens(order, epoch)
         return self._steps_by_reviews(order)
 
     def _order(self, epoch: int) -> list[int]:
-        """Shuffled, then sorted by length within stretches of many batches, longest first."""
+        """Return the rows shuffled, then sorted by length within groups of many batches, longest first."""
         generator = torch.Generator().manual_seed(self._params.seed + epoch)
         rows = self._params.batch_size * self._params.gradient_accumulation_steps * self._processes
         if self._params.batch_by == "tokens":
@@ -114,13 +113,13 @@ class TrainingBatches(Sampler[list[int]]):
         batches = self._params.gradient_accumulation_steps * self._processes
         whole = self._params.batch_size * batches
         steps = [order[i : i + whole] for i in range(0, len(order), whole)]
-        if len(steps) > 1 and len(steps[-1]) < self._processes:  # not one for each
+        if len(steps) > 1 and len(steps[-1]) < self._processes:  # fewer rows than processes
             rest = steps.pop()
             steps[-1] = steps[-1] + rest
         return [self._shared(step, batches) for step in steps]
 
     def _shared(self, step: list[int], most: int) -> Step:
-        """A step's rows in `most` batches, or in fewer where it is the last: as many for each process."""
+        """Split a step's rows into `most` batches, or fewer in the last step, as many for each process."""
         each = math.ceil(len(step) / self._params.batch_size / self._processes)
         batches = min(most, each * self._processes)
         while batches > len(step):
@@ -129,25 +128,25 @@ class TrainingBatches(Sampler[list[int]]):
 
     def _steps_by_tokens(self, order: list[int], epoch: int) -> list[Step]:
         batches = self._cut_by_tokens(order)
-        while len(batches) < self._batches_an_epoch:  # as many as every other epoch has
+        while len(batches) < self._batches_an_epoch:  # match the other epochs
             i = max(range(len(batches)), key=lambda b: len(batches[b]))
             half = len(batches[i]) // 2
             batches[i : i + 1] = [batches[i][:half], batches[i][half:]]
-        while len(batches) > self._batches_an_epoch:  # hardly more reviews than processes
+        # if there are hardly more reviews than processes
+        while len(batches) > self._batches_an_epoch:
             rest = batches.pop()
             batches[-1] = batches[-1] + rest
         together = self._params.gradient_accumulation_steps * self._processes
         steps = [batches[i : i + together] for i in range(0, len(batches), together)]
-        whole = (
-            len(batches) // together
-        )  # the last may be smaller, and Trainer expects it at the end
+        # the last step may be smaller, and Trainer expects it at the end
+        whole = len(batches) // together
         generator = np.random.default_rng([self._params.seed, epoch])
         shuffled: NDArray[np.int64] = 1 + generator.permutation(max(whole - 1, 0))
         ranks = [0, *shuffled.tolist(), *range(max(whole, 1), len(steps))]
-        return [steps[i] for i in ranks]  # the longest first: that memory is short shows at once
+        return [steps[i] for i in ranks]  # longest first: too little memory shows at once
 
     def _cut_by_tokens(self, order: list[int]) -> list[list[int]]:
-        """Stretches whose padded size is within the budget; a review that is longer goes alone."""
+        """Cut the rows into batches whose padded size is within the budget. A longer review is alone in its batch."""
         batches: list[list[int]] = []
         longest = 0
         for row in order:

@@ -1,7 +1,6 @@
-"""What happens beside the training loop: telling how it goes, and keeping checkpoints.
+"""Trainer callbacks that report progress and keep checkpoints.
 
-Each hook reads what it needs from Trainer's own state, so that a training that goes on from a checkpoint behaves as one
-that was never interrupted.
+Each callback reads Trainer's own state, so that a training resumed from a checkpoint behaves like an uninterrupted one.
 """
 
 import json
@@ -23,10 +22,10 @@ _STATE = "trainer_state.json"
 
 
 class Checkpointing(TrainerCallback):
-    """Saves when the keeper says it is time, and hands it every checkpoint that Trainer writes.
+    """Saves when the keeper is due, and passes it every checkpoint that Trainer writes.
 
-    At the end of an epoch it saves after the validation and not before: going on from a checkpoint, Trainer begins with
-    the next epoch, and would never do the validation, which also draws random numbers.
+    At the end of an epoch it saves after the validation, not before. Otherwise a resumed Trainer would begin with the
+    next epoch and skip the validation, which also draws random numbers.
     """
 
     def __init__(self, keeper: CheckpointKeeper) -> None:
@@ -54,7 +53,7 @@ class Checkpointing(TrainerCallback):
 
 
 class LastLoss(TrainerCallback):
-    """Has Trainer log the last steps of every epoch, too, however few they are."""
+    """Makes Trainer also log the last steps of every epoch, however few they are."""
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -66,7 +65,7 @@ class BaseLoss(TrainerCallback):
     """Writes the loss before the first step into Trainer's log, which every checkpoint holds.
 
     Args:
-        loss: measured before; None: the training goes on from a checkpoint that has it.
+        loss: measured before training; None if the training resumes from a checkpoint that has it.
     """
 
     def __init__(self, loss: float | None) -> None:
@@ -80,7 +79,7 @@ class BaseLoss(TrainerCallback):
 
 
 class Telling(TrainerCallback):
-    """Passes on what Trainer says, under names of our own."""
+    """Passes Trainer's steps and metrics to a listener, under Nightshift's names."""
 
     _NAMES = {  # noqa: RUF012 - a constant
         "loss": "train_loss",
@@ -107,7 +106,7 @@ class Telling(TrainerCallback):
 
 
 class TrainingClock(TrainerCallback):
-    """Seconds of training so far, those before a checkpoint included: each checkpoint carries them."""
+    """Measures the seconds of training. Each checkpoint stores them, so that they add up over interruptions."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -115,11 +114,11 @@ class TrainingClock(TrainerCallback):
 
     @property
     def seconds(self) -> float:
-        """So far."""
+        """The seconds of training so far."""
         return self._before + time.perf_counter() - self._started
 
     def goes_on_from(self, checkpoint: Path) -> None:
-        """Take over what the training had cost that wrote a checkpoint."""
+        """Add the seconds that are stored in a checkpoint."""
         kept = checkpoint / "seconds.json"
         self._before = (
             float(json.loads(kept.read_text(encoding="utf-8"))) if kept.is_file() else 0.0
@@ -135,26 +134,26 @@ class TrainingClock(TrainerCallback):
 
 
 def final_train_loss(log_history: Sequence[dict[str, Any]]) -> float:
-    """The training loss of the steps that Trainer logged last, ten at most.
+    """Return the training loss of the last steps that Trainer logged, ten at most.
 
-    Trainer's own figure is the mean of the steps of one call, so that it says something else of a training that went on
-    from a checkpoint.
+    Trainer's own figure is the mean over the steps of one call, so it differs if the training was resumed from a
+    checkpoint.
 
     Args:
-        log_history: of Trainer's state, which such a training takes over; `LastLoss` saw to an entry.
+        log_history: from Trainer's state, which a resumed training takes over; `LastLoss` ensures an entry.
     """
     return next(float(entry["loss"]) for entry in reversed(log_history) if "loss" in entry)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """Trainer's state in a checkpoint."""
+    """Read Trainer's state from a checkpoint."""
     return json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
 
 
 def adopt(checkpoint: Path) -> None:
-    """Make a checkpoint that was written elsewhere one of its folder here.
+    """Rewrite the path of the best checkpoint in Trainer's state to this machine's folder.
 
-    Trainer's state names the best checkpoint by its absolute path, which was another machine's.
+    The state names it by an absolute path, which belongs to the machine that wrote it.
     """
     state = read_state(checkpoint)
     if state.get("best_model_checkpoint"):

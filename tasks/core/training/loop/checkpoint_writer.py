@@ -1,7 +1,7 @@
-"""Checkpoints written beside the training: it waits for a copy of the weights in memory, and not for the disk.
+"""Background checkpoints: training waits for a copy of the weights in memory, not for the disk.
 
-One checkpoint is under way at most. What goes wrong with it is raised when the next one begins, or at the end. A
-process that dies meanwhile leaves one that nobody was told of: the keeper is told when all of it is written.
+At most one checkpoint is being written. Its errors are raised when the next one begins, or at the end. The keeper is
+told of a checkpoint once all of it is written, so a process that dies earlier leaves one that the keeper ignores.
 """
 
 import contextvars
@@ -17,10 +17,10 @@ from tasks.core.training.protocols import CheckpointKeeper
 
 
 class CheckpointWriter:
-    """Does one thing after the other in a thread of its own. A context: leaving it waits for what is under way.
+    """Runs work in order in a thread of its own. A context manager: leaving it waits for pending work.
 
     Args:
-        in_background: False does everything at once, in the thread of the caller.
+        in_background: False runs everything at once, in the caller's thread.
     """
 
     def __init__(self, in_background: bool) -> None:
@@ -43,16 +43,16 @@ class CheckpointWriter:
 
     @property
     def in_background(self) -> bool:
-        """Whether there is a thread."""
+        """True if work runs in a thread of its own."""
         return self._worker is not None
 
     @property
     def busy(self) -> bool:
-        """True while something is to be done or being done."""
+        """True while work is pending or running."""
         return any(not future.done() for future in self._under_way)
 
     def add(self, work: Callable[[], None]) -> None:
-        """Have it done after what was added since the last `wait`; not at all, if any of that failed."""
+        """Run work after all that was added since the last `wait`. It is skipped if any of that failed."""
         if self._worker is None:
             work()
             return
@@ -62,23 +62,23 @@ class CheckpointWriter:
             if all(future.exception() is None for future in before):
                 work()
 
-        # with this thread's context, or its log lines would belong to no run
+        # with this thread's context, so that log lines belong to the flow run
         context = contextvars.copy_context()
         self._under_way.append(self._worker.submit(context.run, run))
 
     def wait(self) -> None:
-        """Return once all is done. Raises what went wrong first."""
+        """Wait for all work, and raise the first error of it."""
         done, self._under_way = self._under_way, []
         for future in done:
             future.result()
 
 
 class PatientKeeper:
-    """A keeper of checkpoints that is given them once they are written.
+    """A keeper that receives each checkpoint once it is written.
 
     Args:
-        keeper: that keeps them.
-        writer: that writes them.
+        keeper: keeps the checkpoints.
+        writer: writes them.
     """
 
     def __init__(self, keeper: CheckpointKeeper, writer: CheckpointWriter) -> None:
@@ -89,7 +89,7 @@ class PatientKeeper:
         return self._keeper.restore(folder)
 
     def due(self) -> bool:
-        """See `CheckpointKeeper.due`; never while one is under way."""
+        """See `CheckpointKeeper.due`. False while a checkpoint is being written."""
         return not self._writer.busy and self._keeper.due()
 
     def keep(self, checkpoint: Path, best: Path | None) -> None:
@@ -98,7 +98,7 @@ class PatientKeeper:
 
 
 def snapshot(state: Any) -> Any:
-    """A copy of a nested state in this machine's memory; tensors that are one stay one."""
+    """Copy a nested state to CPU memory. Tensors that share their storage still share it in the copy."""
     copies: dict[Any, torch.Tensor] = {}
 
     def copied(value: Any) -> Any:

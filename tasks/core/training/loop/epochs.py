@@ -1,7 +1,6 @@
-"""What becomes of an epoch: how it is measured, which is the best, and when no more is worth its time.
+"""Model selection over epochs: the metric of an epoch, early stopping and pruning.
 
-Each hook reads what it needs from Trainer's own state, so that a training that goes on from a checkpoint behaves as one
-that was never interrupted.
+Each callback reads Trainer's own state, so that a training resumed from a checkpoint behaves like an uninterrupted one.
 """
 
 import math
@@ -23,16 +22,16 @@ from tasks.core.training.protocols import EpochJudge, TrainingPruned
 
 
 class Merit:
-    """Measures an epoch; its `merit` is the highest yet where its weights are to be kept.
+    """The metric of an epoch: its `merit` is a new maximum if its weights should be kept.
 
-    By accuracy it follows the one-standard-error rule (Breiman et al., 1984, "Classification and Regression Trees",
-    section 3.4.3) in favour of later epochs: the learning rate falls to zero, so that an earlier epoch which is ahead
-    by less than the noise of the validation set is ahead by chance.
+    By accuracy it applies the one-standard-error rule (Breiman et al., 1984, "Classification and Regression Trees",
+    section 3.4.3) in favour of later epochs: the learning rate falls to zero, so an earlier epoch that is ahead by
+    less than the noise of the validation set is ahead by chance.
 
     Args:
         best_by: the rule.
-        earlier: accuracies of the epochs before a checkpoint that training goes on from.
-        rows: of the validation set; only needed with `earlier`.
+        earlier: accuracies of the epochs before the checkpoint that training resumes from.
+        rows: the size of the validation set; only needed with `earlier`.
     """
 
     def __init__(self, best_by: BestBy, earlier: Sequence[float] = (), rows: int = 1) -> None:
@@ -60,9 +59,9 @@ class Merit:
 
 
 class EarlyStopping(TrainerCallback):
-    """Stops when validation has shown nothing better for some epochs, whichever of them is then kept.
+    """Stops when neither validation loss nor accuracy has improved for `patience` epochs.
 
-    transformers' own would ask the merit, which rises on a plateau too: later epochs are kept there.
+    transformers' own callback would use the merit, which also rises on a plateau, because later epochs are preferred.
     """
 
     def __init__(self, patience: int) -> None:
@@ -80,9 +79,9 @@ class EarlyStopping(TrainerCallback):
 
 
 class Pruning(TrainerCallback):
-    """Stops a training when its judge says so, and one whose loss is no number: it has nothing to be judged by.
+    """Stops a training if its judge says so, or if its loss is not finite and cannot be judged.
 
-    Nothing is stopped after its last epoch. It must stand behind `EarlyStopping`, which says which that is.
+    It does not stop a training after its last epoch. It must come after `EarlyStopping`, which decides the last one.
     """
 
     def __init__(self, judge: EpochJudge) -> None:
@@ -105,5 +104,5 @@ class Pruning(TrainerCallback):
 
 
 def evaluated_epochs(log_history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The entries of Trainer's log that tell of a validation."""
+    """Return the entries of Trainer's log that hold validation metrics."""
     return [entry for entry in log_history if "eval_loss" in entry]

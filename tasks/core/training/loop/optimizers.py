@@ -1,8 +1,9 @@
-"""Which parameters are trained at which rate.
+"""Parameter groups of the optimizer: learning rate and weight decay of each parameter.
 
-Layer-wise decay gives each layer a share of the rate of the layer above it, so that what lower layers have learned
-before is changed less: Howard & Ruder, 2018, "Universal Language Model Fine-tuning for Text Classification" (section
-3.2, discriminative fine-tuning); Sun et al., 2019, "How to Fine-Tune BERT for Text Classification?" (section 5.3.3).
+Layer-wise decay gives each layer a fraction of the learning rate of the layer above it, so that lower layers keep more
+of what they learned before: Howard & Ruder, 2018, "Universal Language Model Fine-tuning for Text Classification"
+(section 3.2, discriminative fine-tuning); Sun et al., 2019, "How to Fine-Tune BERT for Text Classification?" (section
+5.3.3).
 """
 
 from collections.abc import Collection
@@ -17,18 +18,18 @@ from tasks.core.models import classifier
 def parameter_groups(
     model: Module, decayed: Collection[str], learning_rate: float, weight_decay: float, share: float
 ) -> list[dict[str, Any]]:
-    """AdamW's groups: what is trained, by its depth and by whether its weights decay.
+    """Return AdamW's groups of trained parameters, by depth and by weight decay.
 
     Args:
-        model: of any family. Its head, whatever else comes after the layers, and the top layer have the full rate.
-        decayed: names of the parameters that decay: no biases, no norms.
-        learning_rate: of the top.
-        weight_decay: of those.
-        share: of a layer's rate that the layer below it has; the embeddings lie below the lowest.
+        model: of any family. The head, all else after the layers, and the top layer have the full rate.
+        decayed: names of the parameters with weight decay: no biases, no norms.
+        learning_rate: the rate of the top layer.
+        weight_decay: the weight decay of `decayed`.
+        share: the fraction of a layer's rate that the layer below it has; embeddings come below the lowest layer.
     Returns:
-        Top first, so that the rate that is logged is the highest; empty ones left out.
+        The groups without empty ones, top first, so that the logged rate is the highest.
     Raises:
-        SettingsError: the model's layers cannot be told apart (those of ALBERT are one).
+        SettingsError: the model's layers are not separate (ALBERT shares one).
     """
     below = _layers_below_the_top(model) if share < 1 else {}
     groups: dict[tuple[int, bool], list[Parameter]] = {}
@@ -47,7 +48,7 @@ def parameter_groups(
 
 
 def _layers_below_the_top(model: Module) -> dict[int, int]:
-    """For each parameter, by id, how far below the top layer it lies. What comes after the layers is not in it."""
+    """Map parameter ids to the number of layers above them. Parameters after the layers are left out."""
     layers = classifier.layers_of(model)
     if layers is None:
         raise SettingsError(
@@ -57,7 +58,7 @@ def _layers_below_the_top(model: Module) -> dict[int, int]:
         )
     depth = len(layers)
     below = {id(p): depth - 1 - i for i, layer in enumerate(layers) for p in layer.parameters()}
-    for parameter in model.parameters():  # in the order of the forward pass: embeddings first
+    for parameter in model.parameters():  # in forward order: embeddings first
         if id(parameter) in below:
             break
         below[id(parameter)] = depth

@@ -1,4 +1,4 @@
-"""transformers' `Trainer`, with batches, a loss, rates and a way of saving of our own; and what it is told."""
+"""transformers' `Trainer` with Nightshift's batches, loss, learning rates and saving, and its arguments."""
 
 import os
 from typing import Any
@@ -22,14 +22,14 @@ _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with
 
 
 class PlannedTrainer(Trainer):
-    """Trainer whose batches are planned beforehand, and whose checkpoints are written by a writer of its own.
+    """A Trainer with batches planned in advance and checkpoints written by a `CheckpointWriter`.
 
     Args:
-        batches: what this process trains on.
-        collate: makes a batch of them.
-        writer: of checkpoints.
-        show_progress: a progress bar on the terminal.
-        given: what Trainer takes.
+        batches: the batches of this process.
+        collate: makes a batch from rows.
+        writer: writes checkpoints.
+        show_progress: show a progress bar on the terminal.
+        given: Trainer's own arguments.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PlannedTrainer(Trainer):
             self.remove_callback(ProgressCallback)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches as they are planned: they are shared out among processes already, so Accelerate must not."""
+        """Return the planned batches. They are already divided among processes, so Accelerate must not do it."""
         rows: Any = self._remove_unused_columns(self.train_dataset, "training")  # type: ignore[arg-type]
         loader: DataLoader[Any] = DataLoader(
             rows,
@@ -70,9 +70,8 @@ class PlannedTrainer(Trainer):
         model: Any = self.model
         kept = snapshot(state_dict or _trained(model))
         save = super()._save
-        os.makedirs(
-            output_dir or "", exist_ok=True
-        )  # Trainer looks whether the best checkpoint is there
+        # Trainer checks that the best checkpoint exists
+        os.makedirs(output_dir or "", exist_ok=True)
         self._writer.add(lambda: save(output_dir, kept))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
@@ -90,27 +89,27 @@ class PlannedTrainer(Trainer):
         self._writer.wait()
         self.accelerator.wait_for_everyone()
         best = self.state.best_model_checkpoint or ""
-        if not os.path.isdir(best):  # Trainer would keep the last epoch's
+        if not os.path.isdir(best):  # Trainer would silently keep the last epoch's weights
             raise NightshiftError("The checkpoint of the best epoch is gone", best, "run it again")
         super()._load_best_model()
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """Trainer's warns only, and trains or keeps random weights."""
+        """Raise an error. Trainer only warns, and would train or keep random weights."""
         model: Any = self.model
         require_loaded(model, load_result.missing_keys, load_result.unexpected_keys)
 
 
 class ClassifierTrainer(PlannedTrainer):
-    """Trainer that goes on in the middle of an epoch with the batches that are left, and to which each review counts.
+    """A Trainer that resumes within an epoch with the remaining batches, and weights each review equally.
 
     Args:
-        batches: what this process trains on.
-        collate: makes a batch of them.
-        writer: of checkpoints.
-        show_progress: a progress bar on the terminal.
+        batches: the batches of this process.
+        collate: makes a batch from rows.
+        writer: writes checkpoints.
+        show_progress: show a progress bar on the terminal.
         layer_decay: see `parameter_groups`.
-        distillation: how the training rows' column `teacher_logits` is learned from; None does not look at it.
-        given: what Trainer takes.
+        distillation: how to learn from the training rows' column `teacher_logits`; None ignores it.
+        given: Trainer's own arguments.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class ClassifierTrainer(PlannedTrainer):
         **given: Any,
     ) -> None:
         self._distillation = distillation
-        self._teacher_logits: torch.Tensor | None = None  # of the batch at hand
+        self._teacher_logits: torch.Tensor | None = None  # of the current batch
         self._layer_decay = layer_decay
         super().__init__(
             batches, collate, writer, show_progress, compute_loss_func=self._loss, **given
@@ -137,7 +136,7 @@ class ClassifierTrainer(PlannedTrainer):
             columns.append(TEACHER_LOGITS)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW with a rate of its own for each layer."""
+        """Create AdamW with a learning rate for each layer."""
         if self.optimizer is None:
             model = self.model if model is None else model
             groups = parameter_groups(
@@ -152,7 +151,10 @@ class ClassifierTrainer(PlannedTrainer):
         return self.optimizer
 
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
-        """Trainer's, whose loss is the mean over reviews: processes repeat some to have as many each."""
+        """Run Trainer's evaluation, with the loss as the mean over reviews.
+
+        Processes repeat some reviews to have the same number each, so Trainer's own mean would count these twice.
+        """
         output: Any = super().evaluation_loop(*given, **named)
         logits = torch.as_tensor(output.predictions, dtype=torch.float64)
         loss = cross_entropy(logits, torch.as_tensor(output.label_ids))
@@ -162,12 +164,12 @@ class ClassifierTrainer(PlannedTrainer):
         return output
 
     def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
-        """Trainer's; what the teacher said is no input of the model."""
+        """Compute Trainer's loss, without passing the teacher logits to the model."""
         self._teacher_logits = inputs.pop(TEACHER_LOGITS, None)
         return super().compute_loss(model, inputs, *given, **named)
 
     def _loss(self, outputs: Any, labels: Any, **_: Any) -> torch.Tensor:
-        """In training the sum over reviews by their mean number a step: see `TrainingBatches.reviews_a_step`."""
+        """Return the loss. In training it is the sum over reviews divided by `TrainingBatches.reviews_a_step`."""
         logits = outputs["logits"].float()
         model: Any = self.model
         if not model.training:
@@ -181,7 +183,7 @@ class ClassifierTrainer(PlannedTrainer):
 
 
 def _trained(model: Any) -> dict[str, torch.Tensor]:
-    """A model's state without what it does not save: there is no need to copy it."""
+    """Return a model's state without the tensors it does not save, which need no copy."""
     unsaved = model._keys_to_ignore_on_save or ()
     return {name: t for name, t in model.state_dict().items() if name not in unsaved}
 
@@ -189,14 +191,14 @@ def _trained(model: Any) -> dict[str, torch.Tensor]:
 def arguments_of(
     params: TrainingParams, folder: str, use_cpu: bool, bf16: bool, steps_an_epoch: int
 ) -> TrainingArguments:
-    """Trainer's settings from ours.
+    """Return Trainer's arguments for a training.
 
     Args:
         params: the settings.
         folder: for checkpoints.
-        use_cpu: also where there is a GPU.
-        bf16: train in it.
-        steps_an_epoch: of the optimizer.
+        use_cpu: use the CPU even if there is a GPU.
+        bf16: train in bf16.
+        steps_an_epoch: optimizer steps per epoch.
     """
     keeps_epochs = params.best_epoch_by != "last"
     arguments = TrainingArguments(
@@ -205,7 +207,7 @@ def arguments_of(
         per_device_train_batch_size=params.batch_size,
         per_device_eval_batch_size=64,
         gradient_accumulation_steps=params.gradient_accumulation_steps,
-        average_tokens_across_devices=False,  # the loss is scaled by what is planned, not by what is counted
+        average_tokens_across_devices=False,  # the loss is scaled by the planned number of reviews
         learning_rate=params.learning_rate,
         lr_scheduler_type=_SCHEDULES[params.schedule],
         warmup_steps=round(params.warmup_share * steps_an_epoch * params.epochs),
@@ -221,10 +223,10 @@ def arguments_of(
         metric_for_best_model="eval_merit",
         greater_is_better=True,
         logging_steps=10,
-        logging_nan_inf_filter=False,  # or a loss that is no number would look like one
+        logging_nan_inf_filter=False,  # do not hide a loss that is not finite
         seed=params.seed,
-        report_to="none",  # Hugging Face's MLflow callback opens runs of its own and leaves them RUNNING
+        report_to="none",  # Hugging Face's MLflow callback opens its own runs and leaves them RUNNING
     )
-    # or Trainer would spread batches over all GPUs in threads of one process
+    # prevents Trainer from spreading batches over all GPUs in threads of one process
     arguments._n_gpu = min(arguments.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]
     return arguments

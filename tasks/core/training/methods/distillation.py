@@ -1,8 +1,8 @@
-"""Distillation: a student is trained on what a teacher says of each review, and not on its label alone.
+"""Knowledge distillation: train a student on a teacher's soft labels besides the reviews' own labels.
 
-A teacher that finds a review 80% positive says more than its label does. Both are softened by a temperature, and the
-student is drawn towards the teacher by the Kullback-Leibler divergence: Hinton, Vinyals and Dean, 2015, "Distilling
-the Knowledge in a Neural Network".
+A teacher that finds a review 80% positive gives more information than the label. A temperature softens the logits of
+both models, and the loss adds the Kullback-Leibler divergence between them: Hinton, Vinyals and Dean, 2015,
+"Distilling the Knowledge in a Neural Network".
 """
 
 import torch
@@ -13,7 +13,7 @@ from tasks.core.errors import SettingsError
 from tasks.core.training.job import TrainingJob
 from tasks.core.training.params import DistillationParams
 
-#: Column of the training rows: a list of as many numbers as there are classes.
+#: Column of the training rows: a list of one logit per class.
 TEACHER_LOGITS = "teacher_logits"
 
 
@@ -23,18 +23,18 @@ def taught_loss(
     teacher_logits: torch.Tensor,
     params: DistillationParams,
 ) -> torch.Tensor:
-    """(1 - w) times the cross-entropy with the labels, and w T^2 times KL(teacher || student) at the temperature T.
+    """(1 - w) times the cross-entropy with the labels, plus w T^2 times KL(teacher || student) at the temperature T.
 
-    T^2 makes up for what softening takes from the gradient, so that w means the same at each T (Hinton et al., 2015,
-    section 2).
+    T^2 compensates for the smaller gradient of softened logits, so that w means the same at each T (Hinton et al.,
+    2015, section 2).
 
     Args:
-        logits: of the student, shape (rows, classes), float32.
+        logits: the student's logits, shape (rows, classes), float32.
         labels: class ids, shape (rows,).
         teacher_logits: shape (rows, classes), the classes in the same order.
         params: w and T.
     Returns:
-        In nats, the sum over the rows.
+        The sum over the rows, in nats.
     """
     heat = params.temperature
     plain = cross_entropy(logits, labels, reduction="sum")
@@ -45,7 +45,7 @@ def taught_loss(
 
 
 def require_lessons(train: Dataset, job: TrainingJob) -> None:
-    """Raises SettingsError if a training with a teacher has no teacher logits, or those of other labels."""
+    """Raise SettingsError if a training with a teacher has no teacher logits, or logits of other labels."""
     if job.distillation is None:
         return
     if TEACHER_LOGITS not in train.column_names:

@@ -1,8 +1,9 @@
-"""A student of fewer layers: some of a base model's, as they are, without those between them.
+"""Layer dropping: build a smaller student from some of a base model's layers.
 
-A model that begins with every other layer of a trained one learns far better than one that begins at random: Sanh et
-al., 2019, "DistilBERT, a distilled version of BERT" (section 3); Sun et al., 2019, "Patient Knowledge Distillation for
-BERT Model Compression". It can be trained with a teacher (`tasks/core/training/methods/distillation.py`) and without.
+A student initialised with every other layer of a trained model learns far better than one initialised at random: Sanh
+et al., 2019, "DistilBERT, a distilled version of BERT" (section 3); Sun et al., 2019, "Patient Knowledge Distillation
+for BERT Model Compression". It can be trained with a teacher (`tasks/core/training/methods/distillation.py`) or
+without.
 """
 
 import copy
@@ -20,21 +21,24 @@ from tasks.core.models.folders import depth, read_config
 from tasks.core.training.params import TrainingParams
 
 _FIELD = "training.kept_layers"
-_ONE_A_LAYER = ("layer_types", "mlp_layer_types")  # lists in configurations
+_ONE_A_LAYER = ("layer_types", "mlp_layer_types")  # lists in configurations, one entry per layer
 
 
 def places_of(depth: int, kept: int) -> list[int]:
-    """Which of `depth` layers are kept, from 0: evenly spaced, the first and the last among them; of one, the first."""
+    """Return the indices of the layers to keep, from 0: evenly spaced, including the first and the last.
+
+    If one layer is kept, it is the first.
+    """
     if kept == 1:
         return [0]
     return [(2 * i * (depth - 1) + kept - 1) // (2 * (kept - 1)) for i in range(kept)]
 
 
 def require_kept_layers(folder: Path, params: TrainingParams) -> None:
-    """Check that a base model has the layers to be kept, before anything is spent on it; its weights are not read.
+    """Check early, without reading its weights, that a base model has the layers to keep.
 
     Raises:
-        SettingsError: it has fewer, they cannot be told apart (those of ALBERT are one), or more are to be frozen.
+        SettingsError: it has fewer, its layers are not separate (ALBERT shares one), or more are to be frozen.
     """
     if not params.kept_layers:
         return
@@ -50,13 +54,13 @@ def require_kept_layers(folder: Path, params: TrainingParams) -> None:
 
 
 def keep_layers(classifier: Classifier, kept: int) -> Classifier:
-    """A classifier of some of another's layers; the rest of its weights are the same, and its configuration says so.
+    """Return a classifier with some of another's layers, the same other weights, and an adapted configuration.
 
     Args:
-        classifier: as `load_for_training` gives it; left as it is.
-        kept: how many; 0, or all there are, gives the same classifier.
+        classifier: as `load_for_training` returns it; not changed.
+        kept: the number of layers; 0, or all there are, returns the same classifier.
     Raises:
-        SettingsError: it has fewer, or they cannot be told apart.
+        SettingsError: it has fewer, or its layers are not separate.
     """
     model: Any = classifier.model
     layers = int(model.config.get_text_config().num_hidden_layers)
@@ -70,7 +74,7 @@ def keep_layers(classifier: Classifier, kept: int) -> Classifier:
     student: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     try:
         student.load_state_dict(_renamed(model.state_dict(), name, places))
-    except RuntimeError as error:  # layers of several kinds, in an order that only the model knows
+    except RuntimeError as error:  # layers of several kinds, in an order only the model knows
         raise _not_apart(model) from error
     return replace(classifier, model=student.train(model.training))
 
@@ -83,7 +87,7 @@ def _require(layers: int, kept: int) -> None:
 
 
 def _stack(model: PreTrainedModel) -> str:
-    """The name of the stack of layers among the model's modules."""
+    """Return the module name of the model's stack of layers."""
     stack = layers_of(model)
     if stack is None:
         raise _not_apart(model)
@@ -106,7 +110,7 @@ def _shorten(config: Any, places: Sequence[int]) -> None:
 def _renamed(
     weights: dict[str, torch.Tensor], stack: str, places: Sequence[int]
 ) -> dict[str, torch.Tensor]:
-    """Weights by their names in the student; those of layers that are not kept are left out."""
+    """Return the weights under their names in the student, without those of dropped layers."""
     numbers = {str(old): new for new, old in enumerate(places)}
     found: dict[str, torch.Tensor] = {}
     for name, tensor in weights.items():

@@ -1,7 +1,7 @@
-"""LoRA: a large model's matrices stay as they are, and a small product of two thin ones is trained beside each.
+"""LoRA: freeze a large model's matrices and train a low-rank product of two thin matrices beside each.
 
-Hu et al., 2021, "LoRA: Low-Rank Adaptation of Large Language Models". The package peft makes the adapters; they are
-added into the weights when training ends, so that whatever loads the model knows nothing of them.
+Hu et al., 2021, "LoRA: Low-Rank Adaptation of Large Language Models". The package peft makes the adapters. They are
+merged into the weights when training ends, so code that loads the model needs to know nothing of them.
 """
 
 import importlib
@@ -17,11 +17,11 @@ from tasks.core.errors import SettingsError
 from tasks.core.models import classifier
 from tasks.core.training.params import TrainingParams
 
-_SCALE = 2  # of what adapters add: alpha over rank
+_SCALE = 2  # alpha over rank: the scale of what adapters add
 
 
 def require_package(params: TrainingParams) -> None:
-    """Raises SettingsError where adapters are asked for and the package that makes them is missing."""
+    """Raise SettingsError if adapters are requested and the package peft is missing."""
     if params.lora_rank and importlib.util.find_spec("peft") is None:
         raise SettingsError(
             "LoRA needs the package peft",
@@ -31,7 +31,7 @@ def require_package(params: TrainingParams) -> None:
 
 
 def require_layers(params: TrainingParams, layers: int) -> None:
-    """Raises SettingsError where adapters are asked for and all of a model's layers are frozen."""
+    """Raise SettingsError if adapters are requested and all layers of the model are frozen."""
     if params.lora_rank and params.frozen_layers >= layers:
         raise SettingsError(
             f"All {layers} layers are frozen, and none is left for LoRA",
@@ -41,12 +41,12 @@ def require_layers(params: TrainingParams, layers: int) -> None:
 
 
 def insert(model: PreTrainedModel, params: TrainingParams) -> None:
-    """Freeze embeddings and layers, and put adapters beside the matrices of all layers that are not frozen otherwise.
+    """Freeze embeddings and layers, and add adapters to the matrices of layers above `frozen_layers`.
 
-    The head and what else comes after the layers is trained whole. Checkpoints hold what is trained only.
+    The head and everything else after the layers is trained in full. Checkpoints hold only what is trained.
 
     Raises:
-        SettingsError: the package is missing, no layer is left, or the model's layers cannot be told apart.
+        SettingsError: the package is missing, no layer is left, or the model's layers are not separate.
     """
     if not params.lora_rank:
         return
@@ -85,7 +85,7 @@ def insert(model: PreTrainedModel, params: TrainingParams) -> None:
 
 
 def merge(model: PreTrainedModel) -> None:
-    """Add what adapters have learned into the weights, and remove them. A model without any stays as it is."""
+    """Merge the adapters into the weights and remove them. A model without adapters is not changed."""
     if importlib.util.find_spec("peft") is None:
         return
     kind: Any = importlib.import_module("peft.tuners.lora").LoraLayer

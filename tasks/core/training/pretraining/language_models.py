@@ -1,4 +1,4 @@
-"""Base models as language models: which kind they are, their language head, what they guess, and how they are kept."""
+"""Base models as language models: their objective, language head, batches and how they are saved."""
 
 import logging
 import shutil
@@ -36,13 +36,13 @@ Objective: TypeAlias = Literal["masked", "causal"]
 
 
 def objective_of(folder: Path, name: str) -> Objective:
-    """Which tokens the model of a folder learns to guess: masked ones (encoders) or the next one (decoders).
+    """Return the objective of a model: predict masked tokens (encoders) or the next token (decoders).
 
     Args:
         folder: config and tokenizer of a base model.
-        name: of the model, for the error.
+        name: the model's name, for the error.
     Raises:
-        ModelError: it does neither, or its tokenizer has no token to mask with.
+        ModelError: it does neither, or its tokenizer has no mask token.
     """
     config = folders.read_config(folder)
     kind = str(config.model_type)
@@ -70,17 +70,17 @@ def collator(
     epoch: Callable[[], int] = lambda: 0,
     longest: int | None = None,
 ) -> DataCollatorForLanguageModeling:
-    """Makes batches of rows with `input_ids`; `labels` are -100 where nothing is to be guessed.
+    """Return a collator that batches rows with `input_ids`; `labels` are -100 where nothing is predicted.
 
-    Of the tokens to be guessed 80 % become the mask, 10 % another token, 10 % stay. A batch is masked alike by two
-    collators, whatever either has masked before: a training that dies and goes on sees the same masks.
+    Of the tokens to predict, 80 % become the mask, 10 % another token and 10 % stay. Two collators mask a batch alike,
+    whatever they masked before, so that a training resumed from a checkpoint sees the same masks.
 
     Args:
-        tokenizer: of the model.
-        objective: what is guessed.
-        params: the share and the seed.
-        epoch: the one that a batch belongs to: the next masks other tokens.
-        longest: tokens that the model may be given; None: any number.
+        tokenizer: the model's tokenizer.
+        objective: what the model predicts.
+        params: the fraction of masked tokens, and the seed.
+        epoch: returns the epoch of a batch; each epoch masks other tokens.
+        longest: the most tokens that the model takes; None: any number.
     """
     return _Masks(
         tokenizer,
@@ -94,7 +94,10 @@ def collator(
 
 
 class _Masks(DataCollatorForLanguageModeling):
-    """Draws by seed, epoch and the batch's own tokens; transformers' own draws on where the last batch stopped."""
+    """A collator that seeds its masks by seed, epoch and the batch's tokens.
+
+    transformers' own collator continues the random state of the previous batch.
+    """
 
     def __init__(
         self, *given: Any, epoch: Callable[[], int], longest: int | None, **named: Any
@@ -116,18 +119,18 @@ class _Masks(DataCollatorForLanguageModeling):
 
 
 def with_language_head(folder: Path, name: str, objective: Objective) -> PreTrainedModel:
-    """The model with its language head, or with a new one on the embeddings' own weights where it has none.
+    """Load a model with its language head, or with a new head tied to its embeddings if it has none.
 
     Args:
         folder: a base model.
-        name: of the model, for log and errors.
-        objective: what the head is for.
+        name: the model's name, for log and errors.
+        objective: what the head predicts.
     Raises:
-        ModelError: it cannot be loaded so.
+        ModelError: it cannot be loaded with such a head.
     """
     kind: Any = AutoModelForMaskedLM if objective == "masked" else AutoModelForCausalLM
     config = folders.read_config(folder)
-    classifier.set_attention_dropout(config, 0.0)  # or attention leaves its fused kernel
+    classifier.set_attention_dropout(config, 0.0)  # above 0 disables the fused attention kernel
     loaded = base_weights.load_body(kind, folder, config)
     if loaded.new_head and not config.get_text_config().tie_word_embeddings:
         config.get_text_config().tie_word_embeddings = True
@@ -139,21 +142,22 @@ def with_language_head(folder: Path, name: str, objective: Objective) -> PreTrai
 
 
 def save_as_base(model: PreTrainedModel, base_folder: Path, result_folder: Path) -> None:
-    """Write a base model: the trained weights with their head, which some classifiers take over (ModernBERT's), and
-    what the base has besides: a pooler's weights, its tokenizer.
+    """Write the trained model as a base model.
+
+    It holds the trained weights with their language head, which some classifiers reuse (ModernBERT's), and what else
+    the base model has: the weights of a pooler, and the tokenizer.
     """
     base = base_weights.load_body(AutoModel, base_folder)
-    absent = set(base.new_pooler)  # it would be random: fine-tuning draws its own
+    absent = set(base.new_pooler)  # random weights; fine-tuning draws its own
     prefix, besides = model.base_model_prefix, base.model.state_dict()
     weights = {f"{prefix}.{k}": v for k, v in besides.items() if k not in absent}
     model.save_pretrained(result_folder, state_dict=weights | model.state_dict())
-    config = folders.read_config(base_folder)  # with its dropout
+    config = folders.read_config(base_folder)  # keeps the base model's dropout
     config.architectures = [type(model).__name__]
     tied = model.config.get_text_config().tie_word_embeddings
     config.get_text_config().tie_word_embeddings = tied
-    if (
-        config.get_text_config().vocab_size != model.config.get_text_config().vocab_size
-    ):  # it has grown
+    # the vocabulary has grown
+    if config.get_text_config().vocab_size != model.config.get_text_config().vocab_size:
         config.get_text_config().vocab_size = model.config.get_text_config().vocab_size
         config.pad_token_id = model.config.pad_token_id
     config.dtype = torch.float32

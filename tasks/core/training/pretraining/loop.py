@@ -1,8 +1,8 @@
-"""Further pre-training: a base model learns the language of the reviews, without labels, before it is fine-tuned.
+"""Further pre-training: train a base model on the reviews' language, without labels, before fine-tuning.
 
 Gururangan et al., 2020, "Don't Stop Pretraining: Adapt Language Models to Domains and Tasks"; Sun et al., 2019, "How to
-Fine-Tune BERT for Text Classification?" (section 5.4). Encoders guess masked tokens (Devlin et al., 2019, "BERT",
-section 3.1), decoders the next token. What comes of it is a base model like any other.
+Fine-Tune BERT for Text Classification?" (section 5.4). Encoders predict masked tokens (Devlin et al., 2019, "BERT",
+section 3.1), decoders the next token. The result is a base model like any other.
 """
 
 import functools
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PretrainingJob:
-    """What is pre-trained further, and how."""
+    """A further pre-training: the base model, the settings and where it runs."""
 
     base_folder: Path
     """Config, tokenizer and safetensors of the base model."""
@@ -62,7 +62,7 @@ class PretrainingJob:
 
     @functools.cached_property
     def objective(self) -> language_models.Objective:
-        """What the model learns to guess. Raises ModelError where it has no such head."""
+        """The objective of the model. Raises ModelError if it has none."""
         return language_models.objective_of(self.base_folder, self.name)
 
 
@@ -76,24 +76,24 @@ def pretrain(
     keeper: CheckpointKeeper | None = None,
     show_progress: bool = False,
 ) -> dict[str, Any]:
-    """Pre-train a base model further and save it as a base model; returns how it went.
+    """Pre-train a base model further, save it as a base model, and return the facts of the training.
 
-    The same inputs and seed give the same weights on one kind of CPU with one number of threads; so does one that died
-    and goes on from a checkpoint. One process does it, on one GPU.
+    The same inputs and seed give the same weights on one kind of CPU with one number of threads, also if the training
+    is resumed from a checkpoint. It runs in one process, on one GPU.
 
     Args:
-        job: what is pre-trained, and how.
+        job: the base model and the settings.
         train, held_out: columns input_ids (unpadded), length.
         work_folder: for checkpoints; the caller removes it.
         result_folder: where the new base model is written.
-        listener: hears of steps and metrics.
-        keeper: keeps checkpoints beyond this process; training goes on from its newest.
-        show_progress: a progress bar on the terminal.
+        listener: receives steps and metrics.
+        keeper: keeps checkpoints beyond this process; training resumes from its newest.
+        show_progress: show a progress bar on the terminal.
     Raises:
         ModelError: the base model cannot be pre-trained.
         SettingsError: the GPU has too little memory.
-        NightshiftError: the loss is no number.
-        StoreError: the keeper's store is away when training begins.
+        NightshiftError: the loss is not a finite number.
+        StoreError: the keeper's store is unavailable when training begins.
     """
     folders.check_base_folder(job.base_folder)
     job = replace(job, precision=devices.resolve_precision(job.precision, job.device))
@@ -128,7 +128,7 @@ def pretrain(
 def _in_a_precision_that_it_computes(
     job: PretrainingJob, model: Any, train: Dataset
 ) -> PretrainingJob:
-    """fp32 where a step in bf16, of the longest pieces, raises."""
+    """Return the job, in fp32 if a bf16 step on the longest pieces raises."""
     if job.precision != "bf16":
         return job
     tokenizer = folders.load_tokenizer(job.base_folder)
@@ -145,7 +145,7 @@ def _in_a_precision_that_it_computes(
 
 class _LanguageTrainer(PlannedTrainer):
     def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
-        """The model's own; 0 where chance, or a batch of single tokens, leaves nothing to guess."""
+        """Return the model's loss; 0 if chance, or a batch of single tokens, leaves nothing to predict."""
         computed = super().compute_loss(model, inputs, *given, **named)
         loss, *rest = computed if isinstance(computed, tuple) else (computed,)
         nothing = (inputs["labels"][:, 1:] == -100).all()
@@ -163,16 +163,15 @@ def _trainer(
     show_progress: bool,
 ) -> _LanguageTrainer:
     params, objective = job.params, job.objective
-    longest = max(
-        *train["length"], *held_out["length"]
-    )  # the model takes that, and perhaps no more
+    # the model takes this many tokens, and perhaps no more
+    longest = max(*train["length"], *held_out["length"])
     tokenizer = folders.load_tokenizer(job.base_folder)
-    tokenizer.padding_side = "right"  # positions count from the left
+    tokenizer.padding_side = "right"  # positions are counted from the left
     settings = TrainingParams(
         epochs=params.epochs,
         batch_size=params.batch_size,
         learning_rate=params.learning_rate,
-        best_epoch_by="last",  # held-out loss says how it goes and chooses nothing
+        best_epoch_by="last",  # the held-out loss is only reported
         seed=params.seed,
     )
     batches = TrainingBatches(train["length"], settings)
@@ -184,7 +183,7 @@ def _trainer(
         batches.steps_an_epoch,
     )
     arguments.metric_for_best_model = None
-    arguments.prediction_loss_only = True  # logits of a whole vocabulary are not to be collected
+    arguments.prediction_loss_only = True  # do not collect logits of the whole vocabulary
     arguments.per_device_eval_batch_size = params.batch_size
     return _LanguageTrainer(
         batches,
@@ -201,7 +200,11 @@ def _trainer(
 
 
 def _finite_losses(trainer: _LanguageTrainer, loss: float) -> list[float]:
-    """Losses on the held-out pieces: before, and after each epoch. Raises NightshiftError where one is no number."""
+    """Return the held-out losses: before training, and after each epoch.
+
+    Raises:
+        NightshiftError: a loss is not a finite number.
+    """
     losses = [float(e["eval_loss"]) for e in evaluated_epochs(trainer.state.log_history)]
     if not all(map(math.isfinite, [loss, *losses])):
         raise NightshiftError(
@@ -213,7 +216,7 @@ def _finite_losses(trainer: _LanguageTrainer, loss: float) -> list[float]:
 
 
 def _run(trainer: _LanguageTrainer, checkpoint: Path | None) -> float:
-    """Measure the base model, unless that was done, then train to the end; returns the loss of the last steps."""
+    """Measure the base model unless a checkpoint has that, train to the end, and return the loss of the last steps."""
     try:
         before = None if checkpoint else float(trainer.evaluate()["eval_loss"])
         trainer.add_callback(BaseLoss(before))

@@ -1,7 +1,7 @@
-"""The language head of an encoder, computed where a token is masked and nowhere else.
+"""The language head of an encoder, computed at masked positions only.
 
-A head is as dear as the body of a small model, because it multiplies with the whole vocabulary, and 85 % of what it
-gives takes no part in the loss. Body and head are left as they are: between them stands a hook.
+A head costs as much as the body of a small model, because it multiplies with the whole vocabulary, and 85 % of its
+output takes no part in the loss. Body and head are not changed: a hook runs between them.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
-_TOLERANCE = 1e-5  # of the loss, in fp32: the order of its sums differs, and nothing else
+_TOLERANCE = 1e-5  # relative, of the fp32 loss: only the order of its sums differs
 
 
 class _MaskedPositions:
-    """Hooks that hand the head one row with the masked positions of the batch, and the loss their labels."""
+    """Hooks that pass the head one row with the masked positions of the batch, and the loss their labels."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._keep: torch.Tensor | None = None
@@ -29,7 +29,7 @@ class _MaskedPositions:
         ]
 
     def remove(self) -> None:
-        """Leave the model as it was."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
@@ -51,14 +51,14 @@ class _MaskedPositions:
 def at_masked_positions(
     model: PreTrainedModel, batches: Iterable[Mapping[str, Any]], is_masked: bool
 ) -> Generator[bool]:
-    """Within it the head is computed at masked positions only, where the loss of the first batch is the same so.
+    """Compute the head at masked positions only, within a context, if the loss of the first batch stays the same.
 
     Args:
         model: an encoder with a language head.
-        batches: of which the first is tried, on the model's device.
-        is_masked: False leaves the model alone: the next token is guessed at every position.
+        batches: the first one is tried, on the model's device.
+        is_masked: False does not change the model: decoders predict the next token at every position.
     Yields:
-        Whether it is.
+        True if the head is computed at masked positions only.
     """
     hooks: _MaskedPositions | None = None
     if is_masked:

@@ -1,4 +1,4 @@
-"""The settings of further pre-training, as people fill them in."""
+"""The form for further pre-training."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from tasks.core.forms import Form
 
 
 class PretrainingParams(Form):
-    """Whether the base model first learns the language of the reviews, without their labels, and how."""
+    """The settings of further pre-training: the base model first learns the reviews' language, without labels."""
 
     epochs: int = Field(
         default=0,

@@ -1,4 +1,4 @@
-"""Which reviews a base model is pre-trained on: each once, and none that a model is validated or tested on."""
+"""The reviews for further pre-training: each once, and none of the validation or test reviews."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from tasks.core.errors import MissingDataError
 
 TEST, VALIDATION = "copies of test reviews", "copies of validation reviews"
 DOUBLE, UNUSABLE, OVER_LIMIT = "duplicates", "without a text", "more than the limit"
-_HELD_OUT_SHARE, _MOST_HELD_OUT = 0.05, 1000  # reviews
+_HELD_OUT_SHARE, _MOST_HELD_OUT = 0.05, 1000  # fraction of the reviews, and the most of them
 
 
 @dataclass(frozen=True)
 class PretrainingRows:
-    """Texts to learn from and texts to measure that by, and how many were left out for which reason."""
+    """Texts to train on, texts to measure the loss on, and the number of rows left out by reason."""
 
     train: list[str]
     held_out: list[str]
@@ -31,19 +31,19 @@ def gather(
     limit: int | None,
     seed: int,
 ) -> PretrainingRows:
-    """All reviews that may be learned from, shuffled, with a twentieth of them held out.
+    """Collect all reviews that may be trained on, shuffle them, and hold out a twentieth.
 
-    Two reviews are the same where their `matching_form` is. Both kinds of rows are looked at alike: no test review
-    comes in by either.
+    Two reviews are the same if their `matching_form` is. Training and unlabelled rows are filtered alike, so that no
+    test review enters through either.
 
     Args:
         training: texts of the training reviews.
-        unlabelled: texts of the unlabelled ones; None where a row has none.
-        validation, test: texts that must not be among them.
-        limit: reviews at most.
-        seed: of the shuffle.
+        unlabelled: texts of the unlabelled reviews; None for a row without a text.
+        validation, test: texts to exclude.
+        limit: the most reviews; None for all.
+        seed: seed of the shuffle.
     Raises:
-        MissingDataError: less than two reviews are left.
+        MissingDataError: fewer than two reviews are left.
     """
     forbidden = dict.fromkeys(map(matching_form, validation), VALIDATION)
     forbidden |= dict.fromkeys(map(matching_form, test), TEST)

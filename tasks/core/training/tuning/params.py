@@ -1,4 +1,4 @@
-"""Settings of a sweep, as people fill them in: what is searched, and when a trial is pruned."""
+"""The sweep form: the search space, and the rule for pruning trials."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -13,14 +13,14 @@ Metric: TypeAlias = Literal["accuracy", "loss"]
 
 
 class TrialParams(Form):
-    """Which trial of a sweep a training is. It has no influence on the weights."""
+    """The trial of a sweep that a training belongs to. It has no influence on the weights."""
 
     study: Annotated[str, STUDY] = Field(description="Name of the study.")
     number: int = Field(ge=0, le=10**6, description="Number of the trial, from 0.")
 
 
 class FloatRange(Form):
-    """From low to high; where they are equal it is fixed."""
+    """A range of numbers, both ends included. If they are equal, the setting is fixed."""
 
     low: float = Field(ge=0, le=1, description="Lowest value.")
     high: float = Field(ge=0, le=1, description="Highest value; equal to the lowest: fixed.")
@@ -31,7 +31,7 @@ class FloatRange(Form):
 
 
 class IntRange(Form):
-    """From low to high, whole numbers; where they are equal it is fixed."""
+    """A range of whole numbers, both ends included. If they are equal, the setting is fixed."""
 
     low: int = Field(ge=0, le=10_000, description="Lowest value.")
     high: int = Field(ge=0, le=10_000, description="Highest value; equal to the lowest: fixed.")
@@ -48,7 +48,7 @@ def _in_order(values: Any) -> Any:
 
 
 class SpaceParams(Form):
-    """What is tried. None: the value that `training` has. The names are those of `training`, and so are the bounds."""
+    """The search space. Names and bounds are those of `training`; None keeps the value that `training` has."""
 
     learning_rate: FloatRange | None = Field(
         default=FloatRange(low=2e-5, high=3e-4),
@@ -79,7 +79,7 @@ class SpaceParams(Form):
 
     @model_validator(mode="after")
     def _within_bounds(self) -> Self:
-        """Every end of every range must be a value that a training takes, and something must be left to search."""
+        """Check that a training accepts both ends of every range, and that something is left to search."""
         for name, ends in self.ends().items():
             for value in ends:
                 try:
@@ -93,7 +93,7 @@ class SpaceParams(Form):
         return self
 
     def ends(self) -> dict[str, tuple[float, ...]]:
-        """The settings that are set here: both ends of a range, or all choices."""
+        """Return the settings that are set here, by name: both ends of a range, or all choices."""
         found: dict[str, tuple[float, ...]] = {}
         for name in SpaceParams.model_fields:
             given: Any = getattr(self, name)
@@ -103,7 +103,7 @@ class SpaceParams(Form):
 
 
 class PruningParams(Form):
-    """Stop a trial early whose best epoch so far is worse than the median of the others at that epoch."""
+    """The pruning rule: stop a trial whose best epoch so far is worse than the others' median at that epoch."""
 
     enabled: bool = Field(default=True, description="Off: every trial runs to its end.")
     warm_up_epochs: int = Field(
@@ -115,7 +115,7 @@ class PruningParams(Form):
 
 
 class SweepParams(Form):
-    """How many trials, how they are judged, and what is tried."""
+    """The settings of a sweep: number of trials, metric, pruning and search space."""
 
     trials: int = Field(
         default=20,
@@ -150,14 +150,14 @@ class SweepParams(Form):
     space: SpaceParams = Field(default=SpaceParams(), description="What is tried.")
 
     def identity(self) -> dict[str, Any]:
-        """What makes it this sweep and no other: how many trials, and when, does not."""
+        """Return the values that identify a sweep. The number of trials and the limits on their timing do not."""
         return self.model_dump(
             exclude={"trials", "at_once", "timeout_hours", "stop_after_failures"}
         )
 
 
 def require_agreement(training: TrainingParams, space: SpaceParams) -> None:
-    """Raises ValueError where `training` was given a value that the space contradicts."""
+    """Raise ValueError if `training` sets a value that the space contradicts."""
     for name, ends in space.ends().items():
         value: float = getattr(training, name)
         chosen = value != TrainingParams.model_fields[name].default

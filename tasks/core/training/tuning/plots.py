@@ -1,4 +1,4 @@
-"""Pictures of a sweep, as PNG files: how it went, and which settings mattered."""
+"""Plots of a sweep as PNG files: its history, and the importance of its settings."""
 
 import math
 from collections.abc import Sequence
@@ -19,19 +19,21 @@ from tasks.core.training.tuning.trials import value_of
 
 _INK = "#1f4e79"
 _OTHER = "#b5651d"
-_FEWEST = 4  # trials from which importances are told: below, they are noise
+_FEWEST = 4  # trials needed for importances; with fewer, they are noise
 
 
 def draw_sweep(
     folder: Path, trials: Sequence[FrozenTrial], metric: Metric, title: str
 ) -> list[Path]:
-    """Write sweep-history.png, sweep-settings.png and, from four trials on, sweep-importance.png; returns their paths.
+    """Write sweep-history.png, sweep-settings.png and, with four complete trials or more, sweep-importance.png.
 
     Args:
-        folder: where to.
-        trials: of one sweep; at least one ran to its end.
-        metric: what they were judged by.
-        title: of every picture.
+        folder: where to write.
+        trials: the trials of one sweep; at least one is complete.
+        metric: the metric they were judged by.
+        title: the title of every plot.
+    Returns:
+        The paths of the files.
     """
     done = [t for t in trials if t.state == TrialState.COMPLETE]
     figures = {
@@ -50,9 +52,9 @@ def draw_sweep(
 
 
 def importances(done: Sequence[FrozenTrial], metric: Metric) -> dict[str, float]:
-    """Share of the variance of the metric that each setting explains, the largest first.
+    """Return the fraction of the metric's variance that each setting explains, the largest first.
 
-    fANOVA (Hutter et al., "An Efficient Approach for Assessing Hyperparameter Importance", 2014).
+    Computed by fANOVA (Hutter et al., "An Efficient Approach for Assessing Hyperparameter Importance", 2014).
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction=direction(metric))
@@ -97,7 +99,7 @@ def _history(trials: Sequence[FrozenTrial], done: Sequence[FrozenTrial], metric:
 
 
 def _settings(trials: Sequence[FrozenTrial], done: Sequence[FrozenTrial], metric: Metric) -> Figure:
-    """One small picture a setting: its values against the metric."""
+    """Draw one small plot per setting: its values against the metric."""
     names = list(done[0].params)
     columns = min(len(names), 4)
     lines = math.ceil(len(names) / columns)
@@ -121,7 +123,7 @@ def _settings(trials: Sequence[FrozenTrial], done: Sequence[FrozenTrial], metric
 
 
 def _mark(axes: Axes, kind: BaseDistribution) -> None:
-    """Ticks of the values' own."""
+    """Set the ticks of an axis to the choices, or to a logarithmic scale."""
     if isinstance(kind, CategoricalDistribution):
         choices = [float(str(choice)) for choice in kind.choices]
         axes.set_xticks(choices, [f"{choice:g}" for choice in choices])

@@ -1,6 +1,6 @@
-"""A sweep: which settings of a training are tried, how the next ones are chosen, and when one is stopped.
+"""Hyperparameter search with Optuna: distributions, sampler and pruner of a sweep.
 
-Every setting that may be tried is a setting of a training, by its name and within its bounds.
+Every setting that can be searched is a training setting, with its name and its bounds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,11 @@ from tasks.core.training.params import TrainingParams
 from tasks.core.training.tuning.params import IntRange, Metric, PruningParams, SpaceParams
 
 _ON_A_LOGARITHMIC_SCALE = ("learning_rate",)
-DIGITS = 4  # of a sampled number: enough, and short enough to be typed into a form
+DIGITS = 4  # significant digits of a sampled number: short enough to type into a form
 
 
 class PrunedTraining(Record):
-    """A training that was stopped because it did worse than the trials before it. It leaves no model."""
+    """A training that was pruned because it did worse than earlier trials. It leaves no model."""
 
     epochs: int
     steps: int
@@ -35,7 +35,7 @@ class PrunedTraining(Record):
 
 
 def distributions(space: SpaceParams) -> dict[str, BaseDistribution]:
-    """What Optuna samples from: the settings that have more than one value."""
+    """Return the Optuna distributions of the settings that have more than one value."""
     made: dict[str, BaseDistribution] = {}
     for name, ends in space.ends().items():
         given: Any = getattr(space, name)
@@ -54,7 +54,7 @@ def distributions(space: SpaceParams) -> dict[str, BaseDistribution]:
 def training_of(
     training: TrainingParams, space: SpaceParams, sampled: Mapping[str, Any]
 ) -> TrainingParams:
-    """The settings of one trial: the form's, the space's fixed ones, and what was sampled."""
+    """Return the settings of one trial: the form's, overridden by the space's fixed values and the sampled ones."""
     ends = space.ends()
     fixed = {name: values[0] for name, values in ends.items() if len(set(values)) == 1}
     chosen = {name: _rounded(value, ends[name]) for name, value in sampled.items()}
@@ -68,7 +68,10 @@ def _rounded(value: Any, ends: Sequence[float]) -> Any:
 
 
 def first_values(training: TrainingParams, space: SpaceParams) -> dict[str, Any]:
-    """What the first trial tries: the form's own settings, or what comes nearest. A sweep ends no worse than these."""
+    """Return the settings of the first trial: the form's own, or the nearest in the space.
+
+    The sweep therefore ends no worse than these.
+    """
     ends = space.ends()
     first: dict[str, Any] = {}
     for name in distributions(space):
@@ -81,24 +84,27 @@ def first_values(training: TrainingParams, space: SpaceParams) -> dict[str, Any]
 
 
 def most_demanding(training: TrainingParams, space: SpaceParams) -> TrainingParams:
-    """The settings that ask most of the base model: if it has the layers for these, it has them for every trial."""
+    """Return the settings that need the most layers: a base model that has these has enough for every trial."""
     frozen = max(space.ends().get("frozen_layers", (training.frozen_layers,)))
     return training.model_copy(update={"frozen_layers": int(frozen)})
 
 
 def sampler(seed: int, drawn: int) -> BaseSampler:
-    """Chooses the settings of one trial: at random at first, then by a tree-structured Parzen estimator.
+    """Return the sampler for one trial: random at first, then a tree-structured Parzen estimator.
 
     Bergstra et al., "Algorithms for Hyper-Parameter Optimization" (2011), in Optuna's multivariate form, which takes
-    trials under way into account. The sampler is seeded anew for each trial by how many were drawn before it, so that
-    a sweep that died goes on as one that did not.
+    running trials into account. Each trial seeds its sampler with the number of trials drawn before it, so that an
+    interrupted sweep resumes with the same choices as an uninterrupted one.
     """
     own_seed = np.random.SeedSequence([seed, drawn]).generate_state(1)[0]
     return TPESampler(seed=int(own_seed))
 
 
 def pruner(params: PruningParams) -> BasePruner:
-    """Asked after each epoch, counted from 1: the median stopping rule (Golovin et al., "Google Vizier", 2017)."""
+    """Return the pruner: the median stopping rule (Golovin et al., "Google Vizier", 2017).
+
+    It is asked after each epoch, counted from 1.
+    """
     if not params.enabled:
         return NopPruner()
     return MedianPruner(
@@ -107,5 +113,5 @@ def pruner(params: PruningParams) -> BasePruner:
 
 
 def direction(metric: Metric) -> Literal["maximize", "minimize"]:
-    """In which direction a metric is better."""
+    """Return the Optuna direction in which a metric improves."""
     return "maximize" if metric == "accuracy" else "minimize"

@@ -1,7 +1,7 @@
-"""What the trials of a sweep say: which count, which is the best, which are begun again; and the table of them.
+"""Queries on the trials of a sweep: those that count, the best one, those to run again, and the results table.
 
-A sweep is an Optuna study, and its trials are Optuna's own `FrozenTrial`s; what Optuna does not know of them (why one
-failed, whose it is, where its model lies) is in their user attributes, under the names below.
+A sweep is an Optuna study, and its trials are Optuna's `FrozenTrial`s. Facts that Optuna does not keep (why a trial
+failed, which process owns it, where its model is) are user attributes under the names below.
 """
 
 import math
@@ -15,66 +15,69 @@ from tasks.core.training.tuning.params import Metric, SpaceParams
 from tasks.core.training.tuning.sweep import DIGITS, direction, distributions, training_of
 
 # User attributes of a trial.
-PROCESS = "nightshift.process"  # host:pid:start of the process that asked for it,
-FLOW_RUN = "nightshift.flow_run"  # and its flow run
+PROCESS = "nightshift.process"  # host:pid:start of the process that asked for it
+FLOW_RUN = "nightshift.flow_run"  # the flow run of that process
 REASON = "nightshift.reason"  # why it failed
-DIED = "nightshift.died"  # it failed with the run that had asked for it, and is begun again
-MODEL = "nightshift.model"  # where its model lies
+DIED = "nightshift.died"  # it failed together with the run that asked for it, and is run again
+MODEL = "nightshift.model"  # where its model is
 
-RUN_IS_OVER = "The run that had begun it is over"  # the reason of one that died without a word
+RUN_IS_OVER = "The run that had begun it is over"  # the reason if a trial died without an error
 
 
-_TIMES_DEAD = 4  # a trial that has died so often is not begun again
+_TIMES_DEAD = 4  # a trial that died this often is not run again
 
 
 def died(trial: FrozenTrial) -> bool:
-    """True of a trial that went down with the run that had asked for it: it counts as none."""
+    """True if a trial failed together with the run that asked for it. Such a trial does not count."""
     return DIED in trial.user_attrs
 
 
 def settled(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Those that are over and count."""
+    """Return the trials that are finished and count."""
     return [t for t in trials if t.state.is_finished() and not died(t)]
 
 
 def failures_to_forget(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Trials that failed in earlier runs, where not one came to a result: then something else was wrong than they."""
+    """Return the numbers of failed trials that should not count: all of them, if no trial ever completed.
+
+    The cause is then something other than their settings.
+    """
     if any(t.state == TrialState.COMPLETE for t in trials):
         return set()
     return {t.number for t in trials if t.state == TrialState.FAIL}
 
 
 def drawn(trials: Sequence[FrozenTrial]) -> int:
-    """How many were begun, a trial that was begun again counted once: what `sampler` is seeded by."""
+    """Return the number of trials started, counting a trial that was run again once. It seeds `sampler`."""
     return sum(t.state != TrialState.WAITING and not died(t) for t in trials)
 
 
 def asked_for(trial: FrozenTrial) -> dict[str, Any]:
-    """The parameters of a trial that may have died before all were chosen."""
+    """Return the parameters of a trial, which may have died before all were sampled."""
     return dict(trial.system_attrs.get("fixed_params", {})) | trial.params
 
 
 def best(trials: Sequence[FrozenTrial], metric: Metric) -> FrozenTrial | None:
-    """The best of those that ran to their end, the earliest of equals; None where there is none."""
+    """Return the best complete trial, the earliest among equals, or None if there is none."""
     sign = -1.0 if direction(metric) == "maximize" else 1.0
     over = [t for t in trials if t.state == TrialState.COMPLETE]
     return min(over, key=lambda t: (sign * value_of(t), t.number)) if over else None
 
 
 def value_of(trial: FrozenTrial) -> float:
-    """The metric of a trial; not a number where it has none."""
+    """Return the metric of a trial, or NaN if it has none."""
     return trial.values[0] if trial.values else math.nan
 
 
 def is_hopeless(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
-    """True of a trial whose settings have gone down with their run so often that they are likely what kills it."""
+    """True if trials of these settings died with their run so often that the settings are the likely cause."""
     with_their_run = [t for t in trials if t.user_attrs.get(DIED) == RUN_IS_OVER]
     before = sum(t.params == trial.params for t in with_their_run)
     return before + 1 >= _TIMES_DEAD
 
 
 def state_of(trial: FrozenTrial) -> str:
-    """In a word."""
+    """Return the state of a trial as one word."""
     if died(trial):
         return "died"
     names = {TrialState.COMPLETE: "done", TrialState.FAIL: "failed"}
@@ -82,7 +85,7 @@ def state_of(trial: FrozenTrial) -> str:
 
 
 def settings_text(values: Mapping[str, Any]) -> str:
-    """Settings on one line."""
+    """Format settings on one line."""
     return ", ".join(
         f"{name} {value:.{DIGITS}g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in values.items()
@@ -92,7 +95,7 @@ def settings_text(values: Mapping[str, Any]) -> str:
 def rows(
     trials: Sequence[FrozenTrial], metric: Metric, training: TrainingParams, space: SpaceParams
 ) -> list[dict[str, Any]]:
-    """The table that people see, the best first, those without a figure last."""
+    """Return the rows of the results table, the best first, trials without a metric last."""
     sign = -1.0 if direction(metric) == "maximize" else 1.0
     order = sorted(
         trials,
