@@ -35,7 +35,7 @@ from tasks.core.training.tuning.params import SweepParams, TrialParams, require_
 
 
 class DataParams(Form):
-    """The reviews: where they come from, what they must be like, and how many are used for what."""
+    """Source, validation and split of the reviews."""
 
     source: SourceParams = Field(default=SourceParams(), description="Where labelled reviews are.")
     validation: ValidationParams = Field(
@@ -50,7 +50,7 @@ class DataParams(Form):
 
 
 class RegistrationParams(Form):
-    """Under which name the model is registered."""
+    """Name of the registered model."""
 
     model_name: Annotated[str, MODEL_NAME] = Field(
         default="reviews",
@@ -91,7 +91,7 @@ class FineTuneParams(Form):
 
 
 class RetrainParams(Form):
-    """Retrain a classifier on labelled reviews, register it, and let it become champion if it deserves to."""
+    """Retrain a classifier on labelled reviews, register it, and make it champion if it passes the gate."""
 
     recipe: RecipeName = Field(
         default="standard",
@@ -144,7 +144,7 @@ class RetrainParams(Form):
 
 
 class TuneParams(RetrainParams):
-    """Try settings of a training, and do with the best model what a retraining does."""
+    """Search the settings of a training; evaluate, register and promote the best model as a retraining does."""
 
     sweep: SweepParams = Field(default=SweepParams(), description="What is tried, and how often.")
 
@@ -162,7 +162,7 @@ class TuneParams(RetrainParams):
 
 
 class WatchParams(Form):
-    """Look whether newly labelled reviews have landed, and say so by an event that starts retraining."""
+    """Check for newly labelled reviews, and emit an event that starts a retraining."""
 
     location: Annotated[str, S3_PREFIX] = Field(
         default="s3://nightshift/labelled/",
@@ -171,7 +171,7 @@ class WatchParams(Form):
 
 
 class TidyParams(Form):
-    """Put right what dead runs left behind."""
+    """Clean up after runs that died."""
 
 
 class VerifyParams(Form):
@@ -183,7 +183,7 @@ class VerifyParams(Form):
 
 
 class TraceParams(Form):
-    """Follow anything to both ends: back to the reviews that a model learned from, and on to its predictions."""
+    """Trace anything back to the reviews that a model learned from, and on to its predictions."""
 
     start: str = Field(
         min_length=1,

@@ -26,11 +26,6 @@ class LabelMap:
     def __bool__(self) -> bool:
         return bool(self.pairs)
 
-    @property
-    def names_classes(self) -> bool:
-        """True if the map does more than leave labels out."""
-        return bool(self._classes)
-
     def speaks_of(self, label: str) -> bool:
         return meaning(label) in self._targets
 

@@ -85,16 +85,6 @@ class Pair:
         return -float(lower_bound(self.rows, self.worse, self.better, risk))
 
 
-def paired_difference(correct: Bools, other_correct: Bools, params: EvaluationParams) -> Interval:
-    """Return the difference in accuracy of two classifiers on the same rows, with its paired bootstrap interval."""
-    return Pair.of(correct, other_correct).interval(params)
-
-
-def mcnemar_exact(correct: Bools, other_correct: Bools) -> float:
-    """Return the two-sided p-value of McNemar's exact test, from which rows each gets right."""
-    return Pair.of(correct, other_correct).mcnemar()
-
-
 def score(rows: ArrayLike, better: ArrayLike, worse: ArrayLike, difference: ArrayLike) -> Floats:
     """Compute Tango's statistic: standard normal if the true difference is `difference`, decreasing in `difference`.
 

@@ -14,8 +14,6 @@ from tasks.core.evaluation.comparison import (
     chance_to_pass,
     difference_of_shares,
     lower_bound,
-    mcnemar_exact,
-    paired_difference,
     resolvable_margin,
     rows_needed,
     score,
@@ -43,7 +41,7 @@ def test_the_counts_are_those_of_the_answers(counts: tuple[int, int, int]) -> No
     assert pair.difference == pytest.approx(right.mean() - other.mean())
     swapped = Pair.of(other, right)
     assert pair.upper(0.05) == pytest.approx(-swapped.lower(0.05))
-    assert pair.mcnemar() == mcnemar_exact(other, right)
+    assert pair.mcnemar() == Pair.of(other, right).mcnemar()
 
 
 def test_answers_to_other_rows_are_refused() -> None:
@@ -59,21 +57,21 @@ def test_the_interval_is_that_of_resampled_rows(counts: tuple[int, int, int]) ->
     gap = right.astype(float) - other
     rows = len(gap)
     drawn = np.concatenate([w @ gap for w in resample_counts(rows, 20_000, 1)]) / rows
-    got = paired_difference(right, other, EvaluationParams(resamples=20_000, seed=2))
+    got = Pair.of(right, other).interval(EvaluationParams(resamples=20_000, seed=2))
     low, high = np.quantile(drawn, [0.025, 0.975])
     assert got.value == pytest.approx(gap.mean())
     assert (got.low, got.high) == pytest.approx((low, high), abs=1.01 / rows)
 
 
-def test_paired_difference_is_zero_for_the_same_answers() -> None:
+def test_the_difference_is_zero_for_the_same_answers() -> None:
     right = np.random.default_rng(0).random(100) < 0.7
-    gap = paired_difference(right, right, PARAMS)
+    gap = Pair.of(right, right).interval(PARAMS)
     assert (gap.value, gap.low, gap.high) == (0, 0, 0)
     assert Pair.of(right, right).mcnemar() == 1
 
 
 def test_mcnemar_is_the_sign_test_of_the_rows_that_differ() -> None:
-    assert mcnemar_exact(*answers(1, 7, 50)) == pytest.approx(2 * 9 / 2**8)
+    assert Pair.of(*answers(1, 7, 50)).mcnemar() == pytest.approx(2 * 9 / 2**8)
 
 
 @given(COUNTS, st.floats(-0.3, 0.3).filter(lambda d: abs(d) > 1e-3))

@@ -25,8 +25,6 @@ def multiple_for(width: int, longest: int | None) -> int | None:
     return PAD_TO if fits else None
 
 
-# batches; more of them mean less padding, and less randomness in which reviews share a batch
-_SORTED_TOGETHER = 50
 Step = list[list[int]]
 
 
