@@ -28,7 +28,8 @@ class EngineOptions:
     """The settings that an engine is run with."""
 
     device: Device = "auto"
-    precision: Precision = "auto"  # ignored by int8 engines
+    # Of engines that leave a choice; in openvino-int8, of everything that is not in int8.
+    precision: Precision = "auto"
     batch_tokens: int = 4096
     threads: int = 0  # 0: the engine decides
 

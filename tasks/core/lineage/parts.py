@@ -37,7 +37,7 @@ class RegisteredVersion:
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A scoring run, according to its success marker and its records."""
+    """A scoring run, according to its `ScoringMark` and its records."""
 
     model: str
     version: str

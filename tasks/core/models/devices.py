@@ -23,7 +23,8 @@ def precision_of_version(
 ) -> Literal["fp32", "bf16"]:
     """Return the precision to run a model version in.
 
-    It is the requested one. For auto, it is fp32 if the version was trained in fp32 or fell back to it.
+    It is the requested one. For auto, it is fp32 if the version was trained in fp32 or fell back to it; otherwise
+    `resolve_precision` decides.
 
     Args:
         asked: the requested precision; auto leaves it to the version.

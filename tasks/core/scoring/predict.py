@@ -96,7 +96,8 @@ class _Window:
 def to_review(row: Row, columns: Columns) -> Review:
     """Convert a file's row to a review. Its id is the row number if the file has no id column or the field is empty.
 
-    Each format limits rows in its own way. Here, texts and ids longer than the limit for any row are refused.
+    Each format limits rows in its own way. Here, a row is refused if text and id together are longer than any row may
+    be.
     """
     if row.values is None:
         return _refused(row, str(row.number), row.problem)
@@ -167,7 +168,7 @@ def score(
         engine: computes the logits.
         window_reviews: number of reviews planned together.
     Raises:
-        ModelError: the tokenizer or the engine fails on any input.
+        ModelError: the tokenizer or the engine fails on every input, even on a harmless one.
     """
     for window in ahead(_windows(bundles, encoder, window_reviews), _WINDOWS_AHEAD):
         answers = _answers(window, encoder, engine)

@@ -254,7 +254,7 @@ class Direction(_OnReviews):
 
 
 def _continued(text: str, end: str) -> str:
-    """Append a sentence to a text, after a full stop if the text does not end with punctuation."""
+    """Append a sentence to a text, after a full stop if the text ends in a letter or digit."""
     text = text.rstrip()
     return f"{text}{'.' if text[-1:].isalnum() else ''} {end}"
 

@@ -85,7 +85,7 @@ def white_space(text: str, generator: random.Random) -> str:
 
 
 def punctuation(text: str, generator: random.Random) -> str:
-    """Remove the final full stop or exclamation marks; if there are none, add a full stop."""
+    """Remove the full stops, exclamation and question marks at the end; if nothing is removed, add a full stop."""
     ended = text.rstrip()
     bare = ended.rstrip(".!?…")
     return bare if bare != ended and not is_blank(bare) else f"{ended}."

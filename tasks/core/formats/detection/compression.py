@@ -35,8 +35,8 @@ def compression_of(head: bytes) -> str | None:
 def unpacked(stream: IO[bytes], compression: str | None) -> IO[bytes]:
     """Return the unpacked content of a stream that is at its start.
 
-    Reading it raises OSError if a member is truncated or damaged, and UnfitError if it unpacks to far too much or if
-    other bytes stand between or after its members.
+    Reading it raises OSError if a member is truncated or damaged (EOFError if a bz2 member is truncated), and
+    UnfitError if it unpacks to far too much or if other bytes stand between or after its members.
     """
     if compression is None:
         return stream

@@ -151,7 +151,7 @@ def likely_encoding(content: bytes) -> str:
     """Return the encoding of a text that is not UTF-8, if it is certain enough to suggest; '' if several may fit.
 
     European languages have few non-ASCII letters, each among ASCII ones. Chinese, Japanese and Korean write them as
-    pairs of bytes that do not occur in other texts by chance. Single-byte alphabets beyond ASCII are too similar to
+    pairs of bytes that not every text happens to have. Single-byte alphabets beyond ASCII are too similar to
     distinguish.
     """
     if _is_mostly_beyond_ascii(content):

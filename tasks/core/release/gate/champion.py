@@ -107,7 +107,7 @@ class _Harm:
         return cls(pairs, -lower_bound(rows, worse, better, risk / len(pairs)), margin)
 
     def clause(self, name: str, kind: str) -> Clause:
-        """Return a clause that fails if a difference is certainly below the margin, and that names the worst ones."""
+        """Return a clause that fails if the upper bound of a difference is below minus the margin; name the worst."""
         shown = int((self.best < -self.margin).sum())
         worst = np.argsort(self.best)[: max(shown, 1)]
         names = list(self.pairs)

@@ -23,8 +23,8 @@ MORE_REVIEWS = (
     "Label more reviews to test on. A test set that was drawn from the training reviews stays as it is until it is "
     "drawn anew: --data.split.new-test-set"
 )
-# A class counts as lost if the champion gets ten of its reviews right: an equal model gets all ten wrong by chance once
-# in 1,024 times.
+# A class that the new model never recognizes counts as lost if the champion gets at least ten of its reviews right: an
+# equal model gets ten such reviews all wrong by chance once in 1,024 times.
 _NOT_BY_CHANCE = 10
 _MOST_NAMED = 20  # class names that a clause lists at most
 _NAME_LETTERS = 40  # letters shown of each name
@@ -85,7 +85,10 @@ def _class_rows(class_rows: Mapping[str, int], least: int) -> Clause:
 
 
 def _above_largest(evidence: Evidence, params: GateParams) -> Clause | None:
-    """Use the exact Clopper-Pearson bound: a model worth no more passes at most at the stated risk."""
+    """Use the exact Clopper-Pearson bound.
+
+    A model worth no more than the answer of the largest class passes at most at the stated risk.
+    """
     if not params.first_champion.must_beat_largest_class:
         return None
     counts, risk = evidence.class_rows, params.champion.false_promotion_risk

@@ -165,9 +165,9 @@ def _bf16(
     tolerance: float,
     ranks: Ranks,
 ) -> tuple[bool, float | None]:
-    """Return True if training can use bf16, and the relative difference of loss or gradient.
+    """Return True if training can use bf16, and the relative difference of loss or gradient (None if not measured).
 
-    If the trial raises, training falls back to fp32.
+    Training falls back to fp32 if a step in bf16 raises, or if the difference exceeds the tolerance.
     """
     difference: float | None = None
     problem = numerics.bf16_problem(model, fast, device)

@@ -98,7 +98,10 @@ class PatientKeeper:
 
 
 def snapshot(state: Any) -> Any:
-    """Copy a nested state to CPU memory. Tensors that share their storage still share it in the copy."""
+    """Copy a nested state to CPU memory.
+
+    A tensor that occurs several times (same memory, dtype, shape and strides) is a single tensor in the copy.
+    """
     copies: dict[Any, torch.Tensor] = {}
 
     def copied(value: Any) -> Any:

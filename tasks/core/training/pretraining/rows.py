@@ -31,7 +31,7 @@ def gather(
     limit: int | None,
     seed: int,
 ) -> PretrainingRows:
-    """Collect all reviews that may be trained on, shuffle them, and hold out a twentieth.
+    """Collect all reviews that may be trained on, shuffle them, and hold out a twentieth, at most 1,000.
 
     Two reviews are the same if their `matching_form` is. Training and unlabelled rows are filtered alike, so that no
     test review enters through either.

@@ -38,7 +38,7 @@ def settled(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def failures_to_forget(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Return the numbers of failed trials that should not count: all of them, if no trial ever completed.
+    """Return the numbers of failed trials of earlier runs that should not count: all, if no trial ever completed.
 
     The cause is then something other than their settings.
     """
