@@ -1,4 +1,4 @@
-"""Score one run with 1, 2 and 4 workers, by a Prefect pool, Ray or Dask: `make bench-nights`.
+"""Score one run with 1, 2 and 4 workers, by a Prefect pool, Ray or Dask: `make bench-nights` (without Dask).
 
     python -m benchmarks.fan_out pool ray dask --seconds 240
 

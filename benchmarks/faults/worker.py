@@ -35,7 +35,7 @@ def small_shards() -> None:
     planning.SHARD_BYTES = sharding.SHARD_BYTES = 20_000
     sharding.SHARD_OBJECTS = 8
     sharding.BUNDLE_BYTES = 4_000
-    # Several requests per object; the limit is 16 MB.
+    # Larger files are uploaded in parts. Parts are of 16 MB, so these have one.
     conditional_writes.__dict__.update(_ONE_REQUEST_BYTES=10_000)
 
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from tests.commits import code_of
 from tests.paths import ROOT
 
-_SHARES = 2  # processes, each with every second gap of a kind
+_SHARES = 2  # processes at a time, for two cores; each with every second gap of a kind
 
 
 def main() -> None:

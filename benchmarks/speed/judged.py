@@ -27,7 +27,7 @@ Told = dict[str, Any]
 
 @dataclass(frozen=True)
 class Judged:
-    """Trainings on the same reviews, whose predictions for the same test reviews are compared."""
+    """Trainings on the same reviews, whose predictions for the same other reviews are compared."""
 
     base: Path  # the pretrained model
     revision: str

@@ -45,7 +45,7 @@ def filled(text: str, found: Sequence[dict[str, Any]], pictures: Sequence[str]) 
 
 
 def summary_of(found: Sequence[dict[str, Any]]) -> list[str]:
-    """Return one table of the best rows that meet their targets; empty if nothing was measured."""
+    """Return one table of the best rows that keep fp32's labels or accuracy, and of training; empty if none exist."""
     rows: list[tuple[str, str, str, str]] = []
     for result in found:
         allocator, on = f" ({result['machine']['allocator']})", _processor(result["machine"])

@@ -92,8 +92,10 @@ class Postgres:
         return ""
 
     def make_role(self, name: str, password: str, databases: Sequence[str]) -> None:
-        """Create a role that owns its databases, which no other role may enter. An existing role gets a new
-        password."""
+        """Create a role that owns its databases, which no other role may enter.
+
+        An existing role has its password set again.
+        """
         from psycopg2.extensions import encrypt_password
         from psycopg2.sql import SQL, Identifier, Literal
 

@@ -29,7 +29,7 @@ from tasks.runtime.local_services import CLIENT_DEFAULTS
 from tasks.runtime.settings import Settings
 
 USER = PREFECT_USER  # also the workers' name in MLflow
-# The forms' default. Importing the forms to read it would take seconds, because they import torch.
+# The forms' default, written here so that the forms need not be imported.
 MODEL = "reviews"
 _MLFLOW_BUCKET = "mlflow"
 # The usual ports for services that people look for; the others are below the range the system assigns to clients.
