@@ -125,7 +125,7 @@ NIGHT_FLAGS = $(if $(wildcard $(IMDB)/test-*.parquet),--reviews $(firstword $(wi
 faults: $(READY) ## two hundred SIGKILLs and more, a broken network, a killed store: rows lost, doubled, mixed
 	$(BIN)/python -m benchmarks.faults.run
 
-races: $(READY) ## a promotion and a scoring run held before each of their requests while others go through (BASE=commit: its code)
+races: $(READY) ## a promotion and a scoring run held before each of their requests while others go through (BASE=commit: its code, if it has these packages)
 	$(BIN)/python -m benchmarks.races.run --minutes 9 $(if $(BASE),--base $(BASE))
 
 gate-simulation: $(READY) ## pairs of models of known quality through the gate: how often it lets each through (ten minutes)

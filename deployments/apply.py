@@ -138,7 +138,9 @@ def _apply_deployments(
         differs = applied.differs(f"deployment:{full_name}", [entry, schema])
         before = _deployment(client, full_name)
         slugs[full_name] = {schedule["slug"] for schedule in entry.get("schedules", ())}
-        if differs or before is None or not before.work_pool_name:  # it or its pool was deleted by hand
+        if (
+            differs or before is None or not before.work_pool_name
+        ):  # it or its pool was deleted by hand
             changed[full_name] = before
     try:
         if changed:

@@ -39,7 +39,7 @@ def fitted(
     """Fit fast cascades; return them by the name of their row, with their records on the fitting reviews.
 
     Args:
-        model: folder that `modeling.save` wrote.
+        model: folder that `classifier.save` wrote.
         sample: texts for int8's calibration.
         train: training reviews of the linear model.
         bands: labelled reviews that neither model has seen.

@@ -58,7 +58,7 @@ def build(name: str, model: Path, sample: Sequence[str]) -> str:
 
     Args:
         name: the engine's name.
-        model: folder that `modeling.save` wrote; the engine's files go into it.
+        model: folder that `classifier.save` wrote; the engine's files go into it.
         sample: texts like those to be scored, for int8.
     """
     if name not in registry.kinds():

@@ -73,10 +73,10 @@ class _Split:
     reference: Reference[SplitSummary]
 
     def __hash__(self) -> int:
-        return hash(self.reference.uri)
+        return hash((self.reference.uri, self.reference.content))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Split) and other.reference.uri == self.reference.uri
+        return isinstance(other, _Split) and hash(self) == hash(other)
 
 
 @lru_cache(maxsize=_KEPT)

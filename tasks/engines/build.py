@@ -26,7 +26,7 @@ def build_apart(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None
 
     Args:
         name: the engine's name; its files go to `<model>/engines/<name>`.
-        model: the folder that `modeling.save` wrote.
+        model: the folder that `classifier.save` wrote.
         sample: token rows, used to calibrate int8 and to score.
     Raises:
         ModelError: it cannot be built for this model, its process died, or its process timed out.

@@ -20,6 +20,7 @@ from tasks.connectors.servers.local_stack import local_passwords, passwords_of, 
 from tasks.core.errors import ServiceError, disk_full, is_disk_full
 from tasks.runtime.reporting.terminal import print_whatever_comes
 from tasks.runtime.settings import (
+    QUIET_LIBRARIES,
     SLEEPING_THREADS,
     Settings,
     go_past_proxies_to_loopback,
@@ -31,14 +32,12 @@ logger = logging.getLogger(__name__)
 CLIENT_DEFAULTS = (
     NO_TELEMETRY
     | SLEEPING_THREADS
+    | QUIET_LIBRARIES
     | {
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # the automation for dead runs listens for it
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # otherwise a call hangs for minutes if the server is down
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it has emoji, and comes before a run's end is written
         "TOKENIZERS_PARALLELISM": "true",

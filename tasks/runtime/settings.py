@@ -85,10 +85,21 @@ _OTHER_TRACKING = re.compile(r"databricks|(?!https?:)[a-z][a-z0-9+.-]*://")
 # For every process that computes. By default the OpenMP threads of torch spin while they wait for work, so two runs on
 # one machine take the cores from each other. OpenMP reads the variable once, when it is loaded.
 SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+QUIET_LIBRARIES = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
 
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def quiet_libraries() -> None:
+    """Set the environment so that libraries that are imported later show no progress bars and log errors only."""
+    for name, value in QUIET_LIBRARIES.items():
+        os.environ.setdefault(name, value)
 
 
 def go_past_proxies_to_loopback() -> None:

@@ -97,7 +97,7 @@ def open_engine(
 
     Args:
         name: one of `kinds()`.
-        classifier: as `modeling.load` returns it; the engine may change or keep it, so do not use it elsewhere.
+        classifier: as `classifier.load` returns it; the engine may change or keep it, so do not use it elsewhere.
         model_folder: where it was loaded from.
         options: the settings to run it with.
     Raises:

@@ -102,7 +102,7 @@ def _say_how(name: str, said: str, delimiter: str, encoding: str) -> None:
         separators = SEPARATORS[delimiter.encode()]
         logger.info("%s: %s separate its fields (its name says %s)", name, separators, said.upper())
     if encoding:
-        logger.info("%s: it is read as %s", name, encoding)
+        logger.info("%s: it is read as %s, unless it is UTF-8", name, encoding)
 
 
 def _pass_over(content: IO[bytes], size: int) -> None:

@@ -1,7 +1,7 @@
 """Temperature scaling: calibrate probabilities with one number, fitted on validation reviews.
 
 Guo et al., 2017, "On Calibration of Modern Neural Networks". Dividing all logits by a temperature above 1 lowers the
-confidence of answers without changing their labels; `modeling.with_temperature` puts it into the head. The fit is
+confidence of answers without changing their labels; `classifier.with_temperature` puts it into the head. The fit is
 maximum a posteriori with a weak prior around 1: if validation reviews are few, or all answered correctly, maximum
 likelihood alone would give certainty.
 """

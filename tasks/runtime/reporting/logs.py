@@ -10,6 +10,7 @@ from typing import Any
 from tasks.core.errors import NightshiftError
 from tasks.core.readable import on_one_line, said_to_people
 from tasks.runtime.reporting.terminal import outlive_the_reader, print_whatever_comes
+from tasks.runtime.settings import quiet_libraries
 
 _CHATTY = (
     "httpx",
@@ -86,8 +87,9 @@ def _handlers() -> set[logging.Handler]:
     return {handler for logger in loggers for handler in logger.handlers}
 
 
-def _quiet_loaded_libraries() -> None:
-    """Silence libraries that are already imported. Those imported later read their settings from the environment."""
+def _quiet_libraries() -> None:
+    """Silence those that are imported already; the others read it from the environment when they are."""
+    quiet_libraries()
     if "transformers" in sys.modules:
         import transformers
 
@@ -117,5 +119,5 @@ def log_for_people(command: bool = False) -> None:
         logging.getLogger(name).setLevel(logging.INFO)
     for name in _SPEAKING:
         logging.getLogger(name).addFilter(_SENTENCES)
-    _quiet_loaded_libraries()
+    _quiet_libraries()
     warnings.filterwarnings("ignore", message=".*pin_memory.*")

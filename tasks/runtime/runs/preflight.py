@@ -32,12 +32,12 @@ _PROOFS = {
     retry_condition_fn=is_outage,
 )
 def check_services(
-    device: Device = "auto", also_write_to: str | None = None, trains: bool = False
+    device: Device | None = None, also_write_to: str | None = None, trains: bool = False
 ) -> None:
     """Probe the object store with a write, connect to the registry, and check that the device is available.
 
     Args:
-        device: that the run will use.
+        device: that the run will use; None if it computes nothing.
         trains: the run uses it for training, which may happen on another machine.
         also_write_to: an s3:// prefix besides the bucket for prepared data.
     Raises:
@@ -46,11 +46,13 @@ def check_services(
         ServiceError: the deployment for training or its pool does not exist.
         SettingsError: something is not configured, or there is no GPU here.
     """
-    from tasks.core.models.devices import resolve_device  # imports torch; most flows need none
-
     settings = read_settings()
     elsewhere = trains and settings.training_deployment
-    here = resolve_device("auto" if elsewhere else device)
+    here = ""
+    if device:
+        from tasks.core.models.devices import resolve_device  # imports torch
+
+        here = f"; this run is on {resolve_device('auto' if elsewhere else device)}"
     require_passwords(settings)
     store = object_store()
     for uri in filter(None, [f"s3://{settings.bucket}/prepared", also_write_to]):
@@ -64,9 +66,7 @@ def check_services(
     close_dead_runs()
     remove_dead_folders()
     training = f", training on the pool of {elsewhere}" if elsewhere else ""
-    logger.info(
-        "Preflight: object store and model registry answer; this run is on %s%s", here, training
-    )
+    logger.info("Preflight: object store and model registry answer%s%s", here, training)
 
 
 def require_passwords(settings: Settings) -> None:

@@ -37,7 +37,7 @@ def choose(
     """Build, compare and time a model's engines, and record the best one.
 
     Args:
-        model: folder that `modeling.save` wrote; engines/ and engines.json are added to it.
+        model: folder that `classifier.save` wrote; engines/ and engines.json are added to it.
         validation: rows of realistic lengths that the model was not trained on.
         train: rows to calibrate int8 and fit the linear stage of a cascade; also compared on if others are few.
         params: the candidates and the criteria of agreement.

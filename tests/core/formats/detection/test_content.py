@@ -28,7 +28,7 @@ JSONL, CSV = b'{"text": "a"}\n', b"id,text\n1,a\n"
     ("name", "head", "kind"),
     [
         ("r.jsonl", JSONL, Kind("jsonl", None, "jsonl")),
-        ("r.csv.gz", gzip.compress(CSV), Kind("csv", "gzip", "csv")),
+        ("r.csv.gz", gzip.compress(CSV, mtime=0), Kind("csv", "gzip", "csv")),
         ("r.csv", JSONL, Kind("jsonl", None, "csv")),
         ("r.csv", b"PAR1\x15\x04", Kind("parquet", None, "csv")),
         ("r.csv", b"PAR1,text\n", Kind("csv", None, "csv")),
@@ -37,14 +37,18 @@ JSONL, CSV = b'{"text": "a"}\n', b"id,text\n1,a\n"
         ("r.csv", b"PARENT,text\n", Kind("csv", None, "csv")),
         ("r.csv", b"PK,text\n", Kind("csv", None, "csv")),
         ("r.parquet", b"PAR1 not really", Kind("parquet", None, "parquet")),
-        ("part-00000", gzip.compress(JSONL), Kind("jsonl", "gzip", None)),
+        ("part-00000", gzip.compress(JSONL, mtime=0), Kind("jsonl", "gzip", None)),
         ("a.b/part-00000", b"id\ttext\n", Kind("tsv", None, None)),
         ("r.txt", CSV, Kind("csv", None, None)),
         ("r.csv", b"text\n", Kind("csv", None, "csv")),
         ("r.jsonl", b"", Kind("jsonl", None, "jsonl")),
         ("r.jsonl", b'\n[1]\n{"text": "a"}\n', Kind("jsonl", None, "jsonl")),
         ("r.csv", b'"a;b",text\n1;,2\n', Kind("csv", None, "csv")),
-        ("r.gz", gzip.compress(b'{"text": "' + b"long " * 100_000), Kind("jsonl", "gzip", None)),
+        (
+            "r.gz",
+            gzip.compress(b'{"text": "' + b"long " * 100_000, mtime=0),
+            Kind("jsonl", "gzip", None),
+        ),
     ],
 )
 def test_kinds(name: str, head: bytes, kind: Kind) -> None:
