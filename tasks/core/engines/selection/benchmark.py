@@ -80,7 +80,7 @@ class Contest:
     def outcome(self, clock: Clock, machine: Mapping[str, str]) -> EngineChoice:
         """Build, run and time the engines; return the results of all, and the best eligible one."""
         wanted = {registry.TORCH, _exact_torch(), *self._params.candidates} & set(registry.kinds())
-        for name in sorted(wanted, key=_cascades_last):
+        for name in sorted(wanted, key=lambda name: (name in CASCADES, name)):
             self._enter(name, clock)
         timed = self._rows.drawn(self._params.timed_rows)
         speeds = rows_per_second(self._opened, timed, self._params.rounds, clock)
@@ -298,7 +298,3 @@ def _exact_torch() -> str:
     """Return the engine that scores in fp32: torch itself if the processor does not multiply in bf16."""
     bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16"
     return registry.TORCH_FP32 if bf16 else registry.TORCH
-
-
-def _cascades_last(name: str) -> tuple[bool, str]:
-    return name in CASCADES, name
