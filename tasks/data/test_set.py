@@ -1,6 +1,6 @@
 """The test set of a split, read once per process however many steps use it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -63,20 +63,17 @@ class TestSet:
 def read_test_set(split: Reference[SplitSummary]) -> TestSet:
     """Read the test set of a split, unless this process has already read it."""
     summary = split.summary
-    return TestSet(_reviews(_Split(split)), summary.label_names, summary.slice_columns)
+    reviews = _reviews(_Split(split.uri, split.content, split))
+    return TestSet(reviews, summary.label_names, summary.slice_columns)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Split:
-    """A reference as a cache key: the content below a URI never changes."""
+    """A reference as a cache key: two are equal if they pin the same files."""
 
-    reference: Reference[SplitSummary]
-
-    def __hash__(self) -> int:
-        return hash((self.reference.uri, self.reference.content))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Split) and hash(self) == hash(other)
+    uri: str
+    content: str
+    reference: Reference[SplitSummary] = field(compare=False)
 
 
 @lru_cache(maxsize=_KEPT)
