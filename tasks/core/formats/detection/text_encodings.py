@@ -86,7 +86,8 @@ def is_surely_utf8(content: bytes, named: str) -> bool:
 def recoded(stream: IO[bytes], encoding: str) -> IO[bytes]:
     """Return a stream of text converted to UTF-8; bytes that are invalid in its encoding become invalid UTF-8.
 
-    If the text begins with ASCII, its first non-ASCII letter decides whether it is UTF-8 instead of `encoding`.
+    Text that begins with ASCII is read as UTF-8 instead of `encoding` if the first part with a letter beyond ASCII, of one
+    to two MiB, is valid UTF-8.
     """
     if encoding == UTF8:
         return stream
