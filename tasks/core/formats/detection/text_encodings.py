@@ -86,8 +86,8 @@ def is_surely_utf8(content: bytes, named: str) -> bool:
 def recoded(stream: IO[bytes], encoding: str) -> IO[bytes]:
     """Return a stream of text converted to UTF-8; bytes that are invalid in its encoding become invalid UTF-8.
 
-    Text that begins with ASCII is read as UTF-8 instead of `encoding` if the first part with a letter beyond ASCII, of one
-    to two MiB, is valid UTF-8.
+    Text that begins with ASCII is read as UTF-8 instead of `encoding` if the first part of it that has a letter beyond
+    ASCII (up to 2 MiB) is valid UTF-8.
     """
     if encoding == UTF8:
         return stream
