@@ -1,7 +1,7 @@
 """Compare two concurrent runs on one machine with the same runs one after the other: `make together`.
 
     python -m benchmarks.together                     two trainings; a training and a scoring run
-    python -m benchmarks.together --engines torch openvino onnx
+    python -m benchmarks.together --engines torch openvino
 
 Each run is a process of its own that executes the training or scoring code of core on a model of MiniLM's size. It
 works for some seconds on order, alone or beside another, and waits otherwise. The ratio of a pair is the sum of what

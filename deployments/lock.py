@@ -37,7 +37,7 @@ class LockSet:
     on_top_of: Sequence[str] = ()
 
 
-_ENGINES = ("openvino", "onnx", "lora")
+_ENGINES = ("openvino", "lora")
 _TOOLS = ("ha", "browser", "ray", "dask")
 _SERVERS = (
     "boto3", "flask-wtf", "mlflow", "prefect", "prefect-kubernetes", "prefect-redis", "psycopg2-binary",

@@ -21,7 +21,7 @@ from tasks.core.scoring.predict import Prediction, Review
 
 #: Engines with a row in the tables; those that this installation lacks are listed as missing.
 WANTED = (
-    "torch", "cascade-torch", "onnx", "onnx-int8", "openvino", "openvino-int8", "cascade", "cascade-bf16",
+    "torch", "openvino", "openvino-int8", "cascade", "cascade-bf16",
 )  # fmt: skip
 FP32 = "torch, fp32"
 Floats = NDArray[np.float64]
@@ -128,6 +128,6 @@ def rate_of(row: str) -> str:
         return ""
     if "int8" in row:
         return "int8"
-    fp32 = "fp32" in row or row.endswith(("batch 32", "one by one", " onnx"))
+    fp32 = "fp32" in row or row.endswith(("batch 32", "one by one"))
     bf16 = devices.resolve_precision("auto", torch.device("cpu")) == "bf16"
     return "bf16" if bf16 and not fp32 else "fp32"

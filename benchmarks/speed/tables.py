@@ -8,7 +8,7 @@ from typing import Any
 PAGE = Path("docs/speed.md")
 SUMMARY = Path("README.md")
 _NOT_YET = "*Not measured yet on a machine whose result is kept here.*"
-_TORCH_ALONE = ("Nightshift, torch", "Nightshift, cascade-torch")
+_TORCH_ALONE = "Nightshift, torch"
 Row = dict[str, Any]
 
 
@@ -54,7 +54,7 @@ def summary_of(found: Sequence[dict[str, Any]]) -> list[str]:
         if result["part"] == "scoring" and exact:
             usual = "`transformers.pipeline`, batch 32"
             fastest = sorted(exact, key=lambda r: r["ratio"], reverse=True)
-            told = fastest[:1] + [row for row in fastest[1:] if row["name"] in _TORCH_ALONE]
+            told = fastest[:1] + [row for row in fastest[1:] if row["name"] == _TORCH_ALONE]
             rows += [(_scores(row), usual, _ratio(row), on) for row in told]
         elif result["part"] == "price-list" and equal:
             best = max(equal, key=lambda r: r["ratio"])
@@ -77,7 +77,7 @@ def _processor(about: Mapping[str, Any]) -> str:
 
 
 def _scores(row: Row) -> str:
-    alone = " with no engine but torch" if row["name"] in _TORCH_ALONE else ""
+    alone = " with no engine but torch" if row["name"] == _TORCH_ALONE else ""
     return f"scoring{alone}, labels as fp32's in {row['agreement']:.2%}: {row['name']}"
 
 

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 ENGINES_VERSION = 6
 CLOCK: Clock = time.perf_counter
-_PACKAGES = ("torch", "transformers", "openvino", "nncf", "onnxruntime")
+_PACKAGES = ("torch", "transformers", "openvino", "nncf")
 _NO_ROWS = TokenRows([], np.empty(0, dtype=np.int64))
 
 

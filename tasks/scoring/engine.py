@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from tasks.core.engines import registry
-from tasks.core.engines.names import WantedEngine
+from tasks.core.engines.registry import WantedEngine
 from tasks.core.models import classifier
 from tasks.core.models.devices import precision_of_version, resolve_precision
 from tasks.core.models.params import Precision

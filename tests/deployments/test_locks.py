@@ -54,7 +54,7 @@ def test_what_the_project_asks_for_is_locked() -> None:
     """Who adds a dependency and forgets `make lock` learns of it here."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = {"flows": project["dependencies"], "dev": project["optional-dependencies"]["dev"]}
-    for name, extras in (("engines", ("openvino", "onnx", "lora")), ("docker", ("docker",))):
+    for name, extras in (("engines", ("openvino", "lora")), ("docker", ("docker",))):
         asked[name] = [r for e in extras for r in project["optional-dependencies"][e]]
     asked["extras"] = [
         r for e in ("ha", "browser", "ray", "dask") for r in project["optional-dependencies"][e]

@@ -176,7 +176,7 @@ def test_that_labels_take_more_validation_reviews_is_said_before_training(
 ) -> None:
     caplog.set_level(logging.INFO, logger="tasks")
     given = params(bert, deliver(services, prefix, seed=24), "few", **MEASURED)
-    candidates = ["torch", "openvino", "cascade-torch"]
+    candidates = ["torch", "openvino", "cascade"]
     strict = {"cascade": "labels", "candidates": candidates, "minimum_agreement": 0.999}
     asked = given.engines.model_copy(update=strict)
     retrain(given.model_copy(update={"engines": asked}))

@@ -81,7 +81,6 @@ def test_a_run_has_the_precision_of_the_version(
     assert pin_precision.fn(version, "torch-fp32", "cpu", "bf16") == "fp32"
     exact = _registered(registry, tmp_path, classifier.CARD, {"precision": "fp32"})
     assert pin_precision.fn(exact, "torch", "cpu", "auto") == "fp32"
-    assert pin_precision.fn(exact, "cascade-torch", "cpu", "auto") == "fp32"
     assert pin_precision.fn(exact, "torch", "cpu", "bf16") == "bf16"  # as somebody wishes
     assert pin_precision.fn(exact, "openvino", "cpu", "auto") == "bf16"  # as it was compared
     quick = _registered(registry, tmp_path, classifier.CARD, {"precision": "bf16"})

@@ -154,8 +154,8 @@ def _example_rows(classifier: Classifier) -> list[list[int]]:
 def quietly() -> Generator[None]:
     """Silence the output of converters within a context.
 
-    Tracing warns that it is deprecated and that it treats some sizes as constants, which is right here. ONNX's
-    quantisation logs advice. NNCF draws on the terminal, and would change the class of every later logger.
+    Tracing warns that it is deprecated and that it treats some sizes as constants, which is right here. NNCF
+    draws on the terminal, and would change the class of every later logger.
     """
     loggers, root = logging.getLoggerClass(), logging.getLogger()
     root.addFilter(_nothing)  # drops records of the root logger, which Nightshift does not use

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.core.engines.names import EngineName
+from tasks.core.engines.registry import EngineName
 from tasks.core.forms import Form
 
 
@@ -18,7 +18,7 @@ class EngineChoiceParams(Form):
     candidates: list[EngineName] = Field(
         default=["torch", "openvino", "openvino-int8", "cascade", "cascade-bf16"],
         max_length=10,
-        description="Which are compared, where they are installed. cascade-bf16 and cascade-torch begin in bf16.",
+        description="Which are compared, where they are installed. cascade-bf16 begins in bf16.",
     )
     minimum_agreement: float = Field(
         default=0.999,

@@ -1,6 +1,7 @@
 """The registry of scoring engines. Each one is a module here, has a line below, and passes the same contract test.
 
-Engines other than torch are optional extras. Nothing of them is imported until one is requested.
+Engines other than torch are optional extras. Nothing of them is imported until one is requested, nor is torch, so that
+forms can import this module.
 """
 
 import importlib.util
@@ -8,36 +9,41 @@ import json
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from tasks.core.engines.protocol import Engine, EngineKind, EngineOptions
 from tasks.core.errors import ModelError, SettingsError
-from tasks.core.models.classifier import Classifier
 
-TORCH = "torch"
-TORCH_FP32 = "torch-fp32"  # fp32 even if the processor multiplies in bf16
+if TYPE_CHECKING:
+    from tasks.core.engines.protocol import Engine, EngineKind, EngineOptions
+    from tasks.core.models.classifier import Classifier
+
+EngineName: TypeAlias = Literal[
+    "torch", "torch-fp32", "openvino", "openvino-int8", "cascade", "cascade-bf16"
+]
+WantedEngine: TypeAlias = Literal["auto", EngineName]
+
+TORCH: Final = "torch"
+TORCH_FP32: Final = "torch-fp32"  # fp32 even if the processor multiplies in bf16
 #: Engines that run a version in the precision of its training if none is requested.
-RUN_BY_TORCH = (TORCH, TORCH_FP32, "cascade-torch")
+RUN_BY_TORCH = (TORCH, TORCH_FP32)
 #: The result of comparing a model's engines, beside its config.json; "chosen" names the one to use.
 CHOICE = "engines.json"
 FOLDER = "engines"
 #: Engine names and the module whose KIND each is; "module:NAME" if a module has several.
-_MODULES = {
+_MODULES: dict[str, str] = {
     TORCH: "tasks.core.engines.torch_engine",
     TORCH_FP32: "tasks.core.engines.torch_engine:FP32",
     "openvino": "tasks.core.engines.openvino_engine",
     "openvino-int8": "tasks.core.engines.openvino_engine:INT8",
-    "onnx": "tasks.core.engines.onnx_engine",
-    "onnx-int8": "tasks.core.engines.onnx_engine:INT8",
     "cascade": "tasks.core.engines.cascade.engine",
     "cascade-bf16": "tasks.core.engines.cascade.engine:BF16",
-    "cascade-torch": "tasks.core.engines.cascade.engine:BY_TORCH",
 }
 
 
-class _Kinds(Mapping[str, EngineKind]):
+class _Kinds(Mapping[str, "EngineKind"]):
     """A mapping from names to kinds. A module is imported when its kind is requested."""
 
-    def __getitem__(self, name: str) -> EngineKind:
+    def __getitem__(self, name: str) -> "EngineKind":
         module, _, attribute = _MODULES[name].partition(":")
         return getattr(import_module(module), attribute or "KIND")
 
@@ -48,12 +54,12 @@ class _Kinds(Mapping[str, EngineKind]):
         return len(_MODULES)
 
 
-def kinds() -> Mapping[str, EngineKind]:
+def kinds() -> "Mapping[str, EngineKind]":
     """Return all engines, whether or not their packages are installed."""
     return _Kinds()
 
 
-def kind_of(name: str) -> EngineKind:
+def kind_of(name: str) -> "EngineKind":
     """Return the kind of an engine. Raises SettingsError if there is none of that name."""
     if name not in _MODULES:
         raise SettingsError(
@@ -74,7 +80,7 @@ def available(name: str) -> bool:
     return name in _MODULES and not missing_packages(name)
 
 
-def require(name: str) -> EngineKind:
+def require(name: str) -> "EngineKind":
     """Return the kind of an engine whose packages are installed.
 
     Raises:
@@ -91,8 +97,8 @@ def require(name: str) -> EngineKind:
 
 
 def open_engine(
-    name: str, classifier: Classifier, model_folder: Path, options: EngineOptions
-) -> Engine:
+    name: str, classifier: "Classifier", model_folder: Path, options: "EngineOptions"
+) -> "Engine":
     """Open an engine for a model, ready to score.
 
     Args:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.core.engines.names import WantedEngine
+from tasks.core.engines.registry import WantedEngine
 from tasks.core.forms import Form
 from tasks.core.models.params import Device, Precision
 

@@ -135,7 +135,6 @@ def _opened(
 
 KIND = CascadeKind("cascade", CHEAP)
 BF16 = CascadeKind("cascade-bf16", EXACT)
-BY_TORCH = CascadeKind("cascade-torch", registry.TORCH, registry.TORCH, extra="")
 
 #: Kinds of cascades by name.
-CASCADES = {kind.name: kind for kind in (KIND, BF16, BY_TORCH)}
+CASCADES = {kind.name: kind for kind in (KIND, BF16)}
