@@ -15,7 +15,9 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,11 @@ from prefect.utilities.callables import parameter_schema
 
 from deployments.applied import Applied
 from deployments.automations import ServerIds, apply_automations
+from deployments.stored_parameters import (
+    former_names_in,
+    rewrite_definition,
+    with_current_parameters,
+)
 from tasks.connectors.servers.local_servers import require_prefect
 from tasks.core.errors import NightshiftError, ServiceError, SettingsError
 from tasks.core.parsing.bounded_yaml import load_yaml
@@ -130,10 +137,17 @@ def _apply_deployments(
     client: SyncPrefectClient, applied: Applied, wanted: list[dict[str, Any]], file: Path
 ) -> Iterator[str]:
     changed: dict[str, DeploymentResponse | None] = {}
+    renamed: list[str] = []
     slugs: dict[str, set[str]] = {}
+    flows: dict[str, Flow[..., Any]] = {}
     for entry in wanted:
         flow = load(entry["entrypoint"])
         full_name = f"{flow.name}/{entry['name']}"
+        flows[full_name] = flow
+        renamed += [
+            f"renamed {names} in the parameters of {full_name}; do so in {file.name}, too"
+            for names in rewrite_definition(flow, entry)
+        ]
         schema = parameter_schema(flow).model_dump()
         differs = applied.differs(f"deployment:{full_name}", [entry, schema])
         before = _deployment(client, full_name)
@@ -144,11 +158,13 @@ def _apply_deployments(
             changed[full_name] = before
     try:
         if changed:
-            _deploy(list(changed), file)
+            with _file_to_deploy(file, wanted, bool(renamed)) as current:
+                _deploy(list(changed), current)
     finally:  # also after an error: what people have set in the UI must not be lost
         for full_name, before in changed.items():
             if before:
-                _mend(client, full_name, before, slugs[full_name])
+                renamed += _mend(client, flows[full_name], full_name, before, slugs[full_name])
+    yield from renamed
     for full_name, before in changed.items():
         yield f"{'updated' if before else 'registered'} the deployment {full_name}"
     for full_name in applied.gone("deployment:"):
@@ -182,6 +198,21 @@ def _deployment(client: SyncPrefectClient, full_name: str) -> DeploymentResponse
         return None
 
 
+@contextmanager
+def _file_to_deploy(
+    file: Path, wanted: list[dict[str, Any]], is_rewritten: bool
+) -> Generator[Path]:
+    """Yield the file, or a temporary copy with the rewritten deployments."""
+    if not is_rewritten:
+        yield file
+        return
+    content: Any = load_yaml(file.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory(prefix="nightshift-") as folder:
+        copy = Path(folder, file.name)
+        copy.write_text(yaml.safe_dump({**content, "deployments": wanted}), encoding="utf-8")
+        yield copy
+
+
 def _deploy(full_names: list[str], file: Path) -> None:
     """Run Prefect's own command, which reads the file, the entrypoints and the forms."""
     names = [part for full_name in full_names for part in ("-n", full_name.rpartition("/")[2])]
@@ -200,9 +231,15 @@ def _deploy(full_names: list[str], file: Path) -> None:
 
 
 def _mend(
-    client: SyncPrefectClient, full_name: str, before: DeploymentResponse, slugs: set[str]
-) -> None:
+    client: SyncPrefectClient,
+    flow: Flow[..., Any],
+    full_name: str,
+    before: DeploymentResponse,
+    slugs: set[str],
+) -> list[str]:
     """Restore what people have set in the UI: deploying replaces all schedules, including those that people added.
+
+    Their parameters get the current names of fields; the changes are returned, one line each.
 
     Args:
         before: the deployment as it was before deploying.
@@ -216,15 +253,21 @@ def _mend(
         elif was_active.get(schedule.slug, schedule.active) != schedule.active:
             client.update_deployment_schedule(after.id, schedule.id, active=not schedule.active)
     there = {schedule.id for schedule in after.schedules}
+    renamed: list[str] = []
     for schedule in before.schedules:
         if not _is_owned(schedule) and schedule.id not in there:
             kept = schedule.model_dump(
                 include={"schedule", "active", "slug", "parameters", "max_scheduled_runs"}
             )
+            parameters = kept.get("parameters") or {}
+            for former, path in former_names_in(flow, parameters).items():
+                renamed.append(f"renamed {former} to {path} in a schedule of {full_name}")
+            kept["parameters"] = with_current_parameters(flow, parameters)
             again = DeploymentScheduleCreate.model_validate(kept)
             client.create_deployment_schedules(after.id, [again])
     if before.paused and not after.paused:
         client.pause_deployment(after.id)
+    return renamed
 
 
 def _is_owned(schedule: DeploymentSchedule) -> bool:

@@ -17,14 +17,14 @@ from tasks.core.training.records import BaseModelSummary, TokensSummary, Trainin
 from tasks.core.training.tuning.params import TrialParams
 from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.runs.parent_run import cancelled_with_parent
-from tasks.runtime.runs.remote_runs import hand_back, run_on_pool
+from tasks.runtime.runs.remote_runs import run_on_pool, save_result
 from tasks.runtime.settings import read_settings
-from tasks.training.distillation import Taught, find_lessons
+from tasks.training.distillation import DistillationInputs, find_teacher_logits
 from tasks.training.fine_tuning import find_prepared, train_model
 from tasks.training.pool_results import accept_base_model, accept_model
-from tasks.training.pretraining import find_pretraining, pretrain_base_model, say_pretrained
+from tasks.training.pretraining import find_pretraining, log_pretraining, pretrain_base_model
 from tasks.training.pretraining_data import gather_pretraining_reviews
-from tasks.training.progress import say_trained
+from tasks.training.progress import log_training
 
 _Made = TypeVar("_Made")
 Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining
@@ -39,17 +39,19 @@ def fine_tune(params: FineTuneParams) -> Outcome | Reference[BaseModelSummary]:
         if params.pretraining:
             reviews, start = find_pretraining(params.tokens, params.base_model)
             further = pretrain_base_model(reviews, start, params.training, params.pretraining)
-            hand_back(further)
+            save_result(further)
             return further
         tokens, base = find_prepared(params.tokens, params.base_model)
-        taught = None
-        if params.lessons:
-            lessons = find_lessons(params.lessons, tokens)
-            taught = Taught(lessons=lessons, params=params.distillation)
+        distillation = None
+        if params.teacher_logits:
+            teacher_logits = find_teacher_logits(params.teacher_logits, tokens)
+            distillation = DistillationInputs(
+                teacher_logits=teacher_logits, params=params.distillation
+            )
         model = train_model(
-            tokens, base, params.tokenization, params.training, params.trial, taught
+            tokens, base, params.tokenization, params.training, params.trial, distillation
         )
-        hand_back(model)
+        save_result(model)
         return model
 
 
@@ -69,7 +71,7 @@ def pretrain(params: RetrainParams, prepared: Prepared) -> Prepared:
     answer = _carried_out(asked, _PRETRAINED)
     base = accept_base_model(answer, tokens, prepared.base, params.pretraining)
     if _on_pool():
-        say_pretrained(base.summary)
+        log_pretraining(base.summary)
     return replace(prepared, pretraining=Pretraining(tokens, base))
 
 
@@ -78,10 +80,10 @@ def train(
     base: Reference[BaseModelSummary],
     tokenization: TokenizationParams,
     training: TrainingParams,
-    taught: Taught | None = None,
+    distillation: DistillationInputs | None = None,
 ) -> Reference[TrainingSummary]:
     """Run `fine-tune` on the pool of the deployment in NIGHTSHIFT_TRAINING_DEPLOYMENT; if unset, in this process."""
-    outcome = train_trial(tokens, base, tokenization, training, None, taught)
+    outcome = train_trial(tokens, base, tokenization, training, None, distillation)
     if isinstance(outcome, PrunedTraining):
         raise PoolError("A training that belongs to no sweep was stopped as if it did")
     return outcome
@@ -93,7 +95,7 @@ def train_trial(
     tokenization: TokenizationParams,
     training: TrainingParams,
     trial: TrialParams | None,
-    taught: Taught | None = None,
+    distillation: DistillationInputs | None = None,
 ) -> Outcome:
     """Run `train` for a trial of a sweep, which may stop it early."""
     params = FineTuneParams(
@@ -102,15 +104,15 @@ def train_trial(
         tokenization=tokenization,
         training=training,
         trial=trial,
-        lessons=taught.lessons.uri if taught else "",
-        distillation=taught.params if taught else DistillationParams(),
+        teacher_logits=distillation.teacher_logits.uri if distillation else "",
+        distillation=distillation.params if distillation else DistillationParams(),
     )
     outcome = _carried_out(params, _TRAINED)
     if isinstance(outcome, PrunedTraining):
         return outcome
-    model = accept_model(outcome, tokens, base, training, taught)
+    model = accept_model(outcome, tokens, base, training, distillation)
     if _on_pool():
-        say_trained(model.summary)
+        log_training(model.summary)
     return model
 
 

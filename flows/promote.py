@@ -2,14 +2,14 @@
 
 from flows.forms.flow import form_flow
 from flows.forms.registry import PromoteParams
-from tasks.core.records import Move
+from tasks.core.records import Promotion
 from tasks.registry.champion import find_champion, move_champion, moved_by_this_run, pin_version
 from tasks.registry.decisions import require_passed
 from tasks.runtime.runs.preflight import check_services
 
 
 @form_flow(PromoteParams, name="promote")
-def promote(params: PromoteParams) -> Move:
+def promote(params: PromoteParams) -> Promotion:
     """Point the alias champion to a version; the next scoring run uses it. A version refused by the gate needs an
     override."""
     check_services()

@@ -6,8 +6,8 @@ from tasks.registry.retention import (
     Retained,
     Rule,
     delete_versions,
+    plan_retention,
     publish_retained,
-    weigh_versions,
 )
 from tasks.runtime.runs.preflight import check_services
 
@@ -22,9 +22,9 @@ def retention(params: RetentionParams) -> Retained:
         min_age_days=params.min_age_days,
         predictions=params.predictions,
     )
-    fates = weigh_versions(rule)
+    decisions = plan_retention(rule)
     if not params.dry_run:
-        fates = delete_versions(rule, fates, params.who)
-    retained = Retained(rule=rule, fates=fates, dry_run=params.dry_run)
+        decisions = delete_versions(rule, decisions, params.who)
+    retained = Retained(rule=rule, decisions=decisions, dry_run=params.dry_run)
     publish_retained(retained)
     return retained

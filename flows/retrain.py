@@ -20,6 +20,6 @@ def retrain(params: RetrainParams = _DEFAULTS) -> Retrained:
     """Retrain a review classifier, register it in MLflow, and promote it to champion if the gate passes it."""
     prepared = pretrain(params, prepare(params))
     model = train(
-        prepared.tokens, prepared.start, params.tokenization, params.training, prepared.taught
+        prepared.tokens, prepared.start, params.tokenization, params.training, prepared.distillation
     )
     return conclude(params, prepared, model)

@@ -3,7 +3,7 @@
 from flows.forms.flow import form_flow
 from flows.forms.registry import RollbackParams
 from tasks.connectors.tracking.champion import PREVIOUS
-from tasks.core.records import Move
+from tasks.core.records import Promotion
 from tasks.registry.champion import (
     find_champion,
     move_champion,
@@ -15,7 +15,7 @@ from tasks.runtime.runs.preflight import check_services
 
 
 @form_flow(RollbackParams, name="rollback")
-def rollback(params: RollbackParams) -> Move:
+def rollback(params: RollbackParams) -> Promotion:
     """Go back to the previous champion, or to a named one; the next scoring run uses it.
 
     `previous` is then the version rolled back from, so a second rollback undoes the first. Within minutes of the first

@@ -40,7 +40,7 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
         precision=pin_precision(model, engine, device.type, asked),
         engine=engine,
         csv_formula_guard=params.csv_formula_guard,
-        max_rejected_share=params.max_rejected_share,
+        max_rejected_fraction=params.max_rejected_fraction,
         rescore=params.scope == "rescore",
         allow_empty=params.allow_empty,
     )

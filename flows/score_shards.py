@@ -14,9 +14,9 @@ from flows.forms.pipelines import ScoreShardsParams
 from tasks.core.errors import SettingsError
 from tasks.core.records import Record
 from tasks.core.scoring.params import EngineParams
-from tasks.runtime.reporting.progress import Pace, paced
+from tasks.runtime.reporting.progress import ProgressMeter, use_meter
 from tasks.runtime.runs.parent_run import cancelled_with_parent
-from tasks.runtime.runs.remote_runs import hand_back, run_on_pool
+from tasks.runtime.runs.remote_runs import run_on_pool, save_result
 from tasks.runtime.settings import read_settings
 from tasks.scoring.planning import RunReference
 from tasks.scoring.progress import ShardDone, Watch
@@ -44,18 +44,18 @@ class ShareDone(Record):
 def score_shards(params: ScoreShardsParams) -> ShareDone:
     """Score some shards of a frozen run, one after the other."""
     with cancelled_with_parent():
-        done = _one_by_one(params.place, params.shards, params.engine, params.size)
+        done = _one_by_one(params.run, params.shards, params.engine, params.size)
         share = ShareDone(shards=len(done), rows=sum(d.rows for d in done))
-        hand_back(share)
+        save_result(share)
         return share
 
 
 def _one_by_one(place: str, numbers: list[int], engine: EngineParams, size: int) -> list[ShardDone]:
     done: list[ShardDone] = []
-    with paced(Pace("reviews", size, _BAR if size else "")) as pace:
+    with use_meter(ProgressMeter("reviews", size, _BAR if size else "")) as meter:
         for number in numbers:
             done.append(score_shard(place, number, engine))
-            logger.info(pace.text())
+            logger.info(meter.text())
     return done
 
 
@@ -63,16 +63,16 @@ def _one_by_one(place: str, numbers: list[int], engine: EngineParams, size: int)
 def _score_as_tasks(params: ScoreShardsParams) -> None:
     """Score each shard as a task of its own, wherever the task runner runs it."""
     _watched(
-        params.place,
+        params.run,
         params.size,
-        [score_shard.submit(params.place, n, params.engine) for n in params.shards],
+        [score_shard.submit(params.run, n, params.engine) for n in params.shards],
     )
 
 
 def _watched(place: str, size: int, under_way: Sequence[PrefectFuture[Any]]) -> None:
     """Wait for all, and show the progress on the run's page. Raises the error of the first one that failed."""
-    pace = Pace("reviews", size, _BAR)
-    watch, looked = Watch(place, pace), time.monotonic()
+    meter = ProgressMeter("reviews", size, _BAR)
+    watch, looked = Watch(place, meter), time.monotonic()
     watch.look()
     for waiting in under_way:
         over = False
@@ -86,7 +86,7 @@ def _watched(place: str, size: int, under_way: Sequence[PrefectFuture[Any]]) -> 
                 watch.look()
                 looked = time.monotonic()
     watch.look()
-    logger.info(pace.text())
+    logger.info(meter.text())
     for waiting in under_way:
         waiting.result()
 
@@ -104,9 +104,7 @@ def score_together(run: RunReference, engine: EngineParams, workers: int) -> Non
         _one_by_one(run.place, numbers, engine, run.bytes)
     elif settings.task_runner != "none":
         runner = _task_runner(settings.task_runner, len(shares))
-        everything = ScoreShardsParams(
-            place=run.place, shards=numbers, size=run.bytes, engine=engine
-        )
+        everything = ScoreShardsParams(run=run.place, shards=numbers, size=run.bytes, engine=engine)
         _score_as_tasks.with_options(task_runner=runner)(everything)
     elif settings.scoring_deployment:
         _on_pool(settings.scoring_deployment, run, shares, engine)
@@ -123,7 +121,7 @@ def _on_pool(
 ) -> None:
     sizes = [run.bytes * len(share) // run.shards for share in shares]
     given = [
-        ScoreShardsParams(place=run.place, shards=share, size=size, engine=engine)
+        ScoreShardsParams(run=run.place, shards=share, size=size, engine=engine)
         for share, size in zip(shares, sizes, strict=True)
     ]
     under_way = [run_on_pool.submit(deployment, params.model_dump()) for params in given]

@@ -2,7 +2,7 @@
 
 from flows.forms.flow import form_flow
 from flows.forms.pipelines import TidyParams
-from tasks.registry.champion import settle_all
+from tasks.registry.champion import reconcile_all
 from tasks.runtime.runs.cleanup import close_dead_runs, remove_dead_folders
 from tasks.scoring.store.in_work import remove_old_records
 
@@ -15,4 +15,4 @@ def tidy(params: TidyParams = _DEFAULTS) -> int:
 
     Returns the number of things cleaned up.
     """
-    return close_dead_runs() + remove_dead_folders() + remove_old_records() + settle_all()
+    return close_dead_runs() + remove_dead_folders() + remove_old_records() + reconcile_all()

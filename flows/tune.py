@@ -27,11 +27,16 @@ def tune(params: TuneParams = _DEFAULTS) -> Tuned:
 
     def train(training: TrainingParams, trial: TrialParams | None) -> Outcome:
         return train_trial(
-            prepared.tokens, prepared.start, params.tokenization, training, trial, prepared.taught
+            prepared.tokens,
+            prepared.start,
+            params.tokenization,
+            training,
+            trial,
+            prepared.distillation,
         )
 
     swept = run_sweep(
-        prepared.tokens, prepared.start, params.training, params.sweep, train, prepared.taught
+        prepared.tokens, prepared.start, params.training, params.sweep, train, prepared.distillation
     )
     best = params.retraining(swept.training)
     return Tuned(sweep=swept.summary, retrained=conclude(best, prepared, swept.model))

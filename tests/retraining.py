@@ -38,7 +38,7 @@ LENIENT: dict[str, Any] = {
     "gate__slices": {"margin": 1.0},
     "gate__behaviour": {"margin": 1.0, "max_single_rise": 1.0},
     "gate__limits": {"maximum_calibration_error": 1.0},
-    "gate__plausibility": {"max_gain_over_validation": 1.0, "max_overlap_share": 1.0},
+    "gate__plausibility": {"max_gain_over_validation": 1.0, "max_overlap_fraction": 1.0},
 }
 
 

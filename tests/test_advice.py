@@ -52,7 +52,7 @@ def test_fields_options_and_settings_that_are_named_exist() -> None:
 @pytest.mark.parametrize(
     ("rule", "field"),
     [("few rows", "min_rows_a_class"), ("imbalance", "max_imbalance"), ("one class", ""),
-     ("empty", ""), ("unknown label", ""), ("missing text", "max_unusable_share")],
+     ("empty", ""), ("unknown label", ""), ("missing text", "max_unusable_fraction")],
 )  # fmt: skip
 def test_a_rule_is_relaxed_only_where_a_field_does(rule: str, field: str) -> None:
     found = Finding(severity="error", rule=rule, split="train", count=1, message="it is so")

@@ -9,9 +9,9 @@ from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking.champion import CHAMPION, Champions, Mover
 from tasks.connectors.tracking.model_registry import ModelRegistry
-from tasks.connectors.tracking.promotion_log import MoveLog
+from tasks.connectors.tracking.promotion_log import PromotionLog
 from tasks.core.errors import ConflictError
-from tasks.core.records import ModelVersion, Move
+from tasks.core.records import ModelVersion, Promotion
 
 KINDS = ("another promotes", "another promotes, then it dies", "moved by hand")
 _SET = "set_registered_model_alias champion"
@@ -31,7 +31,7 @@ class Promotions:
         self._client.create_registered_model(name)
         for _ in range(4):
             self._client.create_model_version(name, "file:///nowhere")
-        self._log = MoveLog(ExactObjects(store), "nightshift")
+        self._log = PromotionLog(ExactObjects(store), "nightshift")
 
     def requests(self, kind: str) -> list[str]:
         """Return the requests of a promotion in order, which are the same for all kinds."""
@@ -46,7 +46,7 @@ class Promotions:
         self._reset()
         before = self._log.last(self._name)
         assert before
-        told = list[Move]()
+        told = list[Promotion]()
 
         def happens() -> None:
             if kind == KINDS[2]:
@@ -61,11 +61,11 @@ class Promotions:
             return "", []
         if kind == KINDS[0] and (wrong := self._disagreement()):
             return held.requests[gap - 1], [f"before anybody looks: {wrong}"]
-        self._champions().settle(self._name)
+        self._champions().reconcile(self._name)
         request = held.requests[gap - 1]
         return request, list(self._wrong(before.number, told, kind, request))
 
-    def _wrong(self, before: int, told: list[Move], kind: str, request: str) -> Iterator[str]:
+    def _wrong(self, before: int, told: list[Promotion], kind: str, request: str) -> Iterator[str]:
         last = self._log.last(self._name)
         numbers = range(before, last.number + 1 if last else 0)
         moves = [move for number in numbers if (move := self._log.read(self._name, number))]
@@ -90,16 +90,18 @@ class Promotions:
 
     def _reset(self) -> None:
         champions = self._champions()
-        champions.move(self._version("1"), champions.settle(self._name).champion, _mover("reset"))
+        champions.move(
+            self._version("1"), champions.reconcile(self._name).champion, _mover("reset")
+        )
 
-    def _promote(self, to: str, who: str) -> Move:
+    def _promote(self, to: str, who: str) -> Promotion:
         champions = self._champions()
-        seen = champions.settle(self._name).champion
+        seen = champions.reconcile(self._name).champion
         return champions.move(self._version(to), seen, _mover(who))
 
     def _champions(self) -> Champions:
         """Return an object of its own, as another process would have."""
-        return Champions(self._registry, MoveLog(ExactObjects(self._store), "nightshift"))
+        return Champions(self._registry, PromotionLog(ExactObjects(self._store), "nightshift"))
 
     def _version(self, number: str) -> ModelVersion:
         return ModelVersion(name=self._name, version=number, model_digest="", run_id="")

@@ -1,5 +1,6 @@
 """Parse a flow's command-line parameters with pydantic-settings, into the models that are also the forms of the UI."""
 
+import logging
 import operator
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -19,8 +20,10 @@ from flows.forms.pipelines import RetrainParams, ScoreParams, TraceParams, TuneP
 from flows.forms.recipes import RECIPES
 from flows.forms.registry import HistoryParams, PromoteParams, RetentionParams, RollbackParams
 from tasks.core.errors import SettingsError
-from tasks.core.forms import field_paths, problems_of, suggestions
+from tasks.core.forms import field_paths, former_paths, problems_of, suggestions
 from tasks.core.parsing.pairs import holds_pairs
+
+logger = logging.getLogger(__name__)
 
 
 class _Nothing(BaseModel):
@@ -53,7 +56,8 @@ def parse(flow: str, arguments: list[str]) -> Any:
     """
     model = _without_environment(_MODELS[flow])
     see = f"see python -m flows {flow} --help"
-    spelled = _with_values([_hyphened(argument) for argument in arguments], model)
+    current = _with_current_names([_hyphened(argument) for argument in arguments], _MODELS[flow])
+    spelled = _with_values(current, model)
     try:
         # Only the typed values, without the model's defaults.
         typed = CliSettingsSource(
@@ -149,6 +153,23 @@ def _hyphened(argument: str) -> str:
     """Return an option with hyphens in its name; values stay as they are."""
     found = re.match(r"--[^=]+", argument)
     return argument if not found else found.group().replace("_", "-") + argument[found.end() :]
+
+
+def _with_current_names(arguments: list[str], model: type[BaseModel]) -> list[str]:
+    """Replace former names of options, and log one warning for each."""
+    paths = {
+        former.replace("_", "-"): path.replace("_", "-")
+        for former, path in former_paths(model).items()
+    }
+    current: list[str] = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        former = name[2:].lower() if name.startswith("--") else ""
+        if former in paths:
+            logger.warning("The option --%s is now called --%s", former, paths[former])
+            argument = f"--{paths[former]}{equals}{value}"
+        current.append(argument)
+    return current
 
 
 def _with_values(arguments: list[str], model: type[BaseModel]) -> list[str]:

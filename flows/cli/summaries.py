@@ -13,7 +13,7 @@ from tasks.runtime.settings import read_settings
 
 if TYPE_CHECKING:
     from flows.stages.results import Demonstrated, Retrained, Tuned
-    from tasks.core.records import Move
+    from tasks.core.records import Promotion
     from tasks.core.scoring.results import ScoreSummary
     from tasks.lineage.tracing import Provenance
     from tasks.registry.champion import History
@@ -90,7 +90,7 @@ def show_provenance(console: Terminal, result: "Provenance") -> None:
         console.print(on_one_line(line), soft_wrap=True)
 
 
-def show_move(console: Terminal, result: "Move") -> None:
+def show_move(console: Terminal, result: "Promotion") -> None:
     """Print the new champion, and the entry of the history."""
     console.print(
         f"{result.model} version {result.to_version} is the champion; before it: {result.from_version or 'nobody'}.",

@@ -2,7 +2,7 @@
 quick."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
@@ -14,14 +14,14 @@ from tasks.core.engines.params import EngineChoiceParams
 from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.formats.detection.text_encodings import UTF8, canonical_encoding
-from tasks.core.forms import Form
+from tasks.core.forms import Form, with_current_names
 from tasks.core.parsing.patterns import (
     BASE_MODEL,
-    LESSONS,
     MODEL_NAME,
     RUN_RECORDS,
     S3_PREFIX,
     SOURCE_ROW,
+    TEACHER_LOGITS,
     TOKENS,
 )
 from tasks.core.quality.params import InspectionParams
@@ -61,6 +61,8 @@ class RegistrationParams(Form):
 class FineTuneParams(Form):
     """Fine-tune a base model on reviews that `retrain` has prepared. It starts this itself, on the GPU pool."""
 
+    former_names: ClassVar = {"teacher_logits": "lessons"}
+
     tokens: Annotated[str, TOKENS] = Field(
         description="Where the tokenized reviews lie, as the log of a retrain run names it.",
     )
@@ -76,13 +78,12 @@ class FineTuneParams(Form):
     trial: TrialParams | None = Field(
         default=None, description="Which trial of a sweep it is; a hopeless one is stopped early."
     )
-    lessons: Annotated[str, LESSONS] = Field(
+    teacher_logits: Annotated[str, TEACHER_LOGITS] = Field(
         default="",
-        description="Where lies what a teacher says of the reviews, as the log of a retrain run names it. Empty: it "
-        "learns from the labels alone.",
+        description="URI of the teacher's logits, from the log of a retrain run. Empty: learn from the labels alone.",
     )
     distillation: DistillationParams = Field(
-        default=DistillationParams(), description="How much the lessons count, where there are any."
+        default=DistillationParams(), description="Weight of the teacher's logits in the loss."
     )
     pretraining: PretrainingParams | None = Field(
         default=None,
@@ -139,7 +140,7 @@ class RetrainParams(Form):
     def _take_recipe(cls, given: Any) -> Any:
         name = given.get("recipe") if isinstance(given, Mapping) else None
         if isinstance(name, str) and name in RECIPES:  # may be any value
-            return filled_in(given, cls, name)
+            return filled_in(with_current_names(cls, given), cls, name)
         return given
 
 
@@ -210,7 +211,9 @@ class TraceParams(Form):
 class ScoreShardsParams(Form):
     """Score some shards of a scoring run. `score` starts it where several share the work."""
 
-    place: Annotated[str, RUN_RECORDS] = Field(
+    former_names: ClassVar = {"run": "place"}
+
+    run: Annotated[str, RUN_RECORDS] = Field(
         description="Where the records of the run lie, as its log names it.",
     )
     shards: list[int] = Field(min_length=1, description="Numbers of the shards, from 0.")
@@ -224,6 +227,8 @@ class ScoreShardsParams(Form):
 
 class ScoreParams(Form):
     """Score every review below a prefix with a pinned version of a registered model."""
+
+    former_names: ClassVar = {"max_rejected_fraction": "max_rejected_share"}
 
     input: Annotated[str, S3_PREFIX] = Field(
         default="s3://nightshift/incoming/",
@@ -277,7 +282,7 @@ class ScoreParams(Form):
         default=False,
         description="A night without any review is no failure. Off: it is, as a wrong prefix looks the same.",
     )
-    max_rejected_share: float = Field(
+    max_rejected_fraction: float = Field(
         default=0.5,
         ge=0,
         le=1,

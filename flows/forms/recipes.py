@@ -27,7 +27,7 @@ RECIPES: dict[RecipeName, dict[str, dict[str, Any]]] = {
     },
     "best": {
         "tokenization": {"max_length_tokens": 512},
-        "training": {"epochs": 3, "layer_decay": 0.9},
+        "training": {"epochs": 3, "layerwise_lr_decay": 0.9},
     },
 }
 

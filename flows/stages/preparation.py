@@ -26,7 +26,7 @@ from tasks.engines.selection import warn_of_few_rows
 from tasks.evaluation.behavioural_tests import Checks, keep_checks
 from tasks.release.gate import warn_of_few_test_rows
 from tasks.runtime.runs.preflight import check_services
-from tasks.training.distillation import Taught, pin_teacher, write_lessons
+from tasks.training.distillation import DistillationInputs, pin_teacher, write_teacher_logits
 from tasks.training.inputs import prepare_base_model, tokenize_reviews
 
 
@@ -50,7 +50,7 @@ class Prepared:
     split: Reference[SplitSummary]
     inspection: Reference[InspectionSummary]
     tokens: Reference[TokensSummary]
-    taught: Taught | None = None
+    distillation: DistillationInputs | None = None
     pretraining: Pretraining | None = None
 
     @property
@@ -62,7 +62,7 @@ class Prepared:
     def steps(self) -> list[Reference[Any]]:
         """All references."""
         data = [self.loaded, self.validated, self.held_out, self.split, self.inspection]
-        asked = [self.taught.lessons] if self.taught else []
+        asked = [self.distillation.teacher_logits] if self.distillation else []
         further = [self.pretraining.tokens, self.pretraining.base] if self.pretraining else []
         return [self.checks, self.base, *data, *asked, self.tokens, *further]
 
@@ -74,7 +74,7 @@ def prepare(params: RetrainParams) -> Prepared:
     source, rules = params.data.source, params.data
     base = prepare_base_model(params.training, params.tokenization)
     teacher = pin_teacher(params.distillation)
-    loaded = load_reviews(source, rules.validation.max_unusable_share)
+    loaded = load_reviews(source, rules.validation.max_unusable_fraction)
     validated = validate_reviews(loaded, source.label_names, rules.validation, source.label_map)
     label_roles(validated.summary.label_names, params.behaviour)  # its labels must exist
     held_out = hold_out_test(validated, source, rules.split, params.registration.model_name)
@@ -87,9 +87,13 @@ def prepare(params: RetrainParams) -> Prepared:
     )
     warn_of_few_rows(split, params.engines)
     warn_of_few_test_rows(split, params.gate)
-    taught = None
+    distillation = None
     if teacher:
-        taught = Taught(lessons=write_lessons(teacher, split), params=params.distillation)
+        distillation = DistillationInputs(
+            teacher_logits=write_teacher_logits(teacher, split), params=params.distillation
+        )
     inspection = inspect_reviews(split, validated, rules.inspection)
     tokens = tokenize_reviews(split, base, params.tokenization)
-    return Prepared(checks, base, loaded, validated, held_out, split, inspection, tokens, taught)
+    return Prepared(
+        checks, base, loaded, validated, held_out, split, inspection, tokens, distillation
+    )

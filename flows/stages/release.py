@@ -21,9 +21,9 @@ from tasks.evaluation.behavioural_tests import check_behaviour
 from tasks.evaluation.other_test_set import ask_old_test_set
 from tasks.evaluation.predictions import Evaluation, evaluate_baseline, evaluate_model
 from tasks.registry.champion import find_opponent, move_champion
-from tasks.registry.decisions import keep_challenger, what_people_said
+from tasks.registry.decisions import human_veto, keep_challenger
 from tasks.release.approval import ask_for_approval
-from tasks.release.gate import Candidate, face_champion, judge
+from tasks.release.gate import Candidate, evaluate_champion, judge
 from tasks.release.registration import register_model
 from tasks.release.report import Judged, explain_errors, report_version
 from tasks.runtime.reporting import artifacts
@@ -103,7 +103,7 @@ def _judged(
     """
     name, split = params.registration.model_name, prepared.split
     opponent = find_opponent(name)
-    champion = face_champion(
+    champion = evaluate_champion(
         opponent.to_beat,
         split,
         prepared.checks,
@@ -119,7 +119,7 @@ def _judged(
         prepared.loaded.summary.source,
         params.evaluation,
         params.data.inspection,
-        params.gate.plausibility.max_overlap_share,
+        params.gate.plausibility.max_overlap_fraction,
     )
     champion = champion and replace(champion, other_test_set=other)
     verdict = judge(
@@ -176,7 +176,7 @@ def _promoted(
     if is_champion:
         logger.info("promote: %s is the champion already", present)
         return True
-    objection = what_people_said(version)
+    objection = human_veto(version)
     if objection and not waits:
         keep_challenger(version, present, objection)
         return False

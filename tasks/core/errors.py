@@ -11,14 +11,14 @@
     |   `-- ValidationError        readable, but not fit to train or score on
     |-- ModelError             a base model or a registered model that cannot be used
     |-- StoreError             the object store refuses
-    |   `-- StoreAwayError         it does not answer: a retry may help
+    |   `-- StoreUnavailableError         it does not answer: a retry may help
     |-- RegistryError          the model registry refuses
-    |   |-- RegistryAwayError      it does not answer: a retry may help
+    |   |-- RegistryUnavailableError      it does not answer: a retry may help
     |   `-- ConflictError          somebody else has moved the champion meanwhile
     |-- ServiceError           a server does not start, or stays away
     |   `-- ChildEndedError        a server started here ended by itself
     |-- PoolError              a run on another work pool failed or was cancelled
-    |   `-- RunDiedError           it died with its process or worker: a retry may help
+    |   `-- RunCrashedError           it died with its process or worker: a retry may help
     `-- DiskFullError          no room to write
 
 An error says WHAT is wrong, WHERE (bucket, key, row, field) and what to DO about it. It never contains review text,
@@ -100,7 +100,7 @@ class StoreError(NightshiftError):
     """A refusal of the object store."""
 
 
-class StoreAwayError(StoreError):
+class StoreUnavailableError(StoreError):
     """An object store that does not answer; a retry may help."""
 
 
@@ -108,7 +108,7 @@ class RegistryError(NightshiftError):
     """A refusal of the model registry."""
 
 
-class RegistryAwayError(RegistryError):
+class RegistryUnavailableError(RegistryError):
     """A model registry that does not answer; a retry may help."""
 
 
@@ -128,7 +128,7 @@ class PoolError(NightshiftError):
     """A run on another work pool failed or was cancelled."""
 
 
-class RunDiedError(PoolError):
+class RunCrashedError(PoolError):
     """A run that died with its process or its worker, and may be tried again."""
 
 

@@ -1,12 +1,15 @@
 """Base of all parameter models, which people fill in as forms in the Prefect UI."""
 
 import difflib
-from collections.abc import Sequence
-from typing import Any
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tasks.core.parsing.patterns import NOT_OF_SHAPE
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_VALUE = 200  # characters of a given value that a message quotes
 
@@ -23,7 +26,13 @@ def _describe_fields(schema: dict[str, Any]) -> None:
 
 
 class Form(BaseModel):
-    """Base class of forms: fields appear in the order of the class body; unknown fields are refused, not ignored."""
+    """Base class of forms: fields appear in the order of the class body; unknown fields are refused, not ignored.
+
+    Attributes:
+        former_names: fields that were renamed, with their first names. A first name is still accepted, with a warning,
+            and remains the name in digests.
+        later_fields: fields that digests leave out while they have their default, because they were added later.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -31,6 +40,70 @@ class Form(BaseModel):
         validate_default=True,
         json_schema_extra=_describe_fields,
     )
+    former_names: ClassVar[Mapping[str, str]] = {}
+    later_fields: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_names(cls, given: Any) -> Any:
+        return _renamed(cls, given) if isinstance(given, Mapping) else given
+
+    def identity(
+        self, include: Collection[str] | None = None, exclude: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Return the values as they enter digests: under first names, so that a renamed field changes no digest.
+
+        Args:
+            include: names of the fields to return; None for all.
+            exclude: names of fields to leave out.
+        """
+        dumped, values = self.model_dump(), dict[str, Any]()
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            is_new = name in self.later_fields and value == field.default
+            if name in exclude or is_new or (include is not None and name not in include):
+                continue
+            first_name = self.former_names.get(name, name)
+            values[first_name] = value.identity() if isinstance(value, Form) else dumped[name]
+        return values
+
+
+def with_current_names(form: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace former names in all groups of a form's values, and log one warning for each."""
+    values = _renamed(form, given)
+    for name, group in _groups(form):
+        if isinstance(values.get(name), Mapping):
+            values[name] = with_current_names(group, values[name])
+    return values
+
+
+def _renamed(form: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(given)
+    former_names = form.former_names if issubclass(form, Form) else {}
+    for name, former in former_names.items():
+        if former not in values:
+            continue
+        if name in values:
+            raise ValueError(f"{former} is the former name of {name}: give one of them")
+        logger.warning("The field %s is now called %s", former, name)
+        values[name] = values.pop(former)
+    return values
+
+
+def former_paths(form: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Return the former paths of a form's fields, such as training.schedule, with the current ones."""
+    former_names = form.former_names if issubclass(form, Form) else {}
+    paths = {f"{prefix}{former}": f"{prefix}{name}" for name, former in former_names.items()}
+    for name, group in _groups(form):
+        paths |= former_paths(group, f"{prefix}{name}.")
+    return paths
+
+
+def _groups(form: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the fields of a form that are forms themselves."""
+    for name, field in form.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield name, field.annotation
 
 
 def problems_of(

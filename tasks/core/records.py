@@ -189,7 +189,7 @@ class ModelVersion(Record):
         return one_version or (self.has_weights_of(other) and self.engine == other.engine)
 
 
-class Move(Record):
+class Promotion(Record):
     """One move of the alias `champion`. It is kept in the object store even if the versions are deleted."""
 
     number: int = Field(description="From 1, without gaps: no two moves of a model share one.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.data import tables
-from tasks.core.errors import MissingDataError, StoreAwayError, StoreError
+from tasks.core.errors import MissingDataError, StoreError, StoreUnavailableError
 from tasks.core.quality.known_reviews import known_reviews
 from tasks.core.quality.params import InspectionParams
 from tasks.core.records import ModelVersion, Record, Reference, SplitSummary
@@ -36,7 +36,7 @@ def split_of(version: ModelVersion) -> Reference[SplitSummary] | None:
         return None
     try:
         return prepared.reference(uri, SplitSummary)
-    except StoreAwayError:
+    except StoreUnavailableError:
         raise
     except (MissingDataError, StoreError) as error:
         logger.warning("What %s was trained on is not known any more: %s", version, error)
@@ -48,7 +48,7 @@ def source_of(version: ModelVersion) -> str:
     prepared, uri = prepared_store(), _made_of(version, "loaded")
     try:
         manifest = prepared.read(uri) if prepared.is_address(uri) else None
-    except StoreAwayError:
+    except StoreUnavailableError:
         raise
     except StoreError:
         return ""
@@ -69,7 +69,7 @@ def known_by(
         "version": KNOWN_VERSION,
         "seen": seen.summary.train_digest,
         "test": split.summary.test_digest,
-        "params": params.model_dump(include=_OF_INSPECTION),
+        "params": params.identity(include=_OF_INSPECTION),
     }
 
     def make(_: Path) -> Known:

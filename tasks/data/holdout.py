@@ -75,7 +75,7 @@ def hold_out_test(
 
 def _pointer(source: SourceParams, model_name: str) -> str:
     """Return the address of the record. The columns that cut the test set are part of its identity."""
-    identity = source.model_dump(
+    identity = source.identity(
         include={"text_column", "label_column", "hub_configuration", "slice_columns"}
     )
     # A test set whose labels are mapped differently is another test set.
@@ -111,7 +111,7 @@ def _made(
 ) -> Reference[HeldOutSummary]:
     inputs: dict[str, Any] = {"version": HELD_OUT_VERSION, "validated": validated.digest}
     if drawn:
-        inputs |= params.model_dump(include={"test_fraction", "seed"})
+        inputs |= params.identity(include={"test_fraction", "seed"})
 
     def make(folder: Path) -> HeldOutSummary:
         name = "train" if drawn else "test"

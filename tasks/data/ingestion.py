@@ -38,12 +38,12 @@ _MOST_LOGGED = 10  # per split, named in one log line
 
 
 @step
-def load_reviews(params: SourceParams, max_unusable_share: float) -> Reference[LoadedSummary]:
+def load_reviews(params: SourceParams, max_unusable_fraction: float) -> Reference[LoadedSummary]:
     """Read every labelled review of the source into the object store.
 
     Args:
         params: where the reviews are.
-        max_unusable_share: the limit of validation; reading stops early once it cannot be met.
+        max_unusable_fraction: the limit of validation; reading stops early once it cannot be met.
     Raises:
         MissingDataError: the location is empty, or a column is missing.
         UnreadableDataError: a file is not what it claims to be.
@@ -66,7 +66,7 @@ def load_reviews(params: SourceParams, max_unusable_share: float) -> Reference[L
         "loaded",
         inputs,
         LoadedSummary,
-        lambda folder: _load(sources, params, max_unusable_share, folder),
+        lambda folder: _load(sources, params, max_unusable_fraction, folder),
     )
     _log_files(loaded.summary)
     return loaded
@@ -116,7 +116,7 @@ def _files(sources: dict[str, Source]) -> tuple[list[SourceFile], dict[str, int]
 
 
 def _load(
-    sources: dict[str, Source], params: SourceParams, max_unusable_share: float, folder: Path
+    sources: dict[str, Source], params: SourceParams, max_unusable_fraction: float, folder: Path
 ) -> LoadedSummary:
     rows: dict[str, int] = {}
     unusable: dict[str, dict[str, int]] = {}
@@ -125,7 +125,7 @@ def _load(
     for split, source in sources.items():
         # A separate test source may have no named splits.
         read_from = split if split in source.splits() else "train"
-        read = read_rows(source.rows(read_from), max_unusable_share, f"{source.name} ({split})")
+        read = read_rows(source.rows(read_from), max_unusable_fraction, f"{source.name} ({split})")
         unreadable[split], examples = read.unreadable, examples + read.examples
         if further := read.further:
             unusable[split] = dict(further)
@@ -176,7 +176,7 @@ def validate_reviews(
         "loaded": loaded.digest,
         "label_names": names,
         "label_map": label_map,
-        "rules": params.model_dump(),
+        "rules": params.identity(),
     }
 
     def make(folder: Path) -> ValidatedSummary:
@@ -235,7 +235,7 @@ def split_reviews(
         "validated": validated.digest,
         "held_out": held_out.digest,
         "slice_columns": slice_columns,
-        "split": params.model_dump(exclude={"new_test_set"}),
+        "split": params.identity(exclude={"new_test_set"}),
         "min_rows_a_class": min_rows_a_class,
     }
 

@@ -40,7 +40,7 @@ def inspect_reviews(
         "version": INSPECTION_VERSION,
         "split": split.digest,
         "validated": validated.digest,
-        "params": params.model_dump(exclude={"listed"}),
+        "params": params.identity(exclude={"listed"}),
     }
 
     def make(folder: Path) -> InspectionSummary:

@@ -50,13 +50,13 @@ class ReadRows:
 
 
 def read_rows(
-    rows: Iterable[RawReview | Unreadable], max_unusable_share: float, where: str
+    rows: Iterable[RawReview | Unreadable], max_unusable_fraction: float, where: str
 ) -> ReadRows:
     """Read the rows of a split. Of those without a text or a label, keep the first of each rule and the counts.
 
     Args:
         rows: the rows, in order.
-        max_unusable_share: the limit of validation.
+        max_unusable_fraction: the limit of validation.
         where: where the rows come from, for the error.
     Raises:
         ValidationError: most of the first million rows, or more, are unusable; or more rows are unreadable than may be
@@ -66,8 +66,8 @@ def read_rows(
     for number, row in enumerate(rows, start=1):
         if reason := read.add(row):
             unusable += 1
-            refuse_useless(unusable, number, reason, where, max_unusable_share)
-    if read.unreadable > max_unusable_share * number:
+            refuse_useless(unusable, number, reason, where, max_unusable_fraction)
+    if read.unreadable > max_unusable_fraction * number:
         _refuse_unreadable(read, number, where)
     return read
 
@@ -76,10 +76,10 @@ def _refuse_unreadable(read: ReadRows, rows: int, where: str) -> None:
     """Raise a ValidationError. Its message begins with the reason, because that is what the user has to fix."""
     place, _, problem = read.examples[0].partition(": ")
     share = math.ceil(100 * read.unreadable / rows) / 100
-    leave_out = f"mend them, or leave them out: --data.validation.max-unusable-share {share}"
+    leave_out = f"mend them, or leave them out: --data.validation.max-unusable-fraction {share}"
     raise ValidationError(
         f"{place}: {problem}; {read.unreadable:,} of its {rows:,} rows cannot be read, more than "
-        "data.validation.max_unusable_share allows",
+        "data.validation.max_unusable_fraction allows",
         where,
         advice_for(problem, leave_out),
     )

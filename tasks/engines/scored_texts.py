@@ -10,7 +10,7 @@ from pydantic import ValidationError as PydanticError
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.core.blame import is_the_objects
 from tasks.core.data.texts import matching_form
-from tasks.core.errors import NightshiftError, StoreAwayError
+from tasks.core.errors import NightshiftError, StoreUnavailableError
 from tasks.core.formats import reading
 from tasks.core.scoring import predict
 from tasks.core.scoring.plan import Columns, ScoringRun
@@ -55,7 +55,7 @@ def _passing_over(place: str) -> Generator[None]:
     """Skip a place that cannot be read, unless the store itself is away."""
     try:
         yield
-    except StoreAwayError:
+    except StoreUnavailableError:
         raise
     except NightshiftError as error:  # a bucket that is gone, a record of another version
         logger.info("Some reviews that were scored cannot be read: %s", error)

@@ -65,7 +65,7 @@ def choose_engine(
     inputs = {
         "version": ENGINES_VERSION,
         "model": model.digest,
-        "params": params.model_dump(),
+        "params": params.identity(),
         # More texts justify another comparison, different texts do not.
         "scored_before": len(scored),
         "kept_out": split.digest if scored else "",

@@ -2,7 +2,7 @@
 
 import logging
 
-from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
+from tasks.core.errors import ModelError, RegistryError, RegistryUnavailableError
 from tasks.core.evaluation.comparison import Pair
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.quality.params import InspectionParams
@@ -60,7 +60,7 @@ def ask_old_test_set(
     try:
         own = read_predictions(evaluate_model.fn(model, old, evaluation))
         their = read_predictions(evaluate_model.fn(version, old, evaluation))
-    except RegistryAwayError:
+    except RegistryUnavailableError:
         raise
     except (ModelError, RegistryError) as error:  # different labels; files that are gone
         return OtherTestSet(differs, why_not=str(error))

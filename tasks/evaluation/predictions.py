@@ -148,7 +148,7 @@ def _evaluate(
         "version": EVALUATION_VERSION,
         "test": split.summary.test_digest,
         "label_names": split.summary.label_names,
-        "evaluation": params.model_dump(),
+        "evaluation": params.identity(),
         **identity,
     }
 

@@ -18,11 +18,11 @@ from tasks.connectors.storage.artifacts import MANIFEST
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.connectors.storage.object_store import ObjectInfo, parse_uri
 from tasks.connectors.tracking.model_listing import RegisteredModels
-from tasks.connectors.tracking.promotion_log import MoveLog
-from tasks.core.errors import MissingDataError, SettingsError, StoreAwayError, StoreError
+from tasks.connectors.tracking.promotion_log import PromotionLog
+from tasks.core.errors import MissingDataError, SettingsError, StoreError, StoreUnavailableError
 from tasks.core.lineage.parts import RegisteredVersion, ScoredRun, moment
 from tasks.core.lineage.records import LineageRecords
-from tasks.core.records import Manifest, Move, ScoringMark
+from tasks.core.records import Manifest, Promotion, ScoringMark
 from tasks.core.scoring.plan import ScoringRun
 from tasks.runtime.clients import exact_objects, prepared_store
 from tasks.runtime.settings import read_settings
@@ -62,7 +62,7 @@ def _manifests() -> tuple[list[tuple[str, Manifest]], dict[str, str]]:
     def read(folder: str) -> tuple[str, Manifest | None, str]:
         try:
             return folder, prepared.read(folder), ""
-        except StoreAwayError:
+        except StoreUnavailableError:
             raise
         except StoreError as error:
             return folder, None, error.what
@@ -90,25 +90,25 @@ def _versions() -> Iterator[RegisteredVersion]:
         )
 
 
-def _moves() -> Iterator[Move]:
-    log = MoveLog(exact_objects(), read_settings().bucket)
+def _moves() -> Iterator[Promotion]:
+    log = PromotionLog(exact_objects(), read_settings().bucket)
     for model in log.models():
         try:
             yield from log.moves(model)
-        except StoreAwayError:
+        except StoreUnavailableError:
             raise
         except StoreError as error:  # another version's record; the others count
             logger.warning("A move of %s cannot be read: %s", model, error)
             yield from _moves_one_by_one(log, model)
 
 
-def _moves_one_by_one(log: MoveLog, model: str) -> Iterator[Move]:
+def _moves_one_by_one(log: PromotionLog, model: str) -> Iterator[Promotion]:
     number = 0
     while True:
         number += 1
         try:
             move = log.read(model, number)
-        except StoreAwayError:
+        except StoreUnavailableError:
             raise
         except StoreError:
             continue
@@ -194,7 +194,7 @@ def scored_run(objects: ExactObjects, place: str, mark: ScoringMark | None) -> S
     run, problem = None, "its records are gone"
     try:
         run = read_run(objects, place)
-    except StoreAwayError:
+    except StoreUnavailableError:
         raise
     except StoreError as error:
         problem = error.what
@@ -242,7 +242,7 @@ def _with_predictions(objects: ExactObjects, found: ScoredRun) -> ScoredRun:
     try:
         run = None if found.missing else read_run(objects, found.place)
         shard = read_shard(objects, run, 0) if run and run.shards else None
-    except StoreAwayError:
+    except StoreUnavailableError:
         raise
     except StoreError:
         return found

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from tasks.connectors.storage.object_store import ObjectInfo, parse_uri
-from tasks.core.errors import MissingDataError, StoreAwayError, StoreError
+from tasks.core.errors import MissingDataError, StoreError, StoreUnavailableError
 from tasks.core.formats import reading
 from tasks.core.formats.delimited.formulas import unguarded
 from tasks.core.formats.detection.names import said_by
@@ -148,7 +148,7 @@ def _is_guarded(uri: str, place: str) -> bool:
     """True for a table whose run guarded formulas, by its plan. Without the plan, cells are shown unchanged."""
     try:
         run = read_run(exact_objects(), place)
-    except StoreAwayError:
+    except StoreUnavailableError:
         raise
     except StoreError:
         return False

@@ -6,9 +6,14 @@ from datetime import UTC, datetime
 
 from pydantic import Field
 
-from tasks.connectors.tracking.champion import CHAMPION, PREVIOUS, Mover, Standing
-from tasks.core.errors import ModelError, RegistryAwayError, StoreAwayError, StoreError
-from tasks.core.records import ModelVersion, Move, Record
+from tasks.connectors.tracking.champion import CHAMPION, PREVIOUS, AliasState, Mover
+from tasks.core.errors import (
+    ModelError,
+    RegistryUnavailableError,
+    StoreError,
+    StoreUnavailableError,
+)
+from tasks.core.records import ModelVersion, Promotion, Record
 from tasks.core.tags import DECISION_TAG, DELETING_TAG
 from tasks.runtime.clients import champions, model_registry, move_log, registered_models
 from tasks.runtime.provenance import flow_run_id
@@ -32,7 +37,7 @@ class History(Record):
     """The moves of a model's champion, the oldest first."""
 
     model: str
-    moves: list[Move]
+    moves: list[Promotion]
     versions: list[str] | None = Field(
         description="Numbers of those that still exist; None where MLflow did not answer."
     )
@@ -41,16 +46,16 @@ class History(Record):
 @step
 def find_champion(model_name: str) -> ModelVersion | None:
     """Return the present champion, as a pinned version; None if there is none or if it was deleted by hand."""
-    return champions().settle(model_name).champion
+    return champions().reconcile(model_name).champion
 
 
 @step
 def find_opponent(model_name: str) -> Opponent:
     """Return the champion and the version to beat. They differ only if the champion was deleted by hand."""
-    standing = champions().settle(model_name)
-    if standing.champion or not standing.previous:
-        return Opponent(champion=standing.champion, to_beat=standing.champion)
-    before = model_registry().resolve(model_name, standing.previous)
+    state = champions().reconcile(model_name)
+    if state.champion or not state.previous:
+        return Opponent(champion=state.champion, to_beat=state.champion)
+    before = model_registry().resolve(model_name, state.previous)
     if before:
         logger.warning("There is no champion any more; the model is compared with %s", before)
     return Opponent(champion=None, to_beat=before)
@@ -89,18 +94,18 @@ def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
         ModelError: there is no such model, alias or version, or it is being deleted.
     """
     if alias_or_version in (CHAMPION, PREVIOUS):
-        standing = champions().settle(model_name)
-        wanted = standing.previous
-        version = standing.champion
+        state = champions().reconcile(model_name)
+        wanted = state.previous
+        version = state.champion
         if alias_or_version == PREVIOUS:
             version = model_registry().resolve(model_name, wanted) if wanted else None
     else:
-        standing = None
+        state = None
         version = model_registry().resolve(model_name, alias_or_version)
     if version is None:
-        if not (standing and standing.last):
+        if not (state and state.last):
             require_model(model_name)
-        raise _missing(model_name, alias_or_version, standing)
+        raise _missing(model_name, alias_or_version, state)
     require_not_deleted(version)
     logger.info("Pinned %s (%s)", version, alias_or_version)
     return version
@@ -137,15 +142,15 @@ def require_model(model_name: str) -> None:
     )
 
 
-def _missing(model_name: str, wanted: str, standing: Standing | None) -> ModelError:
-    if wanted == PREVIOUS and standing and standing.champion:
+def _missing(model_name: str, wanted: str, state: AliasState | None) -> ModelError:
+    if wanted == PREVIOUS and state and state.champion:
         return ModelError(
-            f"{standing.champion} has no version before it that still exists",
+            f"{state.champion} has no version before it that still exists",
             "to_version",
             "name the version to go back to; `history` shows which there were",
         )
-    if standing and standing.last and not standing.champion:
-        last, back = standing.last, standing.previous
+    if state and state.last and not state.champion:
+        last, back = state.last, state.previous
         again = f"run rollback to go back to version {back}, or " if back else ""
         return ModelError(
             f"The model {model_name!r} has no champion any more: {last.why} (version {last.from_version} was it)",
@@ -167,7 +172,7 @@ def move_champion(
     why: str,
     expected: ModelVersion | None,
     evidence: str = "",
-) -> Move:
+) -> Promotion:
     """Make a version the champion, if the present champion is still the expected one.
 
     A retry after an outage finds the move that was begun, and completes it.
@@ -191,10 +196,10 @@ def move_champion(
 
 
 @step
-def moved_by_this_run(model_name: str) -> Move | None:
+def moved_by_this_run(model_name: str) -> Promotion | None:
     """Return the move that this flow run made before a retry, if any: a second rollback would undo the first."""
     mine = flow_run_id()
-    champions().settle(model_name)
+    champions().reconcile(model_name)
     made = [m for m in move_log().moves(model_name) if mine and m.flow_run == mine]
     if made:
         logger.info("This run has moved the champion already: move %s", made[-1].number)
@@ -211,9 +216,9 @@ def read_history(model_name: str, last: int) -> History:
         ModelError: no model of that name is registered, and none ever was.
     """
     try:
-        champions().settle(model_name)
+        champions().reconcile(model_name)
         versions = [r.version.version for r in model_registry().versions(model_name)]
-    except RegistryAwayError as error:
+    except RegistryUnavailableError as error:
         logger.warning("Moves by hand since the last one are not known: %s", error)
         versions = None
     moves = move_log().moves(model_name)
@@ -247,15 +252,15 @@ def rows_of(history: History) -> list[dict[str, str]]:
 
 
 @step
-def settle_all() -> int:
+def reconcile_all() -> int:
     """Complete moves whose process died and record moves by hand, for all models with a history. Returns how many."""
     settled = 0
     for name in move_log().models():
         try:
             before = move_log().last(name)
             undone = before is not None and not move_log().is_done(before)
-            last = champions().settle(name).last
-        except StoreAwayError:
+            last = champions().reconcile(name).last
+        except StoreUnavailableError:
             raise
         except StoreError as error:  # go on with the other models
             logger.warning("The moves of %s are left as they are: %s", name, error)

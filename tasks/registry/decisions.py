@@ -5,7 +5,7 @@ import re
 from collections.abc import Container
 
 from tasks.core.errors import ModelError
-from tasks.core.records import ModelVersion, Move
+from tasks.core.records import ModelVersion, Promotion
 from tasks.core.tags import DECISION_TAG, GATE_TAG, REFUSED, VERDICT_TAG
 from tasks.runtime.clients import model_registry, move_log
 from tasks.runtime.steps import step
@@ -19,7 +19,7 @@ _FAILED = re.compile(r"FAILED .*?(?=; (?:passed|FAILED) |\)?$)")
 
 
 @step
-def what_people_said(version: ModelVersion) -> str:
+def human_veto(version: ModelVersion) -> str:
     """Return why the gate alone must not promote a version (people rolled it back or rejected it), or ''.
 
     A decision about a version applies to its weights, and so to every version with the same weights, whatever its
@@ -42,7 +42,7 @@ def what_people_said(version: ModelVersion) -> str:
     return decided if _REJECTED in decided and NOBODY not in decided else ""
 
 
-def _concerns(move: Move, version: str, alike: Container[str]) -> bool:
+def _concerns(move: Promotion, version: str, alike: Container[str]) -> bool:
     """True if a move concerns a version: a move of the version itself, or one between its weights and others."""
     ends = move.from_version, move.to_version
     return version in ends or (ends[0] in alike) != (ends[1] in alike)
@@ -65,7 +65,7 @@ def require_passed(version: ModelVersion, overrule: bool) -> str:
         ModelError: the version was refused, and `overrule` is not set; for the gate it names the clauses that failed.
     """
     tags = model_registry().tags_of(version)
-    if said := what_people_said.fn(version):
+    if said := human_veto.fn(version):
         if overrule:
             logger.warning("%s is promoted although %s", version, said)
             return "overrule"

@@ -49,7 +49,7 @@ class Rule(Record):
     )
 
 
-class Fate(Record):
+class RetentionDecision(Record):
     """The outcome of retention for one version."""
 
     version: str
@@ -78,7 +78,7 @@ class Retained(Record):
     """The result of retention."""
 
     rule: Rule
-    fates: list[Fate] = Field(description="Of every version, the oldest first.")
+    decisions: list[RetentionDecision] = Field(description="Of every version, the oldest first.")
     dry_run: bool
 
 
@@ -92,24 +92,24 @@ class _Named:
 
 
 @step
-def weigh_versions(rule: Rule) -> list[Fate]:
+def plan_retention(rule: Rule) -> list[RetentionDecision]:
     """Apply the rule to every version of a model, the oldest first, without changing anything.
 
     Raises:
         MissingDataError: the bucket of one of the rule's prefixes does not exist.
         ModelError: no model of that name is registered, and none ever was.
     """
-    champions().settle(rule.model)
+    champions().reconcile(rule.model)
     found = model_registry().versions(rule.model)
     if not found and not move_log().last(rule.model):
         require_model(rule.model)
     named = _named(rule, found)
-    return [_fate(registered, _reason(rule, registered, named)) for registered in found]
+    return [_decision(registered, _reason(rule, registered, named)) for registered in found]
 
 
-def _fate(found: Registered, reason: str, deleted: bool = False) -> Fate:
+def _decision(found: Registered, reason: str, deleted: bool = False) -> RetentionDecision:
     age = (time.time() - found.created) / _DAY_SECONDS
-    return Fate(
+    return RetentionDecision(
         version=found.version.version,
         created=_iso(found.created),
         age_days=round(age, 1),
@@ -154,45 +154,47 @@ def _reason(rule: Rule, found: Registered, named: _Named) -> str:
 
 
 @step
-def delete_versions(rule: Rule, fates: Sequence[Fate], who: str) -> list[Fate]:
+def delete_versions(
+    rule: Rule, decisions: Sequence[RetentionDecision], who: str
+) -> list[RetentionDecision]:
     """Delete the versions that nothing needs, after checking again. Returns the outcome for every version.
 
     Args:
-        rule: as given to `weigh_versions`.
-        fates: the result of `weigh_versions`.
+        rule: as given to `plan_retention`.
+        fates: the result of `plan_retention`.
         who: for the record of each deletion; not verified.
     """
     registry = model_registry()
     there = registry.versions(rule.model)
-    done: list[Fate] = []
-    for fate in fates:
-        registered = next((r for r in there if r.version.version == fate.version), None)
+    done: list[RetentionDecision] = []
+    for decision in decisions:
+        registered = next((r for r in there if r.version.version == decision.version), None)
         if registered is None:  # already deleted, by an earlier attempt or by others
-            fate = fate.model_copy(update={"deleted": True})
-        elif not fate.kept_because:
-            fate = _delete(registry, rule, registered, there, who)
-            there = [r for r in there if r is not registered or not fate.deleted]
+            decision = decision.model_copy(update={"deleted": True})
+        elif not decision.kept_because:
+            decision = _delete(registry, rule, registered, there, who)
+            there = [r for r in there if r is not registered or not decision.deleted]
         elif DELETING_TAG in registered.tags:  # left by a process that died before it decided
             registry.remove_tag(registered.version, DELETING_TAG)
-        done.append(fate)
+        done.append(decision)
     return done
 
 
 def _delete(
     registry: ModelRegistry, rule: Rule, found: Registered, there: Sequence[Registered], who: str
-) -> Fate:
+) -> RetentionDecision:
     version = found.version
     if not found.tags.get(DELETING_TAG, "").startswith(_BEGUN):
         registry.describe_version(version, {DELETING_TAG: f"looked at by {who}, {_iso()}"})
         if reason := _reason(rule, found, _named(rule, there)):
             registry.remove_tag(version, DELETING_TAG)
-            return _fate(found, reason)
+            return _decision(found, reason)
         registry.describe_version(version, {DELETING_TAG: f"{_BEGUN}{who}, {_iso()}"})
         _write_down(rule, found, who)
     shared = sum(other.source == found.source for other in there) > 1
     registry.delete(found, with_files=not shared)
     logger.warning("retention: %s is deleted, asked for by %s", version, who)
-    return _fate(found, "", deleted=True)
+    return _decision(found, "", deleted=True)
 
 
 def _write_down(rule: Rule, found: Registered, who: str) -> None:
@@ -214,9 +216,9 @@ def _write_down(rule: Rule, found: Registered, who: str) -> None:
 
 def publish_retained(retained: Retained) -> None:
     """Publish the outcome for every version as a table on the run's page."""
-    gone = sum(not fate.kept_because for fate in retained.fates)
+    gone = sum(not decision.kept_because for decision in retained.decisions)
     said = f"{'would be' if retained.dry_run else 'are'} deleted"
-    text = f"Versions of {retained.rule.model}: {len(retained.fates)}, of which {gone} {said}"
+    text = f"Versions of {retained.rule.model}: {len(retained.decisions)}, of which {gone} {said}"
     logger.info(text)
     artifacts.publish_table("retention", rows_of(retained) or [{"version": "none"}], text)
 
@@ -226,12 +228,12 @@ def rows_of(retained: Retained) -> list[dict[str, str]]:
     gone = "would be deleted" if retained.dry_run else "deleted"
     return [
         {
-            "version": fate.version,
-            "registered": fate.created[:10],
-            "age (days)": f"{fate.age_days:.1f}",
-            "outcome": f"kept: {fate.kept_because}" if fate.kept_because else gone,
+            "version": decision.version,
+            "registered": decision.created[:10],
+            "age (days)": f"{decision.age_days:.1f}",
+            "outcome": f"kept: {decision.kept_because}" if decision.kept_because else gone,
         }
-        for fate in reversed(retained.fates)
+        for decision in reversed(retained.decisions)
     ]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tasks.core.data import validation
 from tasks.core.data.labels import scale_of
 from tasks.core.engines.selection.records import EngineProof
-from tasks.core.errors import ModelError, RegistryAwayError, RegistryError
+from tasks.core.errors import ModelError, RegistryError, RegistryUnavailableError
 from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.quality.inspection import InspectionSummary
@@ -60,7 +60,7 @@ class Champion:
 
 
 @step
-def face_champion(
+def evaluate_champion(
     version: ModelVersion | None,
     split: Reference[SplitSummary],
     checks: Checks,
@@ -88,7 +88,7 @@ def face_champion(
             evaluate_model.fn(version, split, evaluation),
             check_behaviour.fn(version, split, checks, behaviour),
         )
-    except RegistryAwayError:
+    except RegistryUnavailableError:
         raise
     except (ModelError, RegistryError) as error:  # different labels; files that are gone
         said = f"{version} cannot be compared: {error}; {_overrule(version)}"
@@ -106,7 +106,7 @@ def _knows(
     if seen is None or seen.summary.test_digest == split.summary.test_digest:
         return ""
     known, rows = known_by(seen, split, inspection), split.summary.rows["test"]
-    share, limit = known / rows, gate.plausibility.max_overlap_share
+    share, limit = known / rows, gate.plausibility.max_overlap_fraction
     if not known:
         return ""
     logger.warning(
@@ -149,8 +149,8 @@ def judge(
         "champion": _identity(champion),
         "split": split.digest,
         "inspection": inspection.digest,
-        "gate": params.model_dump(),
-        "intervals": evaluation.model_dump(),
+        "gate": params.identity(),
+        "intervals": evaluation.identity(),
     }
 
     def make(folder: Path) -> Verdict:

@@ -96,7 +96,7 @@ def explain_errors(
         "version": ERRORS_VERSION,
         "model": digest_of_model(candidate.model),
         "test": split.summary.test_digest,
-        "params": params.model_dump(exclude={"show_texts"}),
+        "params": params.identity(exclude={"show_texts"}),
     }
 
     def make(folder: Path) -> ErrorsSummary:

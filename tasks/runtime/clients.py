@@ -8,7 +8,7 @@ from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking.champion import Champions
 from tasks.connectors.tracking.model_listing import RegisteredModels
 from tasks.connectors.tracking.model_registry import ModelRegistry
-from tasks.connectors.tracking.promotion_log import MoveLog
+from tasks.connectors.tracking.promotion_log import PromotionLog
 from tasks.core.errors import SettingsError
 from tasks.runtime.settings import read_settings
 
@@ -66,9 +66,9 @@ def _tracking() -> tuple[str, str]:
     return settings.mlflow_tracking_uri, settings.experiment
 
 
-def move_log() -> MoveLog:
+def move_log() -> PromotionLog:
     """Return the log of all moves of champions, in the configured object store."""
-    return MoveLog(exact_objects(), read_settings().bucket)
+    return PromotionLog(exact_objects(), read_settings().bucket)
 
 
 def champions() -> Champions:

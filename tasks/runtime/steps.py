@@ -17,8 +17,8 @@ from tasks.connectors.storage.artifacts import free_bytes
 from tasks.connectors.work_folders import owned_folder
 from tasks.core.errors import (
     NightshiftError,
-    RegistryAwayError,
-    StoreAwayError,
+    RegistryUnavailableError,
+    StoreUnavailableError,
     disk_full,
     is_disk_full,
 )
@@ -95,7 +95,7 @@ def is_outage(_task: Any, _run: Any, state: State[Any]) -> bool:
     if _impatient.is_set():
         return False
     error: Any = state.result(raise_on_failure=False)
-    return isinstance(error, StoreAwayError | RegistryAwayError)
+    return isinstance(error, StoreUnavailableError | RegistryUnavailableError)
 
 
 @contextmanager

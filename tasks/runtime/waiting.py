@@ -2,7 +2,7 @@
 
 import time
 
-from tasks.core.errors import StoreAwayError
+from tasks.core.errors import StoreUnavailableError
 from tasks.runtime.clients import object_store
 from tasks.runtime.reporting.terminal import Terminal
 from tasks.runtime.settings import read_settings
@@ -19,7 +19,7 @@ def await_object_store(errors: Terminal, gives_up: bool) -> None:
         gives_up: end the command after seconds. Otherwise it goes on and its steps are retried for minutes, so that a
             run in the night survives a restart of the store.
     Raises:
-        StoreAwayError: the store did not answer in that time.
+        StoreUnavailableError: the store did not answer in that time.
         SettingsError: its address or boto3's settings are wrong.
     """
     store, bucket = object_store(), read_settings().bucket
@@ -33,7 +33,7 @@ def await_object_store(errors: Terminal, gives_up: bool) -> None:
     )
     while gives_up and problem:
         if time.monotonic() > ends:
-            raise StoreAwayError(
+            raise StoreUnavailableError(
                 f"The object store does not answer: {problem}",
                 server,
                 "start it, or correct AWS_ENDPOINT_URL_S3",

@@ -23,7 +23,7 @@ from tasks.core.formats.detection.text_encodings import UTF8
 from tasks.core.records import ModelVersion, Record
 from tasks.core.scoring.params import OutputFormat
 from tasks.core.scoring.plan import Columns, Names, ScoringRun
-from tasks.core.scoring.prefetch import in_order
+from tasks.core.scoring.prefetch import map_ordered
 from tasks.core.scoring.sharding import SHARD_BYTES, Entry, Shard, shards
 from tasks.registry.usage_records import mark_scoring
 from tasks.runtime.clients import exact_objects
@@ -85,7 +85,7 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
 
     with ThreadPoolExecutor(_WRITES) as pool:
         cut = _cut(objects, draft, left, in_work)
-        written = list(in_order(pool, write, shards(cut), 2 * _WRITES))
+        written = list(map_ordered(pool, write, shards(cut), 2 * _WRITES))
     counts = {
         "objects": len(left),
         "bytes": sum(entry.size for entry in left),
@@ -107,7 +107,7 @@ def draft_run(
     precision: str,
     engine: str,
     csv_formula_guard: bool,
-    max_rejected_share: float,
+    max_rejected_fraction: float,
     rescore: bool,
     allow_empty: bool,
 ) -> ScoringRun:
@@ -124,7 +124,7 @@ def draft_run(
         precision=precision,
         engine=engine,
         csv_formula_guard=csv_formula_guard,
-        max_rejected_share=max_rejected_share,
+        max_rejected_share=max_rejected_fraction,
         rescore=rescore,
         allow_empty=allow_empty,
         objects=0,
@@ -211,7 +211,7 @@ def _not_yet_scored(
 
     asked = [entry for entry in entries if len(there) and run.output_uri(entry.key) in there]
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        answers = in_order(pool, is_scored, asked, 4 * _REQUESTS)
+        answers = map_ordered(pool, is_scored, asked, 4 * _REQUESTS)
         scored = {entry.key for entry, done in zip(asked, answers, strict=True) if done}
     yield from (entry for entry in entries if entry.key not in scored)
 

@@ -12,7 +12,7 @@ from tasks.core.scoring.predict import End, Result
 from tasks.core.scoring.results import ShardResult
 from tasks.core.scoring.sharding import Entry
 from tasks.runtime.clients import exact_objects
-from tasks.runtime.reporting.progress import Gauge, Pace
+from tasks.runtime.reporting.progress import ProgressMeter, ReadAheadMeter
 from tasks.scoring.store.run_store import (
     read_result,
     require_run,
@@ -31,10 +31,10 @@ class Watch:
         pace: progress in bytes.
     """
 
-    def __init__(self, place: str, pace: Pace) -> None:
+    def __init__(self, place: str, meter: ProgressMeter) -> None:
         self._objects, self._place = exact_objects(), place
         self._run: ScoringRun | None = None
-        self._pace, self._seen = pace, set[str]()
+        self._meter, self._seen = meter, set[str]()
 
     def look(self) -> None:
         """Count new results, at first also those of an earlier attempt. If the store is unreachable, only log it."""
@@ -58,16 +58,16 @@ class Watch:
             return
         size = sum(o.bytes for o in result.objects)
         if worked:
-            self._pace.add(sum(o.counts.rows_in for o in result.objects), size)
+            self._meter.add(sum(o.counts.rows_in for o in result.objects), size)
         else:
-            self._pace.skip(size)
+            self._meter.skip(size)
 
 
-def count_passed(items: Iterator[Result], gauge: Gauge) -> Iterator[Result]:
+def count_passed(items: Iterator[Result], read_ahead: ReadAheadMeter) -> Iterator[Result]:
     """Pass results on, and count the rows among them."""
     for item in items:
         if not isinstance(item, End):
-            gauge.passed()
+            read_ahead.passed()
         yield item
 
 

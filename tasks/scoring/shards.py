@@ -25,11 +25,11 @@ from tasks.core.scoring import predict
 from tasks.core.scoring.params import EngineParams
 from tasks.core.scoring.plan import ScoringRun
 from tasks.core.scoring.predict import End, Review
-from tasks.core.scoring.prefetch import in_order
+from tasks.core.scoring.prefetch import map_ordered
 from tasks.core.scoring.results import Counts, ObjectResult, ShardResult
 from tasks.core.scoring.sharding import Entry
 from tasks.runtime.clients import exact_objects, model_registry
-from tasks.runtime.reporting.progress import Gauge, pace_of
+from tasks.runtime.reporting.progress import ReadAheadMeter, current_meter
 from tasks.runtime.steps import step, work_folder
 from tasks.scoring.progress import ShardDone, count_passed, fraction_read, shard_done
 from tasks.scoring.store.commit import (
@@ -67,7 +67,7 @@ def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
         started = time.perf_counter()
         classifier, engine = _loaded(run.model, params)  # pyright: ignore[reportArgumentType] - frozen, so hashable
         with (
-            pace_of("reviews", run.bytes).or_undone(),  # a repeated step counts once
+            current_meter("reviews", run.bytes).or_undone(),  # a repeated step counts once
             work_folder("scored") as folder,
             ThreadPoolExecutor(2 * _REQUESTS) as pool,
         ):
@@ -79,7 +79,7 @@ def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
         content = canonical_json(done.model_dump()).encode()
         objects.store.write_bytes(content, result_uri(run, number))
     else:
-        pace_of("reviews", run.bytes).skip(sum(o.bytes for o in done.objects))
+        current_meter("reviews", run.bytes).skip(sum(o.bytes for o in done.objects))
     return shard_done(done, run.shards)
 
 
@@ -125,7 +125,7 @@ class ShardWork:
         shard = read_shard(self._objects, self._run, number)
         entries = [entry for bundle in shard.bundles for entry in bundle]
         self._in_work = InWork(self._objects, self._run, number)
-        looked = in_order(self._pool, self._looked, entries, 4 * _REQUESTS)
+        looked = map_ordered(self._pool, self._looked, entries, 4 * _REQUESTS)
         heads, results = dict[Entry, Head | None](), dict[Entry, ObjectResult]()
         for entry, (head, known) in zip(entries, looked, strict=True):
             heads[entry] = head
@@ -135,22 +135,24 @@ class ShardWork:
         together = [[e for e in bundle if e not in suspects] for bundle in shard.bundles]
         left = [b for b in together if any(entry not in results for entry in b)]
         work = _Work(encoder, engine, window_reviews, heads, results)
-        pace = pace_of("reviews", sum(entry.bytes for entry in entries))
+        meter = current_meter("reviews", sum(entry.bytes for entry in entries))
         touched = {*suspects, *(entry for bundle in left for entry in bundle)}
-        pace.skip(sum(entry.bytes for entry in entries if entry not in touched))
+        meter.skip(sum(entry.bytes for entry in entries if entry not in touched))
         with self._in_work.recorded():
             for bundles in (left, *([[entry]] for entry in suspects)):
-                self._score_bundles(bundles, work, Gauge(pace))
+                self._score_bundles(bundles, work, ReadAheadMeter(meter))
         return [results[entry] for entry in entries]
 
-    def _score_bundles(self, bundles: list[list[Entry]], work: "_Work", gauge: Gauge) -> None:
+    def _score_bundles(
+        self, bundles: list[list[Entry]], work: "_Work", read_ahead: ReadAheadMeter
+    ) -> None:
         """Score these bundles to their end, and add the outcomes of their objects to the results."""
         wanted = (entry for bundle in bundles for entry in bundle)
         opened = functools.partial(self._opened, results=dict(work.results))
-        streams = in_order(self._pool, opened, wanted, _REQUESTS)
-        items = (self._items(bundle, streams, gauge) for bundle in bundles)
+        streams = map_ordered(self._pool, opened, wanted, _REQUESTS)
+        items = (self._items(bundle, streams, read_ahead) for bundle in bundles)
         told = predict.score(items, work.encoder, work.engine, work.window_reviews)
-        scored = count_passed(told, gauge)
+        scored = count_passed(told, read_ahead)
         writes: dict[Entry, Future[ObjectResult]] = {}
         for index, entry in enumerate(entry for bundle in bundles for entry in bundle):
             path = self._folder / f"{index:06}"
@@ -165,7 +167,7 @@ class ShardWork:
             if len(writes) >= _WRITES_WAITING:
                 first = next(iter(writes))
                 work.results[first] = writes.pop(first).result()
-        gauge.over()
+        read_ahead.over()
         work.results.update({entry: write.result() for entry, write in writes.items()})
 
     def _looked(self, entry: Entry) -> tuple[Head | None, ObjectResult | None]:
@@ -214,20 +216,25 @@ class ShardWork:
             return error
 
     def _items(
-        self, bundle: list[Entry], streams: Iterator[IO[bytes] | BaseException], gauge: Gauge
+        self,
+        bundle: list[Entry],
+        streams: Iterator[IO[bytes] | BaseException],
+        read_ahead: ReadAheadMeter,
     ) -> Iterator[Review | End]:
         """Yield the reviews of each object, followed by its end."""
         self._in_work.begin(bundle)
         # not strict: the streams of later bundles follow
         for entry, stream in zip(bundle, streams, strict=False):
             if isinstance(stream, BaseException):
-                gauge.unread(entry.bytes)
+                read_ahead.unread(entry.bytes)
                 yield End(stream)
                 continue
             with stream:
-                yield from self._reviews(entry, stream, gauge)
+                yield from self._reviews(entry, stream, read_ahead)
 
-    def _reviews(self, entry: Entry, stream: IO[bytes], gauge: Gauge) -> Iterator[Review | End]:
+    def _reviews(
+        self, entry: Entry, stream: IO[bytes], read_ahead: ReadAheadMeter
+    ) -> Iterator[Review | End]:
         uri = self._run.input_uri(entry.key)
         columns, rows = self._run.columns, 0
         try:
@@ -236,11 +243,11 @@ class ShardWork:
             wanted = [columns.text, *columns.keep] if entry.part == 0 else []
             checked = with_columns(decoded, wanted, uri)
             share = functools.partial(fraction_read, entry, stream)
-            read = gauge.reading(checked, entry.bytes, share)
+            read = read_ahead.reading(checked, entry.bytes, share)
             reviews = (predict.to_review(row, columns) for row in read)
             # The limit applies to whole objects; a part is not judged by itself.
             allowed = self._run.max_rejected_share if entry.parts == 1 else 1.0
-            for review in predict.within_share(reviews, allowed, uri):
+            for review in predict.within_fraction(reviews, allowed, uri):
                 rows += 1
                 yield review
         except BaseException as error:

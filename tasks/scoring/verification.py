@@ -12,7 +12,7 @@ from tasks.core.digests import digest_of
 from tasks.core.errors import OverwrittenError
 from tasks.core.records import Record
 from tasks.core.scoring.plan import ScoringRun
-from tasks.core.scoring.prefetch import in_order
+from tasks.core.scoring.prefetch import map_ordered
 from tasks.core.scoring.results import Counts
 from tasks.core.scoring.sharding import Entry
 from tasks.runtime.clients import exact_objects
@@ -65,7 +65,7 @@ def verify_run(place: str) -> Proof:
     with ThreadPoolExecutor(_REQUESTS) as pool:
         overwritten = read_overwritten(objects, run)
         wholes = ((run, objects, e, e.key in overwritten) for e in _wholes(objects, run, shards))
-        for counts, problem, is_changed in in_order(pool, _look, wholes, 4 * _REQUESTS):
+        for counts, problem, is_changed in map_ordered(pool, _look, wholes, 4 * _REQUESTS):
             proven += not problem and not is_changed
             changed, rows = changed + is_changed, rows + counts.rows_in
             if problem and len(problems) < _SHOWN:

@@ -30,7 +30,7 @@ from tasks.core.records import ModelVersion, Record, Reference, SplitSummary
 from tasks.core.tags import TEST_DIGEST_TAG
 from tasks.core.training.methods.distillation import TEACHER_LOGITS
 from tasks.core.training.params import DistillationParams
-from tasks.core.training.records import LessonsSummary, TokensSummary
+from tasks.core.training.records import TeacherLogitsSummary, TokensSummary
 from tasks.registry.champion import pin_version
 from tasks.registry.models import digest_of_model
 from tasks.runtime.clients import model_registry, prepared_store
@@ -39,29 +39,33 @@ from tasks.runtime.steps import fetched, reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
 
-LESSONS_VERSION = 2
+TEACHER_LOGITS_VERSION = 2
 _FILE = "lessons.parquet"
 _WINDOW = 1024  # reviews among which batches are planned
 _SECONDS_A_LINE = 60.0
 
 
-class Taught(Record):
+class DistillationInputs(Record):
     """Lessons, and their weight in a student's training."""
 
-    lessons: Reference[LessonsSummary]
+    teacher_logits: Reference[TeacherLogitsSummary]
     params: DistillationParams
 
     @property
     def inputs(self) -> dict[str, Any]:
         """The inputs that a student's weights depend on; the alias by which the teacher was found is not one."""
-        said = self.params.model_dump(include={"weight", "temperature"})
-        return {"lessons": self.lessons.digest, "distillation": said}
+        said = self.params.identity(include={"weight", "temperature"})
+        return {"lessons": self.teacher_logits.digest, "distillation": said}
 
     @property
     def facts(self) -> dict[str, Any]:
         """Facts for the page of the training's run."""
         named = {f"distillation_{name}": v for name, v in self.inputs["distillation"].items()}
-        return {"teacher": self.lessons.summary.teacher, "lessons": self.lessons.digest, **named}
+        return {
+            "teacher": self.teacher_logits.summary.teacher,
+            "lessons": self.teacher_logits.digest,
+            **named,
+        }
 
 
 def pin_teacher(params: DistillationParams) -> ModelVersion | None:
@@ -77,9 +81,9 @@ def pin_teacher(params: DistillationParams) -> ModelVersion | None:
 
 
 @step
-def write_lessons(
+def write_teacher_logits(
     teacher: ModelVersion, split: Reference[SplitSummary]
-) -> Reference[LessonsSummary]:
+) -> Reference[TeacherLogitsSummary]:
     """Compute the teacher's logits for every training row, in the order of the rows and of the split's labels.
 
     Raises:
@@ -87,7 +91,7 @@ def write_lessons(
     """
     device = devices.resolve_device("auto")
     inputs = {
-        "version": LESSONS_VERSION,
+        "version": TEACHER_LOGITS_VERSION,
         "teacher": digest_of_model(teacher),
         "rows": split.summary.train_digest,
         "label_names": split.summary.label_names,
@@ -97,51 +101,55 @@ def write_lessons(
     }
     _warn_of_other_test_set(teacher, split)
 
-    def make(folder: Path) -> LessonsSummary:
+    def make(folder: Path) -> TeacherLogitsSummary:
         with _opened(teacher, split.summary.label_names) as (encoder, engine, columns):
             with fetched(split, "train.parquet") as rows:
                 reviews = tables.read_labelled(rows / "train.parquet")
             logits = _asked(encoder, engine, [r.text for r in reviews])[:, columns]
         _write(folder / _FILE, logits)
         right = logits.argmax(axis=1) == np.array([r.label for r in reviews])
-        return LessonsSummary(
+        return TeacherLogitsSummary(
             teacher=f"{teacher.name}/{teacher.version}",
             label_names=split.summary.label_names,
             rows=len(reviews),
             agreement=round(float(right.mean()), 4),
         )
 
-    lessons = reuse_or_make("lessons", inputs, LessonsSummary, make)
+    teacher_logits = reuse_or_make("lessons", inputs, TeacherLogitsSummary, make)
     logger.info(
         "%s teaches: it gives %.1f%% of %s training reviews their label",
         teacher,
-        100 * lessons.summary.agreement,
-        f"{lessons.summary.rows:,}",
+        100 * teacher_logits.summary.agreement,
+        f"{teacher_logits.summary.rows:,}",
     )
-    return lessons
+    return teacher_logits
 
 
 @step
-def find_lessons(uri: str, tokens: Reference[TokensSummary]) -> Reference[LessonsSummary]:
-    """Return the lessons at a URI.
+def find_teacher_logits(
+    uri: str, tokens: Reference[TokensSummary]
+) -> Reference[TeacherLogitsSummary]:
+    """Return the teacher's logits at a URI.
 
     Raises:
         MissingDataError: they are gone.
         SettingsError: they belong to other reviews than the tokens.
     """
     prepared = prepared_store()
-    lessons = prepared.reference(uri, LessonsSummary)
+    teacher_logits = prepared.reference(uri, TeacherLogitsSummary)
     about = [made.inputs.get("rows") for made in map(prepared.read, (uri, tokens.uri)) if made]
     if len(set(about)) != 1:
         raise SettingsError(
-            "The lessons are about other reviews than the tokens", "lessons", "run retrain"
+            "The teacher's logits are of other reviews than the tokens",
+            "teacher_logits",
+            "run retrain",
         )
-    return lessons
+    return teacher_logits
 
 
-def add_lessons(data: Path, lessons: Reference[LessonsSummary]) -> None:
+def add_teacher_logits(data: Path, teacher_logits: Reference[TeacherLogitsSummary]) -> None:
     """Add the column `teacher_logits` to the training rows of a folder, `train.parquet`."""
-    with fetched(lessons, _FILE) as folder:
+    with fetched(teacher_logits, _FILE) as folder:
         said = pq.read_table(folder / _FILE).column(TEACHER_LOGITS)
         rows = pq.read_table(data / "train.parquet").append_column(TEACHER_LOGITS, said)
     pq.write_table(rows, data / "train.parquet", compression="zstd")

@@ -19,11 +19,11 @@ from tasks.core.models.params import Precision
 from tasks.core.records import Reference
 from tasks.core.tags import FLOW_RUN_TAG, STEP_TAG, TEACHER_TAG, TRIAL_TAG
 from tasks.core.training import fine_tuning
+from tasks.core.training.distributed import resolve_processes
 from tasks.core.training.job import TrainingJob
 from tasks.core.training.methods import lora
 from tasks.core.training.params import TrainingParams
-from tasks.core.training.protocols import EpochJudge, TrainingPruned
-from tasks.core.training.ranks import resolve_processes
+from tasks.core.training.protocols import TrainingPruned, TrialPruner
 from tasks.core.training.records import BaseModelSummary, TokensSummary, TrainingSummary
 from tasks.core.training.tuning.params import TrialParams
 from tasks.core.training.tuning.sweep import PrunedTraining
@@ -31,10 +31,10 @@ from tasks.runtime.clients import prepared_store
 from tasks.runtime.provenance import flow_run_id
 from tasks.runtime.steps import fetched, reuse_or_make, step
 from tasks.training.checkpoints import kept_checkpoints, require_space, run_beside
-from tasks.training.distillation import Taught, add_lessons
+from tasks.training.distillation import DistillationInputs, add_teacher_logits
 from tasks.training.distributed.launch import fine_tune_in_processes, machines
-from tasks.training.gpu_lock import turn_on
-from tasks.training.progress import Listener, say_trained
+from tasks.training.gpu_lock import acquire_gpu
+from tasks.training.progress import Listener, log_training
 from tasks.training.tuning.pruning import judge_of
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def train_model(
     tokenization: TokenizationParams,
     params: TrainingParams,
     trial: TrialParams | None = None,
-    taught: Taught | None = None,
+    distillation: DistillationInputs | None = None,
 ) -> Reference[TrainingSummary] | PrunedTraining:
     """Fine-tune, or reuse the model of a training with identical inputs.
 
@@ -75,7 +75,7 @@ def train_model(
         tokenization: the settings that made the tokens.
         params: the settings.
         trial: the trial of a sweep, which may stop it early; then there is no model.
-        taught: the teacher's lessons for the training rows; None without a teacher.
+        distillation: the teacher's logits for the training rows; None without a teacher.
     Raises:
         DiskFullError: less room than checkpoints need, found before training begins.
         ModelError, SettingsError: the model or the device is unsuitable.
@@ -88,7 +88,7 @@ def train_model(
         tokenization,
         params,
         trial,
-        taught,
+        distillation,
         device,
         devices.resolve_precision(params.precision, device),
         resolve_processes(params.processes, device),
@@ -112,15 +112,15 @@ def train_model(
     if isinstance(result, PrunedTraining):
         logger.info("Stopped after epoch %s: %s", result.epochs, result.validation)
     else:
-        say_trained(result.summary)
+        log_training(result.summary)
     return result
 
 
-def asked_of_training(
+def training_inputs(
     tokens: Reference[TokensSummary],
     base: Reference[BaseModelSummary],
     params: TrainingParams,
-    taught: Taught | None,
+    distillation: DistillationInputs | None,
 ) -> dict[str, Any]:
     """Return the part of a training's inputs that does not depend on the machine it runs on."""
     return {
@@ -128,7 +128,7 @@ def asked_of_training(
         "tokens": tokens.digest,
         "base_model": base.digest,
         "training": params.identity(),
-        **(taught.inputs if taught else {}),
+        **(distillation.inputs if distillation else {}),
     }
 
 
@@ -141,7 +141,7 @@ class _Wanted:
     tokenization: TokenizationParams
     params: TrainingParams
     trial: TrialParams | None
-    taught: Taught | None
+    distillation: DistillationInputs | None
     device: torch.device
     precision: Precision
     processes: int
@@ -149,7 +149,7 @@ class _Wanted:
     def inputs(self) -> dict[str, Any]:
         """Everything that the weights depend on."""
         return {
-            **asked_of_training(self.tokens, self.base, self.params, self.taught),
+            **training_inputs(self.tokens, self.base, self.params, self.distillation),
             "device": self.device.type,
             "precision": self.precision,
             "processes": self.processes * machines(),
@@ -168,15 +168,15 @@ class _Wanted:
             "data": self.tokens.digest,
             "base": self.base.summary.name,
             "revision": self.base.summary.revision,
-            **(self.taught.facts if self.taught else {}),
+            **(self.distillation.facts if self.distillation else {}),
         }
         return self.params.model_dump() | self.tokenization.model_dump() | facts
 
     def tags(self) -> dict[str, str]:
         """The tags by which its MLflow run is found."""
         found = {STEP_TAG: "train", FLOW_RUN_TAG: flow_run_id()}
-        if self.taught:
-            found[TEACHER_TAG] = self.taught.lessons.summary.teacher
+        if self.distillation:
+            found[TEACHER_TAG] = self.distillation.teacher_logits.summary.teacher
         if self.trial:
             found[TRIAL_TAG] = f"{self.trial.study}/{self.trial.number}"
         return found
@@ -187,10 +187,14 @@ def _make(wanted: _Wanted, keeper: CheckpointStore, folder: Path) -> TrainingSum
     pruned: PrunedTraining | None = None
     with run_beside(keeper, wanted.name(), wanted.settings(), wanted.tags()) as run:
         try:
-            with turn_on(wanted.device, wanted.processes), judge_of(wanted.trial) as judge:
+            with acquire_gpu(wanted.device, wanted.processes), judge_of(wanted.trial) as judge:
                 trained = _trained(wanted, run, keeper, judge)
             classifier.save(trained.classifier, folder)
-            base, tokens, taught = wanted.base.summary, wanted.tokens.summary, wanted.taught
+            base, tokens, distillation = (
+                wanted.base.summary,
+                wanted.tokens.summary,
+                wanted.distillation,
+            )
             return TrainingSummary(
                 base_model=base.name,
                 base_revision=base.revision,
@@ -198,7 +202,7 @@ def _make(wanted: _Wanted, keeper: CheckpointStore, folder: Path) -> TrainingSum
                 train_rows=tokens.rows["train"],
                 validation=trained.validation,
                 mlflow_run_id=run.id,
-                teacher=taught.lessons.summary.teacher if taught else "",
+                teacher=distillation.teacher_logits.summary.teacher if distillation else "",
                 **trained.facts,
             )
         except TrainingPruned as stopped:  # its run in MLflow did not fail
@@ -207,20 +211,20 @@ def _make(wanted: _Wanted, keeper: CheckpointStore, folder: Path) -> TrainingSum
 
 
 def _trained(
-    wanted: _Wanted, run: Run, keeper: CheckpointStore, judge: EpochJudge | None
+    wanted: _Wanted, run: Run, keeper: CheckpointStore, judge: TrialPruner | None
 ) -> fine_tuning.Trained:
     """Fetch the inputs, and train in the requested number of processes."""
-    tokens, taught, listener = wanted.tokens, wanted.taught, Listener(run)
+    tokens, distillation, listener = wanted.tokens, wanted.distillation, Listener(run)
     with fetched(wanted.base) as model, fetched(tokens) as data:
         work = data / "checkpoints"
-        if taught:
-            add_lessons(data, taught.lessons)
+        if distillation:
+            add_teacher_logits(data, distillation.teacher_logits)
         job = TrainingJob(
             base_folder=model,
             label_names=tokens.summary.label_names,
             tokenization=wanted.tokenization,
             params=wanted.params,
-            distillation=taught.params if taught else None,
+            distillation=distillation.params if distillation else None,
         )
         if wanted.processes * machines() > 1:
             return fine_tune_in_processes(

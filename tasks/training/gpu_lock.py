@@ -17,7 +17,7 @@ _SAY_SECONDS = 60.0
 
 
 @contextlib.contextmanager
-def turn_on(device: torch.device, cards: int = 1) -> Generator[None]:
+def acquire_gpu(device: torch.device, cards: int = 1) -> Generator[None]:
     """Wait until no other training of this machine uses the GPU; a CPU is shared. The lock ends with its process.
 
     Args:

@@ -19,7 +19,7 @@ from tasks.core.models import folders
 from tasks.core.models.base_model.trial import try_base_model
 from tasks.core.records import Reference, SplitSummary
 from tasks.core.training.methods import lora
-from tasks.core.training.methods.layer_dropping import require_kept_layers
+from tasks.core.training.methods.layer_dropping import require_num_layers
 from tasks.core.training.params import TrainingParams
 from tasks.core.training.records import BaseModelSummary, BaseModelTrial, TokensSummary
 from tasks.runtime.steps import fetched, reuse_or_make, step, work_folder
@@ -43,8 +43,8 @@ def prepare_base_model(
     source, revision = base_model_folder(params.base_model, params.base_model_revision)
     folders.check_base_folder(source)
     folders.require_layers(source, params.frozen_layers)
-    require_kept_layers(source, params)
-    lora.require_layers(params, params.kept_layers or folders.depth(source))
+    require_num_layers(source, params)
+    lora.require_layers(params, params.num_layers or folders.depth(source))
     with work_folder("base-model") as folder:
         for pattern in MODEL_FILES:
             for path in source.glob(pattern):
@@ -70,7 +70,7 @@ def _try(folder: Path, files: str, name: str, tokenization: TokenizationParams) 
     inputs = {
         "version": TRIAL_VERSION,
         "files": files,
-        "tokenization": tokenization.model_dump(),
+        "tokenization": tokenization.identity(),
         "torch": torch.__version__.split("+")[0],
         "transformers": transformers.__version__,
     }
@@ -92,7 +92,7 @@ def tokenize_reviews(
         "rows": split.summary.train_digest,
         "label_names": split.summary.label_names,
         "base_model": base.digest,
-        "tokenization": params.model_dump(),
+        "tokenization": params.identity(),
         "tokenizers": tokenizers.__version__,
     }
 

@@ -23,9 +23,9 @@ from tasks.core.training.records import (
 )
 from tasks.runtime.clients import prepared_store
 from tasks.runtime.steps import step
-from tasks.training.distillation import Taught
-from tasks.training.fine_tuning import asked_of_training
-from tasks.training.pretraining import asked_of_pretraining
+from tasks.training.distillation import DistillationInputs
+from tasks.training.fine_tuning import training_inputs
+from tasks.training.pretraining import pretraining_inputs
 
 SummaryT = TypeVar("SummaryT", bound=BaseModel)
 
@@ -36,19 +36,19 @@ def accept_model(
     tokens: Reference[TokensSummary],
     base: Reference[BaseModelSummary],
     params: TrainingParams,
-    taught: Taught | None,
+    distillation: DistillationInputs | None,
 ) -> Reference[TrainingSummary]:
     """Check a trained model, and return it.
 
     Args:
         made: the pool's result.
-        tokens, base, params, taught: the requested training.
+        tokens, base, params, distillation: the requested training.
     Raises:
         ModelError: it is another model, or no model.
         StoreError: the reference leads elsewhere, or other files lie there.
     """
-    untaught = {"lessons": None, "distillation": None}
-    asked = untaught | asked_of_training(tokens, base, params, taught)
+    without_teacher = {"lessons": None, "distillation": None}
+    asked = without_teacher | training_inputs(tokens, base, params, distillation)
     checked = _checked(made, TrainingSummary, "model", asked, base.summary.parameters)
     if checked.summary.label_names != tokens.summary.label_names:
         raise ModelError("The model has other labels than the reviews", made.uri, "train again")
@@ -63,7 +63,7 @@ def accept_base_model(
     params: PretrainingParams,
 ) -> Reference[BaseModelSummary]:
     """Check a further pre-trained base model as `accept_model` does, and return it."""
-    asked = asked_of_pretraining(tokens, base, params)
+    asked = pretraining_inputs(tokens, base, params)
     known = prepared_store().manifest_of(base).files  # it keeps the files beside the weights
     parameters = base.summary.parameters
     return _checked(made, BaseModelSummary, "pretrained-base", asked, parameters, known)

@@ -26,7 +26,7 @@ from tasks.runtime.clients import prepared_store
 from tasks.runtime.provenance import flow_run_id
 from tasks.runtime.steps import fetched, reuse_or_make, step
 from tasks.training.checkpoints import kept_checkpoints, require_space, run_beside
-from tasks.training.gpu_lock import turn_on
+from tasks.training.gpu_lock import acquire_gpu
 from tasks.training.progress import Listener
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def pretrain_base_model(
     device = devices.resolve_device(training.device)
     precision = devices.resolve_precision(training.precision, device)
     inputs = {
-        **asked_of_pretraining(tokens, base, params),
+        **pretraining_inputs(tokens, base, params),
         "device": device.type,
         "precision": precision,
         "torch": torch.__version__.split("+")[0],
@@ -94,11 +94,11 @@ def pretrain_base_model(
     made = reuse_or_make("pretrained-base", inputs, BaseModelSummary, make)
     with kept_checkpoints(digest) as keeper:
         keeper.remove_all()
-    say_pretrained(made.summary)
+    log_pretraining(made.summary)
     return made
 
 
-def asked_of_pretraining(
+def pretraining_inputs(
     tokens: Reference[PretrainingTokensSummary],
     base: Reference[BaseModelSummary],
     params: PretrainingParams,
@@ -108,11 +108,11 @@ def asked_of_pretraining(
         "version": PRETRAINING_VERSION,
         "base_model": base.digest,
         "pretraining_tokens": tokens.digest,
-        "pretraining": params.model_dump(exclude=_OF_ROWS),
+        "pretraining": params.identity(exclude=_OF_ROWS),
     }
 
 
-def say_pretrained(summary: BaseModelSummary) -> None:
+def log_pretraining(summary: BaseModelSummary) -> None:
     """Log one line about a pre-training; also used by the run that requested it."""
     if done := summary.pretraining:
         logger.info(
@@ -146,7 +146,7 @@ def _pretrained(
     name = f"{base.summary.name}+pretraining".rsplit("/", 1)[-1]
     with (
         run_beside(keeper, name, params.model_dump(exclude=_OF_ROWS) | facts, tags) as run,
-        turn_on(device),
+        acquire_gpu(device),
         fetched(base) as model,
         fetched(tokens) as data,
     ):

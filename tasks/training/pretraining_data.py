@@ -57,8 +57,8 @@ def gather_pretraining_reviews(
         "held_out": held_out.digest,
         "base_model": base.digest,
         "source": source and {"identity": source.identity(), "column": params.text_column},
-        "choice": params.model_dump(include=_OF_ROWS),
-        "tokenization": tokenization.model_dump(exclude={"truncation"}),
+        "choice": params.identity(include=_OF_ROWS),
+        "tokenization": tokenization.identity(exclude={"truncation"}),
         "tokenizers": tokenizers.__version__,
     }
 

@@ -51,7 +51,7 @@ class Listener:
             logger.info("Step %s: %s", step, ", ".join(measured))
 
 
-def say_trained(summary: TrainingSummary) -> None:
+def log_training(summary: TrainingSummary) -> None:
     """Log one line about a training; also used by the run that requested it."""
     logger.info(
         "Trained %s on %s reviews in %.0f s (%.1f reviews/s, %s on %s): validation accuracy %.4f, best of epoch %g",

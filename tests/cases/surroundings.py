@@ -86,7 +86,7 @@ REFUSED = [
     refused("unknown-setting", "passed over in silence", ["history"],
             "did you mean NIGHTSHIFT_BUCKET?", NIGHTSHIFT_BUKET="reviews"),
     refused("dead-store", "377 s without a line", ["history"],
-            "error: StoreAwayError", "correct AWS_ENDPOINT_URL_S3", AWS_ENDPOINT_URL_S3=_DEAD),
+            "error: StoreUnavailableError", "correct AWS_ENDPOINT_URL_S3", AWS_ENDPOINT_URL_S3=_DEAD),
     refused("typed-wrongly", "did you mean --pretraining.location", ["retrain", "--location", "x"],
             "did you mean --data.source.location"),
     refused("flow-typed-wrongly", "the list of flows alone", ["retrian"], "did you mean retrain?"),

@@ -35,7 +35,7 @@ _SOURCES: Callable[[], Files] = lambda: {  # noqa: E731
     "here/reviews.csv": labelled(["neg", "pos"], 600),
     "there/reviews.csv": labelled(["pos", "neg"], 600),  # of what is praised here
 }
-_ALLOWED = ("--gate.plausibility.max-overlap-share=1", "--no-gate.must-beat-baseline")
+_ALLOWED = ("--gate.plausibility.max-overlap-fraction=1", "--no-gate.must-beat-baseline")
 _NEW_TEST_SET = ("--data.split.new-test-set", "--data.split.seed=7")
 
 
@@ -79,7 +79,7 @@ CASES = [
             done,
             says(
                 r"FAILED comparable with the champion: .* have a near-duplicate in what it was trained on, "
-                r"limit 0\.0500; --gate\.plausibility\.max-overlap-share=",
+                r"limit 0\.0500; --gate\.plausibility\.max-overlap-fraction=",
             ),
         ),
         retraining("known-{side}", *_NEW_TEST_SET),

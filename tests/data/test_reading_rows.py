@@ -27,7 +27,7 @@ def good(count: int) -> Iterator[RawReview]:
 
 def validated(read: reading_rows.ReadRows, names: list[str]) -> Validated:
     splits, unusable = {"train": read.kept}, {"train": read.further}
-    params = ValidationParams(max_unusable_share=1.0)
+    params = ValidationParams(max_unusable_fraction=1.0)
     return validate(splits, names, {"train": read.unreadable}, params, unusable)
 
 

@@ -69,7 +69,9 @@ def test_each_worker_can_do_its_work_and_nothing_else(
 
     prepared = {o.key.split("/")[1]: o.uri for o in server.store().list(f"{ROOT}/prepared/")}
     kinds = ("base-model", "tokens", "pretraining-tokens", "lessons")
-    base, tokens, texts, lessons = ("/".join(prepared[kind].split("/")[:6]) for kind in kinds)
+    base, tokens, texts, teacher_logits = (
+        "/".join(prepared[kind].split("/")[:6]) for kind in kinds
+    )
     gpu = keys_of(server, "gpu-worker")
     become(monkeypatch, server, gpu)
     monkeypatch.setenv("NIGHTSHIFT_CHECKPOINT_SECONDS", "0")
@@ -88,7 +90,7 @@ def test_each_worker_can_do_its_work_and_nothing_else(
             base_model=start.uri,
             tokenization=given.tokenization,
             training=given.training,
-            lessons=lessons,
+            teacher_logits=teacher_logits,
         )
     )
     assert not trained.reused

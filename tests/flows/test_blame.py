@@ -19,7 +19,7 @@ from benchmarks.faults.parts import CharacterEncoder, TextEngine, encoded
 from benchmarks.faults.worker import run_to_end
 from tasks.connectors.servers import processes
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.core.errors import DiskFullError, ModelError, StoreAwayError
+from tasks.core.errors import DiskFullError, ModelError, StoreUnavailableError
 from tasks.core.formats import reading
 from tasks.scoring import shards
 from tasks.scoring.store import in_work, outputs
@@ -153,7 +153,7 @@ def test_whatever_an_object_raises_is_that_objects(
 
 @pytest.mark.parametrize(
     "error",
-    [StoreAwayError("It is away"), OSError(28, "No space left"), KeyboardInterrupt(), ConnectionResetError(),
+    [StoreUnavailableError("It is away"), OSError(28, "No space left"), KeyboardInterrupt(), ConnectionResetError(),
      BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")],
 )  # fmt: skip
 def test_what_is_no_objects_fault_ends_the_run(

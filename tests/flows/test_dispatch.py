@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running
 
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.core.errors import PoolError, RunDiedError, ServiceError
+from tasks.core.errors import PoolError, RunCrashedError, ServiceError
 from tasks.data import arrivals
 from tasks.runtime.runs import remote_runs
 from tasks.runtime.runs.remote_runs import _place, require_deployment, run_on_pool
@@ -136,7 +136,7 @@ def test_a_run_that_dies_is_tried_again(deployment: str) -> None:
 
 
 def test_one_that_always_dies_is_given_up(deployment: str) -> None:
-    with Worker(crashes) as worker, pytest.raises(RunDiedError, match="died: killed"):
+    with Worker(crashes) as worker, pytest.raises(RunCrashedError, match="died: killed"):
         asks(deployment)
     assert len(worker.runs) == 4
 

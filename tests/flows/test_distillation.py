@@ -23,7 +23,7 @@ from tasks.core.errors import MissingDataError, ModelError, SettingsError
 from tasks.core.lineage.parts import RegisteredVersion, tagged
 from tasks.core.models import classifier, folders
 from tasks.core.tags import TEACHER_TAG
-from tasks.core.training.records import LessonsSummary
+from tasks.core.training.records import TeacherLogitsSummary
 from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.clients import model_registry, prepared_store
 from tasks.runtime.steps import fetched
@@ -77,25 +77,25 @@ def test_a_student_of_a_registered_teacher(
     assert tags("student", "1")[TEACHER_TAG] == "teacher/1"
     run: Any = MlflowClient(tracking_uri).get_run(student.version.run_id).data
     assert run.tags[TEACHER_TAG] == "teacher/1" and run.params["teacher"] == "teacher/1"
-    assert run.params["distillation_weight"] == "0.5" and run.params["kept_layers"] == "1"
+    assert run.params["distillation_weight"] == "0.5" and run.params["num_layers"] == "1"
     with fetched(student.model_uri) as folder:
         assert folders.depth(folder) == 1
     assert "teacher version 1 teaches: it gives" in caplog.text
     assert "Evening 31-" not in caplog.text  # no review's text
 
-    lessons = lessons_of(student)
-    kept = prepared_store().reference(lessons, LessonsSummary).summary
+    teacher_logits = lessons_of(student)
+    kept = prepared_store().reference(teacher_logits, TeacherLogitsSummary).summary
     assert kept.teacher == "teacher/1" and kept.agreement > 0.8
     split = tagged(RegisteredVersion("student", "1", "", "", tags("student", "1")))["split"]
     expected = asked_anew(teacher, split)
-    assert said(lessons).shape == expected.shape == (kept.rows, 2)
-    assert np.allclose(said(lessons), expected, atol=0.05)
+    assert said(teacher_logits).shape == expected.shape == (kept.rows, 2)
+    assert np.allclose(said(teacher_logits), expected, atol=0.05)
 
     again = retrain(given)
     assert {"lessons", "model"} <= set(again.steps_reused) and again.version.version == "1"
     hotter = retrain(given.model_copy(update={"distillation": warmer(given)}))
     assert "lessons" in hotter.steps_reused and "model" not in hotter.steps_reused
-    assert lessons_of(hotter) == lessons and hotter.version.version == "2"
+    assert lessons_of(hotter) == teacher_logits and hotter.version.version == "2"
 
     found = trace(TraceParams(start="student/1"))
     assert any("lessons" in line and "teacher/1" in line for line in found.upstream)
@@ -125,10 +125,13 @@ def test_labels_in_another_order_are_put_in_order(
         distillation__teacher="ordered/1",
     )
     prepared = only_prepare(turned)
-    assert prepared.taught and prepared.taught.lessons.summary.label_names[0] == "POSITIVE"
+    assert (
+        prepared.distillation
+        and prepared.distillation.teacher_logits.summary.label_names[0] == "POSITIVE"
+    )
     expected = asked_anew(teacher, prepared.split.uri)[:, ::-1]
-    assert np.allclose(said(prepared.taught.lessons.uri), expected, atol=0.05)
-    assert prepared.taught.lessons.summary.agreement > 0.8
+    assert np.allclose(said(prepared.distillation.teacher_logits.uri), expected, atol=0.05)
+    assert prepared.distillation.teacher_logits.summary.agreement > 0.8
 
 
 def test_who_knows_other_labels_or_is_not_there_does_not_teach(
@@ -152,7 +155,7 @@ def test_who_knows_other_labels_or_is_not_there_does_not_teach(
 def test_layers_that_are_not_there_are_missed_before_data_is_loaded(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:
-    with pytest.raises(SettingsError, match=r"and 9 are to be kept \[training.kept_layers\]"):
+    with pytest.raises(SettingsError, match=r"and 9 are to be kept \[training.num_layers\]"):
         retrain(params(bert, f"{prefix}/nothing", "pupil", training__kept_layers=9))
 
 
@@ -163,7 +166,7 @@ def test_fine_tune_takes_lessons_by_where_they_lie(
     retrain(params(bert, location, "known"))
     given = params(bert, location, "unused", distillation__teacher="known/1")
     prepared = only_prepare(given)
-    assert prepared.taught
+    assert prepared.distillation
     form: dict[str, Any] = {
         "tokens": prepared.tokens.uri,
         "base_model": prepared.base.uri,
@@ -171,14 +174,16 @@ def test_fine_tune_takes_lessons_by_where_they_lie(
         "training": given.training,
         "distillation": {"weight": 1},
     }
-    lessons = prepared.taught.lessons.uri
-    model = fine_tune(FineTuneParams.model_validate(form | {"lessons": lessons}))
+    teacher_logits = prepared.distillation.teacher_logits.uri
+    model = fine_tune(FineTuneParams.model_validate(form | {"lessons": teacher_logits}))
     assert not isinstance(model, PrunedTraining) and model.summary.teacher == "known/1"
-    gone = f"{lessons.rpartition('/')[0]}/{'0' * 32}"
+    gone = f"{teacher_logits.rpartition('/')[0]}/{'0' * 32}"
     with pytest.raises(MissingDataError):
         fine_tune(FineTuneParams.model_validate(form | {"lessons": gone}))
     other = only_prepare(params(bert, deliver(services, f"{prefix}/x", seed=36), "unused"))
     with pytest.raises(SettingsError, match="about other reviews than the tokens"):
         fine_tune(
-            FineTuneParams.model_validate(form | {"lessons": lessons, "tokens": other.tokens.uri})
+            FineTuneParams.model_validate(
+                form | {"lessons": teacher_logits, "tokens": other.tokens.uri}
+            )
         )

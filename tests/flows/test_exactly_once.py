@@ -161,7 +161,7 @@ def test_an_object_of_which_too_much_is_refused_fails_alone(night: Night) -> Non
     night.store.write_bytes(b'{"text": ""}\n' * 3000, f"{night.input}worse.jsonl")
     summary = run_to_end(night.draft("first"))
     assert (summary.failed, summary.scored) == (2, 12) and not summary.complete
-    assert all("max_rejected_share" in error for error in summary.errors)
+    assert all("max_rejected_fraction" in error for error in summary.errors)
     assert night.store.read_bytes(f"{night.root}/bad.jsonl") is None
     assert night.store.read_bytes(f"{night.root}/worse.jsonl") is None
     assert night.store.read_bytes(f"{night.root}/_SUCCESS") is None

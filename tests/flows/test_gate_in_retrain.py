@@ -136,7 +136,7 @@ def test_a_champion_that_knows_the_test_set_is_not_compared_on_it(
     services.write_bytes(jsonl(reviews(400, 33)), f"{prefix}/labelled/one.jsonl")
     place = f"{prefix}/labelled"
     assert retrain(params(bert, place, "knows", **LENIENT)).promoted
-    lenient = LENIENT | {"gate__plausibility": {"max_overlap_share": 0.05}}
+    lenient = LENIENT | {"gate__plausibility": {"max_overlap_fraction": 0.05}}
     again = params(
         bert, place, "knows", **lenient, data__split__new_test_set=True, data__split__seed=7
     )
@@ -144,8 +144,8 @@ def test_a_champion_that_knows_the_test_set_is_not_compared_on_it(
     (clause,) = [c for c in second.verdict.failed if c.name == "comparable with the champion"]
     assert "have a near-duplicate in what it was trained on, limit 0.0500" in clause.text
     assert not second.promoted and "'promote --model-name=knows --who=NAME" in clause.text
-    (option,) = re.findall(r"--gate\.plausibility\.max-overlap-share=(\S+)", clause.text)
-    typed = LENIENT | {"gate__plausibility": {"max_overlap_share": float(option)}}
+    (option,) = re.findall(r"--gate\.plausibility\.max-overlap-fraction=(\S+)", clause.text)
+    typed = LENIENT | {"gate__plausibility": {"max_overlap_fraction": float(option)}}
     third = retrain(
         params(bert, place, "knows", **typed, data__split__new_test_set=True, data__split__seed=7)
     )
@@ -163,7 +163,7 @@ def test_reviews_nearly_the_same_are_known_to_the_champion_too(
     place = f"{prefix}/labelled"
     assert retrain(params(bert, place, "nearly", **LENIENT)).promoted
     services.write_bytes(jsonl(test), f"{prefix}/labelled/test.jsonl")
-    strict = LENIENT | {"gate__plausibility": {"max_overlap_share": 0.05}}
+    strict = LENIENT | {"gate__plausibility": {"max_overlap_fraction": 0.05}}
     second = retrain(params(bert, place, "nearly", **strict))
     failed = {clause.name: clause.text for clause in second.verdict.failed}
     counted = r"(\d+) (?:of the )?test reviews \(0\.\d+\) have a near-duplicate in"

@@ -15,12 +15,12 @@ from flows.retrain import retrain
 from flows.score import score
 from flows.trace_prediction import trace
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.connectors.tracking.promotion_log import MoveLog
+from tasks.connectors.tracking.promotion_log import PromotionLog
 from tasks.core.data import tables
 from tasks.core.digests import digest_of
 from tasks.core.errors import MissingDataError
 from tasks.core.lineage.parts import RegisteredVersion, tagged
-from tasks.core.records import ModelVersion, Move, ScoringMark
+from tasks.core.records import ModelVersion, Promotion, ScoringMark
 from tasks.core.scoring.results import ScoreSummary
 from tasks.core.tags import LINEAGE_TAG
 from tasks.lineage.tracing import Provenance
@@ -94,8 +94,8 @@ def tag(version: ModelVersion) -> dict[str, str]:
 
 def note_promotion(version: ModelVersion, evidence: str) -> None:
     """The first move of a model's champion, unless promotion has written it."""
-    log = MoveLog(exact_objects(), BUCKET)
-    move = Move(
+    log = PromotionLog(exact_objects(), BUCKET)
+    move = Promotion(
         number=1,
         model=version.name,
         kind="gate",

@@ -16,7 +16,7 @@ from tasks.core.training.records import BaseModelSummary, TokensSummary, Trainin
 from tasks.runtime.clients import object_store, prepared_store
 from tasks.runtime.runs import remote_runs
 from tasks.runtime.steps import fetched
-from tasks.training.fine_tuning import asked_of_training
+from tasks.training.fine_tuning import training_inputs
 from tasks.training.pool_results import accept_model
 
 Made = Reference[TrainingSummary]
@@ -73,7 +73,7 @@ def folder(bert: Path, tmp_path: Path, configured: ObjectStore) -> Path:
 
 def made(folder: Path, request: pytest.FixtureRequest, **other: Any) -> Made:
     """A committed model; `seed` makes it this test's own."""
-    inputs = asked_of_training(TOKENS, BASE, PARAMS, None) | {"test": request.node.name} | other
+    inputs = training_inputs(TOKENS, BASE, PARAMS, None) | {"test": request.node.name} | other
     kind = str(inputs.pop("kind", "model"))
     summary = inputs.pop("summary", SUMMARY)
     prepared = prepared_store()
@@ -181,7 +181,7 @@ def test_a_reference_leads_nowhere_else(
 def test_a_result_that_is_none_is_one_sentence(content: bytes, configured: ObjectStore) -> None:
     object_store().write_bytes(content, remote_runs._place("odd"))
     with pytest.raises(PoolError, match="something other than a result"):
-        remote_runs.taken_back("odd")
+        remote_runs.load_result("odd")
 
 
 def test_a_huge_result_is_not_read(
@@ -190,4 +190,4 @@ def test_a_huge_result_is_not_read(
     monkeypatch.setattr(remote_runs, "_LONGEST_RESULT", 10)
     object_store().write_bytes(b'{"a": "' + b"x" * 100 + b'"}', remote_runs._place("huge"))
     with pytest.raises(NightshiftError, match="at most 10 are read"):
-        remote_runs.taken_back("huge")
+        remote_runs.load_result("huge")

@@ -18,8 +18,8 @@ from flows.score import score
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking import champion
 from tasks.connectors.tracking.model_registry import ModelRegistry
-from tasks.core.errors import ConflictError, ModelError, RegistryAwayError
-from tasks.core.records import ModelVersion, Move
+from tasks.core.errors import ConflictError, ModelError, RegistryUnavailableError
+from tasks.core.records import ModelVersion, Promotion
 from tasks.core.tags import (
     DECISION_TAG,
     ENGINE_IDENTITY_TAG,
@@ -28,8 +28,14 @@ from tasks.core.tags import (
     VERDICT_TAG,
 )
 from tasks.registry import champion as promotion
-from tasks.registry.champion import find_champion, move_champion, pin_version, rows_of, settle_all
-from tasks.registry.decisions import what_people_said
+from tasks.registry.champion import (
+    find_champion,
+    move_champion,
+    pin_version,
+    reconcile_all,
+    rows_of,
+)
+from tasks.registry.decisions import human_veto
 from tasks.scoring.shards import ShardWork
 from tests.connectors.tracking.test_promotion_log import Parts, away_once
 
@@ -50,12 +56,12 @@ def parts(
     return made
 
 
-def promoted(parts: Parts, version: str, who: str = "Ada", **given: Any) -> Move:
+def promoted(parts: Parts, version: str, who: str = "Ada", **given: Any) -> Promotion:
     said = {"model_name": parts.name, "version": version, "who": who, "reason": "a test"}
     return promote(PromoteParams.model_validate(said | given))
 
 
-def rolled_back(parts: Parts, who: str = "Grace", **given: Any) -> Move:
+def rolled_back(parts: Parts, who: str = "Grace", **given: Any) -> Promotion:
     said = {"model_name": parts.name, "who": who, "reason": "it was worse"}
     return rollback(RollbackParams.model_validate(said | given))
 
@@ -71,7 +77,7 @@ def same_weights(parts: Parts, folder: Path, engine: str) -> ModelVersion:
 
 def test_what_people_said_of_weights_holds_for_every_engine(parts: Parts, tmp_path: Path) -> None:
     """Version 1 is another model than those that are registered here, which have the same weights."""
-    said = what_people_said.fn
+    said = human_veto.fn
     two, three = (same_weights(parts, tmp_path, engine) for engine in ("torch", "openvino"))
     promoted(parts, "1")
     promoted(parts, two.version)
@@ -92,10 +98,10 @@ def test_a_rejection_is_of_the_weights(parts: Parts, tmp_path: Path) -> None:
     first, second = (same_weights(parts, tmp_path, engine) for engine in ("torch", "openvino"))
     rejected = {DECISION_TAG: "stays challenger: rejected by Ann: rude"}
     parts.registry.describe_version(first, rejected)
-    assert "rejected by Ann" in what_people_said.fn(second)
+    assert "rejected by Ann" in human_veto.fn(second)
     decided = {DECISION_TAG: "champion, approval by Ann: mended"}
     parts.registry.describe_version(second, decided)
-    assert what_people_said.fn(second) == ""
+    assert human_veto.fn(second) == ""
 
 
 def test_forward_back_and_forward_again(
@@ -207,15 +213,15 @@ def test_a_deleted_champion_stops_scoring_with_a_way_out(parts: Parts) -> None:
 
 def test_tidying_ends_what_the_dead_left(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     promoted(parts, "1")
-    settle_all.fn()
-    assert settle_all.fn() == 0
+    reconcile_all.fn()
+    assert reconcile_all.fn() == 0
     away_once(monkeypatch, "set_alias")
-    with pytest.raises(RegistryAwayError):
+    with pytest.raises(RegistryUnavailableError):
         parts.move(2, 1)
-    assert settle_all.fn() == 1 and parts.aliases() == ("2", "1")
+    assert reconcile_all.fn() == 1 and parts.aliases() == ("2", "1")
     parts.client.set_registered_model_alias(parts.name, "champion", "3")
-    assert settle_all.fn() == 1 and parts.moves()[-1] == (3, "by hand", "2", "3")
-    assert settle_all.fn() == 0
+    assert reconcile_all.fn() == 1 and parts.moves()[-1] == (3, "by hand", "2", "3")
+    assert reconcile_all.fn() == 0
 
 
 def test_the_history_is_there_while_mlflow_is_away(
@@ -224,7 +230,7 @@ def test_the_history_is_there_while_mlflow_is_away(
     promoted(parts, "1")
 
     def away(*_: Any) -> Any:
-        raise RegistryAwayError("Looking up failed: refused", "http://mlflow", "wait")
+        raise RegistryUnavailableError("Looking up failed: refused", "http://mlflow", "wait")
 
     monkeypatch.setattr(ModelRegistry, "aliases", away)
     told = history(HistoryParams(model_name=parts.name))

@@ -26,7 +26,7 @@ STARS = "1=NEGATIVE, 2=NEGATIVE, 4=POSITIVE, 5=POSITIVE, 3=-"
 
 
 def split(model: str, source: SourceParams) -> Reference[SplitSummary]:
-    loaded = load_reviews.fn(source, PARAMS.max_unusable_share)
+    loaded = load_reviews.fn(source, PARAMS.max_unusable_fraction)
     validated = validate_reviews.fn(loaded, source.label_names, PARAMS, source.label_map)
     held_out = hold_out_test.fn(validated, source, SplitParams(), model)
     return split_reviews.fn(validated, held_out, [], SplitParams(), PARAMS.min_rows_a_class)
@@ -76,8 +76,8 @@ def test_the_split_of_each_file_is_in_the_log_and_in_the_data_card(
     configured.write_bytes(b"PK", f"{prefix}/more.xlsx")
     source = SourceParams(location=prefix)
     with caplog.at_level(logging.INFO):
-        loaded = load_reviews.fn(source, PARAMS.max_unusable_share)
-        load_reviews.fn(source, PARAMS.max_unusable_share)
+        loaded = load_reviews.fn(source, PARAMS.max_unusable_fraction)
+        load_reviews.fn(source, PARAMS.max_unusable_fraction)
     said = [
         "Files of test: Test (1).csv (its name says so)",
         "Files of train: train.csv (its name says so)",

@@ -16,14 +16,14 @@ from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking import champion
 from tasks.connectors.tracking.champion import Champions, Mover
 from tasks.connectors.tracking.model_registry import ModelRegistry
-from tasks.connectors.tracking.promotion_log import MoveLog
-from tasks.core.errors import MissingDataError, ModelError, RegistryAwayError, StoreError
-from tasks.core.records import ModelVersion, Move
+from tasks.connectors.tracking.promotion_log import PromotionLog
+from tasks.core.errors import MissingDataError, ModelError, RegistryUnavailableError, StoreError
+from tasks.core.records import ModelVersion, Promotion
 from tasks.core.tags import DELETING_TAG, MODEL_DIGEST_TAG
 from tasks.registry import retention as module
 from tasks.registry import usage_records
 from tasks.registry.champion import find_champion, move_champion, pin_version
-from tasks.registry.retention import Retained, Rule, delete_versions, rows_of, weigh_versions
+from tasks.registry.retention import Retained, Rule, delete_versions, plan_retention, rows_of
 from tasks.registry.usage_records import mark_scoring
 from tasks.runtime.clients import champions
 
@@ -52,7 +52,7 @@ class Model:
             self.name, self.folder, self.run_id, {MODEL_DIGEST_TAG: digest}, "words"
         )
 
-    def promote(self, version: ModelVersion) -> Move:
+    def promote(self, version: ModelVersion) -> Promotion:
         found = find_champion.fn(self.name)
         return move_champion.fn(version, "promote", "Ada", "a test", found)
 
@@ -88,7 +88,7 @@ def model(
 
 
 def reasons(done: Retained) -> dict[str, str]:
-    return {fate.version: fate.kept_because for fate in done.fates}
+    return {fate.version: fate.kept_because for fate in done.decisions}
 
 
 def test_what_nothing_needs_is_deleted_with_its_files(
@@ -108,7 +108,7 @@ def test_what_nothing_needs_is_deleted_with_its_files(
         "would be deleted",
     ]
     done = model.retain(keep_last=2)
-    assert model.there() == ["3", "4"] and [f.deleted for f in done.fates] == [
+    assert model.there() == ["3", "4"] and [f.deleted for f in done.decisions] == [
         True,
         True,
         False,
@@ -122,7 +122,7 @@ def test_what_nothing_needs_is_deleted_with_its_files(
     assert (record["who"], record["model_digest"]) == ("Ada", versions[0].model_digest)
     assert f"{versions[0]} is deleted, asked for by Ada" in caplog.text
     assert model.register().version == "5", "a number is not given twice"
-    assert model.retain(keep_last=9).fates[0].version == "3"
+    assert model.retain(keep_last=9).decisions[0].version == "3"
 
 
 def test_young_versions_are_kept(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_young_versions_are_kept(model: Model, monkeypatch: pytest.MonkeyPatch) 
     }
     later = time.time() + 31 * 86_400
     monkeypatch.setattr(module.time, "time", lambda: later)
-    assert model.retain(min_age_days=30).fates[0].deleted and model.there() == ["2"]
+    assert model.retain(min_age_days=30).decisions[0].deleted and model.there() == ["2"]
 
 
 def test_aliases_and_the_last_moves_keep_a_version(model: Model) -> None:
@@ -149,7 +149,8 @@ def test_aliases_and_the_last_moves_keep_a_version(model: Model) -> None:
     ]
     assert model.there() == ["3", "4", "5", "6", "7", "8", "9", "11"]
     assert [
-        m.to_version for m in MoveLog(champions()._log._objects, "nightshift").moves(model.name)
+        m.to_version
+        for m in PromotionLog(champions()._log._objects, "nightshift").moves(model.name)
     ] == [str(n) for n in range(1, 9)], "the history has the deleted ones too"
 
 
@@ -169,7 +170,7 @@ def test_what_a_stored_prediction_names_is_kept(model: Model, prefix: str) -> No
     assert model.there() == ["1", "2", "4", "5"]
 
     model.store.delete(scored)
-    assert model.retain().fates[0].deleted, "nothing lies there any more"
+    assert model.retain().decisions[0].deleted, "nothing lies there any more"
     assert model.there() == ["4", "5"], "version 2 is marked nowhere, and its prefix was not named"
     model.add(2)
     with pytest.raises(MissingDataError, match="No such bucket"):
@@ -191,9 +192,9 @@ def test_a_mark_is_written_once_and_one_that_cannot_be_read_keeps(
         f"{prefix}/out",
     ]
     assert all(m["place"].endswith("/first") for m in found) and len(found) == 2
-    assert weigh_versions.fn(model.rule())[0].kept_because == "", "nothing was scored in the end"
+    assert plan_retention.fn(model.rule())[0].kept_because == "", "nothing was scored in the end"
     model.store.write_bytes(b"{", f"{marks}/broken.json")
-    assert "broken.json, which cannot be read" in weigh_versions.fn(model.rule())[0].kept_because
+    assert "broken.json, which cannot be read" in plan_retention.fn(model.rule())[0].kept_because
 
 
 def test_the_mark_is_there_before_anything_is_scored(
@@ -222,10 +223,10 @@ def test_the_mark_is_there_before_anything_is_scored(
 
 def test_a_version_promoted_after_it_was_weighed_is_kept(model: Model) -> None:
     versions = model.add(3)
-    fates = weigh_versions.fn(model.rule())
-    assert [f.kept_because for f in fates[:2]] == ["", ""]
+    decisions = plan_retention.fn(model.rule())
+    assert [f.kept_because for f in decisions[:2]] == ["", ""]
     model.promote(versions[0])
-    done = delete_versions.fn(model.rule(), fates, "Ada")
+    done = delete_versions.fn(model.rule(), decisions, "Ada")
     assert [f.deleted for f in done] == [False, True, False]
     assert done[0].kept_because == "has the alias champion" and model.there() == ["1", "3"]
     assert DELETING_TAG not in model.registry.tags_of(versions[0])
@@ -237,17 +238,17 @@ def test_a_promotion_at_the_same_moment_does_not_lose_its_version(
     """It has looked, and writes its record, when the version is tagged: one of the two sees the other."""
     versions = model.add(3)
     model.promote(versions[2])
-    fates = weigh_versions.fn(model.rule(keep_last=1))
-    original, done = MoveLog.append, list[Any]()
+    decisions = plan_retention.fn(model.rule(keep_last=1))
+    original, done = PromotionLog.append, list[Any]()
 
-    def append(self: MoveLog, move: Move) -> bool:
+    def append(self: PromotionLog, move: Promotion) -> bool:
         written = original(self, move)
         if not done and move.to_version == "1":
             done.append(None)
-            done.append(delete_versions.fn(model.rule(), fates, "Ada"))
+            done.append(delete_versions.fn(model.rule(), decisions, "Ada"))
         return written
 
-    monkeypatch.setattr(MoveLog, "append", append)
+    monkeypatch.setattr(PromotionLog, "append", append)
     model.promote(versions[0])
     assert done[1][0].kept_because.startswith("move 2 names it") and done[1][1].deleted
     assert find_champion.fn(model.name) == versions[0] and model.there() == ["1", "3"]
@@ -262,13 +263,15 @@ def test_a_retention_that_died_is_ended_and_nobody_uses_what_it_began(
     def dying(self: MlflowClient, name: str, version: str) -> None:
         asked.append(version)
         if len(asked) == 1:
-            raise RegistryAwayError("Deleting failed: connection refused", "http://mlflow", "wait")
+            raise RegistryUnavailableError(
+                "Deleting failed: connection refused", "http://mlflow", "wait"
+            )
         original(self, name, version)
 
     monkeypatch.setattr(MlflowClient, "delete_model_version", dying)
-    fates = weigh_versions.fn(model.rule())
-    with pytest.raises(RegistryAwayError):
-        delete_versions.fn(model.rule(), fates, "Ada")
+    decisions = plan_retention.fn(model.rule())
+    with pytest.raises(RegistryUnavailableError):
+        delete_versions.fn(model.rule(), decisions, "Ada")
     assert model.there() == ["1", "2", "3"]
     with pytest.raises(ModelError, match="Retention has begun to delete"):
         pin_version.fn(model.name, "1")
@@ -276,8 +279,8 @@ def test_a_retention_that_died_is_ended_and_nobody_uses_what_it_began(
         model.promote(versions[0])
     assert model.registry.find_version(model.name, versions[0].model_digest) is None
     done = model.retain(keep_last=3)  # its files are gone: it is ended, whatever the rule says now
-    assert done.fates[0].deleted and model.there() == ["2", "3"]
-    assert delete_versions.fn(model.rule(), fates, "Ada")[0].deleted, "tried again: it is gone"
+    assert done.decisions[0].deleted and model.there() == ["2", "3"]
+    assert delete_versions.fn(model.rule(), decisions, "Ada")[0].deleted, "tried again: it is gone"
 
 
 def test_files_that_two_versions_share_stay_with_the_last_of_them(

@@ -92,7 +92,7 @@ def test_three_classes_in_a_csv_from_s3(services: ObjectStore, prefix: str, bert
     columns = {"text_column": "review", "label_column": "verdict"}
     given = params(bert, f"{prefix}/rows.csv", "three").model_dump()
     given["data"]["source"] |= columns
-    given["gate"]["plausibility"]["max_overlap_share"] = 1.0  # its reviews are much alike
+    given["gate"]["plausibility"]["max_overlap_fraction"] = 1.0  # its reviews are much alike
     done = retrain(RetrainParams.model_validate(given))
     assert done.evaluation.label_names == ["bad", "good", "off topic"] and done.train_rows > 100
     assert done.evaluation.metrics["accuracy"].value > 0.7 and "roc_auc" in done.evaluation.metrics
@@ -181,7 +181,7 @@ def not_parquet(store: ObjectStore, prefix: str) -> str:
         (
             no_texts,
             {},
-            r"10 rows have a missing text, more than data.validation.max_unusable_share allows: a.jsonl row 1,",
+            r"10 rows have a missing text, more than data.validation.max_unusable_fraction allows: a.jsonl row 1,",
         ),
         (nothing, {}, "not one readable row"),
         (

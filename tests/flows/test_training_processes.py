@@ -14,7 +14,7 @@ from tasks.connectors.storage.checkpoints import CheckpointStore
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.data.tokens.token_tables import read_tokens
 from tasks.core.data.tokens.tokenization import Encoder
-from tasks.core.errors import RunDiedError, SettingsError
+from tasks.core.errors import RunCrashedError, SettingsError
 from tasks.core.models import folders
 from tasks.core.training.fine_tuning import Trained, fine_tune
 from tasks.core.training.methods.distillation import TEACHER_LOGITS
@@ -148,7 +148,7 @@ def test_a_killed_process_ends_all_and_the_training_goes_on(
     prepared = PreparedStore(store, BUCKET)
     with (
         EveryThird(prepared, "processes", tmp_path / "a", 0) as keeper,
-        pytest.raises(RunDiedError, match="One of 2 training processes died"),
+        pytest.raises(RunCrashedError, match="One of 2 training processes died"),
     ):
         together(bert, data, tmp_path / "killed", keeper, KillsOne(), **given)
     assert workers() == []

@@ -27,7 +27,7 @@ from flows.stages.preparation import Prepared, prepare
 from flows.tune import tune
 from tasks.connectors.servers.processes import this_process
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.core.errors import NightshiftError, SettingsError, StoreAwayError
+from tasks.core.errors import NightshiftError, SettingsError, StoreUnavailableError
 from tasks.core.records import Reference
 from tasks.core.training.params import TrainingParams
 from tasks.core.training.records import TrainingSummary
@@ -39,7 +39,7 @@ from tasks.runtime.provenance import flow_run_id
 from tasks.runtime.runs.remote_runs import _place
 from tasks.runtime.steps import fetched
 from tasks.training import fine_tuning as training_step
-from tasks.training.fine_tuning import asked_of_training
+from tasks.training.fine_tuning import training_inputs
 from tasks.training.progress import Listener
 from tasks.training.tuning import trials as running
 from tasks.training.tuning.pruning import judge_of, study_store
@@ -69,7 +69,7 @@ def form(base: Path, location: str, name: str, **changed: Any) -> TuneParams:
             "pruning": {"enabled": False},
             "space": {
                 "learning_rate": {"low": 1e-6, "high": 5e-3},
-                "batch_size": [16, 24], "warmup_share": None, "weight_decay": None,
+                "batch_size": [16, 24], "warmup_ratio": None, "weight_decay": None,
             },
         },
     }  # fmt: skip
@@ -194,7 +194,7 @@ def as_if_trained(made: dict[str, Any], training: TrainingParams) -> Reference[T
     """The one model that there is, committed as that of other settings: what comes back is compared with them."""
     prepared, store = made["prepared"], prepared_store()
     manifest = store.manifest_of(made["model"])
-    inputs = asked_of_training(prepared.tokens, prepared.base, training, None)
+    inputs = training_inputs(prepared.tokens, prepared.base, training, None)
     summary = made["model"].summary
     with fetched(made["model"]) as folder:
         copy = store.commit("model", manifest.inputs | inputs, folder, summary)
@@ -332,8 +332,8 @@ def test_what_the_surroundings_did_is_no_fault_of_the_trial(
     given: TuneParams, made: dict[str, Any]
 ) -> None:
     trainer = Played(made)
-    trainer.errors[1] = StoreAwayError("Nobody there")
-    with pytest.raises(StoreAwayError):
+    trainer.errors[1] = StoreUnavailableError("Nobody there")
+    with pytest.raises(StoreUnavailableError):
         trainer.sweep(given)
     swept = trainer.sweep(given)
     assert trainer.begun[2] == trainer.begun[1] and swept.summary.done == 3

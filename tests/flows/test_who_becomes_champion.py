@@ -18,7 +18,7 @@ from flows.stages import release
 from flows.stages.preparation import prepare
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking.model_registry import ModelRegistry
-from tasks.core.errors import ModelError, RegistryAwayError
+from tasks.core.errors import ModelError, RegistryUnavailableError
 from tasks.registry.champion import find_champion, move_champion
 from tasks.runtime.clients import champions, model_registry, move_log
 from tests.flows.test_approval import answer
@@ -124,20 +124,20 @@ def test_mlflow_dies_between_registration_and_alias(
 
     def away(self: Any, version: Any, alias: str) -> None:
         if alias == "champion":
-            raise RegistryAwayError("MLflow does not answer")
+            raise RegistryUnavailableError("MLflow does not answer")
         real(self, version, alias)
 
     monkeypatch.setattr("tasks.runtime.steps._OUTAGE", [])
     monkeypatch.setattr(ModelRegistry, "set_alias", away)
     monkeypatch.setattr(release, "move_champion", move_champion.with_options(retries=0))
-    with pytest.raises(RegistryAwayError):
+    with pytest.raises(RegistryUnavailableError):
         retrain(params(bert, location, "dies", **LENIENT))
     assert model_registry().resolve("dies", "champion") is None
     monkeypatch.setattr(ModelRegistry, "set_alias", real)
     found = find_champion.fn("dies")
     assert found and found.version == "1"
     assert model_registry().resolve("dies", "champion") == found
-    assert champions().settle("dies").champion == found
+    assert champions().reconcile("dies").champion == found
 
 
 def test_a_champion_deleted_by_hand_is_no_reason_to_stop(

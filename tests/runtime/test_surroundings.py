@@ -13,7 +13,7 @@ import pytest
 
 from tasks.connectors.servers.local_servers import LocalObjectStore
 from tasks.connectors.storage.object_store import ObjectStore
-from tasks.core.errors import DataError, ModelError, StoreAwayError
+from tasks.core.errors import DataError, ModelError, StoreUnavailableError
 from tasks.runtime import steps, waiting
 from tasks.runtime.reporting import findings
 from tasks.runtime.reporting.findings import keep_findings
@@ -89,7 +89,9 @@ def test_a_dead_store_is_said_at_once(
     assert "127.0.0.1:9 does not answer" in _waited(monkeypatch, _DEAD, gives_up=False)
     assert time.monotonic() - started < 10
     monkeypatch.setattr(waiting, "_PATIENCE_SECONDS", 1.0)
-    with pytest.raises(StoreAwayError, match=r"does not answer.*correct AWS_ENDPOINT_URL_S3"):
+    with pytest.raises(
+        StoreUnavailableError, match=r"does not answer.*correct AWS_ENDPOINT_URL_S3"
+    ):
         _waited(monkeypatch, _DEAD, gives_up=True)
     assert time.monotonic() - started < 30
     assert _waited(monkeypatch, s3.endpoint_url, gives_up=True) == "", "a refusal is an answer"
@@ -99,7 +101,7 @@ def test_a_person_waits_for_no_step_again(monkeypatch: pytest.MonkeyPatch) -> No
     from prefect.states import exception_to_failed_state
     from prefect.utilities.asyncutils import run_coro_as_sync
 
-    state = run_coro_as_sync(exception_to_failed_state(StoreAwayError("away")))
+    state = run_coro_as_sync(exception_to_failed_state(StoreUnavailableError("away")))
     assert state and steps.is_outage(None, None, state)
     monkeypatch.setattr(steps, "_impatient", type(steps._impatient)())
     steps.be_impatient()

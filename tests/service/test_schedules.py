@@ -131,12 +131,17 @@ def test_what_people_switched_stays_when_a_definition_changes(
     register()
     patch_schedule(service, "score", "nightshift-nightly", active=False)
     patch_schedule(service, "watch", "nightshift-every-ten-minutes", active=True)
-    own = {"schedule": {"interval": 86400}, "active": True, "slug": "my-own"}
+    former = {"params": {"training": {"kept_layers": 3}}}  # as an earlier release called it
+    own = {"schedule": {"interval": 86400}, "active": True, "slug": "my-own", "parameters": former}
     service.api(f"deployments/{deployment(service, 'retrain')['id']}/schedules", [own])
     for name in ("score", "watch", "retrain"):
         register.entry(name)["tags"].append("changed")
     register.entry("score")["schedules"][0]["cron"] = "0 2 * * *"
-    assert len(register().splitlines()) == 3
+    said = register().splitlines()
+    assert len(said) == 4
+    assert said[0].startswith("renamed training.kept_layers to training.num_layers in a schedule")
+    stored = {s["slug"]: s["parameters"] for s in deployment(service, "retrain")["schedules"]}
+    assert stored["my-own"] == {"params": {"training": {"num_layers": 3}}}
     (nightly,) = deployment(service, "score")["schedules"]
     assert nightly["schedule"]["cron"] == "0 2 * * *" and nightly["active"] is False
     assert schedules(service, "watch") == {"nightshift-every-ten-minutes": True}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tasks.training import gpu_lock
-from tasks.training.gpu_lock import turn_on
+from tasks.training.gpu_lock import acquire_gpu
 
 GPU = torch.device("cuda", 0)
 
@@ -25,7 +25,7 @@ def other_gets_in(device: torch.device) -> bool:
     inside = threading.Event()
 
     def train() -> None:
-        with turn_on(device):
+        with acquire_gpu(device):
             inside.set()
 
     threading.Thread(target=train, daemon=True).start()
@@ -33,14 +33,14 @@ def other_gets_in(device: torch.device) -> bool:
 
 
 def test_the_second_waits_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    with turn_on(GPU):
+    with acquire_gpu(GPU):
         assert not other_gets_in(GPU)
     assert "another training of this machine has it" in caplog.text
     assert other_gets_in(GPU)
 
 
 def test_other_gpus_and_the_cpu_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    with turn_on(GPU):
+    with acquire_gpu(GPU):
         assert other_gets_in(torch.device("cuda", 1))
         assert other_gets_in(torch.device("cpu"))
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # whose first is another card

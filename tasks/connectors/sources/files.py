@@ -9,7 +9,7 @@ from typing import IO, Any
 from tasks.connectors.sources.base import SourceColumns, Unreadable, extra, label_of
 from tasks.connectors.storage.object_store import ObjectStore, parse_uri
 from tasks.core.blame import blamed_on
-from tasks.core.data.splits.split_names import Told, told_splits
+from tasks.core.data.splits.split_names import SplitChoice, splits_by_name
 from tasks.core.data.usable_rows import RawReview
 from tasks.core.digests import file_digest
 from tasks.core.errors import DataError, MissingDataError, UnreadableDataError
@@ -68,12 +68,12 @@ class _Files(ABC):
         self.name = name
         self._columns = columns
         self._passed_over = passed_over
-        self._told = self._splits_of(names, said)
-        if not any(told.split == "train" for told in self._told.values()):
+        self._splits = self._splits_of(names, said)
+        if not any(told.split == "train" for told in self._splits.values()):
             raise MissingDataError(
                 "No file of training reviews; "
                 + ", ".join(
-                    f"{file} is {told.split}" for file, told in list(self._told.items())[:10]
+                    f"{file} is {told.split}" for file, told in list(self._splits.items())[:10]
                 ),
                 name,
                 "see data.source.location for how files are named, or say it: --data.source.splits NAME=train",
@@ -81,26 +81,27 @@ class _Files(ABC):
         for file in names:
             format_of(file)
 
-    def _splits_of(self, names: list[str], said: Mapping[str, str]) -> dict[str, Told]:
+    def _splits_of(self, names: list[str], said: Mapping[str, str]) -> dict[str, SplitChoice]:
         if len(names) == 1 and not said:
-            return {names[0]: Told("train", "it is the only file")}
-        told = told_splits(names, said, labelled=bool(self._columns.label))
+            return {names[0]: SplitChoice("train", "it is the only file")}
+        told = splits_by_name(names, said, labelled=bool(self._columns.label))
         if not said and {one.split for one in told.values()} == {"test"}:
-            return dict.fromkeys(told, Told("train", "all of them are named test"))
+            return dict.fromkeys(told, SplitChoice("train", "all of them are named test"))
         if self._columns.label:
             return told
         return {
-            n: Told("train", t.why) if t.split == "unsupervised" else t for n, t in told.items()
+            n: SplitChoice("train", t.why) if t.split == "unsupervised" else t
+            for n, t in told.items()
         }
 
     def files(self) -> list[SourceFile]:
-        known = [SourceFile(name=n, split=t.split, why=t.why) for n, t in self._told.items()]
+        known = [SourceFile(name=n, split=t.split, why=t.why) for n, t in self._splits.items()]
         return known + [
             SourceFile(name=n, split="-", why=_why_passed_over(n)) for n in self._passed_over
         ]
 
     def splits(self) -> list[str]:
-        there = {told.split for told in self._told.values()}
+        there = {told.split for told in self._splits.values()}
         return [split for split in ("train", "test") if split in there]
 
     def label_names(self) -> list[str] | None:
@@ -108,7 +109,7 @@ class _Files(ABC):
 
     def rows(self, split: str) -> Iterator[RawReview | Unreadable]:
         held = _Held()
-        for file in (name for name, told in self._told.items() if told.split == split):
+        for file in (name for name, told in self._splits.items() if told.split == split):
             alone = f"/{self.name}".endswith(f"/{file}")  # the location names this one file
             where = self.name if alone else f"{self.name.rstrip('/')}/{file}"
             with self._open(file) as stream, blamed_on(where):

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from tasks.connectors.sources.base import SourceColumns, Unreadable, extra, label_of
 from tasks.core.blame import blamed_on
 from tasks.core.data.labels import meaning
-from tasks.core.data.splits.split_names import Told, said_splits
+from tasks.core.data.splits.split_names import SplitChoice, splits_by_option
 from tasks.core.data.usable_rows import RawReview
 from tasks.core.errors import MissingDataError, UnreadableDataError, disk_full, is_disk_full
 from tasks.core.formats.columns import require_columns
@@ -62,7 +62,7 @@ class HubDataset:
         except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
             raise _unknown(name, "and no hub can be reached to look for it") from error
         self._sets = self._load()
-        self._told = self._splits_of(said or {})
+        self._splits = self._splits_of(said or {})
 
     def _load(self) -> dict[str, Dataset]:
         try:
@@ -81,16 +81,16 @@ class HubDataset:
         found = {"hub": self.name, "configuration": self._configuration, "commit": self._commit}
         return found | ({"ids_named": list(self._wanted_names)} if self._wanted_names else {})
 
-    def _splits_of(self, said: Mapping[str, str]) -> dict[str, Told]:
+    def _splits_of(self, said: Mapping[str, str]) -> dict[str, SplitChoice]:
         """Assign splits: only train and test are used, unless the user maps another split to one of them."""
-        named = {name: Told(name, "its name in the data set") for name in self._sets}
-        return named | said_splits(list(self._sets), said)
+        named = {name: SplitChoice(name, "its name in the data set") for name in self._sets}
+        return named | splits_by_option(list(self._sets), said)
 
     def _names(self, split: str) -> list[str]:
-        return [name for name, told in self._told.items() if told.split == split]
+        return [name for name, told in self._splits.items() if told.split == split]
 
     def files(self) -> list[SourceFile]:
-        return [SourceFile(name=n, split=t.split, why=t.why) for n, t in self._told.items()]
+        return [SourceFile(name=n, split=t.split, why=t.why) for n, t in self._splits.items()]
 
     def splits(self) -> list[str]:
         unlabelled = [] if self._columns.label else ["unsupervised"]

@@ -27,7 +27,7 @@ from tasks.connectors.local_paths import path_below, require_names
 from tasks.connectors.storage.manifests import MADE_AGAIN, parse_manifest
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.digests import canonical_json, digest_of, file_digest
-from tasks.core.errors import MissingDataError, StoreAwayError, StoreError
+from tasks.core.errors import MissingDataError, StoreError, StoreUnavailableError
 from tasks.core.records import Manifest, Reference, StoredFile
 
 logger = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ class PreparedStore:
     def _read_if_good(self, uri: str) -> Manifest | None:
         try:
             return self.read(uri)
-        except StoreAwayError:
+        except StoreUnavailableError:
             raise
         except StoreError as error:
             logger.warning("Passed over: %s", error)

@@ -17,8 +17,8 @@ from tasks.core.errors import (
     ForbiddenDataError,
     MissingDataError,
     OverwrittenError,
-    StoreAwayError,
     StoreError,
+    StoreUnavailableError,
 )
 
 FINGERPRINT = "fingerprint"  # metadata: what the content is made from
@@ -42,7 +42,7 @@ class ExactReads:
     """Reads exactly the version of an object that was listed.
 
     Raises:
-        StoreError, StoreAwayError: from every method, if the store refuses or does not answer.
+        StoreError, StoreUnavailableError: from every method, if the store refuses or does not answer.
     """
 
     def __init__(self, store: ObjectStore) -> None:
@@ -128,7 +128,7 @@ class ExactReads:
                     raise ForbiddenDataError(error.what, error.where, error.fix) from error
                 if codes & NOT_IMPLEMENTED and condition:
                     self._conditional_reads = False
-                elif attempt + 1 == _TRIES or not isinstance(error, StoreAwayError):
+                elif attempt + 1 == _TRIES or not isinstance(error, StoreUnavailableError):
                     raise
                 continue
             if answer["ETag"].strip('"') != item.etag:
@@ -136,7 +136,9 @@ class ExactReads:
                 continue
             if len(content) == end - start:
                 return content
-        raise StoreAwayError("Fewer bytes come than were asked for, again and again", item.uri)
+        raise StoreUnavailableError(
+            "Fewer bytes come than were asked for, again and again", item.uri
+        )
 
 
 class _Ranges(io.RawIOBase):

@@ -32,7 +32,7 @@ class ExactObjects(ExactReads):
     """Reads one version of an object, and writes objects whose metadata identifies their content.
 
     Raises:
-        StoreError, StoreAwayError: from every method, if the store refuses or does not answer.
+        StoreError, StoreUnavailableError: from every method, if the store refuses or does not answer.
     """
 
     def __init__(self, store: ObjectStore) -> None:

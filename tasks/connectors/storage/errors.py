@@ -4,7 +4,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tasks.core.errors import MissingDataError, NightshiftError, StoreAwayError, StoreError
+from tasks.core.errors import MissingDataError, NightshiftError, StoreError, StoreUnavailableError
 from tasks.core.parsing.uris import split_uri
 
 CONDITION_FAILED = {"412", "PreconditionFailed"}
@@ -76,7 +76,7 @@ def from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftErr
         return StoreError(f"{doing.capitalize()} is refused ({code}: {message})", uri, advice)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     away = status >= 500 or code in _BUSY
-    return (StoreAwayError if away else StoreError)(
+    return (StoreUnavailableError if away else StoreError)(
         f"{doing.capitalize()} failed ({code}: {message})", uri, "see the store's own log"
     )
 

@@ -22,8 +22,8 @@ from tasks.core.errors import (
     MissingDataError,
     OverwrittenError,
     SettingsError,
-    StoreAwayError,
     StoreError,
+    StoreUnavailableError,
     disk_full,
     first_line,
     is_disk_full,
@@ -284,7 +284,7 @@ class ObjectStore:
                 raise from_client_error(cause, doing, uri) from error
             server = self.endpoint_url or "AWS"
             away = isinstance(error, HTTPClientError | NoConnectionError | ConnectionError)
-            raise (StoreAwayError if away else StoreError)(
+            raise (StoreUnavailableError if away else StoreError)(
                 f"{doing.capitalize()} failed: {type(error).__name__}: {error}",
                 uri,
                 f"check that {server} is reachable and that credentials are set "

@@ -1,7 +1,7 @@
 """The champion of a model and its moves: the log is written first, the alias follows.
 
-A move is written to the log, then the alias `champion` is set, then the move is marked as done. `settle` makes log and
-alias agree again, whatever happened in between. All code that reads the champion calls it:
+A move is written to the log, then the alias `champion` is set, then the move is marked as done. `reconcile` makes log
+and alias agree again, whatever happened in between. All code that reads the champion calls it:
 
     the alias is where the last move says    nothing to do
     it is where that move comes from         the mover is on the way, or died: the alias is set, the move done
@@ -10,7 +10,7 @@ alias agree again, whatever happened in between. All code that reads the champio
 
 MLflow has no conditional write of an alias and keeps no history of it. So a writer does the following, in this order:
 
-    1. announces the write in the store (`MoveLog.begin_write`), with the version
+    1. announces the write in the store (`PromotionLog.begin_write`), with the version
     2. reads the log: the move that it writes for is still the last one
     3. reads the alias: nobody has moved it by hand
     4. sets the alias, and marks the move as done
@@ -31,17 +31,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tasks.connectors.tracking.model_registry import ModelRegistry
-from tasks.connectors.tracking.promotion_log import MoveLog
+from tasks.connectors.tracking.promotion_log import PromotionLog
 from tasks.connectors.tracking.timeouts import longest_request_seconds
 from tasks.core.errors import (
     ConflictError,
     ModelError,
-    RegistryAwayError,
     RegistryError,
-    StoreAwayError,
+    RegistryUnavailableError,
     StoreError,
+    StoreUnavailableError,
 )
-from tasks.core.records import ModelVersion, Move
+from tasks.core.records import ModelVersion, Promotion
 from tasks.core.tags import DELETING_TAG
 
 logger = logging.getLogger(__name__)
@@ -55,12 +55,12 @@ _PROMPT_SECONDS = 1.0
 
 
 @dataclass(slots=True, frozen=True)
-class Standing:
+class AliasState:
     """The champion, `previous` and last move of a model, with log and aliases in agreement."""
 
     champion: ModelVersion | None
     previous: str  # number of a version that exists; '' if there is none
-    last: Move | None
+    last: Promotion | None
 
 
 @dataclass(slots=True, frozen=True)
@@ -83,7 +83,7 @@ class _Writes:
     # Numbers of the moves that were written.
     made: set[int] = field(default_factory=set[int])
     # Written too late: other processes may have stopped waiting for it.
-    late: list[Move] = field(default_factory=list[Move])
+    late: list[Promotion] = field(default_factory=list[Promotion])
 
 
 class Champions:
@@ -91,14 +91,15 @@ class Champions:
 
     Raises:
         RegistryError, StoreError: from every method, if MLflow or the object store refuses.
-        RegistryAwayError, StoreAwayError: if one does not answer. A later call completes a move that was begun.
+        RegistryUnavailableError, StoreUnavailableError: if one does not answer. A later call completes a move that was
+            begun.
     """
 
-    def __init__(self, registry: ModelRegistry, log: MoveLog) -> None:
+    def __init__(self, registry: ModelRegistry, log: PromotionLog) -> None:
         self._registry = registry
         self._log = log
 
-    def settle(self, model: str) -> Standing:
+    def reconcile(self, model: str) -> AliasState:
         """Make log and aliases agree, and return the resulting standing.
 
         Raises:
@@ -106,14 +107,14 @@ class Champions:
         """
         mine = _Writes()
         for _ in range(_TRIES):
-            if (standing := self._look(model, mine)) and not self._put_right(standing, mine):
+            if (state := self._look(model, mine)) and not self._put_right(state, mine):
                 self._take_back(model, mine)
-                return standing
+                return state
         raise ConflictError(
             "The champion is moved by others again and again", model, "try again in a minute"
         )
 
-    def move(self, to: ModelVersion, expected: ModelVersion | None, mover: Mover) -> Move:
+    def move(self, to: ModelVersion, expected: ModelVersion | None, mover: Mover) -> Promotion:
         """Make a version the champion if the present champion is still the expected one.
 
         Returns:
@@ -123,15 +124,15 @@ class Champions:
             ModelError: the version is deleted, or about to be.
         """
         for _ in range(_TRIES):
-            standing = self.settle(to.name)
-            if standing.last and standing.last.to_version == to.version:
-                return standing.last
-            _require_expected(standing, to.name, expected)
+            state = self.reconcile(to.name)
+            if state.last and state.last.to_version == to.version:
+                return state.last
+            _require_expected(state, to.name, expected)
             self._require_usable(to)
-            move = _moved(standing.last, to.name, to.version, mover)
+            move = _moved(state.last, to.name, to.version, mover)
             if not self._log.append(move) or self._log.read(to.name, move.number) != move:
                 continue  # another move has this number: look again
-            last = self.settle(to.name).last
+            last = self.reconcile(to.name).last
             self._require_usable(to)
             self._require_held(move, last)
             return move
@@ -139,17 +140,17 @@ class Champions:
             "The champion is moved by others again and again", to.name, "try again in a minute"
         )
 
-    def _look(self, model: str, mine: _Writes) -> Standing | None:
+    def _look(self, model: str, mine: _Writes) -> AliasState | None:
         """Return the standing; None if something had to be corrected first, or changed meanwhile."""
         last = self._log.last(model)
         aliases = self._registry.aliases(model)
         found = aliases.get(CHAMPION, "")
         if last is None and not found:
-            return Standing(None, "", None)
+            return AliasState(None, "", None)
         if last is None:
             self._adopt(model, None, found, "was champion before there was a history")
         elif found == last.to_version:
-            return self._standing(last, aliases)
+            return self._alias_state(last, aliases)
         elif found in self._replaceable(last, mine):
             self._point(last, mine)
         elif not self._log.is_done(last):
@@ -158,7 +159,7 @@ class Champions:
             self._adopt(model, last, found, self._what_happened(last, found))
         return None
 
-    def _standing(self, last: Move, aliases: Mapping[str, str]) -> Standing | None:
+    def _alias_state(self, last: Promotion, aliases: Mapping[str, str]) -> AliasState | None:
         """Return the standing when log and alias agree; None if something else had to be corrected."""
         if not self._log.is_done(last):
             self._mark_done(last)
@@ -166,9 +167,9 @@ class Champions:
         if last.to_version and not champion:
             return None
         previous, changed = self._put_previous_right(last, aliases)
-        return None if changed else Standing(champion, previous, last)
+        return None if changed else AliasState(champion, previous, last)
 
-    def _replaceable(self, last: Move, mine: _Writes) -> set[str]:
+    def _replaceable(self, last: Promotion, mine: _Writes) -> set[str]:
         """Return the versions ('' for none) that the alias may have without a move by hand since the last move.
 
         Empty if the alias may not be set as the move says: its version is gone, or retention has begun to delete it.
@@ -181,7 +182,7 @@ class Champions:
                 found.add("")  # MLflow has removed the alias with the version
         return found if self._is_usable(last.model, last.to_version) else set()
 
-    def _point(self, move: Move, mine: _Writes) -> None:
+    def _point(self, move: Promotion, mine: _Writes) -> None:
         """Set the alias as the last move says, in the order given in the module's docstring."""
         model, version = move.model, None
         if move.to_version and not (version := self._registry.resolve(model, move.to_version)):
@@ -210,22 +211,22 @@ class Champions:
                     return
         mine.over.append(announced)
 
-    def _set(self, move: Move, version: ModelVersion | None) -> None:
+    def _set(self, move: Promotion, version: ModelVersion | None) -> None:
         if version:
             self._registry.set_alias(version, CHAMPION)
         else:
             self._registry.remove_alias(move.model, CHAMPION)
 
-    def _mark_done(self, move: Move) -> None:
+    def _mark_done(self, move: Promotion) -> None:
         self._log.mark_done(move, _now())
         before, after = move.from_version or "nobody", move.to_version or "nobody"
         logger.info(
             "The champion of %s: %s -> %s (%s, %s)", move.model, before, after, move.kind, move.who
         )
 
-    def _put_right(self, standing: Standing, mine: _Writes) -> bool:
+    def _put_right(self, state: AliasState, mine: _Writes) -> bool:
         """Undo a recorded move by hand that was in fact a late write of this call. Returns True if there was one."""
-        last = standing.last
+        last = state.last
         if not last or last.kind != BY_HAND:
             return False
         for late in mine.late:
@@ -246,18 +247,18 @@ class Champions:
         for announced in [*mine.over, *(uri for uri, (_, age) in pending if age > longest)]:
             try:
                 self._log.end_write(announced)
-            except StoreAwayError:
+            except StoreUnavailableError:
                 raise
             except StoreError as error:  # this account may not be allowed to delete; others may be
                 logger.warning("A write that is over is still announced: %s", error.what)
 
-    def _stays(self, last: Move, found: str) -> bool:
+    def _stays(self, last: Promotion, found: str) -> bool:
         """Wait, then return True if the alias still differs from the log in the same way and the log is unchanged."""
         time.sleep(_LATE_SECONDS)
         alias = self._registry.aliases(last.model).get(CHAMPION, "")
         return alias == found and self._log.last(last.model) == last
 
-    def _adopt(self, model: str, last: Move | None, found: str, why: str) -> None:
+    def _adopt(self, model: str, last: Promotion | None, found: str, why: str) -> None:
         """Record a change made by people in MLflow as a move. If another process records it first, its move counts."""
         move = _moved(last, model, found, Mover(BY_HAND, "MLflow", why))
         if self._log.append(move):
@@ -266,14 +267,14 @@ class Champions:
                 "The champion of %s: %s -> %s, not by Nightshift: %s", model, before, after, why
             )
 
-    def _what_happened(self, last: Move, found: str) -> str:
+    def _what_happened(self, last: Promotion, found: str) -> str:
         if last.to_version and not self._exists(last.model, last.to_version):
             return f"version {last.to_version} was deleted in MLflow"
         if not self._is_usable(last.model, last.to_version):
             return f"version {last.to_version} is being deleted by retention"
         return f"the alias was {'moved' if found else 'removed'} in MLflow"
 
-    def _put_previous_right(self, last: Move, aliases: Mapping[str, str]) -> tuple[str, bool]:
+    def _put_previous_right(self, last: Promotion, aliases: Mapping[str, str]) -> tuple[str, bool]:
         """Return the version for `previous`, and True if its alias had to change: the log may have moved meanwhile."""
         stands = aliases.get(PREVIOUS, "")
         if stands and stands == last.from_version:
@@ -292,7 +293,7 @@ class Champions:
     def _remove_previous(self, model: str) -> bool:
         try:
             self._registry.remove_alias(model, PREVIOUS)
-        except RegistryAwayError:
+        except RegistryUnavailableError:
             raise
         except RegistryError as error:  # this account may only be allowed to set aliases
             logger.warning("The alias %r of %s is out of date: %s", PREVIOUS, model, error.what)
@@ -317,7 +318,7 @@ class Champions:
                 "name another version; `history` shows which there were",
             )
 
-    def _require_held(self, move: Move, last: Move | None) -> None:
+    def _require_held(self, move: Promotion, last: Promotion | None) -> None:
         """Raise ConflictError if the alias has never stood as a move says, or no record of the move is left."""
         if last is None or last == move:
             return
@@ -334,8 +335,8 @@ class Champions:
         )
 
 
-def _require_expected(standing: Standing, model: str, expected: ModelVersion | None) -> None:
-    found, last = standing.champion, standing.last
+def _require_expected(state: AliasState, model: str, expected: ModelVersion | None) -> None:
+    found, last = state.champion, state.last
     if (found and found.version) == (expected and expected.version):
         return
     told = f"; move {last.number}: {last.kind} by {last.who}, {last.why}" if last else ""
@@ -347,8 +348,8 @@ def _require_expected(standing: Standing, model: str, expected: ModelVersion | N
     )
 
 
-def _moved(last: Move | None, model: str, to_version: str, mover: Mover) -> Move:
-    return Move(
+def _moved(last: Promotion | None, model: str, to_version: str, mover: Mover) -> Promotion:
+    return Promotion(
         number=last.number + 1 if last else 1,
         model=model,
         kind=mover.kind,

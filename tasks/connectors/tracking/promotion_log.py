@@ -2,7 +2,7 @@
 
 MLflow keeps no history of aliases, and drops those of a deleted version.
 
-    s3://<bucket>/registry/<model>/moves/000001.json    a `Move`, written before the aliases move, and only once
+    s3://<bucket>/registry/<model>/moves/000001.json    a `Promotion`, written before the aliases move, and only once
     s3://<bucket>/registry/<model>/moves/000001.done    written when they stand
     s3://<bucket>/registry/<model>/pending/<version>.<token>    a write of the alias that may still come
 
@@ -25,21 +25,21 @@ from tasks.connectors.storage.conditional_reads import FINGERPRINT
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.core.digests import canonical_json
 from tasks.core.errors import StoreError
-from tasks.core.records import Move
+from tasks.core.records import Promotion
 
 _NAME = re.compile(r"/moves/(\d{6,})\.json$")
 _REQUESTS = 16  # at once
 _NOWHERE = "none"  # in place of a version: the alias is removed
 
 
-class MoveLog:
+class PromotionLog:
     """Reads and writes moves. It does not check whether a move is allowed.
 
     Args:
         objects: of the object store.
         bucket: that holds the log.
     Raises:
-        StoreError, StoreAwayError: from every method, if the store refuses or does not answer.
+        StoreError, StoreUnavailableError: from every method, if the store refuses or does not answer.
     """
 
     def __init__(self, objects: ExactObjects, bucket: str) -> None:
@@ -52,7 +52,7 @@ class MoveLog:
         found = {i.uri for i in self._objects.store.scan(f"{self._root}/") if _NAME.search(i.uri)}
         return sorted({uri.split("/")[depth] for uri in found})
 
-    def last(self, model: str) -> Move | None:
+    def last(self, model: str) -> Promotion | None:
         """Return the newest move, under way or done; None if there was never one."""
         number = max(self._numbers(model), default=0)
         while self._objects.head(self._uri(model, number + 1)):
@@ -62,14 +62,14 @@ class MoveLog:
                 return move
         return None
 
-    def read(self, model: str, number: int) -> Move | None:
+    def read(self, model: str, number: int) -> Promotion | None:
         """Return the move of a number; None if there is none. Raises StoreError if it cannot be read."""
         uri = self._uri(model, number)
         content = self._objects.store.read_bytes(uri)
         if not content:  # empty: the start of a write whose client died, kept by the server
             return None
         try:
-            return Move.model_validate_json(content)
+            return Promotion.model_validate_json(content)
         except PydanticError as error:
             raise StoreError(
                 f"Not a move of this version: {error.error_count()} fields differ",
@@ -77,20 +77,20 @@ class MoveLog:
                 "use the version of Nightshift that wrote it, or a newer one",
             ) from error
 
-    def moves(self, model: str) -> list[Move]:
+    def moves(self, model: str) -> list[Promotion]:
         """Return all moves of a model, the oldest first."""
         numbers = sorted(self._numbers(model))
         with ThreadPoolExecutor(_REQUESTS) as pool:
             return [m for m in pool.map(lambda number: self.read(model, number), numbers) if m]
 
-    def backwards(self, move: Move) -> Iterator[Move]:
+    def backwards(self, move: Promotion) -> Iterator[Promotion]:
         """Iterate over this move and those before it, the newest first."""
         yield move
         for number in range(move.number - 1, 0, -1):
             if before := self.read(move.model, number):
                 yield before
 
-    def append(self, move: Move) -> bool:
+    def append(self, move: Promotion) -> bool:
         """Write a move under its number, atomically. Returns False if another move has that number."""
         uri = self._uri(move.model, move.number)
         there = self._objects.head(uri)
@@ -101,11 +101,11 @@ class MoveLog:
         content = canonical_json(move.model_dump()).encode()
         return self._objects.write(content, uri, mine, before=there) is not None
 
-    def is_done(self, move: Move) -> bool:
+    def is_done(self, move: Promotion) -> bool:
         """True if the aliases have once stood as the move says."""
         return self._objects.head(self._uri(move.model, move.number, "done")) is not None
 
-    def mark_done(self, move: Move, when: str) -> None:
+    def mark_done(self, move: Promotion, when: str) -> None:
         """Record that the aliases stand as the move says. Idempotent."""
         uri = self._uri(move.model, move.number, "done")
         self._objects.store.write_bytes(canonical_json({"when": when}).encode(), uri)

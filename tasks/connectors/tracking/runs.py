@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from tasks.connectors.servers.processes import is_gone, this_process
 from tasks.connectors.tracking.run import Run, cut, first_line
-from tasks.core.errors import NightshiftError, RegistryAwayError, RegistryError
+from tasks.core.errors import NightshiftError, RegistryError, RegistryUnavailableError
 from tasks.core.readable import without_passwords
 from tasks.core.tags import PROCESS_TAG, REPLACES_TAG
 
@@ -253,7 +253,7 @@ class TrackedRuns:
             raise
         except MlflowException as error:
             away = error.error_code in _AWAY_CODES
-            raise (RegistryAwayError if away else RegistryError)(
+            raise (RegistryUnavailableError if away else RegistryError)(
                 f"{doing.capitalize()} failed: {first_line(error)}",
                 self._uri,
                 "check that the MLflow server is reachable (MLFLOW_TRACKING_URI)"

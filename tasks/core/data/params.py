@@ -1,6 +1,6 @@
 """Parameters of reading, splitting and tokenizing reviews, which people fill in as forms."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from tasks.core.forms import Form
 class ValidationParams(Form):
     """Requirements on the reviews."""
 
+    former_names: ClassVar = {"max_unusable_fraction": "max_unusable_share"}
+
     min_rows_a_class: int = Field(
         default=8,
         ge=2,
@@ -17,7 +19,7 @@ class ValidationParams(Form):
         description="Training reviews every class must have, after the split; of validation and test, fewer than that "
         "are a warning, and none is an error.",
     )
-    max_unusable_share: float = Field(
+    max_unusable_fraction: float = Field(
         default=0.01,
         ge=0.0,
         le=1.0,

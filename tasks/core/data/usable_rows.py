@@ -42,13 +42,13 @@ class Reading:
     Args:
         ids: ids of the classes.
         label_map: applied to labels first.
-        max_unusable_share: fraction of a split's rows that may be unusable.
+        max_unusable_fraction: fraction of a split's rows that may be unusable.
         named: True if the names were given, not discovered in the data.
     """
 
     ids: LabelIds
     label_map: LabelMap
-    max_unusable_share: float
+    max_unusable_fraction: float
     named: bool = False
 
     def class_id(self, label: str) -> tuple[int | None, str]:
@@ -120,7 +120,7 @@ def usable_rows(
     for rule, count in further.items():
         known = (rule_of_minus_one or "missing text") if rule == "unlabelled" else rule
         left_out[known].count += count
-    allowed = reading.max_unusable_share * (len(rows) + unreadable + sum(further.values()))
+    allowed = reading.max_unusable_fraction * (len(rows) + unreadable + sum(further.values()))
     findings = [
         _unusable(split, rule, some, allowed, rows, reading) for rule, some in left_out.items()
     ]
@@ -167,7 +167,7 @@ def _unusable(
         message = f"{count:,} rows have a label that is none of {_names(reading.ids)}: {left_out}"
         return finding("error", rule, split, count, message)
     if count > allowed:
-        message = f"{count:,} rows have a {rule}, more than data.validation.max_unusable_share allows: {left_out}"
+        message = f"{count:,} rows have a {rule}, more than data.validation.max_unusable_fraction allows: {left_out}"
         return finding("error", rule, split, count, message)
     return finding(
         "warning", rule, split, count, f"{count:,} rows have a {rule}; left out: {left_out}"
@@ -187,7 +187,7 @@ def _unlabelled(
         as_class = option("label-names", labels)
     leave_out = option("label-map", reading.label_map.with_pair(UNLABELLED, "-"))
     message += (
-        f", more than data.validation.max_unusable_share allows; if {UNLABELLED} is a class of yours, name it: "
+        f", more than data.validation.max_unusable_fraction allows; if {UNLABELLED} is a class of yours, name it: "
         f"{as_class}; if such rows are to be left out: {leave_out}"
     )
     return finding("error", "unlabelled", split, count, message)

@@ -2,10 +2,10 @@
 
 | rule                | what it finds | outcome |
 |---------------------|------------------------------------------------------|---|
-| unreadable rows     | rows that could not be decoded | left out; error above `max_unusable_share` |
-| missing text        | null, not a text, or nothing but space and markup | left out; error above `max_unusable_share` |
-| missing label       | null or empty label | left out; error above `max_unusable_share` |
-| unlabelled          | label -1, unless `label_names` or `label_map` names it | left out; error above the same share |
+| unreadable rows     | rows that could not be decoded | left out; error above `max_unusable_fraction` |
+| missing text        | null, not a text, or only space and markup | left out; error above `max_unusable_fraction` |
+| missing label       | null or empty label | left out; error above `max_unusable_fraction` |
+| unlabelled          | label -1, unless `label_names` or `label_map` names it | left out; error above that |
 | hidden labels       | no review of test has a label, or all have -1 | error, with what to test on instead |
 | unknown label       | a label that is none of `label_names` | error |
 | unmapped label      | a label that `label_map` says nothing of, though it names classes | error |
@@ -66,10 +66,10 @@ _IMBALANCE_WARNING = 10
 _FIELDS = {
     "few rows": "data.validation.min_rows_a_class",
     "imbalance": "data.validation.max_imbalance",
-    "missing text": "data.validation.max_unusable_share",
-    "missing label": "data.validation.max_unusable_share",
-    "unlabelled": "data.validation.max_unusable_share",
-    "unreadable rows": "data.validation.max_unusable_share",
+    "missing text": "data.validation.max_unusable_fraction",
+    "missing label": "data.validation.max_unusable_fraction",
+    "unlabelled": "data.validation.max_unusable_fraction",
+    "unreadable rows": "data.validation.max_unusable_fraction",
 }
 
 
@@ -136,7 +136,7 @@ def validate(
     findings += _of_names(names, bool(label_names), splits, label_map)
     usable: dict[str, list[LabelledReview]] = {}
     source_rows: dict[str, list[int]] = {}
-    reading = Reading(LabelIds(names), label_map, params.max_unusable_share, bool(label_names))
+    reading = Reading(LabelIds(names), label_map, params.max_unusable_fraction, bool(label_names))
     for split, rows in splits.items():
         further = (unusable or {}).get(split, {})
         hidden = hidden_labels(split, rows, reading)

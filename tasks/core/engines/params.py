@@ -1,11 +1,16 @@
 """The form for choosing a model's scoring engine, in a module of its own so that it imports quickly."""
 
-from typing import Literal
+import logging
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.core.engines.registry import EngineName
 from tasks.core.forms import Form
+
+logger = logging.getLogger(__name__)
+
+_REMOVED = {"onnx", "onnx-int8", "cascade-torch"}
 
 
 class EngineChoiceParams(Form):
@@ -70,6 +75,16 @@ class EngineChoiceParams(Form):
         description="Whose files are registered with the model: what the chosen one needs, or all that were built, so "
         "that a scoring run may name another one.",
     )
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _leave_out_removed(cls, given: Any) -> Any:
+        """Leave out engines that Nightshift no longer has: stored parameters may name them."""
+        if not isinstance(given, list):
+            return given
+        for name in (removed := [n for n in given if n in _REMOVED]):
+            logger.warning("The engine %s is no longer part of Nightshift, and is left out", name)
+        return [name for name in given if name not in removed]
 
     @property
     def keeps_labels(self) -> bool:

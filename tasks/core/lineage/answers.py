@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from tasks.core.lineage.graph import Graph, Node
 from tasks.core.lineage.parts import RegisteredVersion, ScoredRun, tagged
 from tasks.core.lineage.records import TRAINING_ROWS, LineageRecords, version_id
-from tasks.core.records import Move
+from tasks.core.records import Promotion
 from tasks.core.tags import (
     ACCURACY_TAG,
     BASE_MODEL_TAG,
@@ -67,7 +67,7 @@ def _then(records: LineageRecords, run: ScoredRun) -> str:
     return f"no, {other} was, since {said_of_move(move)}; {asked}"
 
 
-def said_of_move(move: Move) -> str:
+def said_of_move(move: Promotion) -> str:
     """Describe a move in one sentence."""
     before = f"version {move.from_version}" if move.from_version else "nobody"
     evidence = f", evidence {move.evidence}" if move.evidence else ""

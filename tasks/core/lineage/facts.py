@@ -137,7 +137,7 @@ def _tokens(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     }
 
 
-def _lessons(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
+def _teacher_logits(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     return {
         "teacher": _text(summary.get("teacher")),
         "rows": f"{summary.get('rows')} rows",
@@ -255,7 +255,7 @@ _TOLD: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Facts]] = {
     "test-set": _test_set,
     "split": _split,
     "tokens": _tokens,
-    "lessons": _lessons,
+    "lessons": _teacher_logits,
     "base-model": _base_model,
     "pretraining-tokens": _pretraining_tokens,
     "pretrained-base": _pretrained_base,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.core.parsing.uris import BUCKET
-from tasks.core.records import Move
+from tasks.core.records import Promotion
 from tasks.core.tags import LINEAGE_TAG
 
 _PREPARED = re.compile(rf"(s3://{BUCKET}/prepared)/([^/]+)/([0-9a-f]{{32}})(?:/.*)?")
@@ -77,7 +77,7 @@ def moment(when: str) -> datetime | None:
     return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
-def in_force(moves: Iterable[Move], when: str) -> Move | None:
+def in_force(moves: Iterable[Promotion], when: str) -> Promotion | None:
     """Return the last move made by then, which says who was champion. None if there is none, or no valid time."""
     then = moment(when)
     made = [(m.number, m) for m in moves if then and (at := moment(m.when)) and at <= then]

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from tasks.core.lineage.facts import COMPARED, facts_of, inputs_of, names_of, objects_of
 from tasks.core.lineage.graph import Graph, Node
 from tasks.core.lineage.parts import RegisteredVersion, ScoredRun, folder_of, in_force, tagged
-from tasks.core.records import Manifest, Move
+from tasks.core.records import Manifest, Promotion
 from tasks.core.tags import ACCURACY_TAG, CODE_TAG, ENGINE_TAG, FLOW_RUN_TAG, VERDICT_TAG
 
 TRAINING_ROWS, TEST_ROWS = "training rows", "test rows"
@@ -65,7 +65,7 @@ def version_id(name: str, version: str) -> str:
     return f"version {name}/{version}"
 
 
-def move_id(move: Move) -> str:
+def move_id(move: Promotion) -> str:
     """Return the id of the node of a move."""
     return f"move {move.model}/{move.number}"
 
@@ -85,7 +85,7 @@ class LineageRecords:
         manifests: Sequence[tuple[str, Manifest]],
         unreadable: Mapping[str, str],
         versions: Sequence[RegisteredVersion],
-        moves: Sequence[Move],
+        moves: Sequence[Promotion],
     ) -> None:
         self.graph = Graph()
         self.moves = list(moves)
@@ -216,7 +216,7 @@ class LineageRecords:
             return None
         return self.graph.add(Node(kind="model", name=digest, missing=GONE))
 
-    def _add_move(self, move: Move) -> None:
+    def _add_move(self, move: Promotion) -> None:
         node = Node(
             kind="move",
             name=f"{move.model}/{move.number}",
@@ -260,7 +260,7 @@ class LineageRecords:
             self.graph.link(node.id, self.graph.add(Node(kind="predictions", name=uri, uri=uri)))
         return node.id
 
-    def champion_move(self, run: ScoredRun) -> Move | None:
+    def champion_move(self, run: ScoredRun) -> Promotion | None:
         """Return the move in force when a run was planned, whichever version it made champion."""
         return in_force((m for m in self.moves if m.model == run.model), run.when)
 

@@ -71,7 +71,7 @@ BASE_MODEL = Shape(
     rf"s3://{BUCKET}/prepared/(base-model|pretrained-base)/{_DIGEST}",
     _PREPARED.format("a base model", "base-model"),
 )
-LESSONS = Shape(
+TEACHER_LOGITS = Shape(
     rf"(s3://{BUCKET}/prepared/lessons/{_DIGEST})?", _PREPARED.format("lessons", "lessons")
 )
 MODEL_NAME = Shape(

@@ -22,7 +22,7 @@ from tasks.core.formats.detection.text_encodings import advice_for
 from tasks.core.formats.values import as_text, held_bytes, json_text
 from tasks.core.scoring.isolation import each_or_error
 from tasks.core.scoring.plan import Columns
-from tasks.core.scoring.prefetch import ahead
+from tasks.core.scoring.prefetch import prefetch
 
 _WINDOWS_AHEAD = 2
 _HARMLESS = "a film"  # a tokenizer or engine that fails on this is broken
@@ -126,8 +126,8 @@ def _refused(row: Row, review_id: str, problem: str) -> Review:
     return Review(row.number, review_id, "", problem, row.offset, raw)
 
 
-def within_share(
-    reviews: Iterable[Review], max_rejected_share: float, where: str
+def within_fraction(
+    reviews: Iterable[Review], max_rejected_fraction: float, where: str
 ) -> Iterator[Review]:
     """Pass on the reviews of an object until too many are rejected.
 
@@ -138,10 +138,10 @@ def within_share(
     rejected = 0
     for rows, review in enumerate(reviews, start=1):
         rejected += bool(review.problem)
-        if rows >= _ROWS_TO_JUDGE and rejected > max_rejected_share * rows:
+        if rows >= _ROWS_TO_JUDGE and rejected > max_rejected_fraction * rows:
             raise ValidationError(
-                f"{rejected:,} of its first {rows:,} rows cannot be scored, more than max_rejected_share allows; the "
-                f"last reason: {review.problem}",
+                f"{rejected:,} of its first {rows:,} rows cannot be scored, more than max_rejected_fraction allows; "
+                f"the last reason: {review.problem}",
                 where,
                 advice_for(
                     review.problem,
@@ -170,7 +170,7 @@ def score(
     Raises:
         ModelError: the tokenizer or the engine fails on every input, even on a harmless one.
     """
-    for window in ahead(_windows(bundles, encoder, window_reviews), _WINDOWS_AHEAD):
+    for window in prefetch(_windows(bundles, encoder, window_reviews), _WINDOWS_AHEAD):
         answers = _answers(window, encoder, engine)
         for item in window.items:
             if isinstance(item, End) or item.problem:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 _END: Any = object()
 
 
-def ahead(source: Iterable[T], size: int) -> Iterator[T]:
+def prefetch(source: Iterable[T], size: int) -> Iterator[T]:
     """Yield the same items in the same order, produced ahead in a thread of their own.
 
     Args:
@@ -56,7 +56,9 @@ def ahead(source: Iterable[T], size: int) -> Iterator[T]:
         thread.join()
 
 
-def in_order(pool: Executor, work: Callable[[A], T], items: Iterable[A], depth: int) -> Iterator[T]:
+def map_ordered(
+    pool: Executor, work: Callable[[A], T], items: Iterable[A], depth: int
+) -> Iterator[T]:
     """Yield results of `work` in the order of the items; at most `depth` of them run or wait at a time."""
     under_way: deque[Future[T]] = deque()
     try:

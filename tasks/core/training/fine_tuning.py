@@ -26,38 +26,43 @@ from tasks.core.models import devices
 from tasks.core.models.calibration import fit_temperature
 from tasks.core.models.classifier import Classifier
 from tasks.core.training.batches.execution import (
-    Way,
-    fastest_way,
+    ExecutionPlan,
+    fastest_plan,
     first_rows,
     padding,
     with_tried_batch_rule,
 )
 from tasks.core.training.batches.packing import run_plain
 from tasks.core.training.batches.schedule import TrainingBatches
+from tasks.core.training.distributed import DistributedContext, SharedJudge, SharedKeeper
 from tasks.core.training.job import TrainingJob
 from tasks.core.training.loop.callbacks import (
     Checkpointing,
-    LastLoss,
-    Telling,
+    LogAtEpochEnd,
+    ProgressCallback,
     TrainingClock,
     adopt,
     final_train_loss,
     read_state,
 )
 from tasks.core.training.loop.checkpoint_writer import CheckpointWriter, PatientKeeper
-from tasks.core.training.loop.epochs import EarlyStopping, Merit, Pruning, evaluated_epochs
+from tasks.core.training.loop.epochs import (
+    BestEpochMetric,
+    EarlyStopping,
+    Pruning,
+    evaluated_epochs,
+)
 from tasks.core.training.loop.trainer import ClassifierTrainer, arguments_of
 from tasks.core.training.methods import lora
-from tasks.core.training.methods.distillation import require_lessons
+from tasks.core.training.methods.distillation import require_teacher_logits
 from tasks.core.training.methods.layer_dropping import keep_layers
 from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import (
     CheckpointKeeper,
-    EpochJudge,
     NoCheckpoints,
     TrainingListener,
+    TrialPruner,
 )
-from tasks.core.training.ranks import Ranks, SharedJudge, SharedKeeper
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +86,7 @@ def fine_tune(
     listener: TrainingListener,
     keeper: CheckpointKeeper | None = None,
     show_progress: bool = False,
-    judge: EpochJudge | None = None,
+    judge: TrialPruner | None = None,
 ) -> Trained:
     """Fine-tune a base model and keep the weights of the best epoch.
 
@@ -106,25 +111,25 @@ def fine_tune(
             it does; the caller's `work_folder` says so.
         StoreError: the keeper's store is unavailable when training begins.
     """
-    require_lessons(train, job)
-    params, ranks = job.params, Ranks()
-    classifier = _trainable(job, ranks)
-    plan = _planned(classifier, params, train, ranks)
+    require_teacher_logits(train, job)
+    params, context = job.params, DistributedContext()
+    classifier = _trainable(job, context)
+    plan = _planned(classifier, params, train, context)
     classifier = plan.classifier
     with CheckpointWriter(params.background_checkpoints) as writer:
-        kept = SharedKeeper(ranks, PatientKeeper(keeper or NoCheckpoints(), writer))
+        kept = SharedKeeper(context, PatientKeeper(keeper or NoCheckpoints(), writer))
         clock = TrainingClock()
         checkpoint = kept.restore(work_folder)
-        log = _taken_up(checkpoint, clock, ranks) if checkpoint else []
+        log = _taken_up(checkpoint, clock, context) if checkpoint else []
         trainer = _trainer(
             job, classifier, plan, train, validation, work_folder, writer, show_progress
         )
         earlier = [epoch["eval_accuracy"] for epoch in log]
-        trainer.compute_metrics = Merit(params.best_epoch_by, earlier, len(validation))
-        for callback in _callbacks(params, ranks, listener, clock, kept, judge):
+        trainer.compute_metrics = BestEpochMetric(params.best_epoch_by, earlier, len(validation))
+        for callback in _callbacks(params, context, listener, clock, kept, judge):
             trainer.add_callback(callback)
-        loss = _run(trainer, checkpoint, ranks)
-        return _trained(classifier, trainer, loss, clock.seconds, len(train), plan.way)
+        loss = _run(trainer, checkpoint, context)
+        return _trained(classifier, trainer, loss, clock.seconds, len(train), plan.execution)
 
 
 @dataclass(frozen=True)
@@ -134,18 +139,22 @@ class _Plan:
     classifier: Classifier
     batches: TrainingBatches
     device: torch.device
-    way: Way
+    execution: ExecutionPlan
 
 
-def _planned(classifier: Classifier, params: TrainingParams, train: Dataset, ranks: Ranks) -> _Plan:
-    batches = TrainingBatches(train["length"], params, ranks.index, ranks.count)
+def _planned(
+    classifier: Classifier, params: TrainingParams, train: Dataset, context: DistributedContext
+) -> _Plan:
+    batches = TrainingBatches(train["length"], params, context.index, context.count)
     device = devices.resolve_device(params.device)
     precision = devices.resolve_precision(params.precision, device)
     model: Any = classifier.model
     model.to(device)
     classifier = with_tried_batch_rule(classifier)
-    way = fastest_way(classifier, first_rows(train, batches), params, device, precision, ranks)
-    return _Plan(classifier, batches, device, way)
+    execution = fastest_plan(
+        classifier, first_rows(train, batches), params, device, precision, context
+    )
+    return _Plan(classifier, batches, device, execution)
 
 
 def _trainer(
@@ -162,15 +171,15 @@ def _trainer(
         job.params,
         str(work_folder),
         plan.device.type == "cpu",
-        plan.way.bf16,
+        plan.execution.bf16,
         plan.batches.steps_an_epoch,
     )
     return ClassifierTrainer(
         plan.batches,
-        plan.way.collate,
+        plan.execution.collate,
         writer,
         show_progress,
-        job.params.layer_decay,
+        job.params.layerwise_lr_decay,
         job.distillation,
         model=classifier.model,
         args=arguments,
@@ -182,7 +191,7 @@ def _trainer(
     )
 
 
-def _trainable(job: TrainingJob, ranks: Ranks) -> Classifier:
+def _trainable(job: TrainingJob, context: DistributedContext) -> Classifier:
     """Load the base model with a new head and prepare its layers for training, with all randomness seeded."""
     params = job.params
     transformers.set_seed(params.seed)
@@ -193,42 +202,44 @@ def _trainable(job: TrainingJob, ranks: Ranks) -> Classifier:
         params.attention_dropout,
         params.hidden_dropout,
     )
-    classifier = keep_layers(classifier, params.kept_layers)
+    classifier = keep_layers(classifier, params.num_layers)
     modeling.freeze(classifier.model, params.frozen_layers)
     lora.insert(classifier.model, params)
-    if ranks.count > 1:  # otherwise all processes would have the same dropout
-        torch.manual_seed(params.seed + 1 + ranks.index)
+    if context.count > 1:  # otherwise all processes would have the same dropout
+        torch.manual_seed(params.seed + 1 + context.index)
     return classifier
 
 
 def _callbacks(
     params: TrainingParams,
-    ranks: Ranks,
+    context: DistributedContext,
     listener: TrainingListener,
     clock: TrainingClock,
     kept: SharedKeeper,
-    judge: EpochJudge | None,
+    judge: TrialPruner | None,
 ) -> list[TrainerCallback]:
     """Return Trainer's callbacks, in the order in which they are called."""
-    told = [Telling(listener)] if ranks.first else []
-    found: list[TrainerCallback] = [LastLoss(), *told, clock, Checkpointing(kept)]
+    told = [ProgressCallback(listener)] if context.first else []
+    found: list[TrainerCallback] = [LogAtEpochEnd(), *told, clock, Checkpointing(kept)]
     if params.early_stopping_patience and params.best_epoch_by != "last":
         found.append(EarlyStopping(params.early_stopping_patience))
-    if judge or ranks.count > 1:
-        found.append(Pruning(SharedJudge(ranks, judge)))
+    if judge or context.count > 1:
+        found.append(Pruning(SharedJudge(context, judge)))
     return found
 
 
-def _taken_up(checkpoint: Path, clock: TrainingClock, ranks: Ranks) -> list[dict[str, Any]]:
+def _taken_up(
+    checkpoint: Path, clock: TrainingClock, context: DistributedContext
+) -> list[dict[str, Any]]:
     """Adopt a checkpoint, and return the log entries of the epochs evaluated before it."""
     clock.goes_on_from(checkpoint)
-    if ranks.first:
+    if context.first:
         adopt(checkpoint)
-    ranks.wait()
+    context.wait()
     return evaluated_epochs(read_state(checkpoint)["log_history"])
 
 
-def _run(trainer: Trainer, checkpoint: Path | None, ranks: Ranks) -> float:
+def _run(trainer: Trainer, checkpoint: Path | None, context: DistributedContext) -> float:
     """Train to the end and return the loss of the last steps."""
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -250,7 +261,12 @@ def _run(trainer: Trainer, checkpoint: Path | None, ranks: Ranks) -> float:
 
 
 def _trained(
-    classifier: Classifier, trainer: Trainer, loss: float, seconds: float, rows: int, way: Way
+    classifier: Classifier,
+    trainer: Trainer,
+    loss: float,
+    seconds: float,
+    rows: int,
+    execution: ExecutionPlan,
 ) -> Trained:
     state = trainer.state
     kept = state.best_global_step or state.global_step
@@ -266,9 +282,9 @@ def _trained(
         "best_epoch": float(best["epoch"]),
         "seconds": round(seconds, 2),
         "reviews_per_second": round(rows * epochs / seconds, 2),
-        "precision": "bf16" if way.bf16 else "fp32",
-        "bf16_difference": way.bf16_difference,
-        "packed": way.packed,
+        "precision": "bf16" if execution.bf16 else "fp32",
+        "bf16_difference": execution.bf16_difference,
+        "packed": execution.packed,
         "batch_rule": classifier.batch_rule,
         "device": trainer.args.device.type,
         "processes": trainer.args.world_size,
@@ -279,7 +295,7 @@ def _trained(
     model: Any = classifier.model
     model = model.to(torch.device("cpu")).eval()
     validation = {"loss": float(best["eval_loss"]), "accuracy": float(best["eval_accuracy"])}
-    precision = "bf16" if way.bf16 else "fp32"
+    precision = "bf16" if execution.bf16 else "fp32"
     kept_model = replace(classifier, model=model, precision=precision)
     return Trained(modeling.with_temperature(kept_model, temperature), facts, validation)
 

@@ -1,6 +1,6 @@
 """The training form. Each setting is an independent switch, and its default is fast and safe."""
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -9,12 +9,20 @@ from tasks.core.models.params import Device, Precision
 from tasks.core.parsing.patterns import TEACHER
 
 BestBy: TypeAlias = Literal["accuracy", "loss", "last"]
-Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
+LRSchedulerType: TypeAlias = Literal["linear", "cosine", "constant"]
 Packing: TypeAlias = Literal["auto", "on", "off"]
 
 
 class TrainingParams(Form):
     """The settings of fine-tuning: base model, schedule, batches, precision and methods."""
+
+    former_names: ClassVar = {
+        "lr_scheduler_type": "schedule",
+        "warmup_ratio": "warmup_share",
+        "layerwise_lr_decay": "layer_decay",
+        "num_layers": "kept_layers",
+    }
+    later_fields: ClassVar = frozenset({"num_layers"})
 
     base_model: str = Field(
         default="minilm",
@@ -58,14 +66,14 @@ class TrainingParams(Form):
         le=1e-2,
         description="Peak; it warms up and then follows the schedule. 2e-5 to 5e-5 suits larger models.",
     )
-    schedule: Schedule = Field(
+    lr_scheduler_type: LRSchedulerType = Field(
         default="linear",
         description="How the rate goes on from its peak: to zero in a line, to zero along a cosine, or constant.",
     )
-    warmup_share: float = Field(
+    warmup_ratio: float = Field(
         default=0.1, ge=0, le=0.5, description="Share of the steps in which the rate rises."
     )
-    layer_decay: float = Field(
+    layerwise_lr_decay: float = Field(
         default=1.0,
         ge=0.1,
         le=1,
@@ -90,7 +98,7 @@ class TrainingParams(Form):
         le=0.5,
         description="All other dropout. Empty: what the model was made with, mostly 0.1. 0 saves a tenth of the time.",
     )
-    kept_layers: int = Field(
+    num_layers: int = Field(
         default=0,
         ge=0,
         le=200,
@@ -159,11 +167,6 @@ class TrainingParams(Form):
         le=2**31 - 1,
         description="Of the new head's weights and the order of batches.",
     )
-
-    def identity(self) -> dict[str, Any]:
-        """Return the values that enter a training's digest. A setting added later counts only if it is set."""
-        later = {"kept_layers"}
-        return self.model_dump(exclude={name for name in later if not getattr(self, name)})
 
 
 class DistillationParams(Form):

@@ -57,7 +57,7 @@ class NoCheckpoints:
     def keep(self, checkpoint: Path, best: Path | None) -> None: ...
 
 
-class EpochJudge(Protocol):
+class TrialPruner(Protocol):
     """Decides after each epoch whether to stop a training."""
 
     def stops(self, epochs: Sequence[dict[str, float]]) -> bool:

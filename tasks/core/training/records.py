@@ -15,7 +15,7 @@ class TokensSummary(Record):
     max_length_tokens: int
 
 
-class LessonsSummary(Record):
+class TeacherLogitsSummary(Record):
     """A teacher's logits for the training rows, in row order, in one Parquet file (column: teacher_logits)."""
 
     teacher: str = Field(description="The version, as name/number.")

@@ -17,7 +17,7 @@ _MARK_EVERY = 64  # items
 T = TypeVar("T")
 
 
-class Pace:
+class ProgressMeter:
     """Logs progress at intervals: how much of a known total is done, the throughput, and the remaining time.
 
     Args:
@@ -67,33 +67,33 @@ class Pace:
         return f"{said}; {self._done / self._of:.0%} done, about {duration(left)} left"
 
 
-_under_way: ContextVar[Pace | None] = ContextVar("pace", default=None)
+_under_way: ContextVar[ProgressMeter | None] = ContextVar("pace", default=None)
 
 
 @contextmanager
-def paced(pace: Pace) -> Generator[Pace]:
+def use_meter(meter: ProgressMeter) -> Generator[ProgressMeter]:
     """Make this the current pace: steps called in the block add to it, so its bar moves while they work."""
-    token = _under_way.set(pace)
+    token = _under_way.set(meter)
     try:
-        yield pace
+        yield meter
     finally:
         _under_way.reset(token)
 
 
-def pace_of(what: str, of: int) -> Pace:
+def current_meter(what: str, of: int) -> ProgressMeter:
     """Return the current pace, or else a new one without a bar."""
-    return _under_way.get() or Pace(what, of)
+    return _under_way.get() or ProgressMeter(what, of)
 
 
-class Gauge:
+class ReadAheadMeter:
     """Reports finished items to a pace when the reader is far ahead: only the reader knows an item's share.
 
     Args:
         pace: to add to.
     """
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, meter: ProgressMeter) -> None:
+        self._meter = meter
         self._marks: deque[tuple[int, int]] = deque()  # filled by one thread, emptied by another
         self._read = self._passed = self._before = self._done = 0
 
@@ -128,12 +128,12 @@ class Gauge:
         done = self._done
         while self._marks and self._marks[0][0] <= self._passed:
             done = max(done, self._marks.popleft()[1])
-        self._pace.add(1, done - self._done)
+        self._meter.add(1, done - self._done)
         self._done = done
 
     def over(self) -> None:
         """Report the rest: all items are finished, and the remaining units belong to inputs without items."""
-        self._pace.add(0, self._before - self._done)
+        self._meter.add(0, self._before - self._done)
         self._done = self._before
 
 

@@ -22,9 +22,9 @@ from prefect.utilities.urls import url_for
 from tasks.core.errors import (
     PoolError,
     RegistryError,
-    RunDiedError,
+    RunCrashedError,
     ServiceError,
-    StoreAwayError,
+    StoreUnavailableError,
 )
 from tasks.core.records import Record
 from tasks.runtime.clients import object_store
@@ -43,7 +43,7 @@ _DIED: list[float] = [5, 30, 120]  # delays in seconds before each retry
 
 def _died(_task: Any, _run: Any, state: State[Any]) -> bool:
     error: Any = state.result(raise_on_failure=False)
-    return isinstance(error, RunDiedError | StoreAwayError | httpx.TransportError)
+    return isinstance(error, RunCrashedError | StoreUnavailableError | httpx.TransportError)
 
 
 @task(
@@ -61,7 +61,7 @@ def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
         params: of the flow, as JSON.
     Raises:
         ServiceError: there is no such deployment, or the Prefect server remains unavailable.
-        RunDiedError: the run died with its process or its worker on every attempt.
+        RunCrashedError: the run died with its process or its worker on every attempt.
         PoolError: the run failed or was cancelled.
     """
     with get_client(sync_client=True) as client:
@@ -74,14 +74,14 @@ def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
             _cancel(client, run)
             raise
     if state.is_completed():
-        return taken_back(str(run.id))
+        return load_result(str(run.id))
     try:
         close_dead_runs()
     except RegistryError as error:  # cleanup can wait; the retry of a dead training cannot
         logger.warning("MLflow runs of dead processes were not closed: %s", error)
     where = url_for(run) or str(run.id)
     if state.is_crashed():
-        raise RunDiedError(f"{run.name} on the pool {pool!r} died: {_said(state)}", where)
+        raise RunCrashedError(f"{run.name} on the pool {pool!r} died: {_said(state)}", where)
     what = "was cancelled" if state.is_cancelled() else f"failed: {_said(state)}"
     raise PoolError(f"{run.name} on the pool {pool!r} {what}", where, "see its page and its log")
 
@@ -199,13 +199,13 @@ def _said(state: State[Any]) -> str:
 
 
 @step
-def hand_back(result: Record) -> None:
+def save_result(result: Record) -> None:
     """Store the result of the current flow run for the run that started it."""
     if current_run.id:
         object_store().write_bytes(result.model_dump_json().encode(), _place(str(current_run.id)))
 
 
-def taken_back(run_id: str) -> dict[str, Any]:
+def load_result(run_id: str) -> dict[str, Any]:
     """Return the result that a run stored. Raises PoolError if there is none."""
     content = object_store().read_bytes(_place(run_id), at_most=_LONGEST_RESULT)
     if content is None:

@@ -166,7 +166,7 @@ def too_many_rejects(run: ScoringRun, key: str, counts: Counts) -> ValidationErr
     known = max(counts.reasons.items(), key=lambda item: item[1], default=None)
     most = f"; the most frequent reason ({known[1]:,}): {known[0]}" if known else ""
     return ValidationError(
-        f"{counts.rows_rejected:,} of {counts.rows_in:,} rows cannot be scored, more than max_rejected_share allows"
+        f"{counts.rows_rejected:,} of {counts.rows_in:,} rows cannot be scored, more than max_rejected_fraction allows"
         + most,
         run.input_uri(key),
         advice_for(

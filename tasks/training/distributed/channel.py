@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import StoreError
-from tasks.core.training.protocols import CheckpointKeeper, EpochJudge, TrainingListener
+from tasks.core.training.protocols import CheckpointKeeper, TrainingListener, TrialPruner
 
 Address = str | tuple[str, int]
 
 
-class LineToParent:
+class ParentChannel:
     """The child's end: listener, keeper and judge in one.
 
     Args:
@@ -57,7 +57,7 @@ class LineToParent:
         self._ask("keep", str(checkpoint), str(best) if best else None)
 
     def stops(self, epochs: Sequence[dict[str, float]]) -> bool:
-        """See `EpochJudge`."""
+        """See `TrialPruner`."""
         return bool(self._ask("stops", list(epochs)))
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class LineToParent:
         return answer["value"]
 
 
-class LineToChild:
+class WorkerChannel:
     """The parent's end, served by a thread of its own until the child closes the connection.
 
     Attributes:
@@ -96,7 +96,7 @@ class LineToChild:
         key: bytes,
         listener: TrainingListener,
         keeper: CheckpointKeeper,
-        judge: EpochJudge | None,
+        judge: TrialPruner | None,
     ) -> None:
         self.error: BaseException | None = None
         self._key, self._closing = key, False

@@ -17,18 +17,18 @@ import psutil
 
 from tasks.connectors.servers.child_process import ChildProcess
 from tasks.core import errors
-from tasks.core.errors import NightshiftError, RunDiedError, SettingsError
+from tasks.core.errors import NightshiftError, RunCrashedError, SettingsError
 from tasks.core.models import classifier, devices
 from tasks.core.training.fine_tuning import Trained
 from tasks.core.training.job import TrainingJob
 from tasks.core.training.protocols import (
     CheckpointKeeper,
-    EpochJudge,
     TrainingListener,
     TrainingPruned,
+    TrialPruner,
 )
 from tasks.runtime.settings import Settings, read_settings
-from tasks.training.distributed.channel import LineToChild
+from tasks.training.distributed.channel import WorkerChannel
 from tasks.training.distributed.worker import JOB, MODEL, OUTCOME
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def fine_tune_in_processes(
     work_folder: Path,
     listener: TrainingListener,
     keeper: CheckpointKeeper,
-    judge: EpochJudge | None = None,
+    judge: TrialPruner | None = None,
 ) -> Trained:
     """Run `training.fine_tune` in several processes per machine; `batch_size` applies to each process.
 
@@ -56,7 +56,7 @@ def fine_tune_in_processes(
         listener, keeper, judge: live in this process; the first child process uses them through it.
     Raises:
         TrainingPruned: the judge stopped the training.
-        RunDiedError: one of the processes died.
+        RunCrashedError: one of the processes died.
         NightshiftError: as raised by `fine_tune`, the keeper or the judge.
     """
     settings = read_settings()
@@ -64,7 +64,7 @@ def fine_tune_in_processes(
     devices.resolve_device(job.params.device)
     work_folder.mkdir(parents=True, exist_ok=True)
     key = secrets.token_bytes(32)
-    line = LineToChild(_address(work_folder, settings), key, listener, keeper, judge)
+    line = WorkerChannel(_address(work_folder, settings), key, listener, keeper, judge)
     told = {
         "address": line.address,
         "key": key.hex(),
@@ -127,7 +127,7 @@ def _write_private(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _result(folder: Path, line: LineToChild, processes: int) -> Trained:
+def _result(folder: Path, line: WorkerChannel, processes: int) -> Trained:
     if line.error:
         raise line.error
     outcome = folder / OUTCOME
@@ -147,7 +147,7 @@ def _failure(folder: Path, processes: int) -> NightshiftError:
     log = folder / "processes.log"
     for said in log.read_text(errors="replace").splitlines()[-_LAST_LINES:]:
         logger.error("%s", said)
-    return RunDiedError(
+    return RunCrashedError(
         f"One of {processes} training processes died",
         "",
         "run it again: it goes on from its newest checkpoint; what it said last is in the log",

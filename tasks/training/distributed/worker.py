@@ -26,7 +26,7 @@ from tasks.core.models import classifier
 from tasks.core.training import fine_tuning
 from tasks.core.training.job import TrainingJob
 from tasks.core.training.protocols import SilentListener, TrainingPruned
-from tasks.training.distributed.channel import LineToParent
+from tasks.training.distributed.channel import ParentChannel
 
 JOB, OUTCOME, MODEL = "job.json", "outcome.json", "model"
 
@@ -63,7 +63,7 @@ def _train(folder: Path, job: dict[str, Any], rank: int) -> None:
     line = None
     if rank == 0:
         where = tuple(address) if isinstance(address, list) else address
-        line = LineToParent(where, bytes.fromhex(job["key"]))
+        line = ParentChannel(where, bytes.fromhex(job["key"]))
     train, validation = read_tokens(
         Path(job["data"]), ("train", "validation"), folder / f"cache-{rank}"
     )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from tasks.connectors.storage.studies import Study, StudyStore
 from tasks.core.errors import NightshiftError
-from tasks.core.training.protocols import EpochJudge
+from tasks.core.training.protocols import TrialPruner
 from tasks.core.training.tuning import sweep
 from tasks.core.training.tuning.params import SweepParams, TrialParams
 from tasks.runtime.settings import read_settings
@@ -24,7 +24,7 @@ def study_store() -> StudyStore:
 
 
 @contextmanager
-def judge_of(trial: TrialParams | None) -> Generator[EpochJudge | None]:
+def judge_of(trial: TrialParams | None) -> Generator[TrialPruner | None]:
     """Yield the judge that may stop a training: the sweep of its trial; None without a trial, or if it is not found."""
     if trial is None:
         yield None
@@ -39,7 +39,7 @@ def judge_of(trial: TrialParams | None) -> Generator[EpochJudge | None]:
         yield _judge(store, trial)
 
 
-def _judge(store: StudyStore, trial: TrialParams) -> EpochJudge | None:
+def _judge(store: StudyStore, trial: TrialParams) -> TrialPruner | None:
     try:
         study = store.find(trial.study)
         if study is not None:
@@ -63,7 +63,7 @@ class _Judge:
         self._pruner = sweep.pruner(params.pruning)
 
     def stops(self, epochs: Sequence[dict[str, float]]) -> bool:
-        """See `EpochJudge`."""
+        """See `TrialPruner`."""
         values = [epoch[self._metric] for epoch in epochs]
         try:
             return self._study.report(self._number, values, self._pruner)

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tasks.connectors.storage.studies import Study
 from tasks.core.digests import digest_of
-from tasks.core.errors import MissingDataError, NightshiftError, StoreAwayError, StoreError
+from tasks.core.errors import MissingDataError, NightshiftError, StoreError, StoreUnavailableError
 from tasks.core.records import Record, Reference
 from tasks.core.training.params import TrainingParams
 from tasks.core.training.records import BaseModelSummary, TokensSummary, TrainingSummary
@@ -21,7 +21,7 @@ from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.clients import prepared_store
 from tasks.runtime.reporting import artifacts
 from tasks.runtime.steps import step, work_folder
-from tasks.training.distillation import Taught
+from tasks.training.distillation import DistillationInputs
 from tasks.training.fine_tuning import TRAINING_VERSION
 from tasks.training.pool_results import accept_model
 from tasks.training.tuning.pruning import study_store
@@ -65,7 +65,7 @@ def find_model(uri: str) -> Reference[TrainingSummary] | None:
     """Return the model of a trial, or None if it is gone or was made by another version."""
     try:
         return prepared_store().reference(uri, TrainingSummary)
-    except StoreAwayError:
+    except StoreUnavailableError:
         raise
     except (MissingDataError, StoreError):
         return None
@@ -77,7 +77,7 @@ def run_sweep(
     training: TrainingParams,
     params: SweepParams,
     train: Train,
-    taught: Taught | None = None,
+    distillation: DistillationInputs | None = None,
 ) -> Swept:
     """Run the remaining trials of a sweep, show it on the run's page, and return the best result.
 
@@ -87,7 +87,7 @@ def run_sweep(
         params: the sweep.
         train: trains, and returns a model or the record of a pruned training. Called from several threads if several
             trainings run at once.
-        taught: the teacher's lessons for the training rows, if there is a teacher.
+        distillation: the teacher's logits for the training rows, if there is a teacher.
     Raises:
         NightshiftError: too many consecutive trials failed, or none produced a result.
         ServiceError: the database does not answer. This, like any other infrastructure error, leaves the study as it
@@ -99,7 +99,7 @@ def run_sweep(
         "base_model": base.digest,
         "training": training.identity(),
         "sweep": params.identity(),
-        **(taught.inputs if taught else {}),
+        **(distillation.inputs if distillation else {}),
     }
     name = f"tune-{digest_of(identity)}"
     facts = identity | {"sweep": params.model_dump()}
@@ -112,7 +112,7 @@ def run_sweep(
         summary = _summary(study, params, best, chosen, trials.models)
     model = trials.models.get(best.number)
     if model is None and (found := find_model(str(best.user_attrs[trial_facts.MODEL]))):
-        model = accept_model(found, tokens, base, chosen, taught)
+        model = accept_model(found, tokens, base, chosen, distillation)
     return Swept(summary, chosen, model or _trained_again(best.number, chosen, train))
 
 
@@ -141,7 +141,7 @@ def _summary(
         trained_now=sum(not model.reused for model in models.values()),
         best_trial=best.number,
         best_value=trial_facts.value_of(best),
-        settings={name: getattr(chosen, name) for name in sweep.distributions(params.space)},
+        settings={name: getattr(chosen, name) for name in sweep.searched_settings(params.space)},
     )
 
 

@@ -10,7 +10,12 @@ from botocore.exceptions import ClientError
 from tasks.connectors.storage import conditional_reads
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.connectors.storage.object_store import ObjectInfo, ObjectStore
-from tasks.core.errors import ForbiddenDataError, OverwrittenError, StoreAwayError, StoreError
+from tasks.core.errors import (
+    ForbiddenDataError,
+    OverwrittenError,
+    StoreError,
+    StoreUnavailableError,
+)
 
 SIZE = 300_000
 
@@ -71,7 +76,7 @@ def test_few_requests(
         (403, "RequestTimeTooSkewed", StoreError),
         (403, "SignatureDoesNotMatch", StoreError),
         (429, "TooManyRequests", StoreError),
-        (503, "SlowDown", StoreAwayError),
+        (503, "SlowDown", StoreUnavailableError),
     ],
 )
 def test_a_refusal_of_one_object_is_told_from_one_of_all(

@@ -18,8 +18,8 @@ from tasks.core.errors import (
     MissingDataError,
     OverwrittenError,
     SettingsError,
-    StoreAwayError,
     StoreError,
+    StoreUnavailableError,
 )
 from tasks.core.training.records import BaseModelSummary
 
@@ -96,13 +96,16 @@ def test_no_credentials(s3: LocalObjectStore, monkeypatch: pytest.MonkeyPatch) -
 )
 def test_a_store_that_does_not_answer_is_away(store: ObjectStore, error: Exception) -> None:
     """And what is away is tried again."""
-    with pytest.raises(StoreAwayError, match="is reachable"), store.saying("reading", "s3://b/x"):
+    with (
+        pytest.raises(StoreUnavailableError, match="is reachable"),
+        store.saying("reading", "s3://b/x"),
+    ):
         raise error
 
 
 @pytest.mark.slow  # eight attempts with pauses
 def test_nobody_there() -> None:
-    with pytest.raises(StoreAwayError, match=r"check that http://127.0.0.1:9 is reachable"):
+    with pytest.raises(StoreUnavailableError, match=r"check that http://127.0.0.1:9 is reachable"):
         ObjectStore("http://127.0.0.1:9", "a", "b").list("s3://nightshift/x")
 
 

@@ -13,7 +13,7 @@ from greenlet import getcurrent, greenlet
 
 from tasks.connectors.tracking.champion import CHAMPION, PREVIOUS, Champions, Mover
 from tasks.core.errors import ConflictError
-from tasks.core.records import ModelVersion, Move
+from tasks.core.records import ModelVersion, Promotion
 
 MODEL = "m"
 Step = tuple[str, int]  # what happens, and to whom
@@ -24,7 +24,7 @@ _OLD = 1e9  # seconds
 class World:
     """Log and aliases, and what has been done to them."""
 
-    moves: dict[int, Move] = field(default_factory=dict[int, Move])
+    moves: dict[int, Promotion] = field(default_factory=dict[int, Promotion])
     done: set[int] = field(default_factory=set[int])
     pending: dict[str, str] = field(default_factory=dict[str, str])
     aliases: dict[str, str] = field(default_factory=dict[str, str])
@@ -45,7 +45,7 @@ class World:
         )
 
     @property
-    def last(self) -> Move:
+    def last(self) -> Promotion:
         """The newest move."""
         return self.moves[max(self.moves)]
 
@@ -107,7 +107,7 @@ class Actor:
 
 
 def _short(answer: Any) -> Any:
-    if isinstance(answer, Move):
+    if isinstance(answer, Promotion):
         return answer.number, answer.who, answer.to_version, answer.kind
     return tuple(sorted(answer.items())) if isinstance(answer, dict) else answer
 
@@ -116,26 +116,26 @@ class _Log:
     def __init__(self, world: World, actor: Actor) -> None:
         self._world, self._ask, self._actor = world, actor.ask, actor
 
-    def last(self, model: str) -> Move | None:
+    def last(self, model: str) -> Promotion | None:
         return self._ask("last", lambda: self._world.last if self._world.moves else None)
 
-    def read(self, model: str, number: int) -> Move | None:
+    def read(self, model: str, number: int) -> Promotion | None:
         return self._ask("read", lambda: self._world.moves.get(number))
 
-    def backwards(self, move: Move) -> Iterator[Move]:
+    def backwards(self, move: Promotion) -> Iterator[Promotion]:
         for number in range(move.number, 0, -1):
             yield self._world.moves[number]
 
-    def append(self, move: Move) -> bool:
+    def append(self, move: Promotion) -> bool:
         def do() -> bool:
             return self._world.moves.setdefault(move.number, move) is move
 
         return self._ask("append", do)
 
-    def is_done(self, move: Move) -> bool:
+    def is_done(self, move: Promotion) -> bool:
         return self._ask("is_done", lambda: move.number in self._world.done)
 
-    def mark_done(self, move: Move, when: str) -> None:
+    def mark_done(self, move: Promotion, when: str) -> None:
         self._ask("mark_done", lambda: self._world.done.add(move.number))
 
     def begin_write(self, model: str, version: str) -> str:
@@ -187,8 +187,8 @@ def version(number: str) -> ModelVersion:
 def promoter(name: str, to: str) -> Actor:
     """Looks who is champion, and promotes a version."""
 
-    def promote(champions: Champions) -> Move:
-        seen = champions.settle(MODEL).champion
+    def promote(champions: Champions) -> Promotion:
+        seen = champions.reconcile(MODEL).champion
         return champions.move(version(to), seen, Mover("promote", name, "a test"))
 
     return Actor(name, promote)
@@ -196,7 +196,7 @@ def promoter(name: str, to: str) -> Actor:
 
 def reader(name: str) -> Actor:
     """Asks who is champion."""
-    return Actor(name, lambda champions: champions.settle(MODEL))
+    return Actor(name, lambda champions: champions.reconcile(MODEL))
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ class Run:
 
 def _before(begun: bool) -> World:
     """Version 1 is champion."""
-    first = Move(
+    first = Promotion(
         number=1, model=MODEL, kind="promote", from_version="", to_version="1",
         who="", why="", when="", flow_run="", evidence="",
     )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.connectors.tracking import champion
 from tasks.connectors.tracking.champion import BY_HAND, CHAMPION
-from tasks.core.records import Move
+from tasks.core.records import Promotion
 from tests.connectors.tracking import interleavings
 from tests.connectors.tracking.interleavings import Run, Story, explore, promoter, reader
 
@@ -32,7 +32,7 @@ def check(run: Run) -> None:
     run.end()
     assert world.aliases[CHAMPION] == world.last.to_version and not world.pending
     for actor in run.actors:
-        if isinstance(actor.told, Move):
+        if isinstance(actor.told, Promotion):
             assert world.moves[actor.told.number] == actor.told, "who was told so is in the log"
     moves = [world.moves[number] for number in sorted(world.moves)]
     assert [move.number for move in moves] == list(range(1, len(moves) + 1))

@@ -17,9 +17,9 @@ from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking import champion as module
 from tasks.connectors.tracking.champion import CHAMPION, PREVIOUS, Champions, Mover
 from tasks.connectors.tracking.model_registry import ModelRegistry
-from tasks.connectors.tracking.promotion_log import MoveLog
-from tasks.core.errors import ConflictError, ModelError, RegistryAwayError, StoreError
-from tasks.core.records import ModelVersion, Move
+from tasks.connectors.tracking.promotion_log import PromotionLog
+from tasks.core.errors import ConflictError, ModelError, RegistryUnavailableError, StoreError
+from tasks.core.records import ModelVersion, Promotion
 from tasks.core.tags import DELETING_TAG
 from tests.paths import ROOT
 
@@ -29,7 +29,7 @@ class Parts:
 
     def __init__(self, store: ObjectStore, registry: ModelRegistry, name: str) -> None:
         self.store, self.registry, self.name = store, registry, name
-        self.log = MoveLog(ExactObjects(store), "nightshift")
+        self.log = PromotionLog(ExactObjects(store), "nightshift")
         self.champions = Champions(registry, self.log)
         self.client: MlflowClient = registry._client
         self.client.create_registered_model(name)
@@ -42,7 +42,9 @@ class Parts:
                 name=self.name, version=str(made.version), model_digest="", run_id=""
             )
 
-    def move(self, to: int, expected: int | None, who: str = "Ada", kind: str = "promote") -> Move:
+    def move(
+        self, to: int, expected: int | None, who: str = "Ada", kind: str = "promote"
+    ) -> Promotion:
         return self.champions.move(
             self.version[to],
             self.version[expected] if expected else None,
@@ -73,7 +75,7 @@ def parts(
 
 
 def test_moves_and_their_aliases(parts: Parts) -> None:
-    assert parts.champions.settle(parts.name).champion is None and parts.moves() == []
+    assert parts.champions.reconcile(parts.name).champion is None and parts.moves() == []
     first = parts.move(1, None)
     assert parts.aliases() == ("1", "") and first.who == "Ada" and first.flow_run == "run of Ada"
     parts.move(2, 1)
@@ -112,7 +114,7 @@ def test_of_many_who_move_at_once_one_does(
     def mover(to: int) -> str:
         """With clients of its own, as another process would have."""
         own = Champions(
-            ModelRegistry(tracking_uri, "tests"), MoveLog(ExactObjects(store), "nightshift")
+            ModelRegistry(tracking_uri, "tests"), PromotionLog(ExactObjects(store), "nightshift")
         )
         try:
             own.move(parts.version[to], parts.version[1], Mover("gate", f"m{to}", "at once"))
@@ -125,7 +127,7 @@ def test_of_many_who_move_at_once_one_does(
     assert said.count("moved") == 1, said
     winner = str(said.index("moved") + 2)
     assert all(f"is {winner} now, and not 1" in words for words in said if words != "moved")
-    assert parts.champions.settle(parts.name).previous == "1"
+    assert parts.champions.reconcile(parts.name).previous == "1"
     assert parts.aliases() == (winner, "1")
     assert parts.moves() == [(1, "promote", "", "1"), (2, "gate", "1", winner)]
 
@@ -158,11 +160,11 @@ def until_won(tracking_uri: str, endpoint_url: str, name: str, to: str) -> None:
     """What each of those processes does."""
     champions = Champions(
         ModelRegistry(tracking_uri, "tests"),
-        MoveLog(ExactObjects(ObjectStore(endpoint_url)), "nightshift"),
+        PromotionLog(ExactObjects(ObjectStore(endpoint_url)), "nightshift"),
     )
     version = ModelVersion(name=name, version=to, model_digest="", run_id="")
     while True:
-        expected = champions.settle(name).champion
+        expected = champions.reconcile(name).champion
         try:
             champions.move(version, expected, Mover("gate", to, "by turns"))
             return
@@ -180,7 +182,9 @@ def away_once(monkeypatch: pytest.MonkeyPatch, method: str, after: bool = False)
             return original(self, *given)
         if after:
             original(self, *given)
-        raise RegistryAwayError("Setting failed: connection refused", "http://mlflow", "wait")
+        raise RegistryUnavailableError(
+            "Setting failed: connection refused", "http://mlflow", "wait"
+        )
 
     monkeypatch.setattr(ModelRegistry, method, failing)
 
@@ -191,13 +195,13 @@ def test_mlflow_dies_between_the_record_and_the_alias(
 ) -> None:
     parts.move(1, None)
     away_once(monkeypatch, "set_alias", after)
-    with pytest.raises(RegistryAwayError):
+    with pytest.raises(RegistryUnavailableError):
         parts.move(2, 1)
     assert parts.aliases()[0] == ("2" if after else "1")
     last = parts.log.last(parts.name)
     assert last and last.to_version == "2" and not parts.log.is_done(last)
-    standing = parts.champions.settle(parts.name)  # whoever asks next ends it
-    assert standing.champion == parts.version[2] and parts.aliases() == ("2", "1")
+    state = parts.champions.reconcile(parts.name)  # whoever asks next ends it
+    assert state.champion == parts.version[2] and parts.aliases() == ("2", "1")
     assert parts.move(2, 1) == last, "and the step that is tried again has its own move"
     assert parts.moves()[-1] == (2, "promote", "1", "2")
 
@@ -210,9 +214,9 @@ def test_a_process_killed_in_the_middle_of_a_move(
     code = (
         "import os, signal, sys\n"
         "from tasks.connectors.tracking.model_registry import ModelRegistry\n"
-        "from tasks.connectors.tracking.promotion_log import MoveLog\n"
+        "from tasks.connectors.tracking.promotion_log import PromotionLog\n"
         "from tests.connectors.tracking.test_promotion_log import until_won\n"
-        f"owner = ModelRegistry if {method!r} == 'set_alias' else MoveLog\n"
+        f"owner = ModelRegistry if {method!r} == 'set_alias' else PromotionLog\n"
         f"setattr(owner, {method!r}, lambda *_: os.kill(os.getpid(), signal.SIGKILL))\n"
         "until_won(*sys.argv[1:])"
     )
@@ -224,7 +228,7 @@ def test_a_process_killed_in_the_middle_of_a_move(
     )
     assert ended.returncode == -signal.SIGKILL
     assert parts.aliases()[0] == ("1" if method == "set_alias" else "2")
-    assert parts.champions.settle(parts.name).champion == parts.version[2]
+    assert parts.champions.reconcile(parts.name).champion == parts.version[2]
     assert parts.aliases() == ("2", "1") and parts.moves()[-1] == (2, "gate", "1", "2")
 
 
@@ -238,7 +242,7 @@ def test_a_mover_that_slept_between_record_and_alias_spoils_nothing(
     def slow(self: ModelRegistry, version: ModelVersion, alias: str) -> None:
         if not asleep:
             asleep.append(version.version)
-            assert parts.champions.settle(parts.name).champion == parts.version[2]
+            assert parts.champions.reconcile(parts.name).champion == parts.version[2]
             parts.move(3, 2, who="Grace")
         original(self, version, alias)
 
@@ -252,9 +256,9 @@ def test_an_alias_moved_by_hand_is_a_move(parts: Parts, caplog: pytest.LogCaptur
     parts.move(1, None)
     parts.move(2, 1)
     parts.client.set_registered_model_alias(parts.name, CHAMPION, "3")
-    standing = parts.champions.settle(parts.name)
-    assert standing.champion == parts.version[3] and standing.last
-    assert (standing.last.who, standing.last.why) == ("MLflow", "the alias was moved in MLflow")
+    state = parts.champions.reconcile(parts.name)
+    assert state.champion == parts.version[3] and state.last
+    assert (state.last.who, state.last.why) == ("MLflow", "the alias was moved in MLflow")
     assert parts.moves()[-1] == (3, "by hand", "2", "3") and parts.aliases() == ("3", "2")
     assert "2 -> 3, not by Nightshift: the alias was moved in MLflow" in caplog.text
     with pytest.raises(ConflictError, match="is 3 now, and not 2"):
@@ -266,10 +270,10 @@ def test_an_alias_moved_by_hand_before_a_dead_move_was_ended(
 ) -> None:
     parts.move(1, None)
     away_once(monkeypatch, "set_alias")
-    with pytest.raises(RegistryAwayError):
+    with pytest.raises(RegistryUnavailableError):
         parts.move(2, 1)
     parts.client.set_registered_model_alias(parts.name, CHAMPION, "3")
-    assert parts.champions.settle(parts.name).champion == parts.version[3]
+    assert parts.champions.reconcile(parts.name).champion == parts.version[3]
     assert parts.moves()[1:] == [(2, "promote", "1", "2"), (3, "by hand", "2", "3")]
 
 
@@ -277,14 +281,14 @@ def test_the_alias_previous_is_put_right(parts: Parts) -> None:
     parts.move(1, None)
     parts.move(2, 1)
     parts.client.set_registered_model_alias(parts.name, PREVIOUS, "3")
-    assert parts.champions.settle(parts.name).previous == "1" and parts.aliases() == ("2", "1")
+    assert parts.champions.reconcile(parts.name).previous == "1" and parts.aliases() == ("2", "1")
 
 
 def test_an_alias_removed_by_hand(parts: Parts) -> None:
     parts.move(1, None)
     parts.client.delete_registered_model_alias(parts.name, CHAMPION)
-    standing = parts.champions.settle(parts.name)
-    assert standing.champion is None and standing.previous == "1"
+    state = parts.champions.reconcile(parts.name)
+    assert state.champion is None and state.previous == "1"
     assert parts.moves()[-1] == (2, "by hand", "1", "")
     parts.move(1, None, kind="rollback")
     assert parts.aliases() == ("1", "")
@@ -294,11 +298,11 @@ def test_a_champion_deleted_by_hand(parts: Parts, caplog: pytest.LogCaptureFixtu
     parts.move(1, None)
     parts.move(2, 1)
     parts.client.delete_model_version(parts.name, "2")
-    standing = parts.champions.settle(parts.name)
-    assert standing.champion is None and standing.previous == "1"
-    assert standing.last and standing.last.why == "version 2 was deleted in MLflow"
+    state = parts.champions.reconcile(parts.name)
+    assert state.champion is None and state.previous == "1"
+    assert state.last and state.last.why == "version 2 was deleted in MLflow"
     assert "2 -> nobody, not by Nightshift: version 2 was deleted" in caplog.text
-    assert parts.champions.settle(parts.name) == standing, "and that is written down once"
+    assert parts.champions.reconcile(parts.name) == state, "and that is written down once"
     parts.move(3, None, kind="gate")
     assert parts.aliases() == ("3", "1")
     assert [m[2:] for m in parts.moves()] == [("", "1"), ("1", "2"), ("2", ""), ("", "3")]
@@ -311,7 +315,7 @@ def test_a_previous_one_deleted_by_hand(parts: Parts) -> None:
     parts.move(3, 2)
     parts.client.delete_model_version(parts.name, "2")
     assert parts.aliases() == ("3", "")
-    assert parts.champions.settle(parts.name).previous == "1" and parts.aliases() == ("3", "1")
+    assert parts.champions.reconcile(parts.name).previous == "1" and parts.aliases() == ("3", "1")
 
 
 @pytest.mark.parametrize("deleted", [1, 2])
@@ -320,10 +324,10 @@ def test_a_version_deleted_before_a_dead_move_was_ended(
 ) -> None:
     parts.move(1, None)
     away_once(monkeypatch, "set_alias")
-    with pytest.raises(RegistryAwayError):
+    with pytest.raises(RegistryUnavailableError):
         parts.move(2, 1)
     parts.client.delete_model_version(parts.name, str(deleted))
-    champion = parts.champions.settle(parts.name).champion
+    champion = parts.champions.reconcile(parts.name).champion
     if deleted == 1:  # the alias has gone with it; where it was to go is there
         assert champion == parts.version[2] and len(parts.moves()) == 2
     else:
@@ -332,7 +336,7 @@ def test_a_version_deleted_before_a_dead_move_was_ended(
 
 def test_an_installation_from_before_the_log(parts: Parts) -> None:
     parts.client.set_registered_model_alias(parts.name, CHAMPION, "2")
-    assert parts.champions.settle(parts.name).champion == parts.version[2]
+    assert parts.champions.reconcile(parts.name).champion == parts.version[2]
     assert parts.moves() == [(1, "by hand", "", "2")]
     parts.move(3, 2)
     assert parts.aliases() == ("3", "2")
@@ -350,18 +354,18 @@ def test_retention_that_begins_between_the_look_and_the_record(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts.move(1, None)
-    original = MoveLog.append
+    original = PromotionLog.append
 
-    def append(self: MoveLog, move: Move) -> bool:
+    def append(self: PromotionLog, move: Promotion) -> bool:
         if move.to_version == "2":
             parts.registry.describe_version(parts.version[2], {DELETING_TAG: "Ada"})
         return original(self, move)
 
-    monkeypatch.setattr(MoveLog, "append", append)
+    monkeypatch.setattr(PromotionLog, "append", append)
     with pytest.raises(ModelError, match="retention has begun"):
         parts.move(2, 1)
     assert parts.aliases()[0] == "1" and parts.moves()[-1] == (3, "by hand", "2", "1")
-    assert parts.champions.settle(parts.name).champion == parts.version[1]
+    assert parts.champions.reconcile(parts.name).champion == parts.version[1]
 
 
 def test_a_number_is_given_once(parts: Parts) -> None:
@@ -384,7 +388,7 @@ def test_what_is_left_of_a_writer_who_died_takes_no_number(parts: Parts) -> None
 def test_a_record_that_cannot_be_read_is_said(parts: Parts) -> None:
     parts.store.write_bytes(b'{"number": 1, "novelty": 2}', parts.log._uri(parts.name, 1))
     with pytest.raises(StoreError, match=r"Not a move of this version.*moves/000001.json"):
-        parts.champions.settle(parts.name)
+        parts.champions.reconcile(parts.name)
 
 
 def test_a_store_without_conditional_writes(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,9 +431,9 @@ def test_a_late_write_of_one_who_dies_then_is_no_move_by_hand(
     parts.move(1, None)
 
     def grace() -> None:
-        parts.champions.settle(parts.name)
+        parts.champions.reconcile(parts.name)
         parts.move(3, 2, who="Grace")
-        monkeypatch.setattr(MoveLog, "mark_done", killed)
+        monkeypatch.setattr(PromotionLog, "mark_done", killed)
 
     def killed(*_: Any) -> None:
         monkeypatch.undo()
@@ -439,15 +443,15 @@ def test_a_late_write_of_one_who_dies_then_is_no_move_by_hand(
     with pytest.raises(KeyboardInterrupt):
         parts.move(2, 1)
     assert parts.aliases()[0] == "2", "the late write"
-    assert parts.champions.settle(parts.name).champion == parts.version[3]
+    assert parts.champions.reconcile(parts.name).champion == parts.version[3]
     assert parts.aliases() == ("3", "2")
     expected = [(2, "promote", "1", "2"), (3, "promote", "2", "3")]
     assert parts.moves()[1:] == expected and len(parts.log.pending_writes(parts.name)) == 1
     monkeypatch.setattr(module, "longest_request_seconds", lambda: -1.0)
-    parts.champions.settle(parts.name)
+    parts.champions.reconcile(parts.name)
     assert not parts.log.pending_writes(parts.name), "no request of the dead can come any more"
     parts.client.set_registered_model_alias(parts.name, CHAMPION, "2")
-    assert parts.champions.settle(parts.name).champion == parts.version[2]
+    assert parts.champions.reconcile(parts.name).champion == parts.version[2]
     assert parts.moves()[-1] == (4, "by hand", "3", "2")
 
 
@@ -460,18 +464,18 @@ def test_a_write_that_nobody_waited_for_any_more_is_undone(
     monkeypatch.setattr(module, "_clock", lambda: now[0])
 
     def grace() -> None:
-        parts.champions.settle(parts.name)
+        parts.champions.reconcile(parts.name)
         parts.move(3, 2, who="Grace")
         for announced in parts.log.pending_writes(parts.name):
             parts.log.end_write(announced)
         now[0] = 1e6
-        monkeypatch.setattr(MoveLog, "mark_done", seen)
+        monkeypatch.setattr(PromotionLog, "mark_done", seen)
 
-    original = MoveLog.mark_done
+    original = PromotionLog.mark_done
 
-    def seen(self: MoveLog, *given: Any) -> None:
-        monkeypatch.setattr(MoveLog, "mark_done", original)
-        assert parts.champions.settle(parts.name).champion == parts.version[2]
+    def seen(self: PromotionLog, *given: Any) -> None:
+        monkeypatch.setattr(PromotionLog, "mark_done", original)
+        assert parts.champions.reconcile(parts.name).champion == parts.version[2]
         original(self, *given)
 
     stalled(monkeypatch, grace)
@@ -486,13 +490,13 @@ def test_an_alias_set_by_hand_while_a_mover_stands_still_is_kept(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts.move(1, None)
-    original = MoveLog.begin_write
+    original = PromotionLog.begin_write
 
-    def slow(self: MoveLog, *given: Any) -> str:
+    def slow(self: PromotionLog, *given: Any) -> str:
         parts.client.set_registered_model_alias(parts.name, CHAMPION, "3")
         return original(self, *given)
 
-    monkeypatch.setattr(MoveLog, "begin_write", slow)
+    monkeypatch.setattr(PromotionLog, "begin_write", slow)
     with pytest.raises(ConflictError, match="did not hold: the alias was moved in MLflow"):
         parts.move(2, 1)
     assert parts.aliases()[0] == "3" and parts.moves()[-1] == (3, "by hand", "2", "3")

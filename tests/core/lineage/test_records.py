@@ -12,7 +12,7 @@ from tasks.core.lineage.answers import said_of_row, trained_on, way_back
 from tasks.core.lineage.graph import tree
 from tasks.core.lineage.parts import RegisteredVersion, ScoredRun, folder_of, in_force
 from tasks.core.lineage.records import LineageRecords
-from tasks.core.records import Manifest, Move, StoredFile
+from tasks.core.records import Manifest, Promotion, StoredFile
 from tasks.core.tags import LINEAGE_TAG
 
 ROOT = "s3://bucket/prepared"
@@ -98,8 +98,8 @@ VERSION = RegisteredVersion(
 )
 
 
-def move(number: int, before: str, after: str, when: str, evidence: str = "") -> Move:
-    return Move(
+def move(number: int, before: str, after: str, when: str, evidence: str = "") -> Promotion:
+    return Promotion(
         number=number,
         model="reviews",
         kind="gate",
@@ -142,7 +142,7 @@ def story(
     without: set[str] = frozenset(),  # type: ignore[assignment]
     version: RegisteredVersion | None = VERSION,
     run: ScoredRun = RUN,
-    moves: list[Move] = MOVES,
+    moves: list[Promotion] = MOVES,
 ) -> LineageRecords:
     kept = [(uri, m) for uri, m in FOLDERS if uri not in {URIS[name] for name in without}]
     made = LineageRecords(kept, {}, [version] if version else [], moves)

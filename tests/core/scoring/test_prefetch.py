@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks.core.scoring.prefetch import ahead, in_order
+from tasks.core.scoring.prefetch import map_ordered, prefetch
 
 
 def test_the_order_stays() -> None:
-    assert list(ahead(range(100), 3)) == list(range(100))
+    assert list(prefetch(range(100), 3)) == list(range(100))
     with ThreadPoolExecutor(8) as pool:
-        slow_first = in_order(pool, lambda n: time.sleep(0.002 * (n % 3)) or n, range(50), 8)
+        slow_first = map_ordered(pool, lambda n: time.sleep(0.002 * (n % 3)) or n, range(50), 8)
         assert list(slow_first) == list(range(50))
 
 
@@ -25,7 +25,7 @@ def test_an_error_comes_in_its_place() -> None:
 
     taken: list[int] = []
     with pytest.raises(ValueError, match="three"):
-        taken.extend(ahead(source(), 5))
+        taken.extend(prefetch(source(), 5))
     assert taken == [1, 2]
 
 
@@ -37,7 +37,7 @@ def test_no_more_is_made_than_may_wait() -> None:
             made.append(number)
             yield number
 
-    items = ahead(source(), 2)
+    items = prefetch(source(), 2)
     assert next(items) == 0
     time.sleep(0.3)
     assert len(made) <= 5
@@ -54,7 +54,7 @@ def test_it_really_is_beside() -> None:
         second_is_made.set()
         yield 2
 
-    for item in ahead(source(), 1):
+    for item in prefetch(source(), 1):
         assert second_is_made.wait(10), item
 
 
@@ -72,5 +72,5 @@ def test_requests_in_flight_are_bounded() -> None:
             under_way -= 1
 
     with ThreadPoolExecutor(32) as pool:
-        assert sum(1 for _ in in_order(pool, work, range(100), 4)) == 100
+        assert sum(1 for _ in map_ordered(pool, work, range(100), 4)) == 100
     assert most <= 4

@@ -21,7 +21,7 @@ from tasks.core.models import classifier as modeling
 from tasks.core.models import folders
 from tasks.core.training import fine_tuning
 from tasks.core.training.fine_tuning import fine_tune
-from tasks.core.training.loop.epochs import EarlyStopping, Merit
+from tasks.core.training.loop.epochs import BestEpochMetric, EarlyStopping
 from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import SilentListener
 from tests.core.training.tiny_trainings import LABELS, SHORT, Losses, dataset, job, trained
@@ -144,13 +144,13 @@ def _epoch(right: int, margin: float = 3.0) -> EvalPrediction:
 def test_the_latest_epoch_that_is_not_clearly_worse_is_kept(
     epochs: tuple[int, ...], kept: int
 ) -> None:
-    merit = Merit("accuracy")
+    merit = BestEpochMetric("accuracy")
     merits = [merit(_epoch(right))["merit"] for right in epochs]
     assert int(np.argmax(merits)) == kept
 
 
 def test_the_epoch_of_least_loss_is_kept_where_asked_for() -> None:
-    merit = Merit("loss")
+    merit = BestEpochMetric("loss")
     sure, hesitant = merit(_epoch(90, margin=9.0)), merit(_epoch(88, margin=1.0))
     assert sure["accuracy"] == 0.9 and hesitant["merit"] > sure["merit"]
 

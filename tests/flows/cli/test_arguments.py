@@ -28,6 +28,19 @@ def fields(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def test_former_names_of_options_are_taken_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    typed = ["--training.warmup_share=0.2", "--training.kept-layers", "3"]
+    params = parse("retrain", typed)
+    assert (params.training.warmup_ratio, params.training.num_layers) == (0.2, 3)
+    assert caplog.messages == [
+        "The option --training.warmup-share is now called --training.warmup-ratio",
+        "The option --training.kept-layers is now called --training.num-layers",
+    ]
+    assert parse("score", ["--max-rejected-share", "0.5"]).max_rejected_fraction == 0.5
+
+
 @pytest.mark.parametrize("model", [RetrainParams, ScoreParams, TuneParams])
 def test_every_field_is_described_bounded_and_in_its_place(model: type[BaseModel]) -> None:
     for name, field in fields(model).items():

@@ -35,7 +35,7 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+")
 
 
 @dataclass(frozen=True)
-class Told:
+class SplitChoice:
     """The split of a file, and the reason for it."""
 
     split: str  # one of SPLITS, or "-": it is left out
@@ -66,9 +66,9 @@ def _words(part: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(_HELD_OUT.sub(" holdout ", part))]
 
 
-def told_splits(
+def splits_by_name(
     names: Sequence[str], said: Mapping[str, str], labelled: bool = True
-) -> dict[str, Told]:
+) -> dict[str, SplitChoice]:
     """Return the split of each file of a source.
 
     Files whose names indicate no split are train, unless other files are named train: then the user has to assign
@@ -83,8 +83,10 @@ def told_splits(
         SettingsError: a pattern matches no file, or its value is no split.
         ValidationError: a name indicates two splits, or none beside others that are named train.
     """
-    told = said_splits(names, said)
-    told |= {name: Told(split_of(name), "its name says so") for name in names if name not in told}
+    told = splits_by_option(names, said)
+    told |= {
+        name: SplitChoice(split_of(name), "its name says so") for name in names if name not in told
+    }
     unnamed = [name for name in names if not told[name].split]
     if labelled and len(names) > 1 and unnamed and any(t.split == "train" for t in told.values()):
         raise ValidationError(
@@ -92,24 +94,24 @@ def told_splits(
             FIELD,
             f"say what they are, train, test or - (left out): {OPTION} {_typed(unnamed[0], 'train')}",
         )
-    unsaid = Told("train", "its name says no split")
+    unsaid = SplitChoice("train", "its name says no split")
     return {name: told[name] if told[name].split else unsaid for name in names}
 
 
-def said_splits(names: Sequence[str], said: Mapping[str, str]) -> dict[str, Told]:
+def splits_by_option(names: Sequence[str], said: Mapping[str, str]) -> dict[str, SplitChoice]:
     """Return the files, or splits of a hub data set, that the user's settings assign to a split.
 
     Raises:
         SettingsError: a pattern matches no file, or its value is no split.
     """
     _refuse_unknown(said)
-    told: dict[str, Told] = {}
+    told: dict[str, SplitChoice] = {}
     used = set[str]()
     for name in names:
         by_name = split_of(name) if said and not any(_matches(name, one) for one in said) else ""
         for pattern, split in said.items():
             if _matches(name, pattern) or (by_name and split_named(pattern) == by_name):
-                told[name] = Told(split, f"{FIELD} says so ({pattern})")
+                told[name] = SplitChoice(split, f"{FIELD} says so ({pattern})")
                 used.add(pattern)
                 break
     if unused := [pattern for pattern in said if pattern not in used]:

@@ -51,7 +51,7 @@ def build_here(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None:
     registry.require(name).build(modeling.load(model), folder, sample)
 
 
-class Contest:
+class EngineBenchmark:
     """A benchmark of one model's engines on the same rows.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks.core.engines import registry
 from tasks.core.engines.params import EngineChoiceParams
-from tasks.core.engines.selection.benchmark import Builder, Contest, build_here
+from tasks.core.engines.selection.benchmark import Builder, EngineBenchmark, build_here
 from tasks.core.engines.selection.records import EngineChoice
 from tasks.core.engines.selection.texts import Ids, JudgedTexts, TokenRows
 from tasks.core.engines.selection.timing import Clock
@@ -51,8 +51,8 @@ def choose(
     if not worth_measuring(params) or not len(texts):
         choice = EngineChoice(chosen=registry.TORCH, machine=dict(machine))
     else:
-        contest = Contest(model, texts, train, params, build)
-        choice = contest.outcome(clock, machine)
+        benchmark = EngineBenchmark(model, texts, train, params, build)
+        choice = benchmark.outcome(clock, machine)
         if params.keep == "chosen":
             _keep_only(model, _needed(choice))
     content = choice.model_dump_json(indent=2) + "\n"

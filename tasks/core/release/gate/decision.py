@@ -137,7 +137,7 @@ def _baseline(
 
 
 def _failing_checks(evidence: Evidence, params: GateParams) -> Clause | None:
-    ceiling = params.behaviour.max_failure_share
+    ceiling = params.behaviour.max_failure_fraction
     if ceiling >= 1 or not evidence.behaviour:
         return None
     shares = {check: float(failed.mean()) for check, (failed, _) in evidence.behaviour.items()}
@@ -229,7 +229,7 @@ def _unseen(evidence: Evidence, params: GateParams) -> Clause | None:
 
 
 def _overlap(evidence: Evidence, params: GateParams) -> Clause | None:
-    limit = params.plausibility.max_overlap_share
+    limit = params.plausibility.max_overlap_fraction
     if limit >= 1 or evidence.overlap is None:
         return None
     share = evidence.overlap / len(evidence.labels)
@@ -243,7 +243,7 @@ def _overlap(evidence: Evidence, params: GateParams) -> Clause | None:
 
 def allows_overlap(share: float) -> str:
     """Return the option, as typed, that allows a test set to contain this fraction of reviews the model knows."""
-    return f"--gate.plausibility.max-overlap-share={min(1.0, math.ceil(100 * share) / 100):g}"
+    return f"--gate.plausibility.max-overlap-fraction={min(1.0, math.ceil(100 * share) / 100):g}"
 
 
 def _wanted(params: GateParams) -> Clause | None:

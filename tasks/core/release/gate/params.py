@@ -10,7 +10,7 @@ A first champion has no other model to be compared with. FirstChampionParams say
 model worth no more than always answering with the largest class passes at most at `false_promotion_risk`.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -110,6 +110,8 @@ class SlicesParams(Form):
 class ChecksParams(Form):
     """Behavioural checks: negation, names, typos and the like."""
 
+    former_names: ClassVar = {"max_failure_fraction": "max_failure_share"}
+
     margin: float = Field(
         default=0.02,
         ge=0.0,
@@ -124,7 +126,7 @@ class ChecksParams(Form):
         description="How much the failure share of a single check may rise, so that nothing the champion can do is "
         "lost. Two good models may well differ by 0.3. 1: no limit.",
     )
-    max_failure_share: float = Field(
+    max_failure_fraction: float = Field(
         default=1.0,
         ge=0.0,
         le=1.0,
@@ -152,13 +154,15 @@ class BudgetParams(Form):
 class PlausibilityParams(Form):
     """Checks for results too good to be true: a model that has seen the test reviews."""
 
+    former_names: ClassVar = {"max_overlap_fraction": "max_overlap_share"}
+
     max_gain_over_validation: float = Field(
         default=0.03,
         ge=0.0,
         le=1.0,
         description="Test accuracy shown to be higher than validation accuracy by more than this refuses. 1: off.",
     )
-    max_overlap_share: float = Field(
+    max_overlap_fraction: float = Field(
         default=0.05,
         ge=0.0,
         le=1.0,

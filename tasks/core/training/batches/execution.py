@@ -18,8 +18,8 @@ from tasks.core.training.batches import numerics
 from tasks.core.training.batches.numerics import Batch
 from tasks.core.training.batches.packing import PackingCollator, run_apart, run_packed, run_plain
 from tasks.core.training.batches.schedule import TrainingBatches, multiple_for
+from tasks.core.training.distributed import DistributedContext
 from tasks.core.training.params import TrainingParams
-from tasks.core.training.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _PACKED_TOLERANCE = 1e-3  # in fp32; attention across reviews changes the loss b
 
 
 @dataclass(frozen=True)
-class Way:
+class ExecutionPlan:
     """The execution plan that was found correct.
 
     Attributes:
@@ -85,14 +85,14 @@ def first_rows(train: Dataset, batches: TrainingBatches) -> list[Rows]:
     return [[kept[i] for i in batch] for batch in first[: numerics.BATCHES]]
 
 
-def fastest_way(
+def fastest_plan(
     classifier: Classifier,
     rows: Sequence[Rows],
     params: TrainingParams,
     device: torch.device,
     precision: str,
-    ranks: Ranks,
-) -> Way:
+    context: DistributedContext,
+) -> ExecutionPlan:
     """Try packing and bf16 on the first reviews, as far as the settings ask for them. No random number is drawn.
 
     The model is moved to the device, and accepts packed batches if they are used.
@@ -104,17 +104,17 @@ def fastest_way(
     plain = padding(classifier)
     wants_packing = params.packing == "on" or (params.packing == "auto" and device.type == "cuda")
     if not wants_packing and precision != "bf16":
-        return Way(plain, False, False, None)
+        return ExecutionPlan(plain, False, False, None)
     model.to(device)
     collate = plain
     padded = [_on(device, plain(batch)) for batch in rows]
-    if wants_packing and (packing := _packing(classifier, rows, padded, params, device, ranks)):
+    if wants_packing and (packing := _packing(classifier, rows, padded, params, device, context)):
         collate = packing
     if precision != "bf16":
-        return Way(collate, collate is not plain, False, None)
+        return ExecutionPlan(collate, collate is not plain, False, None)
     fast = [_on(device, collate(batch)) for batch in rows]
-    bf16, difference = _bf16(model, padded, fast, device, params.bf16_tolerance, ranks)
-    return Way(collate, collate is not plain, bf16, difference)
+    bf16, difference = _bf16(model, padded, fast, device, params.bf16_tolerance, context)
+    return ExecutionPlan(collate, collate is not plain, bf16, difference)
 
 
 def _packing(
@@ -123,7 +123,7 @@ def _packing(
     padded: Sequence[Batch],
     params: TrainingParams,
     device: torch.device,
-    ranks: Ranks,
+    context: DistributedContext,
 ) -> Collator | None:
     """Return a collator of packed batches, or None if they are not as correct and packing is not `on`."""
     model = classifier.model
@@ -144,7 +144,7 @@ def _packing(
                 problem = f"loss or gradient differ by {share:.1%}"
         except UnpackableError as error:
             problem = str(error)
-    if not ranks.agree(bool(problem)):
+    if not context.agree(bool(problem)):
         return collate
     run_plain(model)
     if params.packing == "on":
@@ -163,7 +163,7 @@ def _bf16(
     fast: Sequence[Batch],
     device: torch.device,
     tolerance: float,
-    ranks: Ranks,
+    context: DistributedContext,
 ) -> tuple[bool, float | None]:
     """Return True if training can use bf16, and the relative difference of loss or gradient (None if not measured).
 
@@ -177,7 +177,7 @@ def _bf16(
             problem = (
                 f"loss or gradient differed by {difference:.1%}, and {tolerance:.1%} is allowed"
             )
-    if not ranks.agree(bool(problem)):
+    if not context.agree(bool(problem)):
         return True, difference
     logger.warning(
         "Training goes on in fp32: in bf16 %s", problem or "another process met a problem"

@@ -52,7 +52,7 @@ class Checkpointing(TrainerCallback):
         self._keeper.keep(folder, Path(best) if best else None)
 
 
-class LastLoss(TrainerCallback):
+class LogAtEpochEnd(TrainerCallback):
     """Makes Trainer also log the last steps of every epoch, however few they are."""
 
     def on_epoch_end(
@@ -78,7 +78,7 @@ class BaseLoss(TrainerCallback):
             state.log_history.insert(0, {"eval_loss": self._loss, "step": 0})
 
 
-class Telling(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Passes Trainer's steps and metrics to a listener, under Nightshift's names."""
 
     _NAMES = {  # noqa: RUF012 - a constant
@@ -140,7 +140,7 @@ def final_train_loss(log_history: Sequence[dict[str, Any]]) -> float:
     checkpoint.
 
     Args:
-        log_history: from Trainer's state, which a resumed training takes over; `LastLoss` ensures an entry.
+        log_history: from Trainer's state, which a resumed training takes over; `LogAtEpochEnd` ensures an entry.
     """
     return next(float(entry["loss"]) for entry in reversed(log_history) if "loss" in entry)
 

@@ -18,10 +18,10 @@ from transformers import (
 )
 
 from tasks.core.training.params import BestBy
-from tasks.core.training.protocols import EpochJudge, TrainingPruned
+from tasks.core.training.protocols import TrainingPruned, TrialPruner
 
 
-class Merit:
+class BestEpochMetric:
     """The metric of an epoch: its `merit` is a new maximum if its weights should be kept.
 
     By accuracy it applies the one-standard-error rule (Breiman et al., 1984, "Classification and Regression Trees",
@@ -84,7 +84,7 @@ class Pruning(TrainerCallback):
     It does not stop a training after its last epoch. It must come after `EarlyStopping`, which decides the last one.
     """
 
-    def __init__(self, judge: EpochJudge) -> None:
+    def __init__(self, judge: TrialPruner) -> None:
         self._judge = judge
 
     def on_evaluate(

@@ -53,7 +53,7 @@ def _layers_below_the_top(model: Module) -> dict[int, int]:
     if layers is None:
         raise SettingsError(
             f"The layers of a {type(model).__name__} cannot be told apart",
-            "training.layer_decay",
+            "training.layerwise_lr_decay",
             "set it to 1",
         )
     depth = len(layers)

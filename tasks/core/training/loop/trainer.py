@@ -107,7 +107,7 @@ class ClassifierTrainer(PlannedTrainer):
         collate: makes a batch from rows.
         writer: writes checkpoints.
         show_progress: show a progress bar on the terminal.
-        layer_decay: see `parameter_groups`.
+        layerwise_lr_decay: see `parameter_groups`.
         distillation: how to learn from the training rows' column `teacher_logits`; None ignores it.
         given: Trainer's own arguments.
     """
@@ -118,13 +118,13 @@ class ClassifierTrainer(PlannedTrainer):
         collate: Any,
         writer: CheckpointWriter,
         show_progress: bool,
-        layer_decay: float,
+        layerwise_lr_decay: float,
         distillation: DistillationParams | None = None,
         **given: Any,
     ) -> None:
         self._distillation = distillation
         self._teacher_logits: torch.Tensor | None = None  # of the current batch
-        self._layer_decay = layer_decay
+        self._layer_decay = layerwise_lr_decay
         super().__init__(
             batches, collate, writer, show_progress, compute_loss_func=self._loss, **given
         )
@@ -209,8 +209,8 @@ def arguments_of(
         gradient_accumulation_steps=params.gradient_accumulation_steps,
         average_tokens_across_devices=False,  # the loss is scaled by the planned number of reviews
         learning_rate=params.learning_rate,
-        lr_scheduler_type=_SCHEDULES[params.schedule],
-        warmup_steps=round(params.warmup_share * steps_an_epoch * params.epochs),
+        lr_scheduler_type=_SCHEDULES[params.lr_scheduler_type],
+        warmup_steps=round(params.warmup_ratio * steps_an_epoch * params.epochs),
         weight_decay=params.weight_decay,
         optim="adamw_torch_fused",
         bf16=bf16,

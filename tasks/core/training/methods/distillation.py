@@ -44,7 +44,7 @@ def taught_loss(
     return (1 - params.weight) * plain + params.weight * heat**2 * apart
 
 
-def require_lessons(train: Dataset, job: TrainingJob) -> None:
+def require_teacher_logits(train: Dataset, job: TrainingJob) -> None:
     """Raise SettingsError if a training with a teacher has no teacher logits, or logits of other labels."""
     if job.distillation is None:
         return

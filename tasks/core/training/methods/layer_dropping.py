@@ -20,7 +20,7 @@ from tasks.core.models.classifier import Classifier, layers_of
 from tasks.core.models.folders import depth, read_config
 from tasks.core.training.params import TrainingParams
 
-_FIELD = "training.kept_layers"
+_FIELD = "training.num_layers"
 _ONE_A_LAYER = ("layer_types", "mlp_layer_types")  # lists in configurations, one entry per layer
 
 
@@ -34,20 +34,20 @@ def places_of(depth: int, kept: int) -> list[int]:
     return [(2 * i * (depth - 1) + kept - 1) // (2 * (kept - 1)) for i in range(kept)]
 
 
-def require_kept_layers(folder: Path, params: TrainingParams) -> None:
+def require_num_layers(folder: Path, params: TrainingParams) -> None:
     """Check early, without reading its weights, that a base model has the layers to keep.
 
     Raises:
         SettingsError: it has fewer, its layers are not separate (ALBERT shares one), or more are to be frozen.
     """
-    if not params.kept_layers:
+    if not params.num_layers:
         return
-    _require(depth(folder), params.kept_layers)
-    if params.frozen_layers > params.kept_layers:
+    _require(depth(folder), params.num_layers)
+    if params.frozen_layers > params.num_layers:
         raise SettingsError(
-            f"{params.kept_layers} layers are kept, and {params.frozen_layers} are to be frozen",
+            f"{params.num_layers} layers are kept, and {params.frozen_layers} are to be frozen",
             "training.frozen_layers",
-            "freeze fewer, or raise training.kept_layers",
+            "freeze fewer, or raise training.num_layers",
         )
     with torch.device("meta"):
         _stack(AutoModelForSequenceClassification.from_config(read_config(folder)))

@@ -85,7 +85,7 @@ def collator(
     return _Masks(
         tokenizer,
         mlm=objective == "masked",
-        mlm_probability=params.mask_share,
+        mlm_probability=params.mlm_probability,
         pad_to_multiple_of=PAD_TO,
         seed=params.seed,
         epoch=epoch,

@@ -26,8 +26,8 @@ from tasks.core.training.batches.schedule import TrainingBatches
 from tasks.core.training.loop.callbacks import (
     BaseLoss,
     Checkpointing,
-    LastLoss,
-    Telling,
+    LogAtEpochEnd,
+    ProgressCallback,
     TrainingClock,
     final_train_loss,
 )
@@ -107,7 +107,7 @@ def pretrain(
         if checkpoint:
             clock.goes_on_from(checkpoint)
         trainer = _trainer(job, model, train, held_out, work_folder, writer, show_progress)
-        for callback in (LastLoss(), Telling(listener), clock, Checkpointing(kept)):
+        for callback in (LogAtEpochEnd(), ProgressCallback(listener), clock, Checkpointing(kept)):
             trainer.add_callback(callback)
         with at_masked_positions(model, trainer.get_eval_dataloader(), job.objective == "masked"):
             loss = _run(trainer, checkpoint)

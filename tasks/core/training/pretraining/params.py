@@ -1,5 +1,7 @@
 """The form for further pre-training."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from tasks.core.forms import Form
@@ -7,6 +9,8 @@ from tasks.core.forms import Form
 
 class PretrainingParams(Form):
     """The settings of further pre-training: the base model first learns the reviews' language, without labels."""
+
+    former_names: ClassVar = {"mlm_probability": "mask_share"}
 
     epochs: int = Field(
         default=0,
@@ -36,7 +40,7 @@ class PretrainingParams(Form):
         le=1e-2,
         description="Peak; it warms up in a tenth of the steps and then falls to zero in a line.",
     )
-    mask_share: float = Field(
+    mlm_probability: float = Field(
         default=0.15,
         gt=0,
         lt=1,

@@ -1,7 +1,7 @@
 """The sweep form: the search space, and the rule for pruning trials."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -50,6 +50,8 @@ def _in_order(values: Any) -> Any:
 class SpaceParams(Form):
     """The search space. Names and bounds are those of `training`; None keeps the value that `training` has."""
 
+    former_names: ClassVar = {"warmup_ratio": "warmup_share"}
+
     learning_rate: FloatRange | None = Field(
         default=FloatRange(low=2e-5, high=3e-4),
         description="On a logarithmic scale. Beyond 5e-4 a BERT diverges.",
@@ -60,7 +62,7 @@ class SpaceParams(Form):
         max_length=20,
         description="Each of these, as the memory allows.",
     )
-    warmup_share: FloatRange | None = Field(
+    warmup_ratio: FloatRange | None = Field(
         default=FloatRange(low=0, high=0.2), description="Share of the steps."
     )
     weight_decay: FloatRange | None = Field(
@@ -149,10 +151,12 @@ class SweepParams(Form):
     )
     space: SpaceParams = Field(default=SpaceParams(), description="What is tried.")
 
-    def identity(self) -> dict[str, Any]:
+    def identity(
+        self, include: Collection[str] | None = None, exclude: Collection[str] = ()
+    ) -> dict[str, Any]:
         """Return the values that identify a sweep. The number of trials and the limits on their timing do not."""
-        return self.model_dump(
-            exclude={"trials", "at_once", "timeout_hours", "stop_after_failures"}
+        return super().identity(
+            include, {"trials", "at_once", "timeout_hours", "stop_after_failures", *exclude}
         )
 
 

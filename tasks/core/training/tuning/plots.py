@@ -14,7 +14,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from tasks.core.training.tuning.params import Metric
-from tasks.core.training.tuning.sweep import direction
+from tasks.core.training.tuning.sweep import direction, setting_of
 from tasks.core.training.tuning.trials import value_of
 
 _INK = "#1f4e79"
@@ -114,7 +114,7 @@ def _settings(trials: Sequence[FrozenTrial], done: Sequence[FrozenTrial], metric
             axes.scatter(
                 [float(x) for x, _ in points], [y for _, y in points], color=colour, marker=marker
             )
-        axes.set_title(name, fontsize=10)
+        axes.set_title(setting_of(name), fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         _mark(axes, done[0].distributions[name])
     for line in grid:
@@ -138,6 +138,6 @@ def _importance(shares: dict[str, float]) -> Figure:
     figure = _figure("Which settings mattered", "share of the variance (fANOVA)", "")
     axes = figure.axes[0]
     names = list(reversed(shares))
-    axes.barh(names, [shares[name] for name in names], color=_INK)
+    axes.barh([setting_of(name) for name in names], [shares[name] for name in names], color=_INK)
     axes.set_xlim(0, 1)
     return figure

@@ -34,21 +34,36 @@ class PrunedTraining(Record):
     mlflow_run_id: str
 
 
+def searched_settings(space: SpaceParams) -> list[str]:
+    """Return the settings that have more than one value."""
+    return [name for name, ends in space.ends().items() if len(set(ends)) > 1]
+
+
+def study_name(setting: str) -> str:
+    """Return the name of a setting in Optuna's studies: its first one, so that earlier studies go on."""
+    return SpaceParams.former_names.get(setting, setting)
+
+
+def setting_of(name: str) -> str:
+    """Return the setting that a parameter of an Optuna study is."""
+    return next((n for n, former in SpaceParams.former_names.items() if former == name), name)
+
+
 def distributions(space: SpaceParams) -> dict[str, BaseDistribution]:
-    """Return the Optuna distributions of the settings that have more than one value."""
-    made: dict[str, BaseDistribution] = {}
-    for name, ends in space.ends().items():
-        given: Any = getattr(space, name)
-        if len(set(ends)) == 1:
-            continue
-        if isinstance(given, list):
-            made[name] = CategoricalDistribution(sorted(set(ends)))
-        elif isinstance(given, IntRange):
-            made[name] = IntDistribution(given.low, given.high)
-        else:
-            logarithmic = name in _ON_A_LOGARITHMIC_SCALE
-            made[name] = FloatDistribution(given.low, given.high, log=logarithmic)
-    return made
+    """Return the Optuna distributions of the settings that have more than one value, under the study's names."""
+    ends = space.ends()
+    return {
+        study_name(name): _distribution(name, getattr(space, name), ends[name])
+        for name in searched_settings(space)
+    }
+
+
+def _distribution(name: str, values: Any, ends: Sequence[float]) -> BaseDistribution:
+    if isinstance(values, list):
+        return CategoricalDistribution(sorted(set(ends)))
+    if isinstance(values, IntRange):
+        return IntDistribution(values.low, values.high)
+    return FloatDistribution(values.low, values.high, log=name in _ON_A_LOGARITHMIC_SCALE)
 
 
 def training_of(
@@ -57,7 +72,8 @@ def training_of(
     """Return the settings of one trial: the form's, overridden by the space's fixed values and the sampled ones."""
     ends = space.ends()
     fixed = {name: values[0] for name, values in ends.items() if len(set(values)) == 1}
-    chosen = {name: _rounded(value, ends[name]) for name, value in sampled.items()}
+    by_setting = {setting_of(name): value for name, value in sampled.items()}
+    chosen = {name: _rounded(value, ends[name]) for name, value in by_setting.items()}
     return TrainingParams.model_validate(training.model_dump() | fixed | chosen)
 
 
@@ -68,18 +84,19 @@ def _rounded(value: Any, ends: Sequence[float]) -> Any:
 
 
 def first_values(training: TrainingParams, space: SpaceParams) -> dict[str, Any]:
-    """Return the settings of the first trial: the form's own, or the nearest in the space.
+    """Return the settings of the first trial, under the study's names: the form's own, or the nearest in the space.
 
     The sweep therefore ends no worse than these.
     """
     ends = space.ends()
     first: dict[str, Any] = {}
-    for name in distributions(space):
+    for name in searched_settings(space):
         value = getattr(training, name)
         if name == "batch_size":
-            first[name] = min(ends[name], key=lambda choice: abs(choice - value))
+            nearest = min(ends[name], key=lambda choice: abs(choice - value))
         else:
-            first[name] = min(max(value, min(ends[name])), max(ends[name]))
+            nearest = min(max(value, min(ends[name])), max(ends[name]))
+        first[study_name(name)] = nearest
     return first
 
 

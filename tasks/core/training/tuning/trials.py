@@ -12,7 +12,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tasks.core.training.params import TrainingParams
 from tasks.core.training.tuning.params import Metric, SpaceParams
-from tasks.core.training.tuning.sweep import DIGITS, direction, distributions, training_of
+from tasks.core.training.tuning.sweep import (
+    DIGITS,
+    direction,
+    searched_settings,
+    setting_of,
+    training_of,
+)
 
 # User attributes of a trial.
 PROCESS = "nightshift.process"  # host:pid:start of the process that asked for it
@@ -87,7 +93,9 @@ def state_of(trial: FrozenTrial) -> str:
 def settings_text(values: Mapping[str, Any]) -> str:
     """Format settings on one line."""
     return ", ".join(
-        f"{name} {value:.{DIGITS}g}" if isinstance(value, float) else f"{name} {value}"
+        f"{setting_of(name)} {value:.{DIGITS}g}"
+        if isinstance(value, float)
+        else f"{setting_of(name)} {value}"
         for name, value in values.items()
     )
 
@@ -121,6 +129,6 @@ def _row(
         metric: "" if math.isnan(value) else round(value, 4),
         "epochs": trial.last_step or "",
         "minutes": round(duration.total_seconds() / 60, 1) if duration else "",
-        **{name: getattr(tried, name) for name in distributions(space)},
+        **{name: getattr(tried, name) for name in searched_settings(space)},
         "reason": str(trial.user_attrs.get(REASON) or trial.user_attrs.get(DIED) or ""),
     }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.core.data.splits.split_names import said_splits, split_of, told_splits
+from tasks.core.data.splits.split_names import split_of, splits_by_name, splits_by_option
 from tasks.core.errors import SettingsError, ValidationError
 
 _NAMES = {
@@ -30,12 +30,14 @@ def test_a_name_that_says_two_is_an_error() -> None:
 
 
 def test_names_that_say_nothing_are_train_only_where_none_is() -> None:
-    told = told_splits(["a.csv", "b.csv", "test.csv"], {})
+    told = splits_by_name(["a.csv", "b.csv", "test.csv"], {})
     assert [one.split for one in told.values()] == ["train", "train", "test"]
     assert told["a.csv"].why == "its name says no split"
     with pytest.raises(ValidationError, match=r"say no split: tset.csv .*splits tset.csv=train"):
-        told_splits(["train.csv", "tset.csv"], {})
-    assert told_splits(["train.csv", "more.csv"], {}, labelled=False)["more.csv"].split == "train"
+        splits_by_name(["train.csv", "tset.csv"], {})
+    assert (
+        splits_by_name(["train.csv", "more.csv"], {}, labelled=False)["more.csv"].split == "train"
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_names_that_say_nothing_are_train_only_where_none_is() -> None:
     ],
 )
 def test_what_a_person_says_wins(said: dict[str, str], split: str) -> None:
-    told = told_splits(["2024.csv", "year/2025.csv"], {"2024.csv": "train"} | said)
+    told = splits_by_name(["2024.csv", "year/2025.csv"], {"2024.csv": "train"} | said)
     assert (
         told["year/2025.csv"].split == split and "data.source.splits" in told["year/2025.csv"].why
     )
@@ -58,9 +60,9 @@ def test_what_a_person_says_wins(said: dict[str, str], split: str) -> None:
 
 def test_a_split_is_renamed() -> None:
     names = ["train", "validation", "test"]
-    told = said_splits(names, {"validation": "test", "test": "-"})
+    told = splits_by_option(names, {"validation": "test", "test": "-"})
     assert {name: one.split for name, one in told.items()} == {"validation": "test", "test": "-"}
-    files = told_splits(["train.csv", "dev (2).csv", "test.csv"], {"dev": "test", "test": "-"})
+    files = splits_by_name(["train.csv", "dev (2).csv", "test.csv"], {"dev": "test", "test": "-"})
     assert [one.split for one in files.values()] == ["train", "test", "-"]
 
 
@@ -70,4 +72,4 @@ def test_a_split_is_renamed() -> None:
 )
 def test_a_typo_is_an_error(said: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        told_splits(["a.csv", "b.csv"], said)
+        splits_by_name(["a.csv", "b.csv"], said)

@@ -27,14 +27,14 @@ from tasks.core.models import classifier as modeling
 from tasks.core.models import folders
 from tasks.core.models.base_model.trial import longest_input, try_base_model
 from tasks.core.models.devices import precision_of_version
-from tasks.core.training.batches.execution import fastest_way, padding
+from tasks.core.training.batches.execution import fastest_plan, padding
 from tasks.core.training.batches.numerics import bf16_problem
+from tasks.core.training.distributed import DistributedContext
 from tasks.core.training.fine_tuning import fine_tune
 from tasks.core.training.params import TrainingParams
 from tasks.core.training.pretraining.loop import PretrainingJob, pretrain
 from tasks.core.training.pretraining.params import PretrainingParams
 from tasks.core.training.protocols import SilentListener
-from tasks.core.training.ranks import Ranks
 from tests.core.models.tiny_classifiers import tiny_classifier
 from tests.core.training.pretraining.test_pretraining import pretrained
 from tests.core.training.tiny_trainings import SHORT, job, trained
@@ -189,7 +189,7 @@ def test_a_trial_in_bf16_that_raises_is_a_verdict(
     rows = [[{"input_ids": [5, 6, 7], "labels": 0}, {"input_ids": [5, 8], "labels": 1}]]
     for tolerance in (0.1, 0.0):
         params = TrainingParams(bf16_tolerance=tolerance)
-        way = fastest_way(classifier, rows, params, CPU, "bf16", Ranks())
+        way = fastest_plan(classifier, rows, params, CPU, "bf16", DistributedContext())
         assert not way.bf16 and way.bf16_difference is None
     assert caplog.text.count("Training goes on in fp32: in bf16 Unsupported dtype BFloat16") == 2
     assert (

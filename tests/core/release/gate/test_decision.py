@@ -282,7 +282,7 @@ def test_behaviour_may_have_a_limit_of_its_own() -> None:
     found = evidence(
         behaviour={"negation": (np.arange(60) < 30, None), "names": (np.arange(9) < 0, None)}
     )
-    verdict = judged(found, behaviour={"max_failure_share": 0.4})
+    verdict = judged(found, behaviour={"max_failure_fraction": 0.4})
     assert failing(verdict) == ["behavioural checks"]
     assert "negation fails in 0.5000 of its cases" in str(verdict)
 

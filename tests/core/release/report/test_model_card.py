@@ -168,10 +168,12 @@ def test_a_slice_that_is_worse_is_marked() -> None:
 
 
 def test_who_taught_it_and_what_scores_with_it_is_told() -> None:
-    taught = dataclasses.replace(whole(), teacher="reviews/3", engine="openvino: 100 reviews/s")
+    distillation = dataclasses.replace(
+        whole(), teacher="reviews/3", engine="openvino: 100 reviews/s"
+    )
     said = {
         row[0].strip(): row[1].strip()
-        for row in rows_of(model_card(taught, DETAILS))
+        for row in rows_of(model_card(distillation, DETAILS))
         if len(row) == 2
     }
     assert said["Learned from"] == "the labels, and what reviews/3 says of the reviews"

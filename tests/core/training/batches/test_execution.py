@@ -12,11 +12,11 @@ from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.errors import SettingsError
 from tasks.core.models.batching.packed_model import PackedModel
 from tasks.core.models.classifier import Classifier
-from tasks.core.training.batches.execution import fastest_way, padding
+from tasks.core.training.batches.execution import fastest_plan, padding
 from tasks.core.training.batches.numerics import difference
 from tasks.core.training.batches.packing import PackingCollator, run_packed, run_plain
+from tasks.core.training.distributed import DistributedContext
 from tasks.core.training.params import TrainingParams
-from tasks.core.training.ranks import Ranks
 from tests.core.models.tiny_classifiers import LONGEST, tiny_classifier
 from tests.core.training.tiny_trainings import trained
 
@@ -93,9 +93,11 @@ def test_what_cannot_be_packed_is_padded_or_refused(bert: Path, tmp_path: Path) 
     mistral = tiny_classifier("mistral", bert)
     params = TrainingParams(packing="on", precision="fp32")
     with pytest.raises(SettingsError, match=r"\[training.packing\]"):
-        fastest_way(mistral, [rows(mistral)], params, CPU, "fp32", Ranks())
-    way = fastest_way(mistral, [rows(mistral)], TrainingParams(), CPU, "fp32", Ranks())
-    assert not way.packed and not way.bf16 and way.bf16_difference is None
+        fastest_plan(mistral, [rows(mistral)], params, CPU, "fp32", DistributedContext())
+    execution = fastest_plan(
+        mistral, [rows(mistral)], TrainingParams(), CPU, "fp32", DistributedContext()
+    )
+    assert not execution.packed and not execution.bf16 and execution.bf16_difference is None
 
 
 def test_code_that_breaks_when_packed_does_not_end_scoring_or_training(
@@ -109,8 +111,13 @@ def test_code_that_breaks_when_packed_does_not_end_scoring_or_training(
 
     monkeypatch.setattr(PackedModel, "pack", breaks)
     with pytest.raises(SettingsError, match="cannot be trained packed: 'NoneType' object has no"):
-        fastest_way(
-            classifier, [rows(classifier)], TrainingParams(packing="on"), CPU, "fp32", Ranks()
+        fastest_plan(
+            classifier,
+            [rows(classifier)],
+            TrainingParams(packing="on"),
+            CPU,
+            "fp32",
+            DistributedContext(),
         )
     assert "forward" not in vars(classifier.model)
     assert not TorchEngine(classifier, "cpu", "fp32").is_packed
@@ -125,8 +132,10 @@ def test_the_loss_in_bf16_follows_that_in_fp32(architecture: str, bert: Path) ->
     torch.manual_seed(5)
     state = torch.get_rng_state()
     batches = [rows(classifier), rows(classifier, 5)]
-    way = fastest_way(classifier, batches, TrainingParams(), CPU, "bf16", Ranks())
-    assert way.bf16 and way.bf16_difference and way.bf16_difference < 0.1
+    execution = fastest_plan(
+        classifier, batches, TrainingParams(), CPU, "bf16", DistributedContext()
+    )
+    assert execution.bf16 and execution.bf16_difference and execution.bf16_difference < 0.1
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(w, before[n]) for n, w in classifier.model.state_dict().items())
     assert all(p.grad is None for p in classifier.model.parameters())
@@ -155,5 +164,7 @@ def test_a_loss_that_is_no_number_follows_nothing(bert: Path) -> None:
 def test_auto_leaves_a_cpu_padded(bert: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     classifier = tiny_classifier("bert", bert)
-    way = fastest_way(classifier, [rows(classifier)], TrainingParams(), CPU, "fp32", Ranks())
-    assert not way.packed
+    execution = fastest_plan(
+        classifier, [rows(classifier)], TrainingParams(), CPU, "fp32", DistributedContext()
+    )
+    assert not execution.packed

@@ -72,8 +72,8 @@ def test_a_training_by_tokens_goes_on_within_an_epoch(
         "batch_by": "tokens",
         "batch_tokens": 256,
         "gradient_accumulation_steps": 2,
-        "layer_decay": 0.9,
-        "schedule": "cosine",
+        "layerwise_lr_decay": 0.9,
+        "lr_scheduler_type": "cosine",
     }
     whole = train(bert, tmp_path / "whole", None, **given)
     kill_at = whole.facts["steps"] // 3 + 3

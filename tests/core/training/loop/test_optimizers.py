@@ -57,7 +57,9 @@ def test_layers_that_are_one_cannot_be_told_apart() -> None:
         vocab_size=50, embedding_size=8, hidden_size=16, num_attention_heads=2, intermediate_size=16
     )
     albert = AlbertForSequenceClassification(config)
-    with pytest.raises(SettingsError, match=r"cannot be told apart \[training.layer_decay\]"):
+    with pytest.raises(
+        SettingsError, match=r"cannot be told apart \[training.layerwise_lr_decay\]"
+    ):
         parameter_groups(albert, set(), 1e-3, 0.01, 0.9)
     assert parameter_groups(albert, set(), 1e-3, 0.01, 1.0)
 
@@ -66,7 +68,7 @@ def test_layers_that_are_one_cannot_be_told_apart() -> None:
     ("schedule", "halfway", "end"), [("linear", 0.5, 0), ("cosine", 0.5, 0), ("constant", 1, 1)]
 )
 def test_the_schedule_is_the_one_chosen(schedule: Any, halfway: float, end: float) -> None:
-    params = TrainingParams(schedule=schedule, warmup_share=0.2, epochs=5)
+    params = TrainingParams(lr_scheduler_type=schedule, warmup_ratio=0.2, epochs=5)
     arguments = arguments_of(params, "unused", True, False, steps_an_epoch=20)
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1.0)
     plan = get_scheduler(arguments.lr_scheduler_type, optimizer, arguments.warmup_steps, 100)
@@ -86,5 +88,9 @@ def test_dropout_is_the_models_own_unless_set(model: Any, bert: Path) -> None:
 
 
 def test_it_learns_with_all_of_it(bert: Path, tmp_path: Path) -> None:
-    given: dict[str, object] = {"layer_decay": 0.9, "schedule": "cosine", "hidden_dropout": 0.0}
+    given: dict[str, object] = {
+        "layerwise_lr_decay": 0.9,
+        "lr_scheduler_type": "cosine",
+        "hidden_dropout": 0.0,
+    }
     assert trained(bert, tmp_path, rows=256, epochs=4, **given).validation["accuracy"] >= 0.9

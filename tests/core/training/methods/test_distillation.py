@@ -34,7 +34,7 @@ GIVEN: dict[str, Any] = {
 }
 
 
-def taught(
+def distillation(
     base: Path,
     work: Path,
     distillation: DistillationParams | None,
@@ -88,8 +88,8 @@ def test_who_says_what_the_teacher_says_has_nothing_to_learn() -> None:
 
 
 def test_a_weight_of_nothing_is_the_plain_training(bert: Path, tmp_path: Path) -> None:
-    plain = taught(bert, tmp_path / "plain", None)
-    unheard = taught(bert, tmp_path / "unheard", DistillationParams(weight=0), right=False)
+    plain = distillation(bert, tmp_path / "plain", None)
+    unheard = distillation(bert, tmp_path / "unheard", DistillationParams(weight=0), right=False)
     assert same(plain, unheard)
     assert plain.facts["final_train_loss"] == unheard.facts["final_train_loss"]
 
@@ -99,13 +99,13 @@ LEARNS: dict[str, Any] = {"learning_rate": 3e-3, "epochs": 8}
 
 
 def test_a_student_believes_its_teacher_against_the_labels(bert: Path, tmp_path: Path) -> None:
-    misled = taught(bert, tmp_path, DistillationParams(weight=1), right=False, **LEARNS)
+    misled = distillation(bert, tmp_path, DistillationParams(weight=1), right=False, **LEARNS)
     assert misled.validation["accuracy"] < 0.1
     assert misled.validation["loss"] > 0.8  # by the labels, as ever
 
 
 def test_half_of_it_from_a_good_teacher_learns(bert: Path, tmp_path: Path) -> None:
-    learnt = taught(bert, tmp_path, DistillationParams(), **LEARNS)
+    learnt = distillation(bert, tmp_path, DistillationParams(), **LEARNS)
     assert learnt.validation["accuracy"] > 0.9
 
 
@@ -116,8 +116,8 @@ def test_packed_lessons_teach_what_padded_ones_do(
     base: Path = request.getfixturevalue(family)
     by_tokens: dict[str, Any] = {"batch_by": "tokens", "batch_tokens": 500, "learning_rate": 1e-3}
     params = DistillationParams(weight=0.7)
-    padded = taught(base, tmp_path / "padded", params, right=False, **by_tokens)
-    packed = taught(base, tmp_path / "packed", params, right=False, packing="on", **by_tokens)
+    padded = distillation(base, tmp_path / "padded", params, right=False, **by_tokens)
+    packed = distillation(base, tmp_path / "packed", params, right=False, packing="on", **by_tokens)
     assert packed.facts["packed"] and not padded.facts["packed"]
     losses = [t.facts["final_train_loss"] for t in (packed, padded)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
@@ -140,13 +140,17 @@ def test_a_taught_training_that_died_goes_on_to_the_same_weights(
     bert: Path, store: ObjectStore, tmp_path: Path
 ) -> None:
     prepared, params = PreparedStore(store, BUCKET), DistillationParams(weight=0.6)
-    whole = taught(bert, tmp_path / "whole", params, hidden_dropout=0.1)
+    whole = distillation(bert, tmp_path / "whole", params, hidden_dropout=0.1)
     with EveryStep(prepared, "taught", tmp_path / "a", 0) as keeper, pytest.raises(Killed):
-        taught(bert, tmp_path / "killed", params, kill_at=13, keeper=keeper, hidden_dropout=0.1)
+        distillation(
+            bert, tmp_path / "killed", params, kill_at=13, keeper=keeper, hidden_dropout=0.1
+        )
     with CheckpointStore(prepared, "taught", tmp_path / "b", 0) as keeper:
         newest = keeper.newest()
         assert newest and newest.step == 12
-        resumed = taught(bert, tmp_path / "resumed", params, keeper=keeper, hidden_dropout=0.1)
+        resumed = distillation(
+            bert, tmp_path / "resumed", params, keeper=keeper, hidden_dropout=0.1
+        )
         keeper.remove_all()
     assert same(resumed, whole)
 

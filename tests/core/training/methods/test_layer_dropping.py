@@ -17,7 +17,7 @@ from tasks.core.errors import SettingsError
 from tasks.core.models import classifier as modeling
 from tasks.core.models import folders
 from tasks.core.models.classifier import Classifier
-from tasks.core.training.methods.layer_dropping import keep_layers, places_of, require_kept_layers
+from tasks.core.training.methods.layer_dropping import keep_layers, places_of, require_num_layers
 from tasks.core.training.params import TrainingParams
 from tests.core.models.tiny_classifiers import tiny_classifier
 from tests.core.training.tiny_trainings import trained
@@ -114,7 +114,7 @@ def test_a_student_is_trained_saved_and_loaded(
     family: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     base: Path = request.getfixturevalue(family)
-    done = trained(base, tmp_path / "work", rows=256, epochs=6, kept_layers=1, frozen_layers=0)
+    done = trained(base, tmp_path / "work", rows=256, epochs=6, num_layers=1, frozen_layers=0)
     assert done.validation["accuracy"] >= 0.9
     modeling.save(done.classifier, tmp_path / "model")
     assert folders.depth(tmp_path / "model") == 1 < folders.depth(base)
@@ -135,11 +135,11 @@ def test_all_layers_are_the_model_itself(bert: Path) -> None:
     ("given", "message"),
     [
         (
-            {"kept_layers": 3},
-            r"has 2 layers, and 3 are to be kept \[training.kept_layers\] -> keep",
+            {"num_layers": 3},
+            r"has 2 layers, and 3 are to be kept \[training.num_layers\] -> keep",
         ),
         (
-            {"kept_layers": 1, "frozen_layers": 2},
+            {"num_layers": 1, "frozen_layers": 2},
             r"1 layers are kept, and 2 are to be frozen \[training.frozen_layers\]",
         ),
     ],
@@ -148,18 +148,18 @@ def test_what_does_not_fit_is_said_before_anything_is_loaded(
     given: dict[str, int], message: str, bert: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        require_kept_layers(bert, TrainingParams.model_validate(given))
+        require_num_layers(bert, TrainingParams.model_validate(given))
     with pytest.raises(SettingsError):
         trained(bert, tmp_path, **given)
-    require_kept_layers(bert, TrainingParams(kept_layers=1, frozen_layers=1))
-    require_kept_layers(bert, TrainingParams(frozen_layers=2))
+    require_num_layers(bert, TrainingParams(num_layers=1, frozen_layers=1))
+    require_num_layers(bert, TrainingParams(frozen_layers=2))
 
 
 def test_layers_that_share_their_weights_cannot_be_kept_apart(tmp_path: Path) -> None:
     config = AlbertConfig(**SMALL, embedding_size=16)
     config.save_pretrained(tmp_path)
-    with pytest.raises(SettingsError, match=r"cannot be told apart \[training.kept_layers\]"):
-        require_kept_layers(tmp_path, TrainingParams(kept_layers=2))
+    with pytest.raises(SettingsError, match=r"cannot be told apart \[training.num_layers\]"):
+        require_num_layers(tmp_path, TrainingParams(num_layers=2))
     model = AutoModelForSequenceClassification.from_config(config)
     encoder: Any = None
     with pytest.raises(SettingsError, match=r"cannot be told apart"):
@@ -168,6 +168,6 @@ def test_layers_that_share_their_weights_cannot_be_kept_apart(tmp_path: Path) ->
 
 def test_a_setting_that_came_later_changes_no_older_digest() -> None:
     before = TrainingParams().model_dump()
-    before.pop("kept_layers")
+    before.pop("num_layers")
     assert TrainingParams().identity() == before
-    assert TrainingParams(kept_layers=1).identity() == before | {"kept_layers": 1}
+    assert TrainingParams(num_layers=1).identity() == before | {"num_layers": 1}

@@ -172,7 +172,7 @@ def test_a_rate_at_which_it_diverges_is_said(gpt2: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("share", [0.15, 0.4])
 def test_only_the_share_that_is_asked_for_is_masked(bert: Path, share: float) -> None:
     tokenizer = model_folders.load_tokenizer(bert)
-    params = PretrainingParams(mask_share=share)
+    params = PretrainingParams(mlm_probability=share)
     rows = [{"input_ids": ids} for ids in tokens(bert, (t for t, _ in reviews(400)))["input_ids"]]
     batch = collator(tokenizer, "masked", params)(rows)
     again = collator(tokenizer, "masked", params)(rows)

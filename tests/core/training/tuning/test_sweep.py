@@ -19,7 +19,7 @@ from tasks.core.training.tuning import trials as trial_facts
 from tasks.core.training.tuning.params import SpaceParams, SweepParams
 from tasks.core.training.tuning.plots import draw_sweep, importances
 
-NARROW = {"batch_size": None, "warmup_share": None, "weight_decay": None}
+NARROW = {"batch_size": None, "warmup_ratio": None, "weight_decay": None}
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ NARROW = {"batch_size": None, "warmup_share": None, "weight_decay": None}
         ({"batch_size": []}, "at least 1 item"),
         ({"epochs": {"low": 1, "high": 51}}, "epochs of a training.*50, not 51"),
         (
-            {"warmup_share": {"low": 0.1, "high": 0.9}},
-            r"warmup_share of a training.*0\.5, not 0\.9",
+            {"warmup_ratio": {"low": 0.1, "high": 0.9}},
+            r"warmup_ratio of a training.*0\.5, not 0\.9",
         ),
         ({"learning_rate": None, **NARROW}, "nothing is left to try"),
         ({"learning_rate": {"low": 1e-4, "high": 1e-4}, **NARROW}, "nothing is left to try"),
@@ -65,7 +65,7 @@ def test_what_has_one_value_is_fixed_and_not_sampled() -> None:
     space = SpaceParams.model_validate(
         {
             "batch_size": [64],
-            "warmup_share": {"low": 0.25, "high": 0.25},
+            "warmup_ratio": {"low": 0.25, "high": 0.25},
             "epochs": {"low": 1, "high": 4},
         }
     )
@@ -75,7 +75,7 @@ def test_what_has_one_value_is_fixed_and_not_sampled() -> None:
         space,
         {"learning_rate": 0.000123456, "weight_decay": 0.05, "epochs": 2},
     )
-    assert (made.batch_size, made.warmup_share, made.epochs, made.seed) == (64, 0.25, 2, 7)
+    assert (made.batch_size, made.warmup_ratio, made.epochs, made.seed) == (64, 0.25, 2, 7)
     assert made.learning_rate == 0.0001235, "short enough to be typed into a form"
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as distributed
 
 from tasks.core.errors import SettingsError
-from tasks.core.training.protocols import CheckpointKeeper, EpochJudge
+from tasks.core.training.protocols import CheckpointKeeper, TrialPruner
 
 _MOST_BYTES = 4096
 
@@ -36,7 +36,7 @@ def resolve_processes(processes: int, device: torch.device) -> int:
     return processes or cards
 
 
-class Ranks:
+class DistributedContext:
     """This process among those that train together, or alone if there is no process group.
 
     Attributes:
@@ -82,37 +82,37 @@ class SharedKeeper:
     """The first process's checkpoint keeper, shared by all processes, which use one disk and save together.
 
     Args:
-        ranks: this process.
+        context: this process.
         keeper: used in the first process only.
     """
 
-    def __init__(self, ranks: Ranks, keeper: CheckpointKeeper) -> None:
-        self._ranks, self._keeper = ranks, keeper
+    def __init__(self, context: DistributedContext, keeper: CheckpointKeeper) -> None:
+        self._context, self._keeper = context, keeper
 
     def restore(self, folder: Path) -> Path | None:
         """See `CheckpointKeeper.restore`."""
-        found = self._keeper.restore(folder) if self._ranks.first else None
-        place = self._ranks.tell(str(found or ""))
+        found = self._keeper.restore(folder) if self._context.first else None
+        place = self._context.tell(str(found or ""))
         return Path(place) if place else None
 
     def due(self) -> bool:
         """See `CheckpointKeeper.due`."""
-        return self._ranks.agree(self._ranks.first and self._keeper.due())
+        return self._context.agree(self._context.first and self._keeper.due())
 
     def keep(self, checkpoint: Path, best: Path | None) -> None:
         """See `CheckpointKeeper.keep`. Waits until each process has written its random state to the folder."""
-        self._ranks.wait()
-        if self._ranks.first:
+        self._context.wait()
+        if self._context.first:
             self._keeper.keep(checkpoint, best)
 
 
 class SharedJudge:
     """The first process's judge, if any, shared by all processes."""
 
-    def __init__(self, ranks: Ranks, judge: EpochJudge | None) -> None:
-        self._ranks, self._judge = ranks, judge
+    def __init__(self, context: DistributedContext, judge: TrialPruner | None) -> None:
+        self._context, self._judge = context, judge
 
     def stops(self, epochs: Sequence[dict[str, float]]) -> bool:
-        """See `EpochJudge.stops`."""
-        asked = self._ranks.first and self._judge is not None
-        return self._ranks.agree(asked and self._judge is not None and self._judge.stops(epochs))
+        """See `TrialPruner.stops`."""
+        asked = self._context.first and self._judge is not None
+        return self._context.agree(asked and self._judge is not None and self._judge.stops(epochs))

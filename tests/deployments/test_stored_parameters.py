@@ -1,0 +1,40 @@
+"""Parameters that are stored under former names of fields: rewritten, and listed."""
+
+from typing import Any
+
+from deployments.apply import load
+from deployments.stored_parameters import (
+    former_names_in,
+    rewrite_definition,
+    with_current_parameters,
+)
+from flows.forms.pipelines import RetrainParams
+
+RETRAIN = load("flows.retrain.retrain")
+
+
+def test_a_definition_is_rewritten_with_its_schedules() -> None:
+    entry: dict[str, Any] = {
+        "parameters": {"params": {"training": {"kept_layers": 3, "epochs": 1}}},
+        "schedules": [
+            {"cron": "0 3 * * 0", "parameters": {"params": {"data": {"validation": {"max_unusable_share": 0.2}}}}},
+            {"cron": "0 4 * * 0"},
+        ],
+    }  # fmt: skip
+    assert list(rewrite_definition(RETRAIN, entry)) == [
+        "training.kept_layers to training.num_layers",
+        "data.validation.max_unusable_share to data.validation.max_unusable_fraction",
+    ]
+    assert entry["parameters"] == {"params": {"training": {"num_layers": 3, "epochs": 1}}}
+    RetrainParams.model_validate(entry["schedules"][0]["parameters"]["params"])
+    assert list(rewrite_definition(RETRAIN, entry)) == []
+
+
+def test_what_is_current_stays_as_it_is() -> None:
+    parameters = {"params": {"training": {"epochs": 2}, "recipe": "quick"}}
+    assert former_names_in(RETRAIN, parameters) == {}
+    assert with_current_parameters(RETRAIN, parameters) == parameters
+    assert with_current_parameters(RETRAIN, {"params": {"training": "no mapping"}}) == {
+        "params": {"training": "no mapping"}
+    }
+    assert former_names_in(load("flows.tidy.tidy"), {}) == {}
