@@ -102,8 +102,8 @@ cases: $(READY) ## hostile files tried from outside: expected, found, seconds, m
 house: $(READY) ## packages, files, imports between them, circles, lines; exit 1 if an aim is missed (BASE=COMMIT: that beside it)
 	$(BIN)/python -m benchmarks.house $(if $(BASE),--base $(BASE))
 
-words: $(READY) ## docstrings that open with a question word, long commit subjects; exit 1 if an aim is missed (SINCE=COMMIT)
-	$(BIN)/python -m benchmarks.words $(if $(SINCE),--since $(SINCE))
+words: $(READY) ## question words in docstrings, unclear identifiers, long commit subjects; exit 1 if an aim is missed (BASE=COMMIT)
+	$(BIN)/python -m benchmarks.words $(if $(BASE),--base $(BASE))
 
 neighbours: $(READY) ## every architecture of transformers, tiny: no answer depends on the texts beside it (three minutes; writes docs/neighbours.md)
 	$(BIN)/python -m tests.neighbours $(ARCHITECTURES)
