@@ -23,14 +23,12 @@ _OPENING = re.compile(r"(What|Which|How|Whether|Who)\b")
 _MOST = 0.02  # of all docstrings
 _LONGEST_SUBJECT = 72
 _PRODUCT = ("deployments", "flows", "tasks")
-_UNCLEAR = frozenset(
-    """
-    found made said told given place
-    lessons taught teaching Way fastest_way LineToParent LineToChild Pace Gauge RunDiedError StoreAwayError marks contest
-    face_champion what_people_said Move MoveLog settle Standing hand_back taken_back turn_on warmup_share schedule
-    layer_decay kept_layers Telling LastLoss Merit EpochJudge Ranks Fate weigh_versions ahead in_order
-    """.split()
-)
+_NAMES = """
+    found made said told given place lessons taught teaching Way fastest_way LineToParent LineToChild Pace Gauge
+    RunDiedError StoreAwayError contest face_champion what_people_said Move MoveLog settle Standing hand_back taken_back
+    turn_on warmup_share kept_layers Telling LastLoss Merit EpochJudge Ranks Fate weigh_versions
+"""
+_UNCLEAR = frozenset(_NAMES.split())
 #: Fields of records that are stored under this name.
 _STORED = {("tasks.core.scoring.plan", "place"), ("tasks.core.scoring.results", "place")}
 
@@ -48,8 +46,8 @@ class Words:
         count = self.questions.total()
         share = count / max(self.docstrings, 1)
         return (
-            f"{count:,} of {self.docstrings:,} docstrings open with a question word ({share:.1%}, at most {_MOST:.0%}); "
-            f"{self.identifiers.total():,} unclear identifiers (at most 0)"
+            f"{count:,} of {self.docstrings:,} docstrings open with a question word ({share:.1%}, at most "
+            f"{_MOST:.0%}); {self.identifiers.total():,} unclear identifiers (at most 0)"
         )
 
 
