@@ -58,5 +58,5 @@ def test_a_rule_is_relaxed_only_where_a_field_does(rule: str, field: str) -> Non
     found = Finding(severity="error", rule=rule, split="train", count=1, message="it is so")
     with pytest.raises(ValidationError) as caught:
         Validated(["a"], {}, [found], {}).raise_errors()
-    named = f"mend the data, or change data.validation.{field}" if field else "mend the data;"
+    named = f"fix the data, or change data.validation.{field}" if field else "fix the data;"
     assert caught.value.fix.startswith(named), caught.value.fix

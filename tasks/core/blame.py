@@ -69,13 +69,13 @@ def as_data_error(error: BaseException, uri: str) -> DataError:
     """
     if isinstance(error, DataError):
         return error
-    logger.error("%s raises what nothing foresaw:\n%s", uri, trace_of(error))
+    logger.error("%s: unexpected error:\n%s", uri, trace_of(error))
     frames = traceback.extract_tb(error.__traceback__)
     where = f" in {frames[-1].name}" if frames else ""
     return UnreadableDataError(
-        f"It raises {type(error).__name__}{where}, which nothing foresaw",
+        f"Unexpected error: {type(error).__name__}{where}",
         uri,
-        "look at the trace in the log; leave the object out or write it anew, and report it",
+        "see the trace in the log; leave the object out or write it again, and report the error",
     )
 
 
@@ -93,10 +93,14 @@ def blamed_on(where: str) -> Generator[None]:
 def trace_of(error: BaseException) -> str:
     """Return types and lines of code of an error and its causes, first cause first, without messages and values."""
     parts: list[str] = []
-    left: BaseException | None = error
-    while left is not None and len(parts) < _MOST_CAUSES:
-        lines = "".join(traceback.format_tb(left.__traceback__))
-        number = f" (errno {left.errno})" if isinstance(left, OSError) and left.errno else ""
-        parts.append(f"{lines}{type(left).__qualname__}{number}")
-        left = left.__cause__ or (None if left.__suppress_context__ else left.__context__)
+    current: BaseException | None = error
+    while current is not None and len(parts) < _MOST_CAUSES:
+        lines = "".join(traceback.format_tb(current.__traceback__))
+        number = (
+            f" (errno {current.errno})" if isinstance(current, OSError) and current.errno else ""
+        )
+        parts.append(f"{lines}{type(current).__qualname__}{number}")
+        current = current.__cause__ or (
+            None if current.__suppress_context__ else current.__context__
+        )
     return "\nled to:\n".join(reversed(parts))

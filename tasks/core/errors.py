@@ -55,9 +55,9 @@ class NightshiftError(Exception):
         return f"{type(self).__name__}: {self}"  # Prefect logs the repr of a failed task's error
 
     def __str__(self) -> str:
-        place = f" [{self.where}]" if self.where else ""
+        location = f" [{self.where}]" if self.where else ""
         advice = f" -> {self.fix}" if self.fix else ""
-        return on_one_line(f"{self.what}{place}{advice}")  # it holds names and keys of others
+        return on_one_line(f"{self.what}{location}{advice}")  # it holds names and keys of others
 
 
 class SettingsError(NightshiftError):

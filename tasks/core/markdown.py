@@ -86,7 +86,7 @@ def code(value: object) -> Markdown:
 
 def link(text: object, url: str) -> Markdown:
     """Return a link to a page, or only its text as code if the address is not http or https."""
-    address = re.sub(r"[\x00-\x20<>\\\x7f]", lambda found: f"%{ord(found[0]):02X}", visible(url))
+    address = re.sub(r"[\x00-\x20<>\\\x7f]", lambda match: f"%{ord(match[0]):02X}", visible(url))
     if not re.match(r"https?://", address):
         return code(text)
     return _trusted(f"[{escape(text)}](<{address}>)")

@@ -25,8 +25,8 @@ def on_one_line(text: object) -> str:
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def _escaped(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
@@ -34,11 +34,11 @@ def _escaped(found: re.Match[str]) -> str:
 
 def without_passwords(text: object) -> str:
     """Return text without user names and passwords in its URLs: libraries quote URLs in their errors."""
-    return _UP_TO_LAST_AT.sub(lambda word: _USER_INFO.sub(_kept, word[0]), str(text))
+    return _UP_TO_LAST_AT.sub(lambda word: _USER_INFO.sub(_without_user, word[0]), str(text))
 
 
-def _kept(found: re.Match[str]) -> str:
-    return found[1] or found[0]
+def _without_user(match: re.Match[str]) -> str:
+    return match[1] or match[0]
 
 
 def said_to_people(text: object) -> str:

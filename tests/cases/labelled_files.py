@@ -203,7 +203,7 @@ CASES = [
         both(
             done,
             says(
-                r"40 rows are left out, as data.source.label_map has it",
+                r"40 rows are left out by data.source.label_map",
                 r"train: NEGATIVE \d+, POSITIVE \d+ ",
             ),
         ),

@@ -145,7 +145,7 @@ def test_whatever_an_object_raises_is_that_objects(
         break_it(patch)
         summary = run_to_end(odd.draft("first"))
     assert (summary.scored, summary.failed) == (5, 1)
-    assert "2-odd.jsonl" in summary.errors[0] and "nothing foresaw" in summary.errors[0]
+    assert "2-odd.jsonl" in summary.errors[0] and "Unexpected error" in summary.errors[0]
     assert SECRET not in summary.model_dump_json() and SECRET not in caplog.text
     assert "line " in caplog.text and "tests/flows/test_blame.py" in caplog.text, "the trace"
     assert run_to_end(odd.draft("second")).complete, "nothing else was wrong with it"

@@ -187,7 +187,7 @@ def not_parquet(store: ObjectStore, prefix: str) -> str:
         (
             not_parquet,
             {},
-            r"Not readable as parquet.*train.parquet\] -> check that the file is whole",
+            r"Not readable as parquet.*train.parquet\] -> check that the file is complete",
         ),
         (
             deliver,

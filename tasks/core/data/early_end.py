@@ -7,7 +7,7 @@ _MOST_UNUSABLE = 0.5  # fraction of these rows
 
 
 def refuse_useless(
-    unusable: int, rows: int, reason: str, where: str, max_share: float = 0.0
+    unusable: int, rows: int, reason: str, where: str, max_fraction: float = 0.0
 ) -> None:
     """Raise if too many rows are unusable; called after each unusable row.
 
@@ -16,13 +16,13 @@ def refuse_useless(
         rows: rows so far.
         reason: why the last row is unusable.
         where: where the rows are from.
-        max_share: fraction of unusable rows that the settings allow; at least half of the rows may be unusable.
+        max_fraction: fraction of unusable rows that the settings allow; at least half of the rows may be unusable.
     Raises:
         ValidationError: a larger fraction of the first million rows, or of more, is unusable.
     """
-    if rows >= _ROWS_TO_JUDGE and unusable > max(max_share, _MOST_UNUSABLE) * rows:
+    if rows >= _ROWS_TO_JUDGE and unusable > max(max_fraction, _MOST_UNUSABLE) * rows:
         raise ValidationError(
-            f"{unusable:,} of its first {rows:,} rows are of no use; the last reason: {reason}",
+            f"{unusable:,} of its first {rows:,} rows are unusable; the last reason: {reason}",
             where,
-            "check that they are the right files, and the columns of texts and labels",
+            "check that these are the right files, and the columns of texts and labels",
         )

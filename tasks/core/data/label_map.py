@@ -20,7 +20,7 @@ class LabelMap:
             label = _label(name)
             target = None if value == LEAVE_OUT else _label(value)
             if self._targets.setdefault(meaning(label), target) != target:
-                raise ValueError(f"{name!r} is there twice, in two spellings and with two values")
+                raise ValueError(f"{name!r} appears twice, in two spellings with different values")
         self._classes = {meaning(target) for target in self._targets.values() if target}
 
     def __bool__(self) -> bool:
@@ -31,11 +31,11 @@ class LabelMap:
 
     def read(self, label: str) -> tuple[str, str]:
         """Return the mapped label, and the rule that leaves such rows out ('' if none does)."""
-        known = meaning(label)
-        if known in self._targets:
-            target = self._targets[known]
+        key = meaning(label)
+        if key in self._targets:
+            target = self._targets[key]
             return (label, "left out") if target is None else (target, "")
-        unmapped = self._classes and known not in self._classes
+        unmapped = self._classes and key not in self._classes
         return label, "unmapped label" if unmapped else ""
 
     def with_pair(self, label: str, value: str) -> str:
@@ -49,8 +49,8 @@ class LabelMap:
 
     def unused(self, labels: set[str]) -> list[str]:
         """Return the mapped labels that are not among the existing ones."""
-        there = set(map(meaning, labels))
-        return [name for name in self.pairs if meaning(_label(name)) not in there]
+        present = set(map(meaning, labels))
+        return [name for name in self.pairs if meaning(_label(name)) not in present]
 
 
 def _label(text: str) -> str:

@@ -49,12 +49,12 @@ def canonical_label(value: object) -> str | None:
     if isinstance(value, str):
         return _label_of_text(value) if len(value) <= _LONGEST else value.strip() or None
     if isinstance(value, int | float | Decimal):
-        found = _number(str(value).lower())
-        if found is None:
+        number = _number(str(value).lower())
+        if number is None:
             raise NotALabelError(
                 "not a finite number" if str(value).lstrip("+-")[:1] in "iIsS" else "a huge number"
             )
-        return found
+        return number
     raise NotALabelError(_kind_of(value))
 
 
@@ -64,8 +64,8 @@ def _kind_of(value: object) -> str:
         (dict, "a structure with fields"),
         ((bytes, bytearray, memoryview), "bytes"),
     ]
-    known = next((said for kind, said in kinds if isinstance(value, kind)), "")
-    return known or f"a value of type {type(value).__name__}"
+    description = next((description for kind, description in kinds if isinstance(value, kind)), "")
+    return description or f"a value of type {type(value).__name__}"
 
 
 @lru_cache(maxsize=4_096)
@@ -99,18 +99,18 @@ def _without_invisible(text: str, keep_joiners: bool = False) -> str:
     spaced = _SPACE.sub(" ", text).strip()
     if spaced.isascii() and spaced.isprintable():
         return spaced
-    kept = [
+    characters = [
         c
-        for place, c in enumerate(spaced)
+        for index, c in enumerate(spaced)
         if (unicodedata.category(c)[0] != "C" and c not in _INVISIBLE)
-        or (keep_joiners and c in _JOINERS and _joins(spaced, place))
+        or (keep_joiners and c in _JOINERS and _joins(spaced, index))
     ]
-    return _SPACE.sub(" ", "".join(kept)).strip()
+    return _SPACE.sub(" ", "".join(characters)).strip()
 
 
-def _joins(text: str, place: int) -> bool:
+def _joins(text: str, index: int) -> bool:
     """True if a joiner is between two non-ASCII characters; elsewhere it has no effect."""
-    around = text[place - 1 : place] + text[place + 1 : place + 2]
+    around = text[index - 1 : index] + text[index + 1 : index + 2]
     return len(around) == 2 and not any(map(str.isascii, around))
 
 
@@ -121,16 +121,16 @@ def meaning(label: str) -> str:
         return label.strip()
     text = _without_invisible(normalized(label)).casefold()
     text = _without_invisible(normalized(text))
-    found = _number(text)
-    return text if found is None else found
+    number = _number(text)
+    return text if number is None else number
 
 
 def _number(text: str) -> str | None:
     """Return a number in its shortest exact spelling; None if the text is not a number."""
-    found = _NUMBER.fullmatch(text.translate(_MINUS))
-    if not found:
+    match = _NUMBER.fullmatch(text.translate(_MINUS))
+    if not match:
         return None
-    sign, digits, power = found.groups()
+    sign, digits, power = match.groups()
     plain = format(Decimal(f"{digits}e{power or 0}"), "f")
     plain = (plain.rstrip("0").rstrip(".") if "." in plain else plain).lstrip("0") or "0"
     plain = f"0{plain}" if plain.startswith(".") else plain
@@ -156,8 +156,8 @@ def discover_names(
     counts = Counter(label for label in labels if label is not None)
     named: dict[str, str] = {}
     for label in sorted(counts, key=lambda name: (-counts[name], name)):
-        if (known := meaning(label)) != unlabelled:
-            named.setdefault(known, label)
+        if (key := meaning(label)) != unlabelled:
+            named.setdefault(key, label)
     if len(named) > most:
         raise ValidationError(
             f"The label column holds {len(named):,} different values; the limit is {most}",
@@ -167,9 +167,9 @@ def discover_names(
     for boolean, digit in (("true", "1"), ("false", "0")):
         if boolean in named and digit in named:
             raise ValidationError(
-                f"The labels {named[boolean]} and {named[digit]} are both there, and may mean the same",
+                f"The labels {named[boolean]} and {named[digit]} both occur and may mean the same",
                 "data.source.label_map",
-                "say what they are: --data.source.label-map=true=1,false=0",
+                "map them to each other: --data.source.label-map=true=1,false=0",
             )
     return in_order(named.values())
 
@@ -216,8 +216,8 @@ def index_of(name: str, label_names: Sequence[str]) -> int | None:
     """Return the index of the label that a name means, or None. Ids do not stand for names here."""
     if name in label_names:
         return list(label_names).index(name)
-    wanted = meaning(name)
-    return next((i for i, other in enumerate(label_names) if meaning(other) == wanted), None)
+    key = meaning(name)
+    return next((i for i, other in enumerate(label_names) if meaning(other) == key), None)
 
 
 def same_labels(names: Sequence[str], others: Sequence[str]) -> bool:
@@ -230,8 +230,8 @@ def scale_of(label_names: Sequence[str]) -> list[float] | None:
 
     None if they are not: the names are words, or there are only two.
     """
-    found = [_number(re.sub(r"\s*(stars?|points?|\*+|★+)$", "", meaning(n))) for n in label_names]
-    values = [float(number) for number in found if number is not None]
+    numbers = [_number(re.sub(r"\s*(stars?|points?|\*+|★+)$", "", meaning(n))) for n in label_names]
+    values = [float(digits) for digits in numbers if digits is not None]
     if len(values) < max(3, len(label_names)) or len(set(values)) < len(values):
         return None
     return values

@@ -56,11 +56,11 @@ class Reading:
         read, rule = self.label_map.read(label)
         if rule:
             return None, rule
-        found = self.ids.get(read)
-        if found is None:
+        class_id = self.ids.get(read)
+        if class_id is None:
             is_unlabelled = label == UNLABELLED and not self.label_map.speaks_of(label)
             return None, "unlabelled" if is_unlabelled else "unknown label"
-        return found, ""
+        return class_id, ""
 
     def is_misspelled(self, label: str, class_id: int) -> bool:
         """True if a label is its class only by meaning: `Pos` for `pos`, but not an id that stands for a name."""
@@ -76,7 +76,7 @@ class _LeftOut:
     """Rows that one rule leaves out."""
 
     count: int = 0
-    first: list[str] = field(default_factory=list[str])  # places of the first ones
+    first: list[str] = field(default_factory=list[str])  # where the first ones are
 
     def add(self, where: str) -> None:
         self.count += 1
@@ -103,13 +103,13 @@ def usable_rows(
     further: Mapping[str, int],
 ) -> tuple[list[LabelledReview], list[Finding]]:
     """Return the usable rows of a split, and findings about the others."""
-    kept: list[LabelledReview] = []
+    usable: list[LabelledReview] = []
     left_out: dict[str, _LeftOut] = defaultdict(_LeftOut)
     spelled: Counter[tuple[str, int]] = Counter()
     for row in rows:
         class_id, rule = _judged(row, reading)
         if class_id is not None and row.text is not None and row.label is not None:
-            kept.append(LabelledReview(row.text, class_id, row.where, row.extras))
+            usable.append(LabelledReview(row.text, class_id, row.where, row.extras))
             if reading.is_misspelled(row.label, class_id):
                 spelled[row.label, class_id] += 1
         elif rule in ("unknown label", "unmapped label", "left out"):
@@ -118,8 +118,8 @@ def usable_rows(
             left_out[rule].add(row.where)
     _, rule_of_minus_one = reading.class_id(UNLABELLED)
     for rule, count in further.items():
-        known = (rule_of_minus_one or "missing text") if rule == "unlabelled" else rule
-        left_out[known].count += count
+        counted_rule = (rule_of_minus_one or "missing text") if rule == "unlabelled" else rule
+        left_out[counted_rule].count += count
     allowed = reading.max_unusable_fraction * (len(rows) + unreadable + sum(further.values()))
     findings = [
         _unusable(split, rule, some, allowed, rows, reading) for rule, some in left_out.items()
@@ -128,7 +128,7 @@ def usable_rows(
         severity = "error" if unreadable > allowed else "warning"
         message = f"{unreadable:,} rows could not be decoded; left out"
         findings.append(finding(severity, "unreadable rows", split, unreadable, message))
-    return kept, findings + _spelling(split, spelled, reading)
+    return usable, findings + _spelling(split, spelled, reading)
 
 
 def _judged(row: RawReview, reading: Reading) -> tuple[int | None, str]:
@@ -154,12 +154,12 @@ def _unusable(
     if rule == "unlabelled":
         return _unlabelled(split, count, allowed, rows, reading)
     if rule == "left out":
-        message = f"{count:,} rows are left out, as data.source.label_map has it: {left_out}"
+        message = f"{count:,} rows are left out by data.source.label_map: {left_out}"
         return finding("note", rule, split, count, message)
     if rule == "unmapped label":
         advice = option("label-map", reading.label_map.with_pair(_first(rows, reading), "-"))
         message = (
-            f"{count:,} rows have a label that data.source.label_map says nothing of: {left_out}; say what it is, or "
+            f"{count:,} rows have a label that data.source.label_map does not map: {left_out}; map it to a class, or "
             f"leave it out: {advice}"
         )
         return finding("error", rule, split, count, message)
@@ -187,8 +187,8 @@ def _unlabelled(
         as_class = option("label-names", labels)
     leave_out = option("label-map", reading.label_map.with_pair(UNLABELLED, "-"))
     message += (
-        f", more than data.validation.max_unusable_fraction allows; if {UNLABELLED} is a class of yours, name it: "
-        f"{as_class}; if such rows are to be left out: {leave_out}"
+        f", more than data.validation.max_unusable_fraction allows; if {UNLABELLED} is one of your classes, name "
+        f"it: {as_class}; to leave such rows out: {leave_out}"
     )
     return finding("error", "unlabelled", split, count, message)
 
@@ -209,7 +209,7 @@ def _spelling(
     ]
     count = sum(spelled.values())
     message = (
-        f"{count:,} rows spell their label otherwise, and count as the class: {', '.join(listed)}"
+        f"{count:,} rows spell their label differently and count as the class: {', '.join(listed)}"
     )
     return [finding("warning", "spelling", split, count, message)]
 
@@ -221,9 +221,9 @@ def hidden_labels(split: str, rows: Sequence[RawReview], reading: Reading) -> li
     if any(row.label not in (None, UNLABELLED) for row in rows):
         return []
     message = (
-        f"none of its {len(rows):,} rows has a label (all are empty or {UNLABELLED}): data sets of competitions keep "
-        f"them back; leave it out, and a share of train is drawn: {option('splits', 'test=-')}; or test on another "
-        f"split: {option('splits', 'validation=test, test=-')}"
+        f"none of its {len(rows):,} rows has a label (all are empty or {UNLABELLED}): competition data sets "
+        f"withhold them; leave the split out to draw a test set from train: {option('splits', 'test=-')}; or test on "
+        f"another split: {option('splits', 'validation=test, test=-')}"
     )
     return [finding("error", "hidden labels", split, len(rows), message)]
 

@@ -94,9 +94,9 @@ class Validated:
 
 def _advice(errors: Iterable[Finding]) -> str:
     """Return the advice for errors; it names a field only if that relaxes one of the rules."""
-    fields = sorted({_FIELDS[found.rule] for found in errors if found.rule in _FIELDS})
+    fields = sorted({_FIELDS[error.rule] for error in errors if error.rule in _FIELDS})
     relax = f", or change {' or '.join(fields)}" if fields else ""
-    return f"mend the data{relax}; the run's page has every finding"
+    return f"fix the data{relax}; the run's page lists all findings"
 
 
 def class_rows(
@@ -140,12 +140,14 @@ def validate(
     for split, rows in splits.items():
         further = (unusable or {}).get(split, {})
         hidden = hidden_labels(split, rows, reading)
-        usable[split], found = usable_rows(split, rows, reading, unreadable.get(split, 0), further)
-        findings += hidden or found
+        usable[split], split_findings = usable_rows(
+            split, rows, reading, unreadable.get(split, 0), further
+        )
+        findings += hidden or split_findings
         counts = Counter(row.label for row in usable[split])
         source_rows[split] = [counts[index] for index in range(len(names))]
-    usable["train"], found = _deduplicated(usable.get("train", []), usable.get("test", []))
-    findings += found
+    usable["train"], duplicates = _deduplicated(usable.get("train", []), usable.get("test", []))
+    findings += duplicates
     findings += _balance(usable, names, params)
     return Validated(names, usable, findings, source_rows)
 
@@ -159,25 +161,28 @@ def _discovered(train: Sequence[RawReview], label_map: LabelMap) -> list[str]:
 
 def _of_names(
     names: Sequence[str],
-    given: bool,
+    named: bool,
     splits: Mapping[str, Sequence[RawReview]],
     label_map: LabelMap,
 ) -> Iterable[Finding]:
     """Yield findings about the class names, and about the label map."""
-    if not given and any(map(is_number, names)):
+    if not named and any(map(is_number, names)):
         message = (
-            f"labels have no names but {', '.join(names[:20])}; if they are not a scale, set "
-            "data.source.label_names or data.source.label_map to say what they mean"
+            f"labels without names: {', '.join(names[:20])}; unless they are a scale, name them with "
+            "data.source.label_names or data.source.label_map"
         )
         yield finding("warning", "unnamed labels", "train", len(names), message)
     for name in names:
-        if not given and name.casefold() in MISSING_IN_WORDS:
+        if not named and name.casefold() in MISSING_IN_WORDS:
             advice = option("label-map", label_map.with_pair(name, "-"))
-            message = f"{name!r} is a class, and is how programs write a missing value; if it is one: {advice}"
+            message = (
+                f"{name!r} is a class, but programs also write missing values like this; "
+                f"to leave such rows out: {advice}"
+            )
             yield finding("warning", "missing in words", "train", 1, message)
     labels = {row.label for rows in splits.values() for row in rows if row.label is not None}
     if unused := label_map.unused(labels):
-        message = f"no row has the label {', '.join(unused)}, which data.source.label_map names"
+        message = f"data.source.label_map names labels that no row has: {', '.join(unused)}"
         yield finding("warning", "unused mapping", "train", len(unused), message)
 
 
@@ -196,7 +201,7 @@ def _deduplicated(
         labels_of[form].add(row.label)
     dropped: Counter[str] = Counter()
     seen: set[str] = set()
-    kept: list[LabelledReview] = []
+    unique: list[LabelledReview] = []
     for form, row in zip(forms, train, strict=True):
         if form in test_forms:
             dropped["leak"] += 1
@@ -206,7 +211,7 @@ def _deduplicated(
             dropped["duplicates in train"] += 1
         else:
             seen.add(form)
-            kept.append(row)
+            unique.append(row)
     meaning = {
         "leak": "are also in test; dropped from train",
         "contradiction": "have the same text under different labels; all copies dropped",
@@ -214,7 +219,7 @@ def _deduplicated(
     }
     for rule, count in sorted(dropped.items()):
         findings.append(finding("warning", rule, "train", count, f"{count:,} rows {meaning[rule]}"))
-    return kept, findings
+    return unique, findings
 
 
 def few_rows(
@@ -233,11 +238,11 @@ def few_rows(
         short = {name: rows for name, rows in counts.items() if rows < needed}
         thin = {name: rows for name, rows in counts.items() if needed <= rows < least}
         if short:
-            message = f"after the split it has {_counted(short)}, and every class needs {needed:,}"
+            message = f"after the split it has {_counted(short)}, but every class needs {needed:,}"
             findings.append(finding("error", "few rows", split, min(short.values()), message))
         if thin:
             message = (
-                f"after the split it has {_counted(thin)}; what is measured of so few says little"
+                f"after the split it has {_counted(thin)}; metrics on so few rows are unreliable"
             )
             findings.append(finding("warning", "thin", split, min(thin.values()), message))
     return findings

@@ -99,7 +99,7 @@ def _attribute(
 ) -> Attribution:
     device = next(model.parameters()).device
     ids = torch.tensor([row.input_ids], device=device)
-    special = torch.tensor([place is None for place in row.places], device=device)
+    special = torch.tensor([place is None for place in row.offsets], device=device)
     pads = torch.where(special, ids, torch.full_like(ids, classifier.pad_id))
     log_odds = _log_odds_of(model, ids, target)
     with torch.no_grad():
@@ -175,7 +175,7 @@ def _words(row: Located, scores: NDArray[np.float64]) -> list[_Word]:
     """Assemble tokens into words, each with the text before it; GAP where the text was cut."""
     words = [_Word("", 0.0)]
     end = 0  # `words` holds the text before this position
-    for index, (place, score) in enumerate(zip(row.places, scores.tolist(), strict=True)):
+    for index, (place, score) in enumerate(zip(row.offsets, scores.tolist(), strict=True)):
         if index == row.cut:
             words += [_Word(GAP, 0.0), _Word("", 0.0)]
             end = place[0] if place else len(row.text)
@@ -185,7 +185,7 @@ def _words(row: Located, scores: NDArray[np.float64]) -> list[_Word]:
         words[-1].text += row.text[end:stop]
         words[-1].score += score
         end = max(end, stop)
-    if row.cut == len(row.places):  # no special token follows the last one
+    if row.cut == len(row.offsets):  # no special token follows the last one
         words.append(_Word(GAP, 0.0))
     else:
         words[-1].text += row.text[end:]

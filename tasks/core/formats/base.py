@@ -11,7 +11,7 @@ MOST_UNPACKED = 64 * 1024 * 1024  # bytes; a file may unpack to more within MOST
 MOST_SHRUNK = 200  # times the size of the stored file
 TOO_LONG = f"longer than {LONGEST_RECORD // 1024 // 1024} MiB"
 NOT_UTF8 = "not UTF-8"
-OUR_FAULT = "this is a fault of Nightshift: please report it"
+OUR_FAULT = "this is a bug in Nightshift: please report it"
 
 
 @dataclass(slots=True)  # not frozen: that would take a third of the time of reading a CSV
@@ -68,7 +68,7 @@ class Kind:
 
     format: str  # a key of FORMATS
     compression: str | None = None
-    said: str | None = None  # the format that its name indicates, if any
+    name_format: str | None = None  # the format that its name indicates, if any
     delimiter: str = ""  # between fields, if it is not the format's default
     encoding: str = "utf-8"  # of a text
 
@@ -82,19 +82,19 @@ class UnfitError(ValueError):
 
 
 def require_plausible(
-    unpacked: int, packed: int, says: str = "it unpacks to more than {} times its {:,} bytes"
+    unpacked: int, packed: int, template: str = "it unpacks to more than {} times its {:,} bytes"
 ) -> None:
     """Raise UnfitError if a file holds far more than its size: a decompression bomb, made to fill a disk or memory.
 
     Args:
         unpacked: bytes so far, or the memory that their values take.
         packed: bytes of the stored file.
-        says: template of the error text; `MOST_SHRUNK` and `packed` are filled in.
+        template: of the error text; `MOST_SHRUNK` and `packed` are filled in.
     """
     if unpacked > max(MOST_UNPACKED, MOST_SHRUNK * packed):
         raise UnfitError(
-            f"{says.format(MOST_SHRUNK, packed)}, as files do that are made to fill a disk or the memory",
-            "unpack it elsewhere and look; give it uncompressed if it is as it should be",
+            f"{template.format(MOST_SHRUNK, packed)}, like files that are made to fill a disk or the memory",
+            "unpack it elsewhere and check it; if it is genuine, provide it uncompressed",
         )
 
 
@@ -102,8 +102,8 @@ def require_few_columns(columns: int) -> None:
     """Raise UnfitError if a table has more than `MOST_COLUMNS` columns."""
     if columns > MOST_COLUMNS:
         raise UnfitError(
-            f"it has {columns:,} columns, and at most {MOST_COLUMNS:,} are read",
-            "check that it is the right file; write it again with the columns of the reviews",
+            f"it has {columns:,} columns; the limit is {MOST_COLUMNS:,}",
+            "check that it is the right file; write it again with only the columns of the reviews",
         )
 
 

@@ -31,12 +31,12 @@ def lookup(values: Any, path: str, default: Any = None) -> Any:
         inner = _entered(values, path[:at])
         if (
             inner is not _MISSING
-            and (found := lookup(inner, path[at + 1 :], _MISSING)) is not _MISSING
+            and (value := lookup(inner, path[at + 1 :], _MISSING)) is not _MISSING
         ):
-            return found
+            return value
         at = path.find(".", at + 1)
-    found = _entered(values, path)
-    return default if found is _MISSING else found
+    value = _entered(values, path)
+    return default if value is _MISSING else value
 
 
 def _entered(values: Any, name: str) -> Any:
@@ -98,21 +98,22 @@ class _Seen:
 
     def _refuse_unreadable(self) -> None:
         raise UnreadableDataError(
-            f"Not one of its first {len(self.held):,} rows can be read; the first: {self.held[0].problem}",
+            f"None of its first {len(self.held):,} rows can be read; the first: {self.held[0].problem}",
             self._where,
             advice_for(
-                self.held[0].problem, "check that it is the right file and what its name says"
+                self.held[0].problem,
+                "check that it is the right file and that its extension is right",
             ),
         )
 
 
-def require_columns(there: Collection[str], wanted: Sequence[str], where: str) -> None:
-    """Raise MissingDataError that names the first wanted column that does not exist, and the existing ones.
+def require_columns(columns: Collection[str], requested: Sequence[str], where: str) -> None:
+    """Raise MissingDataError that names the first requested column that does not exist, and the existing ones.
 
     Only the first column of a path is checked.
     """
-    inside = tuple(f"{name}." for name in there)
-    _refuse([c for c in wanted if c not in there and not c.startswith(inside)], there, where)
+    inside = tuple(f"{name}." for name in columns)
+    _refuse([c for c in requested if c not in columns and not c.startswith(inside)], columns, where)
 
 
 def _names(values: Mapping[str, Any], missing: Collection[str]) -> set[str]:
@@ -141,15 +142,15 @@ def names_for_people(names: Sequence[str], rows: Sequence[Row] = ()) -> str:
 
 def _are_names(rows: Sequence[Row]) -> bool | None:
     """True if the keys of rows are names, False if they are values of a first row, None if it is uncertain."""
-    known = [row for row in rows if row.values is not None]
-    if not known or known[0].raw[:1] in (b"", b"{"):  # Parquet and JSON always have names
+    readable = [row for row in rows if row.values is not None]
+    if not readable or readable[0].raw[:1] in (b"", b"{"):  # Parquet and JSON always have names
         return True
     values: dict[str, list[str]] = {}
-    for row in known:
+    for row in readable:
         for name, value in (row.values or {}).items():
             if value:
                 values.setdefault(name, []).append(str(value))
-    names = list(known[0].values or {})
+    names = list(readable[0].values or {})
     if any(_is_no_name(name) or name in values.get(name, ()) for name in names):
         return False
     return True if any(map(_has_kind, values.values())) else None
@@ -165,11 +166,11 @@ def _has_kind(values: Sequence[str]) -> bool:
 
 
 def _refuse(
-    missing: Sequence[str], there: Collection[str], where: str, rows: Sequence[Row] = ()
+    missing: Sequence[str], columns: Collection[str], where: str, rows: Sequence[Row] = ()
 ) -> None:
     if missing:
         raise MissingDataError(
-            f"No column {missing[0]!r}; the columns are: {names_for_people(sorted(there), rows)}",
+            f"No column {missing[0]!r}; the columns are: {names_for_people(sorted(columns), rows)}",
             where,
             "name the right column",
         )

@@ -70,7 +70,7 @@ class _Lines:
             self.offset += len(begun)
         if self._stream.lines != self.count + self._blank:
             raise UnfitError(
-                f"it has {self._stream.lines:,} lines, of which {self.count + self._blank:,} were read",
+                f"only {self.count + self._blank:,} of its {self._stream.lines:,} lines were read",
                 OUR_FAULT,
             )
 

@@ -43,7 +43,7 @@ def decode(
     """
     whole = span or _kind(name, stream, encoding)
     reader = format_for(whole)
-    with _saying(name, whole):
+    with _naming_the_file(name, whole):
         content = recoded(unpacked(stream, whole.compression), whole.encoding)
         if span is None:
             yield from reader.decode(content, None, columns)
@@ -56,7 +56,7 @@ def decode(
             yield row
         if span.rows is not None and count < span.rows:
             raise UnfitError(
-                f"{count} rows where there were {span.rows} when it was cut", "run again"
+                f"it has {count} rows here, but had {span.rows} when it was cut", "run again"
             )
 
 
@@ -74,7 +74,7 @@ def cut(name: str, stream: IO[bytes], part_bytes: int, encoding: str = UTF8) -> 
         UnreadableDataError: see `decode`.
     """
     whole = _kind(name, stream, encoding)
-    with _saying(name, whole):
+    with _naming_the_file(name, whole):
         content = recoded(unpacked(stream, whole.compression), whole.encoding)
         return list(format_for(whole).cut(content, part_bytes, whole))
 
@@ -85,7 +85,9 @@ def _kind(name: str, stream: IO[bytes], encoding: str) -> Span:
     kind = detect(name, stream.read(HEAD_BYTES), encoding)
     stream.seek(begin)
     is_recoded = kind.encoding != UTF8
-    _say_how(name, kind.said or kind.format, kind.delimiter, kind.encoding if is_recoded else "")
+    _log_how(
+        name, kind.name_format or kind.format, kind.delimiter, kind.encoding if is_recoded else ""
+    )
     alone = FORMATS[kind.format].by_bytes and kind.compression is None and not is_recoded
     return Span(
         kind.format,
@@ -97,12 +99,14 @@ def _kind(name: str, stream: IO[bytes], encoding: str) -> Span:
 
 
 @functools.lru_cache(maxsize=10_000)  # a file is opened several times, but logged once
-def _say_how(name: str, said: str, delimiter: str, encoding: str) -> None:
+def _log_how(name: str, name_format: str, delimiter: str, encoding: str) -> None:
     if delimiter:
         separators = SEPARATORS[delimiter.encode()]
-        logger.info("%s: %s separate its fields (its name says %s)", name, separators, said.upper())
+        logger.info(
+            "%s: %s separate its fields (its name says %s)", name, separators, name_format.upper()
+        )
     if encoding:
-        logger.info("%s: it is read as %s, unless it is UTF-8", name, encoding)
+        logger.info("%s: reading it as %s unless it is UTF-8", name, encoding)
 
 
 def _pass_over(content: IO[bytes], size: int) -> None:
@@ -114,7 +118,7 @@ def _pass_over(content: IO[bytes], size: int) -> None:
 
 
 @contextlib.contextmanager
-def _saying(name: str, whole: Span) -> Generator[None]:
+def _naming_the_file(name: str, whole: Span) -> Generator[None]:
     """Turn library errors into UnreadableDataError; let disk and network errors through."""
     try:
         yield
@@ -127,5 +131,5 @@ def _saying(name: str, whole: Span) -> Generator[None]:
             name,
             error.fix
             if isinstance(error, UnfitError)
-            else "check that the file is whole and is what its extension says",
+            else "check that the file is complete and matches its extension",
         ) from error

@@ -21,13 +21,13 @@ def held_bytes(value: Any, most: int) -> int:
 
     A list of five million empty lists is 16 MiB of JSON and 350 MiB of objects.
     """
-    size, left = sys.getsizeof(value), [value]
-    while left and size <= most:
-        outer: Any = left.pop()
+    size, pending = sys.getsizeof(value), [value]
+    while pending and size <= most:
+        outer: Any = pending.pop()
         inner: Any = [*outer, *outer.values()] if isinstance(outer, dict) else outer
         if isinstance(inner, _NESTED):
             size += sum(map(sys.getsizeof, inner))
-            left += [value for value in inner if isinstance(value, _NESTED)]
+            pending += [value for value in inner if isinstance(value, _NESTED)]
     return size
 
 

@@ -39,7 +39,7 @@ def _require_bounded(root: yaml.Node) -> None:
 
     def size(node: yaml.Node) -> int:
         if id(node) in under_way:
-            raise _error("an alias refers to what it stands in", node)
+            raise _error("an alias refers to a value that contains it", node)
         if id(node) not in sizes:
             _require_each_key_once(node)
             under_way.add(id(node))
@@ -49,7 +49,7 @@ def _require_bounded(root: yaml.Node) -> None:
 
     if size(root) > len(sizes) + _MOST_REPEATED:
         raise _error(
-            f"aliases (*name) and merge keys (<<) repeat more than {_MOST_REPEATED:,} values; write out what is meant",
+            f"aliases (*name) and merge keys (<<) repeat more than {_MOST_REPEATED:,} values; write the values out",
             root,
         )
 
@@ -62,7 +62,7 @@ def _require_each_key_once(node: yaml.Node) -> None:
     )
     for (_, key), times in keys.items():
         if times > 1:
-            raise _error(f"{key!r} stands {times} times", node)
+            raise _error(f"the key {key!r} appears {times} times", node)
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

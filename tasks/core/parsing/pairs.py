@@ -26,13 +26,13 @@ def parse_pairs(text: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
     at = 0
     while at < len(inner):
-        found = _PAIR.match(inner, at)
-        if not found:
+        pair = _PAIR.match(inner, at)
+        if not pair:
             raise ValueError(f"write pairs such as 1=NEGATIVE, 5=POSITIVE, 3=-, not {inner[at:]!r}")
-        name, value = map(_unquoted, found.groups())
+        name, value = map(_unquoted, pair.groups())
         if pairs.setdefault(name, value) != value:
-            raise ValueError(f"{name!r} is there twice, as {pairs[name]!r} and as {value!r}")
-        at = found.end()
+            raise ValueError(f"{name!r} appears twice, as {pairs[name]!r} and as {value!r}")
+        at = pair.end()
         at += len(inner[at:]) - len(inner[at:].lstrip(", \n"))
     return pairs
 
@@ -42,12 +42,12 @@ def pairs_text(pairs: Mapping[str, str]) -> str:
     return ", ".join(f"{_quoted(name)}={_quoted(value)}" for name, value in pairs.items())
 
 
-def _normal_text(given: Any) -> Any:
+def _normal_text(value: Any) -> Any:
     """Convert a typed text or a mapping to the canonical text of pairs; other values stay as they are."""
-    if isinstance(given, Mapping):
-        entries = cast(Mapping[Any, Any], given)
+    if isinstance(value, Mapping):
+        entries = cast(Mapping[Any, Any], value)
         return pairs_text({_name(key): _value(key, value) for key, value in entries.items()})
-    return pairs_text(parse_pairs(given)) if isinstance(given, str) else given
+    return pairs_text(parse_pairs(value)) if isinstance(value, str) else value
 
 
 def _name(key: Any) -> str:

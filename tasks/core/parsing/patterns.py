@@ -54,7 +54,7 @@ class Shape:
 
 
 _DIGEST = "[0-9a-f]{32}"
-_PREPARED = "where {} lies, as the log of a retrain run names it: s3://bucket/prepared/{}/..."
+_PREPARED = "the URI of {} from the log of a retrain run: s3://bucket/prepared/{}/..."
 
 S3_PREFIX = Shape(
     rf"s3://{BUCKET}(/.*)?",
@@ -62,7 +62,7 @@ S3_PREFIX = Shape(
 )
 RUN_RECORDS = Shape(
     rf"s3://{BUCKET}/.+/_runs/[^/]+/?",
-    "the place of a scoring run's records, as its log names it: s3://bucket/prefix/_runs/name",
+    "the URI of a scoring run's records from its log: s3://bucket/prefix/_runs/name",
 )
 TOKENS = Shape(
     rf"s3://{BUCKET}/prepared/(pretraining-)?tokens/{_DIGEST}", _PREPARED.format("tokens", "tokens")
@@ -72,7 +72,7 @@ BASE_MODEL = Shape(
     _PREPARED.format("a base model", "base-model"),
 )
 TEACHER_LOGITS = Shape(
-    rf"(s3://{BUCKET}/prepared/lessons/{_DIGEST})?", _PREPARED.format("lessons", "lessons")
+    rf"(s3://{BUCKET}/prepared/lessons/{_DIGEST})?", _PREPARED.format("teacher logits", "lessons")
 )
 MODEL_NAME = Shape(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
@@ -84,10 +84,10 @@ TEACHER = Shape(
 )
 SOURCE_ROW = Shape(r"(.* row \d+)?", "of the form FILE row NUMBER, such as: train.jsonl row 17")
 SAID_BY_PEOPLE = Shape(r"[\s\S]*\S.*\S[\s\S]*", "a text of two or more characters beside spaces")
-STUDY = Shape(r"tune-[0-9a-f]{32}", "the name of a study of tune, as its log names it")
+STUDY = Shape(r"tune-[0-9a-f]{32}", "the name of a study from the log of a tune run")
 LANGUAGES = Shape(
     r"([a-z]{2,3}(,[a-z]{2,3})*)?",
-    "one or more codes of languages with commas between, such as en,de",
+    "one or more language codes separated by commas, such as en,de",
 )
 BUCKET_NAME = Shape(
     BUCKET,

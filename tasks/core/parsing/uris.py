@@ -15,10 +15,10 @@ _BUCKET = re.compile(BUCKET)
 
 def split_uri(uri: str) -> tuple[str, str] | None:
     """Return bucket and key (or prefix; '' without one) of an s3:// URI; None if it is not of that form."""
-    found = _URI.fullmatch(uri)
-    if not found or not _BUCKET.fullmatch(found["bucket"]):
+    match = _URI.fullmatch(uri)
+    if not match or not _BUCKET.fullmatch(match["bucket"]):
         return None
-    return found["bucket"], found["key"] or ""
+    return match["bucket"], match["key"] or ""
 
 
 def key_of(uri: str) -> str:

@@ -64,7 +64,7 @@ def test_splits_are_named_and_can_be_others(opened: Any) -> None:
     assert moved.splits() == ["train", "test"] and labels(moved, "test") == ["pos"]
     assert opened(sets, splits="test=-").splits() == ["train"]
     with pytest.raises(
-        SettingsError, match=r"'dve' is neither .*there are train, validation, test"
+        SettingsError, match=r"'dve' is neither .*the names are train, validation, test"
     ):
         opened(sets, splits="dve=test")
     with pytest.raises(MissingDataError, match=r"there are: all .*--data.source.splits NAME=train"):

@@ -164,9 +164,11 @@ def test_each_file_has_a_split_that_is_said(
         params = SourceParams(location=location, splits=splits)
         return open_source(params, "location", lambda: store)
 
-    with pytest.raises(ValidationError, match=r"say no split: old/2023.csv .*splits old/2023.csv="):
+    with pytest.raises(
+        ValidationError, match=r"indicate no split: old/2023.csv .*splits old/2023.csv="
+    ):
         opened("")
-    with pytest.raises(SettingsError, match=r"'tset' is neither a split, a folder nor the name"):
+    with pytest.raises(SettingsError, match=r"'tset' is neither a split, a folder nor a file name"):
         opened("tset=test")
     source = opened("old/*=-")
     assert {file.name: file.split for file in source.files()} == {

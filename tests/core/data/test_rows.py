@@ -114,7 +114,7 @@ def test_rows_of_a_class_are_counted_after_the_split() -> None:
     )
     assert [len(made[name]) for name in ("train", "validation", "test")] == [14, 2, 4]
     with pytest.raises(
-        ValidationError, match=r"train: after the split it has 7 of neg, 7 of pos, and .* needs 8"
+        ValidationError, match=r"train: after the split it has 7 of neg, 7 of pos, but .* needs 8"
     ):
         require_rows(made, ["neg", "pos"], 8)
     found = require_rows(made, ["neg", "pos"], 7)

@@ -81,7 +81,7 @@ def test_minus_one_says_how_it_becomes_a_class() -> None:
     message = next(f.message for f in validated.findings if f.severity == "error")
     assert "read as unlabelled" in message
     assert "name it: --data.source.label-names=-1,1; " in message
-    assert "left out: --data.source.label-map=-1=-" in message
+    assert "leave such rows out: --data.source.label-map=-1=-" in message
     named = validate({"train": rows}, ["-1", "1"], {}, PARAMS)
     assert len(named.splits["train"]) == 40 and named.label_names == ["-1", "1"]
     mapped = validate({"train": rows}, None, {}, PARAMS, label_map=LabelMap("-1=bad, 1=good"))
@@ -117,7 +117,7 @@ def test_a_label_that_the_map_forgets_is_an_error() -> None:
     validated = validate({"train": rows}, None, {}, PARAMS, label_map=stars)
     assert rules(validated) == {"unmapped label": "error", "unused mapping": "warning"}
     message = "; ".join(f.message for f in validated.findings)
-    assert "no row has the label 6" in message and "'3' in f row 2" in message
+    assert "labels that no row has: 6" in message and "'3' in f row 2" in message
     assert "6=POSITIVE, 3=-'" in message
 
 

@@ -109,7 +109,7 @@ GOOD = lines("a lovely film", "a lovely cast")
 CSV = b"id,text\n1,a lovely film\n2,a lovely cast\n"
 MANY = lines(*(f"lovely {i * 7919 % 1000}" for i in range(3000)))
 CUT = "Not readable as .*whole"
-BEHIND = "other bytes stand between or behind"
+BEHIND = "other bytes come between or after"
 
 COMPRESSED = [
     Case("gz, cut off", "r.jsonl.gz", gzip.compress(MANY)[:-2000], error=CUT),
@@ -145,14 +145,14 @@ COMPRESSED = [
     Case("zip bomb in gz", "r.jsonl.gz", bomb, error="unpacks to more than 200 times"),
     Case("zip archive", "r.csv.zip", zipped(CSV), error="is a zip archive.*unpack it: unzip r.csv.zip"),
     Case("zip archive, though named CSV", "r.csv", zipped(CSV),
-         error="a zip archive, which is not read here, though its name says CSV.*unpack it"),
+         error="a zip archive, which is not supported, though its name says CSV.*unpack it"),
     Case("Excel workbook", "reviews.xlsx", zipped(CSV, "[Content_Types].xml", "xl/workbook.xml"),
          error="an Excel workbook, .*save each sheet with reviews as CSV"),
     Case("Excel workbook, though named CSV", "reviews.csv", zipped(CSV, "[Content_Types].xml", "xl/workbook.xml"),
-         error="an Excel workbook, which is not read here, though its name says CSV"),
+         error="an Excel workbook, which is not supported, though its name says CSV"),
     Case("Excel workbook, told by its name alone", "reviews.xlsx", zipped(CSV, "data"), error="an Excel workbook"),
     Case("Excel workbook with a password", "my reviews.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500),
-         error="protected by a password"),
+         error="a password-protected or old Excel workbook"),
     Case("old Excel workbook", "reviews.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500),
          error="an old Excel or Word file.*save each sheet"),
     Case("a table that is named as a workbook", "reviews.xls", CSV.replace(b",", b"\t"), rows=2),
@@ -224,7 +224,7 @@ TABLES = [
     Case("a quote that is never closed", "r.csv", CSV + b'3,"a lovely\n4,film\n',
          error="quote of line 4 is never closed"),
     Case("a quote inside an unquoted field", "r.csv", CSV + b'3,a 6" lovely film\n', rows=3),
-    Case("text behind a closing quote", "r.csv", CSV + b'3,"a"lovely\n4,lovely\n', rows=3, problems={3: "odd quotes"}),
+    Case("text behind a closing quote", "r.csv", CSV + b'3,"a"lovely\n4,lovely\n', rows=3, problems={3: "malformed quotes"}),
     Case("TSV without quoting", "r.tsv",
          b'id\ttext\n1\t"lovely\n2\tso lovely\n3\tnot lovely"\n4\t"Lovely" it is\n', rows=4),
     Case("CSV without quoting", "r.csv", b'id,text\n1,"lovely\n2,so lovely\n3,not lovely"\n4,lovely\n',
@@ -252,8 +252,8 @@ TABLES = [
 ]  # fmt: skip
 
 JSON = [
-    Case("one JSON array", "r.json", b'[{"text": "lovely"}]', error="one JSON array; one object a line"),
-    Case("JSON over several lines", "r.json", b'{\n  "text": "lovely"\n}\n', error="JSON written over several lines"),
+    Case("one JSON array", "r.json", b'[{"text": "lovely"}]', error="one JSON array; it must have one object per line"),
+    Case("JSON over several lines", "r.json", b'{\n  "text": "lovely"\n}\n', error="JSON spread over several lines"),
     Case("a line that is not JSON", "r.jsonl", GOOD + b"lovely\n[1]\n", rows=2,
          problems={3: "not JSON", 4: "not a JSON object"}),
     Case("a line that is cut off", "r.jsonl", GOOD + b'{"text": "love', rows=2, problems={3: "not JSON"}),

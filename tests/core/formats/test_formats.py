@@ -135,7 +135,7 @@ def test_a_quote_that_is_never_closed_is_an_error_and_not_a_shorter_file() -> No
         (True, b'1,"odd"quote'),
         (False, b"2,fine"),
     ]
-    assert "odd quotes" in rows[0].problem and "1,fine" not in rows[0].problem
+    assert "malformed quotes" in rows[0].problem and "1,fine" not in rows[0].problem
 
 
 def test_a_number_too_long_is_a_row_with_a_problem() -> None:

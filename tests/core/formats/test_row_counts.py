@@ -59,9 +59,9 @@ def test_a_footer_that_is_right() -> None:
 @pytest.mark.parametrize(
     ("of_file", "of_group", "says"),
     [
-        (_ROWS + 1, _ROWS, "its row groups have 12,345 rows, and the file 12,346"),
-        (_ROWS - 1, _ROWS - 1, "row group 1 has 12,344 rows .* 'text' 12,345 values"),
-        (_ROWS + 1, _ROWS + 1, "row group 1 holds 12,345 rows, and 12,346 by"),
+        (_ROWS + 1, _ROWS, "its row groups have 12,345 rows, but the file has 12,346"),
+        (_ROWS - 1, _ROWS - 1, "row group 1 has 12,344 rows .* 'text' has 12,345 values"),
+        (_ROWS + 1, _ROWS + 1, "row group 1 has 12,345 rows, but 12,346 according"),
     ],
 )
 def test_a_footer_that_says_other_rows_than_there_are(
@@ -115,5 +115,5 @@ def test_a_reader_that_loses_lines_is_found_out(
         return b""
 
     monkeypatch.setattr(jsonl._Lines, "_after_line", losing)
-    with pytest.raises(UnreadableDataError, match="it has 11 lines, of which 2 were read"):
+    with pytest.raises(UnreadableDataError, match="only 2 of its 11 lines were read"):
         count("r.jsonl", content)

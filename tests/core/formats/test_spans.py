@@ -166,7 +166,7 @@ def test_files_larger_than_what_is_read_at_once(name: str) -> None:
 def test_a_span_of_a_file_that_has_changed_is_an_error() -> None:
     content = b'{"text": "a"}\n' * 10
     span = reading.cut("r.jsonl", io.BytesIO(content), 50)[0]
-    with pytest.raises(UnreadableDataError, match="3 rows where there were 4"):
+    with pytest.raises(UnreadableDataError, match="it has 3 rows here, but had 4"):
         list(reading.decode("r.jsonl", io.BytesIO(content[: 3 * 14]), span))
 
 

@@ -19,7 +19,7 @@ def quotas(
 
     Args:
         class_rows: rows that each class has, shape (classes,).
-        rows: rows wanted in all.
+        rows: rows requested in all.
         proportions: of the classes, in any unit, shape (classes,); None for those of `class_rows`.
     """
     if rows >= int(class_rows.sum()):
@@ -32,15 +32,15 @@ def quotas(
         if not (exact > class_rows).any():
             break
         exhausted |= exact > class_rows
-    share = np.floor(exact).astype(np.int64)
-    for index in np.argsort(-(exact - share), kind="stable")[: rows - int(share.sum())]:
-        share[index] += 1
-    for index in np.flatnonzero((share == 0) & (class_rows > 0)):
-        donor = int(share.argmax())
-        if share[donor] > 1:
-            share[donor] -= 1
-            share[index] += 1
-    return share
+    quota = np.floor(exact).astype(np.int64)
+    for index in np.argsort(-(exact - quota), kind="stable")[: rows - int(quota.sum())]:
+        quota[index] += 1
+    for index in np.flatnonzero((quota == 0) & (class_rows > 0)):
+        donor = int(quota.argmax())
+        if quota[donor] > 1:
+            quota[donor] -= 1
+            quota[index] += 1
+    return quota
 
 
 def stratified_order(labels: NDArray[np.int64], classes: int, seed: int) -> list[Indices]:
@@ -63,19 +63,19 @@ def stratified_split(
         seed: of the shuffle.
         proportions: of the classes, shape (classes,); None for those of `labels`.
     Raises:
-        ValueError: more rows are wanted than exist.
+        ValueError: more rows are requested than exist.
     """
     if sum(sizes) > len(labels):
-        raise ValueError(f"{sum(sizes)} rows wanted of {len(labels)}")
+        raise ValueError(f"{sum(sizes)} rows requested, but there are only {len(labels)}")
     classes = int(labels.max()) + 1 if len(labels) else 0
-    left = stratified_order(labels, classes if proportions is None else len(proportions), seed)
+    remaining = stratified_order(labels, classes if proportions is None else len(proportions), seed)
     generator = np.random.default_rng([seed, 1])
     samples: list[Indices] = []
     for size in sizes:
-        rows_left = np.array([len(rows) for rows in left], dtype=np.int64)
-        share = quotas(rows_left, size, proportions)
-        taken = [rows[:count] for rows, count in zip(left, share, strict=True)]
-        left = [rows[count:] for rows, count in zip(left, share, strict=True)]
+        rows_left = np.array([len(rows) for rows in remaining], dtype=np.int64)
+        quota = quotas(rows_left, size, proportions)
+        taken = [rows[:count] for rows, count in zip(remaining, quota, strict=True)]
+        remaining = [rows[count:] for rows, count in zip(remaining, quota, strict=True)]
         sample = np.concatenate(taken) if taken else np.empty(0, dtype=np.int64)
         samples.append(generator.permutation(sample))
     return samples

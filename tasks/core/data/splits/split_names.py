@@ -50,15 +50,15 @@ def split_of(name: str) -> str:
     """
     path = PurePosixPath(name)
     for part in reversed(path.parts):
-        found = {_SPLIT_OF[word] for word in _words(part) if word in _SPLIT_OF}
-        if len(found) > 1:
+        splits = {_SPLIT_OF[word] for word in _words(part) if word in _SPLIT_OF}
+        if len(splits) > 1:
             raise ValidationError(
-                f"The name says {' and '.join(sorted(found))}",
+                f"The name indicates several splits: {', '.join(sorted(splits))}",
                 name,
-                f"say which it is: {OPTION} {_typed(name, min(found))}",
+                f"set its split: {OPTION} {_typed(name, min(splits))}",
             )
-        if found:
-            return found.pop()
+        if splits:
+            return splits.pop()
     return ""
 
 
@@ -67,7 +67,7 @@ def _words(part: str) -> list[str]:
 
 
 def splits_by_name(
-    names: Sequence[str], said: Mapping[str, str], labelled: bool = True
+    names: Sequence[str], settings: Mapping[str, str], labelled: bool = True
 ) -> dict[str, SplitChoice]:
     """Return the split of each file of a source.
 
@@ -76,51 +76,61 @@ def splits_by_name(
 
     Args:
         names: relative to the source, with forward slashes.
-        said: the user's settings: pattern of file names, name of a folder or of a split -> split, or `-` to leave it
-            out.
+        settings: pattern of file names, name of a folder or of a split -> split, or `-` to leave it out.
         labelled: False if only texts are read; then a file whose name indicates no split is read.
     Raises:
         SettingsError: a pattern matches no file, or its value is no split.
         ValidationError: a name indicates two splits, or none beside others that are named train.
     """
-    told = splits_by_option(names, said)
-    told |= {
-        name: SplitChoice(split_of(name), "its name says so") for name in names if name not in told
+    choices = splits_by_option(names, settings)
+    choices |= {
+        name: SplitChoice(split_of(name), "its name says so")
+        for name in names
+        if name not in choices
     }
-    unnamed = [name for name in names if not told[name].split]
-    if labelled and len(names) > 1 and unnamed and any(t.split == "train" for t in told.values()):
+    unnamed = [name for name in names if not choices[name].split]
+    if (
+        labelled
+        and len(names) > 1
+        and unnamed
+        and any(choice.split == "train" for choice in choices.values())
+    ):
         raise ValidationError(
-            f"Beside files that are named train there are some whose names say no split: {_listed(unnamed)}",
+            f"Some files are named train, but the names of others indicate no split: {_listed(unnamed)}",
             FIELD,
-            f"say what they are, train, test or - (left out): {OPTION} {_typed(unnamed[0], 'train')}",
+            f"assign them to train, test or - (left out): {OPTION} {_typed(unnamed[0], 'train')}",
         )
-    unsaid = SplitChoice("train", "its name says no split")
-    return {name: told[name] if told[name].split else unsaid for name in names}
+    default = SplitChoice("train", "its name says no split")
+    return {name: choices[name] if choices[name].split else default for name in names}
 
 
-def splits_by_option(names: Sequence[str], said: Mapping[str, str]) -> dict[str, SplitChoice]:
+def splits_by_option(names: Sequence[str], settings: Mapping[str, str]) -> dict[str, SplitChoice]:
     """Return the files, or splits of a hub data set, that the user's settings assign to a split.
 
     Raises:
         SettingsError: a pattern matches no file, or its value is no split.
     """
-    _refuse_unknown(said)
-    told: dict[str, SplitChoice] = {}
+    _refuse_unknown(settings)
+    choices: dict[str, SplitChoice] = {}
     used = set[str]()
     for name in names:
-        by_name = split_of(name) if said and not any(_matches(name, one) for one in said) else ""
-        for pattern, split in said.items():
+        by_name = (
+            split_of(name)
+            if settings and not any(_matches(name, pattern) for pattern in settings)
+            else ""
+        )
+        for pattern, split in settings.items():
             if _matches(name, pattern) or (by_name and split_named(pattern) == by_name):
-                told[name] = SplitChoice(split, f"{FIELD} says so ({pattern})")
+                choices[name] = SplitChoice(split, f"{FIELD} says so ({pattern})")
                 used.add(pattern)
                 break
-    if unused := [pattern for pattern in said if pattern not in used]:
+    if unused := [pattern for pattern in settings if pattern not in used]:
         raise SettingsError(
-            f"{unused[0]!r} is neither a split, a folder nor the name of a file; there are {_listed(names)}",
+            f"{unused[0]!r} is neither a split, a folder nor a file name; the names are {_listed(names)}",
             FIELD,
-            f"name what is there: {OPTION} {_typed(names[0], 'train') if names else 'NAME=train'}",
+            f"use one of these names: {OPTION} {_typed(names[0], 'train') if names else 'NAME=train'}",
         )
-    return told
+    return choices
 
 
 def split_named(word: str) -> str:
@@ -133,19 +143,19 @@ def _matches(name: str, pattern: str) -> bool:
     path = PurePosixPath(name.lower())
     stems = [path.name.partition(".")[0], path.name.rsplit(".", 1)[0]]
     folders = [str(parent) for parent in path.parents if str(parent) != "."]
-    known = [str(path), path.name, *stems, *folders, *path.parts[:-1]]
-    wanted = pattern.lower().rstrip("/")
+    candidates = [str(path), path.name, *stems, *folders, *path.parts[:-1]]
+    lowered = pattern.lower().rstrip("/")
     # An exact name wins, so that brackets and other wildcards in it stand for themselves.
-    return wanted in known or any(fnmatchcase(one, wanted) for one in known)
+    return lowered in candidates or any(fnmatchcase(candidate, lowered) for candidate in candidates)
 
 
-def _refuse_unknown(said: Mapping[str, str]) -> None:
-    for pattern, split in said.items():
+def _refuse_unknown(settings: Mapping[str, str]) -> None:
+    for pattern, split in settings.items():
         if split not in (*SPLITS, LEAVE_OUT):
             raise SettingsError(
-                f"{split!r} is no split",
+                f"{split!r} is not a split",
                 FIELD,
-                f"say train, test, validation, unsupervised, or - to leave it out: {OPTION} {_typed(pattern, 'test')}",
+                f"use train, test, validation, unsupervised, or - to leave it out: {OPTION} {_typed(pattern, 'test')}",
             )
 
 

@@ -39,37 +39,39 @@ def split(
         of_test = proportions.get("test", drawn)  # a drawn test set keeps its own, as data grows
         (test,) = _sampled(test, [params.limit_test_rows], params.seed, of_test)
     fraction = params.validation_fraction
-    wanted = min(params.limit_train_rows or len(pool), len(pool))
-    validation_rows = round(wanted * fraction / (1 - fraction))
-    if wanted + validation_rows > len(pool):
+    requested_rows = min(params.limit_train_rows or len(pool), len(pool))
+    validation_rows = round(requested_rows * fraction / (1 - fraction))
+    if requested_rows + validation_rows > len(pool):
         validation_rows = round(len(pool) * fraction)
-    train_rows = min(wanted, len(pool) - validation_rows)
+    train_rows = min(requested_rows, len(pool) - validation_rows)
     sizes = [train_rows, validation_rows]
     train, validation = _sampled(pool, sizes, params.seed, proportions["train"])
     return {"train": train, "validation": validation, "test": test}
 
 
 def require_rows(
-    made: Mapping[str, Reviews], label_names: Sequence[str], least: int
+    splits: Mapping[str, Reviews], label_names: Sequence[str], least: int
 ) -> list[Finding]:
     """Check the number of rows of each class after the split, and return findings about small ones.
 
     Args:
-        made: train, validation and test.
+        splits: train, validation and test.
         label_names: in order of their ids.
         least: `data.validation.min_rows_a_class`.
     Raises:
         ValidationError: train has fewer than `least` rows of a class, or validation or test has none.
     """
-    found = few_rows(made, label_names, least)
-    if errors := [f"{f.split}: {f.message}" for f in found if f.severity == "error"]:
+    findings = few_rows(splits, label_names, least)
+    if errors := [
+        f"{finding.split}: {finding.message}" for finding in findings if finding.severity == "error"
+    ]:
         raise ValidationError(
             "; ".join(errors),
             "data.split",
-            "give more reviews of these classes, raise the limits or fractions of data.split, or ask for fewer: "
-            "--data.validation.min-rows-a-class (2 at least)",
+            "add reviews of these classes, raise the limits or fractions of data.split, or lower "
+            "--data.validation.min-rows-a-class (at least 2)",
         )
-    return found
+    return findings
 
 
 def held_out(rows: Sequence[LabelledReview], fraction: float, seed: int) -> Reviews:

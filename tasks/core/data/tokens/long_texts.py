@@ -27,16 +27,16 @@ _WORD_ENDS = re.compile(r"(?<=[^ \t\n\r])[ \t\n\r]")
 
 @dataclass
 class Tokens:
-    """Token ids, and the place of each in the text as start and end in characters."""
+    """Token ids, and the start and end of each in the text, in characters."""
 
     ids: list[int] = field(default_factory=list[int])
-    places: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    offsets: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
     def __add__(self, other: "Tokens") -> "Tokens":
-        return Tokens(self.ids + other.ids, self.places + other.places)
+        return Tokens(self.ids + other.ids, self.offsets + other.offsets)
 
     def __getitem__(self, part: slice) -> "Tokens":
-        return Tokens(self.ids[part], self.places[part])
+        return Tokens(self.ids[part], self.offsets[part])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,15 +52,15 @@ def tokens_from_start(
         text: of any length.
         enough: stop after at least so many tokens; None: all.
     """
-    found = Tokens()
+    tokens = Tokens()
     end = 0
     for start, end in _pieces(text):
         more = tokens_of(tokenizer, text, start, end)
-        found.ids += more.ids
-        found.places += more.places
-        if enough is not None and len(found) >= enough:
+        tokens.ids += more.ids
+        tokens.offsets += more.offsets
+        if enough is not None and len(tokens) >= enough:
             break
-    return found, end == len(text)
+    return tokens, end == len(text)
 
 
 def tokens_from_end(tokenizer: PreTrainedTokenizerBase, text: str, enough: int) -> Tokens:
@@ -79,7 +79,7 @@ def _joined(parts: Iterable[Tokens]) -> Tokens:
     joined = Tokens()
     for part in parts:
         joined.ids += part.ids
-        joined.places += part.places
+        joined.offsets += part.offsets
     return joined
 
 
@@ -124,9 +124,9 @@ def tokens_of(
         return_token_type_ids=False,
         verbose=False,
     )
-    found = Tokens()
+    tokens = Tokens()
     for token, (begin, stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
         if start <= begin + before < end or (begin + before == end == len(text)):
-            found.ids.append(token)
-            found.places.append((begin + before, stop + before))
-    return found
+            tokens.ids.append(token)
+            tokens.offsets.append((begin + before, stop + before))
+    return tokens

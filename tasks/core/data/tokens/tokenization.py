@@ -33,11 +33,11 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Located:
-    """A text's tokens and the place of each in the text."""
+    """A text's tokens and the position of each in the text."""
 
     text: str  # as it was tokenized
     input_ids: list[int]
-    places: list[tuple[int, int] | None]  # start and end in characters; None for a special token
+    offsets: list[tuple[int, int] | None]  # start and end in characters; None for a special token
     cut: int  # index of the token before which text is missing; -1 for none
 
 
@@ -77,7 +77,7 @@ class Encoder:
         Of a very long text, only the ends are tokenized; the kept tokens are those of the whole text (see
         `long_texts`).
         """
-        kept: list[list[int]] = []
+        input_ids: list[list[int]] = []
         truncated = unknown = 0
         nothing: Any = self.tokenizer.unk_token_id
         for plain in self._plain(texts):
@@ -86,25 +86,25 @@ class Encoder:
                 ids = tokens.ids
             else:
                 ids, cut = self._fit(plain), len(plain) > self._room
-            kept.append(self._prefix + ids + self._suffix)
+            input_ids.append(self._prefix + ids + self._suffix)
             truncated += cut
             unknown += all(token == nothing for token in ids)
-        return Encoded(kept, truncated, unknown)
+        return Encoded(input_ids, truncated, unknown)
 
     def locate(self, text: str) -> Located:
-        """Encode one text like `encode`, with the place of each of its tokens."""
+        """Encode one text like `encode`, with the position of each of its tokens."""
         text = self.readable(text)
         if self._is_long(text):
             tokens, cut = self._ends(text)
         else:
             tokens = tokens_of(self.tokenizer, text)
             cut = len(tokens) > self._room
-            tokens = Tokens(self._fit(tokens.ids), self._fit(tokens.places))
+            tokens = Tokens(self._fit(tokens.ids), self._fit(tokens.offsets))
         before, after = [None] * len(self._prefix), [None] * len(self._suffix)
         return Located(
             text,
             self._prefix + tokens.ids + self._suffix,
-            [*before, *tokens.places, *after],
+            [*before, *tokens.offsets, *after],
             len(before) + self._head if cut else -1,
         )
 
@@ -113,7 +113,7 @@ class Encoder:
 
         Each piece has the special tokens. A text without tokens gives no piece.
         """
-        made: list[list[int]] = []
+        pieces: list[list[int]] = []
         for plain in self._plain(texts):
             ids = (
                 tokens_from_start(self.tokenizer, plain)[0].ids if isinstance(plain, str) else plain
@@ -121,8 +121,8 @@ class Encoder:
             count = math.ceil(len(ids) / self._room)
             size = math.ceil(len(ids) / count) if count else 1
             parts = (ids[start : start + size] for start in range(0, len(ids), size))
-            made += [self._prefix + part + self._suffix for part in parts]
-        return made
+            pieces += [self._prefix + part + self._suffix for part in parts]
+        return pieces
 
     def readable(self, text: str) -> str:
         """Return a text as it is tokenized: without lone surrogates and, if `strip_markup` is set, without markup."""
@@ -203,7 +203,7 @@ def _known_text(tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int]]:
         if tokens:
             return text, tokens
     raise ModelError(
-        "The tokenizer makes no token of any text, not of its own words either",
+        "The tokenizer returns no token for any text, not even for words of its own vocabulary",
         "",
-        "save the tokenizer again, whole, beside the model",
+        "save the complete tokenizer again beside the model",
     )

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from tasks.core.formats.base import (
     LONGEST_RECORD,
+    OUR_FAULT,
     TOO_LONG,
     Row,
     Span,
@@ -191,8 +192,8 @@ class _Reader:
         lines = self._counted.lines
         if lines != self.number + self._other_lines:
             raise UnfitError(
-                f"it has {lines:,} lines, of which {self.number + self._other_lines:,} were read",
-                "this is a fault of Nightshift: please report it; JSON Lines or Parquet are read in another way",
+                f"only {self.number + self._other_lines:,} of its {lines:,} lines were read",
+                f"{OUR_FAULT}; until it is fixed, use JSON Lines or Parquet",
             )
 
     def _next(self) -> tuple[list[str], str, int, bytes] | None:
@@ -205,7 +206,7 @@ class _Reader:
             return None
         except csv.Error as error:
             is_open = "unexpected end" in str(error)
-            problem = _NEVER_CLOSED if is_open else f"odd quotes: {error}"
+            problem = _NEVER_CLOSED if is_open else f"malformed quotes: {error}"
         size, raw, is_text = self._lines.taken()
         self._line += 1  # `_is_unquoted` decides whether the further lines belong to the record
         if problem == _NEVER_CLOSED:
@@ -233,7 +234,7 @@ class _Reader:
                 return names
         raise UnfitError(
             "the file is empty; a header row is expected",
-            "begin it with a line of column names, also where no rows follow",
+            "begin it with a line of column names, even if no rows follow",
         )
 
 

@@ -22,7 +22,7 @@ class CountedStream:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._ends, self._last = 0, b"\n"
-        self._found = np.empty((2, 0), bool)
+        self._masks = np.empty((2, 0), bool)
 
     @property
     def lines(self) -> int:
@@ -38,10 +38,10 @@ class CountedStream:
 
     def _count(self, chunk: bytes) -> None:
         codes, size = np.frombuffer(chunk, np.uint8), len(chunk)
-        if size > self._found.shape[1]:
+        if size > self._masks.shape[1]:
             # Kept, as allocating new memory would take longer than counting.
-            self._found = np.empty((2, size), bool)
-        feeds, returns = self._found[:, :size]
+            self._masks = np.empty((2, size), bool)
+        feeds, returns = self._masks[:, :size]
         np.equal(codes, 10, out=feeds)
         ends = int(np.count_nonzero(feeds))
         if b"\r" in chunk:
@@ -162,8 +162,8 @@ class Lines:
         return self._run.sub(self._shortened, line)
 
     def _shortened(self, run: re.Match[bytes]) -> bytes:
-        found = run[0]
-        if found[:1] == b'"':  # inside quotes only their parity matters
-            return b'"' if len(found) % 2 else b'""'
-        ends = (found[:1], found[-1:])
+        characters = run[0]
+        if characters[:1] == b'"':  # inside quotes only their parity matters
+            return b'"' if len(characters) % 2 else b'""'
+        ends = (characters[:1], characters[-1:])
         return b"".join(self._delimiter if end == self._delimiter else b"x" for end in ends)

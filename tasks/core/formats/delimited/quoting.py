@@ -141,28 +141,28 @@ class _Beside:
         self._separators = separators
         before = next((at for at, value in enumerate(first) if _opens(value)), 0)
         behind = next((at for at, value in enumerate(reversed(last)) if value[-1:] == b'"'), 0)
-        self._known = [(at, first[at]) for at in range(min(before, separators))]
-        self._known += [(-at, last[-at]) for at in range(1, min(behind, separators) + 1)]
+        self._references = [(at, first[at]) for at in range(min(before, separators))]
+        self._references += [(-at, last[-at]) for at in range(1, min(behind, separators) + 1)]
         # Prose may have a word or a phrase before a comma, but rarely digits alone.
-        self.tells = any(value.isdigit() for _, value in self._known)
+        self.tells = any(value.isdigit() for _, value in self._references)
 
     def is_alike(self, row: Sequence[bytes]) -> bool:
         """True if a line looks like a row; commas in its text may give it more fields."""
-        if not self._known:
+        if not self._references:
             return len(row) == self._separators + 1 and all(_is_tight(value) for value in row[1:])
         if len(row) <= self._separators:
             return False
-        return all(self._is_alike(row, at, known) for at, known in self._known)
+        return all(self._is_alike(row, at, reference) for at, reference in self._references)
 
-    def _is_alike(self, row: Sequence[bytes], at: int, known: bytes) -> bool:
+    def _is_alike(self, row: Sequence[bytes], at: int, reference: bytes) -> bool:
         value = row[at]
-        if known.isdigit():
+        if reference.isdigit():
             return value.isdigit()
-        if known.split() == [known] and value.split() != [value]:
+        if reference.split() == [reference] and value.split() != [value]:
             return False
-        left, right = (value, row[at + 1]) if at >= 0 else (row[at - 1], value)
-        is_number = left[-1:].isdigit() and right[:1].isdigit()  # 1,000
-        return _is_tight(right) and not is_number
+        before, after = (value, row[at + 1]) if at >= 0 else (row[at - 1], value)
+        is_number = before[-1:].isdigit() and after[:1].isdigit()  # 1,000
+        return _is_tight(after) and not is_number
 
 
 def _opens(value: bytes) -> bool:

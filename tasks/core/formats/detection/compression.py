@@ -74,8 +74,8 @@ class _Unpacked(io.RawIOBase):
         except OSError as error:
             if not error.errno and str(error).endswith(_NOT_A_MEMBER):
                 raise UnfitError(
-                    f"not all of it is compressed with {self._compression}: other bytes stand between or behind",
-                    "check that the file is whole, and that nothing was appended to it",
+                    f"not all of it is compressed with {self._compression}: other bytes come between or after",
+                    "check that the file is complete, and that nothing was appended to it",
                 ) from error
             raise
         self._bytes += count
@@ -98,15 +98,15 @@ class _Bz2Members:
     def readinto(self, buffer: Any) -> int:
         piece = b""
         while not piece:
-            given = b""
+            chunk = b""
             if self._member.eof:
-                given = self._member.unused_data or self._stream.read(_CHUNK)
-                if not given:
+                chunk = self._member.unused_data or self._stream.read(_CHUNK)
+                if not chunk:
                     return 0
                 self._member = bz2.BZ2Decompressor()
-            elif self._member.needs_input and not (given := self._stream.read(_CHUNK)):
+            elif self._member.needs_input and not (chunk := self._stream.read(_CHUNK)):
                 raise EOFError("Truncated compressed stream")
-            piece = self._member.decompress(given, len(buffer))
+            piece = self._member.decompress(chunk, len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)
 

@@ -42,27 +42,27 @@ def detect(name: str, head: bytes, encoding: str = UTF8) -> Kind:
     Raises:
         UnreadableDataError: the file is of no supported kind, or not of the kind that its name says.
     """
-    compression, said = compression_of(head), said_by(name)[0]
+    compression, name_format = compression_of(head), said_by(name)[0]
     content = unpacked_head(head, compression, _LOOKED_AT)
-    if _is_parquet(name, content, said):
-        return Kind("parquet", compression, said)
+    if _is_parquet(name, content, name_format):
+        return Kind("parquet", compression, name_format)
     encoding = marked_encoding(content) or (UTF8 if is_surely_utf8(content, encoding) else encoding)
     if encoding != UTF8:
         content = _recoded(name, content, encoding)
-    _refuse_foreign(name, content, compression, said)
+    _refuse_foreign(name, content, compression, name_format)
     text = _Text(content)
-    if _is_jsonl(name, text, said):
-        return Kind("jsonl", compression, said, encoding=encoding)
-    if said == "parquet" and text.lines:
+    if _is_jsonl(name, text, name_format):
+        return Kind("jsonl", compression, name_format, encoding=encoding)
+    if name_format == "parquet" and text.lines:
         raise _error(name, "Not readable as parquet: it does not begin as Parquet files do")
-    if said == "jsonl":
+    if name_format == "jsonl":
         _refuse_delimited(name, text)
-        return Kind("jsonl", compression, said, encoding=encoding)
-    own = said or _delimited(name, text)
+        return Kind("jsonl", compression, name_format, encoding=encoding)
+    own = name_format or _delimited(name, text)
     if own not in _DELIMITED:  # an empty file with a name of Parquet
-        return Kind(own, compression, said)
+        return Kind(own, compression, name_format)
     delimiter = _separator(name, text, _DELIMITED[own])
-    return Kind(own, compression, said, delimiter, encoding)
+    return Kind(own, compression, name_format, delimiter, encoding)
 
 
 def _recoded(name: str, content: bytes, encoding: str) -> bytes:
@@ -71,20 +71,20 @@ def _recoded(name: str, content: bytes, encoding: str) -> bytes:
     except UnicodeError as error:
         likely = _wide_encoding(content) or likely_encoding(content)
         raise _error(
-            name, f"The file is not {encoding}, as was named", how_to_name(likely)
+            name, f"The file is not in the named encoding {encoding}", how_to_name(likely)
         ) from error
 
 
-def _is_parquet(name: str, content: bytes, said: str | None) -> bool:
+def _is_parquet(name: str, content: bytes, name_format: str | None) -> bool:
     """True if the content is Parquet. Its magic letters may also begin a header: PARENT, PAR1."""
     binary = content[4:5] < b" " and content[4:5] not in b"\t\r\n"
     if content.startswith(b"PARE") and binary:
         raise _error(
             name,
-            "The file is an encrypted Parquet file, which is not read here",
+            "The file is an encrypted Parquet file, which is not supported",
             "write it without encryption; the store can encrypt it",
         )
-    return content.startswith(b"PAR1") and (binary or said == "parquet")
+    return content.startswith(b"PAR1") and (binary or name_format == "parquet")
 
 
 class _Text:
@@ -97,16 +97,18 @@ class _Text:
         self.first = self.lines[0].strip() if self.lines else b""
 
 
-def _refuse_foreign(name: str, content: bytes, compression: str | None, said: str | None) -> None:
+def _refuse_foreign(
+    name: str, content: bytes, compression: str | None, name_format: str | None
+) -> None:
     if foreign := foreign_content(name, content):
-        raise foreign.error(name, said)
+        raise foreign.error(name, name_format)
     if compression and compression_of(content):
         raise _error(name, "The file is compressed twice", "unpack it once")
     if _PAGE.match(content.removeprefix(b"\xef\xbb\xbf").lstrip()[:20]):
         raise _error(
             name,
             "The file is an HTML or XML page and holds no table; it may be an error page of the server it came from",
-            "fetch it again and look at it",
+            "download it again and check its content",
         )
     if _is_binary(content):
         if foreign := foreign_name(name):
@@ -115,8 +117,8 @@ def _refuse_foreign(name: str, content: bytes, compression: str | None, said: st
             raise _error(name, f"The file is not UTF-8, likely {wide}", how_to_name(wide))
         raise _error(
             name,
-            "The file is neither text nor any other format that is read here",
-            "give JSON Lines, CSV, TSV (UTF-8) or Parquet",
+            "The file is neither text nor in a supported format",
+            "provide JSON Lines, CSV, TSV (UTF-8) or Parquet",
         )
 
 
@@ -139,7 +141,7 @@ def _wide_encoding(content: bytes) -> str:
     return ""
 
 
-def _is_jsonl(name: str, text: _Text, said: str | None) -> bool:
+def _is_jsonl(name: str, text: _Text, name_format: str | None) -> bool:
     """True if the content is certainly JSON Lines. Raises if it is JSON of another shape."""
     if text.first.startswith(b"{"):
         if text.ends_in_cr and len(text.lines) > 1 and _is_json(text.first):
@@ -150,21 +152,21 @@ def _is_jsonl(name: str, text: _Text, said: str | None) -> bool:
             )
         if _is_json(text.first) or _OBJECT_BEGINS.match(text.first):
             return True
-        if text.first == b"{" and said in (None, "jsonl"):
+        if text.first == b"{" and name_format in (None, "jsonl"):
             raise _error(
                 name,
-                "The file is JSON written over several lines; one object a line is needed",
+                "The file is JSON spread over several lines; it must have one object per line",
                 "rewrite it, with `jq -c .` for example",
             )
     others = any(line.lstrip().startswith(b"{") for line in text.lines[1:])
-    if said == "jsonl" and others and _is_json(text.first):
+    if name_format == "jsonl" and others and _is_json(text.first):
         return False  # a bad first row of a JSON Lines file
     if text.first.startswith(b"[") and (
-        said in (None, "jsonl") or _ARRAY_OF_OBJECTS.match(text.first)
+        name_format in (None, "jsonl") or _ARRAY_OF_OBJECTS.match(text.first)
     ):
         raise _error(
             name,
-            "The file is one JSON array; one object a line is needed",
+            "The file is one JSON array; it must have one object per line",
             "rewrite it, with `jq -c '.[]'` for example",
         )
     return False
@@ -188,11 +190,11 @@ def _separator(name: str, text: _Text, own: bytes) -> str:
     if text.first.lower().startswith(b"sep="):
         raise _error(
             name,
-            "Its first line is Excel's sep=, and no header",
+            "The first line is Excel's sep=, not a header",
             f"remove that line: sed -i 1d {shlex.quote(name.rsplit('/', 1)[-1])}",
         )
-    found = _separating(text, own)
-    return found.decode() if found != own else ""
+    separator = _separating(text, own)
+    return separator.decode() if separator != own else ""
 
 
 def _separating(text: _Text, own: bytes = b"") -> bytes:
@@ -206,8 +208,8 @@ def _separating(text: _Text, own: bytes = b"") -> bytes:
     if not rows:
         return marks[0] if marks else own
     alike = {m: sum(line.count(m) == header[0].count(m) for line in rows) for m in marks}
-    there = [mark for mark in marks if mark == own or mark in rows[0] or alike[mark]]
-    return max(there, key=lambda mark: alike[mark]) if there else own
+    candidates = [mark for mark in marks if mark == own or mark in rows[0] or alike[mark]]
+    return max(candidates, key=lambda mark: alike[mark]) if candidates else own
 
 
 def _delimited(name: str, text: _Text) -> str:

@@ -22,22 +22,24 @@ class Foreign:
     magic: tuple[bytes, ...] = ()  # first bytes of the content
 
     def error(
-        self, name: str, said: str | None = None, by_name: bool = False
+        self, name: str, name_format: str | None = None, by_name: bool = False
     ) -> UnreadableDataError:
         """Return the error that says that a file is of this kind.
 
         Args:
             name: file name or key.
-            said: the format that its name indicates, if any.
+            name_format: the format that its name indicates, if any.
             by_name: True if the kind is known by the name only.
         """
         is_it = "By its name the file is" if by_name else "The file is"
-        though = f", though its name says {said.upper()}" if said and self.endings else ""
+        though = (
+            f", though its name says {name_format.upper()}" if name_format and self.endings else ""
+        )
         base = name.rsplit("/", 1)[-1]
         stem, _, ending = base.rpartition(".")
         plain = shlex.quote(f"unpacked-{stem if ending.lower() in self.endings else base}")
         return UnreadableDataError(
-            f"{is_it} {self.what}, which is not read here{though}",
+            f"{is_it} {self.what}, which is not supported{though}",
             name,
             self.fix.format(name=shlex.quote(base), plain=plain),
         )
@@ -45,11 +47,11 @@ class Foreign:
 
 _EXCEL = Foreign("an Excel workbook", _SHEET, ("xlsx", "xlsm", "xlsb"))
 _LOCKED = Foreign(
-    "an Excel workbook that is protected by a password, or of the old kind",
+    "a password-protected or old Excel workbook",
     "open it, and save each sheet with reviews as CSV UTF-8",
 )
 _ODS = Foreign("an OpenDocument spreadsheet", _SHEET, ("ods",))
-_DOCUMENT = Foreign("a text document, and no table", _EXPORT, ("docx", "doc", "odt", "rtf"))
+_DOCUMENT = Foreign("a text document", _EXPORT, ("docx", "doc", "odt", "rtf"))
 _ZIP = Foreign("a zip archive", "unpack it: unzip {name}", ("zip",), (b"PK\x03\x04", b"PK\x05\x06"))
 _TAR_ENDINGS = ("tar", "tgz", "tbz2", "txz", "tar.gz", "tar.bz2", "tar.zst", "tar.xz")
 _TAR = Foreign("a tar archive", "unpack it: tar -xf {name}", _TAR_ENDINGS)
@@ -101,7 +103,7 @@ _OTHERS = (
         (b"SQLite format 3",),
     ),
     Foreign(
-        "a pointer to a file that Git LFS has",
+        "a Git LFS pointer",
         "fetch the file itself: git lfs pull",
         magic=(b"version https://git-lfs.github.com/",),
     ),
@@ -123,12 +125,12 @@ def foreign_content(name: str, content: bytes) -> Foreign | None:
         return _ARROW  # and not a header such as FEA1,text
     if content[257:263] in (b"ustar\0", b"ustar "):
         return _TAR
-    found = next((kind for kind in _OTHERS if content.startswith(kind.magic)), None)
-    if found is _ZIP:
+    foreign = next((kind for kind in _OTHERS if content.startswith(kind.magic)), None)
+    if foreign is _ZIP:
         return _in_zip(content) or (by_name if (by_name := foreign_name(name)) in _ZIPS else _ZIP)
-    if found is _OLE and foreign_name(name) is _EXCEL:
+    if foreign is _OLE and foreign_name(name) is _EXCEL:
         return _LOCKED
-    return found
+    return foreign
 
 
 def _in_zip(content: bytes) -> Foreign | None:

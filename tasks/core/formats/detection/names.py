@@ -23,19 +23,19 @@ def format_of(name: str) -> tuple[str, str | None]:
     Raises:
         UnreadableDataError: the name has an unknown ending, or that of an unsupported kind.
     """
-    said, compression = said_by(name)
-    if said is None and (foreign := foreign_name(name)):
+    name_format, compression = said_by(name)
+    if name_format is None and (foreign := foreign_name(name)):
         raise foreign.error(name, by_name=True)
-    if said is None:
+    if name_format is None:
         raise UnreadableDataError(
             "Cannot tell the format of this file from its name",
             name,
-            f"let it end in one of .{', .'.join(EXTENSIONS)}, with .gz, .zst or .bz2 behind it if compressed",
+            f"let it end in one of .{', .'.join(EXTENSIONS)}, followed by .gz, .zst or .bz2 if compressed",
         )
-    return said, compression
+    return name_format, compression
 
 
-def output_name(name: str, kind: Kind, wanted: str = SAME) -> str:
+def output_name(name: str, kind: Kind, output_format: str = SAME) -> str:
     """Return the name of an input's output: the same name if the format stays, else with an extension appended.
 
     The old extension is kept (`a.csv` -> `a.csv.parquet`), so that `a.csv` and `a.jsonl` do not get the same output.
@@ -44,22 +44,22 @@ def output_name(name: str, kind: Kind, wanted: str = SAME) -> str:
     Args:
         name: name or key of the input.
         kind: kind of the input, as `detect` returns it.
-        wanted: format of the output, or "same".
+        output_format: format of the output, or "same".
     Raises:
         SettingsError: no such format.
     """
-    wanted = kind.format if wanted == SAME else wanted
-    if wanted not in FORMATS:
+    output_format = kind.format if output_format == SAME else output_format
+    if output_format not in FORMATS:
         raise SettingsError(
-            f"No format {wanted!r} to write", "", f"choose {SAME}, {', '.join(FORMATS)}"
+            f"{output_format!r} is not an output format", "", f"choose {SAME}, {', '.join(FORMATS)}"
         )
-    said, compression = said_by(name)
-    if said == wanted:
+    input_format, compression = said_by(name)
+    if input_format == output_format:
         return name
-    if compression is None or wanted == "parquet":
-        return f"{name}.{wanted}"
+    if compression is None or output_format == "parquet":
+        return f"{name}.{output_format}"
     stem, _, ending = name.rpartition(".")
-    return f"{stem}.{wanted}.{ending}"
+    return f"{stem}.{output_format}.{ending}"
 
 
 def is_hidden(name: str) -> bool:

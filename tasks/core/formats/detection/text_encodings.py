@@ -6,7 +6,7 @@ import re
 from typing import IO, Any
 
 UTF8 = "utf-8"
-_NOT_AS_NAMED = "not of the encoding that was named"
+_NOT_AS_NAMED = "not valid in the named encoding"
 _MARKS = {
     codecs.BOM_UTF8: UTF8,
     codecs.BOM_UTF32_LE: "utf-32",
@@ -100,16 +100,16 @@ class _Recoded(io.RawIOBase):
         self._decoder: codecs.IncrementalDecoder | None = None
         if not _extends_ascii(encoding):
             self._decoder = _decoder(encoding)
-        self._left, self._ended = b"", False
+        self._pending, self._ended = b"", False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._left and not self._ended:
-            self._left = self._decoded(self._read())
-        count = min(len(buffer), len(self._left))
-        buffer[:count], self._left = self._left[:count], self._left[count:]
+        while not self._pending and not self._ended:
+            self._pending = self._decoded(self._read())
+        count = min(len(buffer), len(self._pending))
+        buffer[:count], self._pending = self._pending[:count], self._pending[count:]
         return count
 
     def _read(self) -> bytes:
@@ -167,11 +167,11 @@ def _is_mostly_beyond_ascii(content: bytes) -> bool:
     return 2 * beyond > letters and beyond > 3
 
 
-def _fits(content: bytes, encoding: str, letter: re.Pattern[str], share: float) -> bool:
+def _fits(content: bytes, encoding: str, letter: re.Pattern[str], fraction: float) -> bool:
     if not _is_text(content, encoding):
         return False
     text = content.decode(encoding)
-    return len(letter.findall(text)) > share * sum(not character.isascii() for character in text)
+    return len(letter.findall(text)) > fraction * sum(not character.isascii() for character in text)
 
 
 def _is_western(content: bytes) -> bool:
@@ -209,10 +209,10 @@ def _is_text(content: bytes, encoding: str) -> bool:
 
 def how_to_name(*encodings: str) -> str:
     """Return the advice to name an encoding, with the options to type; without one, the user has to find it out."""
-    known = [name for name in encodings if name]
-    typed = " or ".join(f"--data.source.encoding {name}" for name in known)
-    scored = " or ".join(f"--encoding {name}" for name in known)
-    if known:
+    names = [name for name in encodings if name]
+    typed = " or ".join(f"--data.source.encoding {name}" for name in names)
+    scored = " or ".join(f"--encoding {name}" for name in names)
+    if names:
         return f"name its encoding: {typed} (of score: {scored}); or save it as UTF-8"
     return (
         "name its encoding with --data.source.encoding (of score: --encoding), or save it as UTF-8"
@@ -236,12 +236,12 @@ def canonical_encoding(name: str) -> str:
         ValueError: there is no encoding of that name.
     """
     try:
-        found = codecs.lookup(name)
-        "".encode(found.name)
-        if found.name.replace("_", "-") in _NO_FILES:
+        codec = codecs.lookup(name)
+        "".encode(codec.name)
+        if codec.name.replace("_", "-") in _NO_FILES:
             raise LookupError
     except (LookupError, ValueError):
         raise ValueError(
-            f"there is no encoding {name[:40]!r}; write such as utf-8, cp1252, latin-1, utf-16 or shift_jis"
+            f"unknown encoding {name[:40]!r}; use for example utf-8, cp1252, latin-1, utf-16 or shift_jis"
         ) from None
-    return found.name
+    return codec.name

@@ -64,9 +64,9 @@ def _digits(nanoseconds: int) -> str:
 def _moment(seconds: int, fraction: str, zone: str | None) -> str:
     if zone is None:
         return _calendar(seconds, "s") + fraction
-    known = zone_of(zone)
+    tzinfo = zone_of(zone)
     try:
-        local = (_EPOCH + datetime.timedelta(seconds=seconds)).astimezone(known).isoformat()
+        local = (_EPOCH + datetime.timedelta(seconds=seconds)).astimezone(tzinfo).isoformat()
     except (OverflowError, ValueError):
         return f"{_calendar(seconds, 's')}{fraction}+00:00"
     return local[:19] + fraction + local[19:]

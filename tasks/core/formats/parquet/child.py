@@ -64,20 +64,20 @@ class _ParentsFile(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        left = self._size - self._at
-        size = left if size < 0 else min(size, left)
+        remaining = self._size - self._at
+        size = remaining if size < 0 else min(size, remaining)
         pieces: list[bytes] = []
         while size > 0:
-            wanted = min(size, _READ_BYTES)
-            _tell(self._parent, at=self._at, size=wanted)
+            count = min(size, _READ_BYTES)
+            _send(self._parent, at=self._at, size=count)
             pieces.append(self._parent.recv_bytes())
-            if len(pieces[-1]) != wanted:
+            if len(pieces[-1]) != count:
                 raise EOFError("the file is shorter than it was")
-            self._at, size = self._at + wanted, size - wanted
+            self._at, size = self._at + count, size - count
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _tell(parent: Connection, **message: Any) -> None:
+def _send(parent: Connection, **message: Any) -> None:
     parent.send_bytes(json.dumps(message).encode())
 
 
@@ -116,11 +116,11 @@ class _Groups:
         count = self._file.metadata.num_columns
         leaves = range(count if count < _MOST_NAMED else 0)
         columns = (self._file.schema.column(leaf) for leaf in leaves)
-        found = {n for n, column in enumerate(columns) if column.physical_type == "INT96"}
-        if not found:
+        int96 = {n for n, column in enumerate(columns) if column.physical_type == "INT96"}
+        if not int96:
             return []
         names = self._file.schema_arrow.names
-        return [name for name in names if found.intersection(self._leaves_of([name]))]
+        return [name for name in names if int96.intersection(self._leaves_of([name]))]
 
     def _leaves_of(self, columns: list[str]) -> list[int]:
         """Return the leaf columns of the file that make up columns of the table; both are in the same order."""
@@ -146,24 +146,24 @@ class _Groups:
             yield from exact_times(batch, more)
 
     def _batches(self, group: int, leaves: list[int], rows: int, unit: str = "us") -> Iterator[Any]:
-        found = self._file.metadata.row_group(group)
-        self._require_rows_of_all_values(found, leaves, group)
+        metadata = self._file.metadata.row_group(group)
+        self._require_rows_of_all_values(metadata, leaves, group)
         size = 0
-        if sum(found.column(leaf).total_compressed_size for leaf in leaves) > _WHOLE_BYTES:
+        if sum(metadata.column(leaf).total_compressed_size for leaf in leaves) > _WHOLE_BYTES:
             size = min(_READ_BYTES, _PIECES_BYTES // len(leaves))
         file = self._file if unit == "us" and not size else self._other(unit, size)
         for batch in file.reader.iter_batches(rows, [group], leaves, use_threads=False):
             arrays = [without_views(_decoded(column)) for column in batch.columns]
             yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
-    def _require_rows_of_all_values(self, found: Any, leaves: list[int], group: int) -> None:
+    def _require_rows_of_all_values(self, metadata: Any, leaves: list[int], group: int) -> None:
         """Raise if a column without lists has more values than the group has rows: pyarrow would drop the excess."""
         for leaf in leaves:
-            column, values = self._file.schema.column(leaf), found.column(leaf).num_values
-            if not column.max_repetition_level and values > found.num_rows:
+            column, values = self._file.schema.column(leaf), metadata.column(leaf).num_values
+            if not column.max_repetition_level and values > metadata.num_rows:
                 raise ValueError(
-                    f"row group {group + 1} has {found.num_rows:,} rows by the file's footer, "
-                    f"and column {column.path!r} {values:,} values"
+                    f"row group {group + 1} has {metadata.num_rows:,} rows according to the "
+                    f"footer, but column {column.path!r} has {values:,} values"
                 )
 
     def _other(self, unit: str, buffer_size: int) -> pq.ParquetFile:
@@ -231,7 +231,7 @@ class _Server:
                 command = self._answer(json.loads(command))
             except Exception as error:  # any error is reported as an error of the file
                 error.__traceback__ = None  # it refers to the objects that took the memory
-                self._tell_error(error)
+                self._send_error(error)
                 command = self._parent.recv_bytes()
 
     def _answer(self, command: dict[str, Any]) -> bytes:
@@ -244,7 +244,7 @@ class _Server:
                 source = pa.PythonFile(_ParentsFile(self._parent, command["size"]), "r")
             file = _opened(source)
             self._groups = _Groups(source, file)
-            _tell(self._parent, **_facts(file, self._groups.int96))
+            _send(self._parent, **_facts(file, self._groups.int96))
             return self._parent.recv_bytes()
         if self._groups is None:
             raise ValueError("no file is open")
@@ -259,19 +259,19 @@ class _Server:
                 continue
             # Packed before the announcement, as this may exceed the memory limit, too.
             content = _packed(batch.slice(skip)) if batch is not None else None
-            _tell(self._parent, rows=count - skip, bytes=size, batch=content is not None)
+            _send(self._parent, rows=count - skip, bytes=size, batch=content is not None)
             skip = 0
             if content is not None:
                 self._parent.send_bytes(content)
                 content = None
-            if asked := self._parent.recv_bytes():
-                return asked
-        _tell(self._parent)
+            if command := self._parent.recv_bytes():
+                return command
+        _send(self._parent)
         return self._parent.recv_bytes()
 
-    def _tell_error(self, error: Exception) -> None:
+    def _send_error(self, error: Exception) -> None:
         memory = isinstance(error, MemoryError)
-        _tell(self._parent, error=str(error) or type(error).__name__, memory=memory)
+        _send(self._parent, error=str(error) or type(error).__name__, memory=memory)
 
 
 def _packed(batch: Any) -> memoryview:

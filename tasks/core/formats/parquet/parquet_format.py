@@ -28,7 +28,9 @@ from tasks.core.formats.parquet.writing import merged, written
 
 _ROWS_A_BATCH = 1_024
 _BYTES_A_BATCH = 4 * LONGEST_RECORD
-_DAMAGED = "get the file again, or have it written again: rows are missing, or its footer is of another file"
+_DAMAGED = (
+    "download or write the file again: rows are missing, or its footer belongs to another file"
+)
 _EMPTY_ROW_BYTES = 64  # approximate memory
 
 
@@ -44,11 +46,11 @@ class Parquet:
         stored = stored_bytes(stream)
         with _opened(stream) as file:
             names = tuple(file.facts.columns)
-            wanted = [name for name in names if columns is None or _is_asked_for(name, columns)]
+            requested = [name for name in names if columns is None or _is_requested(name, columns)]
             total = sum(rows for rows, _ in file.facts.groups)
             first, end = (span.offset, span.end) if span else (0, None)
             groups = range(len(file.facts.groups))[first:end]
-            for types, rows in _batches(file, wanted, groups, stored):
+            for types, rows in _batches(file, requested, groups, stored):
                 for values, problem in rows:
                     number += 1
                     yield Row(number, values, problem, number - 1, b"", total, names, types)
@@ -101,7 +103,7 @@ def _opened(stream: IO[bytes]) -> Generator[ParquetFile]:
         names, rows = file.facts.columns, sum(rows for rows, _ in file.facts.groups)
         if rows != file.facts.rows:
             raise UnfitError(
-                f"its row groups have {rows:,} rows, and the file {file.facts.rows:,} by its footer",
+                f"its row groups have {rows:,} rows, but the file has {file.facts.rows:,} according to the footer",
                 _DAMAGED,
             )
         if not names:
@@ -112,7 +114,7 @@ def _opened(stream: IO[bytes]) -> Generator[ParquetFile]:
         yield file
 
 
-def _is_asked_for(name: str, columns: Iterable[str]) -> bool:
+def _is_requested(name: str, columns: Iterable[str]) -> bool:
     return any(path == name or path.startswith(f"{name}.") for path in columns)
 
 
@@ -131,9 +133,9 @@ def _batches(
             require_plausible(unpacked, stored)
             yield types, (({}, "") for _ in range(rows))
             continue
-        found = 0
+        received = 0
         for count, held, batch in file.parts(group, columns, _rows_a_batch(rows, size)):
-            found += count if batch is None else len(batch)
+            received += count if batch is None else len(batch)
             unpacked += held
             require_plausible(unpacked, stored)
             if batch is None:
@@ -141,17 +143,17 @@ def _batches(
                 continue
             types = types or _types(batch, file.facts.int96)
             yield types, rows_of(batch)
-        if found != rows:
+        if received != rows:
             raise UnfitError(
-                f"row group {group + 1} holds {found:,} rows, and {rows:,} by the file's footer",
+                f"row group {group + 1} has {received:,} rows, but {rows:,} according to the footer",
                 _DAMAGED,
             )
 
 
 def _types(batch: Any, int96: Sequence[str]) -> dict[str, Any]:
     """Return the types of columns; for times of 96 bits, which change between batches, the coarser one."""
-    found = {field.name: carried_type(field.type) for field in batch.schema}
-    return found | {name: with_unit(found[name], "us") for name in int96 if name in found}
+    types = {field.name: carried_type(field.type) for field in batch.schema}
+    return types | {name: with_unit(types[name], "us") for name in int96 if name in types}
 
 
 def _rows_a_batch(rows: int, encoded_bytes: int) -> int:

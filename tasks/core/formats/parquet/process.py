@@ -81,7 +81,7 @@ class _Reader:
         Raises:
             TooMuchError: it takes too much memory, or ends the process.
             ValueError: the file is damaged.
-            UnfitError: no answer comes, or a list of a fixed size is missing.
+            UnfitError: no answer comes, or a list of a fixed size is null.
         """
         self.waits = False
         for message in messages:
@@ -96,7 +96,7 @@ class _Reader:
             raise TooMuchError("takes more than 1 GiB of memory")
         self.waits = True
         if _NULL_OF_A_FIXED_SIZE in answer.get("error", ""):
-            raise UnfitError("a list of a fixed size is missing in a row", _ORDINARY_LISTS)
+            raise UnfitError("a list of a fixed size is null in a row", _ORDINARY_LISTS)
         if "error" in answer:
             raise ValueError(answer["error"])
         return answer, batch
@@ -113,7 +113,7 @@ class _Reader:
                 return self._connection.recv_bytes()
         except (EOFError, ConnectionResetError) as error:
             raise self._ended() from error
-        raise UnfitError("it could not be decoded in five minutes", _SMALLER)
+        raise UnfitError("decoding it took more than five minutes", _SMALLER)
 
     def _ended(self) -> TooMuchError:
         return TooMuchError(f"ends the process that decodes it ({self._process.wait()})")
@@ -137,8 +137,8 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
 
 def _unpacked(content: bytes) -> RecordBatch:
     ipc: Any = pa.ipc
-    with ipc.open_stream(content) as found:
-        return found.read_next_batch()
+    with ipc.open_stream(content) as reader:
+        return reader.read_next_batch()
 
 
 class _Idle:
@@ -194,22 +194,22 @@ class ParquetFile:
         The kernel may have ended an idle process to free memory. The file is at fault only if it ends a new one, too.
         """
         try:
-            return self._asked_for_facts()
+            return self._request_facts()
         except TooMuchError:
             self._replace_reader()
         try:
-            return self._asked_for_facts()
+            return self._request_facts()
         except TooMuchError as error:
             raise UnfitError(f"its footer {error}", _SMALLER) from error
 
-    def _asked_for_facts(self) -> Facts:
+    def _request_facts(self) -> Facts:
         sent = self._bytes <= _SMALL_BYTES
         command = json.dumps({"do": "open", "size": self._bytes, "sent": sent}).encode()
         self._stream.seek(0)
         content = [_exactly(self._stream, self._bytes)] if sent else []
-        found = self._reader.ask(self._stream, command, *content)[0]
-        groups = [(rows, size) for rows, size in found["groups"]]
-        return Facts(found["rows"], found["leaves"], found["columns"], groups, found["int96"])
+        facts = self._reader.ask(self._stream, command, *content)[0]
+        groups = [(rows, size) for rows, size in facts["groups"]]
+        return Facts(facts["rows"], facts["leaves"], facts["columns"], groups, facts["int96"])
 
     def parts(self, group: int, columns: list[str], rows: int) -> Iterator[Part]:
         """Yield consecutive parts of a row group: rows, bytes and the values; no values for a row too long to be held.

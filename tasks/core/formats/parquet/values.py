@@ -92,8 +92,8 @@ def _value(value: Scalar) -> Any:
     except UnicodeDecodeError as error:
         raise _NoValueError(NOT_UTF8) from error
     except Exception as error:
-        said = f"a value of type {kind} cannot be read ({type(error).__name__})"
-        raise _NoValueError(said) from error
+        message = f"a value of type {kind} cannot be read ({type(error).__name__})"
+        raise _NoValueError(message) from error
 
 
 def _inner(value: Scalar) -> Any:

@@ -94,17 +94,19 @@ def _table(
 
 def _array(values: list[Any], kind: DataType | None) -> Array:
     """Return the values in their type or, if it is unknown, in one that suits them; as texts if none does."""
-    for wanted in (None,) if kind is None else (kind, with_unit(kind, "ns")):
+    for candidate in (None,) if kind is None else (kind, with_unit(kind, "ns")):
         try:
-            array = pa.array(values, wanted)
-            if wanted is not None or (_can_be_stored(array.type) and _are_as_given(values, array)):
+            array = pa.array(values, candidate)
+            if candidate is not None or (
+                _can_be_stored(array.type) and _are_unchanged(values, array)
+            ):
                 return array
         except _UNFIT:
             pass
     return _texts(values)
 
 
-def _are_as_given(values: list[Any], array: Array) -> bool:
+def _are_unchanged(values: list[Any], array: Array) -> bool:
     """False if Arrow has turned booleans into numbers, or given an object the fields of its neighbours."""
     kind = array.type
     if pa.types.is_floating(kind):
@@ -112,17 +114,17 @@ def _are_as_given(values: list[Any], array: Array) -> bool:
     return not pa.types.is_nested(kind) or _same(values, array.to_pylist())
 
 
-def _same(given: Any, found: Any) -> bool:
+def _same(before: Any, after: Any) -> bool:
     """True if values are equal; true is not 1, but an integer may have become the same float."""
-    if isinstance(given, bool) or isinstance(found, bool):
-        return given is found
-    if isinstance(given, Mapping):
-        fits = isinstance(found, Mapping) and given.keys() == found.keys()
-        return fits and all(_same(given[key], found[key]) for key in given)
-    if isinstance(given, list | tuple):
-        fits = isinstance(found, list | tuple) and len(given) == len(found)
-        return fits and all(map(_same, given, found))
-    return given == found or (given != given and found != found)
+    if isinstance(before, bool) or isinstance(after, bool):
+        return before is after
+    if isinstance(before, Mapping):
+        fits = isinstance(after, Mapping) and before.keys() == after.keys()
+        return fits and all(_same(before[key], after[key]) for key in before)
+    if isinstance(before, list | tuple):
+        fits = isinstance(after, list | tuple) and len(before) == len(after)
+        return fits and all(map(_same, before, after))
+    return before == after or (before != before and after != after)
 
 
 def _texts(values: Iterable[Any]) -> Array:
@@ -161,12 +163,12 @@ def _common_type(name: str, files: Sequence[pq.ParquetFile]) -> DataType:
         return pa.string()
     schemas = [pa.schema([(name, kind)]) for kind in types]
     try:
-        wanted = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+        common = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
         for batch in _batches(name, files):
-            batch.column(0).cast(wanted)
+            batch.column(0).cast(common)
     except _UNFIT:
         return pa.string()
-    return wanted
+    return common
 
 
 def _batches(name: str, files: Sequence[pq.ParquetFile]) -> Iterator[RecordBatch]:

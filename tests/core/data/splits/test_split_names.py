@@ -33,7 +33,9 @@ def test_names_that_say_nothing_are_train_only_where_none_is() -> None:
     told = splits_by_name(["a.csv", "b.csv", "test.csv"], {})
     assert [one.split for one in told.values()] == ["train", "train", "test"]
     assert told["a.csv"].why == "its name says no split"
-    with pytest.raises(ValidationError, match=r"say no split: tset.csv .*splits tset.csv=train"):
+    with pytest.raises(
+        ValidationError, match=r"indicate no split: tset.csv .*splits tset.csv=train"
+    ):
         splits_by_name(["train.csv", "tset.csv"], {})
     assert (
         splits_by_name(["train.csv", "more.csv"], {}, labelled=False)["more.csv"].split == "train"
@@ -68,7 +70,10 @@ def test_a_split_is_renamed() -> None:
 
 @pytest.mark.parametrize(
     ("said", "message"),
-    [({"a.csv": "tset"}, "'tset' is no split"), ({"c.csv": "test"}, "neither a split, a folder")],
+    [
+        ({"a.csv": "tset"}, "'tset' is not a split"),
+        ({"c.csv": "test"}, "neither a split, a folder"),
+    ],
 )
 def test_a_typo_is_an_error(said: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):

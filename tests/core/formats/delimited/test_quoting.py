@@ -274,7 +274,7 @@ def test_a_reader_that_loses_a_line_is_found_out(monkeypatch: pytest.MonkeyPatch
     content = HEADERS["csv"] + b"".join(b"%d,fine\n" % n for n in range(9))
     assert len(decoded("r.csv", content)) == 9
     monkeypatch.setattr(physical_lines.Lines, "_pieces", losing)
-    with pytest.raises(UnreadableDataError, match="10 lines, of which 9 were read"):
+    with pytest.raises(UnreadableDataError, match="only 9 of its 10 lines were read"):
         decoded("r.csv", content)
 
 

@@ -92,7 +92,7 @@ def test_names_of_outputs(name: str, found: str, wanted: str, output: str) -> No
 
 
 def test_an_output_of_no_format() -> None:
-    with pytest.raises(SettingsError, match=r"No format 'xml'.*parquet"):
+    with pytest.raises(SettingsError, match=r"'xml' is not an output format.*parquet"):
         output_name("a.csv", Kind("csv"), "xml")
 
 

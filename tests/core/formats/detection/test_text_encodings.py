@@ -52,7 +52,7 @@ def test_what_is_utf8_is_found_out_beside_what_is_not() -> None:
 
 def test_bytes_that_are_no_text_are_never_replaced_in_silence() -> None:
     assert texts("r.csv", b"id,text\n1,\xe9\x81\n2,fine\n", "cp1252") == [
-        "not of the encoding that was named",
+        "not valid in the named encoding",
         "fine",
     ]
 
@@ -168,7 +168,7 @@ def test_encodings_of_ascii_bytes_are_used_where_they_are_named(encoding: str) -
 )
 def test_a_wrong_encoding_is_said_with_the_file(content: bytes, named: str, typed: str) -> None:
     with pytest.raises(
-        UnreadableDataError, match=rf"not {named}, as was named \[r\.csv\].*{typed}"
+        UnreadableDataError, match=rf"not in the named encoding {named} \[r\.csv\].*{typed}"
     ):
         texts("r.csv", content, named)
 
@@ -178,7 +178,7 @@ def test_the_encoding_of_a_form_is_one() -> None:
     assert ScoreParams(encoding="UTF8").encoding == "utf-8"
     for form in (SourceParams, ScoreParams):
         for name in ("klingon", "rot13", "hex", "idna", "punycode", "unicode_escape"):
-            with pytest.raises(ValidationError, match="there is no encoding"):
+            with pytest.raises(ValidationError, match="unknown encoding"):
                 form.model_validate({"encoding": name})
 
 

@@ -166,7 +166,7 @@ def test_a_tokenizer_without_latin_letters_is_asked_for_its_own() -> None:
 
 
 def test_a_tokenizer_that_knows_nothing_is_refused() -> None:
-    with pytest.raises(ModelError, match="makes no token of any text"):
+    with pytest.raises(ModelError, match="returns no token for any text"):
         Encoder(cyrillic([]), SHORT)
 
 
