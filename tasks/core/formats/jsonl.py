@@ -150,3 +150,6 @@ class JsonLines:
 
     def join(self, parts: Sequence[IO[bytes]], stream: IO[bytes]) -> None:
         concatenated(parts, stream)
+
+
+JSON_LINES = JsonLines()

@@ -1,10 +1,11 @@
 """Settings of scoring as a form."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
 from tasks.core.engines.registry import WantedEngine
+from tasks.core.formats.registry import FormatName
 from tasks.core.forms import Form
 from tasks.core.models.params import Device, Precision
 
@@ -39,4 +40,4 @@ class EngineParams(Form):
     )
 
 
-OutputFormat = Literal["same", "jsonl", "csv", "tsv", "parquet"]
+OutputFormat: TypeAlias = Literal["same", FormatName]

@@ -251,3 +251,6 @@ def _names(fields: list[str]) -> tuple[str, ...]:
             )
         positions[name] = position
     return tuple(positions)
+
+
+CSV, TSV = Csv(","), Csv("\t")

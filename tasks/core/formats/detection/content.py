@@ -18,6 +18,7 @@ from tasks.core.formats.detection.text_encodings import (
     likely_encoding,
     marked_encoding,
 )
+from tasks.core.formats.registry import MAGIC
 
 HEAD_BYTES = 1024 * 1024  # of a file, for detection: more than a block of bz2
 _LOOKED_AT = 64 * 1024  # bytes of the content that are examined
@@ -44,8 +45,8 @@ def detect(name: str, head: bytes, encoding: str = UTF8) -> Kind:
     """
     compression, name_format = compression_of(head), said_by(name)[0]
     content = unpacked_head(head, compression, _LOOKED_AT)
-    if _is_parquet(name, content, name_format):
-        return Kind("parquet", compression, name_format)
+    if binary := _binary_format(name, content, name_format):
+        return Kind(binary, compression, name_format)
     encoding = marked_encoding(content) or (UTF8 if is_surely_utf8(content, encoding) else encoding)
     if encoding != UTF8:
         content = _recoded(name, content, encoding)
@@ -53,13 +54,16 @@ def detect(name: str, head: bytes, encoding: str = UTF8) -> Kind:
     text = _Text(content)
     if _is_jsonl(name, text, name_format):
         return Kind("jsonl", compression, name_format, encoding=encoding)
-    if name_format == "parquet" and text.lines:
-        raise _error(name, "Not readable as parquet: it does not begin as Parquet files do")
+    if name_format in MAGIC and text.lines:
+        raise _error(
+            name,
+            f"Not readable as {name_format}: it does not begin as {name_format.capitalize()} files do",
+        )
     if name_format == "jsonl":
         _refuse_delimited(name, text)
         return Kind("jsonl", compression, name_format, encoding=encoding)
     own = name_format or _delimited(name, text)
-    if own not in _DELIMITED:  # an empty file with a name of Parquet
+    if own not in _DELIMITED:  # an empty file with the name of a binary format
         return Kind(own, compression, name_format)
     delimiter = _separator(name, text, _DELIMITED[own])
     return Kind(own, compression, name_format, delimiter, encoding)
@@ -75,8 +79,8 @@ def _recoded(name: str, content: bytes, encoding: str) -> bytes:
         ) from error
 
 
-def _is_parquet(name: str, content: bytes, name_format: str | None) -> bool:
-    """True if the content is Parquet. Its magic letters may also begin a header: PARENT, PAR1."""
+def _binary_format(name: str, content: bytes, name_format: str | None) -> str:
+    """Return the binary format of the content; '' if it is a text. Magic letters may begin a header: PARENT, PAR1."""
     binary = content[4:5] < b" " and content[4:5] not in b"\t\r\n"
     if content.startswith(b"PARE") and binary:
         raise _error(
@@ -84,7 +88,14 @@ def _is_parquet(name: str, content: bytes, name_format: str | None) -> bool:
             "The file is an encrypted Parquet file, which is not supported",
             "write it without encryption; the store can encrypt it",
         )
-    return content.startswith(b"PAR1") and (binary or name_format == "parquet")
+    return next(
+        (
+            kind
+            for kind, magic in MAGIC.items()
+            if content.startswith(magic) and (binary or name_format == kind)
+        ),
+        "",
+    )
 
 
 class _Text:

@@ -4,7 +4,7 @@ from tasks.core.errors import SettingsError, UnreadableDataError
 from tasks.core.formats.base import Kind
 from tasks.core.formats.detection.compression import COMPRESSIONS
 from tasks.core.formats.detection.foreign import foreign_name
-from tasks.core.formats.registry import EXTENSIONS, FORMATS
+from tasks.core.formats.registry import COMPRESSED, EXTENSIONS, FORMATS
 
 SAME = "same"
 
@@ -39,7 +39,7 @@ def output_name(name: str, kind: Kind, output_format: str = SAME) -> str:
     """Return the name of an input's output: the same name if the format stays, else with an extension appended.
 
     The old extension is kept (`a.csv` -> `a.csv.parquet`), so that `a.csv` and `a.jsonl` do not get the same output.
-    A text keeps its compression (`a.csv.gz` -> `a.csv.jsonl.gz`); Parquet is compressed internally.
+    A text keeps its compression (`a.csv.gz` -> `a.csv.jsonl.gz`); Parquet compresses by itself.
 
     Args:
         name: name or key of the input.
@@ -56,7 +56,7 @@ def output_name(name: str, kind: Kind, output_format: str = SAME) -> str:
     input_format, compression = said_by(name)
     if input_format == output_format:
         return name
-    if compression is None or output_format == "parquet":
+    if compression is None or output_format in COMPRESSED:
         return f"{name}.{output_format}"
     stem, _, ending = name.rpartition(".")
     return f"{stem}.{output_format}.{ending}"

@@ -162,3 +162,6 @@ def _rows_a_batch(rows: int, encoded_bytes: int) -> int:
     If the file is wrong about it, decoding is tried again with fewer.
     """
     return max(1, min(_ROWS_A_BATCH, _BYTES_A_BATCH // (encoded_bytes // max(rows, 1) + 1)))
+
+
+PARQUET = Parquet()
