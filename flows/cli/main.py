@@ -18,21 +18,21 @@ _USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
 
 
 flows:
-  demo       everything at once, on the sample reviews
-  retrain    labelled reviews -> a registered model, and the champion if it deserves it
-  tune       many trainings with other settings -> the best of them, as a retrain ends
-  score      reviews below an s3:// prefix -> predictions
-  verify     is a scoring run complete? proven from the object store alone
-  trace      predictions, a version, data or a digest -> all it was made from, and all that was made of it
-  promote    a registered version -> the champion, because you say so
-  rollback   the champion before this one -> the champion
-  history    who made which version champion, when and why
-  retention  old versions that nothing needs -> deleted
+  demo       run everything once, on the sample reviews
+  retrain    train and register a model, and promote it to champion if it passes the gate
+  tune       search for the best training settings, then finish like retrain
+  score      score the reviews below an s3:// prefix
+  verify     check from the object store alone that a scoring run is complete
+  trace      show everything that a prediction, version or data set was made from, and led to
+  promote    make a registered version the champion
+  rollback   make the previous champion the champion again
+  history    list all changes of the champion: when, by whom and why
+  retention  delete old versions that nothing needs
 
-beside flows:
-  open       the page of the service that `make up` or `make up-ha` has started, in the browser
+other commands:
+  open       open the page of the service (`make up`, `make up-ha`) in the browser
 
-`python -m flows FLOW --help` lists its fields; `--training.epochs 2` sets one."""
+`python -m flows FLOW --help` lists the fields of a flow; `--training.epochs 2` sets one."""
 
 # Each flow: its module, and the function of `flows.cli.summaries` that prints its result. Prefect puts a flow's folder
 # on sys.path, where a module `trace` would hide the standard library's.
