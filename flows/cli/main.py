@@ -16,23 +16,23 @@ from tasks.runtime.reporting.terminal import Terminal
 
 _USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
 
-
 flows:
   demo       run everything once, on the sample reviews
-  retrain    train and register a model, and promote it to champion if it passes the gate
-  tune       search for the best training settings, then finish like retrain
+  retrain    train and register a model; make it champion if it passes the gate
+  tune       search for the best training settings, then continue like retrain
   score      score the reviews below an s3:// prefix
   verify     check from the object store alone that a scoring run is complete
-  trace      show everything that a prediction, version or data set was made from, and led to
+  trace      show the lineage of predictions, a version or data
   promote    make a registered version the champion
   rollback   make the previous champion the champion again
   history    list all changes of the champion: when, by whom and why
   retention  delete old versions that nothing needs
 
 other commands:
-  open       open the page of the service (`make up`, `make up-ha`) in the browser
+  open       open the service (`make up` or `make up-ha`) in the browser
 
-`python -m flows FLOW --help` lists the fields of a flow; `--training.epochs 2` sets one."""
+`python -m flows FLOW --help` lists the fields of a flow.
+`python -m flows retrain --training.epochs 2` sets a field."""
 
 # Each flow: its module, and the function of `flows.cli.summaries` that prints its result. Prefect puts a flow's folder
 # on sys.path, where a module `trace` would hide the standard library's.

@@ -257,7 +257,7 @@ class ScoreParams(Form):
     model_version: str = Field(
         default="champion",
         min_length=1,
-        description="Version number, or an alias, which is resolved once when the run starts.",
+        description="Version number or alias. An alias is resolved once, when the run starts.",
     )
     text_column: str = Field(
         default="text",
@@ -277,7 +277,7 @@ class ScoreParams(Form):
     encoding: str = Field(
         default=UTF8,
         max_length=40,
-        description="Encoding of CSV, TSV and JSONL files, such as cp1252. UTF-8, and files with a byte order mark, "
+        description="Encoding of CSV, TSV and JSONL files, such as cp1252. Files in UTF-8 or with a byte order mark "
         "are always detected.",
     )
     output_format: OutputFormat = Field(

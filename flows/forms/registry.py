@@ -48,7 +48,7 @@ class PromoteParams(Form):
 
 
 class RollbackParams(Form):
-    """Make the previous champion the champion again. To undo this within ten minutes, set `to_version`."""
+    """Make the previous champion the champion again. Undoing it within ten minutes requires `to_version`."""
 
     model_name: RegisteredName = "reviews"
     who: Who

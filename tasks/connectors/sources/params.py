@@ -28,8 +28,8 @@ class SourceParams(Form):
     splits: PairsText = Field(
         default="",
         max_length=4_000,
-        description="Splits of files or folders whose names do not show them: 2025.csv=test, old/*=- (train, test, "
-        "validation, or - to skip).",
+        description="Split of a file, folder or hub split whose name does not show it: 2025.csv=test, old/*=- "
+        "(train, test, validation, or - to skip).",
     )
     text_column: str = Field(
         default="text", min_length=1, description="Column with the review text."
@@ -49,13 +49,13 @@ class SourceParams(Form):
     slice_columns: list[str] = Field(
         default=[],
         max_length=20,
-        description="Columns such as language or product. The gate also compares models on each slice of the test "
-        "set that they define.",
+        description="Columns, such as language or product, whose values divide the test set into slices. The gate "
+        "compares models on each.",
     )
     encoding: str = Field(
         default=UTF8,
         max_length=40,
-        description="Encoding of CSV, TSV and JSONL files, such as cp1252. UTF-8, and files with a byte order mark, "
+        description="Encoding of CSV, TSV and JSONL files, such as cp1252. Files in UTF-8 or with a byte order mark "
         "are always detected.",
     )
     hub_configuration: str | None = Field(

@@ -42,8 +42,8 @@ class SplitParams(Form):
         default=None,
         ge=16,
         le=100_000_000,
-        description="Train on a sample of this many reviews; validation reviews come on top if there are enough. "
-        "Empty: all.",
+        description="Train on a sample of this many reviews, with validation reviews in addition if there are "
+        "enough. Empty: all.",
     )
     limit_test_rows: int | None = Field(
         default=None,

@@ -23,13 +23,14 @@ class EngineChoiceParams(Form):
     candidates: list[EngineName] = Field(
         default=["torch", "openvino", "openvino-int8", "cascade", "cascade-bf16"],
         max_length=10,
-        description="Engines to benchmark, if installed. cascade starts in int8, cascade-bf16 in bf16.",
+        description="Engines to benchmark, if installed (see docs/engines.md). cascade starts in int8, cascade-bf16 "
+        "in bf16.",
     )
     minimum_agreement: float = Field(
         default=0.999,
         ge=0.9,
         le=1.0,
-        description="Minimum fraction of reviews that an engine must label like fp32, shown with 95% confidence.",
+        description="Minimum fraction of reviews that an engine labels as fp32 does, shown with 95% confidence.",
     )
     maximum_change: float = Field(
         default=0.05,
@@ -41,9 +42,9 @@ class EngineChoiceParams(Form):
     cascade: Literal["exact", "labels", "fast", "blended"] = Field(
         default="exact",
         description="exact: score in int8/bf16, then re-score low-margin rows in fp32. labels: like exact, but a "
-        "linear model answers first where its label is safe (needs 2,995 reviews not trained on). fast: linear model, "
-        "int8/bf16, then the full engine; labels may differ, accuracy may not be lower. blended: add the log-odds of "
-        "a linear model to int8/bf16; chosen first if more accurate on validation.",
+        "linear model comes first, where its labels are sure to be the model's (needs 2,995 reviews not trained on). "
+        "fast: linear model, int8/bf16, then a more precise engine; labels may differ, but accuracy is not lower. "
+        "blended: add the log-odds of a linear model to int8/bf16; chosen first if more accurate on validation.",
     )
     accuracy_margin: float = Field(
         default=0.005,

@@ -65,7 +65,8 @@ RUN_RECORDS = Shape(
     "the URI of a scoring run's records, s3://bucket/prefix/_runs/name (see the log of the run)",
 )
 TOKENS = Shape(
-    rf"s3://{BUCKET}/prepared/(pretraining-)?tokens/{_DIGEST}", _PREPARED.format("tokenized reviews", "tokens")
+    rf"s3://{BUCKET}/prepared/(pretraining-)?tokens/{_DIGEST}",
+    _PREPARED.format("tokenized reviews", "tokens"),
 )
 BASE_MODEL = Shape(
     rf"s3://{BUCKET}/prepared/(base-model|pretrained-base)/{_DIGEST}",
@@ -83,7 +84,9 @@ TEACHER = Shape(
     "of the form model/version or model/alias, such as reviews/3 or reviews/champion",
 )
 SOURCE_ROW = Shape(r"(.* row \d+)?", "of the form FILE row NUMBER, such as: train.jsonl row 17")
-SAID_BY_PEOPLE = Shape(r"[\s\S]*\S.*\S[\s\S]*", "a text with at least two characters other than spaces")
+SAID_BY_PEOPLE = Shape(
+    r"[\s\S]*\S.*\S[\s\S]*", "a text with at least two characters other than spaces"
+)
 STUDY = Shape(r"tune-[0-9a-f]{32}", "the name of a study, tune-... (see the log of a tune run)")
 LANGUAGES = Shape(
     r"([a-z]{2,3}(,[a-z]{2,3})*)?",
@@ -94,6 +97,8 @@ BUCKET_NAME = Shape(
     "the name of a bucket: 3 to 63 lower-case letters, digits, dots and hyphens",
 )
 DEPLOYMENT = Shape(r"([^/]+/[^/]+)?", "of the form flow/deployment")
-BLOCK = Shape(r"(none|[^/]+/[^/]+)?", "of the form type/name, such as slack-webhook/on-call, or none")
+BLOCK = Shape(
+    r"(none|[^/]+/[^/]+)?", "of the form type/name, such as slack-webhook/on-call, or none"
+)
 RENDEZVOUS = Shape(r"([^:/]+:\d+)?", "of the form host:port")
 STORE_PAGE = Shape(r"(https?://.*\{bucket\}.*)?", "of the form https://host/{bucket}/{prefix}")

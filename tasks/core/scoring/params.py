@@ -14,8 +14,8 @@ class EngineParams(Form):
 
     engine: WantedEngine = Field(
         default="auto",
-        description="auto: the engine chosen at registration. On a GPU, or if that engine is not installed, torch is "
-        "used instead.",
+        description="auto: the engine chosen at registration; torch on a GPU, or if it is not installed. Others: see "
+        "docs/engines.md.",
     )
     device: Device = Field(default="auto", description="auto: a GPU if there is one, else the CPU.")
     precision: Precision = Field(

@@ -16,5 +16,5 @@ class ApprovalParams(Form):
         default=72.0,
         gt=0,
         le=24 * 30,
-        description="Maximum waiting time in hours. After it the model is rejected and stays challenger.",
+        description="Maximum waiting time in hours. After that, the model is rejected and stays challenger.",
     )

@@ -61,7 +61,8 @@ class LimitsParams(Form):
         default=0.1,
         ge=0.0,
         le=1.0,
-        description="Maximum expected calibration error, plus an allowance for chance on few reviews. 1: no limit.",
+        description="Maximum expected calibration error, with an allowance for chance if test reviews are few. 1: no "
+        "limit.",
     )
 
 

@@ -118,7 +118,7 @@ class PruningParams(Form):
         default=True, description="Stop unpromising trials early. Off: run every trial to its end."
     )
     warm_up_epochs: int = Field(
-        default=1, ge=0, le=50, description="Number of first epochs in which no trial is stopped."
+        default=1, ge=0, le=50, description="Number of initial epochs in which no trial is stopped."
     )
     after_trials: int = Field(
         default=5,
@@ -151,7 +151,7 @@ class SweepParams(Form):
     )
     metric: Metric = Field(
         default="accuracy",
-        description="Validation metric that decides. accuracy: highest accuracy. loss: lowest loss, better with few "
+        description="Validation metric to optimize. accuracy: maximize it. loss: minimize it, finer-grained with few "
         "validation reviews.",
     )
     seed: int = Field(
