@@ -16,23 +16,23 @@ from tasks.runtime.reporting.terminal import Terminal
 
 _USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
 
-
 flows:
-  demo       everything at once, on the sample reviews
-  retrain    labelled reviews -> a registered model, and the champion if it deserves it
-  tune       many trainings with other settings -> the best of them, as a retrain ends
-  score      reviews below an s3:// prefix -> predictions
-  verify     is a scoring run complete? proven from the object store alone
-  trace      predictions, a version, data or a digest -> all it was made from, and all that was made of it
-  promote    a registered version -> the champion, because you say so
-  rollback   the champion before this one -> the champion
-  history    who made which version champion, when and why
-  retention  old versions that nothing needs -> deleted
+  demo       run everything once, on the sample reviews
+  retrain    train and register a model; make it champion if it passes the gate
+  tune       search for the best training settings, then continue like retrain
+  score      score the reviews below an s3:// prefix
+  verify     check from the object store alone that a scoring run is complete
+  trace      show the lineage of predictions, a version or data
+  promote    make a registered version the champion
+  rollback   make the previous champion the champion again
+  history    list all changes of the champion: when, by whom and why
+  retention  delete old versions that nothing needs
 
-beside flows:
-  open       the page of the service that `make up` or `make up-ha` has started, in the browser
+other commands:
+  open       open the service (`make up` or `make up-ha`) in the browser
 
-`python -m flows FLOW --help` lists its fields; `--training.epochs 2` sets one."""
+`python -m flows FLOW --help` lists the fields of a flow.
+`python -m flows retrain --training.epochs 2` sets a field."""
 
 # Each flow: its module, and the function of `flows.cli.summaries` that prints its result. Prefect puts a flow's folder
 # on sys.path, where a module `trace` would hide the standard library's.

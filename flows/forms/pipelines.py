@@ -35,17 +35,20 @@ from tasks.core.training.tuning.params import SweepParams, TrialParams, require_
 
 
 class DataParams(Form):
-    """Source, validation and split of the reviews."""
+    """Source, validation, split and inspection of the labelled reviews."""
 
-    source: SourceParams = Field(default=SourceParams(), description="Where labelled reviews are.")
+    source: SourceParams = Field(
+        default=SourceParams(), description="Location and format of the labelled reviews."
+    )
     validation: ValidationParams = Field(
-        default=ValidationParams(), description="What they must be like."
+        default=ValidationParams(), description="Requirements that the reviews must meet."
     )
     split: SplitParams = Field(
-        default=SplitParams(), description="How many are used, and for what."
+        default=SplitParams(), description="Sizes of the train, validation and test splits."
     )
     inspection: InspectionParams = Field(
-        default=InspectionParams(), description="What is looked for in them, for people to see."
+        default=InspectionParams(),
+        description="Search for near-duplicates and likely label errors.",
     )
 
 
@@ -54,85 +57,93 @@ class RegistrationParams(Form):
 
     model_name: Annotated[str, MODEL_NAME] = Field(
         default="reviews",
-        description="Name in the MLflow model registry. Scoring looks for the champion of this name.",
+        description="Name in the MLflow model registry. `score` uses the champion of this name.",
     )
 
 
 class FineTuneParams(Form):
-    """Fine-tune a base model on reviews that `retrain` has prepared. It starts this itself, on the GPU pool."""
+    """Fine-tune a base model on prepared data. `retrain` and `tune` start this flow themselves, on the GPU pool."""
 
     former_names: ClassVar = {"teacher_logits": "lessons"}
 
     tokens: Annotated[str, TOKENS] = Field(
-        description="Where the tokenized reviews lie, as the log of a retrain run names it.",
+        description="URI of the tokenized reviews, from the log of a retrain run.",
     )
     base_model: Annotated[str, BASE_MODEL] = Field(
-        description="Where the prepared base model lies, as the log of a retrain run names it.",
+        description="URI of the prepared base model, from the log of a retrain run.",
     )
     tokenization: TokenizationParams = Field(
-        default=TokenizationParams(), description="How the tokens were made."
+        default=TokenizationParams(), description="Tokenization that produced the tokens."
     )
     training: TrainingParams = Field(
-        default=TrainingParams(), description="What is fine-tuned, and how."
+        default=TrainingParams(), description="Settings of fine-tuning."
     )
     trial: TrialParams | None = Field(
-        default=None, description="Which trial of a sweep it is; a hopeless one is stopped early."
+        default=None,
+        description="Sweep trial that this training belongs to; it may be stopped early. Empty: none.",
     )
     teacher_logits: Annotated[str, TEACHER_LOGITS] = Field(
         default="",
-        description="URI of the teacher's logits, from the log of a retrain run. Empty: learn from the labels alone.",
+        description="URI of the teacher's logits, from the log of a retrain run. Empty: no distillation.",
     )
     distillation: DistillationParams = Field(
-        default=DistillationParams(), description="Weight of the teacher's logits in the loss."
+        default=DistillationParams(),
+        description="Weight and temperature of the teacher's soft labels.",
     )
     pretraining: PretrainingParams | None = Field(
         default=None,
-        description="Pre-train the base model further on these tokens, and do not fine-tune it.",
+        description="Pre-train the base model on these tokens instead of fine-tuning it. Empty: fine-tune.",
     )
 
 
 class RetrainParams(Form):
-    """Retrain a classifier on labelled reviews, register it, and make it champion if it passes the gate."""
+    """Retrain a classifier on labelled reviews, register it, and promote it to champion if it passes the gate."""
 
     recipe: RecipeName = Field(
         default="standard",
-        description="Settings that go together: quick (minutes on a CPU, 4,000 reviews; scored by the model and a "
-        "linear one blended, where OpenVINO is installed), standard (as the form stands), best (all tokens, three "
-        "times as long). A field that you have set otherwise than the form "
-        "has it stays yours.",
+        description="Preset for all fields that you leave unchanged. standard: the defaults of this form. quick: "
+        "4,000 reviews, minutes on a CPU. best: 512 tokens, three times as long.",
     )
-    data: DataParams = Field(default=DataParams(), description="The labelled reviews.")
+    data: DataParams = Field(
+        default=DataParams(),
+        description="Labelled reviews: source, validation, split and inspection.",
+    )
     tokenization: TokenizationParams = Field(
-        default=TokenizationParams(), description="How reviews become tokens."
+        default=TokenizationParams(), description="Tokenization and truncation of the reviews."
     )
     pretraining: PretrainingParams = Field(
         default=PretrainingParams(),
-        description="Whether the base model first learns the reviews' language, without labels.",
+        description="Further pre-training of the base model on review texts. Off by default.",
     )
     training: TrainingParams = Field(
-        default=TrainingParams(), description="What is fine-tuned, and how."
+        default=TrainingParams(), description="Fine-tuning of the base model."
     )
     distillation: DistillationParams = Field(
-        default=DistillationParams(), description="From which teacher it learns beside the labels."
+        default=DistillationParams(),
+        description="Learning from the soft labels of a teacher. Off by default.",
     )
     evaluation: EvaluationParams = Field(
-        default=EvaluationParams(), description="How the model is judged."
+        default=EvaluationParams(), description="Metrics and confidence intervals on the test set."
     )
     behaviour: BehaviourParams = Field(
-        default=BehaviourParams(), description="Sentences that leave no doubt, put to the model."
+        default=BehaviourParams(),
+        description="Behavioural checks: texts for which the correct behaviour is known.",
     )
-    gate: GateParams = Field(default=GateParams(), description="When it may become champion.")
+    gate: GateParams = Field(
+        default=GateParams(), description="Conditions for promotion to champion."
+    )
     approval: ApprovalParams = Field(
-        default=ApprovalParams(), description="Whether a person has the last word."
+        default=ApprovalParams(),
+        description="Approval by a person before promotion. Off by default.",
     )
     report: ReportParams = Field(
-        default=ReportParams(), description="The report that people read of a version."
+        default=ReportParams(), description="HTML report on the model version."
     )
     engines: EngineChoiceParams = Field(
-        default=EngineChoiceParams(), description="What is to score with it, by measurement."
+        default=EngineChoiceParams(), description="Choice of the inference engine by benchmark."
     )
     registration: RegistrationParams = Field(
-        default=RegistrationParams(), description="Under which name it is registered."
+        default=RegistrationParams(), description="Name of the registered model."
     )
 
     @model_validator(mode="before")
@@ -145,9 +156,12 @@ class RetrainParams(Form):
 
 
 class TuneParams(RetrainParams):
-    """Search the settings of a training; evaluate, register and promote the best model as a retraining does."""
+    """Search for the best training settings; evaluate, register and promote the best model as `retrain` does."""
 
-    sweep: SweepParams = Field(default=SweepParams(), description="What is tried, and how often.")
+    sweep: SweepParams = Field(
+        default=SweepParams(),
+        description="Hyperparameter search: number of trials, metric, pruning and search space.",
+    )
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -167,135 +181,139 @@ class WatchParams(Form):
 
     location: Annotated[str, S3_PREFIX] = Field(
         default="s3://nightshift/labelled/",
-        description="Prefix where labelled reviews land.",
+        description="Prefix to watch for labelled reviews.",
     )
 
 
 class TidyParams(Form):
-    """Clean up after runs that died."""
+    """Clean up after runs that crashed."""
 
 
 class VerifyParams(Form):
-    """Prove from the object store alone that a scoring run is complete."""
+    """Verify from the object store alone that a scoring run is complete."""
 
     run: Annotated[str, RUN_RECORDS] = Field(
-        description="Where the records of the run lie, as its log and its last line name it.",
+        description="URI of the run's records, from its log: s3://bucket/prefix/_runs/name.",
     )
 
 
 class TraceParams(Form):
-    """Trace anything back to the reviews that a model learned from, and on to its predictions."""
+    """Trace predictions, models or data back to the labelled reviews, and on to the predictions made from them."""
 
     start: str = Field(
         min_length=1,
         max_length=1_200,
         validation_alias=AliasChoices("start", "prediction"),
-        description="What to follow: an object with predictions or a scoring run (s3://...), a version (reviews/3 or "
-        "reviews/champion), prepared data (s3://.../prepared/...), a digest, the id of a run, or the location of "
-        "labelled reviews as retrain was given it.",
+        description="Predictions, scoring run or prepared data (s3://...), version (reviews/3, reviews/champion), "
+        "digest, run id, or source of labelled reviews.",
     )
     row: int = Field(
         default=0,
         ge=0,
         le=10**12,
-        description="Of predictions: number of the row in the input; 0: only the object.",
+        description="Row number in the input, if `start` is an object with predictions. 0: the whole object.",
     )
     source_row: Annotated[str, SOURCE_ROW] = Field(
         default="",
         max_length=500,
-        description="Was this labelled review in the training data? Its name as the checks of the data give it, such "
-        "as: train.jsonl row 17.",
+        description="Look up one labelled review in the training data, such as: train.jsonl row 17. Empty: none.",
     )
 
 
 class ScoreShardsParams(Form):
-    """Score some shards of a scoring run. `score` starts it where several share the work."""
+    """Score some shards of a scoring run. `score` starts this flow itself if `workers` is above 1."""
 
     former_names: ClassVar = {"run": "place"}
 
     run: Annotated[str, RUN_RECORDS] = Field(
-        description="Where the records of the run lie, as its log names it.",
+        description="URI of the run's records, from its log: s3://bucket/prefix/_runs/name.",
     )
-    shards: list[int] = Field(min_length=1, description="Numbers of the shards, from 0.")
+    shards: list[int] = Field(min_length=1, description="Shard numbers, from 0.")
     size: int = Field(
         default=0,
         ge=0,
-        description="Bytes that they hold, more or less; the progress bar goes by them.",
+        description="Approximate size of the shards in bytes, for the progress bar. 0: no progress bar.",
     )
-    engine: EngineParams = Field(default=EngineParams(), description="How the model is run.")
+    engine: EngineParams = Field(
+        default=EngineParams(), description="The inference engine and its settings."
+    )
 
 
 class ScoreParams(Form):
-    """Score every review below a prefix with a pinned version of a registered model."""
+    """Score every review below an S3 prefix with one version of a registered model."""
 
     former_names: ClassVar = {"max_rejected_fraction": "max_rejected_share"}
 
     input: Annotated[str, S3_PREFIX] = Field(
         default="s3://nightshift/incoming/",
-        description="Prefix (or one object) with reviews: JSONL, CSV, TSV or Parquet; gz, zst or bz2.",
+        description="S3 prefix or object with the reviews: JSONL, CSV, TSV or Parquet, also compressed (gz, zst, bz2).",
     )
     output: Annotated[str, S3_PREFIX] = Field(
         default="s3://nightshift/predictions/",
-        description="Prefix for predictions. Below it each model and version has a folder, with one object for each "
-        "input object, of the same name.",
+        description="S3 prefix for the predictions. Each model version has its own folder, with one object per input "
+        "object.",
     )
     model_name: RegisteredName = "reviews"
     model_version: str = Field(
         default="champion",
         min_length=1,
-        description="Alias or number; an alias is resolved once, when the run begins.",
+        description="Version number or alias. An alias is resolved once, when the run starts.",
     )
     text_column: str = Field(
         default="text",
         min_length=1,
-        description="Column that holds the review, or the path to a nested field, such as review.text.",
+        description="Column with the review text, or the path to a nested field, such as review.text.",
     )
     id_column: str = Field(
         default="id",
         min_length=1,
-        description="Column that names it; where absent, the row number does.",
+        description="Column with the review id. If it is missing, the row number is used.",
     )
     keep_columns: list[str] = Field(
         default=[],
         max_length=50,
-        description="Columns that go along to the predictions as they are.",
+        description="Columns to copy unchanged into the predictions.",
     )
     encoding: str = Field(
         default=UTF8,
         max_length=40,
-        description="Of CSV, TSV and JSONL, such as cp1252. Files that are UTF-8, or whose byte order mark says what "
-        "they are (UTF-16), are found out.",
+        description="Encoding of CSV, TSV and JSONL files, such as cp1252. Files in UTF-8 or with a byte order mark "
+        "are always detected.",
     )
     output_format: OutputFormat = Field(
-        default="same", description="Of the predictions; same: each object's own."
+        default="same",
+        description="Format of the predictions. same: the format of each input object.",
     )
     csv_formula_guard: bool = Field(
         default=True,
-        description="In predictions as CSV or TSV, put an apostrophe before texts that begin with =, +, -, @, a tab or "
-        "a line end, so that no spreadsheet runs them as formulas. Numbers stay as they are.",
+        description="In CSV and TSV, put an apostrophe before texts that a spreadsheet could run as a formula (=, +, "
+        "-, @, tab, line end).",
     )
     scope: Literal["only_new", "rescore"] = Field(
         default="only_new",
-        description="only_new leaves out what this version has scored in the state it is in; rescore does all again.",
+        description="only_new: skip unchanged objects that this version has already scored. rescore: score all "
+        "objects again.",
     )
     allow_empty: bool = Field(
         default=False,
-        description="A night without any review is no failure. Off: it is, as a wrong prefix looks the same.",
+        description="Succeed when the prefix is empty. Off by default: an empty prefix is usually a typo.",
     )
     max_rejected_fraction: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="An object of which more rows cannot be scored fails whole: it is likely the wrong file.",
+        description="Fail an object if a larger fraction of its rows is rejected (usually the wrong file).",
     )
     workers: int = Field(
         default=1,
         ge=1,
         le=256,
-        description="Runs that share the work, on the pool of NIGHTSHIFT_SCORING_DEPLOYMENT or on Ray or Dask; 1: "
-        "this run does it all.",
+        description="Number of parallel runs, on the pool of NIGHTSHIFT_SCORING_DEPLOYMENT, on Ray or on Dask. 1: "
+        "score in this run.",
     )
-    engine: EngineParams = Field(default=EngineParams(), description="How the model is run.")
+    engine: EngineParams = Field(
+        default=EngineParams(), description="The inference engine and its settings."
+    )
 
     @field_validator("encoding")
     @classmethod

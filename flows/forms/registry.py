@@ -15,7 +15,7 @@ Who = Annotated[
     Field(
         min_length=2,
         max_length=100,
-        description="Your name, for the history; taken as you say it, nobody checks it.",
+        description="Your name, recorded in the history. It is not verified.",
     ),
     SAID_BY_PEOPLE,
 ]
@@ -24,31 +24,31 @@ Reason = Annotated[
     Field(
         min_length=3,
         max_length=500,
-        description="Why, for those who look at it later; kept in the history.",
+        description="Your reason, recorded in the history.",
     ),
     SAID_BY_PEOPLE,
 ]
 
 
 class PromoteParams(Form):
-    """Make a registered version the champion. The next scoring run uses it; one under way stays on its own."""
+    """Make a registered version the champion. The next scoring run uses it; running ones keep their version."""
 
     model_name: RegisteredName = "reviews"
     version: str = Field(
         default="challenger",
         min_length=1,
-        description="Number of the version, or an alias that points to it.",
+        description="Version number or alias.",
     )
     who: Who
     reason: Reason
     overrule: bool = Field(
         default=False,
-        description="Promote although the gate has refused it; the history says so.",
+        description="Promote a version that the gate has refused. The history records this.",
     )
 
 
 class RollbackParams(Form):
-    """Make the champion before the present one champion again. To take that back at once, name the version."""
+    """Make the previous champion the champion again. Undoing it within ten minutes requires `to_version`."""
 
     model_name: RegisteredName = "reviews"
     who: Who
@@ -56,37 +56,39 @@ class RollbackParams(Form):
     to_version: str = Field(
         default="",
         max_length=100,
-        description="Number of the version to go back to; empty: the champion before the present one.",
+        description="Version number to go back to. Empty: the previous champion.",
     )
 
 
 class HistoryParams(Form):
-    """Show every move of a model's champion: when, by whom, why; also those of versions that are deleted."""
+    """List all changes of the champion: when, by whom and why. Deleted versions are included."""
 
     model_name: RegisteredName = "reviews"
-    last: int = Field(default=50, ge=1, le=10_000, description="How many, the newest first.")
+    last: int = Field(
+        default=50, ge=1, le=10_000, description="Number of changes to list, newest first."
+    )
 
 
 class RetentionParams(Form):
-    """Delete old versions of a model, but none with an alias, none of the last moves, none that predictions name."""
+    """Delete old versions of a model, except those with an alias, a recent promotion or stored predictions."""
 
     model_name: RegisteredName = "reviews"
     who: Annotated[str, SAID_BY_PEOPLE] = Field(
         min_length=2,
         max_length=100,
-        description="Your name, kept with what is deleted; taken as you say it, nobody checks it.",
+        description="Your name, recorded with each deletion. It is not verified.",
     )
     keep_last: int = Field(
-        default=10, ge=1, le=1_000, description="The newest so many versions are kept."
+        default=10, ge=1, le=1_000, description="Keep this many of the newest versions."
     )
     min_age_days: int = Field(
-        default=30, ge=0, le=3_650, description="Versions younger than so many days are kept."
+        default=30, ge=0, le=3_650, description="Keep versions younger than this many days."
     )
     predictions: list[Annotated[str, S3_PREFIX]] = Field(
         default=["s3://nightshift/predictions/"],
         max_length=50,
-        description="Prefixes where predictions lie. Scoring itself notes where it writes; what it wrote before it did "
-        "is found below these, in model=<name>/version=<n>/.",
+        description="Also keep versions with predictions below these prefixes. Needed only for predictions that "
+        "scoring did not record.",
     )
     dry_run: bool = Field(
         default=True, description="Only show what would be deleted. Off: delete it."

@@ -36,19 +36,20 @@ class ApprovalForm(RunInput):
     """The form on the page of the paused run."""
 
     decision: Literal["Approve", "Reject"] = Field(
-        description="Approve: it becomes champion, and the next scoring run uses it. Reject: it stays challenger.",
+        description="Approve: the model becomes champion, and the next scoring run uses it. Reject: it stays "
+        "challenger.",
         json_schema_extra={"position": 0},
     )
     name: Annotated[str, SAID_BY_PEOPLE] = Field(
         min_length=2,
         max_length=100,
-        description="Your name.",
+        description="Your name, recorded with the decision. It is not verified.",
         json_schema_extra={"position": 1},
     )
     comment: Annotated[str, SAID_BY_PEOPLE] = Field(
         min_length=3,
         max_length=500,
-        description="Why, for those who look at it later.",
+        description="Your reason, recorded with the decision.",
         json_schema_extra={"position": 2},
     )
 

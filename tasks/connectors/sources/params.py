@@ -12,60 +12,59 @@ SAMPLE = "sample"
 
 
 class SourceParams(Form):
-    """The location of labelled reviews, and the columns to read."""
+    """Location, splits and columns of the labelled reviews."""
 
     location: str = Field(
         default=SAMPLE,
         min_length=1,
-        description="'sample' (the reviews that come with Nightshift), s3://bucket/prefix, a local file or folder "
-        "(Parquet, CSV, TSV, JSONL; gz, zst or bz2), or a hub data set such as stanfordnlp/imdb. Files and folders "
-        "named train, test, validation and the like are those splits; where none is named train, the others are.",
+        description="'sample' (bundled reviews), s3://bucket/prefix, a local file or folder (Parquet, CSV, TSV, "
+        "JSONL; gz, zst or bz2), or a Hugging Face data set such as stanfordnlp/imdb.",
     )
     test_location: str | None = Field(
         default=None,
-        description="Where the test reviews are, if apart. Empty: the source's own test split, or a share of it.",
+        description="Location of separate test reviews. Empty: use the test split of the source, or draw one "
+        "(data.split.test_fraction).",
     )
     splits: PairsText = Field(
         default="",
         max_length=4_000,
-        description="Which split a file, a folder or a split of a hub data set is, where its name does not say: "
-        "2025.csv=test, old/*=-, validation=test (train, test, validation, or - to leave it out).",
+        description="Split of a file, folder or hub split whose name does not show it: 2025.csv=test, old/*=- "
+        "(train, test, validation, or - to skip).",
     )
     text_column: str = Field(
-        default="text", min_length=1, description="Column that holds the review."
+        default="text", min_length=1, description="Column with the review text."
     )
-    label_column: str = Field(
-        default="label", min_length=1, description="Column that holds the class."
-    )
+    label_column: str = Field(default="label", min_length=1, description="Column with the label.")
     label_names: list[str] = Field(
         default=[],
-        description="The classes in order of their ids, as in [NEGATIVE, POSITIVE]. Empty: as the source says, "
-        "else the distinct labels in sorted order.",
+        description="Class names in the order of their ids, such as NEGATIVE, POSITIVE. Empty: names from the "
+        "source, else the sorted labels.",
     )
     label_map: PairsText = Field(
         default="",
         max_length=20_000,
-        description="What labels mean: 1=NEGATIVE, 2=NEGATIVE, 4=POSITIVE, 5=POSITIVE, 3=- (- leaves such rows out). "
-        "Empty: labels are what the source has.",
+        description="Class for each label: 1=NEGATIVE, 2=NEGATIVE, 4=POSITIVE, 5=POSITIVE, 3=- (- drops the rows). "
+        "Empty: use the labels as they are.",
     )
     slice_columns: list[str] = Field(
         default=[],
         max_length=20,
-        description="Further columns (language, product, shop) by which the test set is cut into slices: a model that "
-        "is worse on one of them is found out.",
+        description="Columns, such as language or product, whose values divide the test set into slices. The gate "
+        "compares models on each.",
     )
     encoding: str = Field(
         default=UTF8,
         max_length=40,
-        description="Of CSV, TSV and JSONL, such as cp1252. Files that are UTF-8, or whose byte order mark says what "
-        "they are (UTF-16), are found out.",
+        description="Encoding of CSV, TSV and JSONL files, such as cp1252. Files in UTF-8 or with a byte order mark "
+        "are always detected.",
     )
     hub_configuration: str | None = Field(
-        default=None, description="Configuration of a hub data set, where it has several."
+        default=None,
+        description="Configuration (subset) of a Hugging Face data set. Required only if it has several.",
     )
     hub_revision: str | None = Field(
         default=None,
-        description="Branch, tag or commit of a hub data set. Empty takes the newest and records which it was.",
+        description="Branch, tag or commit of a Hugging Face data set. Empty: the newest commit, which is recorded.",
     )
 
     @field_validator("encoding")

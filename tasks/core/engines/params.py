@@ -14,66 +14,64 @@ _REMOVED = {"onnx", "onnx-int8", "cascade-torch"}
 
 
 class EngineChoiceParams(Form):
-    """The settings for choosing a model's engine. Installed engines are compared when the model is registered."""
+    """Choice of the inference engine: installed engines are benchmarked before the model is registered."""
 
     measure: bool = Field(
         default=True,
-        description="Compare them. Without, where nothing beside torch is installed, and on a GPU, it is torch.",
+        description="Benchmark the installed engines and use the best one. Off, and always on a GPU: use torch.",
     )
     candidates: list[EngineName] = Field(
         default=["torch", "openvino", "openvino-int8", "cascade", "cascade-bf16"],
         max_length=10,
-        description="Which are compared, where they are installed. cascade-bf16 begins in bf16.",
+        description="Engines to benchmark, if installed (see docs/engines.md). cascade starts in int8, cascade-bf16 "
+        "in bf16.",
     )
     minimum_agreement: float = Field(
         default=0.999,
         ge=0.9,
         le=1.0,
-        description="Share of reviews that an engine must be shown to give the label that the model gives in fp32, at "
-        "a confidence of 95%. A cascade scores again in full precision what it must to keep to it.",
+        description="Minimum fraction of reviews that an engine labels as fp32 does, shown with 95% confidence.",
     )
     maximum_change: float = Field(
         default=0.05,
         gt=0.0,
         le=1.0,
-        description="A review in which a probability differs from fp32's by more than this counts as one with another "
-        "label. 1: labels alone count.",
+        description="Count a review as a disagreement if a probability differs from fp32 by more than this. 1: "
+        "compare labels only.",
     )
     cascade: Literal["exact", "labels", "fast", "blended"] = Field(
         default="exact",
-        description="exact: int8 or bf16 first, and in fp32 what lies near the line. labels: a linear model before "
-        "them, where its labels are sure to be the model's, which takes 2,995 reviews to say that were not trained on "
-        "(judged_rows), at a minimum_agreement of 0.999; its probabilities are its own. "
-        "fast: a linear model first, then int8, then what is more precise, so that accuracy is not lower, though "
-        "labels differ. blended: a linear model first, whose evidence is added to int8's or bf16's: more accurate on "
-        "IMDb than the model, and chosen where it is on the validation reviews, too.",
+        description="exact: score in int8/bf16, then re-score low-margin rows in fp32. labels: like exact, but a "
+        "linear model comes first, where its labels are sure to be the model's (needs 2,995 reviews not trained on). "
+        "fast: linear model, int8/bf16, then a more precise engine; labels may differ, but accuracy is not lower. "
+        "blended: add the log-odds of a linear model to int8/bf16; chosen first if more accurate on validation.",
     )
     accuracy_margin: float = Field(
         default=0.005,
         gt=0.0,
         le=0.1,
-        description="How much lower the accuracy of a fast cascade may be, at a risk of 5%; on the validation reviews "
-        "it is not lower at all.",
+        description="Reject an engine that may be less accurate than the model by more than this (95% confidence).",
     )
     judged_rows: int = Field(
         default=5000,
         ge=20,
         le=100_000,
-        description="Reviews whose answers are compared, at most: those that the model's versions have scored, then "
-        "validation and training reviews. From 2,995 on they can show an agreement of 99.9%; where there are fewer, "
-        "the model scores in fp32.",
+        description="Maximum number of reviews to compare engines on. With fewer than 2,995, 99.9% agreement cannot "
+        "be shown and fp32 is used.",
     )
     timed_rows: int = Field(
         default=128,
         ge=1,
         le=100_000,
-        description="Of these, how many are scored against the clock.",
+        description="Number of these reviews used to measure throughput.",
     )
-    rounds: int = Field(default=3, ge=1, le=50, description="How often, in turns; medians count.")
+    rounds: int = Field(
+        default=3, ge=1, le=50, description="Number of timing rounds per engine. The median counts."
+    )
     keep: Literal["chosen", "all"] = Field(
         default="chosen",
-        description="Whose files are registered with the model: what the chosen one needs, or all that were built, so "
-        "that a scoring run may name another one.",
+        description="chosen: register only the files of the chosen engine. all: register all engines, so that "
+        "scoring can select another one.",
     )
 
     @field_validator("candidates", mode="before")

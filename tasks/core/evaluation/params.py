@@ -23,15 +23,18 @@ class EvaluationParams(Form):
     """Evaluation of a model on the test set."""
 
     resamples: int = Field(
-        default=2000, ge=100, le=20_000, description="Bootstrap resamples behind each interval."
+        default=2000,
+        ge=100,
+        le=20_000,
+        description="Number of bootstrap resamples per confidence interval.",
     )
     confidence: float = Field(
-        default=0.95, ge=0.5, le=0.999, description="Coverage of the intervals."
+        default=0.95, ge=0.5, le=0.999, description="Confidence level of the intervals."
     )
     calibration_bins: int = Field(
         default=15,
         ge=2,
         le=100,
-        description="Bins of equal width for the expected calibration error.",
+        description="Number of equal-width bins for the expected calibration error.",
     )
-    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Of the resampling.")
+    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Random seed of the bootstrap.")

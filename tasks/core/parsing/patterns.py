@@ -1,4 +1,4 @@
-"""Patterns for texts, described in words wherever a text is refused: on the command line, in a run, by a server.
+"""Patterns for texts. A text that does not match is refused in plain words: by the command line, a run or a server.
 
 A field is annotated with its shape: `input: Annotated[str, S3_PREFIX]`. pydantic alone would quote the regular
 expression, and so would a server that validates a form by its JSON schema.
@@ -54,7 +54,7 @@ class Shape:
 
 
 _DIGEST = "[0-9a-f]{32}"
-_PREPARED = "the URI of {} from the log of a retrain run: s3://bucket/prepared/{}/..."
+_PREPARED = "the URI of {}, s3://bucket/prepared/{}/... (see the log of a retrain run)"
 
 S3_PREFIX = Shape(
     rf"s3://{BUCKET}(/.*)?",
@@ -62,10 +62,11 @@ S3_PREFIX = Shape(
 )
 RUN_RECORDS = Shape(
     rf"s3://{BUCKET}/.+/_runs/[^/]+/?",
-    "the URI of a scoring run's records from its log: s3://bucket/prefix/_runs/name",
+    "the URI of a scoring run's records, s3://bucket/prefix/_runs/name (see the log of the run)",
 )
 TOKENS = Shape(
-    rf"s3://{BUCKET}/prepared/(pretraining-)?tokens/{_DIGEST}", _PREPARED.format("tokens", "tokens")
+    rf"s3://{BUCKET}/prepared/(pretraining-)?tokens/{_DIGEST}",
+    _PREPARED.format("tokenized reviews", "tokens"),
 )
 BASE_MODEL = Shape(
     rf"s3://{BUCKET}/prepared/(base-model|pretrained-base)/{_DIGEST}",
@@ -76,15 +77,17 @@ TEACHER_LOGITS = Shape(
 )
 MODEL_NAME = Shape(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
-    "a name of letters, digits, dots, hyphens and underscores (100 at most, the first a letter or digit)",
+    "a name of letters, digits, dots, hyphens and underscores (at most 100, starting with a letter or digit)",
 )
 TEACHER = Shape(
     r"([A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9._-]{1,100})?",
     "of the form model/version or model/alias, such as reviews/3 or reviews/champion",
 )
 SOURCE_ROW = Shape(r"(.* row \d+)?", "of the form FILE row NUMBER, such as: train.jsonl row 17")
-SAID_BY_PEOPLE = Shape(r"[\s\S]*\S.*\S[\s\S]*", "a text of two or more characters beside spaces")
-STUDY = Shape(r"tune-[0-9a-f]{32}", "the name of a study from the log of a tune run")
+SAID_BY_PEOPLE = Shape(
+    r"[\s\S]*\S.*\S[\s\S]*", "a text with at least two characters other than spaces"
+)
+STUDY = Shape(r"tune-[0-9a-f]{32}", "the name of a study, tune-... (see the log of a tune run)")
 LANGUAGES = Shape(
     r"([a-z]{2,3}(,[a-z]{2,3})*)?",
     "one or more language codes separated by commas, such as en,de",
@@ -94,6 +97,8 @@ BUCKET_NAME = Shape(
     "the name of a bucket: 3 to 63 lower-case letters, digits, dots and hyphens",
 )
 DEPLOYMENT = Shape(r"([^/]+/[^/]+)?", "of the form flow/deployment")
-BLOCK = Shape(r"(none|[^/]+/[^/]+)?", "of the form type/name, such as slack-webhook/on-call")
+BLOCK = Shape(
+    r"(none|[^/]+/[^/]+)?", "of the form type/name, such as slack-webhook/on-call, or none"
+)
 RENDEZVOUS = Shape(r"([^:/]+:\d+)?", "of the form host:port")
 STORE_PAGE = Shape(r"(https?://.*\{bucket\}.*)?", "of the form https://host/{bucket}/{prefix}")

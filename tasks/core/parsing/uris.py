@@ -8,7 +8,7 @@ _ACCESS_POINT = (
     r"(?:accesspoint[:/][A-Za-z0-9.-]{1,63}|outpost[:/][A-Za-z0-9-]{1,63}[:/]accesspoint[:/][A-Za-z0-9-]{1,63})"
 )
 BUCKET = rf"(?:[a-z0-9][a-z0-9._-]{{0,62}}|{_ACCESS_POINT})"
-OF_THE_FORM = "of the form s3://bucket/prefix (a bucket's name has lower-case letters, digits, dots and hyphens)"
+OF_THE_FORM = "of the form s3://bucket/prefix (bucket names have lower-case letters, digits, dots and hyphens)"
 _URI = re.compile(rf"s3://(?P<bucket>{_ACCESS_POINT}|[^/]+)(?:/(?P<key>.*))?", re.DOTALL)
 _BUCKET = re.compile(BUCKET)
 

@@ -11,47 +11,52 @@ MOST_SHOWN = 1_000
 
 
 class InspectionParams(Form):
-    """Inspection of the reviews before they are used. Findings are listed for people; no review is left out."""
+    """Search for near-duplicates and likely label errors. Findings are only reported; no review is removed."""
 
     enabled: bool = Field(
         default=True,
-        description="Look for near-duplicates and likely label errors. Off: only the data card is made.",
+        description="Search for near-duplicates and likely label errors. Off: write only the data card.",
     )
     near_duplicate_similarity: float = Field(
         default=0.5,
         ge=0.3,
         le=1.0,
-        description="Share of their word triples that two reviews must have in common (Jaccard) to be near-duplicates.",
+        description="Minimum Jaccard similarity (of word triples) at which two reviews count as near-duplicates.",
     )
     max_rows_near_duplicates: int = Field(
         default=100_000,
         ge=100,
         le=1_000_000,
-        description="Of a larger split a stratified sample of so many reviews is compared; each takes about 15 KB "
-        "of memory.",
+        description="Maximum reviews per split to compare for near-duplicates (about 15 KB of memory each). Larger "
+        "splits are sampled.",
     )
     max_rows_label_errors: int = Field(
         default=50_000,
         ge=100,
         le=10_000_000,
-        description="Of a larger split the labels of a stratified sample of so many reviews are judged.",
+        description="Maximum reviews per split to check for label errors. Larger splits are sampled.",
     )
     folds: int = Field(
         default=5,
         ge=2,
         le=20,
-        description="Of the cross-validation by which the labels of train are judged; the time grows with it.",
+        description="Number of cross-validation folds for finding label errors in the training reviews. More folds "
+        "take longer.",
     )
     listed: int = Field(
         default=100,
         ge=1,
         le=MOST_SHOWN,
-        description="How many of each are shown on the run's page; the files list more.",
+        description="Number of findings of each kind to show on the run's page. The files list more.",
     )
     language: Annotated[str, LANGUAGES] = Field(
         default="",
-        description="Languages of the reviews for the data card, as codes with commas between: en,de. Empty: unknown.",
+        description="Languages of the reviews for the data card, as comma-separated codes such as en,de. Empty: "
+        "unknown.",
     )
     seed: int = Field(
-        default=42, ge=0, le=2**31 - 1, description="Of permutations, samples and folds."
+        default=42,
+        ge=0,
+        le=2**31 - 1,
+        description="Random seed of sampling, MinHash and cross-validation folds.",
     )

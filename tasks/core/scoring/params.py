@@ -15,28 +15,26 @@ class EngineParams(Form):
 
     engine: WantedEngine = Field(
         default="auto",
-        description="What runs it; auto takes what was found best when the model was registered, where it is installed "
-        "and the model runs on the CPU, else torch, in fp32 where no more was shown.",
+        description="auto: the engine chosen at registration; torch on a GPU, or if it is not installed. Others: see "
+        "docs/engines.md.",
     )
-    device: Device = Field(
-        default="auto", description="Where the model runs; auto takes a GPU where there is one."
-    )
+    device: Device = Field(default="auto", description="auto: a GPU if there is one, else the CPU.")
     precision: Precision = Field(
         default="auto",
-        description="auto uses bf16 where the processor or GPU multiplies in it, else fp32; torch uses fp32 for a "
-        "version that was trained in it.",
+        description="auto: bf16 if the hardware multiplies in bf16, else fp32; with torch, fp32 for a version "
+        "trained in fp32.",
     )
     batch_tokens: int = Field(
         default=4096,
         ge=128,
         le=1_048_576,
-        description="Tokens of a batch, padding included where there is any. More helps on a GPU.",
+        description="Maximum number of tokens per batch, including padding. Larger batches help on a GPU.",
     )
     window_reviews: int = Field(
         default=1024,
         ge=1,
         le=1_000_000,
-        description="Reviews among which batches of similar length are planned; the memory used grows with it.",
+        description="Number of reviews read at a time to form batches of similar length. Memory grows with it.",
     )
 
 

@@ -14,7 +14,7 @@ Packing: TypeAlias = Literal["auto", "on", "off"]
 
 
 class TrainingParams(Form):
-    """The settings of fine-tuning: base model, schedule, batches, precision and methods."""
+    """Fine-tuning: base model, mini-batches, learning rate, regularization, precision."""
 
     former_names: ClassVar = {
         "lr_scheduler_type": "schedule",
@@ -27,169 +27,174 @@ class TrainingParams(Form):
     base_model: str = Field(
         default="minilm",
         min_length=1,
-        description="What to start from: 'minilm' (the pretrained BERT that comes with Nightshift), a hub id such as "
-        "google-bert/bert-base-uncased or openai-community/gpt2, or a local folder.",
+        description="'minilm' (bundled pretrained BERT), a Hugging Face id such as google-bert/bert-base-uncased, or "
+        "a local folder.",
     )
     base_model_revision: str | None = Field(
         default=None,
-        description="Branch, tag or commit of a hub model. Empty takes the newest and records which it was.",
+        description="Branch, tag or commit of a Hugging Face model. Empty: the newest commit, which is recorded.",
     )
     epochs: int = Field(
-        default=3, ge=1, le=50, description="Passes over the training reviews at most."
+        default=3,
+        ge=1,
+        le=50,
+        description="Maximum number of epochs. Early stopping may end training sooner.",
     )
     batch_by: Literal["reviews", "tokens"] = Field(
         default="reviews",
-        description="What a batch is measured in: batch_size reviews, or as many of similar length as batch_tokens "
-        "allow, which keeps a GPU evenly busy. Either way each review counts the same.",
+        description="reviews: mini-batches of batch_size reviews. tokens: mini-batches of similar-length reviews "
+        "with up to batch_tokens tokens.",
     )
     batch_size: int = Field(
         default=16,
         ge=1,
         le=1024,
-        description="Reviews a batch and process; not used by batches of tokens.",
+        description="Reviews per mini-batch and process. Used only if batch_by is reviews.",
     )
     batch_tokens: int = Field(
         default=4096,
         ge=8,
         le=2**20,
-        description="Tokens a batch and process, padding included; only used where batch_by is tokens.",
+        description="Tokens per mini-batch and process, including padding. Used only if batch_by is tokens.",
     )
     gradient_accumulation_steps: int = Field(
         default=1,
         ge=1,
         le=256,
-        description="Batches summed up before a step, where memory is short.",
+        description="Mini-batches per optimizer step. Raise it, and lower batch_size, if memory is short.",
     )
     learning_rate: float = Field(
         default=1e-4,
         gt=0,
         le=1e-2,
-        description="Peak; it warms up and then follows the schedule. 2e-5 to 5e-5 suits larger models.",
+        description="Peak learning rate, reached after warmup. Larger models need 2e-5 to 5e-5.",
     )
     lr_scheduler_type: LRSchedulerType = Field(
         default="linear",
-        description="How the rate goes on from its peak: to zero in a line, to zero along a cosine, or constant.",
+        description="Learning rate after warmup. linear: linear decay to 0. cosine: cosine decay to 0. constant: no "
+        "decay.",
     )
     warmup_ratio: float = Field(
-        default=0.1, ge=0, le=0.5, description="Share of the steps in which the rate rises."
+        default=0.1,
+        ge=0,
+        le=0.5,
+        description="Fraction of the steps used for learning rate warmup.",
     )
     layerwise_lr_decay: float = Field(
         default=1.0,
         ge=0.1,
         le=1,
-        description="Rate of a layer as a share of that of the layer above it; 1 gives all the same. 0.95 keeps more "
-        "of what the lower layers of a BERT have learned before.",
+        description="Learning rate of a layer relative to the layer above it. 1: the same for all. 0.95 preserves "
+        "more of the pretraining.",
     )
     weight_decay: float = Field(
         default=0.01,
         ge=0,
         le=1,
-        description="AdamW's decoupled weight decay; biases and norms have none.",
+        description="Weight decay of AdamW. Biases and norms have none.",
     )
     attention_dropout: float = Field(
         default=0.0,
         ge=0,
         le=0.5,
-        description="Above 0 attention leaves its fused kernel and training is far slower.",
+        description="Dropout of the attention probabilities. Above 0, training is far slower (no fused attention "
+        "kernel).",
     )
     hidden_dropout: float | None = Field(
         default=None,
         ge=0,
         le=0.5,
-        description="All other dropout. Empty: what the model was made with, mostly 0.1. 0 saves a tenth of the time.",
+        description="Dropout everywhere else. Empty: the base model's own value, mostly 0.1. 0 saves about 10% of "
+        "the time.",
     )
     num_layers: int = Field(
         default=0,
         ge=0,
         le=200,
-        description="Train a smaller model of only so many of the base model's layers, evenly spaced, the first and "
-        "the last among them; half of the layers score nearly twice as fast. 0 keeps all.",
+        description="Keep only this many layers of the base model, evenly spaced; half of them score nearly twice as "
+        "fast. 0: keep all.",
     )
     frozen_layers: int = Field(
         default=0,
         ge=0,
         le=200,
-        description="Lowest layers that are not trained, the embeddings with them. Half of the layers frozen saves a "
-        "third of the time.",
+        description="Freeze this many of the lowest layers and the embeddings; half of the layers saves a third of "
+        "the time. 0: freeze none.",
     )
     lora_rank: int = Field(
         default=0,
         ge=0,
         le=512,
-        description="LoRA: train the head and thin matrices of this rank beside those of the layers, which then need "
-        "little memory (8 to 32 are usual, at a rate of 1e-4 to 5e-4). 0 trains all weights. Needs the extra 'lora'.",
+        description="Rank of LoRA adapters: usually 8 to 32, with a learning rate of 1e-4 to 5e-4 (needs the extra "
+        "'lora'). 0: train all weights.",
     )
     early_stopping_patience: int = Field(
         default=2,
         ge=0,
         le=50,
-        description="Epochs in which neither validation accuracy nor validation loss became better, before training "
-        "stops; 0 never stops.",
+        description="Stop after this many epochs without a better validation accuracy or loss. 0: no early stopping.",
     )
     best_epoch_by: BestBy = Field(
         default="accuracy",
-        description="Which epoch's weights are kept. accuracy: the latest that is at most one standard error less "
-        "accurate on the validation reviews than the best; loss: that of the lowest validation loss; last: the last, "
-        "and training stops at no other, which is wiser where validation reviews number less than a hundred.",
+        description="Epoch to keep. accuracy: the latest within one standard error of the best validation accuracy. "
+        "loss: the lowest validation loss. last: the last epoch, without early stopping (for fewer than 100 "
+        "validation reviews).",
     )
-    device: Device = Field(
-        default="auto", description="Where to train; auto takes a GPU where there is one."
-    )
+    device: Device = Field(default="auto", description="auto: a GPU if there is one, else the CPU.")
     processes: int = Field(
         default=0,
         ge=0,
         le=64,
-        description="That train together on a machine, one a GPU; each takes a batch of every step. 0: as many as "
-        "there are GPUs, and on a CPU one.",
+        description="Number of training processes on a machine. 0: one per GPU, or one on a CPU.",
     )
     precision: Precision = Field(
         default="auto",
-        description="auto uses bf16 where the processor or GPU multiplies in it, else fp32.",
+        description="auto: bf16 if the hardware multiplies in bf16, else fp32.",
     )
     bf16_tolerance: float = Field(
         default=0.1,
         ge=0,
         le=1,
-        description="By what share loss and gradient of the first batches may differ in bf16 from fp32's; where they "
-        "differ more, training is done in fp32 and says so. 0 does not look.",
+        description="Train in fp32 if bf16 changes the loss or gradient of the first batches by a larger fraction. "
+        "0: do not check.",
     )
     packing: Packing = Field(
         default="auto",
-        description="Batches without padding. auto: on a GPU, where the model gives the same loss and gradient so.",
+        description="Batches without padding. auto: on a GPU, if loss and gradient stay the same. on: always, or "
+        "fail. off: never.",
     )
     background_checkpoints: bool = Field(
         default=True,
-        description="Write checkpoints beside the training, from a copy in memory (12 bytes a weight that is trained).",
+        description="Write checkpoints while training continues, from a copy in memory (12 bytes per trained weight).",
     )
     seed: int = Field(
         default=42,
         ge=0,
         le=2**31 - 1,
-        description="Of the new head's weights and the order of batches.",
+        description="Random seed of the classification head, the batch order and dropout.",
     )
 
 
 class DistillationParams(Form):
-    """The settings of distillation: the teacher and its share of the loss."""
+    """Knowledge distillation: learn from the soft labels of a teacher beside the labels."""
 
     teacher: Annotated[str, TEACHER] = Field(
         default="",
-        description="A registered version with the same labels, such as reviews/champion or reviews/3. It is asked "
-        "once about each training review. Empty: the model learns from the labels alone.",
+        description="Registered version with the same labels to learn from, such as reviews/champion or reviews/3. "
+        "Empty: no distillation.",
     )
     weight: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="Share of the loss that comes from the teacher. 1 does not look at the labels, 0 not at the "
-        "teacher.",
+        description="Weight of the teacher's soft labels in the loss. 1: ignore the labels. 0: ignore the teacher.",
     )
     temperature: float = Field(
         default=2.0,
         gt=0,
         le=100,
-        description="By which the logits of both are divided before they are compared; above 1 more is learned from "
-        "what the teacher thinks unlikely.",
+        description="Softmax temperature of teacher and student. Above 1, classes that the teacher finds unlikely "
+        "count more.",
     )
 
     @property

@@ -34,9 +34,9 @@ _FIX = "correct the file; docs/behaviour.md shows what it may hold"
 
 
 class _File(Form):
-    lexicons: Lexicons = Field(default={}, max_length=200, description="Words a slot.")
+    lexicons: Lexicons = Field(default={}, max_length=200, description="Words for each slot.")
     checks: list[dict[str, Any]] = Field(
-        min_length=1, max_length=200, description="The checks, each with its name and kind."
+        min_length=1, max_length=200, description="The checks, each with a name and a kind."
     )
 
     @field_validator("lexicons")

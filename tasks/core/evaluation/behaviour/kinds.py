@@ -46,12 +46,16 @@ class Check(Form):
         min_length=1,
         max_length=80,
         pattern=r"^\w[\w ,.'()/+-]*$",
-        description="What the check is called in verdicts and reports; no two share a name.",
+        description="Name of the check in verdicts and reports. It must be unique.",
     )
-    description: str = Field(default="", max_length=500, description="What it is to show.")
-    lexicons: Lexicons = Field(default={}, max_length=200, description="Words a slot.")
+    description: str = Field(
+        default="", max_length=500, description="Purpose of the check, shown in the report."
+    )
+    lexicons: Lexicons = Field(default={}, max_length=200, description="Words for each slot.")
     templates: list[Word] = Field(
-        default=[], max_length=500, description="Sentences with {slots} from the lexicons."
+        default=[],
+        max_length=500,
+        description="Sentences with {slots}, which are filled from the lexicons.",
     )
     kind: ClassVar[str]
 
@@ -119,9 +123,13 @@ class MinimumFunctionality(Check):
     """MFT: sentences with an unambiguous label. A case fails if the model predicts another."""
 
     kind = "MFT"
-    label: str = Field(min_length=1, max_length=100, description="The label of all its sentences.")
+    label: str = Field(
+        min_length=1, max_length=100, description="Correct label of all its sentences."
+    )
     templates: list[Word] = Field(
-        min_length=1, max_length=500, description="Sentences with {slots} from the lexicons."
+        min_length=1,
+        max_length=500,
+        description="Sentences with {slots}, which are filled from the lexicons.",
     )
 
     def pairs(self, reviews: Sequence[str], limit: int, seed: int) -> list[Pair]:
@@ -141,7 +149,7 @@ class _OnReviews(Check):
         default=None,
         ge=3,
         le=100_000,
-        description="Leave out reviews of more words: in a long one a short change carries little weight.",
+        description="Skip reviews with more words: a short change has little effect on a long review.",
     )
 
     def sources(self, reviews: Sequence[str], limit: int, seed: int) -> Iterator[str]:
@@ -160,12 +168,13 @@ class Invariance(_OnReviews):
     perturbations: list[str] = Field(
         default=[],
         max_length=100,
-        description="Changes by name; each case has one of them, in turn.",
+        description="Names of perturbations. Each case gets one of them, in turn.",
     )
     swap: list[str] = Field(
         default=[],
         max_length=100,
-        description="Lexicons whose words are replaced by others of the same lexicon: names, places, brands.",
+        description="Names of lexicons. Their words are replaced with others of the same lexicon, such as names or "
+        "places.",
     )
 
     @field_validator("perturbations")
@@ -222,18 +231,21 @@ class Direction(_OnReviews):
 
     kind = "DIR"
     label: str = Field(
-        min_length=1, max_length=100, description="The label whose probability is looked at."
+        min_length=1, max_length=100, description="Label whose probability is observed."
     )
     append: list[Word] = Field(
         min_length=1,
         max_length=500,
-        description="Sentences put behind a text, one a case, in turn; may have {slots}.",
+        description="Sentences to append to a text, one per case, in turn. They may contain {slots}.",
     )
     must_not: Literal["fall", "rise"] = Field(
-        description="What the probability of the label must not do."
+        description="Direction in which the probability of the label must not move: fall or rise."
     )
     tolerance: float = Field(
-        default=0.05, ge=0.0, le=0.5, description="How far it may move the wrong way all the same."
+        default=0.05,
+        ge=0.0,
+        le=0.5,
+        description="Movement in the wrong direction that is still allowed.",
     )
 
     def slotted(self) -> dict[str, list[str]]:

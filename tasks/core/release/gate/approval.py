@@ -6,16 +6,15 @@ from tasks.core.forms import Form
 
 
 class ApprovalParams(Form):
-    """Approval by a person of a model that has passed the gate."""
+    """Approval by a person, after the model has passed the gate."""
 
     required: bool = Field(
         default=False,
-        description="Pause and wait for a person, who sees the evidence and approves or rejects, before the model "
-        "becomes champion.",
+        description="Pause before promotion until a person has read the evidence and approves or rejects the model.",
     )
     timeout_hours: float = Field(
         default=72.0,
         gt=0,
         le=24 * 30,
-        description="How long to wait. Time-out means reject: the model stays challenger.",
+        description="Maximum waiting time in hours. After that, the model is rejected and stays challenger.",
     )

@@ -22,23 +22,29 @@ _OTHER_CLAUSES = 4
 
 
 class FirstChampionParams(Form):
-    """Requirements on the test set for a model's first champion, which has no other model to be compared with."""
+    """Requirements for the first champion, which cannot be compared with another model."""
 
     min_test_rows: int = Field(
-        default=100, ge=0, le=1_000_000, description="Test reviews that it needs. 0: any number."
+        default=100,
+        ge=0,
+        le=1_000_000,
+        description="Minimum number of test reviews. 0: no minimum.",
     )
     min_test_rows_a_class: int = Field(
-        default=10, ge=0, le=1_000_000, description="The same of each class. 0: any number."
+        default=10,
+        ge=0,
+        le=1_000_000,
+        description="Minimum number of test reviews per class. 0: no minimum.",
     )
     must_beat_largest_class: bool = Field(
         default=True,
-        description="Require an accuracy above what the largest class as the answer to every review would have, also "
-        "at its lower bound (at champion.false_promotion_risk).",
+        description="Require that accuracy, at its lower confidence bound, beats always answering with the largest "
+        "class.",
     )
     must_recall_every_class: bool = Field(
         default=True,
-        description="Refuse a model that gets no test review of a class right; of a later one, where the champion gets "
-        "ten or more right.",
+        description="Refuse a model whose recall of a class is 0. After the first champion: only if the champion "
+        "recalls at least 10 of its reviews.",
     )
 
 
@@ -46,69 +52,75 @@ class LimitsParams(Form):
     """Limits that apply to every model, regardless of the champion."""
 
     minimum_accuracy: float = Field(
-        default=0.0, ge=0.0, le=1.0, description="Never promote below this accuracy. 0: no floor."
+        default=0.0, ge=0.0, le=1.0, description="Minimum test accuracy. 0: no minimum."
     )
     minimum_macro_f1: float = Field(
-        default=0.0, ge=0.0, le=1.0, description="Never promote below this macro-F1. 0: no floor."
+        default=0.0, ge=0.0, le=1.0, description="Minimum test macro-F1. 0: no minimum."
     )
     maximum_calibration_error: float = Field(
         default=0.1,
         ge=0.0,
         le=1.0,
-        description="Expected calibration error; what so few rows show by chance is allowed on top. 1: no limit.",
+        description="Maximum expected calibration error, with an allowance for chance if test reviews are few. 1: no "
+        "limit.",
     )
 
 
 class ChampionParams(Form):
-    """The comparison of the new model with the champion on the same test reviews."""
+    """Comparison with the champion on the same test reviews (non-inferiority test)."""
 
     margin: float = Field(
         default=0.01,
         ge=0.0005,
         le=0.2,
-        description="How much lower than the champion's the true accuracy may be, where the test set can tell.",
+        description="Largest acceptable loss of accuracy against the champion; 0.01 is one percentage point.",
     )
     false_promotion_risk: float = Field(
         default=0.05,
         ge=0.001,
         le=0.4,
-        description="How often a model that is worse by the margin applied may be let through.",
+        description="Maximum probability of promoting a model that is worse than the champion by the applied margin.",
     )
     false_refusal_risk: float = Field(
         default=0.2,
         ge=0.01,
         le=0.5,
-        description="How often a model as good as the champion may be refused by chance.",
+        description="Maximum probability of refusing a model that is as good as the champion, if the test set is "
+        "large enough.",
     )
     small_test_set: Literal["widen", "refuse"] = Field(
         default="widen",
-        description="Where the test set is too small for the margin at both risks: widen the margin to what it can "
-        "resolve, and warn; or refuse what is not shown to be within the margin.",
+        description="widen: if the test set is too small for the margin, use the smallest that it can resolve, and "
+        "warn. refuse: keep the margin.",
     )
     widest_margin: float = Field(
-        default=0.05, ge=0.0005, le=0.3, description="Never widen the margin beyond this."
+        default=0.05, ge=0.0005, le=0.3, description="Maximum margin after widening."
     )
 
 
 class SlicesParams(Form):
-    """Parts of the test set on which the new model must not be worse: lengths, labels, sources, columns."""
+    """Comparison with the champion on slices of the test set: text lengths, labels, sources, columns."""
 
     margin: float = Field(
         default=0.03,
         ge=0.0,
         le=1.0,
-        description="A slice shown to be worse than the champion's by more than this refuses the model. 1: off.",
+        description="Refuse a model whose accuracy on a slice is shown to be lower than the champion's by more than "
+        "this. 1: off.",
     )
     min_rows: int = Field(
-        default=30, ge=10, le=100_000, description="Slices with fewer test reviews are left out."
+        default=30, ge=10, le=100_000, description="Ignore slices with fewer test reviews."
     )
     max_values: int = Field(
-        default=10, ge=1, le=100, description="Of a column, its most frequent values."
+        default=10,
+        ge=1,
+        le=100,
+        description="Maximum number of slices per column: its most frequent values.",
     )
 
 
 class ChecksParams(Form):
-    """Behavioural checks: negation, names, typos and the like."""
+    """Comparison with the champion on behavioural checks: negation, names, typos and others."""
 
     former_names: ClassVar = {"max_failure_fraction": "max_failure_share"}
 
@@ -116,21 +128,21 @@ class ChecksParams(Form):
         default=0.02,
         ge=0.0,
         le=1.0,
-        description="Checks shown to fail more often than the champion's by more than this, on average, refuse the "
-        "model. 1: off.",
+        description="Refuse a model whose average failure rate is shown to exceed the champion's by more than this. "
+        "1: no limit.",
     )
     max_single_rise: float = Field(
         default=0.5,
         ge=0.0,
         le=1.0,
-        description="How much the failure share of a single check may rise, so that nothing the champion can do is "
-        "lost. Two good models may well differ by 0.3. 1: no limit.",
+        description="Maximum increase of the failure rate of a single check; two good models may differ by 0.3. 1: "
+        "no limit.",
     )
     max_failure_fraction: float = Field(
         default=1.0,
         ge=0.0,
         le=1.0,
-        description="Share of a check's cases that may fail, whatever the champion does. 1: no limit.",
+        description="Maximum failure rate of any check, regardless of the champion. 1: no limit.",
     )
 
 
@@ -138,21 +150,28 @@ class BudgetParams(Form):
     """Limits on a model's size and speed."""
 
     max_parameters: float | None = Field(
-        default=None, gt=0.0, le=1e6, description="In millions. Empty: no limit."
+        default=None,
+        gt=0.0,
+        le=1e6,
+        description="Maximum number of parameters, in millions. Empty: no limit.",
     )
     max_slowdown: float | None = Field(
         default=None,
         gt=0.0,
         le=1000.0,
-        description="Times as long as the champion takes for a review, both measured in turns. Empty: no limit.",
+        description="Maximum time per review as a multiple of the champion's, measured on the same machine. Empty: "
+        "no limit.",
     )
     min_reviews_per_second: float | None = Field(
-        default=None, gt=0.0, le=1e9, description="On the machine that evaluates. Empty: no limit."
+        default=None,
+        gt=0.0,
+        le=1e9,
+        description="Minimum throughput on the machine that evaluates, in reviews per second. Empty: no limit.",
     )
 
 
 class PlausibilityParams(Form):
-    """Checks for results too good to be true: a model that has seen the test reviews."""
+    """Checks for results that are too good to be true: test reviews that leaked into training."""
 
     former_names: ClassVar = {"max_overlap_fraction": "max_overlap_share"}
 
@@ -160,41 +179,49 @@ class PlausibilityParams(Form):
         default=0.03,
         ge=0.0,
         le=1.0,
-        description="Test accuracy shown to be higher than validation accuracy by more than this refuses. 1: off.",
+        description="Refuse a model whose test accuracy is shown to exceed its validation accuracy by more than "
+        "this. 1: off.",
     )
     max_overlap_fraction: float = Field(
         default=0.05,
         ge=0.0,
         le=1.0,
-        description="Share of test reviews that have a near-duplicate in training. 1: no limit.",
+        description="Maximum fraction of test reviews with a near-duplicate in the training data. 1: no limit.",
     )
 
 
 class GateParams(Form):
-    """The rule for promotion to champion."""
+    """Conditions for promotion to champion."""
 
     promote: bool = Field(
         default=True,
-        description="Let the new model become champion when it passes. Off: challenger only.",
+        description="Promote the model to champion if it passes. Off: it stays challenger.",
     )
     must_beat_baseline: bool = Field(
         default=True,
-        description="Require more right answers than TF-IDF + logistic regression on the same test rows.",
+        description="Require more correct test predictions than TF-IDF + logistic regression.",
     )
     first_champion: FirstChampionParams = Field(
-        default=FirstChampionParams(), description="Enough test reviews to rest a verdict on."
+        default=FirstChampionParams(), description="Requirements for the first champion."
     )
     champion: ChampionParams = Field(
-        default=ChampionParams(), description="Not worse than the champion."
+        default=ChampionParams(), description="Comparison of accuracy with the champion."
     )
-    slices: SlicesParams = Field(default=SlicesParams(), description="Not broken on a part.")
+    slices: SlicesParams = Field(
+        default=SlicesParams(),
+        description="Comparison with the champion on slices of the test set.",
+    )
     behaviour: ChecksParams = Field(
-        default=ChecksParams(), description="Checks of behaviour not worse."
+        default=ChecksParams(), description="Comparison with the champion on behavioural checks."
     )
-    limits: LimitsParams = Field(default=LimitsParams(), description="Floors and calibration.")
-    budget: BudgetParams = Field(default=BudgetParams(), description="Size and speed.")
+    limits: LimitsParams = Field(
+        default=LimitsParams(),
+        description="Minimum accuracy and macro-F1, maximum calibration error.",
+    )
+    budget: BudgetParams = Field(default=BudgetParams(), description="Limits on size and speed.")
     plausibility: PlausibilityParams = Field(
-        default=PlausibilityParams(), description="Too good to be true."
+        default=PlausibilityParams(),
+        description="Checks for test reviews that leaked into training.",
     )
 
     @property

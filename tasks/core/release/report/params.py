@@ -6,20 +6,27 @@ from tasks.core.forms import Form
 
 
 class ReportParams(Form):
-    """The report on a version, for people."""
+    """HTML report on a model version."""
 
     worst_errors: int = Field(
-        default=10, ge=0, le=50, description="How many of the wrongest answers are shown."
+        default=10,
+        ge=0,
+        le=50,
+        description="Number of the most confident wrong predictions to show.",
     )
     show_texts: bool = Field(
         default=True,
-        description="Show the reviews of wrong answers. The report lies in the object store and in MLflow; off where "
-        "those who may read there may not read reviews.",
+        description="Show the review texts of wrong predictions. Turn off if readers of MLflow or the object store "
+        "may not read reviews.",
     )
     attributions: bool = Field(
         default=True,
-        description="Tint the words that drove each wrong answer, by integrated gradients; takes seconds a review.",
+        description="Highlight the words behind each wrong prediction (integrated gradients). Takes seconds per "
+        "review.",
     )
     attribution_steps: int = Field(
-        default=20, ge=4, le=200, description="Points of the integral; more is more exact."
+        default=20,
+        ge=4,
+        le=200,
+        description="Number of steps of the integrated gradients. More steps are more exact.",
     )

@@ -13,17 +13,19 @@ Metric: TypeAlias = Literal["accuracy", "loss"]
 
 
 class TrialParams(Form):
-    """The trial of a sweep that a training belongs to. It has no influence on the weights."""
+    """The sweep trial that a training belongs to. It does not affect the weights."""
 
     study: Annotated[str, STUDY] = Field(description="Name of the study.")
     number: int = Field(ge=0, le=10**6, description="Number of the trial, from 0.")
 
 
 class FloatRange(Form):
-    """A range of numbers, both ends included. If they are equal, the setting is fixed."""
+    """A range of numbers, both ends included. Equal ends fix the setting."""
 
     low: float = Field(ge=0, le=1, description="Lowest value.")
-    high: float = Field(ge=0, le=1, description="Highest value; equal to the lowest: fixed.")
+    high: float = Field(
+        ge=0, le=1, description="Highest value. Equal to the lowest: the setting is fixed."
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -31,10 +33,12 @@ class FloatRange(Form):
 
 
 class IntRange(Form):
-    """A range of whole numbers, both ends included. If they are equal, the setting is fixed."""
+    """A range of whole numbers, both ends included. Equal ends fix the setting."""
 
     low: int = Field(ge=0, le=10_000, description="Lowest value.")
-    high: int = Field(ge=0, le=10_000, description="Highest value; equal to the lowest: fixed.")
+    high: int = Field(
+        ge=0, le=10_000, description="Highest value. Equal to the lowest: the setting is fixed."
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -48,35 +52,38 @@ def _in_order(values: Any) -> Any:
 
 
 class SpaceParams(Form):
-    """The search space. Names and bounds are those of `training`; None keeps the value that `training` has."""
+    """Search space, with the names and bounds of `training`. Empty (null): the value in `training`."""
 
     former_names: ClassVar = {"warmup_ratio": "warmup_share"}
 
     learning_rate: FloatRange | None = Field(
         default=FloatRange(low=2e-5, high=3e-4),
-        description="On a logarithmic scale. Beyond 5e-4 a BERT diverges.",
+        description="Range of the learning rate, sampled on a logarithmic scale. Above 5e-4 a BERT diverges.",
     )
     batch_size: list[int] | None = Field(
         default=[8, 16, 32],
         min_length=1,
         max_length=20,
-        description="Each of these, as the memory allows.",
+        description="Mini-batch sizes to try.",
     )
     warmup_ratio: FloatRange | None = Field(
-        default=FloatRange(low=0, high=0.2), description="Share of the steps."
+        default=FloatRange(low=0, high=0.2),
+        description="Range of the fraction of the steps used for warmup.",
     )
     weight_decay: FloatRange | None = Field(
-        default=FloatRange(low=0, high=0.1), description="AdamW's."
+        default=FloatRange(low=0, high=0.1), description="Range of the weight decay of AdamW."
     )
     epochs: IntRange | None = Field(
         default=None,
-        description="Trials of other lengths fall at other rates; pruning compares them epoch by epoch all the same.",
+        description="Range of the number of epochs. Turn pruning off for a wide range: it compares trials epoch by "
+        "epoch.",
     )
     frozen_layers: IntRange | None = Field(
-        default=None, description="Fewer trained layers are faster."
+        default=None,
+        description="Range of the number of frozen layers. More frozen layers train faster.",
     )
     attention_dropout: FloatRange | None = Field(
-        default=None, description="Anything above 0 is slow."
+        default=None, description="Range of the attention dropout. Values above 0 train slowly."
     )
 
     @model_validator(mode="after")
@@ -105,51 +112,64 @@ class SpaceParams(Form):
 
 
 class PruningParams(Form):
-    """The pruning rule: stop a trial whose best epoch so far is worse than the others' median at that epoch."""
+    """Stop a trial whose best epoch so far is worse than the median of the finished trials at that epoch."""
 
-    enabled: bool = Field(default=True, description="Off: every trial runs to its end.")
+    enabled: bool = Field(
+        default=True, description="Stop unpromising trials early. Off: run every trial to its end."
+    )
     warm_up_epochs: int = Field(
-        default=1, ge=0, le=50, description="Epochs that every trial may have."
+        default=1, ge=0, le=50, description="Number of initial epochs in which no trial is stopped."
     )
     after_trials: int = Field(
-        default=5, ge=1, le=1000, description="So many must have run to their end before."
+        default=5,
+        ge=1,
+        le=1000,
+        description="Number of trials that must finish before any is stopped.",
     )
 
 
 class SweepParams(Form):
-    """The settings of a sweep: number of trials, metric, pruning and search space."""
+    """Hyperparameter search: number of trials, metric, pruning and search space."""
 
     trials: int = Field(
         default=20,
         ge=1,
         le=1000,
-        description="In all: the same form with more of them goes on where the sweep ended.",
+        description="Total number of trials. To continue a sweep, run the same form with a higher number.",
     )
     at_once: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="Trainings at a time, on the pool of NIGHTSHIFT_TRAINING_DEPLOYMENT; without it, always one.",
+        description="Number of trials to train in parallel. Always 1 if NIGHTSHIFT_TRAINING_DEPLOYMENT is not set.",
     )
     timeout_hours: float | None = Field(
-        default=None, gt=0, le=24 * 60, description="No trial begins later; those begun are ended."
+        default=None,
+        gt=0,
+        le=24 * 60,
+        description="Start no trial after this many hours; running trials finish. Empty: no limit.",
     )
     metric: Metric = Field(
-        default="accuracy", description="On the validation reviews, of the epoch that is kept."
+        default="accuracy",
+        description="Validation metric to optimize. accuracy: maximize it. loss: minimize it, finer-grained with few "
+        "validation reviews.",
     )
     seed: int = Field(
-        default=42, ge=0, le=2**31 - 1, description="Of the choice of settings, not of a training."
+        default=42,
+        ge=0,
+        le=2**31 - 1,
+        description="Random seed of the search; trainings use training.seed.",
     )
     stop_after_failures: int = Field(
         default=3,
         ge=1,
         le=1000,
-        description="The sweep ends when so many trials have failed one after the other.",
+        description="End the sweep after this many consecutive failed trials.",
     )
     pruning: PruningParams = Field(
-        default=PruningParams(), description="Stopping hopeless trials early."
+        default=PruningParams(), description="Early stopping of unpromising trials."
     )
-    space: SpaceParams = Field(default=SpaceParams(), description="What is tried.")
+    space: SpaceParams = Field(default=SpaceParams(), description="Search space.")
 
     def identity(
         self, include: Collection[str] | None = None, exclude: Collection[str] = ()
