@@ -73,7 +73,7 @@ def draft(run: str, source: str, output: str, **changed: Any) -> ScoringRun:
         "columns": Columns(),
         "output_format": "same",
         "precision": "fp32",
-        "max_rejected_fraction": 0.9,
+        "max_rejected_share": 0.9,
         "objects": 0,
         "bytes": 0,
         "shards": 0,

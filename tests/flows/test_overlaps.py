@@ -72,11 +72,11 @@ def test_an_input_that_is_restored(place: Night) -> None:
     good = rows("A", 20, bad_every=5)
     put(place, "a.jsonl", good)
     put(place, "b.jsonl", rows("B", 5))
-    run_to_end(place.draft("1", max_rejected_fraction=0.5))
+    run_to_end(place.draft("1", max_rejected_share=0.5))
     put(place, "a.jsonl", b'{"text": ""}\n' * 20)
-    assert run_to_end(place.draft("2", max_rejected_fraction=0.5)).failed == 1
+    assert run_to_end(place.draft("2", max_rejected_share=0.5)).failed == 1
     put(place, "a.jsonl", good)
-    third = run_to_end(place.draft("3", max_rejected_fraction=0.5))
+    third = run_to_end(place.draft("3", max_rejected_share=0.5))
     assert third.complete and tags(place, "a.jsonl") == ("A", 16, 4)
 
 

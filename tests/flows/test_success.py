@@ -155,7 +155,7 @@ def test_a_run_over_another_input_hides_neither_one_under_way_nor_a_failed_one(
     assert f"the run failed over {one} is under way, failed or died" in said
     assert "run score again with the same input" in said and marks(place)[0] in said
     place.store.delete(f"{one}bad.jsonl.gz")
-    begun_again = begun(place, "under-way", input=one, max_rejected_fraction=1.0)
+    begun_again = begun(place, "under-way", input=one, max_rejected_share=1.0)
     put(place, "day=2/c.jsonl", rows("A", 3))
     assert run_to_end(place.draft("good again", input=two)).complete
     assert verify_run.fn(begun_again.place).success.startswith("there is no _SUCCESS; the run ")
