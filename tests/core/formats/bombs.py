@@ -189,13 +189,13 @@ BOMBS = [
 def scored(bomb: Bomb, content: bytes) -> Iterator[str]:
     """The problem of each row as scoring sees it before any model does, one review after the other; '' of good ones."""
     from tasks.core.scoring.plan import Columns
-    from tasks.core.scoring.predict import to_review, within_share
+    from tasks.core.scoring.predict import to_review, within_fraction
 
     columns = Columns(keep=list(bomb.keep))
     asked_for = [columns.id, columns.text, *columns.keep]
     decoded = reading.decode(bomb.name, io.BytesIO(content), columns=asked_for)
     checked = with_columns(decoded, [columns.text, *columns.keep], bomb.name)
-    for review in within_share((to_review(row, columns) for row in checked), 0.5, bomb.name):
+    for review in within_fraction((to_review(row, columns) for row in checked), 0.5, bomb.name):
         yield review.problem
 
 

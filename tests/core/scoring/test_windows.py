@@ -75,11 +75,11 @@ def test_rejects_end_an_object_when_they_are_too_many(monkeypatch: pytest.Monkey
     monkeypatch.setattr(predict, "_ROWS_TO_JUDGE", 10)
     bad = [Review(n, "", "", "not JSON") for n in range(5)]
     good = [Review(n, "", "fine") for n in range(100)]
-    assert list(predict.within_share([*bad, *good, *bad], 0.5, "x")) == [*bad, *good, *bad]
-    assert list(predict.within_share(bad, 0.5, "x")) == bad  # few: judged at the end
+    assert list(predict.within_fraction([*bad, *good, *bad], 0.5, "x")) == [*bad, *good, *bad]
+    assert list(predict.within_fraction(bad, 0.5, "x")) == bad  # few: judged at the end
     with pytest.raises(ValidationError, match=r"6 of its first 10 rows.*not JSON.*\[x\]"):
-        list(predict.within_share([*bad, *good[:4], *bad], 0.5, "x"))
-    assert len(list(predict.within_share(bad * 9, 1.0, "x"))) == 45
+        list(predict.within_fraction([*bad, *good[:4], *bad], 0.5, "x"))
+    assert len(list(predict.within_fraction(bad * 9, 1.0, "x"))) == 45
 
 
 def test_rows_that_are_held_for_a_column_are_few_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
