@@ -25,7 +25,7 @@ from tasks.core.data.tokens.tokenization import Located
 from tasks.core.errors import ModelError
 from tasks.core.models.classifier import Classifier
 
-GAP = " […] "  # marks the place where the encoder cut a long review
+GAP = " […] "  # marks the position where the encoder cut a long review
 _APOSTROPHES = "'\u2019"
 # Fraction of the change in log-odds due to the words, or of one nat if that is more.
 _TOLERANCE = 0.05
@@ -99,7 +99,7 @@ def _attribute(
 ) -> Attribution:
     device = next(model.parameters()).device
     ids = torch.tensor([row.input_ids], device=device)
-    special = torch.tensor([place is None for place in row.offsets], device=device)
+    special = torch.tensor([span is None for span in row.offsets], device=device)
     pads = torch.where(special, ids, torch.full_like(ids, classifier.pad_id))
     log_odds = _log_odds_of(model, ids, target)
     with torch.no_grad():
@@ -144,7 +144,9 @@ def _log_odds_of(model: Any, ids: torch.Tensor, target: int) -> _LogOdds:
         def put_in(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor:
             calls.append(1)
             if output.shape != embeddings.shape:
-                raise ModelError("The embedding layer is used for something else than the text")
+                raise ModelError(
+                    "The model uses its embedding layer for other inputs than the text"
+                )
             return embeddings
 
         shape = (len(embeddings), ids.shape[1])
@@ -157,7 +159,7 @@ def _log_odds_of(model: Any, ids: torch.Tensor, target: int) -> _LogOdds:
             hook.remove()
         if len(calls) != 1:
             raise ModelError(
-                f"The model uses its embedding layer {len(calls)} times; it can be explained where it does so once"
+                f"The model uses its embedding layer {len(calls)} times; attributions need a model that uses it once"
             )
         others = torch.arange(logits.shape[1], device=logits.device) != target
         return logits[:, target] - torch.logsumexp(logits[:, others], dim=1)
@@ -175,11 +177,11 @@ def _words(row: Located, scores: NDArray[np.float64]) -> list[_Word]:
     """Assemble tokens into words, each with the text before it; GAP where the text was cut."""
     words = [_Word("", 0.0)]
     end = 0  # `words` holds the text before this position
-    for index, (place, score) in enumerate(zip(row.offsets, scores.tolist(), strict=True)):
+    for index, (span, score) in enumerate(zip(row.offsets, scores.tolist(), strict=True)):
         if index == row.cut:
             words += [_Word(GAP, 0.0), _Word("", 0.0)]
-            end = place[0] if place else len(row.text)
-        start, stop = place or (end, end)
+            end = span[0] if span else len(row.text)
+        start, stop = span or (end, end)
         if words[-1].text and stop > start and not _same_word(row.text, end, start):
             words.append(_Word("", 0.0))
         words[-1].text += row.text[end:stop]

@@ -101,10 +101,10 @@ def _gaps(labels: Ints, probabilities: Floats, bins: int) -> tuple[Floats, Float
     For the variance, each bin that has rows gets one more row. Its confidence is the mean of those rows and a coin
     toss. Otherwise a few rows that are all right or all wrong would seem to leave no doubt.
     """
-    confidence, places = confidence_of(probabilities), bins_of(probabilities, bins)
+    confidence, row_bins = confidence_of(probabilities), bins_of(probabilities, bins)
     gaps = (probabilities.argmax(axis=1) == labels) - confidence
-    rows = np.bincount(places, minlength=bins)
-    sums = np.bincount(places, gaps, bins)
-    sure = (np.bincount(places, confidence, bins) + 0.5) / (rows + 1)
-    squares = np.bincount(places, gaps**2, bins) + np.where(rows > 0, sure * (1 - sure), 0.0)
+    rows = np.bincount(row_bins, minlength=bins)
+    sums = np.bincount(row_bins, gaps, bins)
+    sure = (np.bincount(row_bins, confidence, bins) + 0.5) / (rows + 1)
+    squares = np.bincount(row_bins, gaps**2, bins) + np.where(rows > 0, sure * (1 - sure), 0.0)
     return sums / len(labels), np.maximum(squares - sums**2 / len(labels), 0.0) / len(labels) ** 2

@@ -62,9 +62,9 @@ def on_a_scale(
     weights = np.ones((1, len(labels)), np.int64) if weights is None else weights
     values = np.asarray(scale, dtype=np.float64)
     ranks = values.argsort().argsort().astype(np.float64)
-    meant, said = ranks[labels], ranks[predicted]
-    columns = [np.abs(values[labels] - values[predicted]), meant, said, meant**2, said**2]
-    table = np.stack([*columns, meant * said], axis=1)
+    true, answer = ranks[labels], ranks[predicted]
+    errors = np.abs(values[labels] - values[predicted])
+    table = np.stack([errors, true, answer, true**2, answer**2, true * answer], axis=1)
     error, x, y, xx, yy, xy = (weights.astype(np.float64) @ table / weights.sum(axis=1)[:, None]).T
     by_chance = xx + yy - 2 * x * y
     return {
@@ -106,12 +106,12 @@ def evaluate(
         named: dict[_Key, Floats] = {(name, None): values for name, values in ordered.items()}
         return sums.at(weights) | areas.at(weights) | named
 
-    found = _intervals(at, len(labels), params)
-    overall = {name: interval for (name, owner), interval in found.items() if owner is None}
+    intervals = _intervals(at, len(labels), params)
+    overall = {name: interval for (name, owner), interval in intervals.items() if owner is None}
     return Measured(
         overall=overall | _calibration(labels, probabilities, params),
         per_class=[
-            {name: interval for (name, owner), interval in found.items() if owner == class_id}
+            {name: interval for (name, owner), interval in intervals.items() if owner == class_id}
             for class_id in range(probabilities.shape[1])
         ],
     )
@@ -127,8 +127,8 @@ def uncalibrated(
     """
     _check(labels, probabilities)
     sums = _Sums(labels, probabilities)
-    found = _intervals(sums.at, len(labels), params)
-    return {"log_loss": found["log_loss", None]} | _calibration(labels, probabilities, params)
+    intervals = _intervals(sums.at, len(labels), params)
+    return {"log_loss": intervals["log_loss", None]} | _calibration(labels, probabilities, params)
 
 
 def _calibration(
@@ -169,7 +169,7 @@ def _intervals(
     point = at(np.ones((1, rows), dtype=np.int64))
     drawn = [at(weights) for weights in resample_counts(rows, params.resamples, params.seed)]
     tail = (1 - params.confidence) / 2
-    found: dict[_Key, Interval] = {}
+    intervals: dict[_Key, Interval] = {}
     for key, (value,) in point.items():
         values = np.concatenate([chunk[key] for chunk in drawn])
         if np.isnan(value) or np.isnan(values).all():
@@ -177,8 +177,8 @@ def _intervals(
         low, middle, high = np.nanquantile(values, [tail, 0.5, 1 - tail])
         if key[0] in _MOVED_BY_TIES:
             low, high = low + value - middle, min(high + value - middle, 1.0)
-        found[key] = Interval(value=float(value), low=float(low), high=float(high))
-    return found
+        intervals[key] = Interval(value=float(value), low=float(low), high=float(high))
+    return intervals
 
 
 class _Sums:
@@ -205,15 +205,15 @@ class _Sums:
         columns = np.split(weights.astype(np.float64) @ self._table, self._cuts, axis=1)
         sums = dict(zip(self._names, columns, strict=True))
         hits = sums["hits"]
-        found: dict[_Key, Floats] = {
+        metrics: dict[_Key, Floats] = {
             ("accuracy", None): hits.sum(axis=1) / total,
             ("macro_f1", None): _macro_f1(hits, sums["meant"], sums["named"]),
             ("log_loss", None): sums["loss"][:, 0] / total,
         }
         for name, of in (("precision", sums["named"]), ("recall", sums["meant"])):
             share = _ratio(hits, of, np.nan)
-            found |= {(name, class_id): share[:, class_id] for class_id in range(self._classes)}
-        return found
+            metrics |= {(name, class_id): share[:, class_id] for class_id in range(self._classes)}
+        return metrics
 
 
 class _Areas:

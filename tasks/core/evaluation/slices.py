@@ -90,7 +90,7 @@ def _candidates(
         yield Slice(LABEL, name, labels == class_id)
     for column, values in columns.items():
         if len(values) != len(labels):
-            raise ValueError(f"column {column} has {len(values)} rows, and there are {len(labels)}")
+            raise ValueError(f"column {column} has {len(values)} values for {len(labels)} rows")
         frequent = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
         held = np.array(values, dtype=object)
         named: set[str] = set()

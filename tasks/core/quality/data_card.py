@@ -35,7 +35,7 @@ def data_card(
     origin: Origin,
     split: SplitSummary,
     findings: Sequence[Finding],
-    found: InspectionSummary,
+    inspection: InspectionSummary,
     params: InspectionParams,
 ) -> Markdown:
     """Return the data card as a page shows it.
@@ -44,17 +44,17 @@ def data_card(
         origin: where the reviews came from.
         split: counts and digests.
         findings: findings of validation.
-        found: counts of the inspection.
+        inspection: counts of the inspection.
         params: parameters of the inspection.
     """
     sections = {
         "Source": _source(origin, params) + files_list(origin.files, origin.more_files),
         "Splits": _classes(split) + _how_split(origin, split),
-        "Lengths": _lengths(found),
-        "Near-duplicates": _near_duplicates(found),
-        "Likely label errors": _label_errors(found),
+        "Lengths": _lengths(inspection),
+        "Near-duplicates": _near_duplicates(inspection),
+        "Likely label errors": _label_errors(inspection),
         "Validation": _findings([*findings, *split.findings]),
-        "Known limits": _limits(found),
+        "Known limits": _limits(inspection),
         "Personal data": _PERSONAL,
     }
     body = Markdown("\n").join(
@@ -80,8 +80,8 @@ def front_matter(split: SplitSummary, params: InspectionParams) -> str:
         {"name": "row", "dtype": "string"},
         {"name": "extras", "list": "string"},
     ]
-    known: dict[str, Any] = {"language": params.language.split(",")} if params.language else {}
-    known |= {
+    metadata: dict[str, Any] = {"language": params.language.split(",")} if params.language else {}
+    metadata |= {
         "task_categories": ["text-classification"],
         "size_categories": [size],
         "dataset_info": {
@@ -89,7 +89,7 @@ def front_matter(split: SplitSummary, params: InspectionParams) -> str:
             "splits": [{"name": n, "num_examples": rows} for n, rows in split.rows.items()],
         },
     }
-    return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True)}---\n\n"
+    return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---\n\n"
 
 
 def _source(origin: Origin, params: InspectionParams) -> Markdown:
@@ -126,8 +126,10 @@ def _classes(split: SplitSummary) -> Markdown:
 
 
 def _how_split(origin: Origin, split: SplitSummary) -> Markdown:
-    given = origin.split_params
-    settings = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+    split_params = origin.split_params
+    settings = ", ".join(
+        f"{name} {value}" for name, value in split_params.items() if value is not None
+    )
     return Markdown(
         "\nDrawn at random, stratified by class ({}). Validation chooses the epoch and is taken from the "
         "source's train. The test set is the source's own; where it has none, one was held out once and stays the "
@@ -137,38 +139,38 @@ def _how_split(origin: Origin, split: SplitSummary) -> Markdown:
     ).format(settings, code(split.train_digest), code(split.test_digest))
 
 
-def _lengths(found: InspectionSummary) -> Markdown:
-    rows = [[n, *words, f"{found.mean_words[n]:.1f}"] for n, words in found.words.items()]
+def _lengths(inspection: InspectionSummary) -> Markdown:
+    rows = [[n, *words, f"{inspection.mean_words[n]:.1f}"] for n, words in inspection.words.items()]
     marks = ["least", *(f"{q:.0%}" for q in QUANTILES[1:-1]), "most"]
     return Markdown("Words a review, quantiles.\n\n") + _table(["split", *marks, "mean"], rows)
 
 
-def _near_duplicates(found: InspectionSummary) -> Markdown:
-    if not found.enabled:
+def _near_duplicates(inspection: InspectionSummary) -> Markdown:
+    if not inspection.enabled:
         return Markdown("Not looked for.\n")
     rows = [
         [f"within {o.split}" if o.split == o.other_split else f"{o.split} and {o.other_split}",
          o.pairs, o.identical, o.other_label]
-        for o in found.near_duplicates
+        for o in inspection.near_duplicates
     ]  # fmt: skip
     return Markdown(
         "Two reviews are near-duplicates when they share at least {:.0%} of their word triples (Jaccard). The same "
         "text, but for case, markup and white space, was dropped from train by validation.\n\n{}\n{:,} test reviews "
         "have a near-duplicate in train or validation. They are kept; `near-duplicates.csv` lists them.\n"
     ).format(
-        found.similarity,
+        inspection.similarity,
         _table(["where", "pairs", "of the same words", "with different labels"], rows),
-        found.test_rows_near_train,
+        inspection.test_rows_near_train,
     )
 
 
-def _label_errors(found: InspectionSummary) -> Markdown:
-    if not found.rows_judged:
+def _label_errors(inspection: InspectionSummary) -> Markdown:
+    if not inspection.rows_judged:
         return Markdown("Not looked for.\n")
     rows = [
-        [split, judged, found.likely_label_errors[split],
-         f"{found.likely_label_errors[split] / judged:.1%}"]
-        for split, judged in found.rows_judged.items()
+        [split, judged, inspection.likely_label_errors[split],
+         f"{inspection.likely_label_errors[split] / judged:.1%}"]
+        for split, judged in inspection.rows_judged.items()
     ]  # fmt: skip
     return Markdown(
         "Reviews whose label confident learning doubts, by models (TF-IDF + logistic regression) that never saw them. "
@@ -183,15 +185,15 @@ def _findings(findings: Sequence[Finding]) -> Markdown:
     return _table(["severity", "split", "rule", "what"], rows)
 
 
-def _limits(found: InspectionSummary) -> Markdown:
-    known = [
-        *found.notes,
+def _limits(inspection: InspectionSummary) -> Markdown:
+    limits = [
+        *inspection.notes,
         "A short review that differs in one word from another shares few word triples with it, and is not a "
         "near-duplicate here.",
         "The same opinion in other words, or a translation, is not found.",
         "Who wrote a review is not known: one author's reviews may be in both train and test.",
     ]
-    return bullets(known)
+    return bullets(limits)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Markdown:

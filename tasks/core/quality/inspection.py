@@ -104,9 +104,11 @@ def sampled(
     return [rows[index] for index in np.sort(chosen)]
 
 
-def summarize(found: Inspection, params: InspectionParams, seconds: float) -> InspectionSummary:
+def summarize(
+    inspection: Inspection, params: InspectionParams, seconds: float
+) -> InspectionSummary:
     """Return the counts of an inspection."""
-    near = found.near_duplicates
+    near = inspection.near_duplicates
     overlaps = [
         Overlap(
             split=split,
@@ -119,56 +121,58 @@ def summarize(found: Inspection, params: InspectionParams, seconds: float) -> In
     ]
     words = {
         name: np.array([len(words_of(row.text)) for row in rows] or [0])
-        for name, rows in found.splits.items()
+        for name, rows in inspection.splits.items()
     }
     return InspectionSummary(
         enabled=params.enabled,
         similarity=params.near_duplicate_similarity,
         near_duplicates=overlaps,
         test_rows_near_train=near.overlapping_rows["test"] if near else None,
-        likely_label_errors={s: len(issues) for s, issues in found.label_errors.issues.items()},
-        rows={name: len(rows) for name, rows in found.splits.items()},
+        likely_label_errors={
+            s: len(issues) for s, issues in inspection.label_errors.issues.items()
+        },
+        rows={name: len(rows) for name, rows in inspection.splits.items()},
         words={n: np.quantile(w, QUANTILES, method="lower").tolist() for n, w in words.items()},
         mean_words={name: float(counts.mean()) for name, counts in words.items()},
-        rows_compared={name: len(rows) for name, rows in found.compared.items()},
-        rows_judged=found.label_errors.rows,
-        notes=found.notes,
+        rows_compared={name: len(rows) for name, rows in inspection.compared.items()},
+        rows_judged=inspection.label_errors.rows,
+        notes=inspection.notes,
         seconds=round(seconds, 1),
     )
 
 
-def near_duplicate_rows(found: Inspection) -> list[dict[str, Any]]:
+def near_duplicate_rows(inspection: Inspection) -> list[dict[str, Any]]:
     """Return the listed pairs without text: pairs across splits first, then by descending similarity."""
-    if not found.near_duplicates:
+    if not inspection.near_duplicates:
         return []
     return [
         {
             "split": pair.split,
-            "where": found.compared[pair.split][pair.row].where,
+            "where": inspection.compared[pair.split][pair.row].where,
             "other_split": pair.other_split,
-            "other_where": found.compared[pair.other_split][pair.other_row].where,
+            "other_where": inspection.compared[pair.other_split][pair.other_row].where,
             "similarity": pair.similarity,
             "same_label": pair.same_label,
         }
-        for pair in found.near_duplicates.pairs()
+        for pair in inspection.near_duplicates.pairs()
     ]
 
 
 def label_error_rows(
-    found: Inspection, label_names: Sequence[str], texts: bool
+    inspection: Inspection, label_names: Sequence[str], texts: bool
 ) -> list[dict[str, Any]]:
     """Return the likely label errors of every split, the least plausible label first; with review text if `texts`."""
     return [
         {
             "split": split,
-            "where": found.splits[split][issue.row].where,
-            "given_label": label_names[issue.given],
+            "where": inspection.splits[split][issue.row].where,
+            "given_label": label_names[issue.given_label],
             "suggested_label": label_names[issue.suggested],
             "confidence": issue.confidence,
             "given_confidence": issue.given_confidence,
         }
-        | ({"text": found.splits[split][issue.row].text} if texts else {})
-        for split, issues in found.label_errors.issues.items()
+        | ({"text": inspection.splits[split][issue.row].text} if texts else {})
+        for split, issues in inspection.label_errors.issues.items()
         for issue in issues
     ]
 
@@ -180,15 +184,15 @@ _ERROR_COLUMNS = [
 
 
 def write_findings(
-    folder: Path, found: Inspection, summary: InspectionSummary, label_names: Sequence[str]
+    folder: Path, inspection: Inspection, summary: InspectionSummary, label_names: Sequence[str]
 ) -> None:
     """Write near-duplicates.csv, label-errors.csv (with review texts) and inspection.json (without, to be shown)."""
-    pairs = near_duplicate_rows(found)
+    pairs = near_duplicate_rows(inspection)
     _write_csv(folder / "near-duplicates.csv", _PAIR_COLUMNS, pairs)
     _write_csv(
-        folder / "label-errors.csv", _ERROR_COLUMNS, label_error_rows(found, label_names, True)
+        folder / "label-errors.csv", _ERROR_COLUMNS, label_error_rows(inspection, label_names, True)
     )
-    errors = label_error_rows(found, label_names, False)
+    errors = label_error_rows(inspection, label_names, False)
     shown = {
         "summary": summary.model_dump(),
         "near_duplicates": pairs[:MOST_SHOWN],

@@ -27,17 +27,17 @@ def known_reviews(
     splits = {**seen, TEST: test}
     most, notes = params.max_rows_near_duplicates, list[str]()
     compared = {n: sampled(n, rows, most, params.seed, notes) for n, rows in splits.items()}
-    found = find_near_duplicates(compared, params.near_duplicate_similarity, params.seed)
+    near_duplicates = find_near_duplicates(compared, params.near_duplicate_similarity, params.seed)
     return in_all(
-        found.overlapping_rows[TEST],
+        near_duplicates.overlapping_rows[TEST],
         {name: len(rows) for name, rows in splits.items()},
         {name: len(rows) for name, rows in compared.items()},
     )
 
 
-def in_all(found: int, rows: Mapping[str, int], compared: Mapping[str, int]) -> int:
+def in_all(sampled_count: int, rows: Mapping[str, int], compared: Mapping[str, int]) -> int:
     """Return the test reviews with a near-duplicate in training, extrapolated from samples to all rows."""
     scale = 1.0
     for name in ("train", TEST):
         scale *= rows[name] / max(1, compared.get(name, rows[name]))
-    return min(rows[TEST], round(found * scale))
+    return min(rows[TEST], round(sampled_count * scale))

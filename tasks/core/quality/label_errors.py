@@ -34,7 +34,7 @@ class LabelIssue:
 
     split: str
     row: int
-    given: int
+    given_label: int
     suggested: int
     confidence: float  # probability of the suggested class
     given_confidence: float  # probability of the given class
@@ -70,14 +70,14 @@ def find_label_errors(
         max_rows: of a larger split, a stratified sample of this size is judged.
         seed: of folds and samples.
     """
-    found = LabelErrors()
+    errors = LabelErrors()
     train_labels = np.array([review.label for review in splits["train"]], dtype=np.int64)
     usable = np.flatnonzero(np.bincount(train_labels, minlength=1) >= 2)
     if len(usable) < 2:
-        found.notes.append("Labels were not judged: fewer than two classes have two reviews.")
-        return found
+        errors.notes.append("Labels were not judged: fewer than two classes have two reviews.")
+        return errors
     train, *others = (
-        _sampled(split, splits[split], usable, max_rows, seed, found)
+        _sampled(split, splits[split], usable, max_rows, seed, errors)
         for split in sorted(splits, key=lambda name: name != "train")
     )
     vectorizer = tfidf.vectorizer(_LEAST_DOCUMENTS, _MOST_WEIGHTS // len(usable))
@@ -86,17 +86,17 @@ def find_label_errors(
     except ValueError as error:
         if "no terms remain" not in str(error) and "empty vocabulary" not in str(error):
             raise
-        found.notes.append("Labels were not judged: no two reviews share a word.")
-        return found
+        errors.notes.append("Labels were not judged: no two reviews share a word.")
+        return errors
     classes = len(usable)
-    _judge(train, _out_of_fold(features, train.labels, classes, folds, seed), usable, found)
+    _judge(train, _out_of_fold(features, train.labels, classes, folds, seed), usable, errors)
     others = [sample for sample in others if len(sample.rows)]
     if others:
         model = tfidf.classifier().fit(features, train.labels)
         for sample in others:
             probabilities = model.predict_proba(vectorizer.transform(sample.texts))
-            _judge(sample, _spread(probabilities, model.classes_, classes), usable, found)
-    return found
+            _judge(sample, _spread(probabilities, model.classes_, classes), usable, errors)
+    return errors
 
 
 def _sampled(
@@ -105,17 +105,17 @@ def _sampled(
     usable: Labels,
     max_rows: int,
     seed: int,
-    found: LabelErrors,
+    errors: LabelErrors,
 ) -> _Sample:
     """Return the reviews of usable classes, or a stratified sample of them in their original order."""
     labels = np.array([review.label for review in reviews], dtype=np.int64)
     rows = np.flatnonzero(np.isin(labels, usable))
     if left_out := len(labels) - len(rows):
-        found.notes.append(
+        errors.notes.append(
             f"{left_out:,} reviews of {split} were not judged: train has fewer than two of their class."
         )
     if len(rows) > max_rows:
-        found.notes.append(
+        errors.notes.append(
             f"Labels of {split} were judged on {max_rows:,} of {len(rows):,} reviews, a stratified sample."
         )
         (chosen,) = stratified_split(labels[rows], [max_rows], seed)
@@ -156,18 +156,18 @@ def _spread(probabilities: Probabilities, present: Labels, classes: int) -> Prob
 
 
 def _judge(
-    sample: _Sample, probabilities: Probabilities, usable: Labels, found: LabelErrors
+    sample: _Sample, probabilities: Probabilities, usable: Labels, errors: LabelErrors
 ) -> None:
-    """Apply confident learning to out-of-sample probabilities, and add the issues to `found`."""
+    """Apply confident learning to out-of-sample probabilities, and add the issues to `errors`."""
     ranked = find_label_issues(
         sample.labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
     )
-    found.rows[sample.split] = len(sample.rows)
-    found.issues[sample.split] = [
+    errors.rows[sample.split] = len(sample.rows)
+    errors.issues[sample.split] = [
         LabelIssue(
             split=sample.split,
             row=int(sample.rows[index]),
-            given=int(usable[sample.labels[index]]),
+            given_label=int(usable[sample.labels[index]]),
             suggested=int(usable[probabilities[index].argmax()]),
             confidence=round(float(probabilities[index].max()), 4),
             given_confidence=round(float(probabilities[index, sample.labels[index]]), 4),

@@ -119,20 +119,26 @@ def find_near_duplicates(splits: Splits, threshold: float, seed: int) -> NearDup
     order = list(splits)
     groups = _grouped(splits)
     keys = list(combinations_with_replacement(order, 2))
-    found = NearDuplicates({key: PairCount() for key in keys}, {key: [] for key in keys}, {})
+    duplicates = NearDuplicates({key: PairCount() for key in keys}, {key: [] for key in keys}, {})
     for group in groups:
         group.near.update(group.rows)
-        _add(found, splits, _pairings(group.rows, None, keys), 1.0, identical=True)
-    for first, second, similarity in _near(groups, threshold, seed, found):
+        _add(duplicates, splits, _pairings(group.rows, None, keys), 1.0, identical=True)
+    for first, second, similarity in _near(groups, threshold, seed, duplicates):
         first.near.update(second.rows)
         second.near.update(first.rows)
-        _add(found, splits, _pairings(first.rows, second.rows, keys), similarity, identical=False)
+        _add(
+            duplicates,
+            splits,
+            _pairings(first.rows, second.rows, keys),
+            similarity,
+            identical=False,
+        )
     for position, split in enumerate(order):
         earlier = set(order[:position])
-        found.overlapping_rows[split] = sum(
+        duplicates.overlapping_rows[split] = sum(
             len(group.rows.get(split, ())) for group in groups if group.near & earlier
         )
-    return found
+    return duplicates
 
 
 def _grouped(splits: Splits) -> list[_Group]:
@@ -148,7 +154,7 @@ def _grouped(splits: Splits) -> list[_Group]:
 
 
 def _near(
-    groups: Sequence[_Group], threshold: float, seed: int, found: NearDuplicates
+    groups: Sequence[_Group], threshold: float, seed: int, duplicates: NearDuplicates
 ) -> Iterator[tuple[_Group, _Group, float]]:
     """Yield pairs of groups at or above the threshold, with their exact similarity."""
     index = MinHashLSH(num_perm=_PERMUTATIONS, params=_bands(threshold))
@@ -166,7 +172,7 @@ def _near(
         if len(candidates) < _MOST_ALIKE:
             index.insert(number, sketch, check_duplication=False)
         else:
-            found.cut_short += 1
+            duplicates.cut_short += 1
             estimates = (signatures[candidates] == signatures[number]).sum(axis=1)
             candidates = candidates[np.argsort(-estimates, kind="stable")[:_MOST_ALIKE]]
         for other in map(int, candidates):
@@ -230,7 +236,7 @@ def _pairings(
 
 
 def _add(
-    found: NearDuplicates,
+    duplicates: NearDuplicates,
     splits: Splits,
     pairings: Iterable[Pairing],
     similarity: float,
@@ -250,7 +256,7 @@ def _add(
             pairs = len(rows) * len(other_rows)
             same = sum(count * other_labels[label] for label, count in labels.items())
             drawn = product(rows, other_rows)
-        count, listed = found.counts[split, other], found.listed[split, other]
+        count, listed = duplicates.counts[split, other], duplicates.listed[split, other]
         count.pairs += pairs
         count.identical += pairs if identical else 0
         count.other_label += pairs - same

@@ -108,7 +108,7 @@ def with_keys(size: int) -> bytes:
 GOOD = lines("a lovely film", "a lovely cast")
 CSV = b"id,text\n1,a lovely film\n2,a lovely cast\n"
 MANY = lines(*(f"lovely {i * 7919 % 1000}" for i in range(3000)))
-CUT = "Not readable as .*whole"
+CUT = "Not readable as .*complete"
 BEHIND = "other bytes come between or after"
 
 COMPRESSED = [
@@ -224,7 +224,8 @@ TABLES = [
     Case("a quote that is never closed", "r.csv", CSV + b'3,"a lovely\n4,film\n',
          error="quote of line 4 is never closed"),
     Case("a quote inside an unquoted field", "r.csv", CSV + b'3,a 6" lovely film\n', rows=3),
-    Case("text behind a closing quote", "r.csv", CSV + b'3,"a"lovely\n4,lovely\n', rows=3, problems={3: "malformed quotes"}),
+    Case("text behind a closing quote", "r.csv", CSV + b'3,"a"lovely\n4,lovely\n', rows=3,
+         problems={3: "malformed quotes"}),
     Case("TSV without quoting", "r.tsv",
          b'id\ttext\n1\t"lovely\n2\tso lovely\n3\tnot lovely"\n4\t"Lovely" it is\n', rows=4),
     Case("CSV without quoting", "r.csv", b'id,text\n1,"lovely\n2,so lovely\n3,not lovely"\n4,lovely\n',

@@ -201,7 +201,7 @@ def test_files_of_several_members(compression: str) -> None:
     first, second = pack(b'{"text": "a"}\n' * 500), pack(b'{"text": "b"}\n' * 500)
     assert len(rows_of("r.jsonl", first + second)) == 1000
     for content in (first + second[:-5], first + second[:3], first + b"what is this?"):
-        with pytest.raises(UnreadableDataError, match=r"Not readable as jsonl.*whole"):
+        with pytest.raises(UnreadableDataError, match=r"Not readable as jsonl.*complete"):
             rows_of("r.jsonl", content)
 
 

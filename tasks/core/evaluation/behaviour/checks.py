@@ -84,10 +84,10 @@ class Cases:
 
     def examples(self, result: CheckResult, most: int = 5) -> list[tuple[str, str]]:
         """Return the texts before and after of the first failed cases of a check; for reports, never for logs."""
-        found = [g for g in self.checks if g.check.name == result.name]
-        if not found:
+        groups = [g for g in self.checks if g.check.name == result.name]
+        if not groups:
             return []
-        group = found[0]
+        group = groups[0]
         return [
             (self.texts[group.before[case]], self.texts[group.after[case]])
             for case in result.failed_cases[:most]
@@ -123,25 +123,25 @@ def label_roles(label_names: Sequence[str], params: BehaviourParams) -> dict[str
     Raises:
         SettingsError: the form names a label that does not exist, or one label for both roles.
     """
-    given = {"positive": params.positive_label, "negative": params.negative_label}
+    labels = {"positive": params.positive_label, "negative": params.negative_label}
     roles: dict[str, int] = {}
-    for role, label in given.items():
-        place = index_of(label, label_names) if label else None
-        if label and place is None:
+    for role, label in labels.items():
+        index = index_of(label, label_names) if label else None
+        if label and index is None:
             raise SettingsError(
-                f"No label is called {label!r}; there are {_listed(label_names)}",
+                f"No label is called {label!r}; the labels are {_listed(label_names)}",
                 f"behaviour.{role}_label",
                 f"name one of them, or leave it empty: --behaviour.{role}-label NAME",
             )
-        if place is not None:
-            roles[role] = place
+        if index is not None:
+            roles[role] = index
     if len(roles) == 1 and len(label_names) == 2:
         role, index = next(iter(roles.items()))
         roles["negative" if role == "positive" else "positive"] = 1 - index
     for role in _ROLE_NAMES.keys() - roles.keys():
-        told = [i for i, name in enumerate(label_names) if meaning(name) in _ROLE_NAMES[role]]
-        if len(told) == 1:
-            roles[role] = told[0]
+        matches = [i for i, name in enumerate(label_names) if meaning(name) in _ROLE_NAMES[role]]
+        if len(matches) == 1:
+            roles[role] = matches[0]
     if len(roles) == 2 and len(set(roles.values())) == 1:
         raise SettingsError(
             f"The label {label_names[roles['positive']]!r} is named as positive and as negative",
@@ -169,7 +169,7 @@ def make_cases(
     """
     roles = label_roles(label_names, params)
     reviews = _shuffled(texts, params.seed)
-    places: dict[str, int] = {}
+    indices: dict[str, int] = {}
     groups: list[CheckCases] = []
     skipped: list[SkippedCheck] = []
     for check in checks:
@@ -180,11 +180,11 @@ def make_cases(
             skipped.append(SkippedCheck(name=check.name, kind=check.kind, reason=reason))
             continue
         before, after = (
-            np.array([places.setdefault(encodable(t), len(places)) for t in side], dtype=np.int64)
+            np.array([indices.setdefault(encodable(t), len(indices)) for t in side], dtype=np.int64)
             for side in zip(*pairs, strict=True)
         )
         groups.append(CheckCases(check, label, before, after))
-    return Cases(list(places), groups, skipped, list(label_names))
+    return Cases(list(indices), groups, skipped, list(label_names))
 
 
 def judge_cases(cases: Cases, probabilities: Probabilities) -> BehaviourResult:
@@ -196,11 +196,11 @@ def judge_cases(cases: Cases, probabilities: Probabilities) -> BehaviourResult:
     Raises:
         ValueError: the probabilities have another shape or are not numbers, so there is no result.
     """
-    wanted = (len(cases.texts), len(cases.label_names))
-    if probabilities.shape != wanted:
-        raise ValueError(f"probabilities of shape {probabilities.shape}, not {wanted}")
+    shape = (len(cases.texts), len(cases.label_names))
+    if probabilities.shape != shape:
+        raise ValueError(f"probabilities of shape {probabilities.shape}, not {shape}")
     if not np.isfinite(probabilities).all():
-        raise ValueError("probabilities that are not numbers")
+        raise ValueError("probabilities that are not finite numbers")
     results = [
         CheckResult(
             name=group.check.name,
@@ -234,8 +234,8 @@ def _label(
         return None, ""
     if named in roles:
         return roles[named], ""
-    if (place := index_of(named, label_names)) is not None:
-        return place, ""
+    if (index := index_of(named, label_names)) is not None:
+        return index, ""
     if named in _ROLE_NAMES:
         return None, (
             f"the labels {_listed(label_names)} do not tell which is {named}; set behaviour.{named}_label"

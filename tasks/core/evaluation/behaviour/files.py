@@ -63,12 +63,12 @@ def load_checks(content: str | bytes, name: str) -> list[Check]:
     problems: list[str] = []
     for number, fields in enumerate(file.checks, 1):
         called = fields.get("name")
-        place = f"check {called[:80]!r}" if isinstance(called, str) else f"check number {number}"
-        made = _check(fields, file.lexicons)
-        if isinstance(made, Check):
-            checks.append(made)
+        location = f"check {called[:80]!r}" if isinstance(called, str) else f"check number {number}"
+        outcome = _check(fields, file.lexicons)
+        if isinstance(outcome, Check):
+            checks.append(outcome)
         else:
-            problems += [f"{place}: {problem}" for problem in made]
+            problems += [f"{location}: {problem}" for problem in outcome]
     problems += _twice(checks)
     if problems:
         raise _refused(name, problems)
@@ -85,7 +85,7 @@ def built_in_checks() -> tuple[Check, ...]:
 def _parsed(content: str | bytes, name: str) -> Any:
     if len(content) > MAX_BYTES:
         raise SettingsError(
-            f"A file of checks may have {MAX_BYTES:,} bytes, and this has more",
+            f"The file of checks is larger than {MAX_BYTES:,} bytes",
             name,
             "make sure that it is the right file, or shorten its lists",
         )
@@ -105,9 +105,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "the file is not UTF-8"
     if isinstance(error, RecursionError):
-        return "lists within lists without end"
+        return "nested too deeply"
     problem = getattr(error, "problem", None)
-    return str(problem) if problem else "it holds what YAML has no meaning for"
+    return str(problem) if problem else "it contains an invalid value"
 
 
 def _check(fields: dict[str, Any], shared: Lexicons) -> Check | list[str]:
@@ -116,9 +116,12 @@ def _check(fields: dict[str, Any], shared: Lexicons) -> Check | list[str]:
     kind = fields.pop("kind", None)
     model = KINDS.get(kind.upper()) if isinstance(kind, str) else None
     if model is None:
-        there = ", ".join(KINDS)
-        given = f"is {kind!r}, which" if isinstance(kind, str | int | float) else "is missing or"
-        return [f"kind: {given} is none that there is; write one of {there}"]
+        problem = (
+            f"{kind!r} is not a kind"
+            if isinstance(kind, str | int | float)
+            else "is missing or not a kind"
+        )
+        return [f"kind: {problem}; write one of {', '.join(KINDS)}"]
     own = fields.get("lexicons", {})
     if isinstance(own, dict):
         fields["lexicons"] = shared | cast(dict[str, Any], own)
@@ -130,40 +133,40 @@ def _check(fields: dict[str, Any], shared: Lexicons) -> Check | list[str]:
 
 def _sentences(error: ValidationError, model: type[Form]) -> Iterator[str]:
     """Yield each of pydantic's findings as field, what is wrong, and what to do."""
-    for found in error.errors(include_url=False, include_context=False):
-        path = found["loc"]
-        place = ", ".join(f"number {p + 1}" if isinstance(p, int) else str(p) for p in path)
+    for detail in error.errors(include_url=False, include_context=False):
+        path = detail["loc"]
+        location = ", ".join(f"number {p + 1}" if isinstance(p, int) else str(p) for p in path)
         field = model.model_fields.get(str(path[0])) if path else None
-        text = _problem(found["type"], found["msg"], found["input"], model)
-        about = f" ({field.description})" if field and found["type"] in _EXPLAINED else ""
-        yield f"{place}: {text}{about}" if place else text
+        text = _problem(detail["type"], detail["msg"], detail["input"], model)
+        about = f" ({field.description})" if field and detail["type"] in _EXPLAINED else ""
+        yield f"{location}: {text}{about}" if location else text
 
 
-def _problem(kind: str, message: str, given: Any, model: type[Form]) -> str:
+def _problem(kind: str, message: str, value: Any, model: type[Form]) -> str:
     """Describe what is wrong with one value, and what to do; texts of the file are not repeated."""
-    number = isinstance(given, bool | int | float)
+    number = isinstance(value, bool | int | float)
     match kind:
         case "value_error":
             return message.removeprefix("Value error, ")
         case "missing":
             return "is missing; add it"
         case "extra_forbidden":
-            return f"there is no such field; there are {', '.join(model.model_fields)}"
-        case "string_type" if number or given is None:
-            return f"YAML reads this as {given!r}, not as a text; put it in quotes"
+            return f"is not a field; the fields are {', '.join(model.model_fields)}"
+        case "string_type" if number or value is None:
+            return f"YAML reads this as {value!r}, not as a text; put it in quotes"
         case "string_type":
-            return "must be one text; write it behind the colon or the dash"
+            return "must be one text; write it after the colon or the dash"
         case "list_type":
             return "must be a list; write [one, two], or a line with a dash for each"
         case "dict_type" | "model_type":
             return "must be fields with values; write lines of the form `name: value`"
         case "string_pattern_mismatch":
-            return (
-                "has a sign that it may not have; use letters, digits, spaces and , . ' ( ) / + -"
-            )
+            return "contains a character that is not allowed; use letters, digits, spaces and , . ' ( ) / + -"
         case _:
-            said = re.sub(r"^\w+ should ", "", message).removesuffix(" after validation, not 0")
-            return f"must {said}" + (f", not {given!r}" if number else "")
+            requirement = re.sub(r"^\w+ should ", "", message).removesuffix(
+                " after validation, not 0"
+            )
+            return f"must {requirement}" + (f", not {value!r}" if number else "")
 
 
 def _twice(checks: list[Check]) -> list[str]:

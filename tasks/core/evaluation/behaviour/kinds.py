@@ -30,7 +30,7 @@ def checked_lexicons(lexicons: Lexicons) -> Lexicons:
     for name, words in lexicons.items():
         if not name.isidentifier():
             raise ValueError(
-                f"the lexicon {name!r} has a name that no slot can have; use letters and _"
+                f"the lexicon name {name!r} cannot be the name of a slot; use letters and _"
             )
         if not words:
             raise ValueError(f"the lexicon {name} is empty; list at least one word, or remove it")
@@ -68,24 +68,24 @@ class Check(Form):
     def _slots_have_words(self) -> "Check":
         for field, templates in self.slotted().items():
             if len(set(templates)) < len(templates):
-                raise ValueError(f"{field}: two are alike; remove one")
+                raise ValueError(f"{field}: two are the same; remove one")
             for number, template in enumerate(templates, 1):
                 self._slots_of(f"{field}, number {number}", template)
         return self
 
-    def _slots_of(self, place: str, template: str) -> None:
+    def _slots_of(self, location: str, template: str) -> None:
         try:
             slots = sentences.slots(template)
         except ValueError:
             raise ValueError(
-                f"{place}: not a template; write slots as {{name}}, and a brace that is none twice"
+                f"{location}: not a template; write slots as {{name}}, and double every other brace"
             ) from None
         for slot in slots:
             if slot not in self.lexicons:
-                there = ", ".join(sorted(self.lexicons)) or "none"
+                existing = ", ".join(sorted(self.lexicons)) or "none"
                 raise ValueError(
-                    f"{place}: no lexicon for the slot {{{slot}}}; add it to lexicons, or correct the slot "
-                    f"(lexicons there are: {there})"
+                    f"{location}: no lexicon for the slot {{{slot}}}; add it to lexicons, or correct the slot "
+                    f"(existing lexicons: {existing})"
                 )
 
     def slotted(self) -> dict[str, list[str]]:
@@ -133,8 +133,8 @@ class MinimumFunctionality(Check):
     )
 
     def pairs(self, reviews: Sequence[str], limit: int, seed: int) -> list[Pair]:
-        made = sentences.expand(self.templates, self.lexicons, limit, f"{seed} {self.name}")
-        return [(text, text) for text in made]
+        texts = sentences.expand(self.templates, self.lexicons, limit, f"{seed} {self.name}")
+        return [(text, text) for text in texts]
 
     def failed(
         self, before: Probabilities, after: Probabilities, label: int | None
@@ -179,11 +179,11 @@ class Invariance(_OnReviews):
 
     @field_validator("perturbations")
     @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
+    def _perturbations_exist(cls, names: list[str]) -> list[str]:
         for name in names:
             if name not in PERTURBATIONS:
                 raise ValueError(
-                    f"no perturbation is called {name!r}; there are {', '.join(PERTURBATIONS)}"
+                    f"no perturbation is called {name!r}; choose from {', '.join(PERTURBATIONS)}"
                 )
         return names
 
@@ -194,7 +194,7 @@ class Invariance(_OnReviews):
         for name in self.swap:
             if len(self.lexicons.get(name, [])) < 2:
                 raise ValueError(
-                    f"swap: {name!r} is no lexicon of two words or more; add it to lexicons"
+                    f"swap: {name!r} is not a lexicon of two or more words; add it to lexicons"
                 )
         words = [word for name in self.swap for word in self.lexicons[name]]
         if len(set(words)) < len(words):

@@ -46,10 +46,10 @@ _SHORT = re.compile(
 
 def typos(text: str, generator: random.Random) -> str:
     """Swap two neighbouring letters inside one to three words of four letters or more."""
-    places = [places for word in _WORD.finditer(text) if (places := _swappable(word))]
+    words = [positions for word in _WORD.finditer(text) if (positions := _swappable(word))]
     letters = list(text)
-    for inside in generator.sample(places, min(generator.randint(1, _MOST_TYPOS), len(places))):
-        at = generator.choice(inside)
+    for positions in generator.sample(words, min(generator.randint(1, _MOST_TYPOS), len(words))):
+        at = generator.choice(positions)
         letters[at], letters[at + 1] = letters[at + 1], letters[at]
     return "".join(letters)
 
@@ -103,13 +103,13 @@ def handle(text: str, generator: random.Random) -> str:
 
 def contractions(text: str, generator: random.Random) -> str:
     """Expand contractions: "isn't" becomes "is not" and so on. In a text without any, do the reverse."""
-    found, other = (_SHORT, _EXPANSIONS) if _SHORT.search(text) else (_LONG, _CONTRACTIONS)
+    pattern, replacements = (_SHORT, _EXPANSIONS) if _SHORT.search(text) else (_LONG, _CONTRACTIONS)
 
     def change(match: re.Match[str]) -> str:
-        new = other[match.group().lower()]
+        new = replacements[match.group().lower()]
         return new.upper() if match.group().isupper() else match.group()[0] + new[1:]
 
-    return found.sub(change, text)
+    return pattern.sub(change, text)
 
 
 PERTURBATIONS: dict[str, Perturbation] = {
@@ -134,17 +134,17 @@ def swapping(lists: Sequence[Sequence[str]]) -> Perturbation:
     Args:
         lists: of at least two distinct words each, no word in two of them.
     """
-    place = {
+    positions = {
         word: (index, at) for index, words in enumerate(lists) for at, word in enumerate(words)
     }
-    longest_first = sorted(place, key=len, reverse=True)
+    longest_first = sorted(positions, key=len, reverse=True)
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
 
     def swap(text: str, generator: random.Random) -> str:
         steps = [generator.randint(1, len(words) - 1) for words in lists]
 
         def other(match: re.Match[str]) -> str:
-            index, at = place[match.group()]
+            index, at = positions[match.group()]
             return lists[index][(at + steps[index]) % len(lists[index])]
 
         return pattern.sub(other, text)

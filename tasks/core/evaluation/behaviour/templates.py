@@ -64,19 +64,19 @@ def expand(templates: Sequence[str], lexicons: Lexicons, limit: int, seed: int |
     capped = np.array([min(total, _COUNTED) for total in totals], dtype=np.int64)
     shares = quotas(capped, limit, np.ones(len(totals), dtype=np.int64))
     generator = random.Random(f"{seed}")
-    made: dict[str, None] = {}
+    distinct: dict[str, None] = {}
     for template, total, share in zip(templates, totals, shares, strict=True):
         whole = int(share) == total
         numbers = range(total) if whole else _drawn(generator, total, int(share))
-        made |= dict.fromkeys(sentence(template, lexicons, number) for number in numbers)
-    return list(made)
+        distinct |= dict.fromkeys(sentence(template, lexicons, number) for number in numbers)
+    return list(distinct)
 
 
-def _drawn(generator: random.Random, total: int, wanted: int) -> list[int]:
+def _drawn(generator: random.Random, total: int, size: int) -> list[int]:
     """Draw distinct numbers below `total`, which may be too large for `random.sample` on a range."""
     if total <= sys.maxsize:
-        return generator.sample(range(total), wanted)
+        return generator.sample(range(total), size)
     numbers: dict[int, None] = {}
-    while len(numbers) < wanted:
+    while len(numbers) < size:
         numbers[generator.randrange(total)] = None
     return list(numbers)

@@ -64,8 +64,8 @@ def draw_curves(kind: Kind, labels: Ints, probabilities: Floats, names: Sequence
     """Draw one line per class with its area; for many classes the mean and the three hardest, the others in grey."""
     figure = figure_of(kind.title, kind.x, kind.y)
     axes = figure.axes[0]
-    wanted = [len(names) - 1] if len(names) == 2 else range(len(names))
-    defined = [index for index in wanted if 0 < (labels == index).sum() < len(labels)]
+    drawn = [len(names) - 1] if len(names) == 2 else range(len(names))
+    defined = [index for index in drawn if 0 < (labels == index).sum() < len(labels)]
     if defined:
         share = float(np.mean([(labels == index).mean() for index in defined]))
         axes.plot(*kind.chance(share), color=QUIET, linestyle="--")

@@ -81,20 +81,20 @@ def draw_slices(path: Path, rows: Sequence[SliceRow], title: str = "") -> Path:
         raise ValueError("no slices to draw")
     figure = Figure(figsize=(7.2, 1.4 + 0.34 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    places = np.arange(len(rows))[::-1].astype(np.float64)
+    heights = np.arange(len(rows))[::-1].astype(np.float64)
     with_champion = any(row.champion for row in rows)
     shift = 0.14 if with_champion else 0.0
-    _whiskers(axes, places + shift, [row.candidate for row in rows], INK, "o", "candidate")
+    _whiskers(axes, heights + shift, [row.candidate for row in rows], INK, "o", "candidate")
     if with_champion:
-        theirs = [(place, row.champion) for place, row in zip(places, rows, strict=True)]
-        kept = [(place, interval) for place, interval in theirs if interval is not None]
-        where = np.array([place for place, _ in kept]) - shift
-        _whiskers(axes, where, [interval for _, interval in kept], OTHER, "s", "champion")
+        intervals = [(height, row.champion) for height, row in zip(heights, rows, strict=True)]
+        champions = [(height, interval) for height, interval in intervals if interval is not None]
+        where = np.array([height for height, _ in champions]) - shift
+        _whiskers(axes, where, [interval for _, interval in champions], OTHER, "s", "champion")
     names = [
         f"{'✗ ' if row.passed is False else ''}{shown(row.name, 34)}  ({row.rows:,})"
         for row in rows
     ]
-    axes.set_yticks(places, names)
+    axes.set_yticks(heights, names)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row.passed is False else "normal")
     axes.set_xlabel("accuracy, with its interval")
@@ -109,12 +109,12 @@ def draw_slices(path: Path, rows: Sequence[SliceRow], title: str = "") -> Path:
 
 
 def _whiskers(
-    axes: Axes, places: Floats, intervals: Sequence[Interval], colour: str, marker: str, label: str
+    axes: Axes, heights: Floats, intervals: Sequence[Interval], colour: str, marker: str, label: str
 ) -> None:
     values = np.array([i.value for i in intervals])
     reach = np.abs([[i.value - i.low for i in intervals], [i.high - i.value for i in intervals]])
     axes.errorbar(
-        values, places, xerr=reach, fmt=marker, color=colour, label=label, markersize=5, capsize=2
+        values, heights, xerr=reach, fmt=marker, color=colour, label=label, markersize=5, capsize=2
     )
 
 
