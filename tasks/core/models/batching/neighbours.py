@@ -125,7 +125,7 @@ def _alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
         ) from error
     if not torch.isfinite(logits).all():
         raise ModelError(
-            "Some of its answers are no numbers",
+            "Some of its logits are NaN or infinite",
             type(classifier.model).__name__,
             "choose another base model",
         )

@@ -84,7 +84,7 @@ def test_the_fastest_that_agrees_is_chosen(timed: None, model: Path) -> None:
     assert cascade.agreement and cascade.agreement >= 0.99
     assert cascade.eligible and cascade.reviews_per_second
     assert found.chosen == "cascade" and 0.2 < cascade.reviews_per_second < 1.0
-    assert "scored again" in str(found)
+    assert "re-scored" in str(found)
     assert "probabilities within 0.05 of its, in at least 99.00% of reviews" in cascade.note
     assert found.judged_rows == 500 and found.machine == MACHINE
     assert "on 500 texts (400 of validation, 100 of training)" in str(found)
@@ -114,7 +114,7 @@ def test_an_engine_that_heeds_neighbours_is_left_out(
     (note,) = (row.note for row in found.rows if row.name == "other")
     assert found.chosen == "openvino"
     assert note.startswith(
-        "Its answers depend on the texts beside them: alone a probability differs by 0."
+        "Its answers depend on the other texts of a batch: a probability differs by 0."
     )
 
 

@@ -204,7 +204,7 @@ def test_an_engine_in_bf16_that_raises_scores_in_fp32(
     expected = TorchEngine(classifier, "cpu", "fp32").logits([[5, 6, 7]])
     without_bf16(classifier.model)
     assert (TorchEngine(classifier, "cpu", "bf16").logits([[5, 6, 7]]) == expected).all()
-    assert "is scored in fp32: in bf16 Unsupported dtype BFloat16" in caplog.text
+    assert "is scored in fp32, because it fails in bf16: Unsupported dtype BFloat16" in caplog.text
 
 
 def test_a_version_is_evaluated_in_the_precision_of_its_training(

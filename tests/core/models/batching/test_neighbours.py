@@ -115,7 +115,7 @@ def test_no_number_is_refused(folders: dict[str, Path]) -> None:
     classifier = tiny("bert", folders)
     with torch.no_grad():
         next(classifier.model.parameters()).fill_(torch.nan)
-    with pytest.raises(ModelError, match="Some of its answers are no numbers"):
+    with pytest.raises(ModelError, match="Some of its logits are NaN or infinite"):
         neighbours.with_batch_rule(classifier)
 
 
@@ -210,7 +210,7 @@ def test_what_cannot_be_computed_in_bf16_is_scored_in_fp32(
     exact = TorchEngine(classifier, "cpu", "fp32").logits(rows)
     found = TorchEngine(classifier, "cpu", "bf16").logits(rows)
     assert np.array_equal(found, exact)
-    assert "is scored in fp32: in bf16" in caplog.text
+    assert "is scored in fp32, because it fails in bf16" in caplog.text
 
 
 def test_a_training_that_is_to_be_packed_is_refused(
