@@ -229,7 +229,7 @@ def test_what_cannot_be_fitted_is_said_so() -> None:
     with pytest.raises(ModelError, match="needs a stage"):
         fit_cascade([], Rows(world.rows), CascadeRule())
     other = Stage("other", Table(world.answers[0], ["a", "b"]))
-    with pytest.raises(ModelError, match=r"other labels apart \[other\]"):
+    with pytest.raises(ModelError, match=r"different labels \[other\]"):
         fit_cascade([other, world.stages()[-1]], Rows(world.rows), CascadeRule())
     with pytest.raises(ValueError, match="one stage before"):
         fit_deferral_thresholds([*world.answers, world.answers[-1]], None, CascadeRule())

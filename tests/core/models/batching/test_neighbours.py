@@ -100,7 +100,7 @@ def test_what_depends_on_the_past_is_refused(
 ) -> None:
     """BigBird's sparse attention is given up for good with the first short text."""
     sparse = tiny("big_bird", folders, block_size=8)
-    with pytest.raises(ModelError, match=r"depends on what it was asked before.*original_full"):
+    with pytest.raises(ModelError, match=r"depends on earlier texts.*original_full"):
         neighbours.with_batch_rule(sparse)
     whole = tiny("big_bird", folders, block_size=8, attention_type="original_full")
     assert neighbours.with_batch_rule(whole).batch_rule == "padded"
