@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 Builder = Callable[[str, Path, Sequence[Sequence[int]]], None]
 Logits = NDArray[np.float32]
 _CALIBRATION_ROWS = 300  # rows for the calibration of int8
-_ASKED_ALONE = 24  # texts that an engine also answers one by one
+_SINGLE_TEXTS = 24  # texts that an engine also scores one by one
 _WINDOW = 512  # rows passed to an engine at a time
 _ON_CPU = EngineOptions(device="cpu")
 
@@ -239,7 +239,7 @@ class EngineBenchmark:
 
     def _require_independence(self, engine: Engine, answers: Logits) -> None:
         """Raise ModelError if texts get other answers alone than in a batch: int8 may scale by the whole batch."""
-        indices = np.linspace(0, len(answers) - 1, min(_ASKED_ALONE, len(answers))).astype(int)
+        indices = np.linspace(0, len(answers) - 1, min(_SINGLE_TEXTS, len(answers))).astype(int)
         alone = [engine.logits([self._rows.input_ids[i]]) for i in indices.tolist()]
         change = float(np.abs(softmax(np.concatenate(alone)) - softmax(answers[indices])).max())
         if change > self._params.maximum_change:

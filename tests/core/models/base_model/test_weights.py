@@ -71,7 +71,7 @@ def with_a_copy(weights: Tensors) -> Tensors:
 
 
 WRONG = {
-    "torch.compile": ("bert", prefixed("_orig_mod."), {}, r"lack \d+ of .*LayerNorm\.bias.*-> remove the prefix '_orig_mod\.'"),
+    "torch.compile": ("bert", prefixed("_orig_mod."), {}, r"lack \d+ of .*LayerNorm\.bias.* prefix '_orig_mod\.'"),
     "DataParallel": ("bert", prefixed("module."), {}, r"-> remove the prefix 'module\.'"),
     "Lightning": ("gpt2", prefixed("model.transformer."), {}, r"-> remove the prefix 'model\.'"),
     "other names": ("bert", renamed, {}, r"lack 4 of .*query\.bias.*such as encoder\.layer\.0\.attention.*q_proj"),

@@ -146,7 +146,7 @@ def test_where_bf16_does_not_follow_training_is_in_fp32(
 ) -> None:
     fell = trained(bert, tmp_path / "a", precision="bf16", bf16_tolerance=1e-9)
     assert fell.facts["precision"] == "fp32" and fell.facts["bf16_difference"] > 1e-9
-    assert "Training goes on in fp32: in bf16 loss or gradient differed" in caplog.text
+    assert "Training continues in fp32 instead of bf16: loss or gradient differed" in caplog.text
     plain = trained(bert, tmp_path / "b", precision="fp32")
     assert plain.facts["bf16_difference"] is None
     ours, theirs = (t.classifier.model.state_dict() for t in (fell, plain))
