@@ -189,7 +189,10 @@ def test_a_trial_in_bf16_that_raises_is_a_verdict(
         params = TrainingParams(bf16_tolerance=tolerance)
         way = fastest_plan(classifier, rows, params, CPU, "bf16", DistributedContext())
         assert not way.bf16 and way.bf16_difference is None
-    assert caplog.text.count("Training continues in fp32 instead of bf16: Unsupported dtype BFloat16") == 2
+    assert (
+        caplog.text.count("Training continues in fp32 instead of bf16: Unsupported dtype BFloat16")
+        == 2
+    )
     assert (
         bf16_problem(tiny_classifier("bert", bert).model, [padding(classifier)(rows[0])], CPU) == ""
     )
