@@ -103,7 +103,7 @@ CASES = [
         "IndexError in training, at the limit that the message advised",
         "the right number: 46 of 48 positions",
         lambda folder: tiny_of(CamembertModel, folder, max_position_embeddings=48),
-        fails("takes at most 46 tokens, and 48 are asked for", "max-length-tokens=46"),
+        fails("takes at most 46 tokens, but 48 are requested", "max-length-tokens=46"),
     ),
     _case(
         "at-the-limit",
@@ -127,6 +127,6 @@ CASES = [
         "IndexError in training",
         "trained; a line says that a row was added to the embeddings",
         lambda folder: add_token(tiny_gpt2(folder)),
-        both(done, says(r"so 1 is trained anew: \[PAD\]")),
+        both(done, says(r"so 1 is trained from random values: \[PAD\]")),
     ),
 ]

@@ -62,7 +62,7 @@ def test_openvino_that_knows_no_bound_of_kernels(
 
 @pytest.mark.skipif(not registry.available("openvino-int8"), reason="openvino is not installed")
 def test_what_was_wrong_is_said(model: Path) -> None:
-    with pytest.raises(ModelError, match="int8 wants token rows to calibrate on"):
+    with pytest.raises(ModelError, match="int8 needs token rows for calibration"):
         build_apart("openvino-int8", model, [])
 
 

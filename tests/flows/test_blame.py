@@ -176,7 +176,7 @@ def test_an_engine_that_always_fails_is_not_the_objects_fault(
     engine.word = ""
     with monkeypatch.context() as patch:
         _with_model(patch, _Encoder(), engine)
-        with pytest.raises(ModelError, match="whatever it is given") as raised:
+        with pytest.raises(ModelError, match="even for a harmless review") as raised:
             run_to_end(odd.draft("first"))
     assert SECRET not in str(raised.value)
     assert run_to_end(odd.draft("first")).complete

@@ -102,7 +102,7 @@ def test_reviews_too_few_to_show_it_are_scored_in_fp32(
     done = retrain(params(bert, deliver(services, prefix, seed=25), "unshown", **given))
     (said,) = [r.getMessage() for r in caplog.records if "It will be scored by" in r.getMessage()]
     assert "cannot show that another engine agrees with fp32 in 0.999 of all reviews" in said
-    assert "which 2,995 would show: fp32 scores" in said and "openvino 0, shows 98.5%" in said
+    assert "(2,995 are needed), so fp32 scores" in said and "openvino 0, shows 98.5%" in said
     tag = model_registry().tags_of(done.version)["nightshift.engine"]
     assert tag.startswith("torch") and "fp32 scores" in tag
     write(services, f"{prefix}/inbox/x.jsonl", [{"id": "a", "text": "The ending was dreadful."}])

@@ -206,7 +206,7 @@ def not_parquet(store: ObjectStore, prefix: str) -> str:
         (
             deliver,
             {"tokenization__max_length_tokens": 512},
-            "at most 128 tokens, and 512 are asked for",
+            "at most 128 tokens, but 512 are requested",
         ),
         (deliver, {"training__frozen_layers": 9}, "The model has 2 layers"),
     ],

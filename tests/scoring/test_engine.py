@@ -86,7 +86,7 @@ def test_a_run_has_the_precision_of_the_version(
     quick = _registered(registry, tmp_path, classifier.CARD, {"precision": "bf16"})
     assert pin_precision.fn(quick, "torch", "cpu", "auto") == "bf16"
     damaged = _registered(registry, tmp_path, classifier.CARD, {"precision": "fp31"})
-    with pytest.raises(ModelError, match="trained in: no precision 'fp31'"):
+    with pytest.raises(ModelError, match="training cannot be read: no precision 'fp31'"):
         pin_precision.fn(damaged, "torch", "cpu", "auto")
 
 

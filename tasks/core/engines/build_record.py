@@ -45,15 +45,17 @@ def read_record(folder: Path, engine: str, classifier: Classifier) -> dict[str, 
         same = record["engine"] == engine and record["head"] == _head_digest(classifier)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"The engine {engine} was not built whole: {error}", str(folder), again
+            f"The build record of the engine {engine} cannot be read: {error}", str(folder), again
         ) from error
     for name, size in files.items():
         path = folder / Path(name).name
         if not path.is_file() or path.stat().st_size != size:
-            raise ModelError("A file of the engine is missing or cut short", str(path), again)
+            raise ModelError("A file of the engine is missing or truncated", str(path), again)
     if not same:
         raise ModelError(
-            f"What lies here is not the engine {engine} of this model's weights", str(folder), again
+            f"The folder is not a build of the engine {engine} for this model's weights",
+            str(folder),
+            again,
         )
     return record
 

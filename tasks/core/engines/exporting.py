@@ -49,16 +49,18 @@ class Exportable(nn.Module):
 
     def __init__(self, classifier: Classifier, first_row: bool = True) -> None:
         super().__init__()
-        given = classifier.model
-        shared = {id(tensor): tensor for tensor in (*given.parameters(), *given.buffers())}
-        self._model: Any = copy.deepcopy(given, shared).eval()
+        original = classifier.model
+        shared = {id(tensor): tensor for tensor in (*original.parameters(), *original.buffers())}
+        self._model: Any = copy.deepcopy(original, shared).eval()
         self._model.config.use_cache = False
-        known = _FIRST_ROW.get(str(given.config.model_type))
-        self._encodes = known is not None and not getattr(given.config, "is_decoder", False)
+        first_row_function = _FIRST_ROW.get(str(original.config.model_type))
+        self._encodes = first_row_function is not None and not getattr(
+            original.config, "is_decoder", False
+        )
         self._broadcasts = self._encodes and self._model.config._attn_implementation == "sdpa"
         layers = layers_of(self._model.base_model)
-        if self._encodes and first_row and known and layers:
-            layers[-1] = _FirstRowOnly(layers[-1], known)
+        if self._encodes and first_row and first_row_function and layers:
+            layers[-1] = _FirstRowOnly(layers[-1], first_row_function)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits, shape (rows, classes)."""
@@ -188,13 +190,13 @@ def check(graph: Graph, classifier: Classifier, engine: str) -> Side:
     own, problem = classifier.padding_side, ""
     for side in sorted(get_args(Side), key=lambda side: side != own):
         padded = [plan.pad(batch, classifier.pad_id, side) for batch in batches]
-        found = torch.from_numpy(np.concatenate([graph(*batch) for batch in padded]))
-        differs = neighbours.difference(found, expected, _TOLERANCE)
-        if not differs:
+        logits = torch.from_numpy(np.concatenate([graph(*batch) for batch in padded]))
+        difference = neighbours.difference(logits, expected, _TOLERANCE)
+        if not difference:
             return side
-        problem = problem or differs
+        problem = problem or difference
     raise ModelError(
-        f"The converted model answers otherwise than torch: {problem}",
+        f"The converted model does not agree with torch: {problem}",
         f"{engine}, {classifier.model.config.model_type}",
         "choose another engine for this model",
     )

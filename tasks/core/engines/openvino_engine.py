@@ -66,8 +66,8 @@ class OpenVinoEngine:
         return logits
 
 
-def _keep(request: Any, place: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
-    logits, batch = place
+def _keep(request: Any, destination: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
+    logits, batch = destination
     logits[batch] = request.get_output_tensor(0).data
 
 
@@ -140,7 +140,7 @@ class _OpenVino:
             return OpenVinoEngine(model, classifier, options, side)
         except RuntimeError as error:
             raise ModelError(
-                f"OpenVINO cannot open it: {str(error).strip().splitlines()[-1]}",
+                f"OpenVINO cannot open the engine: {str(error).strip().splitlines()[-1]}",
                 str(folder),
                 "register the model again, or choose the engine torch",
             ) from error
@@ -157,7 +157,7 @@ class _OpenVinoInt8(_OpenVino):
         rows = sample[:CALIBRATION_ROWS]
         if not rows:
             raise ModelError(
-                "int8 wants token rows to calibrate on", self.name, "give a sample of reviews"
+                "int8 needs token rows for calibration", self.name, "give a sample of reviews"
             )
         model, side = _convert(classifier)
         _save(_quantised(model, rows), folder)
@@ -227,7 +227,7 @@ def _require_version(built_by: str, folder: Path) -> None:
     installed = _versions()["openvino"]
     if _numbers(built_by)[:2] > _numbers(installed)[:2]:
         raise ModelError(
-            f"It was built by OpenVINO {built_by}, and {installed} is installed here",
+            f"The engine was built by OpenVINO {built_by}, but {installed} is installed here",
             str(folder),
             f"pip install 'openvino>={built_by}', or choose the engine torch",
         )

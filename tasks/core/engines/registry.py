@@ -89,7 +89,7 @@ def require(name: str) -> "EngineKind":
     kind = kind_of(name)
     if missing := missing_packages(name):
         raise SettingsError(
-            f"The engine {name} wants {', '.join(missing)}, which is not installed here",
+            f"The engine {name} needs {', '.join(missing)}, which is not installed here",
             "engine",
             f"pip install 'nightshift[{kind.extra}]' on every machine that scores, or choose the engine torch",
         )
@@ -127,7 +127,7 @@ def recommended(model_folder: Path) -> str:
     Raises:
         ModelError: the record of the choice is damaged.
     """
-    return _found(model_folder)[0]
+    return _read_choice(model_folder)[0]
 
 
 def substitute(model_folder: Path) -> str:
@@ -136,21 +136,21 @@ def substitute(model_folder: Path) -> str:
     Raises:
         ModelError: the record of the choice is damaged.
     """
-    return TORCH if TORCH in _found(model_folder)[1] else TORCH_FP32
+    return TORCH if TORCH in _read_choice(model_folder)[1] else TORCH_FP32
 
 
-def _found(model_folder: Path) -> tuple[str, set[str]]:
+def _read_choice(model_folder: Path) -> tuple[str, set[str]]:
     """Return the chosen engine and all eligible ones."""
     path = model_folder / CHOICE
     if not path.is_file():
         return TORCH, {TORCH}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        rows = found.get("rows", [])
-        return str(found["chosen"]), {str(row["name"]) for row in rows if row.get("eligible")}
+        choice = json.loads(path.read_text(encoding="utf-8"))
+        rows = choice.get("rows", [])
+        return str(choice["chosen"]), {str(row["name"]) for row in rows if row.get("eligible")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"It cannot be read which engine suits the model: {error}",
+            f"The record of the model's engine choice cannot be read: {error}",
             str(path),
             "choose an engine by name, or register the model again",
         ) from error

@@ -54,13 +54,13 @@ class TorchEngine:
     ) -> None:
         self.label_names = classifier.label_names
         self._device = resolve_device(device)
-        wanted = precision_of_version(precision, classifier.precision, self._device)
+        resolved = precision_of_version(precision, classifier.precision, self._device)
         self._classifier = classifier
         self._model: Any = classifier.model.eval()
         self._pad_id = classifier.pad_id
         self._batch_tokens = batch_tokens
         self._packed: PackedModel | None = None
-        bf16 = wanted == "bf16" and not self._bf16_problem()
+        bf16 = resolved == "bf16" and not self._bf16_problem()
         dtype = torch.bfloat16 if bf16 else torch.float32
         if packed and classifier.batch_rule == "padded":
             self._packed = self._opened(classifier.encoder.params.max_length_tokens, dtype)
@@ -81,9 +81,11 @@ class TorchEngine:
             rule = self._classifier.batch_rule
             batches = plan.plan(lengths, self._batch_tokens, _PADDED_ROWS, rule)
         for batch in batches:
-            together = [rows[i] for i in batch]
-            found = self._packed.logits(together) if self._packed else self._padded(together)
-            logits[batch] = found.float().cpu().numpy()
+            batch_rows = [rows[i] for i in batch]
+            batch_logits = (
+                self._packed.logits(batch_rows) if self._packed else self._padded(batch_rows)
+            )
+            logits[batch] = batch_logits.float().cpu().numpy()
         return logits
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -112,7 +114,7 @@ class TorchEngine:
             raise
         except RAISED_BY_MODELS as error:
             name, problem = type(self._model).__name__, first_line(error)
-            logger.warning("%s is scored in fp32: in bf16 %s", name, problem)
+            logger.warning("%s is scored in fp32, because it fails in bf16: %s", name, problem)
             return problem
         return ""
 
@@ -130,14 +132,16 @@ class TorchEngine:
                     if not problem:
                         packed.move(self._device, dtype)
                         if self._device.type != "cpu":  # GPUs use other kernels
-                            found = packed.logits(rows)
-                            problem = neighbours.difference(found, expected, _BF16_TOLERANCE)
+                            packed_logits = packed.logits(rows)
+                            problem = neighbours.difference(
+                                packed_logits, expected, _BF16_TOLERANCE
+                            )
                 if not problem:
                     return packed
             except UnpackableError as error:
                 problem = str(error)
         name = type(self._model).__name__
-        logger.warning("%s is scored in padded batches, which takes longer: %s", name, problem)
+        logger.warning("%s is scored in padded batches, which is slower: %s", name, problem)
         return None
 
 

@@ -39,11 +39,11 @@ def way_back(records: LineageRecords, run: ScoredRun) -> Facts:
     facts = champion_facts(records, run)
     if version:
         facts |= gate_facts(records.graph, version)
-        facts |= {said: version.tags[n] for n, said in _OF_TAGS.items() if version.tags.get(n)}
+        facts |= {label: version.tags[n] for n, label in _OF_TAGS.items() if version.tags.get(n)}
     facts |= evaluation_facts(records.graph, node, version)
-    for found in training_chain(records.graph, node, version):
+    for step in training_chain(records.graph, node, version):
         # Another name is needed: `model` is the registered model.
-        facts |= _prefixed("trained model" if found.kind == "model" else found.kind, found)
+        facts |= _prefixed("trained model" if step.kind == "model" else step.kind, step)
     return facts
 
 
@@ -56,15 +56,15 @@ def champion_facts(records: LineageRecords, run: ScoredRun) -> Facts:
 
 def _then(records: LineageRecords, run: ScoredRun) -> str:
     if not run.when:
-        return "not known: nobody wrote down when the run was planned"
+        return "unknown: the time when the run was planned is not recorded"
     move = records.champion_move(run)
     if move is None:
-        return f"not known: the log has no move of {run.model} before {run.when}"
+        return f"unknown: the log has no move of {run.model} before {run.when}"
     if move.to_version == run.version:
         return f"yes, since {said_of_move(move)}"
     other = f"version {move.to_version}" if move.to_version else "nobody"
-    asked = "the run asked for this version, or had pinned it before that move"
-    return f"no, {other} was, since {said_of_move(move)}; {asked}"
+    reason = "the run requested this version, or had pinned it before that move"
+    return f"no, {other} was, since {said_of_move(move)}; {reason}"
 
 
 def said_of_move(move: Promotion) -> str:
@@ -83,17 +83,19 @@ def gate_facts(graph: Graph, version: RegisteredVersion) -> Facts:
         if verdict.missing:
             return {"verdict of the gate": f"MISSING, {verdict.missing} {verdict.uri}".strip()}
         clauses = {k: v for k, v in verdict.facts.items() if k.startswith("clause ")}
-        said = verdict.facts.get("verdict", verdict.brief)
-        return {"verdict of the gate": " ".join(filter(None, (said, verdict.uri))), **clauses}
-    return {"verdict of the gate": "none was written down"}
+        decision = verdict.facts.get("verdict", verdict.brief)
+        return {"verdict of the gate": " ".join(filter(None, (decision, verdict.uri))), **clauses}
+    return {"verdict of the gate": "none is recorded"}
 
 
 def evaluation_facts(graph: Graph, node: str, version: RegisteredVersion | None) -> Facts:
     """Return the evaluation that registration used, or else all of the model, with figures and test digest."""
     tag = tagged(version).get("evaluation") if version else None
     models = [m for m in graph.parents(node) if graph[m].kind == "model"]
-    found = [graph[e] for m in models for e in graph.children(m) if graph[e].kind == "evaluation"]
-    chosen = [e for e in found if e.uri == tag] or found
+    evaluations = [
+        graph[e] for m in models for e in graph.children(m) if graph[e].kind == "evaluation"
+    ]
+    chosen = [e for e in evaluations if e.uri == tag] or evaluations
     facts: Facts = {}
     for number, evaluation in enumerate(chosen):
         name = "evaluation" if not number else f"evaluation {number + 1}"
@@ -107,7 +109,7 @@ def training_chain(graph: Graph, node: str, version: RegisteredVersion | None) -
     If several splits have the same training rows, yield the one that the version names.
     """
     tag = tagged(version) if version else {}
-    wanted = {tag.get("split"), (version.tags if version else {}).get(DATA_DIGEST_TAG)}
+    split_names = {tag.get("split"), (version.tags if version else {}).get(DATA_DIGEST_TAG)}
     for model in (m for m in graph.parents(node) if graph[m].kind == "model"):
         yield graph[model]
         for kind in (
@@ -119,7 +121,7 @@ def training_chain(graph: Graph, node: str, version: RegisteredVersion | None) -
         ):
             yield from graph.nearest(model, kind)[:1]
         splits = graph.nearest(model, "split")
-        named = [s for s in splits if {s.uri, s.name} & wanted]
+        named = [s for s in splits if {s.uri, s.name} & split_names]
         for split in (named or splits)[:1]:
             yield split
             yield from _line(graph, split.id, ("validated", "loaded", "source"))
@@ -141,9 +143,9 @@ def facts_of_node(node: Node) -> Facts:
 
 
 def _prefixed(name: str, node: Node) -> Facts:
-    place = node.uri or node.name
-    said = f"MISSING, {node.missing}: {place}" if node.missing else place
-    return {name: said, **{f"{name}: {fact}": text for fact, text in node.facts.items()}}
+    location = node.uri or node.name
+    description = f"MISSING, {node.missing}: {location}" if node.missing else location
+    return {name: description, **{f"{name}: {fact}": text for fact, text in node.facts.items()}}
 
 
 def trained_on(graph: Graph, split: str) -> list[str]:
@@ -152,11 +154,11 @@ def trained_on(graph: Graph, split: str) -> list[str]:
     return [v.name for r in rows for v in graph.nearest(r, "version", "downstream")]
 
 
-def said_of_row(found: Mapping[str, int], versions: list[str]) -> str:
+def said_of_row(counts: Mapping[str, int], versions: list[str]) -> str:
     """Say which part of a split a review is in, and what that means for the models made from the split.
 
     Args:
-        found: rows of that name in train, validation and test.
+        counts: rows of that name in train, validation and test.
         versions: versions trained on the split.
     """
     of = ", ".join(versions) or "no version that is registered"
@@ -165,9 +167,9 @@ def said_of_row(found: Mapping[str, int], versions: list[str]) -> str:
         "validation": f"in validation: the epoch of {of} was chosen by it",
         "test": "in test: models of this split were judged on it and did not learn from it",
     }
-    said = [
+    sentences = [
         f"{meaning[part]}{f' ({count} rows have this name)' if count > 1 else ''}"
-        for part, count in found.items()
+        for part, count in counts.items()
         if count
     ]
-    return "; ".join(said) or "not in it: neither learned from nor tested on"
+    return "; ".join(sentences) or "not in it: neither learned from nor tested on"

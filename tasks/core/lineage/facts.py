@@ -20,19 +20,19 @@ _PARTS = ("train", "validation", "test")  # in display order
 def facts_of(manifest: Manifest) -> tuple[str, Facts]:
     """Return the most important facts as one phrase, and all facts by name, without those an old record lacks."""
     try:
-        told = _TOLD.get(manifest.kind, _numbers)(manifest.inputs, manifest.summary)
+        all_facts = _FACTS.get(manifest.kind, _numbers)(manifest.inputs, manifest.summary)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         # A version of the code with other field formats wrote this record. The folder still exists.
-        told = {"record": "of another form than this version reads"}
-    facts = {name: text for name, text in told.items() if text}
+        all_facts = {"record": "in a format that this version cannot read"}
+    facts = {name: text for name, text in all_facts.items() if text}
     brief = ", ".join(facts[name] for name in _BRIEF.get(manifest.kind, ()) if name in facts)
     return brief or "; ".join(f"{k} {v}" for k, v in list(facts.items())[:4]), facts
 
 
 def names_of(manifest: Manifest) -> list[str]:
     """Return other names of the folder: the run that trained the model."""
-    told = _mapping(manifest.summary.get("pretraining")) | manifest.summary
-    return [run] if (run := str(told.get("mlflow_run_id", ""))) else []
+    facts = _mapping(manifest.summary.get("pretraining")) | manifest.summary
+    return [run] if (run := str(facts.get("mlflow_run_id", ""))) else []
 
 
 def inputs_of(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -49,16 +49,16 @@ def inputs_of(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def objects_of(inputs: Mapping[str, Any]) -> dict[str, str]:
     """Return the files or objects of the source of a loaded folder, and the digest or ETag of each."""
-    found: dict[str, str] = {}
+    objects: dict[str, str] = {}
     for identity in _mapping(_mapping(inputs).get("sources")).values():
-        kept = _mapping(identity)
-        for name, version in _mapping(kept.get("objects")).items():
-            found[name] = f"ETag {version[1]}" if isinstance(version, list) else ""
-        for name, digest in _mapping(kept.get("files")).items():
-            found[name] = f"sha256 {digest}"
-        if "hub" in kept:
-            found[str(kept["hub"])] = f"commit {kept.get('commit', '')}"
-    return found
+        source = _mapping(identity)
+        for name, version in _mapping(source.get("objects")).items():
+            objects[name] = f"ETag {version[1]}" if isinstance(version, list) else ""
+        for name, digest in _mapping(source.get("files")).items():
+            objects[name] = f"sha256 {digest}"
+        if "hub" in source:
+            objects[str(source["hub"])] = f"commit {source.get('commit', '')}"
+    return objects
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -101,11 +101,13 @@ def _loaded(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
 
 
 def _validated(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
-    found = [f"{f.get('rule')} in {f.get('split')} ({f.get('count')})" for f in _findings(summary)]
+    findings = [
+        f"{f.get('rule')} in {f.get('split')} ({f.get('count')})" for f in _findings(summary)
+    ]
     return {
         "rows": _rows(summary.get("rows")),
         "labels": ", ".join(map(str, summary.get("label_names") or [])),
-        "findings": ", ".join(found) or "none",
+        "findings": ", ".join(findings) or "none",
     }
 
 
@@ -231,10 +233,12 @@ def _verdict(inputs: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     clauses = clauses_of(summary)
     failed = [name for name, text in clauses.items() if text.startswith("FAILED")]
     promotes = bool(summary.get("promote"))
-    said = "promote" if promotes else f"do not promote ({', '.join(failed) or 'see its clauses'})"
+    decision = (
+        "promote" if promotes else f"do not promote ({', '.join(failed) or 'see its clauses'})"
+    )
     compared = inputs.get(COMPARED)
     champion = str(compared[0]) if isinstance(compared, list) and compared else "nobody"
-    return {"verdict": said, "compared with": champion, **clauses}
+    return {"verdict": decision, "compared with": champion, **clauses}
 
 
 def clauses_of(verdict: Mapping[str, Any]) -> Facts:
@@ -249,7 +253,7 @@ def _numbers(_: Mapping[str, Any], summary: Mapping[str, Any]) -> Facts:
     return figures(summary)
 
 
-_TOLD: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Facts]] = {
+_FACTS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Facts]] = {
     "loaded": _loaded,
     "validated": _validated,
     "test-set": _test_set,

@@ -42,8 +42,8 @@ class Node(Record):
         return f"{self.kind} {self.name[:_SHORT] if is_digest else self.name}"
 
     def __str__(self) -> str:
-        said = [f"MISSING, {self.missing}" if self.missing else "", self.brief]
-        text = ": ".join([self.title, "; ".join(filter(None, said))]).removesuffix(": ")
+        details = [f"MISSING, {self.missing}" if self.missing else "", self.brief]
+        text = ": ".join([self.title, "; ".join(filter(None, details))]).removesuffix(": ")
         return f"{text}  {self.uri}" if self.uri and self.uri != self.name else text
 
 
@@ -66,8 +66,8 @@ class Graph:
 
     def add(self, node: Node) -> str:
         """Add a node and return its id. An existing node replaces a missing one."""
-        known = self._nodes.get(node.id)
-        if known is None or (known.missing and not node.missing):
+        existing = self._nodes.get(node.id)
+        if existing is None or (existing.missing and not node.missing):
             self._nodes[node.id] = node
         return node.id
 
@@ -106,27 +106,27 @@ class Graph:
         after, before = _walk(start, self.children), _walk(end, self.parents)
         return any(end == one or start == other for one, other in zip(after, before, strict=False))
 
-    def nearest(self, node_id: str, kind: str, direction: Direction = "upstream") -> list[Node]:
+    def nearest(self, start: str, kind: str, direction: Direction = "upstream") -> list[Node]:
         """Return the ancestors or descendants of a kind, the nearest first."""
         walk = self.upstream if direction == "upstream" else self.downstream
-        return [self[found] for found in walk(node_id) if self[found].kind == kind]
+        return [self[node_id] for node_id in walk(start) if self[node_id].kind == kind]
 
     def find(self, name: str) -> list[Node]:
         """Return the nodes of this name, place, digest or run. The first eight digits of a digest are enough."""
         exact = [n for n in self if name and name in (n.id, n.name, n.uri, *n.also)]
         if exact or len(name) < 8 or not all(c in "0123456789abcdef" for c in name):
             return exact
-        return [n for n in self if any(known.startswith(name) for known in (n.name, *n.also))]
+        return [n for n in self if any(alias.startswith(name) for alias in (n.name, *n.also))]
 
 
 def _walk(start: str, neighbours: Callable[[str], Iterable[str]]) -> Iterator[str]:
     """Yield everything reachable once, breadth first."""
-    found = {start}
+    seen = {start}
     waiting = deque([start])
     while waiting:
         for neighbour in neighbours(waiting.popleft()):
-            if neighbour not in found:
-                found.add(neighbour)
+            if neighbour not in seen:
+                seen.add(neighbour)
                 waiting.append(neighbour)
                 yield neighbour
 

@@ -53,17 +53,17 @@ class ScoredRun:
 
 def folder_of(uri: str) -> tuple[str, str, str] | None:
     """Split the URI of prepared data into its folder without what lies below it, its kind and its digest; else None."""
-    found = _PREPARED.fullmatch(uri)
-    return (f"{found[1]}/{found[2]}/{found[3]}", found[2], found[3]) if found else None
+    match = _PREPARED.fullmatch(uri)
+    return (f"{match[1]}/{match[2]}/{match[3]}", match[2], match[3]) if match else None
 
 
 def tagged(version: RegisteredVersion) -> dict[str, str]:
     """Return the URIs in the lineage tag by step; empty if the tag is missing or cannot be read."""
     try:
-        kept: Any = json.loads(version.tags.get(LINEAGE_TAG, "{}"))
+        steps: Any = json.loads(version.tags.get(LINEAGE_TAG, "{}"))
     except ValueError:
         return {}
-    items = kept.items() if isinstance(kept, dict) else ()
+    items = steps.items() if isinstance(steps, dict) else ()
     return {str(k): v.rstrip("/") for k, v in items if isinstance(v, str) and v}
 
 
@@ -80,5 +80,5 @@ def moment(when: str) -> datetime | None:
 def in_force(moves: Iterable[Promotion], when: str) -> Promotion | None:
     """Return the last move made by then, which says who was champion. None if there is none, or no valid time."""
     then = moment(when)
-    made = [(m.number, m) for m in moves if then and (at := moment(m.when)) and at <= then]
-    return max(made, key=lambda numbered: numbered[0])[1] if made else None
+    promotions = [(m.number, m) for m in moves if then and (at := moment(m.when)) and at <= then]
+    return max(promotions, key=lambda numbered: numbered[0])[1] if promotions else None

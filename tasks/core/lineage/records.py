@@ -91,7 +91,7 @@ class LineageRecords:
         self.moves = list(moves)
         self.versions = {version_id(v.name, v.version): v for v in versions}
         self.manifests = {f"{m.kind} {m.digest}": m for _, m in manifests}
-        self._known: dict[str, str] = {}  # digest among a manifest's inputs -> id of a node
+        self._node_ids: dict[str, str] = {}  # digest among a manifest's inputs -> id of a node
         for uri, manifest in manifests:
             self._add_folder(uri, manifest)
         for uri, problem in unreadable.items():
@@ -116,26 +116,26 @@ class LineageRecords:
             facts=facts,
             also=names_of(manifest),
         )
-        self._known[manifest.digest] = self.graph.add(node)
+        self._node_ids[manifest.digest] = self.graph.add(node)
         if manifest.kind == "loaded" and (source := facts.get("source")):
-            self._made(Node(kind="source", name=source), node.id)
+            self._link_parent(Node(kind="source", name=source), node.id)
         if manifest.kind == "split":
             for rows, name in ((TRAINING_ROWS, "train_digest"), (TEST_ROWS, "test_digest")):
                 if digest := str(manifest.summary.get(name, "")):
-                    self._known[digest] = self.graph.add(Node(kind=rows, name=digest))
-                    self.graph.link(node.id, self._known[digest])
+                    self._node_ids[digest] = self.graph.add(Node(kind=rows, name=digest))
+                    self.graph.link(node.id, self._node_ids[digest])
 
-    def _made(self, parent: Node, child: str) -> None:
+    def _link_parent(self, parent: Node, child: str) -> None:
         self.graph.link(self.graph.add(parent), child)
 
     def _require_folder(self, uri: str, missing: str = GONE) -> str:
         """Return the node of a folder that a record names, whether the folder exists or not."""
-        found = folder_of(uri)
-        if found is None:  # for example a report stored elsewhere: it is named but not looked at
+        parts = folder_of(uri)
+        if parts is None:  # for example a report stored elsewhere: it is named but not looked at
             return self.graph.add(Node(kind="place", name=uri, uri=uri))
-        folder, kind, digest = found
+        folder, kind, digest = parts
         node = self.graph.add(Node(kind=kind, name=digest, uri=folder, missing=missing))
-        self._known.setdefault(digest, node)
+        self._node_ids.setdefault(digest, node)
         return node
 
     def _link_inputs(self, manifest: Manifest) -> None:
@@ -143,7 +143,7 @@ class LineageRecords:
         for name, value in inputs_of(manifest.inputs):
             if name == COMPARED:
                 continue
-            parent = self._known.get(value)
+            parent = self._node_ids.get(value)
             if parent is None and _DIGEST.fullmatch(value):
                 parent = self._missed(manifest.kind, name, value)
             if parent is not None:
@@ -159,12 +159,12 @@ class LineageRecords:
             gone = Node(kind=TEST_ROWS, name=digest, missing="the split that they were in")
         else:
             return None
-        self._known[digest] = self.graph.add(gone)
-        return self._known[digest]
+        self._node_ids[digest] = self.graph.add(gone)
+        return self._node_ids[digest]
 
     def _add_version(self, version: RegisteredVersion) -> None:
         tags = version.tags
-        told = {
+        facts = {
             "aliases": ", ".join(version.aliases),
             "accuracy": tags.get(ACCURACY_TAG, ""),
             "engine": tags.get(ENGINE_TAG, ""),
@@ -174,16 +174,16 @@ class LineageRecords:
             "code": tags.get(CODE_TAG, ""),
             "verdict": tags.get(VERDICT_TAG, ""),
         }
-        brief = [*version.aliases, f"accuracy {told['accuracy']}" if told["accuracy"] else ""]
+        brief = [*version.aliases, f"accuracy {facts['accuracy']}" if facts["accuracy"] else ""]
         node = Node(
             kind="version",
             name=version.title,
             brief=", ".join(filter(None, brief)),
-            facts={name: text for name, text in told.items() if text},
+            facts={name: text for name, text in facts.items() if text},
             also=[run] if (run := tags.get(FLOW_RUN_TAG)) else [],
         )
         self.graph.add(node)
-        self._known[f"{version.name} version {version.version}"] = node.id
+        self._node_ids[f"{version.name} version {version.version}"] = node.id
 
     def _link_tag(self, version: RegisteredVersion) -> None:
         steps = {name: self._require_folder(uri) for name, uri in tagged(version).items()}
@@ -195,11 +195,11 @@ class LineageRecords:
         model = steps.get("model") or self._model(version.model_digest)
         if model:
             self.graph.link(model, node)
-        for made in ("verdict", "report"):
-            if made in steps:
-                self.graph.link(node, steps[made])
-        if "verdict" not in steps and (said := version.tags.get(VERDICT_TAG)):
-            old = Node(kind="verdict", name=f"on {version.title}", brief=said)
+        for output in ("verdict", "report"):
+            if output in steps:
+                self.graph.link(node, steps[output])
+        if "verdict" not in steps and (verdict := version.tags.get(VERDICT_TAG)):
+            old = Node(kind="verdict", name=f"on {version.title}", brief=verdict)
             self.graph.link(node, self.graph.add(old))
 
     def _link_step(self, steps: Mapping[str, str], parent: str, name: str) -> None:

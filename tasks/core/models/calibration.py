@@ -34,5 +34,5 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
         return float(0.5 * (log_temperature / _PRIOR_DEVIATION) ** 2 - likelihood)
 
     low, high = np.log(_BOUNDS)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
-    return round(float(np.exp(found.x)), 4)
+    result = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return round(float(np.exp(result.x)), 4)

@@ -224,11 +224,11 @@ def load(folder: Path) -> Classifier:
         ) from error
     model = weights.load_whole(AutoModelForSequenceClassification, folder)
     encoder = Encoder(folders.load_tokenizer(folder), params)
-    made = Classifier(model.eval(), encoder, label_names, temperature, precision=precision)
+    classifier = Classifier(model.eval(), encoder, label_names, temperature, precision=precision)
     if rule:
-        return replace(made, batch_rule=rule)
+        return replace(classifier, batch_rule=rule)
     try:
-        return neighbours.with_batch_rule(made)
+        return neighbours.with_batch_rule(classifier)
     except ModelError as error:
         raise ModelError(
             error.what, str(folder), "register a version of another base model"
@@ -248,7 +248,7 @@ def trained_precision(folder: Path) -> Precision:
         return _precision_of(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(
-            f"It cannot be read what the model was trained in: {error}",
+            f"The precision of the model's training cannot be read: {error}",
             str(path),
             "register the model again, or choose engine.precision",
         ) from error

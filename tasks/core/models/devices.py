@@ -19,7 +19,7 @@ def resolve_device(device: Device) -> torch.device:
 
 
 def precision_of_version(
-    asked: Precision, trained: Precision, device: torch.device
+    requested: Precision, trained: Precision, device: torch.device
 ) -> Literal["fp32", "bf16"]:
     """Return the precision to run a model version in.
 
@@ -27,11 +27,13 @@ def precision_of_version(
     `resolve_precision` decides.
 
     Args:
-        asked: the requested precision; auto leaves it to the version.
+        requested: the requested precision; auto leaves it to the version.
         trained: the precision of its training; auto if unknown.
         device: where it runs; a version trained in bf16 runs in fp32 on a device that does not multiply in bf16.
     """
-    return "fp32" if (asked, trained) == ("auto", "fp32") else resolve_precision(asked, device)
+    return (
+        "fp32" if (requested, trained) == ("auto", "fp32") else resolve_precision(requested, device)
+    )
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:

@@ -28,7 +28,7 @@ def check_model_files(
     files: Mapping[str, StoredFile],
     parameters: int,
     where: str,
-    known: Mapping[str, StoredFile] | None = None,
+    base_files: Mapping[str, StoredFile] | None = None,
 ) -> None:
     """Check the files of a trained model before they are fetched.
 
@@ -36,18 +36,18 @@ def check_model_files(
         files: the files by name.
         parameters: the number of parameters of the base model.
         where: the folder, for the message.
-        known: the files of the base model; identical files are accepted.
+        base_files: the files of the base model; identical files are accepted.
     Raises:
         ModelError: a file does not belong in a model folder, or is larger than such a model's can be.
     """
     weights = {name: file for name, file in files.items() if _WEIGHTS.fullmatch(name)}
     for name, file in files.items():
-        if name in weights or file == (known or {}).get(name):
+        if name in weights or file == (base_files or {}).get(name):
             continue
         if not _OTHERS.fullmatch(name) or name == _ADAPTER:
             raise ModelError(f"A trained model has no file such as {name!r}", where, _FIX)
         if file.bytes > _LARGEST_OTHER:
-            raise ModelError(f"{name!r} has {file.bytes:,} bytes, too many for it", where, _FIX)
+            raise ModelError(f"{name!r} has {file.bytes:,} bytes, which is too large", where, _FIX)
     if not weights or "config.json" not in files:
         raise ModelError("Weights or config.json are missing", where, _FIX)
     if len(files) > _MOST_FILES:
@@ -56,7 +56,7 @@ def check_model_files(
     limit = int(parameters * _FP32_BYTES * _MORE_WEIGHTS) + _MORE_BYTES
     if size > limit:
         raise ModelError(
-            f"The weights have {size:,} bytes; trained from {parameters:,} parameters, at most {limit:,} are right",
+            f"The weights have {size:,} bytes; a base model of {parameters:,} parameters allows at most {limit:,}",
             where,
             _FIX,
         )
@@ -81,9 +81,9 @@ def refuse_foreign_code(folder: Path) -> None:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return  # loading it reports the error
-    if found := _kernel_in(config):
+    if kernel := _kernel_in(config):
         raise ModelError(
-            f"config.json names a kernel to fetch from a hub: {found!r}",
+            f"config.json names a kernel to fetch from a hub: {kernel!r}",
             str(path),
             "remove the setting; code that is not installed is never run",
         )

@@ -35,7 +35,7 @@ def check_base_folder(folder: Path) -> None:
                 "load them once where you trust them, and save again with save_pretrained (safetensors)",
             )
         raise ModelError(
-            "No *.safetensors weights", str(folder), "download or save the model whole"
+            "No *.safetensors weights", str(folder), "download or save the complete model"
         )
     parameters(folder)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
@@ -97,9 +97,9 @@ def read_config(folder: Path) -> Any:
     except (OSError, ValueError, KeyError) as error:
         what = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"config.json is of no use: {what}",
+            f"transformers cannot read config.json: {what}",
             str(folder),
-            "choose a model that transformers knows; code that comes with a model is never run",
+            "choose a model that transformers supports; code that comes with a model is never run",
         ) from error
 
 

@@ -36,7 +36,9 @@ def each_or_error(
         if not may_be_the_rows(error):
             raise
         _require_working(work, harmless, what, error)
-        logger.warning("%s raises %s; looking for the reviews", what, type(error).__name__)
+        logger.warning(
+            "%s raised %s; looking for the reviews that cause it", what, type(error).__name__
+        )
     return _halves(work, rows)
 
 
@@ -55,7 +57,7 @@ def _require_working(
             raise first from None
         logger.error("%s fails:\n%s", what, trace_of(first))
         raise ModelError(
-            f"{what} raises {type(first).__name__} whatever it is given: that is no review's fault",
+            f"{what} raises {type(first).__name__} even for a harmless review, so no review is the cause",
             "",
             "look at the trace in the log; choose another engine, or another version of the model",
         ) from None
@@ -64,15 +66,15 @@ def _require_working(
 def _halves(
     work: Callable[[Sequence[A]], Sequence[T]], rows: Sequence[A]
 ) -> list[T | BaseException]:
-    found: list[T | BaseException] = []
+    results: list[T | BaseException] = []
     middle = max(1, len(rows) // 2)
     for half in (rows[:middle], rows[middle:]):
         if not half:
             continue
         try:
-            found += work(half)
+            results += work(half)
         except BaseException as error:
             if not may_be_the_rows(error):
                 raise
-            found += [error] if len(half) == 1 else _halves(work, half)
-    return found
+            results += [error] if len(half) == 1 else _halves(work, half)
+    return results

@@ -108,8 +108,8 @@ class ScoringRun(Record):
     def output_uri(self, key: str) -> str:
         """Return the URI of an object's predictions."""
         name = self._name(key)
-        said, compression = said_by(name)
-        kind = Kind(said or "jsonl", compression)
+        format_name, compression = said_by(name)
+        kind = Kind(format_name or "jsonl", compression)
         return f"{self.root}/{output_name(name, kind, self.output_format)}"
 
     def rejected_uri(self, key: str, fingerprint: str) -> str:
@@ -213,9 +213,9 @@ class Names:
         self._sorted = np.sort(np.fromiter(map(_name_hash, names), np.uint64))
 
     def __contains__(self, name: str) -> bool:
-        wanted = np.uint64(_name_hash(name))
-        at = int(np.searchsorted(self._sorted, wanted))
-        return at < len(self._sorted) and bool(self._sorted[at] == wanted)
+        name_hash = np.uint64(_name_hash(name))
+        at = int(np.searchsorted(self._sorted, name_hash))
+        return at < len(self._sorted) and bool(self._sorted[at] == name_hash)
 
     def __len__(self) -> int:
         return len(self._sorted)

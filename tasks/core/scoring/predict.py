@@ -83,7 +83,7 @@ class _Window:
     # Approximate size. Every row counts, as one odd row may be a thousand times as large as the others.
     bytes: int = 0
     input_ids: Sequence[Sequence[int]] = ()  # distinct
-    places: Sequence[int] = ()  # for each tokenized review, its index in input_ids
+    row_indices: Sequence[int] = ()  # for each tokenized review, its index in input_ids
     broken: Mapping[int, BaseException] = field(default_factory=dict[int, BaseException])
     """What the tokenizer raises, by the number of the review among those that can be scored."""
 
@@ -101,8 +101,8 @@ def to_review(row: Row, columns: Columns) -> Review:
     """
     if row.values is None:
         return _refused(row, str(row.number), row.problem)
-    given: Any = lookup(row.values, columns.id)
-    review_id = given if isinstance(given, str) else as_text(given)
+    raw_id: Any = lookup(row.values, columns.id)
+    review_id = raw_id if isinstance(raw_id, str) else as_text(raw_id)
     review_id = review_id or str(row.number)
     text: Any = lookup(row.values, columns.text)
     if text is None:
@@ -113,12 +113,14 @@ def to_review(row: Row, columns: Columns) -> Review:
         return Review(row.number, str(row.number), "", TOO_LONG, row.offset, row.raw)
     if is_blank(text):
         return _refused(row, review_id, "empty text")
-    kept = tuple(lookup(row.values, name) for name in columns.keep)
-    kept_bytes = held_bytes(kept, _MOST_KEPT_BYTES) if kept else 0
+    kept_values = tuple(lookup(row.values, name) for name in columns.keep)
+    kept_bytes = held_bytes(kept_values, _MOST_KEPT_BYTES) if kept_values else 0
     if kept_bytes > _MOST_KEPT_BYTES:
         problem = f"kept columns of more than {_MOST_KEPT_BYTES >> 20} MiB in memory"
         return _refused(row, review_id, problem)
-    return Review(row.number, review_id, text, "", row.offset, b"", kept, kept_bytes, row.types)
+    return Review(
+        row.number, review_id, text, "", row.offset, b"", kept_values, kept_bytes, row.types
+    )
 
 
 def _refused(row: Row, review_id: str, problem: str) -> Review:
@@ -181,7 +183,9 @@ def score(
                 yield Broken(p)
                 continue
             if not np.isfinite(p).all():
-                yield Broken(ModelError("The model's answer to a review is no number"))
+                yield Broken(
+                    ModelError("The model's probabilities of a review are NaN or infinite")
+                )
                 continue
             best = int(p.argmax())
             yield Prediction(item, engine.label_names[best], float(p[best]), p.tolist())
@@ -192,9 +196,9 @@ def _answers(
 ) -> Iterator[NDArray[np.float64] | BaseException]:
     """Yield the probabilities, shape (classes,), or the error of each review that can be scored."""
     rows = _probabilities(window.input_ids, encoder, engine)
-    places = iter(window.places)
-    for number in range(len(window.places) + len(window.broken)):
-        yield window.broken[number] if number in window.broken else rows[next(places)]
+    row_indices = iter(window.row_indices)
+    for number in range(len(window.row_indices) + len(window.broken)):
+        yield window.broken[number] if number in window.broken else rows[next(row_indices)]
 
 
 def _probabilities(
@@ -235,7 +239,7 @@ def _encoded(window: _Window, encoder: Encoder) -> _Window:
             "The tokenizer",
         )
         window.broken = {n: row for n, row in enumerate(rows) if isinstance(row, BaseException)}
-        window.input_ids, window.places = _each_once(
+        window.input_ids, window.row_indices = _each_once(
             [row for row in rows if not isinstance(row, BaseException)]
         )
     return window
@@ -244,5 +248,5 @@ def _encoded(window: _Window, encoder: Encoder) -> _Window:
 def _each_once(rows: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
     """Return the distinct rows in order of first appearance, and the index among them of each given row."""
     first: dict[tuple[int, ...], int] = {}
-    places = [first.setdefault(tuple(row), len(first)) for row in rows]
-    return list(first), places
+    indices = [first.setdefault(tuple(row), len(first)) for row in rows]
+    return list(first), indices

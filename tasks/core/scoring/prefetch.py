@@ -69,5 +69,5 @@ def map_ordered(
         while under_way:
             yield under_way.popleft().result()
     finally:
-        for left in under_way:
-            left.cancel()
+        for future in under_way:
+            future.cancel()

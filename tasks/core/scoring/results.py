@@ -34,23 +34,23 @@ class Counts(Record):
 
     def to_metadata(self) -> dict[str, str]:
         """Return metadata for the output object, which is its own commit marker: ASCII, each value short."""
-        kept = {"rows": f"{self.rows_in},{self.rows_out},{self.rows_rejected}"}
+        metadata = {"rows": f"{self.rows_in},{self.rows_out},{self.rows_rejected}"}
         for name, counts in (("labels", self.labels), ("reasons", self.reasons)):
             text = json.dumps(counts, sort_keys=True, separators=(",", ":"))
             if len(text) <= _LONGEST_VALUE:
-                kept[name] = text
-        return kept
+                metadata[name] = text
+        return metadata
 
     @classmethod
-    def from_metadata(cls, kept: Mapping[str, str]) -> "Counts":
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "Counts":
         """Parse the result of `to_metadata`; labels and reasons that did not fit are empty."""
-        rows_in, rows_out, rejected = (int(number) for number in kept["rows"].split(","))
+        rows_in, rows_out, rejected = (int(number) for number in metadata["rows"].split(","))
         return cls(
             rows_in=rows_in,
             rows_out=rows_out,
             rows_rejected=rejected,
-            labels=json.loads(kept.get("labels", "{}")),
-            reasons=json.loads(kept.get("reasons", "{}")),
+            labels=json.loads(metadata.get("labels", "{}")),
+            reasons=json.loads(metadata.get("reasons", "{}")),
         )
 
 

@@ -60,8 +60,8 @@ class Shard:
     @classmethod
     def from_json(cls, content: bytes) -> "Shard":
         """Parse the result of `to_json`."""
-        kept = json.loads(content)
-        return cls(kept["number"], [[_entry(e) for e in bundle] for bundle in kept["bundles"]])
+        record = json.loads(content)
+        return cls(record["number"], [[_entry(e) for e in bundle] for bundle in record["bundles"]])
 
 
 def _entry(listed: list[Any]) -> Entry:

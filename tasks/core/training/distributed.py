@@ -29,9 +29,9 @@ def resolve_processes(processes: int, device: torch.device) -> int:
     cards = torch.cuda.device_count()
     if processes > cards:
         raise SettingsError(
-            f"This machine has {cards} GPUs, and each takes one process",
+            f"This machine has {cards} GPUs for {processes} processes, and each process needs one",
             "training.processes",
-            "set it to 0, which takes all of them",
+            "set it to 0, which uses all GPUs",
         )
     return processes or cards
 
@@ -60,11 +60,11 @@ class DistributedContext:
         """Return the first process's decision in all processes."""
         return bool(self._share(torch.tensor([int(decision)])).item())
 
-    def tell(self, words: str) -> str:
+    def tell(self, message: str) -> str:
         """Return the first process's text in all processes. It is cut to 4096 bytes."""
-        said = words.encode()[:_MOST_BYTES]
+        encoded = message.encode()[:_MOST_BYTES]
         buffer = torch.zeros(_MOST_BYTES, dtype=torch.uint8)
-        buffer[: len(said)] = torch.tensor(list(said), dtype=torch.uint8)
+        buffer[: len(encoded)] = torch.tensor(list(encoded), dtype=torch.uint8)
         return bytes(self._share(buffer).tolist()).rstrip(b"\0").decode()
 
     def wait(self) -> None:
@@ -91,9 +91,9 @@ class SharedKeeper:
 
     def restore(self, folder: Path) -> Path | None:
         """See `CheckpointKeeper.restore`."""
-        found = self._keeper.restore(folder) if self._context.first else None
-        place = self._context.tell(str(found or ""))
-        return Path(place) if place else None
+        checkpoint = self._keeper.restore(folder) if self._context.first else None
+        path = self._context.tell(str(checkpoint or ""))
+        return Path(path) if path else None
 
     def due(self) -> bool:
         """See `CheckpointKeeper.due`."""
@@ -114,5 +114,7 @@ class SharedJudge:
 
     def stops(self, epochs: Sequence[dict[str, float]]) -> bool:
         """See `TrialPruner.stops`."""
-        asked = self._context.first and self._judge is not None
-        return self._context.agree(asked and self._judge is not None and self._judge.stops(epochs))
+        has_judge = self._context.first and self._judge is not None
+        return self._context.agree(
+            has_judge and self._judge is not None and self._judge.stops(epochs)
+        )

@@ -117,16 +117,16 @@ def fine_tune(
     plan = _planned(classifier, params, train, context)
     classifier = plan.classifier
     with CheckpointWriter(params.background_checkpoints) as writer:
-        kept = SharedKeeper(context, PatientKeeper(keeper or NoCheckpoints(), writer))
+        shared_keeper = SharedKeeper(context, PatientKeeper(keeper or NoCheckpoints(), writer))
         clock = TrainingClock()
-        checkpoint = kept.restore(work_folder)
-        log = _taken_up(checkpoint, clock, context) if checkpoint else []
+        checkpoint = shared_keeper.restore(work_folder)
+        log = _resumed_log(checkpoint, clock, context) if checkpoint else []
         trainer = _trainer(
             job, classifier, plan, train, validation, work_folder, writer, show_progress
         )
         earlier = [epoch["eval_accuracy"] for epoch in log]
         trainer.compute_metrics = BestEpochMetric(params.best_epoch_by, earlier, len(validation))
-        for callback in _callbacks(params, context, listener, clock, kept, judge):
+        for callback in _callbacks(params, context, listener, clock, shared_keeper, judge):
             trainer.add_callback(callback)
         loss = _run(trainer, checkpoint, context)
         return _trained(classifier, trainer, loss, clock.seconds, len(train), plan.execution)
@@ -215,20 +215,20 @@ def _callbacks(
     context: DistributedContext,
     listener: TrainingListener,
     clock: TrainingClock,
-    kept: SharedKeeper,
+    keeper: SharedKeeper,
     judge: TrialPruner | None,
 ) -> list[TrainerCallback]:
     """Return Trainer's callbacks, in the order in which they are called."""
-    told = [ProgressCallback(listener)] if context.first else []
-    found: list[TrainerCallback] = [LogAtEpochEnd(), *told, clock, Checkpointing(kept)]
+    progress = [ProgressCallback(listener)] if context.first else []
+    callbacks: list[TrainerCallback] = [LogAtEpochEnd(), *progress, clock, Checkpointing(keeper)]
     if params.early_stopping_patience and params.best_epoch_by != "last":
-        found.append(EarlyStopping(params.early_stopping_patience))
+        callbacks.append(EarlyStopping(params.early_stopping_patience))
     if judge or context.count > 1:
-        found.append(Pruning(SharedJudge(context, judge)))
-    return found
+        callbacks.append(Pruning(SharedJudge(context, judge)))
+    return callbacks
 
 
-def _taken_up(
+def _resumed_log(
     checkpoint: Path, clock: TrainingClock, context: DistributedContext
 ) -> list[dict[str, Any]]:
     """Adopt a checkpoint, and return the log entries of the epochs evaluated before it."""
@@ -269,8 +269,8 @@ def _trained(
     execution: ExecutionPlan,
 ) -> Trained:
     state = trainer.state
-    kept = state.best_global_step or state.global_step
-    best = next(e for e in evaluated_epochs(state.log_history) if e["step"] == kept)
+    best_step = state.best_global_step or state.global_step
+    best_epoch = next(e for e in evaluated_epochs(state.log_history) if e["step"] == best_step)
     epochs = float(state.epoch or 0)
     lora.merge(classifier.model)
     classifier = with_tried_batch_rule(classifier, trainer.eval_dataset)
@@ -279,7 +279,7 @@ def _trained(
     facts: dict[str, Any] = {
         "steps": state.global_step,
         "epochs_run": round(epochs, 3),
-        "best_epoch": float(best["epoch"]),
+        "best_epoch": float(best_epoch["epoch"]),
         "seconds": round(seconds, 2),
         "reviews_per_second": round(rows * epochs / seconds, 2),
         "precision": "bf16" if execution.bf16 else "fp32",
@@ -294,10 +294,13 @@ def _trained(
     }
     model: Any = classifier.model
     model = model.to(torch.device("cpu")).eval()
-    validation = {"loss": float(best["eval_loss"]), "accuracy": float(best["eval_accuracy"])}
+    validation = {
+        "loss": float(best_epoch["eval_loss"]),
+        "accuracy": float(best_epoch["eval_accuracy"]),
+    }
     precision = "bf16" if execution.bf16 else "fp32"
-    kept_model = replace(classifier, model=model, precision=precision)
-    return Trained(modeling.with_temperature(kept_model, temperature), facts, validation)
+    best_model = replace(classifier, model=model, precision=precision)
+    return Trained(modeling.with_temperature(best_model, temperature), facts, validation)
 
 
 def _temperature(trainer: Trainer) -> tuple[float, int]:

@@ -147,7 +147,7 @@ def test_what_was_found_best_is_read(tmp_path: Path) -> None:
     (tmp_path / registry.CHOICE).write_text('{"chosen": "openvino"}', encoding="utf-8")
     assert registry.recommended(tmp_path) == "openvino"
     (tmp_path / registry.CHOICE).write_text("[]", encoding="utf-8")
-    with pytest.raises(ModelError, match="which engine suits the model"):
+    with pytest.raises(ModelError, match="record of the model's engine choice cannot be read"):
         registry.recommended(tmp_path)
 
 

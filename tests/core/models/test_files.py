@@ -67,18 +67,18 @@ def test_what_lay_beside_the_base_model_may_go_along() -> None:
     large = StoredFile(bytes=1 << 30, sha256="1" * 64)
     files = {name: StoredFile(bytes=size, sha256="0" * 64) for name, size in GOOD.items()}
     files["our corpus.txt"] = large
-    with pytest.raises(ModelError, match="too many for it"):
+    with pytest.raises(ModelError, match="which is too large"):
         check_model_files(files, 1_000_000, "here")
-    check_model_files(files, 1_000_000, "here", known={"our corpus.txt": large})
+    check_model_files(files, 1_000_000, "here", base_files={"our corpus.txt": large})
     other = large.model_copy(update={"sha256": "2" * 64})
-    with pytest.raises(ModelError, match="too many for it"):
-        check_model_files(files, 1_000_000, "here", known={"our corpus.txt": other})
+    with pytest.raises(ModelError, match="which is too large"):
+        check_model_files(files, 1_000_000, "here", base_files={"our corpus.txt": other})
 
 
 def test_sizes_follow_from_the_base_model() -> None:
-    with pytest.raises(ModelError, match=r"weights have .* 1,000,000 parameters, at most"):
+    with pytest.raises(ModelError, match=r"weights have .* 1,000,000 parameters allows at most"):
         check(model__safetensors=100_000_000)
-    with pytest.raises(ModelError, match="too many for it"):
+    with pytest.raises(ModelError, match="which is too large"):
         check(tokenizer__json=65 << 20)
     with pytest.raises(ModelError, match="too many for a model"):
         check_sizes(GOOD | {f"x{number}.json": 1 for number in range(100)})

@@ -1,26 +1,26 @@
-"""Fit the bands of a cascade on validation rows, with a stated promise.
+"""Fit the deferral thresholds (`band` in the records) of a cascade on validation rows, with a stated promise.
 
-A band starts so wide that every row goes on to the exact engine and no answer can be wrong, and is narrowed row by row.
-The use determines where it stops:
+Rows whose margin is below a stage's threshold go on to the next stage. A threshold starts so high that every row goes
+on to the exact engine and no answer can be wrong, and is lowered row by row. The use determines where it stops:
 
-`exact`: labels must agree with the exact engine's. The band is the narrowest for which the exact upper bound of Clopper
-and Pearson, 1934, for the fraction of all rows that are accepted and disagree stays within the allowed one. That
-fraction only grows as the band narrows, so the bound holds for the chosen band (Bates et al., 2021,
+`exact`: labels must agree with the exact engine's. The threshold is the lowest for which the exact upper bound of
+Clopper and Pearson, 1934, for the fraction of all rows that are accepted and disagree stays within the allowed one.
+That fraction only grows as the threshold falls, so the bound holds for the chosen threshold (Bates et al., 2021,
 "Distribution-Free, Risk-Controlling Prediction Sets"). With fewer rows than such a bound needs (2,995 for 99.9% at a
-risk of 5%), the band is `SAFETY` times the largest overstatement of a margin in the rows. A label can then differ only
-if a margin is overstated by more than in all n rows, which happens in at most 1 of n + 1, and at the same time is
+risk of 5%), the threshold is `SAFETY` times the largest overstatement of a margin in the rows. A label can then differ
+only if a margin is overstated by more than in all n rows, which happens in at most 1 of n + 1, and at the same time is
 within that distance of the decision boundary, which is rare.
 
 `labels`: as `exact`, but other models may answer before. They share the allowed disagreement, by the same bound. A
 model answers no row if there are too few rows for the bound, or if it would answer hardly any. The last stage but one
 is the exact engine's own model in lower precision, which errs near the decision boundary only. If other models answer
-before it, its band is the one for few rows. The decision to leave out a model uses the same rows, which in the worst
-case doubles the risk.
+before it, its threshold is the one for few rows. The decision to leave out a model uses the same rows, which in the
+worst case doubles the risk.
 
-`fast`: accuracy must not be lower than the exact engine's. The band is narrowed while the lower bound of the paired
+`fast`: accuracy must not be lower than the exact engine's. The threshold is lowered while the lower bound of the paired
 difference in accuracy (Tango's, as in the gate) is within the margin, and stops where it first is not: a fixed-sequence
-test, whose risk is that of one test (Angelopoulos et al., 2021, "Learn then Test"). Of the bands on the way, the chosen
-one is the narrowest at which at least as many validation rows are correct as with the exact engine.
+test, whose risk is that of one test (Angelopoulos et al., 2021, "Learn then Test"). Of the thresholds on the way, the
+chosen one is the lowest at which at least as many validation rows are correct as with the exact engine.
 
 Several cheap stages of a fast cascade share the risk evenly.
 
@@ -45,7 +45,7 @@ Bools = NDArray[np.bool_]
 Use: TypeAlias = Literal["exact", "labels", "fast"]
 #: Safety factor on the largest observed overstatement of a margin, if there are too few rows for a bound.
 SAFETY = 1.25
-NOTHING = math.inf  # the band of a stage whose answers are never accepted
+NOTHING = math.inf  # the threshold of a stage whose answers are never accepted
 #: The fraction of all rows that another model must answer to be worth running, if labels are kept.
 LEAST_SHARE = 0.05
 
@@ -101,15 +101,15 @@ def shown_share(failures: int, rows: int, risk: float) -> float:
     )
 
 
-def changes(found: Logits, exact: Logits) -> NDArray[np.float64]:
+def changes(logits: Logits, exact: Logits) -> NDArray[np.float64]:
     """Return the largest difference of a probability in each row, shape (rows,)."""
-    return np.abs(softmax(found) - softmax(exact)).max(axis=1, initial=0.0)
+    return np.abs(softmax(logits) - softmax(exact)).max(axis=1, initial=0.0)
 
 
-def disagree(found: Logits, exact: Logits, maximum_change: float = 1.0) -> Bools:
+def disagree(logits: Logits, exact: Logits, maximum_change: float = 1.0) -> Bools:
     """Return True for rows with another label, or a probability that differs by more than allowed; shape (rows,)."""
-    other = found.argmax(axis=1) != exact.argmax(axis=1)
-    return other if maximum_change >= 1 else other | (changes(found, exact) > maximum_change)
+    other = logits.argmax(axis=1) != exact.argmax(axis=1)
+    return other if maximum_change >= 1 else other | (changes(logits, exact) > maximum_change)
 
 
 def overstatement(cheap: Logits, exact: Logits) -> NDArray[np.float32]:
@@ -121,13 +121,13 @@ def overstatement(cheap: Logits, exact: Logits) -> NDArray[np.float32]:
     return margins(cheap) - (own - others.max(axis=1))
 
 
-def fit_bands(
+def fit_deferral_thresholds(
     answers: Sequence[Logits],
     labels: Ints | None,
     rule: CascadeRule,
     reference: Logits | None = None,
 ) -> tuple[list[float], Ints]:
-    """Fit a band for every stage but the last; return the bands, and the label that the cascade gives each row.
+    """Fit a threshold for every stage but the last; return them, and the label that the cascade gives each row.
 
     Args:
         answers: logits of every stage for the same validation rows, cheapest first, the exact engine last.
@@ -139,38 +139,40 @@ def fit_bands(
     """
     last, cheap = answers[-1], answers[:-1]
     exact = last if reference is None else reference
-    if any(found.shape != exact.shape for found in answers) or not exact.shape[1]:
+    if any(stage_logits.shape != exact.shape for stage_logits in answers) or not exact.shape[1]:
         raise ValueError("the stages have not answered the same rows")
     if rule.use == "exact" and len(cheap) > 1:
         raise ValueError("an exact cascade has one stage before the exact engine")
     if labels is None and rule.use == "fast":
         raise ValueError("a fast cascade is fitted on labelled rows")
-    given = last.argmax(axis=1)
-    left = np.ones(len(exact), dtype=np.bool_)
-    bands: list[float] = []
-    for number, found in enumerate(cheap):
-        narrowing = _Narrowing(found, exact, labels, given, left, rule.maximum_change)
+    predicted = last.argmax(axis=1)
+    remaining = np.ones(len(exact), dtype=np.bool_)
+    deferral_thresholds: list[float] = []
+    for number, stage_logits in enumerate(cheap):
+        sweep = _ThresholdSweep(
+            stage_logits, exact, labels, predicted, remaining, rule.maximum_change
+        )
         if rule.use == "fast":
-            band = _fast_band(narrowing, rule.shared_by(len(cheap)))
+            threshold = _fast_threshold(sweep, rule.shared_by(len(cheap)))
         elif number < len(cheap) - 1:
-            band = _other_models_band(narrowing, rule.shared_by(len(cheap) - 1))
-        elif all(before == NOTHING for before in bands):
-            band = _exact_band(narrowing, rule)
+            threshold = _other_models_threshold(sweep, rule.shared_by(len(cheap) - 1))
+        elif all(before == NOTHING for before in deferral_thresholds):
+            threshold = _exact_threshold(sweep, rule)
         else:
-            band = _safe_band(narrowing)
-        bands.append(band)
-        taken = left & (margins(found) >= bands[-1])
-        given = np.where(taken, found.argmax(axis=1), given)
-        left &= ~taken
-    return bands, given
+            threshold = _safe_threshold(sweep)
+        deferral_thresholds.append(threshold)
+        taken = remaining & (margins(stage_logits) >= deferral_thresholds[-1])
+        predicted = np.where(taken, stage_logits.argmax(axis=1), predicted)
+        remaining &= ~taken
+    return deferral_thresholds, predicted
 
 
-class _Narrowing:
-    """The effect of narrowing one stage's band: one entry for each margin at which it may stop, widest first.
+class _ThresholdSweep:
+    """The effect of lowering one stage's threshold: one entry for each margin at which it may stop, highest first.
 
     Attributes:
         rows: the number of validation rows, including those that an earlier stage answers.
-        bands: the margins at which rows are accepted, descending.
+        thresholds: the margins at which rows are accepted, descending.
         taken: the number of rows accepted.
         differing: the number of accepted rows that do not agree with the exact engine.
         better, worse: rows that only the whole cascade, or only the exact engine, answers correctly; None without
@@ -179,65 +181,65 @@ class _Narrowing:
 
     def __init__(
         self,
-        found: Logits,
+        logits: Logits,
         exact: Logits,
         labels: Ints | None,
-        given: Ints,
-        left: Bools,
+        predicted: Ints,
+        remaining: Bools,
         maximum_change: float = 1.0,
     ) -> None:
-        self.found, self.exact, self.rows = found, exact, len(exact)
-        gaps, mine, theirs = margins(found), found.argmax(axis=1), exact.argmax(axis=1)
-        places = np.flatnonzero(left)
-        order = places[np.argsort(-gaps[places], kind="stable")]
+        self.logits, self.exact, self.rows = logits, exact, len(exact)
+        gaps, mine, theirs = margins(logits), logits.argmax(axis=1), exact.argmax(axis=1)
+        indices = np.flatnonzero(remaining)
+        order = indices[np.argsort(-gaps[indices], kind="stable")]
         ends = np.flatnonzero(np.diff(gaps[order], append=-1.0))  # equal margins stay together
-        self.bands = gaps[order][ends].astype(np.float64)
+        self.thresholds = gaps[order][ends].astype(np.float64)
         self.taken = ends + 1
-        self.differing = np.cumsum(disagree(found, exact, maximum_change)[order])[ends]
+        self.differing = np.cumsum(disagree(logits, exact, maximum_change)[order])[ends]
         self.better: Ints | None = None
         self.worse: Ints | None = None
         if labels is not None:
-            right, exactly, before = mine == labels, theirs == labels, given == labels
+            right, exactly, before = mine == labels, theirs == labels, predicted == labels
             gained = (right & ~exactly).astype(np.int64) - (before & ~exactly)
             lost = (exactly & ~right).astype(np.int64) - (exactly & ~before)
             self.better = np.cumsum(gained[order])[ends] + (before & ~exactly).sum()
             self.worse = np.cumsum(lost[order])[ends] + (exactly & ~before).sum()
 
-    def narrowest(self, allowed: Bools) -> float:
-        """Return the narrowest allowed band at which at least as many rows are correct as with the exact engine."""
+    def lowest(self, allowed: Bools) -> float:
+        """Return the lowest allowed threshold at which at least as many rows are correct as with the exact engine."""
         if self.better is not None and self.worse is not None:
             allowed = allowed & (self.better >= self.worse)
         stops = np.flatnonzero(allowed)
         if not len(stops):
             return NOTHING
-        return 0.0 if stops[-1] == len(self.bands) - 1 else float(self.bands[stops[-1]])
+        return 0.0 if stops[-1] == len(self.thresholds) - 1 else float(self.thresholds[stops[-1]])
 
 
-def _exact_band(narrowing: _Narrowing, rule: CascadeRule) -> float:
-    limit = most_failures(narrowing.rows, 1 - rule.minimum_agreement, rule.risk)
+def _exact_threshold(sweep: _ThresholdSweep, rule: CascadeRule) -> float:
+    limit = most_failures(sweep.rows, 1 - rule.minimum_agreement, rule.risk)
     if limit >= 0:
-        return narrowing.narrowest(narrowing.differing <= limit)
-    return _safe_band(narrowing)
+        return sweep.lowest(sweep.differing <= limit)
+    return _safe_threshold(sweep)
 
 
-def _safe_band(narrowing: _Narrowing) -> float:
-    if not narrowing.rows:
+def _safe_threshold(sweep: _ThresholdSweep) -> float:
+    if not sweep.rows:
         return NOTHING
-    largest = float(overstatement(narrowing.found, narrowing.exact).max())
+    largest = float(overstatement(sweep.logits, sweep.exact).max())
     return max(SAFETY * largest, float(np.finfo(np.float32).tiny))
 
 
-def _other_models_band(narrowing: _Narrowing, rule: CascadeRule) -> float:
-    limit = most_failures(narrowing.rows, 1 - rule.minimum_agreement, rule.risk)
-    band = narrowing.narrowest(narrowing.differing <= limit)
-    answered = narrowing.taken[narrowing.bands >= band].max(initial=0)
-    return band if answered >= LEAST_SHARE * narrowing.rows else NOTHING
+def _other_models_threshold(sweep: _ThresholdSweep, rule: CascadeRule) -> float:
+    limit = most_failures(sweep.rows, 1 - rule.minimum_agreement, rule.risk)
+    threshold = sweep.lowest(sweep.differing <= limit)
+    answered = sweep.taken[sweep.thresholds >= threshold].max(initial=0)
+    return threshold if answered >= LEAST_SHARE * sweep.rows else NOTHING
 
 
-def _fast_band(narrowing: _Narrowing, rule: CascadeRule) -> float:
-    better, worse = narrowing.better, narrowing.worse
-    if better is None or worse is None or not len(narrowing.bands):
+def _fast_threshold(sweep: _ThresholdSweep, rule: CascadeRule) -> float:
+    better, worse = sweep.better, sweep.worse
+    if better is None or worse is None or not len(sweep.thresholds):
         return NOTHING
-    least = lower_bound(narrowing.rows, better, worse, rule.risk)
+    least = lower_bound(sweep.rows, better, worse, rule.risk)
     within = np.logical_and.accumulate(least >= -rule.accuracy_margin)
-    return narrowing.narrowest(within)
+    return sweep.lowest(within)

@@ -39,6 +39,6 @@ def fit_weights(logits: Logits, evidence: Logits, labels: NDArray[np.int64]) -> 
         prior = ((weights - np.array([1.0, 0.0])) / _PRIOR_DEVIATION) ** 2
         return float(0.5 * prior.sum() - likelihood) / len(labels)
 
-    found: Any = minimize(loss, x0=[1.0, 0.5], bounds=[(0.05, _LARGEST), (0.0, _LARGEST)])
-    first, second = (round(float(weight), 4) for weight in found.x)
+    result: Any = minimize(loss, x0=[1.0, 0.5], bounds=[(0.05, _LARGEST), (0.0, _LARGEST)])
+    first, second = (round(float(weight), 4) for weight in result.x)
     return first, second

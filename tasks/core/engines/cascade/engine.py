@@ -90,15 +90,15 @@ class CascadeKind:
         return registry.kind_of(self.exact).suits(classifier, device)
 
     def build(self, classifier: Classifier, folder: Path, sample: Sequence[Sequence[int]]) -> None:
-        """Build both stages within the folder, and fit the band on the sample.
+        """Build both stages within the folder, and fit the deferral threshold on the sample.
 
         Raises:
             ModelError: a stage cannot be built, or there is no sample.
         """
         for name in {self.cheap, self.exact}:
-            kind, place = registry.require(name), folder / name
-            place.mkdir()
-            kind.build(classifier, place, sample)
+            kind, stage_folder = registry.require(name), folder / name
+            stage_folder.mkdir()
+            kind.build(classifier, stage_folder, sample)
         records = [
             StageRecord(name=self.cheap, kind=self.cheap, folder=self.cheap),
             StageRecord(

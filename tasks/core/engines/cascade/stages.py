@@ -1,13 +1,13 @@
 """A cascade of engines, cheapest first: a row goes on to the next stage if its answer is not clear enough.
 
 The clearness of an answer is its margin: the logit of the best class minus that of the second best, which is the
-log-odds between the two. Rows whose margin is below a stage's band go on to the next stage; the last stage answers all
-that it gets. The decision depends on the row only, and every row has exactly one answer.
+log-odds between the two. Rows whose margin is below a stage's deferral threshold (`band`) go on to the next stage; the
+last stage answers all that it gets. The decision depends on the row only, and every row has exactly one answer.
 
 A stage may add the first stage's logits to its own, with a weight (`blending.py`): the first stage is a linear model,
 which every row has passed anyway.
 
-`fit_cascade` fits the bands and records the results; `bands.py` describes what they promise.
+`fit_cascade` fits the thresholds and records the results; `bands.py` describes what they promise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from tasks.core.engines.cascade.bands import (
     NOTHING,
     SAFETY,
     CascadeRule,
-    fit_bands,
+    fit_deferral_thresholds,
     margins,
     most_failures,
 )
@@ -35,7 +35,9 @@ from tasks.core.models.params import Precision
 Logits = NDArray[np.float32]
 Ints = NDArray[np.int64]
 _HEAD_SHARE = 4  # a cut row keeps a quarter of the tokens from its beginning, the rest from its end
-_ANSWERS_NOTHING = 1e9  # the band of a first stage whose logits later stages only add to theirs
+_ANSWERS_NOTHING = (
+    1e9  # the threshold of a first stage whose logits later stages only add to theirs
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Stage:
         model: the folder of the classifier that it runs, also relative; empty for the model itself.
         cut_tokens: rows are cut to this many tokens; 0 does not cut them.
         temperature: its logits are divided by this.
-        band: rows whose margin is below it go on; the last stage answers all rows.
+        band: the deferral threshold: rows whose margin is below it go on; the last stage answers all rows.
         blend: the weight of the first stage's logits, which are added to its own.
         precision: the engine is opened with it; auto takes the options that the cascade is opened with.
     """
@@ -70,8 +72,8 @@ class Stage:
         """Logits on the common, calibrated scale, shape (rows, classes)."""
         if self.cut_tokens:
             input_ids = [cut(row, self.cut_tokens) for row in input_ids]
-        found = self.engine.logits(input_ids)
-        return found if self.temperature == 1.0 else found / np.float32(self.temperature)
+        logits = self.engine.logits(input_ids)
+        return logits if self.temperature == 1.0 else logits / np.float32(self.temperature)
 
 
 class Cascade:
@@ -90,25 +92,27 @@ class Cascade:
         for stage in stages:
             if stage.engine.label_names != self.label_names:
                 raise ModelError(
-                    "The stages of a cascade tell other labels apart", stage.name, "fit it anew"
+                    "The stages of a cascade have different labels", stage.name, "fit it again"
                 )
         self.stages = list(stages)
 
     def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
         """Logits of unpadded rows, shape (rows, classes), float32, each row's from the stage that answered it."""
         logits = np.empty((len(input_ids), len(self.label_names)), dtype=np.float32)
-        left = np.arange(len(input_ids))
+        remaining = np.arange(len(input_ids))
         evidence = logits
         for number, stage in enumerate(self.stages):
-            if not len(left):
+            if not len(remaining):
                 break
-            found = stage.logits([input_ids[row] for row in left.tolist()])
+            stage_logits = stage.logits([input_ids[row] for row in remaining.tolist()])
             if not number:
-                evidence = found
+                evidence = stage_logits
             elif stage.blend:
-                found = np.asarray(found + stage.blend * evidence[left], dtype=np.float32)
-            logits[left] = found
-            left = left[~(margins(found) >= stage.band)]  # NaN goes on, too
+                stage_logits = np.asarray(
+                    stage_logits + stage.blend * evidence[remaining], dtype=np.float32
+                )
+            logits[remaining] = stage_logits
+            remaining = remaining[~(margins(stage_logits) >= stage.band)]  # NaN goes on, too
         return logits
 
 
@@ -122,12 +126,12 @@ def cut(row: Sequence[int], tokens: int) -> Sequence[int]:
 
 @dataclass(frozen=True)
 class Rows:
-    """Validation rows that bands are fitted on.
+    """Validation rows that deferral thresholds are fitted on.
 
     Attributes:
         input_ids: unpadded rows like those that will be scored.
         labels: true class ids, shape (rows,), below 0 if unknown; may be None unless the cascade is fast.
-        answers: logits that are already known, by the name of the stage.
+        answers: logits that are already computed, by the name of the stage.
         reference: logits of the engine that a fast cascade is compared with; None for the last stage's.
     """
 
@@ -138,18 +142,18 @@ class Rows:
 
     def logits_of(self, stage: Stage) -> Logits:
         """Return a stage's logits of these rows."""
-        known = (self.answers or {}).get(stage.name)
-        return stage.logits(self.input_ids) if known is None else known
+        precomputed = (self.answers or {}).get(stage.name)
+        return stage.logits(self.input_ids) if precomputed is None else precomputed
 
 
 def fit_cascade(
     stages: Sequence[Stage], rows: Rows, rule: CascadeRule
 ) -> tuple[Cascade, CascadeRecord]:
-    """Fit a cascade by a rule. Stages of which no answer can be accepted are left out.
+    """Fit a cascade by a rule. Stages whose answers can never be accepted are left out.
 
     Args:
-        stages: cheapest first, the exact one last. Their bands are fitted, and the temperatures of other models. The
-            last but one is the exact engine's model in lower precision, unless the cascade is fast.
+        stages: cheapest first, the exact one last. Their thresholds and the temperatures of other models are fitted.
+            The last but one is the exact engine's model in lower precision, unless the cascade is fast.
         rows: rows that no stage was trained on.
         rule: the rule to satisfy.
     Raises:
@@ -157,7 +161,9 @@ def fit_cascade(
         ValueError: a fast cascade without labels.
     """
     if not len(rows.input_ids):
-        raise ModelError("A cascade is fitted on validation rows", "", "give some")
+        raise ModelError(
+            "A cascade cannot be fitted without validation rows", "", "add validation reviews"
+        )
     stages = Cascade(stages).stages
     answers = [rows.logits_of(stage) for stage in stages]
     exact = answers[-1] if rows.reference is None else rows.reference
@@ -167,28 +173,36 @@ def fit_cascade(
     if rule.blends and len(stages) > 1 and rows.labels is not None:
         stages, answers = _blended(stages, answers, rows.labels)
         exact = answers[-1] if rows.reference is None else exact
-    bands, _ = fit_bands(answers, rows.labels, rule, exact)
-    fitted = [replace(stage, band=band) for stage, band in zip(stages, [*bands, 0.0], strict=True)]
+    deferral_thresholds, _ = fit_deferral_thresholds(answers, rows.labels, rule, exact)
+    fitted = [
+        replace(stage, band=threshold)
+        for stage, threshold in zip(stages, [*deferral_thresholds, 0.0], strict=True)
+    ]
     if any(stage.blend for stage in fitted) and fitted[0].band == NOTHING:
         fitted[0] = replace(fitted[0], band=_ANSWERS_NOTHING)
-    kept = [n for n, stage in enumerate(fitted) if stage.band < NOTHING]
-    cascade = Cascade([fitted[n] for n in kept])
-    known = [answers[n] for n in kept]
-    return cascade, _record(cascade.stages, known, exact, rows.labels, rule)
+    active = [n for n, stage in enumerate(fitted) if stage.band < NOTHING]
+    cascade = Cascade([fitted[n] for n in active])
+    active_answers = [answers[n] for n in active]
+    return cascade, _record(cascade.stages, active_answers, exact, rows.labels, rule)
 
 
 def _calibrated(
     stages: Sequence[Stage], answers: Sequence[Logits], labels: Ints, first: int
 ) -> tuple[list[Stage], list[Logits]]:
     """Calibrate the first stages. The exact engine has its temperature in its head, in any precision."""
-    known = labels >= 0
-    heats = [fit_temperature(found[known], labels[known]) for found in answers[:first]]
-    heats += [1.0] * (len(stages) - first)
-    warmed = [
-        replace(stage, temperature=stage.temperature * heat)
-        for stage, heat in zip(stages, heats, strict=True)
+    labelled = labels >= 0
+    temperatures = [
+        fit_temperature(logits[labelled], labels[labelled]) for logits in answers[:first]
     ]
-    return warmed, [found / np.float32(heat) for found, heat in zip(answers, heats, strict=True)]
+    temperatures += [1.0] * (len(stages) - first)
+    calibrated = [
+        replace(stage, temperature=stage.temperature * temperature)
+        for stage, temperature in zip(stages, temperatures, strict=True)
+    ]
+    return calibrated, [
+        logits / np.float32(temperature)
+        for logits, temperature in zip(answers, temperatures, strict=True)
+    ]
 
 
 def _blended(
@@ -197,10 +211,10 @@ def _blended(
     """Blend the first stage's logits into all other stages."""
     first = answers[0]
     mixed, sums = [stages[0]], [first]
-    for stage, found in zip(stages[1:], answers[1:], strict=True):
-        own, blend = fit_weights(found, first, labels)
+    for stage, stage_logits in zip(stages[1:], answers[1:], strict=True):
+        own, blend = fit_weights(stage_logits, first, labels)
         mixed.append(replace(stage, temperature=stage.temperature / own, blend=blend))
-        sums.append(np.asarray(own * found + blend * first, dtype=np.float32))
+        sums.append(np.asarray(own * stage_logits + blend * first, dtype=np.float32))
     return mixed, sums
 
 
@@ -211,13 +225,13 @@ def _record(
     labels: Ints | None,
     rule: CascadeRule,
 ) -> CascadeRecord:
-    final, left = exact.copy(), np.ones(len(exact), dtype=np.bool_)
+    final, remaining = exact.copy(), np.ones(len(exact), dtype=np.bool_)
     shares: list[float] = []
-    for stage, found in zip(stages, answers, strict=True):
-        shares.append(float(left.mean()))
-        final[left] = found[left]
-        left &= ~(margins(found) >= stage.band)
-    told = {
+    for stage, stage_logits in zip(stages, answers, strict=True):
+        shares.append(float(remaining.mean()))
+        final[remaining] = stage_logits[remaining]
+        remaining &= ~(margins(stage_logits) >= stage.band)
+    facts = {
         "use": rule.use,
         "promise": promise(rule, len(exact), len(stages)),
         "rows": len(exact),
@@ -225,21 +239,23 @@ def _record(
         "agreement": float((final.argmax(axis=1) == exact.argmax(axis=1)).mean()),
         "largest_change": float(np.abs(softmax(final) - softmax(exact)).max()),
     }
-    if labels is not None and (known := labels >= 0).any():
-        right = (final.argmax(axis=1) == labels)[known]
-        exactly = (exact.argmax(axis=1) == labels)[known]
+    if labels is not None and (labelled := labels >= 0).any():
+        right = (final.argmax(axis=1) == labels)[labelled]
+        exactly = (exact.argmax(axis=1) == labels)[labelled]
         pair = Pair.of(right, exactly)
-        told |= {"accuracy": float(right.mean()), "exact_accuracy": float(exactly.mean())}
-        told |= {"better": pair.better, "worse": pair.worse, "mcnemar_p": pair.mcnemar()}
-        exactly_so = len(stages) == 1 and told["agreement"] == 1.0
+        facts |= {"accuracy": float(right.mean()), "exact_accuracy": float(exactly.mean())}
+        facts |= {"better": pair.better, "worse": pair.worse, "mcnemar_p": pair.mcnemar()}
+        exactly_so = len(stages) == 1 and facts["agreement"] == 1.0
         if rule.use == "fast" and not exactly_so and pair.lower(rule.risk) < -rule.accuracy_margin:
-            told["promise"] = "none: the rows are too few, or its last stage is not accurate enough"
-            told["holds"] = False
+            facts["promise"] = (
+                "none: the rows are too few, or its last stage is not accurate enough"
+            )
+            facts["holds"] = False
     written = [
         StageRecord(scored_share=share, **{k: v for k, v in vars(stage).items() if k != "engine"})
         for stage, share in zip(stages, shares, strict=True)
     ]
-    return CascadeRecord(stages=written, **told)  # type: ignore[arg-type]
+    return CascadeRecord(stages=written, **facts)  # type: ignore[arg-type]
 
 
 def promise(rule: CascadeRule, rows: int, stages: int) -> str:
@@ -250,19 +266,19 @@ def promise(rule: CascadeRule, rows: int, stages: int) -> str:
     if rule.use == "fast":
         return f"accuracy at most {100 * rule.accuracy_margin:g} points below the exact engine's, {sure}"
     near = (
-        f"another label than the exact engine's only where a margin is overstated by {SAFETY:g} times the most seen in "
-        f"{rows} rows, and lies within that of the line"
+        f"a label differs from the exact engine's only if its margin is overstated by more than {SAFETY:g} times the "
+        f"most in {rows} rows, and is within that distance of the decision boundary"
     )
     if stages > 2:
         return (
-            f"answers of other models: another label than the exact engine's in at most "
-            f"{1 - rule.minimum_agreement:.2%} of all reviews, {sure}; of the rest, {near}"
+            f"answers of other models: a label differs from the exact engine's in at most "
+            f"{1 - rule.minimum_agreement:.2%} of all reviews, {sure}; other answers: {near}"
         )
     if most_failures(rows, 1 - rule.minimum_agreement, rule.risk) >= 0:
         close = (
-            f", and probabilities within {rule.maximum_change:g} of its,"
+            f" and probabilities within {rule.maximum_change:g} of its own"
             if rule.maximum_change < 1
             else ""
         )
         return f"labels of the exact engine{close} in at least {rule.minimum_agreement:.2%} of reviews, {sure}"
-    return f"{near}; they are too few for {rule.minimum_agreement:.2%} {sure}"
+    return f"{near}; the rows are too few for {rule.minimum_agreement:.2%} {sure}"

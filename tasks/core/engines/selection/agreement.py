@@ -73,15 +73,15 @@ def too_few(texts: JudgedTexts, minimum: float) -> str:
     needed = least_rows(1 - minimum, _RISK)
     if len(texts) >= needed:
         return ""
-    enough = f"{needed:,} would show" if math.isfinite(needed) else "no number shows"
+    enough = f"{needed:,} are needed" if math.isfinite(needed) else "no number is enough"
     return (
-        f"{texts} cannot show that another engine agrees with fp32 in {minimum:.4g} of all reviews, which "
-        f"{enough}: fp32 scores; engines.keep=all registers what was built, for a scoring run that names it"
+        f"{texts} cannot show that another engine agrees with fp32 in {minimum:.4g} of all reviews ({enough}), so "
+        "fp32 scores; engines.keep=all also registers the engines that were built, for scoring runs that name one"
     )
 
 
 def too_few_for_linear(rows: int, params: EngineChoiceParams) -> str:
-    """Say why a cascade that keeps labels cannot begin with a linear model; empty if it can, or if none is asked for.
+    """Say why a cascade that keeps labels cannot begin with a linear model; empty if it can, or if none is requested.
 
     Args:
         rows: the number of texts that were not trained on.
@@ -89,13 +89,13 @@ def too_few_for_linear(rows: int, params: EngineChoiceParams) -> str:
     """
     needed = least_rows(1 - params.minimum_agreement, _RISK)
     cascades = any(name in CASCADES and registry.available(name) for name in params.candidates)
-    asked = params.measure and params.cascade == "labels" and cascades
-    if not asked or min(rows, params.judged_rows) >= needed:
+    linear_requested = params.measure and params.cascade == "labels" and cascades
+    if not linear_requested or min(rows, params.judged_rows) >= needed:
         return ""
     enough = f"{needed:,}" if math.isfinite(needed) else "infinitely many"
-    looked_at = f", of which {params.judged_rows:,} are asked" if params.judged_rows < rows else ""
+    judged = f", of which {params.judged_rows:,} are compared" if params.judged_rows < rows else ""
     return (
-        f"No linear model comes first: that its labels are sure to be the model's takes {enough} reviews that were not "
-        f"trained on, and there are {rows:,}{looked_at} [engines.cascade]: raise data.split.validation_fraction or "
-        "engines.judged_rows, or lower engines.minimum_agreement"
+        f"No linear model comes first: to show that its labels are the model's, {enough} reviews that were not "
+        f"trained on are needed, and there are {rows:,}{judged} [engines.cascade]: raise "
+        "data.split.validation_fraction or engines.judged_rows, or lower engines.minimum_agreement"
     )

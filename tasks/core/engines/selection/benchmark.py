@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 Builder = Callable[[str, Path, Sequence[Sequence[int]]], None]
 Logits = NDArray[np.float32]
 _CALIBRATION_ROWS = 300  # rows for the calibration of int8
-_ASKED_ALONE = 24  # texts that an engine also answers one by one
+_SINGLE_TEXTS = 24  # texts that an engine also scores one by one
 _WINDOW = 512  # rows passed to an engine at a time
 _ON_CPU = EngineOptions(device="cpu")
 
@@ -79,8 +79,8 @@ class EngineBenchmark:
 
     def outcome(self, clock: Clock, machine: Mapping[str, str]) -> EngineChoice:
         """Build, run and time the engines; return the results of all, and the best eligible one."""
-        wanted = {registry.TORCH, _exact_torch(), *self._params.candidates} & set(registry.kinds())
-        for name in sorted(wanted, key=lambda name: (name in CASCADES, name)):
+        names = {registry.TORCH, _exact_torch(), *self._params.candidates} & set(registry.kinds())
+        for name in sorted(names, key=lambda name: (name in CASCADES, name)):
             self._enter(name, clock)
         timed = self._rows.drawn(self._params.timed_rows)
         speeds = rows_per_second(self._opened, timed, self._params.rounds, clock)
@@ -140,7 +140,7 @@ class EngineBenchmark:
         if why_not := suits(modeling.load(self._model), torch.device("cpu")):
             raise ModelError(why_not)
         if kind.cheap not in self._opened:
-            raise ModelError(f"It wants {kind.cheap}, which there is not")
+            raise ModelError(f"Its first stage, {kind.cheap}, is not available")
         exact = kind.exact if kind.exact in self._opened else registry.TORCH
         cheap = self._stage(kind.cheap)
         if self._params.cascade == "exact":
@@ -155,7 +155,7 @@ class EngineBenchmark:
             cascade, record = self._fitted(stages, "fast", self._texts.validation)
         if len(cascade.stages) == 1:
             raise ModelError(
-                "No answer of its first stages is clear enough, or its last one is not as accurate as fp32"
+                "No margin of its first stages is large enough, or its last stage is less accurate than fp32"
             )
         self._folder(kind.name).mkdir(parents=True)
         cascade_engine.write(self._folder(kind.name), cascade, record)
@@ -177,17 +177,17 @@ class EngineBenchmark:
         return Stage(cascade_engine.LINEAR, first, cascade_engine.LINEAR)
 
     def _fitted(
-        self, stages: Sequence[Stage], use: Use, places: NDArray[np.int64]
+        self, stages: Sequence[Stage], use: Use, indices: NDArray[np.int64]
     ) -> tuple[Cascade, CascadeRecord]:
         """Fit a cascade on the texts at these indices, against the model in fp32.
 
         A cascade that keeps labels ends with that model.
         """
-        own, drawn = self._params, self._rows.at(places)
-        known = {name: found[places] for name, found in self._answers.items()}
+        own, drawn = self._params, self._rows.at(indices)
+        answers = {name: logits[indices] for name, logits in self._answers.items()}
         if use != "fast":
-            known[stages[-1].name] = self._fp32[places]
-        rows = Rows(drawn.input_ids, drawn.labels, known, self._fp32[places])
+            answers[stages[-1].name] = self._fp32[indices]
+        rows = Rows(drawn.input_ids, drawn.labels, answers, self._fp32[indices])
         rule = CascadeRule(
             use,
             own.minimum_agreement,
@@ -206,7 +206,7 @@ class EngineBenchmark:
     ) -> tuple[Cascade, CascadeRecord]:
         """Fit a cascade with and without a linear model first, and return the faster one.
 
-        Without it, bands may be narrower.
+        Without it, deferral thresholds may be lower.
         """
         without, record = self._fitted(stages, "exact", self._texts.all)
         untrained = self._texts.untrained
@@ -215,10 +215,10 @@ class EngineBenchmark:
             behind = self._fitted([self._linear, *stages], "labels", untrained)
             if behind[1].stages[0].kind != cascade_engine.LINEAR:
                 why_not = (
-                    "No linear model comes first: its label is sure to be the model's too rarely"
+                    "No linear model comes first: too few of its labels are sure to be the model's"
                 )
             elif not self._is_faster(behind[0], without, clock):
-                why_not = "No linear model comes first: with its wider bands it is no faster"
+                why_not = "No linear model comes first: its higher thresholds make it no faster"
             else:
                 return behind
         logger.info(why_not)
@@ -232,26 +232,26 @@ class EngineBenchmark:
     def _answered(self, engine: Engine) -> Logits:
         ids = self._rows.input_ids
         parts = [engine.logits(ids[at : at + _WINDOW]) for at in range(0, len(ids), _WINDOW)]
-        found = np.concatenate(parts)
-        if not np.isfinite(found).all():
-            raise ModelError("Some of its answers are no numbers")
-        return found
+        logits = np.concatenate(parts)
+        if not np.isfinite(logits).all():
+            raise ModelError("Some of its logits are NaN or infinite")
+        return logits
 
     def _require_independence(self, engine: Engine, answers: Logits) -> None:
         """Raise ModelError if texts get other answers alone than in a batch: int8 may scale by the whole batch."""
-        places = np.linspace(0, len(answers) - 1, min(_ASKED_ALONE, len(answers))).astype(int)
-        alone = [engine.logits([self._rows.input_ids[i]]) for i in places.tolist()]
-        change = float(np.abs(softmax(np.concatenate(alone)) - softmax(answers[places])).max())
+        indices = np.linspace(0, len(answers) - 1, min(_SINGLE_TEXTS, len(answers))).astype(int)
+        alone = [engine.logits([self._rows.input_ids[i]]) for i in indices.tolist()]
+        change = float(np.abs(softmax(np.concatenate(alone)) - softmax(answers[indices])).max())
         if change > self._params.maximum_change:
             raise ModelError(
-                f"Its answers depend on the texts beside them: alone a probability differs by {change:.3f}"
+                f"Its answers depend on the other texts of a batch: a probability differs by {change:.3f} alone"
             )
 
     def _right(self, logits: Logits) -> float | None:
         """Return the accuracy on the validation reviews among the texts, or None if there are none."""
-        places = self._texts.validation
-        right = logits.argmax(axis=1)[places] == self._rows.labels[places]
-        return float(right.mean()) if len(places) else None
+        indices = self._texts.validation
+        right = logits.argmax(axis=1)[indices] == self._rows.labels[indices]
+        return float(right.mean()) if len(indices) else None
 
     def _use(self, name: str) -> Use:
         record = self._cascades.get(name)
@@ -260,8 +260,8 @@ class EngineBenchmark:
     def _agreement(self, name: str) -> Agreement:
         """Return an engine's agreement with fp32 on the texts that count for it."""
         use = self._use(name)
-        places = self._texts.untrained if use == "labels" else self._texts.all
-        answers, fp32 = self._answers[name][places], self._fp32[places]
+        indices = self._texts.untrained if use == "labels" else self._texts.all
+        answers, fp32 = self._answers[name][indices], self._fp32[indices]
         return agreement(answers, fp32, self._most_change(use))
 
     def _worth(self, row: EngineRow) -> tuple[bool, float]:

@@ -72,8 +72,10 @@ class EngineChoice(Record):
         if self.too_few:
             return f"{text}; {self.too_few}{self._others}"
         if cascade := self.cascade:
-            bands = ", ".join(f"{stage.name} {stage.band:.3g}" for stage in cascade.stages[:-1])
-            text += f"; band {bands}, {cascade.rescored_share:.1%} scored again"
+            thresholds = ", ".join(
+                f"{stage.name} {stage.band:.3g}" for stage in cascade.stages[:-1]
+            )
+            text += f"; deferral threshold {thresholds}, {cascade.rescored_share:.1%} re-scored"
         return text
 
     @property

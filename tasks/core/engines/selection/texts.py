@@ -25,16 +25,16 @@ class TokenRows:
 
     def drawn(self, most: int) -> "TokenRows":
         """Return at most `most` rows, drawn uniformly at random with a fixed seed."""
-        places = np.random.default_rng(0).permutation(len(self.input_ids))[:most]
-        return self.at(places)
+        indices = np.random.default_rng(0).permutation(len(self.input_ids))[:most]
+        return self.at(indices)
 
     def drawn_last(self, most: int) -> "TokenRows":
         """Return at most `most` rows in the reverse order of `drawn`, so that int8's calibration rows come last."""
         return self.at(np.random.default_rng(0).permutation(len(self.input_ids))[::-1][:most])
 
-    def at(self, places: Ints) -> "TokenRows":
+    def at(self, indices: Ints) -> "TokenRows":
         """Return the rows at these indices."""
-        return TokenRows([self.input_ids[i] for i in places.tolist()], self.labels[places])
+        return TokenRows([self.input_ids[i] for i in indices.tolist()], self.labels[indices])
 
     def first(self, most: int) -> "TokenRows":
         """Return the first rows, at most `most`."""
@@ -42,9 +42,9 @@ class TokenRows:
 
     def distinct(self, others: frozenset[bytes] = frozenset()) -> "TokenRows":
         """Return the rows without duplicates, in their order, and without those whose key is in `others`."""
-        first = {key: place for place, key in reversed(list(enumerate(map(_key, self.input_ids))))}
-        places = sorted(place for key, place in first.items() if key not in others)
-        return self.at(np.array(places, dtype=np.int64))
+        first = {key: index for index, key in reversed(list(enumerate(map(_key, self.input_ids))))}
+        indices = sorted(index for key, index in first.items() if key not in others)
+        return self.at(np.array(indices, dtype=np.int64))
 
     @property
     def keys(self) -> frozenset[bytes]:
@@ -89,10 +89,10 @@ class JudgedTexts:
         arrived = arrived.first(most - reserved)
         labelled = labelled.first(most - len(arrived))
         room = most - len(arrived) - len(labelled)
-        known = train.drawn_last(len(train)).distinct(labelled.keys).first(room)
-        parts = {SCORED: arrived, VALIDATION: labelled, TRAINING: known}
+        training = train.drawn_last(len(train)).distinct(labelled.keys).first(room)
+        parts = {SCORED: arrived, VALIDATION: labelled, TRAINING: training}
         if labelled_first:
-            parts = {VALIDATION: labelled, SCORED: arrived, TRAINING: known}
+            parts = {VALIDATION: labelled, SCORED: arrived, TRAINING: training}
         ids = [row for part in parts.values() for row in part.input_ids]
         labels = np.concatenate(
             [

@@ -35,18 +35,18 @@ def try_base_model(folder: Path, tokenization: TokenizationParams) -> list[str]:
         SettingsError: it does not take reviews of the requested length.
     """
     classifier = modeling.load_for_training(folder, ["no", "yes"], tokenization, 0.0)
-    asked = tokenization.max_length_tokens
-    limit = _longest(classifier, asked)
-    if limit < asked:
+    length = tokenization.max_length_tokens
+    limit = _longest(classifier, length)
+    if limit < length:
         raise SettingsError(
-            f"The model takes at most {limit} tokens, and {asked} are asked for",
+            f"The model takes at most {limit} tokens, but {length} are requested",
             _FIELD,
-            f"--tokenization.max-length-tokens={limit} is the most",
+            f"set --tokenization.max-length-tokens={limit} or lower",
         )
-    for length in (_SHORTEST, max(_SHORTEST, asked * 5 // 64 * 8)):
-        if problem := _problem(classifier, length, training=True):
-            raise _useless(classifier, f"trained on reviews of {length} tokens: {problem}")
-    return [*classifier.notes, *_beyond_its_statement(folder, asked)]
+    for tried_length in (_SHORTEST, max(_SHORTEST, length * 5 // 64 * 8)):
+        if problem := _problem(classifier, tried_length, training=True):
+            raise _useless(classifier, f"trained on reviews of {tried_length} tokens: {problem}")
+    return [*classifier.notes, *_beyond_its_statement(folder, length)]
 
 
 def longest_input(folder: Path, most: int) -> int:
@@ -59,10 +59,10 @@ def longest_input(folder: Path, most: int) -> int:
     return _longest(modeling.load_for_training(folder, ["no", "yes"], params, 0.0), most)
 
 
-def _longest(classifier: Classifier, asked: int) -> int:
-    if not _problem(classifier, asked):
-        return asked
-    good, bad = _SHORTEST, asked
+def _longest(classifier: Classifier, most: int) -> int:
+    if not _problem(classifier, most):
+        return most
+    good, bad = _SHORTEST, most
     if problem := _problem(classifier, good):
         raise _useless(classifier, f"run on reviews of {good} tokens: {problem}")
     while bad - good > 1:
@@ -84,8 +84,8 @@ def _problem(classifier: Classifier, length: int, training: bool = False) -> str
         return first_line(error)
     shape = (1, len(classifier.label_names))
     if tuple(logits.shape) != shape:
-        return f"its answer has the shape {tuple(logits.shape)}, and {shape} is wanted"
-    return "" if torch.isfinite(logits).all() else "its answer is no number"
+        return f"its logits have the shape {tuple(logits.shape)} instead of {shape}"
+    return "" if torch.isfinite(logits).all() else "its logits are NaN or infinite"
 
 
 def _review(classifier: Classifier, length: int) -> list[int]:
@@ -107,14 +107,14 @@ def _useless(classifier: Classifier, problem: str) -> ModelError:
     )  # fmt: skip
 
 
-def _beyond_its_statement(folder: Path, asked: int) -> Iterator[str]:
+def _beyond_its_statement(folder: Path, requested: int) -> Iterator[str]:
     """Yield a warning if the requested length exceeds the one in config.json.
 
     Rotary and relative positions take any length, but a model may be less accurate on lengths it was not trained on.
     """
     stated = getattr(folders.read_config(folder).get_text_config(), "max_position_embeddings", 0)  # fmt: skip
-    if isinstance(stated, int) and 0 < stated < asked:
+    if isinstance(stated, int) and 0 < stated < requested:
         yield (
-            f"config.json says that it was made for {stated:,} tokens, and {asked:,} are asked for "
-            f"({_FIELD}): longer reviews may be judged worse"
+            f"config.json says that the model was trained for {stated:,} tokens, but {requested:,} are requested "
+            f"({_FIELD}): its answers to longer reviews may be less accurate"
         )

@@ -43,8 +43,8 @@ def grow(model: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[str
     added = own.get_added_vocab()
     if strange := [token for token in beyond if token not in added]:
         raise ModelError(
-            f"The tokenizer is not the model's: the embeddings have {rows:,} rows, and none for {len(strange):,} of "
-            f"its {len(vocabulary):,} tokens",
+            f"The tokenizer does not belong to the model: the embeddings have {rows:,} rows, and none for "
+            f"{len(strange):,} of its {len(vocabulary):,} tokens",
             where,
             _FIX,
         )
@@ -55,7 +55,7 @@ def grow(model: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[str
     shown = ", ".join(beyond[:_NAMED]) + (" and more" if len(beyond) > _NAMED else "")
     return [
         f"The embeddings have no row for tokens that were added to the tokenizer, so {len(beyond):,} {are} "
-        f"trained anew: {shown}"
+        f"trained from random values: {shown}"
     ]
 
 
@@ -69,7 +69,7 @@ def _require_buildable(model: Any, where: str) -> None:
             type(model)(model.config)
     except (AssertionError, RuntimeError, ValueError, LookupError) as error:
         raise ModelError(
-            f"The token of padding ({model.config.pad_token_id}) has no row in the embeddings, and a "
+            f"The padding token ({model.config.pad_token_id}) has no row in the embeddings, and a "
             f"{type(model).__name__} cannot be built with it: {error}",
             where,
             _FIX,

@@ -18,7 +18,7 @@ from tasks.core.errors import ModelError, first_line
 
 _POOLER = "pooler"
 _NAMED = 3  # most tensors listed in an error
-_WHOLE = "download or save the model again, whole, with the config.json that it was made with"
+_WHOLE = "download or save the complete model again, with the config.json that belongs to it"
 #: Errors that transformers and its converters raise for files and configurations that do not fit.
 UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError, SafetensorError)  # fmt: skip
 
@@ -59,11 +59,11 @@ def load_body(kind: Any, folder: Path, config: Any = None) -> Loaded:
     Raises:
         ModelError: a tensor of the body is missing or has another size, or the file holds more than the model has.
     """
-    model, found = _from_pretrained(kind, folder, config)
+    model, loading_info = _from_pretrained(kind, folder, config)
     body = _Body(model)
-    sizes = {name: (theirs, ours) for name, theirs, ours in found["mismatched_keys"]}
-    absent = sorted(found["missing_keys"])
-    extra = sorted(found["unexpected_keys"])
+    sizes = {name: (theirs, ours) for name, theirs, ours in loading_info["mismatched_keys"]}
+    absent = sorted(loading_info["missing_keys"])
+    extra = sorted(loading_info["unexpected_keys"])
     new_pooler = [name for name in absent if body.is_pooler(name)]
     if len(new_pooler) < len(body.poolers):  # a partly missing pooler means damage
         new_pooler = []
@@ -87,9 +87,9 @@ def load_whole(kind: Any, folder: Path) -> Any:
     Raises:
         ModelError: tensors are missing, left over or of another size.
     """
-    model, found = _from_pretrained(kind, folder)
-    absent, extra = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
-    sizes = {name: (theirs, ours) for name, theirs, ours in found["mismatched_keys"]}
+    model, loading_info = _from_pretrained(kind, folder)
+    absent, extra = sorted(loading_info["missing_keys"]), sorted(loading_info["unexpected_keys"])
+    sizes = {name: (theirs, ours) for name, theirs, ours in loading_info["mismatched_keys"]}
     if absent or sizes or extra:
         raise _unlike(model, folder, absent, sizes, extra, extra)
     return model
@@ -107,15 +107,15 @@ def require_loaded(model: torch.nn.Module, missing: Iterable[str], unexpected: I
     """
     state = model.state_dict(keep_vars=True)
     lacking = set(missing) - set(getattr(model, "_keys_to_ignore_on_save", None) or ())
-    there = {tensor.data_ptr() for name, tensor in state.items() if name not in lacking}
+    stored_pointers = {tensor.data_ptr() for name, tensor in state.items() if name not in lacking}
     # tied tensors are stored once
-    lost = sorted(name for name in lacking if state[name].data_ptr() not in there)
+    lost = sorted(name for name in lacking if state[name].data_ptr() not in stored_pointers)
     if wrong := lost or sorted(unexpected):
-        what = "lacks" if lost else "holds what the model does not have:"
+        what = "lacks" if lost else "has tensors that the model lacks:"
         raise ModelError(
             f"A checkpoint of the training {what} {_list(wrong)}",
             type(model).__name__,
-            "set another training.seed, which starts the training anew",
+            "set another training.seed, which starts a new training",
         )
 
 
@@ -197,10 +197,10 @@ def _constants(model: Any) -> set[str]:
 
 def _learned(folder: Path, names: Collection[str]) -> list[str]:
     """Return the tensors that training can have changed. Files also hold masks and constants of older versions."""
-    wanted, learned = set(names), list[str]()
-    for path in sorted(folder.glob("*.safetensors")) if wanted else ():
+    candidates, learned = set(names), list[str]()
+    for path in sorted(folder.glob("*.safetensors")) if candidates else ():
         with safe_open(path, "numpy") as weights:
-            for name in wanted & set(weights.keys()):
+            for name in candidates & set(weights.keys()):
                 tensor = weights.get_slice(name)
                 if tensor.get_dtype().startswith(("F", "BF")) and tensor.get_shape() not in ([], [1]):  # fmt: skip
                     learned.append(name)
@@ -220,15 +220,20 @@ def _unlike(
     if lacking:
         what = f"The weights lack {len(lacking)} of the tensors of a {name}: {_list(lacking)}"
         if extra:
-            what += f"; and hold others, such as {extra[0]}"
+            what += f", and hold others, such as {extra[0]}"
         if word := _wrapper(model, lacking, extra):
             fix = (
-                f"take {word!r} off the beginning of the names: save the model that is inside the wrapper "
+                f"remove the prefix {word!r} from the names: save the model that is inside the wrapper "
                 "with save_pretrained"
             )
     elif sizes:
-        told = [f"{n} has {_size(file)} for {_size(own)}" for n, (file, own) in sorted(sizes.items())]  # fmt: skip
-        what = f"The weights have other sizes than a {name} with this config.json: {_list(told)}"
+        mismatches = [
+            f"{n} has {_size(file)} instead of {_size(own)}"
+            for n, (file, own) in sorted(sizes.items())
+        ]
+        what = (
+            f"The weights have other sizes than a {name} with this config.json: {_list(mismatches)}"
+        )
     else:
         what = f"The weights hold more than a {name} with this config.json takes: {_list(beyond)}"
     return ModelError(what, str(folder), fix)

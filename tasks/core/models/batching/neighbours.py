@@ -64,9 +64,9 @@ def with_batch_rule(classifier: "Classifier", rows: Rows = ()) -> "Classifier":
         backwards = _alone(classifier, tried[::-1]).flip(0)
         if problem := difference(backwards, expected):
             raise ModelError(
-                f"Its answer to a text depends on what it was asked before: {problem}",
+                f"Its answer to a text depends on earlier texts: {problem}",
                 type(classifier.model).__name__,
-                "choose another base model, or correct its config.json (a BigBird wants attention_type original_full)",
+                "choose another base model, or correct its config.json (a BigBird needs attention_type original_full)",
             )
         rule, side, problem = _rule(classifier, tried, expected)
     tokenizer: Any = classifier.encoder.tokenizer
@@ -86,8 +86,8 @@ def run(model: Any, ids: Any, mask: Any) -> torch.Tensor:
     """Logits of a padded batch on the model's device, shape (rows, classes)."""
     # not inference_mode: tensors that a model's code keeps for later calls must not be inference tensors
     with torch.no_grad():
-        given = (torch.as_tensor(part).to(model.device) for part in (ids, mask))
-        return model(**dict(zip(("input_ids", "attention_mask"), given, strict=True))).logits
+        tensors = (torch.as_tensor(part).to(model.device) for part in (ids, mask))
+        return model(**dict(zip(("input_ids", "attention_mask"), tensors, strict=True))).logits
 
 
 def alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
@@ -97,18 +97,18 @@ def alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
 
 
 def difference(
-    found: torch.Tensor, expected: torch.Tensor, tolerance: tuple[float, float] = FP32_TOLERANCE
+    logits: torch.Tensor, expected: torch.Tensor, tolerance: tuple[float, float] = FP32_TOLERANCE
 ) -> str:
     """Describe by how much logits differ, or return an empty string if they are within the tolerance.
 
     Args:
-        found, expected: shape (rows, classes).
+        logits, expected: shape (rows, classes).
         tolerance: allowed difference, as fractions of the range of the expected logits and of the largest.
     """
-    found, expected = found.float().cpu(), expected.float().cpu()
+    logits, expected = logits.float().cpu(), expected.float().cpu()
     spread = (expected.amax(0) - expected.amin(0)).max()
     allowed = float(tolerance[0] * spread + tolerance[1] * expected.abs().max())
-    furthest = float((found - expected).abs().max())
+    furthest = float((logits - expected).abs().max())
     if furthest <= allowed:
         return ""
     return f"logits differ by {furthest:.2g}, and {allowed:.2g} is allowed"
@@ -125,7 +125,7 @@ def _alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
         ) from error
     if not torch.isfinite(logits).all():
         raise ModelError(
-            "Some of its answers are no numbers",
+            "Some of its logits are NaN or infinite",
             type(classifier.model).__name__,
             "choose another base model",
         )
@@ -139,17 +139,17 @@ def _rule(
     own: Side = classifier.padding_side
     problem = ""
     for side in sorted(get_args(Side), key=lambda side: side != own):
-        found = _in_batches(classifier, rows, _beside_the_longest(rows), side)
-        if not (problem := _tried(found, expected)):
+        batched = _in_batches(classifier, rows, _beside_the_longest(rows), side)
+        if not (problem := _tried(batched, expected)):
             return "padded", side, ""
     lengths = [len(row) for row in rows]
     together = plan.plan(lengths, 2 * max(lengths), len(rows), "equal lengths")
-    found = _in_batches(classifier, rows, [batch.tolist() for batch in together], own)
-    return ("alone" if _tried(found, expected) else "equal lengths"), own, problem
+    batched = _in_batches(classifier, rows, [batch.tolist() for batch in together], own)
+    return ("alone" if _tried(batched, expected) else "equal lengths"), own, problem
 
 
-def _tried(found: torch.Tensor | str, expected: torch.Tensor) -> str:
-    return found if isinstance(found, str) else difference(found, expected)
+def _tried(logits: torch.Tensor | str, expected: torch.Tensor) -> str:
+    return logits if isinstance(logits, str) else difference(logits, expected)
 
 
 def _in_batches(

@@ -110,7 +110,7 @@ class _PackedBody(torch.nn.Module):
             if isinstance(self.pooler, torch.nn.Linear):  # ALBERT's
                 self.pooler = _Linear(self.pooler, body.pooler_activation)
 
-    def forward(self, *_given: Any, **_named: Any) -> BaseModelOutputWithPoolingAndCrossAttentions:
+    def forward(self, *_args: Any, **_kwargs: Any) -> BaseModelOutputWithPoolingAndCrossAttentions:
         batch = packing.current()
         ids = batch.input_ids
         states = self.body(
@@ -145,11 +145,11 @@ def _refuse(model: PreTrainedModel, longest: int) -> None:
     if getattr(config, "attention_chunk_size", None) or kinds - {"sliding_attention"}:
         raise UnpackableError("it attends in chunks, or not in all layers")
     if kinds and (getattr(config, "sliding_window", None) or longest) < longest:
-        raise UnpackableError("it attends to a part of a long review only")
+        raise UnpackableError("it attends to only a part of a long review")
     if "position_ids" not in inspect.signature(described.base_model.forward).parameters:
         raise UnpackableError("it takes no position_ids")
     if described.base_model is model:
-        raise UnpackableError("its head and its body are one")
+        raise UnpackableError("its head and its body are one module")
 
 
 def _is_causal(body: torch.nn.Module) -> bool:
@@ -178,7 +178,7 @@ def _narrow(body: torch.nn.Module) -> None:
     layers = layers_of(body)
     kind = next((k for k in _NARROW if layers and k.fits(layers[-1])), None)
     if layers is None or kind is None:
-        raise UnpackableError("its last layer is of no known kind")
+        raise UnpackableError("its last layer is of an unknown kind")
     layers[-1] = kind(layers[-1])
 
 
@@ -211,19 +211,19 @@ class _NarrowBert(_Narrow):
     parts = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output",
              "intermediate", "output")  # fmt: skip
 
-    def forward(self, states: torch.Tensor, *_given: Any, **_named: Any) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, *_args: Any, **_kwargs: Any) -> torch.Tensor:
         own, read = self.layer.attention.self, states[:, packing.current().read]
-        found = self._attend(own.query(read), own.key(states), own.value(states), own)
-        return self.layer.feed_forward_chunk(self.layer.attention.output(found, read))
+        attended = self._attend(own.query(read), own.key(states), own.value(states), own)
+        return self.layer.feed_forward_chunk(self.layer.attention.output(attended, read))
 
 
 class _NarrowDistilBert(_Narrow):
     parts = ("attention.q_lin", "attention.out_lin", "sa_layer_norm", "ffn", "output_layer_norm")
 
-    def forward(self, states: torch.Tensor, *_given: Any, **_named: Any) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, *_args: Any, **_kwargs: Any) -> torch.Tensor:
         layer, own, read = self.layer, self.layer.attention, states[:, packing.current().read]
-        found = self._attend(own.q_lin(read), own.k_lin(states), own.v_lin(states), own)
-        read = layer.sa_layer_norm(own.out_lin(found) + read)
+        attended = self._attend(own.q_lin(read), own.k_lin(states), own.v_lin(states), own)
+        read = layer.sa_layer_norm(own.out_lin(attended) + read)
         return layer.output_layer_norm(layer.ffn(read) + read)
 
 
@@ -235,10 +235,10 @@ class _NarrowLlama(_Narrow):
 
     parts = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
 
-    def forward(self, states: torch.Tensor, **named: Any) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         layer, read = self.layer, packing.current().read
-        found, _ = layer.self_attn(hidden_states=layer.input_layernorm(states), **named)
-        states = states[:, read] + found[:, read]
+        attended, _ = layer.self_attn(hidden_states=layer.input_layernorm(states), **kwargs)
+        states = states[:, read] + attended[:, read]
         return states + layer.mlp(layer.post_attention_layernorm(states))
 
 

@@ -56,8 +56,8 @@ class PackedBatch:
     def to(self, device: torch.device, non_blocking: bool = False) -> "PackedBatch":
         """Return the batch on another device."""
         tensors = (self.input_ids, self.position_ids, self.bounds, self.read)
-        ids, places, bounds, read = (t.to(device, non_blocking=non_blocking) for t in tensors)
-        return PackedBatch(ids, places, self.lengths, bounds, read)
+        ids, position_ids, bounds, read = (t.to(device, non_blocking=non_blocking) for t in tensors)
+        return PackedBatch(ids, position_ids, self.lengths, bounds, read)
 
     @property
     def longest(self) -> int:
@@ -91,13 +91,13 @@ def pack(
     bounds = np.cumsum((0, *lengths))
     ids = np.fromiter(itertools.chain.from_iterable(rows), np.int64, bounds[-1])
     if positions is None:
-        places = np.arange(bounds[-1]) - np.repeat(bounds[:-1], lengths)
+        position_ids = np.arange(bounds[-1]) - np.repeat(bounds[:-1], lengths)
     else:
-        places = np.fromiter(itertools.chain.from_iterable(positions), np.int64, bounds[-1])
+        position_ids = np.fromiter(itertools.chain.from_iterable(positions), np.int64, bounds[-1])
     read = bounds[1:] - 1 if read_last else bounds[:-1]
     return PackedBatch(
         torch.from_numpy(ids)[None].to(device),
-        torch.from_numpy(places)[None].to(device),
+        torch.from_numpy(position_ids)[None].to(device),
         lengths,
         torch.from_numpy(bounds.astype(np.int32)).to(device),
         torch.from_numpy(read).to(device),
@@ -163,8 +163,8 @@ def attend(
             tensor.unflatten(0, (rows, -1)).transpose(1, 2)  # (rows, heads, tokens, size): a view
             for tensor in (query[done : done + queries], key[part], value[part])
         )
-        found = scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
-        answer[done : done + queries] = found.transpose(1, 2).flatten(0, 1)
+        attended = scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+        answer[done : done + queries] = attended.transpose(1, 2).flatten(0, 1)
         done += queries
     return answer
 
@@ -214,16 +214,16 @@ def _attention(
         beyond.append("sliding_window")
     if beyond or dropout or attention_mask is not None or query.shape[2] != key.shape[2]:
         raise UnpackableError(
-            f"its attention wants {' and '.join(beyond) or 'dropout, a mask or a cache'}"
+            f"its attention needs {' and '.join(beyond) or 'dropout, a mask or a cache'}"
         )
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     return attend(q, k, v, batch, bool(causal), scaling)[None], None
 
 
-def _mask(*given: Any, **named: Any) -> torch.Tensor | None:
+def _mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
     """Return the `sdpa` mask, or None for a packed batch, whose attention needs no mask."""
-    return sdpa_mask(*given, **named) if _batch.get() is None else None
+    return sdpa_mask(*args, **kwargs) if _batch.get() is None else None
 
 
 def register() -> None:

@@ -82,24 +82,24 @@ class LinearClassifier:
             "offsets": self.offsets,
         }
         facts = {"grams": self.grams.kind, "weighting": self.weighting}
-        told = {name: str(value) for name, value in facts.items()}
-        told["label_names"] = json.dumps(self.label_names)
-        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path, told)
+        metadata = {name: str(value) for name, value in facts.items()}
+        metadata["label_names"] = json.dumps(self.label_names)
+        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path, metadata)
 
 
 def load(path: Path) -> LinearClassifier:
     """Load a classifier that `save` wrote. Raises ModelError if the file is not one, or is damaged."""
     try:
         with safe_open(path, "numpy") as file:
-            told = dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-        names = [str(name) for name in json.loads(told["label_names"])]
-        weighting: Any = told["weighting"]
-        grams = _KINDS[told["grams"]].read(tensors["vocabulary"])
+        names = [str(name) for name in json.loads(metadata["label_names"])]
+        weighting: Any = metadata["weighting"]
+        grams = _KINDS[metadata["grams"]].read(tensors["vocabulary"])
         arrays = [tensors[name] for name in ("idf", "weights", "offsets")]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ModelError(
-            f"Not a linear model that can be read: {error}", str(path), "register the model again"
+            f"The linear model cannot be read: {error}", str(path), "register the model again"
         ) from error
     return LinearClassifier(names, grams, weighting, *arrays)
 
@@ -142,18 +142,21 @@ def _weighted(counts: sparse.csr_matrix, weighting: Weighting, idf: Floats) -> s
             (np.ones_like(counts.data), counts.indices, counts.indptr), shape=counts.shape
         )
     values = (1 + np.log(counts.data)) * idf[counts.indices]
-    found = sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
-    return sparse.csr_matrix(normalize(found, copy=False))
+    features = sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
+    return sparse.csr_matrix(normalize(features, copy=False))
 
 
 def _logistic(features: sparse.csr_matrix, labels: Ints, classes: int) -> tuple[Floats, Floats]:
     """Fit the baseline's logistic regression, with a column of weights for every class."""
     model = tfidf.classifier().fit(features, labels)
     weights, offsets = _blank(features, classes)
-    found, shift = model.coef_, model.intercept_
+    coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # one row, for the second class
-        found, shift = np.stack([-found[0], found[0]]) / 2, np.array([-shift[0], shift[0]]) / 2
-    weights[:, model.classes_], offsets[model.classes_] = found.T, shift
+        coefficients, intercepts = (
+            np.stack([-coefficients[0], coefficients[0]]) / 2,
+            np.array([-intercepts[0], intercepts[0]]) / 2,
+        )
+    weights[:, model.classes_], offsets[model.classes_] = coefficients.T, intercepts
     return weights, offsets
 
 
@@ -177,15 +180,15 @@ def _blank(features: sparse.csr_matrix, classes: int) -> tuple[Floats, Floats]:
 
 
 def _against_others(features: sparse.csr_matrix, own: NDArray[np.bool_]) -> tuple[Floats, float]:
-    there, elsewhere = (
+    own_counts, other_counts = (
         _SMOOTHING + np.asarray(features[which].sum(axis=0), dtype=np.float64).ravel()
         for which in (own, ~own)
     )
-    ratio = np.log(there / there.sum()) - np.log(elsewhere / elsewhere.sum())
+    ratio = np.log(own_counts / own_counts.sum()) - np.log(other_counts / other_counts.sum())
     scaled = sparse.csr_matrix(features.multiply(ratio.astype(np.float32)))
     model = LogisticRegression(
         C=_STRENGTH, solver="liblinear", dual=True, max_iter=1000, random_state=0
     ).fit(scaled, own)
-    found = model.coef_[0]
-    drawn = _OWN_WEIGHTS * found + (1 - _OWN_WEIGHTS) * np.abs(found).mean()
-    return (drawn * ratio).astype(np.float32), float(model.intercept_[0])
+    coefficients = model.coef_[0]
+    interpolated = _OWN_WEIGHTS * coefficients + (1 - _OWN_WEIGHTS) * np.abs(coefficients).mean()
+    return (interpolated * ratio).astype(np.float32), float(model.intercept_[0])

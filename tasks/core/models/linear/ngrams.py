@@ -45,7 +45,7 @@ class WordGrams:
     def __init__(self, vocabulary: Sequence[str]) -> None:
         self._words = vocabulary
         self._counter = tfidf.counter()
-        self._counter.vocabulary = {gram: place for place, gram in enumerate(vocabulary)}
+        self._counter.vocabulary = {gram: index for index, gram in enumerate(vocabulary)}
 
     @classmethod
     def fitted(cls, texts: Sequence[str], least_rows: int) -> tuple["WordGrams", sparse.csr_matrix]:
@@ -88,17 +88,21 @@ class TokenGrams:
     ) -> tuple["TokenGrams", sparse.csr_matrix]:
         """Return the grams that at least `least_rows` rows have, and their counts in these rows."""
         codes, owners = _codes(rows)
-        known, places = np.unique(codes, return_inverse=True)
-        counts = _matrix(owners, places, (len(rows), len(known)))
-        kept = np.flatnonzero(np.bincount(counts.indices, minlength=len(known)) >= least_rows)
-        return cls(known[kept]), sparse.csr_matrix(counts[:, kept])
+        distinct, columns = np.unique(codes, return_inverse=True)
+        counts = _matrix(owners, columns, (len(rows), len(distinct)))
+        frequent = np.flatnonzero(
+            np.bincount(counts.indices, minlength=len(distinct)) >= least_rows
+        )
+        return cls(distinct[frequent]), sparse.csr_matrix(counts[:, frequent])
 
     def counts(self, rows: Sequence[Sequence[int]]) -> sparse.csr_matrix:
         codes, owners = _codes(rows)
-        places = np.searchsorted(self._codes, codes)
-        places[places == len(self._codes)] = 0
-        known = np.flatnonzero(self._codes[places] == codes) if len(self._codes) else places[:0]
-        return _matrix(owners[known], places[known], (len(rows), len(self._codes)))
+        columns = np.searchsorted(self._codes, codes)
+        columns[columns == len(self._codes)] = 0
+        in_vocabulary = (
+            np.flatnonzero(self._codes[columns] == codes) if len(self._codes) else columns[:0]
+        )
+        return _matrix(owners[in_vocabulary], columns[in_vocabulary], (len(rows), len(self._codes)))
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -121,8 +125,8 @@ def _codes(rows: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
     return np.concatenate([tokens << _BITS, pairs]), np.concatenate([owners, owners[inside]])
 
 
-def _matrix(owners: Ints, places: Ints, shape: tuple[int, int]) -> sparse.csr_matrix:
+def _matrix(owners: Ints, columns: Ints, shape: tuple[int, int]) -> sparse.csr_matrix:
     # duplicate entries are summed
     return sparse.csr_matrix(
-        (np.ones(len(owners), dtype=np.float32), (owners, places)), shape=shape
+        (np.ones(len(owners), dtype=np.float32), (owners, columns)), shape=shape
     )

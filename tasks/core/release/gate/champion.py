@@ -23,10 +23,12 @@ NONE_YET = "there is none yet"
 
 def comparison_rule(params: GateParams) -> NonInferiority:
     """Return the non-inferiority rule for the comparison with the champion, at its part of the refusal risk."""
-    asked = params.champion
-    widest = asked.widest_margin if asked.small_test_set == "widen" else asked.margin
-    refusal = asked.false_refusal_risk * COMPARISON_SHARE
-    return NonInferiority(asked.margin, widest, asked.false_promotion_risk, refusal)
+    rule_params = params.champion
+    widest = (
+        rule_params.widest_margin if rule_params.small_test_set == "widen" else rule_params.margin
+    )
+    refusal = rule_params.false_refusal_risk * COMPARISON_SHARE
+    return NonInferiority(rule_params.margin, widest, rule_params.false_promotion_risk, refusal)
 
 
 def against_champion(
@@ -111,19 +113,19 @@ class _Harm:
         shown = int((self.best < -self.margin).sum())
         worst = np.argsort(self.best)[: max(shown, 1)]
         names = list(self.pairs)
-        told = [self._told(names[i], float(self.best[i])) for i in worst[:5]]
+        descriptions = [self._description(names[i], float(self.best[i])) for i in worst[:5]]
         what = f"{shown} shown to be" if shown else "none shown to be"
         return Clause(
             name=name,
             passed=shown == 0,
             text=f"of {len(names)} {kind}, {what} worse by more than {self.margin:.4f}; "
             + ("worst: " if shown else "nearest to it: ")
-            + ", ".join(told),
+            + ", ".join(descriptions),
             value=float(self.best[worst[0]]),
             limit=-self.margin,
         )
 
-    def _told(self, name: str, best: float) -> str:
+    def _description(self, name: str, best: float) -> str:
         pair = self.pairs[name]
         return f"{name} ({pair.rows:,}) {pair.difference:+.4f}, at best {best:+.4f}"
 

@@ -38,7 +38,7 @@ def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams)
         ValueError: arrays of the evidence do not have the same rows.
     """
     warnings: list[str] = []
-    found = [
+    optional_clauses = [
         *_other_test_set(evidence, params, warnings),
         *shown_by_test_set(evidence, params, warnings),
         _accuracy(evidence, params),
@@ -54,9 +54,9 @@ def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams)
         _speed(evidence, params),
         _unseen(evidence, params),
         _overlap(evidence, params),
-        _wanted(params),
+        _promotion_enabled(params),
     ]
-    clauses = [clause for clause in found if clause]
+    clauses = [clause for clause in optional_clauses if clause]
     return Verdict(
         promote=all(c.passed for c in clauses),
         clauses=clauses,
@@ -72,14 +72,14 @@ def _on_a_scale(evidence: Evidence) -> list[str]:
     models = {"": evidence.candidate, "baseline ": evidence.baseline}
     if evidence.champion is not None:
         models |= {f"{evidence.champion_name} ": evidence.champion}
-    found = {
-        name: metrics.on_a_scale(evidence.labels, said.argmax(axis=1), evidence.scale)
-        for name, said in models.items()
+    metrics_by_model = {
+        name: metrics.on_a_scale(evidence.labels, probabilities.argmax(axis=1), evidence.scale)
+        for name, probabilities in models.items()
     }
-    own = found.pop("")
+    own = metrics_by_model.pop("")
     return [
         f"{metric.replace('_', ' ')} {value[0]:.4f} ("
-        + ", ".join(f"{name}{other[metric][0]:.4f}" for name, other in found.items())
+        + ", ".join(f"{name}{other[metric][0]:.4f}" for name, other in metrics_by_model.items())
         + ")"
         for metric, value in own.items()
     ]
@@ -92,9 +92,7 @@ def _other_test_set(evidence: Evidence, params: GateParams, warnings: list[str])
         return []
     passed, text, value, limit = said_there(other, comparison_rule(params))
     if other.pair is None:
-        warnings.append(
-            f"Nothing is known of how the model does on the champion's test set: {text}"
-        )
+        warnings.append(f"The model's accuracy on the champion's test set is unknown: {text}")
     return [
         Clause(name=OTHER, passed=True, text=other.differs),
         Clause(name=NOT_WORSE_THERE, passed=passed, text=text, value=value, limit=limit),
@@ -157,9 +155,9 @@ def _calibration(
     limit, bins = params.limits.maximum_calibration_error, evaluation.calibration_bins
     if limit >= 1:
         return None
-    said = evidence.candidate if evidence.scored is None else evidence.scored
-    error = calibration_error(evidence.labels, said, bins)
-    noise = calibration_noise(said, bins, params.clause_risk)
+    probabilities = evidence.candidate if evidence.scored is None else evidence.scored
+    error = calibration_error(evidence.labels, probabilities, bins)
+    noise = calibration_noise(probabilities, bins, params.clause_risk)
     by = f"as {evidence.scored_by} scores, " if evidence.scored_by else ""
     return Clause(
         name="calibration error",
@@ -246,7 +244,7 @@ def allows_overlap(share: float) -> str:
     return f"--gate.plausibility.max-overlap-fraction={min(1.0, math.ceil(100 * share) / 100):g}"
 
 
-def _wanted(params: GateParams) -> Clause | None:
+def _promotion_enabled(params: GateParams) -> Clause | None:
     if params.promote:
         return None
     return Clause(name="promotion wanted", passed=False, text="switched off in the form")

@@ -34,10 +34,10 @@ def shown_by_test_set(
     evidence: Evidence, params: GateParams, warnings: list[str]
 ) -> list[Clause | None]:
     """Return all clauses for a first champion; for a later model return the one on lost classes and warn of others."""
-    asked, counts = params.first_champion, evidence.class_rows.tolist()
-    rows = of_test_rows(dict(zip(evidence.label_names, counts, strict=True)), asked)
+    first_champion, counts = params.first_champion, evidence.class_rows.tolist()
+    rows = of_test_rows(dict(zip(evidence.label_names, counts, strict=True)), first_champion)
     largest = _above_largest(evidence, params)
-    recognized = _every_class(evidence, asked, warnings)
+    recognized = _every_class(evidence, first_champion, warnings)
     if evidence.first:
         warnings += [] if all(clause.passed for clause in rows) else [MORE_REVIEWS]
         return [*rows, largest, recognized]
@@ -46,12 +46,12 @@ def shown_by_test_set(
     return [recognized]
 
 
-def of_test_rows(class_rows: Mapping[str, int], asked: FirstChampionParams) -> list[Clause]:
+def of_test_rows(class_rows: Mapping[str, int], params: FirstChampionParams) -> list[Clause]:
     """Return the clauses on the number of test reviews, which is known before training."""
     rows = sum(class_rows.values())
-    clauses = [_rows(rows, asked.min_test_rows)] if asked.min_test_rows else []
-    if asked.min_test_rows_a_class:
-        clauses.append(_class_rows(class_rows, asked.min_test_rows_a_class))
+    clauses = [_rows(rows, params.min_test_rows)] if params.min_test_rows else []
+    if params.min_test_rows_a_class:
+        clauses.append(_class_rows(class_rows, params.min_test_rows_a_class))
     return clauses
 
 
@@ -110,22 +110,22 @@ def _above_largest(evidence: Evidence, params: GateParams) -> Clause | None:
 
 
 def _every_class(
-    evidence: Evidence, asked: FirstChampionParams, warnings: list[str]
+    evidence: Evidence, params: FirstChampionParams, warnings: list[str]
 ) -> Clause | None:
     """Refuse a recall of 0: always for a first champion, and for a later model if the champion knows the class.
 
     If the champion does not know the class either, a refusal would only keep the worse of the two, so it is a warning.
     """
-    if not asked.must_recall_every_class:
+    if not params.must_recall_every_class:
         return None
-    meant, found = evidence.class_rows, evidence.rows_of(evidence.candidate_right)
-    never: list[int] = np.flatnonzero((meant > 0) & (found == 0)).tolist()
+    expected, recognized = evidence.class_rows, evidence.rows_of(evidence.candidate_right)
+    never: list[int] = np.flatnonzero((expected > 0) & (recognized == 0)).tolist()
     if not never:
-        text = f"each of {int((meant > 0).sum()):,} at least once"
+        text = f"each of {int((expected > 0).sum()):,} at least once"
         return Clause(name=EVERY_CLASS, passed=True, text=text)
     names = [evidence.label_names[i][:_NAME_LETTERS] for i in never]
     text = _listed(
-        [f"{name} in none of {meant[i]:,} reviews" for name, i in zip(names, never, strict=True)]
+        [f"{name} in none of {expected[i]:,} reviews" for name, i in zip(names, never, strict=True)]
     )
     if evidence.champion_right is None:
         text += "; label more reviews of it to train on"

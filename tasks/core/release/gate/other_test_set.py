@@ -39,7 +39,7 @@ def said_there(other: OtherTestSet, rule: NonInferiority) -> tuple[bool, str, fl
     """
     pair = other.pair
     if pair is None:
-        return True, f"it was not asked: {other.why_not}", None, -rule.margin
+        return True, f"not compared there: {other.why_not}", None, -rule.margin
     bound, margin = pair.lower(rule.false_promotion_risk), rule.margin
     if bound < -margin:
         margin = float(rule.applied(pair.rows, pair.differing))

@@ -60,16 +60,16 @@ def slice_rows(
 
 def share(right: Bools, confidence: float) -> Interval:
     """The fraction of right answers with Wilson's interval, which is informative even if all are right."""
-    found = stats.binomtest(int(right.sum()), len(right)).proportion_ci(confidence, "wilson")
-    return Interval(value=float(right.mean()), low=float(found.low), high=float(found.high))
+    interval = stats.binomtest(int(right.sum()), len(right)).proportion_ci(confidence, "wilson")
+    return Interval(value=float(right.mean()), low=float(interval.low), high=float(interval.high))
 
 
 def class_rows(labels: Ints, per_class: Mapping[str, Metrics]) -> list[ClassRow]:
     """Return precision and recall of each label, in order of their ids."""
     counts = np.bincount(labels, minlength=len(per_class))
     return [
-        ClassRow(name, int(count), found.get("precision"), found.get("recall"))
-        for (name, found), count in zip(per_class.items(), counts, strict=True)
+        ClassRow(name, int(count), metrics.get("precision"), metrics.get("recall"))
+        for (name, metrics), count in zip(per_class.items(), counts, strict=True)
     ]
 
 

@@ -87,8 +87,8 @@ def _front_matter(report: Report, details: CardDetails) -> str:
     }
     if facts["base_model"]:
         facts["base_model_relation"] = "finetune"
-    known = {name: value for name, value in facts.items() if value}
-    return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
+    present = {name: value for name, value in facts.items() if value}
+    return yaml.safe_dump(present, sort_keys=False, allow_unicode=True)
 
 
 def _result(report: Report, details: CardDetails) -> dict[str, Any]:
@@ -114,8 +114,8 @@ def _result(report: Report, details: CardDetails) -> dict[str, Any]:
 
 def _metric_names(report: Report) -> list[tuple[str, str]]:
     measured = report.candidate.metrics
-    known = [(key, name) for key, name in METRIC_NAMES.items() if key in measured]
-    return known + [(key, key) for key in measured if key not in METRIC_NAMES]
+    ordered = [(key, name) for key, name in METRIC_NAMES.items() if key in measured]
+    return ordered + [(key, key) for key in measured if key not in METRIC_NAMES]
 
 
 def _figure(value: Interval | None) -> str:

@@ -102,8 +102,8 @@ def _metric_rows(report: Report) -> list[_MetricRow]:
     for key in names:
         values = [model.metrics.get(key) for model in models]
         sign = -1.0 if key in LOWER_IS_BETTER else 1.0
-        merits = [-math.inf if v is None else sign * v.value for v in values]
-        best = merits.index(max(merits)) if len(models) > 1 else -1
+        scores = [-math.inf if v is None else sign * v.value for v in values]
+        best = scores.index(max(scores)) if len(models) > 1 else -1
         better = "lower" if key in LOWER_IS_BETTER else "higher"
         rows.append(_MetricRow(METRIC_NAMES.get(key, key), better, values, best))
     return rows
@@ -127,15 +127,15 @@ class _Axis:
         start, stop = min(points), max(points)
         room = 0.15 * (stop - start) or 0.01
 
-        def place(value: float) -> float:
+        def position(value: float) -> float:
             return round(100 * (value - start + room) / (stop - start + 2 * room), 2)
 
         return cls(
-            low=place(gap.low),
-            high=place(gap.high),
-            value=place(gap.value),
-            zero=place(0.0),
-            margin=None if limit is None else place(limit),
+            low=position(gap.low),
+            high=position(gap.high),
+            value=position(gap.value),
+            zero=position(0.0),
+            margin=None if limit is None else position(limit),
         )
 
 
@@ -150,14 +150,14 @@ class _Run:
 
 
 def _runs(error: WorstError) -> Iterator[_Run]:
-    found = error.attribution
-    if found is None:
+    attribution = error.attribution
+    if attribution is None:
         text = error.text
         yield _Run(text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} […]")
         return
-    largest = max((abs(score) for score in found.scores), default=0.0) or 1.0
+    largest = max((abs(score) for score in attribution.scores), default=0.0) or 1.0
     plain = ""
-    for token, score in _shortened(list(zip(found.tokens, found.scores, strict=True))):
+    for token, score in _shortened(list(zip(attribution.tokens, attribution.scores, strict=True))):
         word = token.lstrip()
         if abs(score) < _FAINTEST * largest or not word:
             plain += token

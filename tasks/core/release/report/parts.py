@@ -181,22 +181,18 @@ class Report:
         missed = f"{len(failed)} of {count} conditions of the gate " + (
             "is not met" if len(failed) == 1 else "are not met"
         )
-        found = f"{missed} ({', '.join(c.name for c in failed)})" if failed else met
+        conditions = f"{missed} ({', '.join(c.name for c in failed)})" if failed else met
         result = "becomes champion" if self.becomes_champion else "stays challenger"
         if self.waits_for_approval:
-            return f"{self.title} waits for approval: {found}."
+            return f"{self.title} waits for approval: {conditions}."
         if self.decision is None:
-            return f"{self.title} {result}: {found}."
+            return f"{self.title} {result}: {conditions}."
         link = "although" if self.decision.kind == "overruled" and failed else "and"
-        said = {
+        verbs = {
             "approved": "approved it",
             "rejected": "rejected it",
             "overruled": "overruled the gate",
         }
         if link == "although":
-            return (
-                f"{self.title} {result} although {found}: {self.decision.who} {said['overruled']}."
-            )
-        return (
-            f"{self.title} {result}: {found}, and {self.decision.who} {said[self.decision.kind]}."
-        )
+            return f"{self.title} {result} although {conditions}: {self.decision.who} {verbs['overruled']}."
+        return f"{self.title} {result}: {conditions}, and {self.decision.who} {verbs[self.decision.kind]}."

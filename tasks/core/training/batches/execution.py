@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, Any]]
 Collator = Callable[[Rows], Batch]
-_ASKED = 24  # validation reviews compared alone and in batches before a model is kept
+_TESTED_REVIEWS = 24  # validation reviews compared alone and in batches before a model is kept
 _PACKED_TOLERANCE = 1e-3  # in fp32; attention across reviews changes the loss by far more
 
 
@@ -57,13 +57,13 @@ def with_tried_batch_rule(classifier: Classifier, reviews: Any = ()) -> Classifi
     Raises:
         ModelError: its answers cannot be made independent of other texts.
     """
-    places = np.linspace(0, len(reviews) - 1, min(_ASKED, len(reviews))).astype(int)
-    found = neighbours.with_batch_rule(
-        classifier, [reviews[i]["input_ids"] for i in places.tolist()]
+    indices = np.linspace(0, len(reviews) - 1, min(_TESTED_REVIEWS, len(reviews))).astype(int)
+    tested = neighbours.with_batch_rule(
+        classifier, [reviews[i]["input_ids"] for i in indices.tolist()]
     )
-    if found.batch_rule != classifier.batch_rule:
-        run_apart(found.model, found.batch_rule)
-    return found
+    if tested.batch_rule != classifier.batch_rule:
+        run_apart(tested.model, tested.batch_rule)
+    return tested
 
 
 def padding(classifier: Classifier) -> Collator:
@@ -81,8 +81,8 @@ def padding(classifier: Classifier) -> Collator:
 def first_rows(train: Dataset, batches: TrainingBatches) -> list[Rows]:
     """Return the rows of the first batches, the same in every process."""
     first = [batch for step in batches.steps(0)[: numerics.BATCHES] for batch in step]
-    kept = train.select_columns(["input_ids", "labels"])
-    return [[kept[i] for i in batch] for batch in first[: numerics.BATCHES]]
+    columns = train.select_columns(["input_ids", "labels"])
+    return [[columns[i] for i in batch] for batch in first[: numerics.BATCHES]]
 
 
 def fastest_plan(
@@ -130,18 +130,18 @@ def _packing(
     problem = ""
     collate: PackingCollator | None = None
     if classifier.batch_rule != "padded":
-        problem = "its answers depend on what stands beside a text"
+        problem = "its answers depend on the other texts of a batch"
     elif params.attention_dropout:
-        problem = "there is dropout in the attention"
+        problem = "attention dropout is on"
     else:
         try:
             longest = classifier.encoder.params.max_length_tokens
             with trying():
                 collate = PackingCollator(run_packed(model, classifier.pad_id, longest))
                 packed = [_on(device, collate(batch)) for batch in rows]
-                share = numerics.difference(model, padded, packed)
-            if share > _PACKED_TOLERANCE:
-                problem = f"loss or gradient differ by {share:.1%}"
+                difference = numerics.difference(model, padded, packed)
+            if difference > _PACKED_TOLERANCE:
+                problem = f"loss or gradient differ by {difference:.1%}"
         except UnpackableError as error:
             problem = str(error)
     if not context.agree(bool(problem)):
@@ -174,13 +174,11 @@ def _bf16(
     if not problem and tolerance > 0:
         difference = numerics.difference(model, padded, fast, lambda: numerics.autocast(device))
         if difference > tolerance:
-            problem = (
-                f"loss or gradient differed by {difference:.1%}, and {tolerance:.1%} is allowed"
-            )
+            problem = f"loss or gradient differed by {difference:.1%}, but at most {tolerance:.1%} is allowed"
     if not context.agree(bool(problem)):
         return True, difference
     logger.warning(
-        "Training goes on in fp32: in bf16 %s", problem or "another process met a problem"
+        "Training continues in fp32 instead of bf16: %s", problem or "it failed in another process"
     )
     return False, difference
 

@@ -36,15 +36,15 @@ def difference(
     """
     was_training = model.training
     model.eval()
-    shares = [0.0]
+    differences = [0.0]
     for one, other in zip(plain, fast, strict=True):
         with within():
-            found = _loss_and_norm(model, other)
-        for expected, value in zip(_loss_and_norm(model, one), found, strict=True):
-            share = abs(value - expected) / max(abs(expected), 1e-6)
-            shares.append(share if math.isfinite(share) else math.inf)
+            fast_values = _loss_and_norm(model, other)
+        for expected, value in zip(_loss_and_norm(model, one), fast_values, strict=True):
+            relative = abs(value - expected) / max(abs(expected), 1e-6)
+            differences.append(relative if math.isfinite(relative) else math.inf)
     model.train(was_training)
-    return max(shares)
+    return max(differences)
 
 
 def bf16_problem(model: torch.nn.Module, batches: Sequence[Batch], device: torch.device) -> str:
@@ -76,8 +76,8 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
 
 def _loss_and_norm(model: torch.nn.Module, batch: Batch) -> tuple[float, float]:
     model.zero_grad(set_to_none=True)
-    given = {name: value for name, value in batch.items() if name != "labels"}
-    loss = cross_entropy(model(**given).logits.float(), batch["labels"])
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    loss = cross_entropy(model(**inputs).logits.float(), batch["labels"])
     loss.backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)

@@ -58,9 +58,9 @@ def run_packed(model: PreTrainedModel, pad_id: int, longest: int) -> PackedModel
     plain = model.forward
 
     @wraps(plain)
-    def forward(*given: Any, packed: PackedBatch | None = None, **named: Any) -> Any:
+    def forward(*args: Any, packed: PackedBatch | None = None, **kwargs: Any) -> Any:
         if packed is None:
-            return plain(*given, **named)
+            return plain(*args, **kwargs)
         return SequenceClassifierOutput(logits=runs.run(packed, model.training))
 
     vars(model)["forward"] = forward

@@ -51,7 +51,7 @@ class TrainingBatches(Sampler[list[int]]):
             raise SettingsError(
                 f"{len(lengths)} reviews cannot be shared by {processes} processes",
                 "training.processes",
-                "train in fewer",
+                "use fewer processes",
             )
         self._lengths = np.asarray(lengths, dtype=np.int64)
         self._params, self._process, self._processes = params, process, processes

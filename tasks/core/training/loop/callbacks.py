@@ -97,12 +97,12 @@ class ProgressCallback(TrainerCallback):
         self._listener.on_step(state.global_step, state.max_steps)
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        logs: dict[str, Any] = given.get("logs") or {}
-        known = {name: float(logs[key]) for key, name in self._NAMES.items() if key in logs}
-        if known:
-            self._listener.on_metrics(state.global_step, known)
+        logs: dict[str, Any] = kwargs.get("logs") or {}
+        metrics = {name: float(logs[key]) for key, name in self._NAMES.items() if key in logs}
+        if metrics:
+            self._listener.on_metrics(state.global_step, metrics)
 
 
 class TrainingClock(TrainerCallback):
@@ -119,9 +119,9 @@ class TrainingClock(TrainerCallback):
 
     def goes_on_from(self, checkpoint: Path) -> None:
         """Add the seconds that are stored in a checkpoint."""
-        kept = checkpoint / "seconds.json"
+        path = checkpoint / "seconds.json"
         self._before = (
-            float(json.loads(kept.read_text(encoding="utf-8"))) if kept.is_file() else 0.0
+            float(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else 0.0
         )
 
     def on_save(

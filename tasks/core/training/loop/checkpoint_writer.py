@@ -106,12 +106,12 @@ def snapshot(state: Any) -> Any:
 
     def copied(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            place = (value.data_ptr(), value.device, value.dtype, value.shape, value.stride())
-            if place not in copies:
-                copies[place] = value.detach().to("cpu", copy=True)
-            return copies[place]
+            key = (value.data_ptr(), value.device, value.dtype, value.shape, value.stride())
+            if key not in copies:
+                copies[key] = value.detach().to("cpu", copy=True)
+            return copies[key]
         if isinstance(value, dict):
-            return {key: copied(part) for key, part in value.items()}
+            return {name: copied(part) for name, part in value.items()}
         if isinstance(value, list | tuple):
             return type(value)(map(copied, value))
         return value

@@ -37,7 +37,7 @@ class BestEpochMetric:
     def __init__(self, best_by: BestBy, earlier: Sequence[float] = (), rows: int = 1) -> None:
         self._best_by = best_by
         self._highest_accuracy = 0.0
-        self._kept = 0
+        self._best_count = 0
         for accuracy in earlier:
             self._rank(accuracy, rows)
 
@@ -54,8 +54,8 @@ class BestEpochMetric:
         standard_error = math.sqrt(highest * (1 - highest) / rows)
         if accuracy < highest - standard_error:
             return 0.0
-        self._kept += 1
-        return float(self._kept)
+        self._best_count += 1
+        return float(self._best_count)
 
 
 class EarlyStopping(TrainerCallback):

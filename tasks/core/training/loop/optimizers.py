@@ -35,8 +35,8 @@ def parameter_groups(
     groups: dict[tuple[int, bool], list[Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            place = (below.get(id(parameter), 0), name not in decayed)
-            groups.setdefault(place, []).append(parameter)
+            group = (below.get(id(parameter), 0), name not in decayed)
+            groups.setdefault(group, []).append(parameter)
     return [
         {
             "params": groups[depth, fixed],

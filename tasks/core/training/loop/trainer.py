@@ -29,7 +29,7 @@ class PlannedTrainer(Trainer):
         collate: makes a batch from rows.
         writer: writes checkpoints.
         show_progress: show a progress bar on the terminal.
-        given: Trainer's own arguments.
+        kwargs: Trainer's own arguments.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class PlannedTrainer(Trainer):
         collate: Any,
         writer: CheckpointWriter,
         show_progress: bool,
-        **given: Any,
+        **kwargs: Any,
     ) -> None:
         self._batches, self._collate, self._writer = batches, collate, writer
-        super().__init__(**given)
+        super().__init__(**kwargs)
         self.remove_callback(PrinterCallback)
         if not show_progress:
             self.remove_callback(ProgressCallback)
@@ -68,11 +68,11 @@ class PlannedTrainer(Trainer):
             super()._save(output_dir, state_dict)
             return
         model: Any = self.model
-        kept = snapshot(state_dict or _trained(model))
+        state = snapshot(state_dict or _trained(model))
         save = super()._save
         # Trainer checks that the best checkpoint exists
         os.makedirs(output_dir or "", exist_ok=True)
-        self._writer.add(lambda: save(output_dir, kept))
+        self._writer.add(lambda: save(output_dir, state))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.args.should_save:
@@ -90,7 +90,9 @@ class PlannedTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         best = self.state.best_model_checkpoint or ""
         if not os.path.isdir(best):  # Trainer would silently keep the last epoch's weights
-            raise NightshiftError("The checkpoint of the best epoch is gone", best, "run it again")
+            raise NightshiftError(
+                "The checkpoint of the best epoch is missing", best, "run the training again"
+            )
         super()._load_best_model()
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
@@ -120,13 +122,13 @@ class ClassifierTrainer(PlannedTrainer):
         show_progress: bool,
         layerwise_lr_decay: float,
         distillation: DistillationParams | None = None,
-        **given: Any,
+        **kwargs: Any,
     ) -> None:
         self._distillation = distillation
         self._teacher_logits: torch.Tensor | None = None  # of the current batch
         self._layer_decay = layerwise_lr_decay
         super().__init__(
-            batches, collate, writer, show_progress, compute_loss_func=self._loss, **given
+            batches, collate, writer, show_progress, compute_loss_func=self._loss, **kwargs
         )
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -150,12 +152,12 @@ class ClassifierTrainer(PlannedTrainer):
             self.optimizer = kind(groups, **options)
         return self.optimizer
 
-    def evaluation_loop(self, *given: Any, **named: Any) -> Any:
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Run Trainer's evaluation, with the loss as the mean over reviews.
 
         Processes repeat some reviews to have the same number each, so Trainer's own mean would count these twice.
         """
-        output: Any = super().evaluation_loop(*given, **named)
+        output: Any = super().evaluation_loop(*args, **kwargs)
         logits = torch.as_tensor(output.predictions, dtype=torch.float64)
         loss = cross_entropy(logits, torch.as_tensor(output.label_ids))
         for name in output.metrics:
@@ -163,10 +165,10 @@ class ClassifierTrainer(PlannedTrainer):
                 output.metrics[name] = float(loss)
         return output
 
-    def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Compute Trainer's loss, without passing the teacher logits to the model."""
         self._teacher_logits = inputs.pop(TEACHER_LOGITS, None)
-        return super().compute_loss(model, inputs, *given, **named)
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def _loss(self, outputs: Any, labels: Any, **_: Any) -> torch.Tensor:
         """Return the loss. In training it is the sum over reviews divided by `TrainingBatches.reviews_a_step`."""

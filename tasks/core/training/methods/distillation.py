@@ -36,12 +36,12 @@ def taught_loss(
     Returns:
         The sum over the rows, in nats.
     """
-    heat = params.temperature
+    temperature = params.temperature
     plain = cross_entropy(logits, labels, reduction="sum")
-    student = log_softmax(logits / heat, dim=-1)
-    teacher = log_softmax(teacher_logits.float() / heat, dim=-1)
-    apart = kl_div(student, teacher, reduction="sum", log_target=True)
-    return (1 - params.weight) * plain + params.weight * heat**2 * apart
+    student = log_softmax(logits / temperature, dim=-1)
+    teacher = log_softmax(teacher_logits.float() / temperature, dim=-1)
+    divergence = kl_div(student, teacher, reduction="sum", log_target=True)
+    return (1 - params.weight) * plain + params.weight * temperature**2 * divergence
 
 
 def require_teacher_logits(train: Dataset, job: TrainingJob) -> None:
@@ -54,7 +54,7 @@ def require_teacher_logits(train: Dataset, job: TrainingJob) -> None:
         )
     if len(train) and len(train[0][TEACHER_LOGITS]) != len(job.label_names):
         raise SettingsError(
-            f"The teacher knows {len(train[0][TEACHER_LOGITS])} labels, and the reviews have {len(job.label_names)}",
+            f"The teacher has {len(train[0][TEACHER_LOGITS])} labels, but the reviews have {len(job.label_names)}",
             "distillation.teacher",
-            "choose a teacher of the same labels",
+            "choose a teacher with the same labels",
         )

@@ -24,14 +24,16 @@ _FIELD = "training.num_layers"
 _ONE_A_LAYER = ("layer_types", "mlp_layer_types")  # lists in configurations, one entry per layer
 
 
-def places_of(depth: int, kept: int) -> list[int]:
+def layer_indices(depth: int, num_layers: int) -> list[int]:
     """Return the indices of the layers to keep, from 0: evenly spaced, including the first and the last.
 
     If one layer is kept, it is the first.
     """
-    if kept == 1:
+    if num_layers == 1:
         return [0]
-    return [(2 * i * (depth - 1) + kept - 1) // (2 * (kept - 1)) for i in range(kept)]
+    return [
+        (2 * i * (depth - 1) + num_layers - 1) // (2 * (num_layers - 1)) for i in range(num_layers)
+    ]
 
 
 def require_num_layers(folder: Path, params: TrainingParams) -> None:
@@ -53,36 +55,36 @@ def require_num_layers(folder: Path, params: TrainingParams) -> None:
         _stack(AutoModelForSequenceClassification.from_config(read_config(folder)))
 
 
-def keep_layers(classifier: Classifier, kept: int) -> Classifier:
+def keep_layers(classifier: Classifier, num_layers: int) -> Classifier:
     """Return a classifier with some of another's layers, the same other weights, and an adapted configuration.
 
     Args:
         classifier: as `load_for_training` returns it; not changed.
-        kept: the number of layers; 0, or all there are, returns the same classifier.
+        num_layers: the number of layers; 0, or all there are, returns the same classifier.
     Raises:
         SettingsError: it has fewer, or its layers are not separate.
     """
     model: Any = classifier.model
     layers = int(model.config.get_text_config().num_hidden_layers)
-    if kept in (0, layers):
+    if num_layers in (0, layers):
         return classifier
-    _require(layers, kept)
+    _require(layers, num_layers)
     name = _stack(model)
-    places = places_of(layers, kept)
+    indices = layer_indices(layers, num_layers)
     config = copy.deepcopy(model.config)
-    _shorten(config.get_text_config(), places)
+    _shorten(config.get_text_config(), indices)
     student: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     try:
-        student.load_state_dict(_renamed(model.state_dict(), name, places))
+        student.load_state_dict(_renamed(model.state_dict(), name, indices))
     except RuntimeError as error:  # layers of several kinds, in an order only the model knows
         raise _not_apart(model) from error
     return replace(classifier, model=student.train(model.training))
 
 
-def _require(layers: int, kept: int) -> None:
-    if kept > layers:
+def _require(layers: int, num_layers: int) -> None:
+    if num_layers > layers:
         raise SettingsError(
-            f"The model has {layers} layers, and {kept} are to be kept", _FIELD, "keep fewer"
+            f"The model has {layers} layers, and {num_layers} are to be kept", _FIELD, "keep fewer"
         )
 
 
@@ -100,23 +102,23 @@ def _not_apart(model: PreTrainedModel) -> SettingsError:
     )
 
 
-def _shorten(config: Any, places: Sequence[int]) -> None:
+def _shorten(config: Any, indices: Sequence[int]) -> None:
     for name in _ONE_A_LAYER:
-        if given := getattr(config, name, None):
-            setattr(config, name, [given[place] for place in places])
-    config.num_hidden_layers = len(places)
+        if values := getattr(config, name, None):
+            setattr(config, name, [values[index] for index in indices])
+    config.num_hidden_layers = len(indices)
 
 
 def _renamed(
-    weights: dict[str, torch.Tensor], stack: str, places: Sequence[int]
+    weights: dict[str, torch.Tensor], stack: str, indices: Sequence[int]
 ) -> dict[str, torch.Tensor]:
     """Return the weights under their names in the student, without those of dropped layers."""
-    numbers = {str(old): new for new, old in enumerate(places)}
-    found: dict[str, torch.Tensor] = {}
+    numbers = {str(old): new for new, old in enumerate(indices)}
+    renamed: dict[str, torch.Tensor] = {}
     for name, tensor in weights.items():
         number, _, rest = name.removeprefix(f"{stack}.").partition(".")
         if not name.startswith(f"{stack}."):
-            found[name] = tensor
+            renamed[name] = tensor
         elif number in numbers:
-            found[f"{stack}.{numbers[number]}.{rest}"] = tensor
-    return found
+            renamed[f"{stack}.{numbers[number]}.{rest}"] = tensor
+    return renamed

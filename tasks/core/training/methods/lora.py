@@ -89,11 +89,11 @@ def merge(model: PreTrainedModel) -> None:
     if importlib.util.find_spec("peft") is None:
         return
     kind: Any = importlib.import_module("peft.tuners.lora").LoraLayer
-    found = [(name, m) for name, m in model.named_modules() if isinstance(m, kind)]
-    for name, layer in found:
+    adapters = [(name, m) for name, m in model.named_modules() if isinstance(m, kind)]
+    for name, layer in adapters:
         adapter: Any = layer
         adapter.merge()
         owner, _, own = name.rpartition(".")
         setattr(model.get_submodule(owner), own, adapter.get_base_layer())
-    if found:
+    if adapters:
         model._keys_to_ignore_on_save = None  # pyright: ignore[reportPrivateUsage]

@@ -100,9 +100,9 @@ class _Masks(DataCollatorForLanguageModeling):
     """
 
     def __init__(
-        self, *given: Any, epoch: Callable[[], int], longest: int | None, **named: Any
+        self, *args: Any, epoch: Callable[[], int], longest: int | None, **kwargs: Any
     ) -> None:
-        super().__init__(*given, **named)
+        super().__init__(*args, **kwargs)
         self._epoch, self._longest = epoch, longest
 
     def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
@@ -110,12 +110,12 @@ class _Masks(DataCollatorForLanguageModeling):
         self.pad_to_multiple_of = multiple_for(width, self._longest)
         return super().__call__(features, return_tensors)
 
-    def torch_mask_tokens(self, inputs: Any, *given: Any, **named: Any) -> tuple[Any, Any]:
+    def torch_mask_tokens(self, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         drawn_by = np.random.SeedSequence(
             [int(self.seed or 0), self._epoch(), zlib.crc32(inputs.numpy().tobytes())]
         )
         self.generator = torch.Generator().manual_seed(int(drawn_by.generate_state(1)[0]))
-        return super().torch_mask_tokens(inputs, *given, **named)
+        return super().torch_mask_tokens(inputs, *args, **kwargs)
 
 
 def with_language_head(folder: Path, name: str, objective: Objective) -> PreTrainedModel:

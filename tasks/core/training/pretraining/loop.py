@@ -101,13 +101,18 @@ def pretrain(
     model = language_models.with_language_head(job.base_folder, job.name, job.objective)
     job = _in_a_precision_that_it_computes(job, model, train)
     with CheckpointWriter(job.background_checkpoints) as writer:
-        kept = PatientKeeper(keeper or NoCheckpoints(), writer)
+        patient_keeper = PatientKeeper(keeper or NoCheckpoints(), writer)
         clock = TrainingClock()
-        checkpoint = kept.restore(work_folder)
+        checkpoint = patient_keeper.restore(work_folder)
         if checkpoint:
             clock.goes_on_from(checkpoint)
         trainer = _trainer(job, model, train, held_out, work_folder, writer, show_progress)
-        for callback in (LogAtEpochEnd(), ProgressCallback(listener), clock, Checkpointing(kept)):
+        for callback in (
+            LogAtEpochEnd(),
+            ProgressCallback(listener),
+            clock,
+            Checkpointing(patient_keeper),
+        ):
             trainer.add_callback(callback)
         with at_masked_positions(model, trainer.get_eval_dataloader(), job.objective == "masked"):
             loss = _run(trainer, checkpoint)
@@ -138,15 +143,15 @@ def _in_a_precision_that_it_computes(
     batch = language_models.collator(tokenizer, job.objective, job.params, longest=width)(rows)
     on_device = {name: value.to(job.device) for name, value in batch.items()}
     if problem := bf16_problem(model.to(job.device), [on_device], job.device):
-        logger.warning("Pre-training goes on in fp32: in bf16 %s", problem)
+        logger.warning("Pre-training continues in fp32 instead of bf16: %s", problem)
         return replace(job, precision="fp32")
     return job
 
 
 class _LanguageTrainer(PlannedTrainer):
-    def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the model's loss; 0 if chance, or a batch of single tokens, leaves nothing to predict."""
-        computed = super().compute_loss(model, inputs, *given, **named)
+        computed = super().compute_loss(model, inputs, *args, **kwargs)
         loss, *rest = computed if isinstance(computed, tuple) else (computed,)
         nothing = (inputs["labels"][:, 1:] == -100).all()
         loss = torch.nan_to_num(loss) if nothing else loss

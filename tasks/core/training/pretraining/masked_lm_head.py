@@ -33,13 +33,13 @@ class _MaskedPositions:
         for handle in self._handles:
             handle.remove()
 
-    def _note(self, _: Any, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        labels = named.get("labels")
+    def _note(self, _: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        labels = kwargs.get("labels")
         self._keep = None if labels is None else labels != -100
         if labels is None or self._keep is None or not bool(self._keep.any()):
             self._keep = None
-            return given, named
-        return given, named | {"labels": labels[self._keep][None]}
+            return args, kwargs
+        return args, kwargs | {"labels": labels[self._keep][None]}
 
     def _select(self, _: Any, __: Any, output: Any) -> Any:
         if self._keep is not None:
@@ -68,7 +68,7 @@ def at_masked_positions(
         try:
             same = abs(_loss(model, batch) - whole) <= _TOLERANCE * max(1.0, abs(whole))
         except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            logger.info("The head is computed everywhere: %s", type(error).__name__)
+            logger.info("The language head is computed at all positions: %s", type(error).__name__)
             same = False
         if not same:
             hooks.remove()

@@ -48,7 +48,7 @@ def gather(
     forbidden = dict.fromkeys(map(matching_form, validation), VALIDATION)
     forbidden |= dict.fromkeys(map(matching_form, test), TEST)
     left_out: dict[str, int] = dict.fromkeys((TEST, VALIDATION, DOUBLE, UNUSABLE, OVER_LIMIT), 0)
-    kept: list[str] = []
+    usable: list[str] = []
     seen: set[str] = set()
     for text in chain(training, unlabelled):
         if text is None or is_blank(text):
@@ -61,12 +61,14 @@ def gather(
             left_out[DOUBLE] += 1
         else:
             seen.add(form)
-            kept.append(text)
-    chosen = [kept[i] for i in np.random.default_rng(seed).permutation(len(kept))[:limit]]
-    left_out[OVER_LIMIT] = len(kept) - len(chosen)
+            usable.append(text)
+    chosen = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))[:limit]]
+    left_out[OVER_LIMIT] = len(usable) - len(chosen)
     if len(chosen) < 2:
         raise MissingDataError(
-            f"{len(chosen)} reviews are left to pre-train on", "", "check pretraining.location"
+            f"Only {len(chosen)} reviews are left for pre-training",
+            "",
+            "check pretraining.location",
         )
     apart = min(max(1, round(len(chosen) * _HELD_OUT_SHARE)), _MOST_HELD_OUT)
     return PretrainingRows(chosen[:-apart], chosen[-apart:], left_out)

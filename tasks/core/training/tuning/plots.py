@@ -59,8 +59,8 @@ def importances(done: Sequence[FrozenTrial], metric: Metric) -> dict[str, float]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction=direction(metric))
     study.add_trials(done)
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return {name: float(share) for name, share in found.items()}
+    fractions = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    return {name: float(share) for name, share in fractions.items()}
 
 
 def _figure(title: str, x: str, y: str) -> Figure:

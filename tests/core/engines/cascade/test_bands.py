@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from tasks.core.engines.cascade import bands as cascade_bands
 from tasks.core.engines.cascade.bands import (
     CascadeRule,
-    fit_bands,
+    fit_deferral_thresholds,
     least_rows,
     margins,
     most_failures,
@@ -18,28 +18,30 @@ from tests.core.engines.cascade.simulated_cascades import World, logits_of
 
 @settings(max_examples=40)
 @given(logits_of, logits_of)
-def test_a_wider_band_never_agrees_less(one: list[list[float]], other: list[list[float]]) -> None:
-    """What is taken, and what of it disagrees, only grows as a band narrows."""
+def test_a_higher_threshold_never_agrees_less(
+    one: list[list[float]], other: list[list[float]]
+) -> None:
+    """What is taken, and what of it disagrees, only grows as a threshold falls."""
     rows = min(len(one), len(other))
     cheap = np.array(one[:rows], dtype=np.float32)
     exact = np.array(other[:rows], dtype=np.float32)
-    narrowing = cascade_bands._Narrowing(
+    sweep = cascade_bands._ThresholdSweep(
         cheap, exact, None, exact.argmax(1), np.ones(rows, dtype=np.bool_)
     )
-    assert (np.diff(narrowing.bands) < 0).all() and (np.diff(narrowing.differing) >= 0).all()
-    assert narrowing.differing[-1] == (cheap.argmax(1) != exact.argmax(1)).sum()
-    for band, differing in zip(narrowing.bands, narrowing.differing, strict=True):
-        taken = margins(cheap) >= band
+    assert (np.diff(sweep.thresholds) < 0).all() and (np.diff(sweep.differing) >= 0).all()
+    assert sweep.differing[-1] == (cheap.argmax(1) != exact.argmax(1)).sum()
+    for threshold, differing in zip(sweep.thresholds, sweep.differing, strict=True):
+        taken = margins(cheap) >= threshold
         assert (cheap.argmax(1) != exact.argmax(1))[taken].sum() == differing
 
 
-def test_asking_for_more_agreement_widens_the_band() -> None:
+def test_asking_for_more_agreement_raises_the_threshold() -> None:
     world = World(20_000, 3, noise=(0.6,))
-    bands = [
-        fit_bands(world.answers, None, CascadeRule(minimum_agreement=least))[0][0]
+    thresholds = [
+        fit_deferral_thresholds(world.answers, None, CascadeRule(minimum_agreement=least))[0][0]
         for least in (0.95, 0.99, 0.995, 0.999, 0.9995)
     ]
-    assert bands == sorted(bands) and bands[0] < bands[-1]
+    assert thresholds == sorted(thresholds) and thresholds[0] < thresholds[-1]
 
 
 def test_the_bound_is_that_of_clopper_and_pearson() -> None:

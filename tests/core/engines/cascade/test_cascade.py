@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.engines.cascade.bands import NOTHING, CascadeRule, fit_bands, margins
+from tasks.core.engines.cascade.bands import NOTHING, CascadeRule, fit_deferral_thresholds, margins
 from tasks.core.engines.cascade.blending import fit_weights
 from tasks.core.engines.cascade.stages import Cascade, Rows, Stage, cut, fit_cascade
 from tasks.core.errors import ModelError
@@ -229,10 +229,10 @@ def test_what_cannot_be_fitted_is_said_so() -> None:
     with pytest.raises(ModelError, match="needs a stage"):
         fit_cascade([], Rows(world.rows), CascadeRule())
     other = Stage("other", Table(world.answers[0], ["a", "b"]))
-    with pytest.raises(ModelError, match=r"other labels apart \[other\]"):
+    with pytest.raises(ModelError, match=r"different labels \[other\]"):
         fit_cascade([other, world.stages()[-1]], Rows(world.rows), CascadeRule())
     with pytest.raises(ValueError, match="one stage before"):
-        fit_bands([*world.answers, world.answers[-1]], None, CascadeRule())
+        fit_deferral_thresholds([*world.answers, world.answers[-1]], None, CascadeRule())
     with pytest.raises(ValueError, match="labelled rows"):
         fit_cascade(world.stages(), Rows(world.rows), CascadeRule("fast"))
-    assert fit_bands(world.answers, None, CascadeRule())[0] != [NOTHING]
+    assert fit_deferral_thresholds(world.answers, None, CascadeRule())[0] != [NOTHING]

@@ -84,8 +84,8 @@ def test_the_fastest_that_agrees_is_chosen(timed: None, model: Path) -> None:
     assert cascade.agreement and cascade.agreement >= 0.99
     assert cascade.eligible and cascade.reviews_per_second
     assert found.chosen == "cascade" and 0.2 < cascade.reviews_per_second < 1.0
-    assert "scored again" in str(found)
-    assert "probabilities within 0.05 of its, in at least 99.00% of reviews" in cascade.note
+    assert "re-scored" in str(found)
+    assert "probabilities within 0.05 of its own in at least 99.00% of reviews" in cascade.note
     assert found.judged_rows == 500 and found.machine == MACHINE
     assert "on 500 texts (400 of validation, 100 of training)" in str(found)
     assert found.fp32_accuracy == pytest.approx(0.9, abs=0.05)
@@ -114,7 +114,7 @@ def test_an_engine_that_heeds_neighbours_is_left_out(
     (note,) = (row.note for row in found.rows if row.name == "other")
     assert found.chosen == "openvino"
     assert note.startswith(
-        "Its answers depend on the texts beside them: alone a probability differs by 0."
+        "Its answers depend on the other texts of a batch: a probability differs by 0."
     )
 
 
@@ -188,17 +188,17 @@ def test_labels_may_be_another_models_where_they_are_the_same(
     )
     without = strict.cascades["cascade"]
     assert [stage.kind for stage in without.stages] == ["openvino-int8", "openvino"]
-    assert "No linear model comes first: that its labels" in without.note
+    assert "No linear model comes first: to show that its labels" in without.note
 
 
 def test_reviews_are_too_few_only_where_a_linear_model_could_come_first() -> None:
     asked = EngineChoiceParams(cascade="labels", candidates=["torch", "cascade"])
     assert (
-        "takes 2,995 reviews that were not trained on, and there are 444 ["
+        "2,995 reviews that were not trained on are needed, and there are 444 ["
         in too_few_for_linear(444, asked)
     )
     fewer = asked.model_copy(update={"judged_rows": 1000})
-    assert "there are 5,000, of which 1,000 are asked" in too_few_for_linear(5000, fewer)
+    assert "there are 5,000, of which 1,000 are compared" in too_few_for_linear(5000, fewer)
     assert not too_few_for_linear(5000, asked)
     others = {"cascade": "exact"}, {"measure": False}, {"candidates": ["torch", "openvino"]}
     assert not any(too_few_for_linear(444, asked.model_copy(update=other)) for other in others)
@@ -218,7 +218,7 @@ def test_texts_that_cannot_show_it_leave_fp32(timed: None, model: Path) -> None:
     )
     assert found.chosen == exact_torch() and "openvino 0, shows 98.2%" in str(found)
     assert "167 texts (100 of validation, 67 of training) cannot show" in found.too_few
-    assert "which 2,995 would show: fp32 scores; engines.keep=all registers" in found.too_few
+    assert "(2,995 are needed), so fp32 scores; engines.keep=all also registers" in found.too_few
     options = EngineOptions()  # a person may name another one
     registry.open_engine("openvino", modeling.load(model), model, options)
 

@@ -71,16 +71,17 @@ def with_a_copy(weights: Tensors) -> Tensors:
 
 
 WRONG = {
-    "torch.compile": ("bert", prefixed("_orig_mod."), {}, r"lack \d+ of .*LayerNorm\.bias.*-> take '_orig_mod\.' off"),
-    "DataParallel": ("bert", prefixed("module."), {}, r"-> take 'module\.' off"),
-    "Lightning": ("gpt2", prefixed("model.transformer."), {}, r"-> take 'model\.' off"),
+    "torch.compile": ("bert", prefixed("_orig_mod."), {}, r"lack \d+ of .*LayerNorm\.bias.* prefix '_orig_mod\.'"),
+    "DataParallel": ("bert", prefixed("module."), {}, r"-> remove the prefix 'module\.'"),
+    "Lightning": ("gpt2", prefixed("model.transformer."), {}, r"-> remove the prefix 'model\.'"),
     "other names": ("bert", renamed, {}, r"lack 4 of .*query\.bias.*such as encoder\.layer\.0\.attention.*q_proj"),
     "a missing layer": ("bert", without("layer.1."), {}, r"lack 16 of .*bert\.encoder\.layer\.1\."),
     "one missing tensor": ("gpt2", without("h.1.ln_2.bias"), {}, r"lack 1 of .*transformer\.h\.1\.ln_2\.bias"),
     "half a pooler": ("bert", without("pooler.dense.bias"), {}, r"lack 1 of .*bert\.pooler\.dense\.bias"),
-    "fewer rows": ("bert", resized("word_embeddings"), {}, r"other sizes .*embeddings\.weight has \d+x32 for \d+x32"),
-    "another size": ("bert", same, {"intermediate_size": 32}, r"other sizes .*intermediate\.dense\.bias has 64 for 32"),
-    "a pooler of another size": ("bert", resized("pooler.dense.bias"), {}, r"pooler\.dense\.bias has 31 for 32"),
+    "fewer rows": ("bert", resized("word_embeddings"), {}, r"sizes .*embeddings\.weight has \d+x32 instead of \d+x32"),
+    "another size": ("bert", same, {"intermediate_size": 32},
+                     r"other sizes .*intermediate\.dense\.bias has 64 instead of 32"),
+    "a pooler of another size": ("bert", resized("pooler.dense.bias"), {}, r"pooler\.dense\.bias has 31 instead of 32"),
     "more layers than it takes": ("bert", with_more, {}, r"hold more .*encoder\.layer\.9\.attention"),
     "fewer layers asked for": ("gpt2", same, {"n_layer": 1}, r"hold more .*h\.1\.attn"),
     "a second set": ("bert", with_a_copy, {}, r"hold more .*ema\.e"),
@@ -201,7 +202,7 @@ def test_sharded_weights_are_whole_or_refused(bert: Path, tmp_path: Path) -> Non
     [
         (without("classifier.bias"), r"lack 1 of .*classifier\.bias"),
         (without("pooler"), r"lack 2 of .*pooler"),
-        (resized("classifier.weight"), r"classifier\.weight has 1x32 for 2x32"),
+        (resized("classifier.weight"), r"classifier\.weight has 1x32 instead of 2x32"),
         (with_more, r"hold more .*layer\.9"),
     ],
 )
@@ -221,7 +222,7 @@ def test_a_checkpoint_must_hold_what_is_trained(bert: Path, gpt2: Path) -> None:
     base_weights.require_loaded(model, [], [])
     with pytest.raises(NightshiftError, match=r"lacks classifier\.weight"):
         base_weights.require_loaded(model, ["classifier.weight"], [])
-    with pytest.raises(NightshiftError, match="does not have: other"):
+    with pytest.raises(NightshiftError, match="that the model lacks: other"):
         base_weights.require_loaded(model, [], ["other"])
     model._keys_to_ignore_on_save = names - {"classifier.weight"}
     base_weights.require_loaded(model, names - {"classifier.weight"}, [])

@@ -106,7 +106,7 @@ def test_attention_that_leaks_is_found(
 
     monkeypatch.setattr(packing, "attend", leaking)
     assert not TorchEngine(classifier, "cpu", "fp32").is_packed
-    assert "padded batches, which takes longer: logits differ by" in caplog.text
+    assert "padded batches, which is slower: logits differ by" in caplog.text
 
 
 lengths = st.lists(st.integers(1, 60), max_size=40)

@@ -81,7 +81,7 @@ def test_what_it_has_never_seen_and_what_is_not_there() -> None:
 
 def test_a_damaged_file_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"nothing of use")
-    with pytest.raises(ModelError, match="Not a linear model"):
+    with pytest.raises(ModelError, match="linear model cannot be read"):
         classifier.load(tmp_path / "x")
 
 

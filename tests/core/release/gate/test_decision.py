@@ -316,10 +316,8 @@ def test_a_champion_of_another_test_set_is_said_first_and_asked_there() -> None:
     assert judged(replace(known, other_test_set=alike)).promote
     gone = OtherTestSet("both are others", why_not="it is gone")
     verdict = judged(replace(known, other_test_set=gone))
-    assert verdict.promote and "it was not asked: it is gone" in str(verdict)
-    assert (
-        "Nothing is known of how the model does on the champion's test set" in verdict.warnings[0]
-    )
+    assert verdict.promote and "not compared there: it is gone" in str(verdict)
+    assert "The model's accuracy on the champion's test set is unknown" in verdict.warnings[0]
 
 
 def test_calibration_is_judged_on_what_will_score() -> None:

@@ -88,7 +88,7 @@ def test_a_packed_training_with_dropout_learns(bert: Path, tmp_path: Path) -> No
 
 
 def test_what_cannot_be_packed_is_padded_or_refused(bert: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be trained packed: there is dropout in the"):
+    with pytest.raises(SettingsError, match="cannot be trained packed: attention dropout is on"):
         trained(bert, tmp_path, packing="on", attention_dropout=0.1)
     mistral = tiny_classifier("mistral", bert)
     params = TrainingParams(packing="on", precision="fp32")
@@ -146,7 +146,7 @@ def test_where_bf16_does_not_follow_training_is_in_fp32(
 ) -> None:
     fell = trained(bert, tmp_path / "a", precision="bf16", bf16_tolerance=1e-9)
     assert fell.facts["precision"] == "fp32" and fell.facts["bf16_difference"] > 1e-9
-    assert "Training goes on in fp32: in bf16 loss or gradient differed" in caplog.text
+    assert "Training continues in fp32 instead of bf16: loss or gradient differed" in caplog.text
     plain = trained(bert, tmp_path / "b", precision="fp32")
     assert plain.facts["bf16_difference"] is None
     ours, theirs = (t.classifier.model.state_dict() for t in (fell, plain))

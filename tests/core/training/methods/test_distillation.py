@@ -163,7 +163,7 @@ def test_without_lessons_or_with_those_of_other_labels_nothing_begins(
     given = TrainingParams.model_validate(GIVEN)
     for rows, message in (
         (train, "teacher_logits is missing"),
-        (train.add_column(TEACHER_LOGITS, [[1.0, 2.0, 3.0]] * 16), "knows 3 labels, .* have 2"),  # type: ignore[call-arg]
+        (train.add_column(TEACHER_LOGITS, [[1.0, 2.0, 3.0]] * 16), "has 3 labels, .* have 2"),  # type: ignore[call-arg]
     ):
         with pytest.raises(SettingsError, match=message):
             fine_tune(

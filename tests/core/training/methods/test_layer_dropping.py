@@ -17,7 +17,11 @@ from tasks.core.errors import SettingsError
 from tasks.core.models import classifier as modeling
 from tasks.core.models import folders
 from tasks.core.models.classifier import Classifier
-from tasks.core.training.methods.layer_dropping import keep_layers, places_of, require_num_layers
+from tasks.core.training.methods.layer_dropping import (
+    keep_layers,
+    layer_indices,
+    require_num_layers,
+)
 from tasks.core.training.params import TrainingParams
 from tests.core.models.tiny_classifiers import tiny_classifier
 from tests.core.training.tiny_trainings import trained
@@ -45,14 +49,14 @@ def reloaded(model: Any, folder: Path) -> Any:
 
 
 def test_which_layers_are_kept() -> None:
-    assert places_of(12, 6) == [0, 2, 4, 7, 9, 11]
-    assert places_of(12, 2) == [0, 11] and places_of(12, 1) == [0]
+    assert layer_indices(12, 6) == [0, 2, 4, 7, 9, 11]
+    assert layer_indices(12, 2) == [0, 11] and layer_indices(12, 1) == [0]
     for depth in range(2, 33):
         for kept in range(2, depth + 1):
-            places = places_of(depth, kept)
-            assert places[0] == 0 and places[-1] == depth - 1
-            gaps = {b - a for a, b in itertools.pairwise(places)}
-            assert len(places) == kept and min(gaps) >= 1 and max(gaps) - min(gaps) <= 1
+            indices = layer_indices(depth, kept)
+            assert indices[0] == 0 and indices[-1] == depth - 1
+            gaps = {b - a for a, b in itertools.pairwise(indices)}
+            assert len(indices) == kept and min(gaps) >= 1 and max(gaps) - min(gaps) <= 1
 
 
 ARCHITECTURES = [

@@ -247,7 +247,7 @@ def test_which_reviews_are_left_out_and_why() -> None:
     assert rows.left_out == {TEST: 2, VALIDATION: 1, DOUBLE: 2, UNUSABLE: 2, OVER_LIMIT: 1}
     assert len(rows.train) == 3 and len(rows.held_out) == 1
     assert {*rows.train, *rows.held_out} < {"A.", "B.", "C.", "D.", "E."}
-    with pytest.raises(MissingDataError, match="1 reviews are left to pre-train on"):
+    with pytest.raises(MissingDataError, match="1 reviews are left for pre-training"):
         gather(["A."], ["t"], [], ["T"], None, seed=0)
 
 
