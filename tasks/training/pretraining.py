@@ -91,11 +91,11 @@ def pretrain_base_model(
             pretraining=done,
         )
 
-    made = reuse_or_make("pretrained-base", inputs, BaseModelSummary, make)
+    reference = reuse_or_make("pretrained-base", inputs, BaseModelSummary, make)
     with kept_checkpoints(digest) as keeper:
         keeper.remove_all()
-    log_pretraining(made.summary)
-    return made
+    log_pretraining(reference.summary)
+    return reference
 
 
 def pretraining_inputs(

@@ -258,7 +258,7 @@ def test_a_sweep_that_died_goes_on_as_if_it_had_not(
     swept = trainer.sweep(given)
     states = [trial_facts.state_of(t) for t in trials_of(swept.summary.study)]
     assert states == ["done", "died", "done", "done"]
-    assert "Trial 1 died with its run; it begins again" in caplog.text
+    assert "Trial 1 died with its run; starting it again" in caplog.text
     assert trainer.begun[2] == trainer.begun[1]
     assert "Training goes on from the checkpoint of step" in caplog.text
     assert swept.summary.done == 3 and swept.summary.failed == 0
@@ -359,7 +359,7 @@ def test_a_failing_trial_is_recorded_and_the_sweep_goes_on(
 def test_failures_one_after_the_other_end_a_sweep(given: TuneParams, made: dict[str, Any]) -> None:
     trainer = Played(made)
     trainer.errors |= {n: NightshiftError("The loss is not a number") for n in range(3)}
-    with pytest.raises(NightshiftError, match=r"3 trials failed one after the other.*not a number"):
+    with pytest.raises(NightshiftError, match=r"3 trials failed in a row.*not a number"):
         trainer.sweep(given, trials=9)
     swept = trainer.sweep(given)
     assert swept.summary.done == 3, "where nothing came to a result, failures are forgotten"
@@ -368,9 +368,7 @@ def test_failures_one_after_the_other_end_a_sweep(given: TuneParams, made: dict[
 def test_a_sweep_without_a_result_says_so(given: TuneParams, made: dict[str, Any]) -> None:
     trainer = Played(made)
     trainer.errors |= {n: NightshiftError("The loss is not a number") for n in range(2)}
-    with pytest.raises(
-        NightshiftError, match=r"No trial came to a result, and 2 failed.*not a num"
-    ):
+    with pytest.raises(NightshiftError, match=r"No trial produced a result; 2 failed.*not a num"):
         trainer.sweep(given, trials=2)
 
 

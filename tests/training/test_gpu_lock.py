@@ -35,7 +35,7 @@ def other_gets_in(device: torch.device) -> bool:
 def test_the_second_waits_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with acquire_gpu(GPU):
         assert not other_gets_in(GPU)
-    assert "another training of this machine has it" in caplog.text
+    assert "another training on this machine is using it" in caplog.text
     assert other_gets_in(GPU)
 
 
