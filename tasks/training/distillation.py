@@ -137,11 +137,8 @@ def find_teacher_logits(
     """
     prepared = prepared_store()
     teacher_logits = prepared.reference(uri, TeacherLogitsSummary)
-    row_digests = [
-        manifest.inputs.get("rows")
-        for manifest in map(prepared.read, (uri, tokens.uri))
-        if manifest
-    ]
+    manifests = map(prepared.read, (uri, tokens.uri))
+    row_digests = [manifest.inputs.get("rows") for manifest in manifests if manifest]
     if len(set(row_digests)) != 1:
         raise SettingsError(
             "The teacher's logits and the tokens belong to different reviews",

@@ -143,7 +143,7 @@ def test_who_knows_other_labels_or_is_not_there_does_not_teach(
     location = deliver(services, prefix, seed=34)
     with pytest.raises(
         ModelError,
-        match=r"labels of the teacher, stranger version 1, are bad, good, and the reviews' are NEGATIVE, POSITIVE "
+        match=r"teacher, stranger version 1, has the labels bad, good, but the reviews have NEGATIVE, POSITIVE "
         r"\[distillation.teacher\]",
     ):
         retrain(params(bert, location, "pupil", distillation__teacher="stranger/1"))
