@@ -50,25 +50,25 @@ def reuse_or_make(
         make: fills an empty local folder and returns the facts.
     """
     prepared = prepared_store()
-    found = prepared.find(kind, inputs)
-    reused = found is not None
-    if found is None:
+    manifest = prepared.find(kind, inputs)
+    reused = manifest is not None
+    if manifest is None:
         started = time.perf_counter()
         with work_folder(kind) as folder:
-            found = prepared.commit(kind, inputs, folder, make(folder))
+            manifest = prepared.commit(kind, inputs, folder, make(folder))
         logger.info(
             "%s: made in %.1f s -> %s",
             kind,
             time.perf_counter() - started,
-            prepared.uri(kind, found.digest),
+            prepared.uri(kind, manifest.digest),
         )
     else:
         logger.info(
             "%s: reused, nothing it depends on has changed <- %s",
             kind,
-            prepared.uri(kind, found.digest),
+            prepared.uri(kind, manifest.digest),
         )
-    return prepared.refer(found, summary_type, reused)
+    return prepared.refer(manifest, summary_type, reused)
 
 
 def step(function: Callable[P, R]) -> Task[P, R]:

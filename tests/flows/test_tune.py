@@ -36,7 +36,7 @@ from tasks.core.training.tuning.params import TrialParams
 from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.clients import model_registry, object_store, prepared_store
 from tasks.runtime.provenance import flow_run_id
-from tasks.runtime.runs.remote_runs import _place
+from tasks.runtime.runs.remote_runs import _result_uri
 from tasks.runtime.steps import fetched
 from tasks.training import fine_tuning as training_step
 from tasks.training.fine_tuning import training_inputs
@@ -479,7 +479,7 @@ def test_trials_on_a_pool_run_at_once_and_say_which_they_are(
                 settings = TrainingParams.model_validate(params["training"])
                 model = as_if_trained(made, settings)
                 result = stopped if params["trial"]["number"] == 3 else model
-                object_store().write_bytes(result.model_dump_json().encode(), _place(str(one)))
+                object_store().write_bytes(result.model_dump_json().encode(), _result_uri(str(one)))
                 client.set_flow_run_state(one, Completed(), force=True)
             running_now.clear()
 

@@ -48,8 +48,8 @@ class _Sentences(logging.Filter):
             record.msg, record.args = "%s: %s", (type(error).__name__, error)
             record.exc_info, record.exc_text = None, None
             record.ends_the_run = True
-        elif (found := _FAILED.match(str(record.msg))) and found[2] in _names(NightshiftError):
-            record.msg = found[1]
+        elif (failed := _FAILED.match(str(record.msg))) and failed[2] in _names(NightshiftError):
+            record.msg = failed[1]
         return True
 
 
@@ -71,8 +71,8 @@ _NOT_THE_LAST = _NotTheLast()
 class ReadableRecord(logging.LogRecord):
     """A log record that foreign text cannot forge or colour, without passwords in URLs, even in a stack trace."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if self.exc_info and self.exc_info[0]:
             trace = "".join(traceback.format_exception(*self.exc_info))
             self.exc_text = said_to_people(trace).rstrip("\n")

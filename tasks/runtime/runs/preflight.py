@@ -85,7 +85,7 @@ def require_passwords(settings: Settings) -> None:
             continue
         if not settings.trusted_network:
             raise SettingsError(
-                f"{parts.hostname} is another machine, and no password is set for it",
+                f"{parts.hostname} is another machine, but no password is set for it",
                 variable,
-                f"set {_PROOFS[variable]}; on a network where nobody else is, NIGHTSHIFT_TRUSTED_NETWORK=true",
+                f"set {_PROOFS[variable]}; on a private network, NIGHTSHIFT_TRUSTED_NETWORK=true",
             )

@@ -110,20 +110,20 @@ def replaced(
     """Return an error that says who wrote to the place of this run's predictions."""
     if is_behind(objects, run, entry, head):
         return StoreError(
-            "A run that began earlier has put predictions of an older version of it in their place",
+            "A run that started earlier has replaced these predictions with those of an older version of the input",
             run.output_uri(entry.key),
             "run again",
         )
     if head and is_of_another_version(run, entry, head):
         return OverwrittenError(
-            "Predictions of another version of it were written meanwhile",
+            "Predictions of another version of this input were written in the meantime",
             run.input_uri(entry.key),
-            "nothing; the next run scores what needs it",
+            "nothing; the next run scores it if needed",
         )
     return UnwritableDataError(
         "Another run, with other columns, format, precision, engine or guard, writes to the same place",
         run.output_uri(entry.key),
-        "give each of the two an output prefix of its own, and run again",
+        "give each run its own output prefix, and run again",
     )
 
 
@@ -155,22 +155,22 @@ def commit(
         **counts.to_metadata(),
     }
     if counts.rows_rejected:
-        place = rejected_uri(run, entry)
-        there = objects.head(place)
-        if there is None or there.metadata.get(FINGERPRINT) != mark[FINGERPRINT]:
-            objects.write(rejected, place, mark, there)
-    place = target_uri(run, entry)
-    etag = objects.write(output, place, mark, before)
+        uri = rejected_uri(run, entry)
+        head = objects.head(uri)
+        if head is None or head.metadata.get(FINGERPRINT) != mark[FINGERPRINT]:
+            objects.write(rejected, uri, mark, head)
+    uri = target_uri(run, entry)
+    etag = objects.write(output, uri, mark, before)
     for _ in range(_TRIES):
-        if etag is not None or not is_behind(objects, run, entry, there := objects.head(place)):
+        if etag is not None or not is_behind(objects, run, entry, head := objects.head(uri)):
             break
-        before = there
-        etag = objects.write(output, place, mark, before)
+        before = head
+        etag = objects.write(output, uri, mark, before)
     if etag is None:
-        there = objects.head(place)
-        if counts.rows_rejected and entry.parts == 1 and not is_made_of(run, entry, there):
+        head = objects.head(uri)
+        if counts.rows_rejected and entry.parts == 1 and not is_made_of(run, entry, head):
             objects.store.delete(rejected_uri(run, entry))  # no predictions refer to them
-        return failure(entry, replaced(objects, run, entry, there))
+        return failure(entry, replaced(objects, run, entry, head))
     old = before.metadata.get(FINGERPRINT) if before else None
     # The old predictions are gone, so nothing refers to their rejects.
     if old and old != mark[FINGERPRINT]:
