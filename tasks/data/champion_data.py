@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 KNOWN_VERSION = 1
 _SEEN = ("train", "validation")
-_OF_INSPECTION = {"near_duplicate_similarity", "max_rows_near_duplicates", "seed"}
+_INSPECTION_FIELDS = {"near_duplicate_similarity", "max_rows_near_duplicates", "seed"}
 
 
 class Known(Record):
@@ -69,7 +69,7 @@ def known_by(
         "version": KNOWN_VERSION,
         "seen": seen.summary.train_digest,
         "test": split.summary.test_digest,
-        "params": params.identity(include=_OF_INSPECTION),
+        "params": params.identity(include=_INSPECTION_FIELDS),
     }
 
     def make(_: Path) -> Known:

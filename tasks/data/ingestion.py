@@ -262,7 +262,9 @@ def split_reviews(
     reference = reuse_or_make("split", inputs, SplitSummary, make)
     for name, counts in reference.summary.class_rows.items():
         logger.info(
-            "%s: %s", name, ", ".join(f"{label} {count:,}" for label, count in counts.items())
+            "Reviews by class in %s: %s",
+            name,
+            ", ".join(f"{label} {count:,}" for label, count in counts.items()),
         )
     for finding in reference.summary.findings:
         logger.warning("%s: %s (%s)", finding.split, finding.message, finding.rule)

@@ -44,10 +44,10 @@ def build_apart(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None
         try:
             while child.running() and time.monotonic() < ends:
                 time.sleep(0.05)
-            endless = child.running()
+            timed_out = child.running()
         finally:
             child.stop()
-        if endless:
+        if timed_out:
             raise ModelError(
                 f"Building and trying the engine took longer than {_LIMIT_SECONDS / 60:g} minutes",
                 name,

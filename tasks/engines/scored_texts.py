@@ -121,5 +121,5 @@ def _texts(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[str]:
     except BaseException as error:
         if not is_the_objects(error):
             raise
-        logger.info("%s was scored, but can no longer be read", uri)
+        logger.info("Skipping %s: it was scored, but can no longer be read", uri)
     return texts

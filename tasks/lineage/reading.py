@@ -84,9 +84,14 @@ def _versions() -> Iterator[RegisteredVersion]:
         raise SettingsError("No MLflow is configured", "", "set MLFLOW_TRACKING_URI")
     registry = RegisteredModels(settings.mlflow_tracking_uri, settings.experiment)
     for registered, aliases in registry.everything():
-        of = registered.version
+        version = registered.version
         yield RegisteredVersion(
-            of.name, of.version, of.model_digest, of.run_id, registered.tags, aliases
+            version.name,
+            version.version,
+            version.model_digest,
+            version.run_id,
+            registered.tags,
+            aliases,
         )
 
 

@@ -104,7 +104,7 @@ def _rejected_after(seconds: float, run_id: UUID) -> Generator[None]:
             resume_flow_run(run_id, run_input=answer)
         except (httpx.HTTPError, PrefectException) as error:
             logger.warning(
-                "The rejection at the time-out was not accepted, as after another answer: %s",
+                "The rejection at the time-out was not accepted (somebody may have answered first): %s",
                 type(error).__name__,
             )
 

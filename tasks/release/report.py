@@ -117,16 +117,16 @@ def _errors(
         predictions.labels, predictions.probabilities, params.worst_errors
     ).tolist()
     predicted = predictions.probabilities.argmax(axis=1)
-    drove: list[Attribution | None] = [None] * len(worst)
+    attributions: list[Attribution | None] = [None] * len(worst)
     if params.attributions and worst:
         try:
             with opened(candidate.model, names) as classifier:
                 texts, targets = [reviews[i].text for i in worst], predicted[worst].tolist()
-                drove = list(attribute(classifier, texts, targets, params.attribution_steps))
+                attributions = list(attribute(classifier, texts, targets, params.attribution_steps))
         except ModelError as error:  # a rare architecture; the report omits this
             logger.warning("Errors cannot be explained: %s", error)
     errors: list[WorstError] = []
-    for index, attribution in zip(worst, drove, strict=True):
+    for index, attribution in zip(worst, attributions, strict=True):
         review = reviews[index]
         file, _, row = review.where.rpartition(" row ")
         errors.append(
@@ -140,7 +140,7 @@ def _errors(
                 attribution=attribution,
             )
         )
-    return errors, any(drove)
+    return errors, any(attributions)
 
 
 @step
@@ -195,7 +195,7 @@ def _write_report(
         url = model_registry().artifact_url(run_id, f"report/{path.name}")
     artifacts.publish_link("report", url, f"{report.title}: the report, with curves and errors")
     model_registry().describe_version(version, {REPORT_TAG: url})
-    logger.info("Report of %s: %s", version, url)
+    logger.info("Wrote the report of %s: %s", version, url)
     return url
 
 
@@ -204,8 +204,10 @@ def _read_errors(reference: Reference[ErrorsSummary]) -> list[WorstError]:
         content = json.loads((folder / "errors.json").read_text(encoding="utf-8"))
     errors: list[WorstError] = []
     for entry in content:
-        drove = entry.pop("attribution")
-        errors.append(WorstError(**entry, attribution=Attribution(**drove) if drove else None))
+        attribution = entry.pop("attribution")
+        errors.append(
+            WorstError(**entry, attribution=Attribution(**attribution) if attribution else None)
+        )
     return errors
 
 

@@ -248,7 +248,7 @@ def read_settings() -> Settings:
         variable = name if name.isupper() else f"{_PREFIX}{name.upper()}"
         if _URL_OF_A_SERVICE.match(str(value)):
             raise SettingsError(
-                f"It is {value!r}, as Kubernetes sets it for a service of that name",
+                f"The value is {value!r}, which Kubernetes sets for a service of that name",
                 variable,
                 "set enableServiceLinks: false in the pod, or rename the service",
             ) from None

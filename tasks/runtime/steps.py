@@ -28,7 +28,7 @@ from tasks.runtime.clients import prepared_store
 logger = logging.getLogger(__name__)
 # Less free space than this counts as a full disk, for which torch and SQLite have errors of their own.
 _NO_ROOM_BYTES = 1_000_000
-_OUTAGE: list[float] = [5, 20, 60, 180]  # delays in seconds before each retry
+_RETRY_DELAYS: list[float] = [5, 20, 60, 180]  # delays in seconds before each retry
 _impatient = threading.Event()
 SummaryT = TypeVar("SummaryT", bound=BaseModel)
 P = ParamSpec("P")
@@ -78,8 +78,8 @@ def step(function: Callable[P, R]) -> Task[P, R]:
     """
     patient = task(
         cache_policy=NO_CACHE,
-        retries=len(_OUTAGE),
-        retry_delay_seconds=_OUTAGE,
+        retries=len(_RETRY_DELAYS),
+        retry_delay_seconds=_RETRY_DELAYS,
         retry_condition_fn=is_outage,
     )
     return patient(function)

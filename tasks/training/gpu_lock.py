@@ -13,7 +13,7 @@ from tasks.runtime.settings import read_settings
 
 logger = logging.getLogger(__name__)
 
-_SAY_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def _lock(path: Path) -> Generator[None]:
     lock = FileLock(path)
     while True:
         try:
-            lock.acquire(timeout=_SAY_SECONDS)
+            lock.acquire(timeout=_LOG_SECONDS)
             break
         except Timeout:
             logger.warning("Waiting for the GPU: another training on this machine is using it")

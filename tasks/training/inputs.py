@@ -124,7 +124,7 @@ def tokenize_reviews(
     reference = reuse_or_make("tokens", inputs, TokensSummary, make)
     for name, rows in reference.summary.rows.items():
         logger.info(
-            "%s: %s tokens in %s reviews; %s of them cut to %s tokens (%s)",
+            "Tokens in %s: %s in %s reviews, of which %s were cut to %s tokens (%s)",
             name,
             f"{reference.summary.tokens[name]:,}",
             f"{rows:,}",

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 # Increment when the step's code changes its output, so that no output of the old code is reused.
 PRETRAINING_TOKENS_VERSION = 1
 _UNREADABLE = "could not be decoded"
-_OF_ROWS = {"limit_rows", "seed"}
+_ROW_FIELDS = {"limit_rows", "seed"}
 
 
 @step
@@ -57,7 +57,7 @@ def gather_pretraining_reviews(
         "held_out": held_out.digest,
         "base_model": base.digest,
         "source": source and {"identity": source.identity(), "column": params.text_column},
-        "choice": params.identity(include=_OF_ROWS),
+        "choice": params.identity(include=_ROW_FIELDS),
         "tokenization": tokenization.identity(exclude={"truncation"}),
         "tokenizers": tokenizers.__version__,
     }

@@ -83,7 +83,7 @@ def form(base: Path, location: str, name: str, **changed: Any) -> TuneParams:
 def _studies(services: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database of this test's own."""
     monkeypatch.setenv("NIGHTSHIFT_STUDY_DATABASE", f"sqlite:///{tmp_path}/studies.db")
-    monkeypatch.setattr(running, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(running, "_POLL_SECONDS", 0.1)
 
 
 def trials_of(study: str) -> list[FrozenTrial]:

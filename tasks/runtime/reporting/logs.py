@@ -12,7 +12,7 @@ from tasks.core.readable import on_one_line, said_to_people
 from tasks.runtime.reporting.terminal import outlive_the_reader, print_whatever_comes
 from tasks.runtime.settings import quiet_libraries
 
-_CHATTY = (
+_NOISY = (
     "httpx",
     "botocore",
     "boto3",
@@ -24,7 +24,7 @@ _CHATTY = (
     "urllib3",
 )
 _OURS = ("flows", "tasks")
-_SPEAKING = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
+_PREFECT_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
 _COMPLETED = "Finished in state Completed("
@@ -112,12 +112,12 @@ def log_for_people(command: bool = False) -> None:
         is_terminal = outlive_the_reader(getattr(handler, "console", None))
         if is_terminal and command:
             handler.addFilter(_NOT_THE_LAST)
-    for name in _CHATTY:
+    for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.setLogRecordFactory(ReadableRecord)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
-    for name in _SPEAKING:
+    for name in _PREFECT_LOGGERS:
         logging.getLogger(name).addFilter(_SENTENCES)
     _quiet_libraries()
     warnings.filterwarnings("ignore", message=".*pin_memory.*")

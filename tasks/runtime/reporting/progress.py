@@ -12,7 +12,7 @@ from tasks.runtime.reporting.artifacts import Progress
 
 logger = logging.getLogger(__name__)
 
-_SAY_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 _MARK_EVERY = 64  # items
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class ProgressMeter:
         self._count, self._done = self._count + count, self._done + done
         if self._progress:
             self._progress.at(self._done, self._of)
-        if time.monotonic() - self._logged >= _SAY_SECONDS:
+        if time.monotonic() - self._logged >= _LOG_SECONDS:
             self._logged = time.monotonic()
             logger.info(self.text())
 

@@ -35,10 +35,10 @@ from tasks.runtime.steps import step
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 2.0
-_SAY_AGAIN_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 _SERVER_AWAY_SECONDS = 900.0
 _LONGEST_RESULT = 16 << 20  # bytes; workers of other pools may write there
-_DIED: list[float] = [5, 30, 120]  # delays in seconds before each retry
+_RETRY_DELAYS: list[float] = [5, 30, 120]  # delays in seconds before each retry
 
 
 def _died(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -49,8 +49,8 @@ def _died(_task: Any, _run: Any, state: State[Any]) -> bool:
 @task(
     cache_policy=NO_CACHE,
     task_run_name="{deployment}",
-    retries=len(_DIED),
-    retry_delay_seconds=_DIED,
+    retries=len(_RETRY_DELAYS),
+    retry_delay_seconds=_RETRY_DELAYS,
     retry_condition_fn=_died,
 )
 def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class _Waiting:
         return state
 
     def _log_why_it_waits(self, state: State[Any]) -> None:
-        if state.is_pending() or time.monotonic() - self._logged < _SAY_AGAIN_SECONDS:
+        if state.is_pending() or time.monotonic() - self._logged < _LOG_SECONDS:
             return
         try:
             if self._client.read_work_pool(self._pool).is_paused:
@@ -181,7 +181,7 @@ class _Waiting:
 
     def _log(self, message: str) -> None:
         now = time.monotonic()
-        if now - self._logged >= _SAY_AGAIN_SECONDS or self._logged == self._answered:
+        if now - self._logged >= _LOG_SECONDS or self._logged == self._answered:
             self._logged = now
             logger.warning(message)
 

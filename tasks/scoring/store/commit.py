@@ -121,7 +121,7 @@ def replaced(
             "nothing; the next run scores it if needed",
         )
     return UnwritableDataError(
-        "Another run, with other columns, format, precision, engine or guard, writes to the same place",
+        "Another run, with other columns, format, precision, engine or guard, writes to the same object",
         run.output_uri(entry.key),
         "give each run its own output prefix, and run again",
     )

@@ -100,7 +100,7 @@ def machines() -> int:
     settings = read_settings()
     if settings.training_nodes > 1 and not settings.training_rendezvous:
         raise SettingsError(
-            f"{settings.training_nodes} machines are to train together, but no address is set where they meet",
+            f"{settings.training_nodes} machines are to train together, but no address for them to meet is set",
             "NIGHTSHIFT_TRAINING_RENDEZVOUS",
             "set it to host:port of one of them",
         )

@@ -42,9 +42,9 @@ Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining
 Train: TypeAlias = Callable[[TrainingParams, TrialParams | None], Outcome]
 
 # Infrastructure errors, which are not the fault of a trial: the sweep ends, and the next run begins the trial again.
-_OF_THE_SURROUNDINGS = (StoreError, RegistryError, ServiceError, DiskFullError)
-_LOOK_SECONDS = 5.0
-_NOBODYS_SECONDS = 60.0  # after this, a trial without an owner belongs to a dead process
+_INFRASTRUCTURE_ERRORS = (StoreError, RegistryError, ServiceError, DiskFullError)
+_POLL_SECONDS = 5.0
+_OWNERLESS_SECONDS = 60.0  # after this, a trial without an owner belongs to a dead process
 _LONGEST_REASON = 500
 
 
@@ -113,7 +113,7 @@ class Trials:
             return True
         if self._fatal or not _running(trials):
             return False
-        time.sleep(_LOOK_SECONDS)  # another run of this form still has unfinished trials
+        time.sleep(_POLL_SECONDS)  # another run of this form still has unfinished trials
         return True
 
     def _may_begin(self, trials: list[FrozenTrial]) -> bool:
@@ -132,15 +132,15 @@ class Trials:
         settings = sweep.training_of(self._training, self._params.space, trial.params)
         tried = {name: getattr(settings, name) for name in self._space}
         logger.info("Trial %s begins: %s", trial.number, trial_facts.settings_text(tried))
-        of = TrialParams(study=self._study.name, number=trial.number)
+        identity = TrialParams(study=self._study.name, number=trial.number)
         if self._at_once > 1:
             context = contextvars.copy_context()
-            self._under_way[threads.submit(context.run, self._train, settings, of)] = trial
+            self._under_way[threads.submit(context.run, self._train, settings, identity)] = trial
             return
         future: Future[Outcome] = Future()
         self._under_way[future] = trial
         try:
-            future.set_result(self._train(settings, of))
+            future.set_result(self._train(settings, identity))
         except Exception as error:  # handled in `_end`, as in a thread
             future.set_exception(error)
 
@@ -149,7 +149,7 @@ class Trials:
         if error is None:
             self._failures = 0
             self._tell(trial, future.result())
-        elif isinstance(error, NightshiftError) and not isinstance(error, _OF_THE_SURROUNDINGS):
+        elif isinstance(error, NightshiftError) and not isinstance(error, _INFRASTRUCTURE_ERRORS):
             self._fail(trial, str(error))
         else:
             self._fatal = self._fatal or error
@@ -249,7 +249,7 @@ def _is_dead(trial: FrozenTrial) -> bool:
     run = str(trial.user_attrs.get(trial_facts.FLOW_RUN, ""))
     if not process:  # it died between starting the trial and recording its process
         begun = trial.datetime_start or datetime.now()
-        return datetime.now() - begun > timedelta(seconds=_NOBODYS_SECONDS)
+        return datetime.now() - begun > timedelta(seconds=_OWNERLESS_SECONDS)
     if is_gone(process) or (run and run == flow_run_id() and process != this_process()):
         return True  # the second case: this very run, retried on another machine
     return bool(run) and run != flow_run_id() and cleanup.flow_run_is_over(run)
