@@ -1,6 +1,6 @@
 """Read the records of lineage: manifests, versions, moves, scoring runs. No rows and no models are read.
 
-Unreadable records are part of the answer: a record of another version of the code is named as such in its place.
+Unreadable records are part of the answer: a record of another version of the code is shown as such.
 """
 
 import logging

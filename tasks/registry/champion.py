@@ -149,7 +149,7 @@ def _missing(model_name: str, alias_or_version: str, state: AliasState | None) -
         return ModelError(
             f"{state.champion} has no predecessor that still exists",
             "to_version",
-            "name the version to go back to; `history` shows which there were",
+            "name the version to go back to; `history` lists them",
         )
     if state and state.last and not state.champion:
         last, back = state.last, state.previous
@@ -157,7 +157,7 @@ def _missing(model_name: str, alias_or_version: str, state: AliasState | None) -
         return ModelError(
             f"The model {model_name!r} no longer has a champion: {last.why} (it was version {last.from_version})",
             "model_version",
-            f"{again}promote a version; `history` shows which there were",
+            f"{again}promote a version; `history` lists them",
         )
     return ModelError(
         f"The registry has no {alias_or_version!r} of model {model_name!r}",

@@ -1,9 +1,11 @@
-"""Marks that a version has scored. Retention checks them before it deletes a version, and forward lineage follows them.
+"""Usage records: marks that a version has scored.
+
+Retention checks them before it deletes a version, and forward lineage follows them.
 
     s3://<bucket>/registry/<model>/scored/<version>/<digest of the root>.json    a `ScoringMark`, written once
 
-A mark is written before anything is scored, so there are no predictions without one. It says where to look; the store
-is asked whether predictions still lie there.
+A mark is written before anything is scored, so no predictions exist without one. It says where to look; the store
+says whether predictions still exist there.
 """
 
 from datetime import UTC, datetime

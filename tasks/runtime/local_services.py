@@ -122,11 +122,11 @@ def require_login(settings: Settings) -> None:
     from prefect.settings import get_current_settings
 
     api, url = get_current_settings().api, settings.prefect_api_url or ""
-    proof, key = api.auth_string, api.key
+    password, key = api.auth_string, api.key
     try:
         with SyncPrefectClient(
             url,
-            auth_string=proof.get_secret_value() if proof else None,
+            auth_string=password.get_secret_value() if password else None,
             api_key=key.get_secret_value() if key else None,
         ) as client:
             client.hello()

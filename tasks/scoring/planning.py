@@ -43,7 +43,7 @@ _WRITES = 4
 
 
 class RunReference(Record):
-    """The place of a frozen run, and its size."""
+    """The URI of a frozen run, and its size."""
 
     place: str
     shards: int
@@ -182,7 +182,7 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
             f"The output {run.root} would lie among the input {run.input}: predictions could replace reviews, and the "
             "next run would score them",
             "output",
-            "choose a prefix beside the input",
+            "choose a prefix outside the input",
         )
     entries: list[Entry] = []
     for item in sorted(objects.store.scan(run.input)):

@@ -171,7 +171,7 @@ class ShardWork:
         work.results.update({entry: write.result() for entry, write in writes.items()})
 
     def _look_up(self, entry: Entry) -> tuple[Head | None, ObjectResult | None]:
-        """Return the output found in an object's place, and the object's result if it needs no scoring."""
+        """Return the existing output of an object, and the object's result if it needs no scoring."""
         try:
             head = self._objects.head(target_uri(self._run, entry))
             result = self._finished_result(entry, head)
@@ -191,7 +191,7 @@ class ShardWork:
         return failure(entry, data_error)
 
     def _finished_result(self, entry: Entry, head: Head | None) -> ObjectResult | None:
-        """Return the result of an object that needs no scoring: it is committed already, or its place is taken."""
+        """Return the result of an object that needs no scoring: already committed, or its output name is taken."""
         run = self._run
         if error := foreign(run, entry, head):
             return self._failure(entry, error)

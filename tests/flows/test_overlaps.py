@@ -278,7 +278,8 @@ def test_two_inputs_with_one_output_prefix(place: Night) -> None:
     assert run_to_end(first).complete
     summary = run_to_end(second)
     assert (
-        summary.failed == 1 and "Something else lies where its predictions go" in summary.errors[0]
+        summary.failed == 1
+        and "Another object has the name of its predictions" in summary.errors[0]
     )
     assert tags(place, "part-0.jsonl") == ("1", 5, 0) and tags(place, "more.jsonl") == ("2", 5, 0)
 

@@ -76,7 +76,11 @@ def test_a_wrong_setting_is_named(
         ("NIGHTSHIFT_TRAINING_DEPLOYMENT", "fine-tune", "'fine-tune' is not of the form flow/dep"),
         ("NIGHTSHIFT_TRAINING_RENDEZVOUS", "host", "'host' is not of the form host:port"),
         ("NIGHTSHIFT_NOTIFICATION_BLOCK", "slack", "'slack' is not of the form type/name"),
-        ("NIGHTSHIFT_MLFLOW_PORT", "tcp://10.0.0.1:5000", "Kubernetes sets for.*enableServiceLinks"),
+        (
+            "NIGHTSHIFT_MLFLOW_PORT",
+            "tcp://10.0.0.1:5000",
+            "Kubernetes sets for.*enableServiceLinks",
+        ),
         ("NIGHTSHIFT_HOME", "/tmp/a?b", r"contains a \?"),
         ("AWS_ENDPOINT_URL_S3", "htp//x", "Not the address of an S3 server.*http://host:port"),
         ("AWS_ENDPOINT_URL_S3", "http://", "Not the address of an S3 server"),

@@ -83,11 +83,11 @@ def is_of_another_version(run: ScoringRun, entry: Entry, head: Head) -> bool:
 
 
 def foreign(run: ScoringRun, entry: Entry, head: Head | None) -> DataError | None:
-    """Return an error if another input has its predictions in this one's place."""
+    """Return an error if the predictions of another input have the name of this one's."""
     if head is None or head.metadata.get(_SOURCE) == run.source(entry.key):
         return None
     return UnwritableDataError(
-        "Something else lies where its predictions go: those of another input, or no predictions at all",
+        "Another object has the name of its predictions: those of another input, or no predictions at all",
         run.output_uri(entry.key),
         f"choose another output prefix for {run.input}, or remove that object",
     )
@@ -107,7 +107,7 @@ def is_behind(objects: ExactObjects, run: ScoringRun, entry: Entry, head: Head |
 def replaced(
     objects: ExactObjects, run: ScoringRun, entry: Entry, head: Head | None
 ) -> NightshiftError:
-    """Return an error that says who wrote to the place of this run's predictions."""
+    """Return an error that says who replaced this run's predictions."""
     if is_behind(objects, run, entry, head):
         return StoreError(
             "A run that started earlier has replaced these predictions with those of an older version of the input",
@@ -144,7 +144,7 @@ def commit(
         entry: the object, or a part of one.
         counts: of its rows.
         output, rejected: the files.
-        before: the output found in the predictions' place before they were made.
+        before: the object under the name of the predictions before they were made.
     """
     mark = {
         FINGERPRINT: run.fingerprint(entry),

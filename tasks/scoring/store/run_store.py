@@ -109,7 +109,7 @@ def info(run: ScoringRun, entry: Entry) -> ObjectInfo:
 
 
 def runs_below(objects: ExactObjects, root: str) -> list[str]:
-    """Return the places of the runs below a root, from their folder names, without listing the contents."""
+    """Return the URIs of the runs below a root, from their folder names, without listing the contents."""
     bucket, prefix = parse_uri(f"{root}/_runs/")
     with objects.store.saying("listing", root):
         pages: Any = objects.store.client.get_paginator("list_objects_v2").paginate(
