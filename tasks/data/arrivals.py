@@ -34,15 +34,19 @@ def look(location: str) -> Arrival | None:
     An arrival is complete when two looks in a row find the same objects, so files that land one by one start one
     retraining.
     """
-    found = _listed(location)
+    arrival = _listed(location)
     seen = _remembered(location)
-    if found is None or found.digest == seen.get("announced"):
+    if arrival is None or arrival.digest == seen.get("announced"):
         return None
-    if found.digest != seen.get("seen"):
-        _remember(location, seen | {"seen": found.digest})
-        logger.info("%s: %s objects, new or still landing", location, found.objects)
+    if arrival.digest != seen.get("seen"):
+        _remember(location, seen | {"seen": arrival.digest})
+        logger.info(
+            "%s: %s objects, new or still arriving; announced once a second check finds the same ones",
+            location,
+            arrival.objects,
+        )
         return None
-    return found
+    return arrival
 
 
 @step
@@ -60,17 +64,17 @@ def announce(location: str, arrived: Arrival) -> None:
         arrived.objects,
         arrived.bytes / 1e6,
         ARRIVED,
-        emitted.id if emitted else "no server hears it",
+        f"event {emitted.id}" if emitted else "no Prefect server received it",
     )
 
 
 def _listed(location: str) -> Arrival | None:
     prefix = parse_uri(location, "location")[1]
     try:
-        found = object_store().list(location)
+        objects = object_store().list(location)
     except MissingDataError:
         return None
-    shown = [o for o in found if not is_hidden(o.key.removeprefix(prefix))]
+    shown = [o for o in objects if not is_hidden(o.key.removeprefix(prefix))]
     if not shown:
         return None
     digest = digest_of({o.key: o.etag for o in shown})
@@ -78,14 +82,14 @@ def _listed(location: str) -> Arrival | None:
 
 
 def _remembered(location: str) -> dict[str, str]:
-    content = object_store().read_bytes(_place(location))
+    content = object_store().read_bytes(_record_uri(location))
     return json.loads(content) if content else {}
 
 
 def _remember(location: str, state: dict[str, str]) -> None:
-    object_store().write_bytes(canonical_json(state).encode(), _place(location))
+    object_store().write_bytes(canonical_json(state).encode(), _record_uri(location))
 
 
-def _place(location: str) -> str:
+def _record_uri(location: str) -> str:
     name = digest_of({"location": location})
     return f"s3://{read_settings().bucket}/prepared/watched/{name}.json"

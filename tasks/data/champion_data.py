@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 KNOWN_VERSION = 1
 _SEEN = ("train", "validation")
-_OF_INSPECTION = {"near_duplicate_similarity", "max_rows_near_duplicates", "seed"}
+_INSPECTION_FIELDS = {"near_duplicate_similarity", "max_rows_near_duplicates", "seed"}
 
 
 class Known(Record):
@@ -31,7 +31,7 @@ class Known(Record):
 def split_of(version: ModelVersion) -> Reference[SplitSummary] | None:
     """Return the split that a version was trained and evaluated on; None if it no longer exists."""
     prepared = prepared_store()
-    uri = _made_of(version, "split")
+    uri = _lineage_uri(version, "split")
     if not prepared.is_address(uri):  # a version may come from an installation with another bucket
         return None
     try:
@@ -39,13 +39,13 @@ def split_of(version: ModelVersion) -> Reference[SplitSummary] | None:
     except StoreUnavailableError:
         raise
     except (MissingDataError, StoreError) as error:
-        logger.warning("What %s was trained on is not known any more: %s", version, error)
+        logger.warning("The training data of %s can no longer be read: %s", version, error)
         return None
 
 
 def source_of(version: ModelVersion) -> str:
     """Return the source of a version's reviews; '' if it is no longer known."""
-    prepared, uri = prepared_store(), _made_of(version, "loaded")
+    prepared, uri = prepared_store(), _lineage_uri(version, "loaded")
     try:
         manifest = prepared.read(uri) if prepared.is_address(uri) else None
     except StoreUnavailableError:
@@ -69,7 +69,7 @@ def known_by(
         "version": KNOWN_VERSION,
         "seen": seen.summary.train_digest,
         "test": split.summary.test_digest,
-        "params": params.identity(include=_OF_INSPECTION),
+        "params": params.identity(include=_INSPECTION_FIELDS),
     }
 
     def make(_: Path) -> Known:
@@ -80,7 +80,7 @@ def known_by(
     return reuse_or_make("known-reviews", inputs, Known, make).summary.reviews
 
 
-def _made_of(version: ModelVersion, kind: str) -> str:
-    """Return the URI of a step of a version's training, by its lineage; '' if it is not known."""
+def _lineage_uri(version: ModelVersion, kind: str) -> str:
+    """Return the URI of a step of a version's training, by its lineage; '' if unknown."""
     lineage: dict[str, Any] = json.loads(model_registry().tags_of(version).get(LINEAGE_TAG, "{}"))
     return str(lineage.get(kind, ""))

@@ -44,32 +44,34 @@ def hold_out_test(
 ) -> Reference[HeldOutSummary]:
     """Return the test set of this model and source: the source's own, the one drawn first, or one drawn now."""
     if "test" in validated.summary.rows:
-        return _made(validated, params, drawn=False)
+        return _hold_out(validated, params, drawn=False)
     pointer = _pointer(source, model_name)
-    there = exact_objects().head(pointer)
+    head = exact_objects().head(pointer)
     frozen = None if params.new_test_set else _frozen(pointer)
     names = validated.summary.label_names
     if frozen and same_labels(frozen.summary.label_names, names):
         logger.info(
-            "test-set: %s reviews that were drawn by an earlier run <- %s",
+            "test-set: reused, %s reviews drawn by an earlier run <- %s",
             f"{frozen.summary.rows:,}",
             frozen.uri,
         )
         return frozen
     if frozen:
-        logger.warning("test-set: drawn anew, because the labels are other ones")
-    made = _made(validated, params, drawn=True)
-    record = _Frozen(source=source.location, uri=made.uri).model_dump_json().encode()
-    if exact_objects().write(record, pointer, {FINGERPRINT: digest_of({"uri": made.uri})}, there):
-        return made
-    first = _frozen(pointer)  # of another retraining that began at the same moment
+        logger.warning("test-set: drawn again, because the label names have changed")
+    held_out = _hold_out(validated, params, drawn=True)
+    record = _Frozen(source=source.location, uri=held_out.uri).model_dump_json().encode()
+    if exact_objects().write(
+        record, pointer, {FINGERPRINT: digest_of({"uri": held_out.uri})}, head
+    ):
+        return held_out
+    first = _frozen(pointer)  # by another retraining that started at the same time
     if first is None or not same_labels(first.summary.label_names, names):
         raise ConflictError(
-            "Another retraining of this model has frozen another test set meanwhile",
+            "Another retraining of this model froze a different test set at the same time",
             pointer,
-            "run again when it is through",
+            "run again once it has finished",
         )
-    logger.info("test-set: another retraining has drawn it at the same moment <- %s", first.uri)
+    logger.info("test-set: reused, drawn by another retraining at the same time <- %s", first.uri)
     return first
 
 
@@ -106,7 +108,7 @@ def _frozen(pointer: str) -> Reference[HeldOutSummary] | None:
         raise StoreError("The frozen test set is gone", uri, otherwise) from error
 
 
-def _made(
+def _hold_out(
     validated: Reference[ValidatedSummary], params: SplitParams, drawn: bool
 ) -> Reference[HeldOutSummary]:
     inputs: dict[str, Any] = {"version": HELD_OUT_VERSION, "validated": validated.digest}

@@ -93,22 +93,22 @@ def _use_of(split: str) -> str:
 
 def _files(sources: dict[str, Source]) -> tuple[list[SourceFile], dict[str, int]]:
     """Return the first files of each split, and the number of further files of each."""
-    found: list[SourceFile] = []
+    all_files: list[SourceFile] = []
     apart = "test" in sources and sources["test"] is not sources["train"]
     for file in sources["train"].files():
         unused = apart and file.split == "test"
         why = f"{file.why}, but data.source.test_location names another test set"
-        found.append(SourceFile(name=file.name, split="-", why=why) if unused else file)
+        all_files.append(SourceFile(name=file.name, split="-", why=why) if unused else file)
     if apart:
         own = "test" if "test" in sources["test"].splits() else "train"  # the part to read
-        found += [
+        all_files += [
             SourceFile(name=f.name, split="test", why="it is in data.source.test_location")
             if f.split == own
             else f.model_copy(update={"split": "-"})
             for f in sources["test"].files()
         ]
     by_split: dict[str, list[SourceFile]] = {}
-    for file in found:
+    for file in all_files:
         by_split.setdefault(file.split, []).append(file)
     listed = [file for files in by_split.values() for file in files[:_MOST_FILES]]
     more = {split: len(files) - _MOST_FILES for split, files in by_split.items()}
@@ -129,16 +129,14 @@ def _load(
         unreadable[split], examples = read.unreadable, examples + read.examples
         if further := read.further:
             unusable[split] = dict(further)
-        tables.write_reviews(folder / f"{split}.parquet", read.kept, raw=True)
-        rows[split] = len(read.kept)
+        tables.write_reviews(folder / f"{split}.parquet", read.rows, raw=True)
+        rows[split] = len(read.rows)
         logger.info("Read %s rows of %s from %s", f"{rows[split]:,}", split, source.name)
         for first in read.examples[:1]:
             count = f"{unreadable[split]:,}"
             logger.warning("%s rows of %s could not be decoded; the first: %s", count, split, first)
     if not any(rows.values()):
-        raise MissingDataError(
-            "There is not one readable row", params.location, "check data.source.location"
-        )
+        raise MissingDataError("No row can be read", params.location, "check data.source.location")
     files, more_files = _files(sources)
     return LoadedSummary(
         source=params.location,
@@ -245,16 +243,16 @@ def split_reviews(
                 "train": tables.read_labelled(source / "train.parquet"),
                 "test": tables.read_labelled(apart / "test.parquet"),
             }
-        made = splitting.split(splits, validated.summary.source_rows, params)
-        findings = splitting.require_rows(made, names, min_rows_a_class)
-        for name, rows in made.items():
+        parts = splitting.split(splits, validated.summary.source_rows, params)
+        findings = splitting.require_rows(parts, names, min_rows_a_class)
+        for name, rows in parts.items():
             tables.write_reviews(folder / f"{name}.parquet", rows)
         return SplitSummary(
             findings=findings,
             label_names=names,
             slice_columns=slice_columns,
-            rows={name: len(rows) for name, rows in made.items()},
-            class_rows=validation.class_rows(made, names),
+            rows={name: len(rows) for name, rows in parts.items()},
+            class_rows=validation.class_rows(parts, names),
             train_digest=digest_of(
                 {n: file_digest(folder / f"{n}.parquet") for n in ("train", "validation")}
             ),
@@ -264,7 +262,9 @@ def split_reviews(
     reference = reuse_or_make("split", inputs, SplitSummary, make)
     for name, counts in reference.summary.class_rows.items():
         logger.info(
-            "%s: %s", name, ", ".join(f"{label} {count:,}" for label, count in counts.items())
+            "Reviews by class in %s: %s",
+            name,
+            ", ".join(f"{label} {count:,}" for label, count in counts.items()),
         )
     for finding in reference.summary.findings:
         logger.warning("%s: %s (%s)", finding.split, finding.message, finding.rule)

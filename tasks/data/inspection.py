@@ -48,7 +48,7 @@ def inspect_reviews(
 
     reference = reuse_or_make("inspection", inputs, InspectionSummary, make)
     card = _card(split, validated, reference.summary, params)
-    artifacts.publish_text("data-card", card, "What the model is trained and tested on")
+    artifacts.publish_text("data-card", card, "The training and test data of the model")
     _publish(reference, params)
     return reference
 
@@ -64,9 +64,9 @@ def _inspect(
         prepared_store().fetch(split, source, *names)
         splits = {name: tables.read_labelled(source / f"{name}.parquet") for name in _SPLITS}
     started = time.perf_counter()
-    found = inspection.inspect(splits, params)
-    summary = inspection.summarize(found, params, time.perf_counter() - started)
-    inspection.write_findings(folder, found, summary, split.summary.label_names)
+    findings = inspection.inspect(splits, params)
+    summary = inspection.summarize(findings, params, time.perf_counter() - started)
+    inspection.write_findings(folder, findings, summary, split.summary.label_names)
     card = front_matter(split.summary, params) + _card(split, validated, summary, params)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return summary
@@ -106,40 +106,40 @@ def _publish(reference: Reference[InspectionSummary], params: InspectionParams) 
     with work_folder("fetched") as folder:
         manifest = prepared_store().fetch(reference, folder, "inspection.json")
         shown = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
-    place = _opened(reference, f"{reference.uri}/{manifest.attempt}")
+    location = _opened(reference, f"{reference.uri}/{manifest.attempt}")
     summary = reference.summary
     for note in summary.notes:
         logger.info("%s", note)
     if summary.test_rows_near_train is None:
         return
-    _publish_list("near-duplicates", shown["near_duplicates"], params.listed, place)
-    _publish_list("label-errors", shown["label_errors"], params.listed, place)
+    _publish_list("near-duplicates", shown["near_duplicates"], params.listed, location)
+    _publish_list("label-errors", shown["label_errors"], params.listed, location)
     if summary.test_rows_near_train:
         logger.warning(
             "%s test reviews have a near-duplicate in train or validation; they are listed at %s/near-duplicates.csv",
             f"{summary.test_rows_near_train:,}",
-            place,
+            location,
         )
     if any(summary.likely_label_errors.values()):
         counts = ", ".join(f"{s} {count:,}" for s, count in summary.likely_label_errors.items())
         logger.warning(
             "Some labels are likely wrong (%s); they are listed at %s/label-errors.csv",
             counts,
-            place,
+            location,
         )
 
 
-def _opened(reference: Reference[InspectionSummary], place: str) -> str:
+def _opened(reference: Reference[InspectionSummary], location: str) -> str:
     """Return where a user opens the findings: a local folder if the object store is on this machine."""
-    objects = {f"{kind}.csv": f"{place}/{kind}.csv" for kind in _LISTS}
+    objects = {f"{kind}.csv": f"{location}/{kind}.csv" for kind in _LISTS}
     if reference.summary.test_rows_near_train is None:
-        return place
-    kept = keep_findings(object_store(), f"inspection/{reference.digest[:12]}", objects)
-    return str(kept) if kept else place
+        return location
+    folder = keep_findings(object_store(), f"inspection/{reference.digest[:12]}", objects)
+    return str(folder) if folder else location
 
 
-def _publish_list(kind: str, rows: list[dict[str, Any]], listed: int, place: str) -> None:
+def _publish_list(kind: str, rows: list[dict[str, Any]], listed: int, location: str) -> None:
     first = rows[:listed]
     artifacts.publish_table(
-        kind, first or _NOTHING, f"The first {len(first):,}; more in {place}/{kind}.csv"
+        kind, first or _NOTHING, f"The first {len(first):,}; more in {location}/{kind}.csv"
     )

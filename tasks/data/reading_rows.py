@@ -19,10 +19,10 @@ _EXAMPLES = 5
 class ReadRows:
     """Rows of a split, and the counts of the unusable ones."""
 
-    kept: list[RawReview] = field(default_factory=list[RawReview])
+    rows: list[RawReview] = field(default_factory=list[RawReview])
     by_rule: Counter[str] = field(default_factory=Counter[str])
     unreadable: int = 0
-    # places of unreadable rows, with the reason
+    # positions of unreadable rows, each with the reason
     examples: list[str] = field(default_factory=list[str])
 
     @property
@@ -45,7 +45,7 @@ class ReadRows:
         if rule:
             self.by_rule[rule] += 1
         if not rule or self.by_rule[rule] <= _MOST_UNUSABLE:
-            self.kept.append(row)
+            self.rows.append(row)
         return rule
 
 
@@ -74,11 +74,11 @@ def read_rows(
 
 def _refuse_unreadable(read: ReadRows, rows: int, where: str) -> None:
     """Raise a ValidationError. Its message begins with the reason, because that is what the user has to fix."""
-    place, _, problem = read.examples[0].partition(": ")
-    share = math.ceil(100 * read.unreadable / rows) / 100
-    leave_out = f"mend them, or leave them out: --data.validation.max-unusable-fraction {share}"
+    first_row, _, problem = read.examples[0].partition(": ")
+    fraction = math.ceil(100 * read.unreadable / rows) / 100
+    leave_out = f"fix them, or leave them out: --data.validation.max-unusable-fraction {fraction}"
     raise ValidationError(
-        f"{place}: {problem}; {read.unreadable:,} of its {rows:,} rows cannot be read, more than "
+        f"{first_row}: {problem}; {read.unreadable:,} of its {rows:,} rows cannot be read, more than "
         "data.validation.max_unusable_fraction allows",
         where,
         advice_for(problem, leave_out),

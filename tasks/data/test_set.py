@@ -16,7 +16,7 @@ from tasks.core.release.gate.params import SlicesParams
 from tasks.runtime.steps import fetched
 
 _FILE = "test.parquet"
-_KEPT = 2  # one for a candidate, one for a champion that was judged on another test set
+_CACHED_SPLITS = 2  # one for a candidate, one for a champion that was judged on another test set
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class TestSet:
     def slices(self, params: SlicesParams) -> tuple[list[Slice], dict[str, int]]:
         """Return slices by length, label, source and the user's columns, and the sizes of those that are too small."""
         columns = {"source": [r.where.rpartition(" row ")[0] or r.where for r in self.reviews]}
-        for place, name in enumerate(self.slice_columns):
+        for index, name in enumerate(self.slice_columns):
             key = f"column {name}" if name in columns else name
-            columns[key] = [r.extras[place] for r in self.reviews]
-        given = (
+            columns[key] = [r.extras[index] for r in self.reviews]
+        arguments = (
             np.array([len(text.split()) for text in self.texts], dtype=np.int64),
             np.array([r.label for r in self.reviews], dtype=np.int64),
             self.label_names,
@@ -57,7 +57,7 @@ class TestSet:
             params.min_rows,
             params.max_values,
         )
-        return slices.make_slices(*given), slices.left_out(*given)
+        return slices.make_slices(*arguments), slices.left_out(*arguments)
 
 
 def read_test_set(split: Reference[SplitSummary]) -> TestSet:
@@ -76,7 +76,7 @@ class _Split:
     reference: Reference[SplitSummary] = field(compare=False)
 
 
-@lru_cache(maxsize=_KEPT)
+@lru_cache(maxsize=_CACHED_SPLITS)
 def _reviews(split: _Split) -> tuple[LabelledReview, ...]:
     with fetched(split.reference, _FILE) as folder:
         return tuple(tables.read_labelled(folder / _FILE))

@@ -44,35 +44,35 @@ def build_apart(name: str, model: Path, sample: Sequence[Sequence[int]]) -> None
         try:
             while child.running() and time.monotonic() < ends:
                 time.sleep(0.05)
-            endless = child.running()
+            timed_out = child.running()
         finally:
             child.stop()
-        if endless:
+        if timed_out:
             raise ModelError(
-                f"It was still being built or tried after {_LIMIT_SECONDS / 60:g} minutes",
+                f"Building and trying the engine took longer than {_LIMIT_SECONDS / 60:g} minutes",
                 name,
-                "leave it out of engines.candidates; the model is scored by another engine",
+                "leave it out of engines.candidates; another engine scores the model",
             )
         outcome = folder / _OUTCOME
         if not outcome.is_file():
             raise ModelError(
-                f"Its process died while it was built or tried: {_last_words(folder / _LOG)}",
+                f"The process that builds and tries the engine died: {_last_words(folder / _LOG)}",
                 name,
-                "report it to the engine's project; the model is scored by another engine",
+                "report it to the engine's project; another engine scores the model",
             )
-        told = json.loads(outcome.read_text(encoding="utf-8"))
-        if told["problem"]:
-            raise ModelError(told["problem"], name, "choose another engine for this model")
+        result = json.loads(outcome.read_text(encoding="utf-8"))
+        if result["problem"]:
+            raise ModelError(result["problem"], name, "choose another engine for this model")
 
 
 def _last_words(log: Path) -> str:
-    said = [
+    lines = [
         line
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
         if line.strip()
     ]
-    fatal = [line for line in said if line.startswith("Fatal Python error")]
-    return (fatal or said[-1:] or ["without a word"])[0]
+    fatal = [line for line in lines if line.startswith("Fatal Python error")]
+    return (fatal or lines[-1:] or ["no output"])[0]
 
 
 def build_job(folder: Path) -> None:
@@ -86,10 +86,10 @@ def build_job(folder: Path) -> None:
     faulthandler.enable()
     job: dict[str, Any] = json.loads((folder / _JOB).read_text(encoding="utf-8"))
     name, model, sample = job["name"], Path(job["model"]), job["sample"]
-    place = model / registry.FOLDER / name
-    place.mkdir(parents=True)
+    engine_folder = model / registry.FOLDER / name
+    engine_folder.mkdir(parents=True)
     try:
-        registry.require(name).build(classifier.load(model), place, sample)
+        registry.require(name).build(classifier.load(model), engine_folder, sample)
         options = EngineOptions(device="cpu")
         registry.open_engine(name, classifier.load(model), model, options).logits(sample[:8])
         problem = ""

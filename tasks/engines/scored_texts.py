@@ -21,14 +21,14 @@ from tasks.scoring.store.run_store import info, read_result, read_run, read_shar
 
 logger = logging.getLogger(__name__)
 
-_MOST_RUNS = 30  # per place with predictions
+_MOST_RUNS = 30  # per root with predictions
 _MOST_OBJECTS = 5_000  # objects opened
 _MOST_OF_ONE = 500  # reviews per object, so that one object does not supply all
 _ROUNDED_TO = 500
 _Seen = set[tuple[str, str, int, str]]  # an object, its ETag, its part, its column
 
 
-def texts_scored_before(model: str, most: int, kept_out: Collection[str] = ()) -> list[str]:
+def texts_scored_before(model: str, most: int, excluded: Collection[str] = ()) -> list[str]:
     """Return at most `most` distinct texts of reviews that were scored, the latest runs first.
 
     The count is a multiple of 500, or `most`: a few more reviews after a night are no reason to compare engines again.
@@ -39,51 +39,51 @@ def texts_scored_before(model: str, most: int, kept_out: Collection[str] = ()) -
         most: the largest number of texts.
         kept_out: matching forms of texts to exclude, such as those of the test set.
     """
-    objects, found, seen = exact_objects(), dict[str, None](), _Seen()
-    for place in _latest_runs(objects, model):
-        with _passing_over(place):
-            for text in _texts_of_run(objects, place, seen):
-                if text not in found and matching_form(text) not in kept_out:
-                    found[text] = None
-                if len(found) >= most:
-                    return list(found)
-    return list(found)[: len(found) // _ROUNDED_TO * _ROUNDED_TO]
+    objects, texts, seen = exact_objects(), dict[str, None](), _Seen()
+    for run_uri in _latest_runs(objects, model):
+        with _skip_unreadable(run_uri):
+            for text in _texts_of_run(objects, run_uri, seen):
+                if text not in texts and matching_form(text) not in excluded:
+                    texts[text] = None
+                if len(texts) >= most:
+                    return list(texts)
+    return list(texts)[: len(texts) // _ROUNDED_TO * _ROUNDED_TO]
 
 
 @contextmanager
-def _passing_over(place: str) -> Generator[None]:
-    """Skip a place that cannot be read, unless the store itself is away."""
+def _skip_unreadable(uri: str) -> Generator[None]:
+    """Skip a location that cannot be read, unless the store itself is unavailable."""
     try:
         yield
     except StoreUnavailableError:
         raise
     except NightshiftError as error:  # a bucket that is gone, a record of another version
-        logger.info("Some reviews that were scored cannot be read: %s", error)
+        logger.info("Skipping scored reviews that can no longer be read: %s", error)
     except PydanticError:
-        logger.info("Some reviews that were scored cannot be read: no record of this code, %s", place)  # fmt: skip
+        logger.info("Skipping scored reviews with a record of another version of the code: %s", uri)
 
 
 def _latest_runs(objects: ExactObjects, model: str) -> Iterator[str]:
-    """Yield the places of a model's run records: the latest place first, and in each its latest runs first."""
+    """Yield the URIs of a model's run records: the latest root first, and below each its latest runs first."""
     for mark in marks_of(model):
         runs: list[str] = []
-        with _passing_over(mark.root):
+        with _skip_unreadable(mark.root):
             runs = sorted(runs_below(objects, mark.root), key=_age, reverse=True)
         yield from runs[:_MOST_RUNS]
 
 
-def _age(place: str) -> tuple[bool, str]:
+def _age(run_uri: str) -> tuple[bool, str]:
     """Return a sort key for runs: a Prefect run ID begins with its time (UUIDv7), other IDs are random."""
-    name = place.rpartition("/")[2]
+    name = run_uri.rpartition("/")[2]
     try:
         return UUID(name).version == 7, name
     except ValueError:
         return False, name
 
 
-def _texts_of_run(objects: ExactObjects, place: str, seen: _Seen) -> Iterator[str]:
+def _texts_of_run(objects: ExactObjects, run_uri: str, seen: _Seen) -> Iterator[str]:
     """Yield texts of objects scored without an error, unchanged since then, and not yielded for another run."""
-    run = read_run(objects, place) if len(seen) < _MOST_OBJECTS else None
+    run = read_run(objects, run_uri) if len(seen) < _MOST_OBJECTS else None
     if run is None:
         return
     for number in range(run.shards):
@@ -121,5 +121,5 @@ def _texts(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[str]:
     except BaseException as error:
         if not is_the_objects(error):
             raise
-        logger.info("%s was scored, and cannot be read any more", uri)
+        logger.info("Skipping %s: it was scored, but can no longer be read", uri)
     return texts

@@ -58,7 +58,7 @@ def choose_engine(
         params: what is compared, and the tolerances.
         model_name: the registered model; engines are compared on reviews that its versions have scored, before others.
     """
-    params = _asked_here(params)
+    params = _params_here(params)
     compares = worth_measuring(params)
     scored = _scored_before(model_name, split, params.judged_rows) if compares else []
     machine = this_machine() if compares else {}
@@ -79,15 +79,15 @@ def choose_engine(
         with fetched(model) as source, fetched(tokens) as data:
             validation, train = map(_rows, read_tokens(data, ("validation", "train")))
             ids = classifier.load(source).encoder.encode(scored).input_ids if scored else []
-            found = choose(source, validation, train, params, CLOCK, machine, build_apart, ids)
+            choice = choose(source, validation, train, params, CLOCK, machine, build_apart, ids)
             shutil.move(source / registry.CHOICE, folder)
             if (source / registry.FOLDER).is_dir():
                 shutil.move(source / registry.FOLDER, folder)
-        return found
+        return choice
 
     reference = reuse_or_make("engines", inputs, EngineChoice, make)
     log = logger.warning if reference.summary.too_few else logger.info
-    log("It will be scored by %s", reference.summary)
+    log("The model will be scored by %s", reference.summary)
     return reference
 
 
@@ -99,11 +99,11 @@ def _scored_before(model_name: str, split: Reference[SplitSummary], most: int) -
 
 def warn_of_few_rows(split: Reference[SplitSummary], params: EngineChoiceParams) -> None:
     """Warn before a training that a cascade cannot begin with a linear model although that was requested."""
-    if why_not := too_few_for_linear(split.summary.rows["validation"], _asked_here(params)):
+    if why_not := too_few_for_linear(split.summary.rows["validation"], _params_here(params)):
         logger.warning(why_not)
 
 
-def _asked_here(params: EngineChoiceParams) -> EngineChoiceParams:
+def _params_here(params: EngineChoiceParams) -> EngineChoiceParams:
     """Return the settings for this machine: nothing is compared on a GPU, because the other engines are for CPUs."""
     measure = params.measure and not torch.cuda.is_available()
     return params.model_copy(update={"measure": measure})

@@ -1,8 +1,8 @@
 """The step that verifies the engine chosen on validation reviews on the frozen test set.
 
-The gate judges a model as torch runs it. Bands of a cascade are fitted on the validation reviews, and a linear model
-may answer most of them. Only reviews that no choice was made on show whether the engine is as accurate as the model
-that was judged.
+The gate judges a model as torch runs it. Deferral thresholds of a cascade are fitted on the validation reviews, and a
+linear model may answer most of them. Only reviews that no choice was made on show whether the engine is as accurate as
+the model that was judged.
 """
 
 import logging
@@ -61,19 +61,19 @@ def proven_engine(
     """
     again = [params.model_copy(update={"cascade": "exact"})] if params.cascade != "exact" else []
     torch_may = True
-    for given in (params, *again):
-        engine = choose_engine(model, tokens, split, given, model_name)
+    for attempt in (params, *again):
+        engine = choose_engine(model, tokens, split, attempt, model_name)
         torch_may = any(r.name == registry.TORCH and r.eligible for r in engine.summary.rows)
         if engine.summary.chosen == registry.TORCH:
             return engine, None
         try:
             proof = prove_engine(model, engine, evaluation, split, params)
         except ModelError as error:  # an engine's failure must not end hours of training
-            logger.warning("It is not used: %s", error)
+            logger.warning("The engine is not used: %s", error)
             continue
         if proof.summary.holds or engine.summary.chosen == registry.TORCH_FP32:
             return engine, proof
-        logger.warning("It is not used: %s", proof.summary)
+        logger.warning("The engine is not used: %s", proof.summary)
     alone = {"candidates": [registry.TORCH, registry.TORCH_FP32], "cascade": "exact"}
     of_torch = params.model_copy(update={"measure": False} if torch_may else alone)
     return choose_engine(model, tokens, split, of_torch, model_name), None
@@ -107,18 +107,18 @@ def prove_engine(
 
     def make(folder: Path) -> EngineProof:
         judged = read_predictions(evaluation)
-        probabilities = softmax(_answers(model, engine, split))
+        probabilities = softmax(_compute_logits(model, engine, split))
         write_predictions(folder, Predictions(judged.labels, probabilities, None))
-        said, before = probabilities.argmax(axis=1), judged.probabilities.argmax(axis=1)
-        pair = Pair.of(said == judged.labels, before == judged.labels)
+        predicted, reference = probabilities.argmax(axis=1), judged.probabilities.argmax(axis=1)
+        pair = Pair.of(predicted == judged.labels, reference == judged.labels)
         lower = pair.lower(_RISK)
         return EngineProof(
             engine=engine.summary.chosen,
-            rows=len(said),
-            agreement=float((said == before).mean()),
+            rows=len(predicted),
+            agreement=float((predicted == reference).mean()),
             largest_change=float(np.abs(probabilities - judged.probabilities).max()),
-            accuracy=float((said == judged.labels).mean()),
-            judged_accuracy=float((before == judged.labels).mean()),
+            accuracy=float((predicted == judged.labels).mean()),
+            judged_accuracy=float((reference == judged.labels).mean()),
             better=pair.better,
             worse=pair.worse,
             lower_bound=lower,
@@ -131,24 +131,24 @@ def prove_engine(
     return proof
 
 
-def _answers(
+def _compute_logits(
     model: Reference[TrainingSummary],
     engine: Reference[EngineChoice],
     split: Reference[SplitSummary],
 ) -> NDArray[np.float32]:
     """Return the engine's logits of the test set, shape (rows, classes). Raises ModelError if the engine fails."""
     texts = read_test_set(split).texts
-    with fetched(model) as place, fetched(engine) as built:
+    with fetched(model) as model_folder, fetched(engine) as built:
         if (built / registry.FOLDER).is_dir():  # torch has no such folder
-            (built / registry.FOLDER).rename(place / registry.FOLDER)
-        classifier = modeling.load(place)
+            (built / registry.FOLDER).rename(model_folder / registry.FOLDER)
+        classifier = modeling.load(model_folder)
         options = EngineOptions(device="cpu")
-        opened = registry.open_engine(engine.summary.chosen, classifier, place, options)
+        opened = registry.open_engine(engine.summary.chosen, classifier, model_folder, options)
         try:
             return logits_of(classifier, texts, "Test reviews scored by the engine", opened)
         except RuntimeError as error:  # from third-party kernels
             raise ModelError(
-                f"It failed on the test reviews: {str(error).partition(chr(10))[0]}",
+                f"The engine failed on the test reviews: {str(error).partition(chr(10))[0]}",
                 engine.summary.chosen,
-                "report it to the engine's project; the model is scored by another engine",
+                "report it to the engine's project; another engine scores the model",
             ) from error

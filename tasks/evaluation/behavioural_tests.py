@@ -97,9 +97,9 @@ def cases_of(split: Reference[SplitSummary], checks: Checks, params: BehaviourPa
     if checks.summary.own:
         with fetched(checks, _OWN) as folder:
             content = (folder / _OWN).read_bytes()
-    known = behaviour.all_checks(params, content)
+    checks_to_run = behaviour.all_checks(params, content)
     return behaviour.make_cases(
-        known, read_test_set(split).texts, split.summary.label_names, params
+        checks_to_run, read_test_set(split).texts, split.summary.label_names, params
     )
 
 
@@ -127,11 +127,11 @@ def check_behaviour(
         return result
 
     reference = reuse_or_make("behaviour", inputs, BehaviourResult, make)
-    _say(name_of(model), reference.summary)
+    _log(name_of(model), reference.summary)
     return reference
 
 
-def _say(name: str, result: BehaviourResult) -> None:
+def _log(name: str, result: BehaviourResult) -> None:
     cases = sum(check.cases for check in result.checks)
     failures = sum(check.failures for check in result.checks)
     worst = max(result.checks, key=lambda check: check.share, default=None)

@@ -41,7 +41,9 @@ def ask_old_test_set(
         return None
     old = split_of(version)
     if old is None:
-        gone = f"what {version} was trained and tested on is not in the object store any more"
+        gone = (
+            f"the data that {version} was trained and tested on are no longer in the object store"
+        )
         theirs = source_of(version)
         if theirs == source:
             return None  # the same source, whose test set is otherwise unknown
@@ -50,11 +52,11 @@ def ask_old_test_set(
         return None
     differs = _differs(version, source, source_of(version), split, old)
     instead = f"'promote --model-name={version.name} --who=NAME --reason=WHY --overrule' allows it"
-    known, rows = known_by(split, old, inspection), old.summary.rows["test"]
-    if known > most_known * rows:
+    overlap, rows = known_by(split, old, inspection), old.summary.rows["test"]
+    if overlap > most_known * rows:
         why_not = (
-            f"{known:,} of its {rows:,} reviews ({known / rows:.4f}) have a near-duplicate in what the new model was "
-            f"trained on, limit {most_known:.4f}"
+            f"{overlap:,} of its {rows:,} reviews ({overlap / rows:.4f}) have a near-duplicate in what the new model "
+            f"was trained on, limit {most_known:.4f}"
         )
         return OtherTestSet(differs, why_not=why_not)
     try:
@@ -64,7 +66,10 @@ def ask_old_test_set(
         raise
     except (ModelError, RegistryError) as error:  # different labels; files that are gone
         return OtherTestSet(differs, why_not=str(error))
-    right = [said.probabilities.argmax(axis=1) == said.labels for said in (own, their)]
+    right = [
+        predictions.probabilities.argmax(axis=1) == predictions.labels
+        for predictions in (own, their)
+    ]
     accuracies = float(right[0].mean()), float(right[1].mean())
     return OtherTestSet(differs, Pair.of(*right), accuracies, instead=instead)
 
@@ -80,10 +85,10 @@ def _differs(
     if old is not None:
         sets += f", and {version} was judged on {old.summary.rows['test']:,} others"
     if theirs == source:
-        return f"the test set is another, of the same source: {sets}"
+        return f"the test set is a different one of the same source: {sets}"
     if not theirs:
         return (
-            f"it is not known whether they are the champion's, as the prepared data of {version} are gone: this model "
-            f"is of {source}; {sets}"
+            f"they may differ from the champion's; the prepared data of {version} are gone, so nobody can tell: this "
+            f"model was trained on {source}; {sets}"
         )
-    return f"both are others than the champion's: this model is of {source}, {version} of {theirs}; {sets}"
+    return f"both differ from the champion's: this model was trained on {source}, {version} on {theirs}; {sets}"

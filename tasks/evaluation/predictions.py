@@ -60,7 +60,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Output:
     """A model's output, without the true labels."""
 
     probabilities: Probabilities
@@ -78,11 +78,11 @@ def evaluate_model(
         ModelError: it has different labels, or cannot be loaded.
     """
 
-    def answer(reviews: list[LabelledReview]) -> _Answer:
+    def answer(reviews: list[LabelledReview]) -> _Output:
         with opened(model, split.summary.label_names) as classifier:
             logits = logits_of(classifier, [r.text for r in reviews], "Test reviews scored")
         temperature = classifier.temperature
-        return _Answer(softmax(logits), softmax(logits * temperature), temperature)
+        return _Output(softmax(logits), softmax(logits * temperature), temperature)
 
     device = resolve_device("auto")
     identity = {
@@ -96,7 +96,7 @@ def evaluate_model(
 def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) -> Evaluation:
     """Train TF-IDF + logistic regression, and evaluate it on the same rows."""
 
-    def answer(reviews: list[LabelledReview]) -> _Answer:
+    def answer(reviews: list[LabelledReview]) -> _Output:
         with fetched(split, "train.parquet") as folder:
             train = tables.read_labelled(folder / "train.parquet")
         probabilities = tfidf.predict(
@@ -105,7 +105,7 @@ def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) 
             [r.text for r in reviews],
             len(split.summary.label_names),
         )
-        return _Answer(probabilities)
+        return _Output(probabilities)
 
     identity = {
         "baseline": BASELINE_VERSION,
@@ -142,7 +142,7 @@ def _evaluate(
     identity: Mapping[str, object],
     split: Reference[SplitSummary],
     params: EvaluationParams,
-    answer: Callable[[list[LabelledReview]], _Answer],
+    answer: Callable[[list[LabelledReview]], _Output],
 ) -> Evaluation:
     inputs = {
         "version": EVALUATION_VERSION,
@@ -155,70 +155,76 @@ def _evaluate(
     def make(folder: Path) -> EvaluationSummary:
         reviews = list(read_test_set(split).reviews)
         started = time.perf_counter()
-        given = answer(reviews)
+        output = answer(reviews)
         seconds = time.perf_counter() - started
         labels = np.array([r.label for r in reviews], dtype=np.int64)
-        said = Predictions(labels, given.probabilities, given.uncalibrated)
-        write_predictions(folder, said)
+        predictions = Predictions(labels, output.probabilities, output.uncalibrated)
+        write_predictions(folder, predictions)
         names = split.summary.label_names
         figures.draw_all(
             folder,
             labels,
-            said.probabilities,
+            predictions.probabilities,
             names,
             name,
             params.calibration_bins,
-            said.uncalibrated,
+            predictions.uncalibrated,
         )
-        return _summary(name, split.summary, said, params, given.temperature, seconds)
+        return _summary(name, split.summary, predictions, params, output.temperature, seconds)
 
     reference = reuse_or_make("evaluation", inputs, EvaluationSummary, make)
     measured = ", ".join(f"{key} {value}" for key, value in reference.summary.metrics.items())
-    logger.info("%s on %s test reviews: %s", name, f"{reference.summary.rows:,}", measured)
+    logger.info(
+        "Evaluated %s on %s test reviews: %s", name, f"{reference.summary.rows:,}", measured
+    )
     return reference
 
 
 def _summary(
     name: str,
     split: SplitSummary,
-    said: Predictions,
+    predictions: Predictions,
     params: EvaluationParams,
     temperature: float,
     seconds: float,
 ) -> EvaluationSummary:
     names = split.label_names
-    measured = metrics.evaluate(said.labels, said.probabilities, params, scale_of(names))
-    before = said.uncalibrated
-    predicted = said.probabilities.argmax(axis=1)
+    measured = metrics.evaluate(
+        predictions.labels, predictions.probabilities, params, scale_of(names)
+    )
+    before = predictions.uncalibrated
+    predicted = predictions.probabilities.argmax(axis=1)
     return EvaluationSummary(
         model=name,
         label_names=names,
         test_digest=split.test_digest,
-        rows=len(said.labels),
+        rows=len(predictions.labels),
         metrics=measured.overall,
         per_class=dict(zip(names, measured.per_class, strict=True)),
-        uncalibrated={} if before is None else metrics.uncalibrated(said.labels, before, params),
+        uncalibrated={}
+        if before is None
+        else metrics.uncalibrated(predictions.labels, before, params),
         temperature=temperature,
-        confusion=metrics.confusion_matrix(said.labels, predicted, len(names)).tolist(),
+        confusion=metrics.confusion_matrix(predictions.labels, predicted, len(names)).tolist(),
         seconds=round(seconds, 2),
     )
 
 
-def write_predictions(folder: Path, said: Predictions) -> None:
+def write_predictions(folder: Path, predictions: Predictions) -> None:
     """Write predictions.parquet: the predictions of a model, or of one of its engines, for each test row."""
-    columns = {"probabilities": said.probabilities, "uncalibrated": said.uncalibrated}
+    columns = {"probabilities": predictions.probabilities, "uncalibrated": predictions.uncalibrated}
     lists = {
         name: pa.array(values.tolist(), pa.list_(pa.float64()))
         for name, values in columns.items()
         if values is not None
     }
-    table = pa.table({"label": said.labels, **lists})
+    table = pa.table({"label": predictions.labels, **lists})
     pq.write_table(table, folder / "predictions.parquet", compression="zstd")
 
 
-def read_predictions(kept: Reference[Any]) -> Predictions:
+def read_predictions(reference: Reference[Any]) -> Predictions:
     """Read the predictions of a model, or of one of its engines, from an evaluation or from an engine's proof."""
-    with fetched(kept, "predictions.parquet") as folder:
+    with fetched(reference, "predictions.parquet") as folder:
         table = pq.read_table(folder / "predictions.parquet")
     lists = {
         name: np.array(table[name].to_pylist())

@@ -1,6 +1,6 @@
 """Read the records of lineage: manifests, versions, moves, scoring runs. No rows and no models are read.
 
-Unreadable records are part of the answer: a record of another version of the code is named as such in its place.
+Unreadable records are part of the answer: a record of another version of the code is shown as such.
 """
 
 import logging
@@ -36,9 +36,9 @@ _DETAILED = (
     20  # newest scoring runs per version whose records are read; of the others only their marks are
 )
 _NAMED = 3  # objects with predictions named per run
-_PLACE = re.compile(r"s3://.+/model=([^/]+)/version=([^/]+)/_runs/[^/]+")
+_RUN_URI = re.compile(r"s3://.+/model=([^/]+)/version=([^/]+)/_runs/[^/]+")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_RIGHT_PLACE = "name the folder that the log of the run names"
+_NAME_A_RUN = "name the URI that the log of the run shows"
 _CHECKPOINTS = "checkpoint-"  # checkpoints of unfinished trainings
 
 
@@ -56,8 +56,8 @@ def read_records() -> LineageRecords:
 def _manifests() -> tuple[list[tuple[str, Manifest]], dict[str, str]]:
     prepared = prepared_store()
     root = f"s3://{read_settings().bucket}/prepared/"
-    found = (i.uri.removesuffix(f"/{MANIFEST}") for i in prepared.store.scan(root) if _is_one(i))
-    folders = sorted(f for f in found if not f.removeprefix(root).startswith(_CHECKPOINTS))
+    uris = (i.uri.removesuffix(f"/{MANIFEST}") for i in prepared.store.scan(root) if _is_one(i))
+    folders = sorted(f for f in uris if not f.removeprefix(root).startswith(_CHECKPOINTS))
 
     def read(folder: str) -> tuple[str, Manifest | None, str]:
         try:
@@ -83,10 +83,15 @@ def _versions() -> Iterator[RegisteredVersion]:
     if not settings.mlflow_tracking_uri:
         raise SettingsError("No MLflow is configured", "", "set MLFLOW_TRACKING_URI")
     registry = RegisteredModels(settings.mlflow_tracking_uri, settings.experiment)
-    for found, aliases in registry.everything():
-        of = found.version
+    for registered, aliases in registry.everything():
+        version = registered.version
         yield RegisteredVersion(
-            of.name, of.version, of.model_digest, of.run_id, found.tags, aliases
+            version.name,
+            version.version,
+            version.model_digest,
+            version.run_id,
+            registered.tags,
+            aliases,
         )
 
 
@@ -124,16 +129,16 @@ def add_runs(records: LineageRecords, model: str, version: str) -> int:
     existed cannot be found from the version.
     """
     objects = exact_objects()
-    places: dict[str, ScoringMark | None] = {}
+    marks: dict[str, ScoringMark | None] = {}
     for mark in _marks(model, version):
-        places |= dict.fromkeys(runs_below(objects, mark.root)) | {mark.place: mark}
+        marks |= dict.fromkeys(runs_below(objects, mark.root)) | {mark.place: mark}
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        found = list(pool.map(lambda place: scored_run(objects, place, places[place]), places))
-        found.sort(key=lambda run: moment(run.when) or _LONG_AGO, reverse=True)
-        newest = list(pool.map(lambda run: _with_predictions(objects, run), found[:_DETAILED]))
-    for run in [*newest, *found[_DETAILED:]]:
+        runs = list(pool.map(lambda run_uri: scored_run(objects, run_uri, marks[run_uri]), marks))
+        runs.sort(key=lambda run: moment(run.when) or _LONG_AGO, reverse=True)
+        newest = list(pool.map(lambda run: _with_predictions(objects, run), runs[:_DETAILED]))
+    for run in [*newest, *runs[_DETAILED:]]:
         records.add_run(run)
-    return len(found)
+    return len(runs)
 
 
 def add_deleted_versions(records: LineageRecords) -> None:
@@ -163,50 +168,50 @@ def _mark(objects: ExactObjects, uri: str) -> ScoringMark | None:
     try:
         return ScoringMark.model_validate_json(content) if content else None
     except PydanticError:
-        logger.warning("%s is not a mark of this version of the code, and left out", uri)
+        logger.warning("Skipping %s, a record of another version of the code", uri)
         return None
 
 
-def run_at(place: str, required: bool = False) -> ScoredRun:
-    """Return the scoring run at a place, with the time of its mark.
+def run_at(run_uri: str, required: bool = False) -> ScoredRun:
+    """Return the scoring run at a URI, with the time of its mark.
 
     Raises:
-        MissingDataError: the place is not one of a scoring run; or, if a record is required, there is none of the run.
+        MissingDataError: the URI is not that of a scoring run; or, if a record is required, the run has none.
     """
-    named = _PLACE.fullmatch(place)
+    named = _RUN_URI.fullmatch(run_uri)
     marks = _marks(named[1], named[2]) if named else []
-    mark = next((mark for mark in marks if mark.place == place), None)
-    run = scored_run(exact_objects(), place, mark)
+    mark = next((mark for mark in marks if mark.place == run_uri), None)
+    run = scored_run(exact_objects(), run_uri, mark)
     if run.missing and required and mark is None:
-        raise MissingDataError("There is no scoring run", place, _RIGHT_PLACE)
+        raise MissingDataError("There is no scoring run", run_uri, _NAME_A_RUN)
     return run
 
 
-def scored_run(objects: ExactObjects, place: str, mark: ScoringMark | None) -> ScoredRun:
-    """Return a scoring run from its records; if they are gone, from its mark; else from the name of its place.
+def scored_run(objects: ExactObjects, run_uri: str, mark: ScoringMark | None) -> ScoredRun:
+    """Return a scoring run from its records; if they are gone, from its mark; else from its URI.
 
     Raises:
-        MissingDataError: the place is not one of a scoring run.
+        MissingDataError: the URI is not that of a scoring run.
     """
-    named = _PLACE.fullmatch(place)
+    named = _RUN_URI.fullmatch(run_uri)
     if not named:
-        raise MissingDataError("There is no scoring run", place, _RIGHT_PLACE)
+        raise MissingDataError("There is no scoring run", run_uri, _NAME_A_RUN)
     run, problem = None, "its records are gone"
     try:
-        run = read_run(objects, place)
+        run = read_run(objects, run_uri)
     except StoreUnavailableError:
         raise
     except StoreError as error:
         problem = error.what
     if run is None:
         when, flow_run = (mark.when, mark.flow_run) if mark else ("", "")
-        return ScoredRun(named[1], named[2], "", place, when, flow_run, missing=problem)
-    when = mark.when if mark else _written(objects, place)
+        return ScoredRun(named[1], named[2], "", run_uri, when, flow_run, missing=problem)
+    when = mark.when if mark else _written(objects, run_uri)
     return ScoredRun(
         model=run.model.name,
         version=run.model.version,
         model_digest=run.model.model_digest,
-        place=place,
+        place=run_uri,
         when=when,
         flow_run=run.flow_run,
         brief=f"{run.objects:,} objects of {run.input}",
@@ -229,27 +234,27 @@ def _facts(run: ScoringRun, when: str, is_marked: bool) -> dict[str, str]:
     }
 
 
-def _written(objects: ExactObjects, place: str) -> str:
+def _written(objects: ExactObjects, run_uri: str) -> str:
     """Return the time a run's manifest was written, which is once, before scoring begins."""
-    bucket, key = parse_uri(f"{place}/{RUN_MANIFEST}")
-    with objects.store.saying("looking at", place):
+    bucket, key = parse_uri(f"{run_uri}/{RUN_MANIFEST}")
+    with objects.store.saying("looking at", run_uri):
         head: Any = objects.store.client.head_object(Bucket=bucket, Key=key)
     return head["LastModified"].isoformat()
 
 
-def _with_predictions(objects: ExactObjects, found: ScoredRun) -> ScoredRun:
+def _with_predictions(objects: ExactObjects, scored: ScoredRun) -> ScoredRun:
     """Return the run with its first output objects, taken from its first shard."""
     try:
-        run = None if found.missing else read_run(objects, found.place)
+        run = None if scored.missing else read_run(objects, scored.place)
         shard = read_shard(objects, run, 0) if run and run.shards else None
     except StoreUnavailableError:
         raise
     except StoreError:
-        return found
+        return scored
     if run is None or shard is None:
-        return found
+        return scored
     keys = dict.fromkeys(entry.key for bundle in shard.bundles for entry in bundle)
-    return replace(found, predictions=[run.output_uri(key) for key in list(keys)[:_NAMED]])
+    return replace(scored, predictions=[run.output_uri(key) for key in list(keys)[:_NAMED]])
 
 
 def rows_named(uri: str, manifest: Manifest, row: str) -> dict[str, int] | None:
@@ -258,16 +263,16 @@ def rows_named(uri: str, manifest: Manifest, row: str) -> dict[str, int] | None:
     Only one column of the files is read.
     """
     objects = exact_objects()
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for name in ("train", "validation", "test"):
         if f"{name}.parquet" not in manifest.files:
             continue
-        place = f"{uri}/{manifest.attempt}/{name}.parquet"
-        head = objects.head(place)
+        file_uri = f"{uri}/{manifest.attempt}/{name}.parquet"
+        head = objects.head(file_uri)
         if head is None:
             return None
-        item = ObjectInfo(*parse_uri(place), head.size, head.etag)
+        item = ObjectInfo(*parse_uri(file_uri), head.size, head.etag)
         with objects.open(item) as stream:
             batches = pq.ParquetFile(stream).iter_batches(columns=["row"])
-            found[name] = sum(batch["row"].to_pylist().count(row) for batch in batches)
-    return found
+            counts[name] = sum(batch["row"].to_pylist().count(row) for batch in batches)
+    return counts

@@ -46,10 +46,14 @@ class Provenance(Record):
     def lines(self) -> list[str]:
         """All lines, for a terminal."""
         width = max(map(len, self.facts), default=0)
-        said = [f"{name:<{width}}  {text}" for name, text in self.facts.items()]
-        for title, found in (("Made from", self.upstream), ("Made of it", self.downstream)):
-            said += ["", f"{title}:", *(f"  {line}" for line in found or ["nothing that is known"])]
-        return said
+        lines = [f"{name:<{width}}  {text}" for name, text in self.facts.items()]
+        for title, nodes in (("Made from", self.upstream), ("Made of it", self.downstream)):
+            lines += [
+                "",
+                f"{title}:",
+                *(f"  {line}" for line in nodes or ["nothing that is known"]),
+            ]
+        return lines
 
 
 @step
@@ -67,12 +71,12 @@ def trace_lineage(start: str, row: int = 0, source_row: str = "") -> Provenance:
     """
     records = read_records()
     add_deleted_versions(records)
-    nodes, facts = _found(records, start.rstrip("/"), row)
+    nodes, facts = _resolve(records, start.rstrip("/"), row)
     versions = {v.name: v for node in nodes for v in _versions(records, node)}
     unmarked = [name for name in versions if not add_runs(records, *name.rsplit("/", 1))]
     if unmarked:
         facts["no scoring run is known of"] = (
-            f"{', '.join(unmarked)} (what scored before marks were kept is found from its own end only)"
+            f"{', '.join(unmarked)} (runs without a usage record can only be traced from their predictions)"
         )
     if source_row:
         facts |= _of_review(records, nodes, source_row)
@@ -86,7 +90,7 @@ def trace_lineage(start: str, row: int = 0, source_row: str = "") -> Provenance:
     return provenance
 
 
-def _found(records: LineageRecords, start: str, row: int) -> tuple[list[str], Facts]:
+def _resolve(records: LineageRecords, start: str, row: int) -> tuple[list[str], Facts]:
     """Return the ids of the nodes that a start refers to, and the facts about it."""
     scored = _SCORED.fullmatch(start)
     if scored and scored[4]:
@@ -94,7 +98,7 @@ def _found(records: LineageRecords, start: str, row: int) -> tuple[list[str], Fa
     nodes = records.named(f"{scored[2]}/{scored[3]}" if scored else start)
     if not nodes:
         raise MissingDataError(
-            "Nothing is known of it",
+            "Nothing is known about it",
             start,
             "name predictions, a scoring run, a version such as reviews/3 or reviews/champion, prepared data, a "
             "digest, or a source as data.source.location had it",
@@ -113,17 +117,17 @@ def _of_scoring(
         run = run_at(f"{scored[1]}/_runs/{scored[4].split('/')[1]}", required=True)
         node = records.add_run(run)
         return [node], facts_of_node(records.graph[node]) | way_back(records, run)
-    facts, place = _of_predictions(start, scored[1], row)
-    run = run_at(place)
+    facts, run_uri = _of_predictions(start, scored[1], row)
+    run = run_at(run_uri)
     by = records.add_run(run)
     node = records.graph.add(Node(kind="predictions", name=start, uri=start))
     records.graph.link(by, node)
-    said = f"MISSING, {run.missing}: {place}" if run.missing else place
-    return [node], facts | {"scoring run": said, **run.facts} | way_back(records, run)
+    text = f"MISSING, {run.missing}: {run_uri}" if run.missing else run_uri
+    return [node], facts | {"scoring run": text, **run.facts} | way_back(records, run)
 
 
 def _of_predictions(uri: str, root: str, row: int) -> tuple[Facts, str]:
-    """Return the facts that an object with predictions holds, and the place of the run that wrote it."""
+    """Return the facts that an object with predictions holds, and the URI of the run that wrote it."""
     objects = exact_objects()
     head = objects.head(uri)
     if head is None or RUN not in head.metadata:
@@ -132,22 +136,22 @@ def _of_predictions(uri: str, root: str, row: int) -> tuple[Facts, str]:
             uri,
             "name one below .../model=<name>/version=<number>/",
         )
-    facts, place = {"prediction": uri}, f"{root}/_runs/{head.metadata[RUN]}"
+    facts, run_uri = {"prediction": uri}, f"{root}/_runs/{head.metadata[RUN]}"
     if row:
         item = ObjectInfo(*parse_uri(uri), head.size, head.etag)
-        facts |= _row(item, row, _is_guarded(uri, place))
+        facts |= _row(item, row, _is_guarded(uri, run_uri))
     counted = Counts.from_metadata(head.metadata)
     facts |= {
         "rows in, scored, rejected": f"{counted.rows_in}, {counted.rows_out}, {counted.rows_rejected}",
         "input version (ETag)": head.metadata.get("input-etag", ""),
     }
-    return facts, place
+    return facts, run_uri
 
 
-def _is_guarded(uri: str, place: str) -> bool:
+def _is_guarded(uri: str, run_uri: str) -> bool:
     """True for a table whose run guarded formulas, by its plan. Without the plan, cells are shown unchanged."""
     try:
-        run = read_run(exact_objects(), place)
+        run = read_run(exact_objects(), run_uri)
     except StoreUnavailableError:
         raise
     except StoreError:
@@ -158,9 +162,9 @@ def _is_guarded(uri: str, place: str) -> bool:
 
 def _row(item: ObjectInfo, row: int, is_guarded: bool) -> Facts:
     with exact_objects().open(item) as stream:
-        for found in reading.decode(item.uri, stream, columns=_SHOWN):
-            if found.values and int(found.values["row"]) == row:
-                shown = {name: str(found.values[name]) for name in _SHOWN}
+        for decoded in reading.decode(item.uri, stream, columns=_SHOWN):
+            if decoded.values and int(decoded.values["row"]) == row:
+                shown = {name: str(decoded.values[name]) for name in _SHOWN}
                 return {n: unguarded(v) if is_guarded else v for n, v in shown.items()}
     raise MissingDataError(
         f"No prediction of row {row}", item.uri, "rows that were not scored are in _rejected/"
@@ -171,9 +175,9 @@ def _versions(records: LineageRecords, node: str) -> list[Node]:
     """Return the versions whose scoring runs are downstream of a node."""
     graph = records.graph
     below = [node, *graph.downstream(node)]
-    moved = [p for found in below if graph[found].kind == "move" for p in graph.parents(found)]
-    ids = dict.fromkeys(found for found in [*below, *moved] if graph[found].kind == "version")
-    return [graph[found] for found in ids]
+    moved = [p for name in below if graph[name].kind == "move" for p in graph.parents(name)]
+    ids = dict.fromkeys(name for name in [*below, *moved] if graph[name].kind == "version")
+    return [graph[name] for name in ids]
 
 
 def _of_review(records: LineageRecords, nodes: list[str], source_row: str) -> Facts:
@@ -184,15 +188,15 @@ def _of_review(records: LineageRecords, nodes: list[str], source_row: str) -> Fa
     facts: Facts = {}
     for split in splits[:_SPLITS]:
         manifest = records.manifests.get(split.id)
-        found = rows_named(split.uri, manifest, source_row) if manifest else None
-        said = "not known: its rows are gone"
-        if found is not None:
-            said = said_of_row(found, trained_on(graph, split.id))
-        facts[f"{source_row}, {split.title}"] = said
+        row_counts = rows_named(split.uri, manifest, source_row) if manifest else None
+        text = "not known: its rows are gone"
+        if row_counts is not None:
+            text = said_of_row(row_counts, trained_on(graph, split.id))
+        facts[f"{source_row}, {split.title}"] = text
     if len(splits) > _SPLITS:
         more = f"not looked for in {len(splits) - _SPLITS} more splits; start from one of them"
         facts[f"{source_row}, others"] = more
-    return facts or {source_row: "no split is known on either side, in which it could be"}
+    return facts or {source_row: "no split that could contain it is known, upstream or downstream"}
 
 
 def _side(records: LineageRecords, nodes: list[str], direction: Direction) -> list[str]:
@@ -202,20 +206,20 @@ def _side(records: LineageRecords, nodes: list[str], direction: Direction) -> li
         walk = getattr(records.graph, direction)(node)
         if walk:
             title = f"{records.graph[node].title}: " if len(nodes) > 1 else ""
-            lines.append(title + counts(records.graph[found] for found in walk))
+            lines.append(title + counts(records.graph[other] for other in walk))
             lines += tree(records.graph, node, direction)
     return lines
 
 
 def _publish(records: LineageRecords, nodes: list[str], provenance: Provenance) -> None:
     facts: list[dict[str, Any]] = [{"what": k, "is": v} for k, v in provenance.facts.items()]
-    title = f"Where {provenance.start} comes from and what became of it"
+    title = f"Lineage of {provenance.start}"
     artifacts.publish_table("provenance", facts, title)
     rows: list[dict[str, Any]] = [row for node in nodes for row in table(records.graph, node)]
     artifacts.publish_table("lineage", rows, title)
     logger.info(
-        "trace: %s is made from %s; made of it: %s",
+        "trace: %s was made from %s; made from it: %s",
         provenance.start,
-        (provenance.upstream or ["nothing that is known"])[0],
-        (provenance.downstream or ["nothing that is known"])[0],
+        (provenance.upstream or ["nothing known"])[0],
+        (provenance.downstream or ["nothing known"])[0],
     )

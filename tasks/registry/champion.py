@@ -57,7 +57,9 @@ def find_opponent(model_name: str) -> Opponent:
         return Opponent(champion=state.champion, to_beat=state.champion)
     before = model_registry().resolve(model_name, state.previous)
     if before:
-        logger.warning("There is no champion any more; the model is compared with %s", before)
+        logger.warning(
+            "The champion was deleted; the model is compared with the previous one, %s", before
+        )
     return Opponent(champion=None, to_beat=before)
 
 
@@ -80,7 +82,7 @@ def require_former(version: ModelVersion, named: bool) -> None:
     if not named and last.kind == "rollback" and age < _JUST_NOW_SECONDS:
         raise ModelError(
             f"{last.who} has rolled back from version {last.from_version} to version {last.to_version} {age:.0f} "
-            f"seconds ago ({last.why}); a second rollback would take that back",
+            f"seconds ago ({last.why}); a second rollback would undo it",
             "to_version",
             f"if that is what you want, name the version: {version.version}",
         )
@@ -95,10 +97,10 @@ def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
     """
     if alias_or_version in (CHAMPION, PREVIOUS):
         state = champions().reconcile(model_name)
-        wanted = state.previous
+        previous = state.previous
         version = state.champion
         if alias_or_version == PREVIOUS:
-            version = model_registry().resolve(model_name, wanted) if wanted else None
+            version = model_registry().resolve(model_name, previous) if previous else None
     else:
         state = None
         version = model_registry().resolve(model_name, alias_or_version)
@@ -130,11 +132,11 @@ def require_not_deleted(version: ModelVersion) -> None:
 
 def require_model(model_name: str) -> None:
     """Raise ModelError, listing the registered models, if no model of that name is registered."""
-    known = registered_models().names()
-    if model_name in known:
+    names = registered_models().names()
+    if model_name in names:
         return
-    near = difflib.get_close_matches(model_name, known, 3)
-    others = f"the registry has {', '.join(known[:_MOST_NAMED])}" if known else "it has no model"
+    near = difflib.get_close_matches(model_name, names, 3)
+    others = f"the registry has {', '.join(names[:_MOST_NAMED])}" if names else "it has no model"
     raise ModelError(
         f"The registry has no model {model_name!r}",
         "model_name",
@@ -142,23 +144,23 @@ def require_model(model_name: str) -> None:
     )
 
 
-def _missing(model_name: str, wanted: str, state: AliasState | None) -> ModelError:
-    if wanted == PREVIOUS and state and state.champion:
+def _missing(model_name: str, alias_or_version: str, state: AliasState | None) -> ModelError:
+    if alias_or_version == PREVIOUS and state and state.champion:
         return ModelError(
-            f"{state.champion} has no version before it that still exists",
+            f"{state.champion} has no predecessor that still exists",
             "to_version",
-            "name the version to go back to; `history` shows which there were",
+            "name the version to go back to; `history` lists them",
         )
     if state and state.last and not state.champion:
         last, back = state.last, state.previous
         again = f"run rollback to go back to version {back}, or " if back else ""
         return ModelError(
-            f"The model {model_name!r} has no champion any more: {last.why} (version {last.from_version} was it)",
+            f"The model {model_name!r} no longer has a champion: {last.why} (it was version {last.from_version})",
             "model_version",
-            f"{again}promote a version; `history` shows which there were",
+            f"{again}promote a version; `history` lists them",
         )
     return ModelError(
-        f"The registry has no {wanted!r} of model {model_name!r}",
+        f"The registry has no {alias_or_version!r} of model {model_name!r}",
         "model_version",
         "run retrain first (a model that fails its gate is no champion), or name another model, alias or version",
     )
@@ -200,10 +202,10 @@ def moved_by_this_run(model_name: str) -> Promotion | None:
     """Return the move that this flow run made before a retry, if any: a second rollback would undo the first."""
     mine = flow_run_id()
     champions().reconcile(model_name)
-    made = [m for m in move_log().moves(model_name) if mine and m.flow_run == mine]
-    if made:
-        logger.info("This run has moved the champion already: move %s", made[-1].number)
-    return made[-1] if made else None
+    moves = [m for m in move_log().moves(model_name) if mine and m.flow_run == mine]
+    if moves:
+        logger.info("This run has already moved the champion: move %s", moves[-1].number)
+    return moves[-1] if moves else None
 
 
 @step
@@ -219,14 +221,14 @@ def read_history(model_name: str, last: int) -> History:
         champions().reconcile(model_name)
         versions = [r.version.version for r in model_registry().versions(model_name)]
     except RegistryUnavailableError as error:
-        logger.warning("Moves by hand since the last one are not known: %s", error)
+        logger.warning("Moves by hand since the last recorded one are unknown: %s", error)
         versions = None
     moves = move_log().moves(model_name)
     if not moves and versions == []:
         require_model(model_name)
     history = History(model=model_name, moves=moves[-last:], versions=versions)
-    said = f"Moves of the champion of {model_name}: {len(moves)}, the newest first"
-    artifacts.publish_table("moves", rows_of(history) or [{"move": "none"}], said)
+    title = f"Moves of the champion of {model_name}: {len(moves)}, the newest first"
+    artifacts.publish_table("moves", rows_of(history) or [{"move": "none"}], title)
     return history
 
 
@@ -263,7 +265,7 @@ def reconcile_all() -> int:
         except StoreUnavailableError:
             raise
         except StoreError as error:  # go on with the other models
-            logger.warning("The moves of %s are left as they are: %s", name, error)
+            logger.warning("The moves of %s are skipped: %s", name, error)
             continue
         settled += undone or last != before
     return settled

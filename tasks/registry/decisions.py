@@ -25,8 +25,8 @@ def human_veto(version: ModelVersion) -> str:
     A decision about a version applies to its weights, and so to every version with the same weights, whatever its
     engine. A move between two such versions was about the engine, and concerns only these two.
     """
-    known = model_registry().versions(version.name)
-    alike = [one for one in known if one.version.has_weights_of(version)]
+    versions = model_registry().versions(version.name)
+    alike = [one for one in versions if one.version.has_weights_of(version)]
     numbers = {one.version.version for one in alike} | {version.version}
     moves = move_log().moves(version.name)
     concerned = [m for m in moves if _concerns(m, version.version, numbers)]
@@ -65,18 +65,18 @@ def require_passed(version: ModelVersion, overrule: bool) -> str:
         ModelError: the version was refused, and `overrule` is not set; for the gate it names the clauses that failed.
     """
     tags = model_registry().tags_of(version)
-    if said := human_veto.fn(version):
+    if veto := human_veto.fn(version):
         if overrule:
-            logger.warning("%s is promoted although %s", version, said)
+            logger.warning("%s is promoted although %s", version, veto)
             return "overrule"
         raise ModelError(
-            f"People have decided against {version}: {said}",
+            f"People have decided against {version}: {veto}",
             "overrule",
-            "to promote it all the same set overrule, which is recorded with your name",
+            "to promote it anyway, set overrule, which is recorded with your name",
         )
     if tags.get(GATE_TAG) != REFUSED:
         return "promote"
-    verdict = tags.get(VERDICT_TAG, "no verdict is kept")
+    verdict = tags.get(VERDICT_TAG, "its verdict was not stored")
     failed = "; ".join(_FAILED.findall(verdict)) or verdict
     if overrule:
         logger.warning("%s is promoted although the gate has refused it: %s", version, failed)
@@ -84,5 +84,5 @@ def require_passed(version: ModelVersion, overrule: bool) -> str:
     raise ModelError(
         f"The gate has refused {version}: {failed}",
         "overrule",
-        "promote another version; to promote it all the same set overrule, which is recorded with your name",
+        "promote another version; to promote it anyway, set overrule, which is recorded with your name",
     )

@@ -39,10 +39,10 @@ def opened(model: JudgedModel, label_names: list[str]) -> Generator[Classifier]:
         classifier = modeling.load(folder)
         if not same_labels(classifier.label_names, label_names):
             raise ModelError(
-                f"The labels of {name_of(model)} are {', '.join(classifier.label_names)}, and the test set's are "
+                f"{name_of(model)} has the labels {', '.join(classifier.label_names)}, but the test set has "
                 f"{', '.join(label_names)}",
                 "",
-                "register under another registration.model_name, or set data.source.label_names",
+                "register it under another registration.model_name, or set data.source.label_names",
             )
         yield classifier
 

@@ -45,7 +45,7 @@ class Rule(Record):
     keep_last: int
     min_age_days: int
     predictions: list[str] = Field(
-        description="Prefixes to look below, beside those of the marks of scoring."
+        description="Prefixes to look below, besides those of the usage records."
     )
 
 
@@ -100,25 +100,25 @@ def plan_retention(rule: Rule) -> list[RetentionDecision]:
         ModelError: no model of that name is registered, and none ever was.
     """
     champions().reconcile(rule.model)
-    found = model_registry().versions(rule.model)
-    if not found and not move_log().last(rule.model):
+    versions = model_registry().versions(rule.model)
+    if not versions and not move_log().last(rule.model):
         require_model(rule.model)
-    named = _named(rule, found)
-    return [_decision(registered, _reason(rule, registered, named)) for registered in found]
+    named = _named(rule, versions)
+    return [_decision(registered, _reason(rule, registered, named)) for registered in versions]
 
 
-def _decision(found: Registered, reason: str, deleted: bool = False) -> RetentionDecision:
-    age = (time.time() - found.created) / _DAY_SECONDS
+def _decision(registered: Registered, reason: str, deleted: bool = False) -> RetentionDecision:
+    age = (time.time() - registered.created) / _DAY_SECONDS
     return RetentionDecision(
-        version=found.version.version,
-        created=_iso(found.created),
+        version=registered.version.version,
+        created=_iso(registered.created),
         age_days=round(age, 1),
         kept_because=reason,
         deleted=deleted,
     )
 
 
-def _named(rule: Rule, found: Sequence[Registered]) -> _Named:
+def _named(rule: Rule, versions: Sequence[Registered]) -> _Named:
     aliases: dict[str, list[str]] = {}
     for alias, number in sorted(model_registry().aliases(rule.model).items()):
         aliases.setdefault(number, []).append(alias)
@@ -130,27 +130,27 @@ def _named(rule: Rule, found: Sequence[Registered]) -> _Named:
     return _Named(
         by_alias={number: f"has the alias {', '.join(names)}" for number, names in aliases.items()},
         by_move=by_move,
-        newest={r.version.version for r in found[-rule.keep_last :]},
+        newest={r.version.version for r in versions[-rule.keep_last :]},
     )
 
 
-def _reason(rule: Rule, found: Registered, named: _Named) -> str:
+def _reason(rule: Rule, registered: Registered, named: _Named) -> str:
     """Return the reason to keep a version, or '' if nothing needs it. The object store is asked last."""
-    number = found.version.version
+    number = registered.version.version
     if number in named.by_alias:
         return named.by_alias[number]
-    if found.tags.get(DELETING_TAG, "").startswith(_BEGUN):
+    if registered.tags.get(DELETING_TAG, "").startswith(_BEGUN):
         return ""
     if number in named.by_move:
         return named.by_move[number]
     if number in named.newest:
         return f"among the newest {rule.keep_last}"
-    if time.time() - found.created < rule.min_age_days * _DAY_SECONDS:
+    if time.time() - registered.created < rule.min_age_days * _DAY_SECONDS:
         return f"younger than {rule.min_age_days} days"
-    place = marked_predictions(rule.model, number)
+    location = marked_predictions(rule.model, number)
     for prefix in rule.predictions:
-        place = place or predictions_below(prefix, rule.model, number)
-    return f"predictions name it: {place}" if place else ""
+        location = location or predictions_below(prefix, rule.model, number)
+    return f"predictions name it: {location}" if location else ""
 
 
 @step
@@ -161,19 +161,19 @@ def delete_versions(
 
     Args:
         rule: as given to `plan_retention`.
-        fates: the result of `plan_retention`.
+        decisions: the result of `plan_retention`.
         who: for the record of each deletion; not verified.
     """
     registry = model_registry()
-    there = registry.versions(rule.model)
+    remaining = registry.versions(rule.model)
     done: list[RetentionDecision] = []
     for decision in decisions:
-        registered = next((r for r in there if r.version.version == decision.version), None)
+        registered = next((r for r in remaining if r.version.version == decision.version), None)
         if registered is None:  # already deleted, by an earlier attempt or by others
             decision = decision.model_copy(update={"deleted": True})
         elif not decision.kept_because:
-            decision = _delete(registry, rule, registered, there, who)
-            there = [r for r in there if r is not registered or not decision.deleted]
+            decision = _delete(registry, rule, registered, remaining, who)
+            remaining = [r for r in remaining if r is not registered or not decision.deleted]
         elif DELETING_TAG in registered.tags:  # left by a process that died before it decided
             registry.remove_tag(registered.version, DELETING_TAG)
         done.append(decision)
@@ -181,44 +181,50 @@ def delete_versions(
 
 
 def _delete(
-    registry: ModelRegistry, rule: Rule, found: Registered, there: Sequence[Registered], who: str
+    registry: ModelRegistry,
+    rule: Rule,
+    registered: Registered,
+    remaining: Sequence[Registered],
+    who: str,
 ) -> RetentionDecision:
-    version = found.version
-    if not found.tags.get(DELETING_TAG, "").startswith(_BEGUN):
+    version = registered.version
+    if not registered.tags.get(DELETING_TAG, "").startswith(_BEGUN):
         registry.describe_version(version, {DELETING_TAG: f"looked at by {who}, {_iso()}"})
-        if reason := _reason(rule, found, _named(rule, there)):
+        if reason := _reason(rule, registered, _named(rule, remaining)):
             registry.remove_tag(version, DELETING_TAG)
-            return _decision(found, reason)
+            return _decision(registered, reason)
         registry.describe_version(version, {DELETING_TAG: f"{_BEGUN}{who}, {_iso()}"})
-        _write_down(rule, found, who)
-    shared = sum(other.source == found.source for other in there) > 1
-    registry.delete(found, with_files=not shared)
-    logger.warning("retention: %s is deleted, asked for by %s", version, who)
-    return _decision(found, "", deleted=True)
+        _record_deletion(rule, registered, who)
+    shared = sum(other.source == registered.source for other in remaining) > 1
+    registry.delete(registered, with_files=not shared)
+    logger.warning("retention: deleted %s, requested by %s", version, who)
+    return _decision(registered, "", deleted=True)
 
 
-def _write_down(rule: Rule, found: Registered, who: str) -> None:
+def _record_deletion(rule: Rule, registered: Registered, who: str) -> None:
     record = Deletion(
         model=rule.model,
-        version=found.version.version,
-        model_digest=found.version.model_digest,
-        training_run=found.version.run_id,
-        tags=dict(found.tags),
-        created=_iso(found.created),
+        version=registered.version.version,
+        model_digest=registered.version.model_digest,
+        training_run=registered.version.run_id,
+        tags=dict(registered.tags),
+        created=_iso(registered.created),
         who=who,
         why=f"older than {rule.min_age_days} days, not among the newest {rule.keep_last}, and nothing named it",
         when=_iso(),
         flow_run=flow_run_id(),
     )
-    place = f"s3://{read_settings().bucket}/registry/{rule.model}/deleted/{record.version}.json"
-    object_store().write_bytes(canonical_json(record.model_dump()).encode(), place)
+    uri = f"s3://{read_settings().bucket}/registry/{rule.model}/deleted/{record.version}.json"
+    object_store().write_bytes(canonical_json(record.model_dump()).encode(), uri)
 
 
 def publish_retained(retained: Retained) -> None:
     """Publish the outcome for every version as a table on the run's page."""
     gone = sum(not decision.kept_because for decision in retained.decisions)
-    said = f"{'would be' if retained.dry_run else 'are'} deleted"
-    text = f"Versions of {retained.rule.model}: {len(retained.decisions)}, of which {gone} {said}"
+    outcome = f"{'would be' if retained.dry_run else 'are'} deleted"
+    text = (
+        f"Versions of {retained.rule.model}: {len(retained.decisions)}, of which {gone} {outcome}"
+    )
     logger.info(text)
     artifacts.publish_table("retention", rows_of(retained) or [{"version": "none"}], text)
 

@@ -1,9 +1,11 @@
-"""Marks that a version has scored. Retention checks them before it deletes a version, and forward lineage follows them.
+"""Usage records: marks that a version has scored.
+
+Retention checks them before it deletes a version, and forward lineage follows them.
 
     s3://<bucket>/registry/<model>/scored/<version>/<digest of the root>.json    a `ScoringMark`, written once
 
-A mark is written before anything is scored, so there are no predictions without one. It says where to look; the store
-is asked whether predictions still lie there.
+A mark is written before anything is scored, so no predictions exist without one. It says where to look; the store
+says whether predictions still exist there.
 """
 
 from datetime import UTC, datetime
@@ -22,8 +24,8 @@ from tasks.runtime.settings import read_settings
 def mark_scoring(run: ScoringRun) -> None:
     """Record that a version is about to score below a root. Does nothing if that is already recorded."""
     store = object_store()
-    place = f"{_marks(run.model.name, run.model.version)}{digest_of({'root': run.root})}.json"
-    if store.read_bytes(place):
+    uri = f"{_marks(run.model.name, run.model.version)}{digest_of({'root': run.root})}.json"
+    if store.read_bytes(uri):
         return
     mark = ScoringMark(
         model=run.model.name,
@@ -33,18 +35,18 @@ def mark_scoring(run: ScoringRun) -> None:
         when=datetime.now(UTC).isoformat(timespec="milliseconds"),
         flow_run=run.flow_run,
     )
-    store.write_bytes(canonical_json(mark.model_dump()).encode(), place)
+    store.write_bytes(canonical_json(mark.model_dump()).encode(), uri)
 
 
 def marks_of(model: str) -> list[ScoringMark]:
     """Return the scoring marks of a model's versions, the latest first. Marks that cannot be parsed are skipped."""
-    store, found = object_store(), list[ScoringMark]()
+    store, marks = object_store(), list[ScoringMark]()
     for item in store.scan(f"s3://{read_settings().bucket}/registry/{model}/scored/"):
         try:
-            found.append(ScoringMark.model_validate_json(store.read_bytes(item.uri) or b""))
+            marks.append(ScoringMark.model_validate_json(store.read_bytes(item.uri) or b""))
         except PydanticError:
             continue
-    return sorted(found, key=lambda mark: (mark.when, mark.root), reverse=True)
+    return sorted(marks, key=lambda mark: (mark.when, mark.root), reverse=True)
 
 
 def marked_predictions(model: str, version: str) -> str:
@@ -58,8 +60,8 @@ def marked_predictions(model: str, version: str) -> str:
             root = ScoringMark.model_validate_json(store.read_bytes(item.uri) or b"").root
         except PydanticError:
             return f"{item.uri}, which cannot be read"
-        if found := _what_lies_below(store, root):
-            return found
+        if location := _location_in_use(store, root):
+            return location
     return ""
 
 
@@ -78,7 +80,7 @@ def _marks(model: str, version: str) -> str:
     return f"s3://{read_settings().bucket}/registry/{model}/scored/{version}/"
 
 
-def _what_lies_below(store: ObjectStore, root: str) -> str:
+def _location_in_use(store: ObjectStore, root: str) -> str:
     try:
         return root if _holds_anything(store, root) else ""
     except (StoreError, MissingDataError) as error:

@@ -104,7 +104,10 @@ def _rejected_after(seconds: float, run_id: UUID) -> Generator[None]:
         try:
             resume_flow_run(run_id, run_input=answer)
         except (httpx.HTTPError, PrefectException) as error:
-            logger.warning("The time-out met another answer: %s", type(error).__name__)
+            logger.warning(
+                "The rejection at the time-out was not accepted (somebody may have answered first): %s",
+                type(error).__name__,
+            )
 
     timer = threading.Timer(seconds, reject)
     timer.daemon = True

@@ -80,7 +80,7 @@ def evaluate_champion(
     """
     if version is None:
         return None
-    if knows_too_much := _knows(version, split, inspection, gate):
+    if knows_too_much := _knows_too_much(version, split, inspection, gate):
         return Champion(version, incomparable=knows_too_much)
     try:
         return Champion(
@@ -91,11 +91,11 @@ def evaluate_champion(
     except RegistryUnavailableError:
         raise
     except (ModelError, RegistryError) as error:  # different labels; files that are gone
-        said = f"{version} cannot be compared: {error}; {_overrule(version)}"
-        return Champion(version, incomparable=said)
+        reason = f"{version} cannot be compared: {error}; {_overrule(version)}"
+        return Champion(version, incomparable=reason)
 
 
-def _knows(
+def _knows_too_much(
     version: ModelVersion,
     split: Reference[SplitSummary],
     inspection: InspectionParams,
@@ -105,21 +105,21 @@ def _knows(
     seen = split_of(version)
     if seen is None or seen.summary.test_digest == split.summary.test_digest:
         return ""
-    known, rows = known_by(seen, split, inspection), split.summary.rows["test"]
-    share, limit = known / rows, gate.plausibility.max_overlap_fraction
-    if not known:
+    overlap, rows = known_by(seen, split, inspection), split.summary.rows["test"]
+    fraction, limit = overlap / rows, gate.plausibility.max_overlap_fraction
+    if not overlap:
         return ""
     logger.warning(
         "%s of the test reviews (%.1f%%) have a near-duplicate in what %s was trained on",
-        f"{known:,}",
-        100 * share,
+        f"{overlap:,}",
+        100 * fraction,
         version,
     )
-    if share <= limit or limit >= 1:
+    if fraction <= limit or limit >= 1:
         return ""
     return (
-        f"{version} cannot be compared: {known:,} of the test reviews ({share:.4f}) have a near-duplicate in what it "
-        f"was trained on, limit {limit:.4f}; {allows_overlap(share)} compares them all the same, and "
+        f"{version} cannot be compared: {overlap:,} of the test reviews ({fraction:.4f}) have a near-duplicate in what "
+        f"it was trained on, limit {limit:.4f}; {allows_overlap(fraction)} compares them anyway, and "
         f"{_overrule(version)}"
     )
 
@@ -192,15 +192,22 @@ def _unjudged(test: TestSet, params: GateParams) -> list[str]:
     if not too_small:
         return []
     named = ", ".join(f"{name} ({rows})" for name, rows in list(too_small.items())[:20])
-    return [f"Slices of too few reviews to be judged, under {params.slices.min_rows}: {named}."]
+    return [
+        f"Slices too small to be judged (fewer than {params.slices.min_rows} reviews): {named}."
+    ]
 
 
 def _identity(champion: Champion | None) -> list[str] | None:
     if champion is None:
         return None
-    known = [champion.evaluation, champion.behaviour]
+    references = [champion.evaluation, champion.behaviour]
     other = repr(champion.other_test_set) if champion.other_test_set else ""
-    return [str(champion.version), champion.incomparable, other, *(r.digest for r in known if r)]
+    return [
+        str(champion.version),
+        champion.incomparable,
+        other,
+        *(r.digest for r in references if r),
+    ]
 
 
 def _evidence(
@@ -245,11 +252,11 @@ def _evidence(
     )
 
 
-def _overlap(found: InspectionSummary) -> int | None:
+def _overlap(summary: InspectionSummary) -> int | None:
     """Count the test reviews with a near-duplicate in training."""
-    if found.test_rows_near_train is None:
+    if summary.test_rows_near_train is None:
         return None
-    return in_all(found.test_rows_near_train, found.rows, found.rows_compared)
+    return in_all(summary.test_rows_near_train, summary.rows, summary.rows_compared)
 
 
 def _behaviour(

@@ -12,8 +12,8 @@ _PICTURES = {
     "confusion": "Confusion matrix: true labels by predicted ones",
     "roc": "ROC curve",
     "precision_recall": "Precision and recall",
-    "reliability": "Share of right answers by confidence, before and after the temperature",
-    "scores": "How sure the model is, where it is right and where it is wrong",
+    "reliability": "Fraction of correct predictions by confidence, before and after temperature scaling",
+    "scores": "Confidence of correct and of wrong predictions",
 }
 
 
@@ -21,8 +21,8 @@ def pictures_of(evaluation: Evaluation, slices: Sequence[SliceRow]) -> list[Pict
     """Return the plots stored with an evaluation, and one of its slices."""
     with fetched(evaluation) as folder:
         drawn = [
-            Picture(name, said, path.read_bytes())
-            for name, said in _PICTURES.items()
+            Picture(name, caption, path.read_bytes())
+            for name, caption in _PICTURES.items()
             if (path := folder / f"{name}.png").is_file()
         ]
         if slices:

@@ -59,28 +59,28 @@ def register_model(judged: Judged) -> ModelVersion:
     )
     summary = _summary(model.summary, evaluation.summary, baseline.summary, loses)
     description = _description(summary)
-    said = _said(judged, loses)
+    current_tags = _current_tags(judged, loses)
     version = registry.find_version(judged.model_name, model.digest, judged.engine.summary.identity)
     if version:
         version = version.model_copy(update={"reused": True})
-        registry.describe_version(version, said, description)
-        logger.info("register: reused, %s was registered from this very training", version)
+        registry.describe_version(version, current_tags, description)
+        logger.info("register: reused, %s was registered from the same training", version)
     else:
         with fetched(model) as folder, fetched(judged.engine) as engines:
             shutil.copytree(engines, folder, dirs_exist_ok=True)
             (folder / "README.md").write_text(_card(judged), encoding="utf-8")
             longest = int(judged.params["tokenization"]["max_length_tokens"])
             describe_for_mlflow(folder, load_tokenizer(folder), longest)
-            tags = _made(judged) | said
+            tags = _permanent_tags(judged) | current_tags
             version = registry.register(judged.model_name, folder, run_id, tags, description)
-        logger.info("register: %s", version)
+        logger.info("register: registered %s", version)
     if loses:
         logger.warning(summary)
     registry.set_alias(version, CHALLENGER)
     return version
 
 
-def _made(judged: Judged) -> dict[str, str]:
+def _permanent_tags(judged: Judged) -> dict[str, str]:
     """Return the tags that never change."""
     model = judged.candidate.model
     tags = {
@@ -97,7 +97,7 @@ def _made(judged: Judged) -> dict[str, str]:
     return tags | ({TEACHER_TAG: model.summary.teacher} if model.summary.teacher else {})
 
 
-def _said(judged: Judged, loses: bool) -> dict[str, str]:
+def _current_tags(judged: Judged, loses: bool) -> dict[str, str]:
     """Return the tags that each retraining updates."""
     verdict = judged.verdict.summary
     return {
@@ -154,7 +154,7 @@ def _summary(
     model: TrainingSummary, evaluation: EvaluationSummary, baseline: EvaluationSummary, loses: bool
 ) -> str:
     ours, theirs = evaluation.metrics["accuracy"], baseline.metrics["accuracy"]
-    warning = "WARNING: does not beat the baseline, which costs seconds. " if loses else ""
+    warning = "WARNING: does not beat the baseline, which trains in seconds. " if loses else ""
     return (
         f"{warning}{model.base_model} fine-tuned on {model.train_rows:,} reviews: accuracy {ours} on "
         f"{evaluation.rows:,} test reviews; {baseline.model}: {theirs}."

@@ -100,10 +100,10 @@ def explain_errors(
     }
 
     def make(folder: Path) -> ErrorsSummary:
-        found, explained = _errors(candidate, split, params)
-        content = [dataclasses.asdict(error) for error in found]
+        errors, explained = _errors(candidate, split, params)
+        content = [dataclasses.asdict(error) for error in errors]
         (folder / "errors.json").write_text(json.dumps(content), encoding="utf-8")
-        return ErrorsSummary(errors=len(found), explained=explained)
+        return ErrorsSummary(errors=len(errors), explained=explained)
 
     return reuse_or_make("errors", inputs, ErrorsSummary, make)
 
@@ -111,34 +111,36 @@ def explain_errors(
 def _errors(
     candidate: Candidate, split: Reference[SplitSummary], params: ReportParams
 ) -> tuple[list[WorstError], bool]:
-    said, reviews = read_predictions(candidate.evaluation), read_test_set(split).reviews
+    predictions, reviews = read_predictions(candidate.evaluation), read_test_set(split).reviews
     names = split.summary.label_names
-    worst = facts.worst_errors(said.labels, said.probabilities, params.worst_errors).tolist()
-    predicted = said.probabilities.argmax(axis=1)
-    drove: list[Attribution | None] = [None] * len(worst)
+    worst = facts.worst_errors(
+        predictions.labels, predictions.probabilities, params.worst_errors
+    ).tolist()
+    predicted = predictions.probabilities.argmax(axis=1)
+    attributions: list[Attribution | None] = [None] * len(worst)
     if params.attributions and worst:
         try:
             with opened(candidate.model, names) as classifier:
                 texts, targets = [reviews[i].text for i in worst], predicted[worst].tolist()
-                drove = list(attribute(classifier, texts, targets, params.attribution_steps))
+                attributions = list(attribute(classifier, texts, targets, params.attribution_steps))
         except ModelError as error:  # a rare architecture; the report omits this
             logger.warning("Errors cannot be explained: %s", error)
     errors: list[WorstError] = []
-    for place, attribution in zip(worst, drove, strict=True):
-        review = reviews[place]
+    for index, attribution in zip(worst, attributions, strict=True):
+        review = reviews[index]
         file, _, row = review.where.rpartition(" row ")
         errors.append(
             WorstError(
-                row=int(row) if row.isdigit() else place,
+                row=int(row) if row.isdigit() else index,
                 file=file or review.where,
                 true_label=names[review.label],
-                predicted=names[int(predicted[place])],
-                probability=float(said.probabilities[place].max()),
+                predicted=names[int(predicted[index])],
+                probability=float(predictions.probabilities[index].max()),
                 text=review.text,
                 attribution=attribution,
             )
         )
-    return errors, any(drove)
+    return errors, any(attributions)
 
 
 @step
@@ -166,7 +168,7 @@ def report_version(
         return _write_report(version, judged, errors, params, decision, waits)
     except NightshiftError as error:
         logger.warning("The report of %s could not be written: %s", version, error)
-        return "none was written; the log says why"
+        return "not written; the log says why"
 
 
 def _write_report(
@@ -193,18 +195,20 @@ def _write_report(
         url = model_registry().artifact_url(run_id, f"report/{path.name}")
     artifacts.publish_link("report", url, f"{report.title}: the report, with curves and errors")
     model_registry().describe_version(version, {REPORT_TAG: url})
-    logger.info("Report of %s: %s", version, url)
+    logger.info("Wrote the report of %s: %s", version, url)
     return url
 
 
 def _read_errors(reference: Reference[ErrorsSummary]) -> list[WorstError]:
     with fetched(reference, "errors.json") as folder:
         content = json.loads((folder / "errors.json").read_text(encoding="utf-8"))
-    found: list[WorstError] = []
+    errors: list[WorstError] = []
     for entry in content:
-        drove = entry.pop("attribution")
-        found.append(WorstError(**entry, attribution=Attribution(**drove) if drove else None))
-    return found
+        attribution = entry.pop("attribution")
+        errors.append(
+            WorstError(**entry, attribution=Attribution(**attribution) if attribution else None)
+        )
+    return errors
 
 
 def assemble(judged: Judged) -> Report:
@@ -259,21 +263,21 @@ def assemble(judged: Judged) -> Report:
 
 
 def _data(judged: Judged) -> DataFacts:
-    split, found = judged.split.summary, judged.inspection.summary
+    split, inspection = judged.split.summary, judged.inspection.summary
     return DataFacts(
         source=judged.source,
         rows=split.rows,
         train_digest=split.train_digest,
         test_digest=split.test_digest,
         card_uri=judged.inspection.uri,
-        near_duplicates=found.test_rows_near_train,
-        likely_label_errors=found.likely_label_errors if found.enabled else None,
-        notes=found.notes,
+        near_duplicates=inspection.test_rows_near_train,
+        likely_label_errors=inspection.likely_label_errors if inspection.enabled else None,
+        notes=inspection.notes,
         files=judged.loaded.files,
         more_files=judged.loaded.more_files,
         label_map=judged.label_map,
     )
 
 
-def _right(said: Predictions) -> Bools:
-    return np.asarray(said.probabilities.argmax(axis=1) == said.labels)
+def _right(predictions: Predictions) -> Bools:
+    return np.asarray(predictions.probabilities.argmax(axis=1) == predictions.labels)

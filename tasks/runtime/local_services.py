@@ -104,7 +104,7 @@ def local_services(prepare: Callable[[], object] = lambda: None) -> Generator[Se
             server.wait()
             stack.callback(_deliver_logs)
             logger.info(
-                'Log in to pages of runs with the value of "prefect" in %s', passwords_of(home)
+                'Log in to the Prefect UI with the value of "prefect" in %s', passwords_of(home)
             )
         yield read_settings()
 
@@ -122,11 +122,11 @@ def require_login(settings: Settings) -> None:
     from prefect.settings import get_current_settings
 
     api, url = get_current_settings().api, settings.prefect_api_url or ""
-    proof, key = api.auth_string, api.key
+    password, key = api.auth_string, api.key
     try:
         with SyncPrefectClient(
             url,
-            auth_string=proof.get_secret_value() if proof else None,
+            auth_string=password.get_secret_value() if password else None,
             api_key=key.get_secret_value() if key else None,
         ) as client:
             client.hello()
@@ -134,30 +134,30 @@ def require_login(settings: Settings) -> None:
         if error.response.status_code == 401:
             file = passwords_of(settings.home)
             raise ServiceError(
-                "The Prefect server asks for a password, and PREFECT_API_AUTH_STRING is not it",
+                "The Prefect server requires a password, and PREFECT_API_AUTH_STRING is missing or wrong",
                 url,
                 f'set it; for a server that `make up` has started, to the value of "prefect" in {file}',
             ) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        logger.debug("The Prefect server was not asked for its password: %s", error)
+        logger.debug("The password of the Prefect server was not checked: %s", error)
 
 
 def _use_running_stack(home: Path, environment: MutableMapping[str, str]) -> None:
     """Use the services that `make up` has started, except those that are configured otherwise."""
-    found = running_stack(home)
-    if found is None:
+    stack = running_stack(home)
+    if stack is None:
         return
     settings = read_settings()
-    given = found.environment(home)
-    for variable, configured in (
+    variables = stack.environment(home)
+    for prefix, configured in (
         ("AWS_", not settings.embeds_object_store),
         ("NIGHTSHIFT_OBJECT_STORE", not settings.embeds_object_store),
         ("MLFLOW_", settings.mlflow_tracking_uri),
         ("PREFECT_", settings.prefect_api_url),
     ):
         if configured:
-            given = {k: v for k, v in given.items() if not k.startswith(variable)}
-    environment.update(given)
+            variables = {k: v for k, v in variables.items() if not k.startswith(prefix)}
+    environment.update(variables)
 
 
 def _launch_prefect(

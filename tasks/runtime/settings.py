@@ -159,20 +159,20 @@ class Settings(BaseSettings):
             home = home.expanduser().absolute()
         except RuntimeError:
             raise SettingsError(
-                f"There is no home folder that ~ could stand for in {str(home)!r}",
+                f"There is no home folder to replace the ~ in {str(home)!r}",
                 variable,
                 "set HOME, or write the whole path",
             ) from None
         if "?" in str(home):
             raise SettingsError(
-                f"{str(home)!r} has a ? in it, where the URL of a database would end",
+                f"{str(home)!r} contains a ?, which would end the URL of a database",
                 variable,
                 "name a folder without one",
             )
         for path in (home, *home.parents):
             if _is_no_folder(path):
                 raise SettingsError(
-                    f"{str(path)!r} is a file, and a folder is wanted", variable, "name another"
+                    f"{str(path)!r} is a file, not a folder", variable, "name another"
                 )
         return home
 
@@ -197,8 +197,8 @@ class Settings(BaseSettings):
     def environment_without_keys(self) -> dict[str, str]:
         """This process's environment for a child that needs no server."""
         servers = ("AWS_", "MLFLOW_", "PREFECT_", "NIGHTSHIFT_")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(servers)}
-        return SLEEPING_THREADS | kept
+        variables = {k: v for k, v in os.environ.items() if not k.startswith(servers)}
+        return SLEEPING_THREADS | variables
 
     @property
     def aws_variables(self) -> tuple[tuple[str, str], ...]:
@@ -244,32 +244,32 @@ def read_settings() -> Settings:
         return Settings()  # pyright: ignore[reportCallIssue] - the environment gives the fields
     except PydanticError as error:
         first = error.errors()[0]
-        name, given, message = str(first["loc"][0]), first["input"], first["msg"]
+        name, value, message = str(first["loc"][0]), first["input"], first["msg"]
         variable = name if name.isupper() else f"{_PREFIX}{name.upper()}"
-        if _URL_OF_A_SERVICE.match(str(given)):
+        if _URL_OF_A_SERVICE.match(str(value)):
             raise SettingsError(
-                f"It is {given!r}, as Kubernetes sets it for a service of that name",
+                f"The value is {value!r}, which Kubernetes sets for a service of that name",
                 variable,
                 "set enableServiceLinks: false in the pod, or rename the service",
             ) from None
         of_shape = first["type"] == NOT_OF_SHAPE
-        what = f"{given!r} {message}" if of_shape else f"{message}, not {given!r}"
+        what = f"{value!r} {message}" if of_shape else f"{message}, not {value!r}"
         raise SettingsError(what, variable) from error
 
 
 def _require_known(environment: Mapping[str, str]) -> None:
     """Raise SettingsError if a variable looks like a setting but is not: it would be ignored silently."""
-    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    names = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
     for variable in sorted(environment):
         name = variable.upper()
-        unknown = name.startswith(_PREFIX) and name not in known
+        unknown = name.startswith(_PREFIX) and name not in names
         if (
             not unknown
             or _OF_A_SERVICE.search(name)
             or _URL_OF_A_SERVICE.match(environment[variable])
         ):
             continue
-        near = difflib.get_close_matches(name, known, 1)
+        near = difflib.get_close_matches(name, names, 1)
         meant = f"did you mean {near[0]}? If not, unset it" if near else "unset it"
         raise SettingsError(
             "There is no such setting", variable, f"{meant}; the README lists all settings"

@@ -28,7 +28,7 @@ from tasks.runtime.clients import prepared_store
 logger = logging.getLogger(__name__)
 # Less free space than this counts as a full disk, for which torch and SQLite have errors of their own.
 _NO_ROOM_BYTES = 1_000_000
-_OUTAGE: list[float] = [5, 20, 60, 180]  # delays in seconds before each retry
+_RETRY_DELAYS: list[float] = [5, 20, 60, 180]  # delays in seconds before each retry
 _impatient = threading.Event()
 SummaryT = TypeVar("SummaryT", bound=BaseModel)
 P = ParamSpec("P")
@@ -50,25 +50,25 @@ def reuse_or_make(
         make: fills an empty local folder and returns the facts.
     """
     prepared = prepared_store()
-    found = prepared.find(kind, inputs)
-    reused = found is not None
-    if found is None:
+    manifest = prepared.find(kind, inputs)
+    reused = manifest is not None
+    if manifest is None:
         started = time.perf_counter()
         with work_folder(kind) as folder:
-            found = prepared.commit(kind, inputs, folder, make(folder))
+            manifest = prepared.commit(kind, inputs, folder, make(folder))
         logger.info(
             "%s: made in %.1f s -> %s",
             kind,
             time.perf_counter() - started,
-            prepared.uri(kind, found.digest),
+            prepared.uri(kind, manifest.digest),
         )
     else:
         logger.info(
             "%s: reused, nothing it depends on has changed <- %s",
             kind,
-            prepared.uri(kind, found.digest),
+            prepared.uri(kind, manifest.digest),
         )
-    return prepared.refer(found, summary_type, reused)
+    return prepared.refer(manifest, summary_type, reused)
 
 
 def step(function: Callable[P, R]) -> Task[P, R]:
@@ -78,8 +78,8 @@ def step(function: Callable[P, R]) -> Task[P, R]:
     """
     patient = task(
         cache_policy=NO_CACHE,
-        retries=len(_OUTAGE),
-        retry_delay_seconds=_OUTAGE,
+        retries=len(_RETRY_DELAYS),
+        retry_delay_seconds=_RETRY_DELAYS,
         retry_condition_fn=is_outage,
     )
     return patient(function)

@@ -26,9 +26,9 @@ def await_object_store(errors: Terminal, gives_up: bool) -> None:
     server, ends = store.endpoint_url or "AWS", time.monotonic() + _PATIENCE_SECONDS
     if not (problem := store.silence(bucket)):
         return
-    waits = f"for {_PATIENCE_SECONDS:.0f} s" if gives_up else "for minutes"
+    waits = f"for {_PATIENCE_SECONDS:.0f} s" if gives_up else "for several minutes"
     errors.print(
-        f"The object store {server} does not answer; it is tried again {waits}: {problem}",
+        f"The object store {server} does not answer; trying again {waits}: {problem}",
         soft_wrap=True,
     )
     while gives_up and problem:

@@ -27,17 +27,17 @@ _ERRORS = 20
 
 
 @step
-def finish_scoring(place: str, started: float) -> ScoreSummary:
+def finish_scoring(run_uri: str, started: float) -> ScoreSummary:
     """Join the parts, count everything, verify it against the store, and write `_SUCCESS` or `_INCOMPLETE`.
 
     Args:
-        place: of the frozen run.
+        run_uri: of the frozen run.
         started: `time.time()` when scoring began.
     Raises:
         StoreError: a shard has no result, or the lists do not hold what the manifest says.
     """
     objects = exact_objects()
-    run = require_run(objects, place)
+    run = require_run(objects, run_uri)
     tally = Tally(run, objects)
     joined: list[Entry] = []
     for number in range(run.shards):
@@ -47,9 +47,9 @@ def finish_scoring(place: str, started: float) -> ScoreSummary:
                 objects.store.delete(result_uri(run, number))
     if tally.objects != run.objects:
         raise StoreError(
-            f"The lists of the frozen run hold {tally.objects:,} objects, its manifest says {run.objects:,}",
+            f"The shard lists of the run hold {tally.objects:,} objects, but its manifest says {run.objects:,}",
             run.place,
-            "start a new run; what is scored stays scored",
+            "start a new run; it skips what is already scored",
         )
     proven = listing_digest(objects, run.root) if joined else tally.listing.digest
     summary = tally.summary(time.time() - started, proven)
@@ -74,7 +74,7 @@ class Tally:
     def __init__(self, run: ScoringRun, objects: ExactObjects) -> None:
         self._run, self._objects = run, objects
         self.listing = Listing()
-        self._there = Names(_listed(objects, run, self.listing))
+        self._outputs = Names(_listed(objects, run, self.listing))
         self._counts, self.objects = Counts(), 0
         self._states = dict.fromkeys(get_args(State), 0)
         self._failed: list[ObjectResult] = []
@@ -86,7 +86,7 @@ class Tally:
         """Count one object. Return False if its result says it is scored but the store does not have it."""
         claimed = result.state in ("scored", "found")
         if claimed:
-            result = self._looked_up(result)
+            result = self._check_output(result)
         good = result.state in ("scored", "found")
         self.objects += 1
         self._counts = self._counts.plus(result.counts)
@@ -94,24 +94,24 @@ class Tally:
         if result.state == "overwritten":
             self.overwritten.append(result.key)
         unfit = self._failed if result.state == "failed" else self._changed
-        kept = self._good if good else unfit
-        if len(kept) < _SHOWN:
-            kept.append(result)
+        examples = self._good if good else unfit
+        if len(examples) < _SHOWN:
+            examples.append(result)
         return good or not claimed
 
-    def _looked_up(self, result: ObjectResult) -> ObjectResult:
+    def _check_output(self, result: ObjectResult) -> ObjectResult:
         """Return the same result, or a failure that says what is wrong with the output."""
         run, entry = self._run, Entry(result.key, result.size, result.etag)
         uri = run.output_uri(result.key)
         rejected = rejected_uri(run, entry)
-        if f"{uri}|{result.output_etag}" not in self._there:
+        if f"{uri}|{result.output_etag}" not in self._outputs:
             head = self._objects.head(uri)
             if head is None:
                 what = "An output is not in the store, though it was written"
                 return failure(entry, StoreError(what, uri, "run again"))
             if not is_made_of(run, entry, head):
                 return failure(entry, replaced(self._objects, run, entry, head))
-        missing = result.counts.rows_rejected and rejected not in self._there
+        missing = result.counts.rows_rejected and rejected not in self._outputs
         # An object that was joined just now is not in the listing.
         if missing and self._objects.head(rejected) is None:
             what = "The rejected rows are not in the store, though they were written"
@@ -139,7 +139,7 @@ class Tally:
             counts=self._counts,
             seconds=round(seconds, 2),
             reviews_per_second=round(self._counts.rows_out / max(seconds, 1e-9), 2),
-            errors=[_said(run.input_uri(r.key), r.error) for r in self._unfit[:_ERRORS]],
+            errors=[_with_name(run.input_uri(r.key), r.error) for r in self._unfit[:_ERRORS]],
             plan_digest=run.plan_digest,
             listing_digest=proven,
         )
@@ -159,7 +159,7 @@ class Tally:
         ]
 
 
-def _said(uri: str, error: str) -> str:
+def _with_name(uri: str, error: str) -> str:
     """Prefix an object's error with its name, unless the error already names it."""
     return error if uri in error else f"{uri}: {error}"
 

@@ -40,22 +40,26 @@ def look_at_samples(
 
 def _look_at(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
     with objects.open(info(run, entry)) as stream:
-        wanted = [run.columns.text, *run.columns.keep]
-        rows = reading.decode(run.input_uri(entry.key), stream, None, wanted, run.encoding)
+        columns = [run.columns.text, *run.columns.keep]
+        rows = reading.decode(run.input_uri(entry.key), stream, None, columns, run.encoding)
         sample = (row for _, row in zip(range(_SAMPLE_ROWS), rows, strict=False))
-        for _ in with_columns(sample, wanted, run.input_uri(entry.key)):
+        for _ in with_columns(sample, columns, run.input_uri(entry.key)):
             pass
 
 
-_MADE = ("input", "row", "id", "label", "score", "model", "model_version")
+_PREDICTION_COLUMNS = ("input", "row", "id", "label", "score", "model", "model_version")
 
 
 def refuse_reserved(columns: Columns) -> None:
     """Check the kept columns. Raises SettingsError if one has a name that predictions use, or is named twice."""
     for name in columns.keep:
-        if name in _MADE or name.startswith("probability_") or columns.keep.count(name) > 1:
+        if (
+            name in _PREDICTION_COLUMNS
+            or name.startswith("probability_")
+            or columns.keep.count(name) > 1
+        ):
             raise SettingsError(
-                f"A prediction has a column {name!r} of its own, or it is named twice",
+                f"The column {name!r} is reserved for predictions, or is named twice",
                 "keep_columns",
                 "leave it out",
             )

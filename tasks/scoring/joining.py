@@ -70,7 +70,9 @@ def _results(objects: ExactObjects, run: ScoringRun, number: int) -> list[Part]:
     done = read_result(objects, run, number)
     if done is None:
         raise StoreError(
-            "A shard has no result", result_uri(run, number), "run again; it goes on there"
+            "A shard has no result",
+            result_uri(run, number),
+            "run again; it resumes with this shard",
         )
     entries = [e for bundle in read_shard(objects, run, number).bundles for e in bundle]
     return list(zip(entries, done.objects, strict=True))
@@ -80,11 +82,11 @@ def _parts_of(
     objects: ExactObjects, run: ScoringRun, number: int, last: Entry
 ) -> tuple[list[Part], int]:
     """Return all parts of an object in order, and the shard of the first; `number` is the shard of the last part."""
-    found: list[Part] = []
-    while len(found) < last.parts and number >= 0:
+    parts: list[Part] = []
+    while len(parts) < last.parts and number >= 0:
         here = [(e, r) for e, r in _results(objects, run, number) if e.key == last.key]
-        found, number = here + found, number - 1
-    return found, number + 1
+        parts, number = here + parts, number - 1
+    return parts, number + 1
 
 
 def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> ObjectResult:
@@ -139,7 +141,7 @@ def _join(
             written = Counts.from_metadata(result.counts.to_metadata())
             if not head or not head.whole or Counts.from_metadata(head.metadata) != written:
                 raise UnreadableDataError(
-                    "A part of its predictions is gone, or is not what was written",
+                    "A part of the predictions is gone, or has changed since it was written",
                     uri,
                     "run again",
                 )

@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -42,7 +43,7 @@ _WRITES = 4
 
 
 class RunReference(Record):
-    """The place of a frozen run, and its size."""
+    """The URI of a frozen run, and its size."""
 
     place: str
     shards: int
@@ -62,20 +63,21 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         SettingsError: outputs would lie among the inputs; a kept column has the name of a prediction column.
         StoreError: the store does not hold what was written.
     """
+    started = time.perf_counter()
     objects = exact_objects()
     mark_scoring(draft)  # also for an older run that is resumed
     if frozen := read_run(objects, draft.place):
-        logger.info("This run was begun before, and goes on: %s", draft.place)
-        return _begun(objects, frozen)
+        logger.info("Resuming a run that was planned before: %s", draft.place)
+        return _begun(objects, frozen, started)
     # Ask before inputs are listed, so that the list includes those of the replaced runs.
     replaced = replaced_by(objects, draft)
-    found = _inputs(objects, draft)
+    entries = _inputs(objects, draft)
     refuse_reserved(draft.columns)
-    refuse_shared_outputs(draft, found)
+    refuse_shared_outputs(draft, entries)
     in_work = InWork(objects, draft, "plan")
-    if found:
-        look_at_samples(objects, draft, found, in_work)
-    left = found if draft.rescore else list(_not_yet_scored(objects, draft, found))
+    if entries:
+        look_at_samples(objects, draft, entries, in_work)
+    remaining = entries if draft.rescore else list(_not_yet_scored(objects, draft, entries))
 
     draft = draft.model_copy(update={"plan": secrets.token_hex(4)})
 
@@ -84,17 +86,17 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         return shard.digest
 
     with ThreadPoolExecutor(_WRITES) as pool:
-        cut = _cut(objects, draft, left, in_work)
+        cut = _cut(objects, draft, remaining, in_work)
         written = list(map_ordered(pool, write, shards(cut), 2 * _WRITES))
     counts = {
-        "objects": len(left),
-        "bytes": sum(entry.size for entry in left),
+        "objects": len(remaining),
+        "bytes": sum(entry.size for entry in remaining),
         "shards": len(written),
-        "scored_before": len(found) - len(left),
+        "scored_before": len(entries) - len(remaining),
         "plan_digest": digest_of({"shards": written}),
         "supersedes": replaced,
     }
-    return _begun(objects, draft.model_copy(update=counts))
+    return _begun(objects, draft.model_copy(update=counts), started)
 
 
 def draft_run(
@@ -136,15 +138,16 @@ def draft_run(
     )
 
 
-def _begun(objects: ExactObjects, run: ScoringRun) -> RunReference:
+def _begun(objects: ExactObjects, run: ScoringRun, started: float) -> RunReference:
     if run.objects:  # the predictions there are incomplete until this run ends
         mark_unfinished(objects, run)
     run = _freeze(objects, run)
     logger.info(
-        "%s objects, %.1f MB, in %s shards; %s are scored already -> %s",
+        "Planned %s objects, %.1f MB, in %s shards, in %.1f s; %s more were scored before -> %s",
         f"{run.objects:,}",
         run.bytes / 1e6,
         run.shards,
+        time.perf_counter() - started,
         f"{run.scored_before:,}",
         run.place,
     )
@@ -161,8 +164,8 @@ def _freeze(objects: ExactObjects, run: ScoringRun) -> ScoringRun:
     """Write the manifest unless there is one, and return the stored one."""
     content = canonical_json(run.model_dump()).encode()
     mark = {FINGERPRINT: digest_of(run.model_dump())}
-    there = objects.head(f"{run.place}/{MANIFEST}")
-    torn = there if there and not there.whole else None
+    head = objects.head(f"{run.place}/{MANIFEST}")
+    torn = head if head and not head.whole else None
     objects.write(content, f"{run.place}/{MANIFEST}", mark, before=torn)
     frozen = read_run(objects, run.place)
     if frozen is None:
@@ -176,10 +179,10 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
     parse_uri(run.output, "output")
     if (run.root + "/").startswith(run.input_prefix) or run.input_prefix.startswith(run.root + "/"):
         raise SettingsError(
-            f"The output {run.root} would lie among the input {run.input}: it could replace a review, and the next run "
-            "would score it",
+            f"The output {run.root} would lie among the input {run.input}: predictions could replace reviews, and the "
+            "next run would score them",
             "output",
-            "choose a prefix beside the input",
+            "choose a prefix outside the input",
         )
     entries: list[Entry] = []
     for item in sorted(objects.store.scan(run.input)):
@@ -190,7 +193,7 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
         raise MissingDataError(
             "No object there, or hidden ones only (names that begin with _ or .)",
             run.input,
-            "check the prefix; where a night without reviews is none, set allow_empty",
+            "check the prefix; if it may be empty, set allow_empty",
         )
     return entries
 
@@ -199,7 +202,7 @@ def _not_yet_scored(
     objects: ExactObjects, run: ScoringRun, entries: list[Entry]
 ) -> Iterator[Entry]:
     """Yield the entries that this version and configuration has not scored in their present state."""
-    there = Names(item.uri for item in objects.store.scan(run.root))
+    outputs = Names(item.uri for item in objects.store.scan(run.root))
 
     def is_scored(entry: Entry) -> bool:
         try:
@@ -209,10 +212,12 @@ def _not_yet_scored(
                 raise
             return False
 
-    asked = [entry for entry in entries if len(there) and run.output_uri(entry.key) in there]
+    candidates = [
+        entry for entry in entries if len(outputs) and run.output_uri(entry.key) in outputs
+    ]
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        answers = map_ordered(pool, is_scored, asked, 4 * _REQUESTS)
-        scored = {entry.key for entry, done in zip(asked, answers, strict=True) if done}
+        answers = map_ordered(pool, is_scored, candidates, 4 * _REQUESTS)
+        scored = {entry.key for entry, done in zip(candidates, answers, strict=True) if done}
     yield from (entry for entry in entries if entry.key not in scored)
 
 
@@ -245,5 +250,9 @@ def _spans(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[Span]:
     except BaseException as error:
         if not is_the_objects(error):
             raise
-        logger.warning("%s cannot be cut into parts: %s", uri, as_data_error(error, uri).what)
+        logger.warning(
+            "%s is scored whole, as it cannot be cut into parts: %s",
+            uri,
+            as_data_error(error, uri).what,
+        )
         return []

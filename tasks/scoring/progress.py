@@ -27,12 +27,12 @@ class Watch:
     """Polls the store for new results, and reports progress.
 
     Args:
-        place: of the frozen run.
-        pace: progress in bytes.
+        run_uri: of the frozen run.
+        meter: progress in bytes.
     """
 
-    def __init__(self, place: str, meter: ProgressMeter) -> None:
-        self._objects, self._place = exact_objects(), place
+    def __init__(self, run_uri: str, meter: ProgressMeter) -> None:
+        self._objects, self._run_uri = exact_objects(), run_uri
         self._run: ScoringRun | None = None
         self._meter, self._seen = meter, set[str]()
 
@@ -40,16 +40,16 @@ class Watch:
         """Count new results, at first also those of an earlier attempt. If the store is unreachable, only log it."""
         try:
             worked = self._run is not None
-            run = self._run or require_run(self._objects, self._place)
+            run = self._run or require_run(self._objects, self._run_uri)
             for uri in self._new(run):
                 self._count(run, uri, worked)
             self._run = run
         except StoreError as error:
-            logger.warning("Progress is not known: %s", error)
+            logger.warning("Progress is unknown: %s", error)
 
     def _new(self, run: ScoringRun) -> list[str]:
-        found = {item.uri for item in self._objects.store.scan(results_prefix(run))}
-        return sorted(found - self._seen)
+        uris = {item.uri for item in self._objects.store.scan(results_prefix(run))}
+        return sorted(uris - self._seen)
 
     def _count(self, run: ScoringRun, uri: str, worked: bool) -> None:
         self._seen.add(uri)
@@ -91,7 +91,7 @@ def shard_done(done: ShardResult, shards: int) -> ShardDone:
     rows = sum(o.counts.rows_in for o in done.objects)
     failed = sum(o.state == "failed" for o in done.objects)
     logger.info(
-        "Shard %s of %s: %s objects, %s rows, %.1f s, %.1f rows/s%s",
+        "Shard %s of %s: %s objects, %s rows in %.1f s, %.1f rows/s%s",
         done.number + 1,
         shards,
         len(done.objects),

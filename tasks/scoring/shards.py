@@ -52,14 +52,14 @@ _WRITES_WAITING = 32
 
 
 @step
-def score_shard(place: str, number: int, params: EngineParams) -> ShardDone:
+def score_shard(run_uri: str, number: int, params: EngineParams) -> ShardDone:
     """Score what is left of a shard, and record the outcome of each object.
 
     Raises:
         SettingsError: the engine that the run is pinned to is not installed here.
     """
     objects = exact_objects()
-    run = require_run(objects, place)
+    run = require_run(objects, run_uri)
     done = read_result(objects, run, number)
     # Failed objects are tried again.
     if done is None or any(o.state == "failed" for o in done.objects):
@@ -125,21 +125,21 @@ class ShardWork:
         shard = read_shard(self._objects, self._run, number)
         entries = [entry for bundle in shard.bundles for entry in bundle]
         self._in_work = InWork(self._objects, self._run, number)
-        looked = map_ordered(self._pool, self._looked, entries, 4 * _REQUESTS)
+        looked = map_ordered(self._pool, self._look_up, entries, 4 * _REQUESTS)
         heads, results = dict[Entry, Head | None](), dict[Entry, ObjectResult]()
-        for entry, (head, known) in zip(entries, looked, strict=True):
+        for entry, (head, result) in zip(entries, looked, strict=True):
             heads[entry] = head
-            if known:
-                results[entry] = known
+            if result:
+                results[entry] = result
         suspects = {e: None for e in entries if e not in results and self._in_work.is_suspect(e)}
         together = [[e for e in bundle if e not in suspects] for bundle in shard.bundles]
-        left = [b for b in together if any(entry not in results for entry in b)]
+        remaining = [b for b in together if any(entry not in results for entry in b)]
         work = _Work(encoder, engine, window_reviews, heads, results)
         meter = current_meter("reviews", sum(entry.bytes for entry in entries))
-        touched = {*suspects, *(entry for bundle in left for entry in bundle)}
+        touched = {*suspects, *(entry for bundle in remaining for entry in bundle)}
         meter.skip(sum(entry.bytes for entry in entries if entry not in touched))
         with self._in_work.recorded():
-            for bundles in (left, *([[entry]] for entry in suspects)):
+            for bundles in (remaining, *([[entry]] for entry in suspects)):
                 self._score_bundles(bundles, work, ReadAheadMeter(meter))
         return [results[entry] for entry in entries]
 
@@ -147,12 +147,12 @@ class ShardWork:
         self, bundles: list[list[Entry]], work: "_Work", read_ahead: ReadAheadMeter
     ) -> None:
         """Score these bundles to their end, and add the outcomes of their objects to the results."""
-        wanted = (entry for bundle in bundles for entry in bundle)
+        entries = (entry for bundle in bundles for entry in bundle)
         opened = functools.partial(self._opened, results=dict(work.results))
-        streams = map_ordered(self._pool, opened, wanted, _REQUESTS)
+        streams = map_ordered(self._pool, opened, entries, _REQUESTS)
         items = (self._items(bundle, streams, read_ahead) for bundle in bundles)
-        told = predict.score(items, work.encoder, work.engine, work.window_reviews)
-        scored = count_passed(told, read_ahead)
+        results = predict.score(items, work.encoder, work.engine, work.window_reviews)
+        scored = count_passed(results, read_ahead)
         writes: dict[Entry, Future[ObjectResult]] = {}
         for index, entry in enumerate(entry for bundle in bundles for entry in bundle):
             path = self._folder / f"{index:06}"
@@ -170,28 +170,28 @@ class ShardWork:
         read_ahead.over()
         work.results.update({entry: write.result() for entry, write in writes.items()})
 
-    def _looked(self, entry: Entry) -> tuple[Head | None, ObjectResult | None]:
-        """Return the output found in an object's place, and the object's result if it needs no scoring."""
+    def _look_up(self, entry: Entry) -> tuple[Head | None, ObjectResult | None]:
+        """Return the existing output of an object, and the object's result if it needs no scoring."""
         try:
             head = self._objects.head(target_uri(self._run, entry))
-            known = self._known(entry, head)
+            result = self._finished_result(entry, head)
         except BaseException as error:
             return None, self._failure(entry, error)
-        if known is None and (fatal := self._in_work.fatal(entry)):
-            known = self._failure(entry, fatal)
-        return head, known
+        if result is None and (fatal := self._in_work.fatal(entry)):
+            result = self._failure(entry, fatal)
+        return head, result
 
     def _failure(self, entry: Entry, error: BaseException) -> ObjectResult:
         """Return the failure of an object if the error concerns that object; raise any other error."""
         if not is_the_objects(error):
             raise error
         uri = self._run.input_uri(entry.key)
-        said = as_data_error(error, uri)
-        logger.warning("%s was not scored: %s", uri, said)
-        return failure(entry, said)
+        data_error = as_data_error(error, uri)
+        logger.warning("%s was not scored: %s", uri, data_error)
+        return failure(entry, data_error)
 
-    def _known(self, entry: Entry, head: Head | None) -> ObjectResult | None:
-        """Return the result of an object that needs no scoring: it is committed already, or its place is taken."""
+    def _finished_result(self, entry: Entry, head: Head | None) -> ObjectResult | None:
+        """Return the result of an object that needs no scoring: already committed, or its output name is taken."""
         run = self._run
         if error := foreign(run, entry, head):
             return self._failure(entry, error)
@@ -203,9 +203,9 @@ class ShardWork:
     def _opened(
         self, entry: Entry, results: Mapping[Entry, ObjectResult]
     ) -> IO[bytes] | BaseException:
-        known = results.get(entry)
-        if known and known.state == "failed":
-            return UnreadableDataError(known.error)  # so that it is not read again
+        result = results.get(entry)
+        if result and result.state == "failed":
+            return UnreadableDataError(result.error)  # so that it is not read again
         if too_long := self._run.name_too_long(entry.key):
             return too_long
         try:
@@ -238,12 +238,12 @@ class ShardWork:
         uri = self._run.input_uri(entry.key)
         columns, rows = self._run.columns, 0
         try:
-            asked_for = [columns.id, columns.text, *columns.keep]
-            decoded = reading.decode(uri, stream, entry.span, asked_for, self._run.encoding)
-            wanted = [columns.text, *columns.keep] if entry.part == 0 else []
-            checked = with_columns(decoded, wanted, uri)
-            share = functools.partial(fraction_read, entry, stream)
-            read = read_ahead.reading(checked, entry.bytes, share)
+            requested = [columns.id, columns.text, *columns.keep]
+            decoded = reading.decode(uri, stream, entry.span, requested, self._run.encoding)
+            required = [columns.text, *columns.keep] if entry.part == 0 else []
+            checked = with_columns(decoded, required, uri)
+            fraction = functools.partial(fraction_read, entry, stream)
+            read = read_ahead.reading(checked, entry.bytes, fraction)
             reviews = (predict.to_review(row, columns) for row in read)
             # The limit applies to whole objects; a part is not judged by itself.
             allowed = self._run.max_rejected_share if entry.parts == 1 else 1.0

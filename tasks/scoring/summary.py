@@ -30,6 +30,8 @@ def publish_summary(
     mark_finished(objects, run, summary)
     if summary.counts.rows_out:
         objects.store.write_bytes(canonical_json(summary.model_dump()).encode(), _last_uri(run))
+    log = logger.info if summary.complete else logger.warning
+    log("Finished in %.1f s: %s", summary.seconds, _headline(summary))
     artifacts.publish_table("scored", rows, _headline(summary))
     artifacts.publish_text("summary", summary_text(summary, last), _headline(summary))
     if summary.counts.rows_rejected:
@@ -38,10 +40,10 @@ def publish_summary(
 
 def _keep_rejects(objects: ExactObjects, run: ScoringRun, rows: int) -> None:
     """Copy the rejected rows, including those of earlier runs of the version, and log where they are."""
-    place = f"{run.root}/_rejected/"
-    listed = {item.uri.removeprefix(place): item.uri for item in objects.store.scan(place)}
-    kept = keep_findings(objects.store, f"rejected/{run.model.name}-{run.model.version}", listed)
-    where = f"{kept}/" if kept else place
+    prefix = f"{run.root}/_rejected/"
+    listed = {item.uri.removeprefix(prefix): item.uri for item in objects.store.scan(prefix)}
+    folder = keep_findings(objects.store, f"rejected/{run.model.name}-{run.model.version}", listed)
+    where = f"{folder}/" if folder else prefix
     logger.warning(
         "%s rows were rejected; each is listed with its reason below %s", f"{rows:,}", where
     )
@@ -62,7 +64,7 @@ def _last_summary(objects: ExactObjects, run: ScoringRun) -> ScoreSummary | None
 
 def summary_text(summary: ScoreSummary, last: ScoreSummary | None) -> Markdown:
     """Render a run as markdown: counts, reasons, and the fractions of the labels beside those of the previous run."""
-    places = bullets(
+    locations = bullets(
         Markdown("{}: {}").format(what, place_link(folder))
         for what, folder in (
             ("Predictions", summary.root),
@@ -73,11 +75,11 @@ def summary_text(summary: ScoreSummary, last: ScoreSummary | None) -> Markdown:
     shares = Markdown("")
     if summary.counts.rows_out:
         shares = Markdown("\n") + table(
-            ["label", "share", "of the run before"], _shares(summary.counts, last)
+            ["label", "fraction", "in the previous run"], _shares(summary.counts, last)
         )
     return Markdown("# {}\n\n{}\n{}{}\n{}").format(
         _headline(summary),
-        places,
+        locations,
         table(["", ""], _figures(summary)),
         shares,
         bullets(summary.errors),
@@ -88,7 +90,7 @@ def _figures(summary: ScoreSummary) -> list[tuple[str, str]]:
     counts = summary.counts
     return [
         (
-            "objects scored, failed, overwritten in mid-run",
+            "objects scored, failed, overwritten during the run",
             f"{summary.scored:,}, {summary.failed:,}, {summary.overwritten:,}",
         ),
         ("objects scored before", f"{summary.scored_before:,}"),

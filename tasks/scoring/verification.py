@@ -1,6 +1,7 @@
 """Verify from the store alone that a scoring run is complete."""
 
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -49,29 +50,30 @@ class Proof(Record):
 
 
 @step
-def verify_run(place: str) -> Proof:
+def verify_run(run_uri: str) -> Proof:
     """Check that every output of a run exists and was made from what the run froze.
 
     Args:
-        place: of the run's records.
+        run_uri: of the run's records.
     Raises:
         MissingDataError: there is no run.
     """
+    started = time.perf_counter()
     objects = exact_objects()
-    run = require_run(objects, place)
+    run = require_run(objects, run_uri)
     proven = rows = changed = 0
     problems: list[str] = []
     shards: list[str] = []
     with ThreadPoolExecutor(_REQUESTS) as pool:
         overwritten = read_overwritten(objects, run)
         wholes = ((run, objects, e, e.key in overwritten) for e in _wholes(objects, run, shards))
-        for counts, problem, is_changed in map_ordered(pool, _look, wholes, 4 * _REQUESTS):
+        for counts, problem, is_changed in map_ordered(pool, _check, wholes, 4 * _REQUESTS):
             proven += not problem and not is_changed
             changed, rows = changed + is_changed, rows + counts.rows_in
             if problem and len(problems) < _SHOWN:
                 problems.append(problem)
     if run.plan_digest not in ("", digest_of({"shards": shards})):
-        problems.insert(0, f"{run.place}: its lists are not those that were frozen")
+        problems.insert(0, f"{run.place}: its shard lists are not those of the plan")
     proof = Proof(
         place=run.place,
         model=run.model.name,
@@ -86,13 +88,21 @@ def verify_run(place: str) -> Proof:
     )
     if not proof.complete and not problems:
         problems.append(
-            f"{run.place}: its lists hold {proven + changed} objects, its manifest says {run.objects}"
+            f"{run.place}: its shard lists hold {proven + changed} objects, but its manifest says {run.objects}"
         )
-    said = "complete" if proof.complete else "NOT COMPLETE"
-    logger.info("%s: %s, %s of %s objects, %s rows", place, said, proven, run.objects, f"{rows:,}")
-    logger.info("_SUCCESS in %s: %s", run.root, proof.success or "may be taken")
+    status = "complete" if proof.complete else "NOT COMPLETE"
+    logger.info(
+        "Verified %s in %.1f s: %s, %s of %s objects, %s rows",
+        run_uri,
+        time.perf_counter() - started,
+        status,
+        proven,
+        run.objects,
+        f"{rows:,}",
+    )
+    logger.info("_SUCCESS in %s: %s", run.root, proof.success or "can be trusted")
     artifacts.publish_table(
-        "proof", [{"problem": p} for p in problems] or [{"problem": "none"}], said
+        "proof", [{"problem": p} for p in problems] or [{"problem": "none"}], status
     )
     return proof
 
@@ -106,23 +116,23 @@ def _wholes(objects: ExactObjects, run: ScoringRun, shards: list[str]) -> Iterat
             yield from (entry for entry in bundle if entry.part == 0)
 
 
-def _look(given: tuple[ScoringRun, ExactObjects, Entry, bool]) -> tuple[Counts, str, bool]:
+def _check(item: tuple[ScoringRun, ExactObjects, Entry, bool]) -> tuple[Counts, str, bool]:
     """Return an object's row counts, its problem, and whether its input has changed so that the next run scores it."""
-    run, objects, entry, was_overwritten = given
+    run, objects, entry, was_overwritten = item
     uri = run.output_uri(entry.key)
     head = objects.head(uri)
     whole = replace(entry, part=0, parts=1)
     if head and is_committed(objects, run, whole, head):
         return Counts.from_metadata(head.metadata), "", False
     if head and is_made_of(run, entry, head):
-        return Counts(), f"{rejected_uri(run, whole)}: the rejected rows are not there", False
+        return Counts(), f"{rejected_uri(run, whole)}: the rejected rows are missing", False
     if was_overwritten:  # the run itself recorded that
         return Counts(), "", True
     if head is None:
         return Counts(), f"{uri}: there is no output", False
     if is_of_another_version(run, entry, head) and _has_changed(run, objects, entry):
         return Counts(), "", True
-    return Counts(), f"{uri}: made by another configuration, or of another input", False
+    return Counts(), f"{uri}: made with another configuration, or from another input", False
 
 
 def _has_changed(run: ScoringRun, objects: ExactObjects, entry: Entry) -> bool:

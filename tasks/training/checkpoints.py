@@ -51,7 +51,7 @@ def require_space(folder: Path, needed_bytes: int) -> None:
     free = free_bytes(folder)
     if free < needed_bytes:
         raise DiskFullError(
-            f"{free / 1e9:.1f} GB are free, and training needs {needed_bytes / 1e9:.1f} GB for checkpoints",
+            f"{free / 1e9:.1f} GB are free, but training needs {needed_bytes / 1e9:.1f} GB for checkpoints",
             str(folder),
             "free some space, or set TMPDIR to a larger disk",
         )

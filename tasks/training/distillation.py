@@ -1,6 +1,6 @@
-"""Lessons: the logits of a teacher, a registered version, for every training review; computed once for all students.
+"""Teacher logits: the logits of a registered version for every training review, computed once for all students.
 
-They depend on the teacher's weights and on the training rows alone, so trainings with another student, seed or setting
+They depend only on the teacher's weights and the training rows, so trainings with another student, seed or setting
 reuse them. The texts are tokenized as in the teacher's own training, whatever the student does.
 """
 
@@ -46,25 +46,25 @@ _SECONDS_A_LINE = 60.0
 
 
 class DistillationInputs(Record):
-    """Lessons, and their weight in a student's training."""
+    """Teacher logits, and their weight in a student's training."""
 
     teacher_logits: Reference[TeacherLogitsSummary]
     params: DistillationParams
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """The inputs that a student's weights depend on; the alias by which the teacher was found is not one."""
-        said = self.params.identity(include={"weight", "temperature"})
-        return {"lessons": self.teacher_logits.digest, "distillation": said}
+        """The inputs that a student's weights depend on; the alias that named the teacher is not one."""
+        params = self.params.identity(include={"weight", "temperature"})
+        return {"lessons": self.teacher_logits.digest, "distillation": params}
 
     @property
     def facts(self) -> dict[str, Any]:
         """Facts for the page of the training's run."""
-        named = {f"distillation_{name}": v for name, v in self.inputs["distillation"].items()}
+        settings = {f"distillation_{name}": v for name, v in self.inputs["distillation"].items()}
         return {
             "teacher": self.teacher_logits.summary.teacher,
             "lessons": self.teacher_logits.digest,
-            **named,
+            **settings,
         }
 
 
@@ -105,7 +105,7 @@ def write_teacher_logits(
         with _opened(teacher, split.summary.label_names) as (encoder, engine, columns):
             with fetched(split, "train.parquet") as rows:
                 reviews = tables.read_labelled(rows / "train.parquet")
-            logits = _asked(encoder, engine, [r.text for r in reviews])[:, columns]
+            logits = _compute_logits(encoder, engine, [r.text for r in reviews])[:, columns]
         _write(folder / _FILE, logits)
         right = logits.argmax(axis=1) == np.array([r.label for r in reviews])
         return TeacherLogitsSummary(
@@ -117,7 +117,7 @@ def write_teacher_logits(
 
     teacher_logits = reuse_or_make("lessons", inputs, TeacherLogitsSummary, make)
     logger.info(
-        "%s teaches: it gives %.1f%% of %s training reviews their label",
+        "Distillation: %s agrees with the labels of %.1f%% of %s training reviews",
         teacher,
         100 * teacher_logits.summary.agreement,
         f"{teacher_logits.summary.rows:,}",
@@ -137,10 +137,11 @@ def find_teacher_logits(
     """
     prepared = prepared_store()
     teacher_logits = prepared.reference(uri, TeacherLogitsSummary)
-    about = [made.inputs.get("rows") for made in map(prepared.read, (uri, tokens.uri)) if made]
-    if len(set(about)) != 1:
+    manifests = map(prepared.read, (uri, tokens.uri))
+    row_digests = [manifest.inputs.get("rows") for manifest in manifests if manifest]
+    if len(set(row_digests)) != 1:
         raise SettingsError(
-            "The teacher's logits are of other reviews than the tokens",
+            "The teacher's logits and the tokens belong to different reviews",
             "teacher_logits",
             "run retrain",
         )
@@ -150,8 +151,8 @@ def find_teacher_logits(
 def add_teacher_logits(data: Path, teacher_logits: Reference[TeacherLogitsSummary]) -> None:
     """Add the column `teacher_logits` to the training rows of a folder, `train.parquet`."""
     with fetched(teacher_logits, _FILE) as folder:
-        said = pq.read_table(folder / _FILE).column(TEACHER_LOGITS)
-        rows = pq.read_table(data / "train.parquet").append_column(TEACHER_LOGITS, said)
+        logits = pq.read_table(folder / _FILE).column(TEACHER_LOGITS)
+        rows = pq.read_table(data / "train.parquet").append_column(TEACHER_LOGITS, logits)
     pq.write_table(rows, data / "train.parquet", compression="zstd")
 
 
@@ -161,57 +162,57 @@ def _opened(
 ) -> Generator[tuple[Encoder, Engine, list[int]]]:
     """Yield the teacher's tokenizer, an engine that runs it, and the index of its column for each label."""
     with work_folder("teacher") as folder:
-        place = model_registry().download(teacher, folder)
-        classifier = modeling.load(place)
+        model_folder = model_registry().download(teacher, folder)
+        classifier = modeling.load(model_folder)
         columns = [index_of(name, classifier.label_names) for name in label_names]
-        known = [column for column in columns if column is not None]
-        if len(set(known)) < max(len(label_names), len(classifier.label_names)):
+        indices = [column for column in columns if column is not None]
+        if len(set(indices)) < max(len(label_names), len(classifier.label_names)):
             raise ModelError(
-                f"The labels of the teacher, {teacher}, are {', '.join(classifier.label_names)}, and the reviews' are "
+                f"The teacher, {teacher}, has the labels {', '.join(classifier.label_names)}, but the reviews have "
                 f"{', '.join(label_names)}",
                 "distillation.teacher",
-                "choose a teacher of the same labels, or set data.source.label_names",
+                "choose a teacher with the same labels, or set data.source.label_names",
             )
         encoder = classifier.encoder
         yield (
             encoder,
-            registry.open_engine(registry.TORCH, classifier, place, EngineOptions()),
-            known,
+            registry.open_engine(registry.TORCH, classifier, model_folder, EngineOptions()),
+            indices,
         )
 
 
-def _asked(encoder: Encoder, engine: Engine, texts: list[str]) -> NDArray[np.float32]:
+def _compute_logits(encoder: Encoder, engine: Engine, texts: list[str]) -> NDArray[np.float32]:
     """Compute logits of texts, shape (rows, classes), with a bar on the run's page and a log line a minute."""
-    bar = Progress("lessons-progress", "Reviews that the teacher was asked about")
+    bar = Progress("lessons-progress", "Reviews scored by the teacher")
     parts = [np.empty((0, len(engine.label_names)), dtype=np.float32)]
-    started = spoken = time.monotonic()
+    started = logged = time.monotonic()
     for start in range(0, len(texts), _WINDOW):
         window = texts[start : start + _WINDOW]
         parts.append(engine.logits(encoder.encode(window).input_ids))
         done, now = start + len(window), time.monotonic()
         bar.at(done, len(texts))
-        if now - spoken >= _SECONDS_A_LINE:
-            spoken = now
-            left = (now - started) / done * (len(texts) - done) / 60
+        if now - logged >= _SECONDS_A_LINE:
+            logged = now
+            minutes = (now - started) / done * (len(texts) - done) / 60
             logger.info(
-                "The teacher was asked about %s of %s reviews, about %.0f minutes to go",
+                "The teacher has scored %s of %s reviews, about %.0f minutes left",
                 f"{done:,}",
                 f"{len(texts):,}",
-                left,
+                minutes,
             )
     return np.concatenate(parts)
 
 
 def _write(path: Path, logits: NDArray[np.float32]) -> None:
-    said = pa.array(list(logits), pa.list_(pa.float32()))
-    pq.write_table(pa.table({TEACHER_LOGITS: said}), path, compression="zstd")
+    column = pa.array(list(logits), pa.list_(pa.float32()))
+    pq.write_table(pa.table({TEACHER_LOGITS: column}), path, compression="zstd")
 
 
 def _warn_of_other_test_set(teacher: ModelVersion, split: Reference[SplitSummary]) -> None:
-    known = model_registry().tags_of(teacher).get(TEST_DIGEST_TAG)
-    if known != split.summary.test_digest:
+    test_digest = model_registry().tags_of(teacher).get(TEST_DIGEST_TAG)
+    if test_digest != split.summary.test_digest:
         logger.warning(
-            "%s was judged on another test set: if it learned from reviews of this one, the student will do better on "
-            "them than on new ones",
+            "The teacher, %s, was evaluated on another test set. If it was trained on reviews of this one, the student "
+            "will be more accurate on them than on new reviews",
             teacher,
         )

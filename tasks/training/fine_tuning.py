@@ -82,7 +82,7 @@ def train_model(
     """
     lora.require_package(params)
     device = devices.resolve_device(params.device)
-    wanted = _Wanted(
+    request = _Request(
         tokens,
         base,
         tokenization,
@@ -93,7 +93,7 @@ def train_model(
         devices.resolve_precision(params.precision, device),
         resolve_processes(params.processes, device),
     )
-    inputs = wanted.inputs()
+    inputs = request.inputs()
     digest = digest_of(inputs)
 
     def make(folder: Path) -> TrainingSummary:
@@ -101,7 +101,7 @@ def train_model(
         each = _BYTES_A_PARAMETER + checkpoints * _CHECKPOINT_BYTES_A_PARAMETER
         require_space(folder, base.summary.parameters * each)
         with kept_checkpoints(digest) as keeper:
-            return _make(wanted, keeper, folder)
+            return _train(request, keeper, folder)
 
     try:
         result = reuse_or_make("model", inputs, TrainingSummary, make)
@@ -110,7 +110,7 @@ def train_model(
     with kept_checkpoints(digest) as keeper:
         keeper.remove_all()
     if isinstance(result, PrunedTraining):
-        logger.info("Stopped after epoch %s: %s", result.epochs, result.validation)
+        logger.info("Training stopped early after epoch %s: %s", result.epochs, result.validation)
     else:
         log_training(result.summary)
     return result
@@ -133,7 +133,7 @@ def training_inputs(
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Request:
     """A training as requested, and the device it runs on."""
 
     tokens: Reference[TokensSummary]
@@ -174,26 +174,26 @@ class _Wanted:
 
     def tags(self) -> dict[str, str]:
         """The tags by which its MLflow run is found."""
-        found = {STEP_TAG: "train", FLOW_RUN_TAG: flow_run_id()}
+        tags = {STEP_TAG: "train", FLOW_RUN_TAG: flow_run_id()}
         if self.distillation:
-            found[TEACHER_TAG] = self.distillation.teacher_logits.summary.teacher
+            tags[TEACHER_TAG] = self.distillation.teacher_logits.summary.teacher
         if self.trial:
-            found[TRIAL_TAG] = f"{self.trial.study}/{self.trial.number}"
-        return found
+            tags[TRIAL_TAG] = f"{self.trial.study}/{self.trial.number}"
+        return tags
 
 
-def _make(wanted: _Wanted, keeper: CheckpointStore, folder: Path) -> TrainingSummary:
+def _train(request: _Request, keeper: CheckpointStore, folder: Path) -> TrainingSummary:
     """Train, with an MLflow run, and write the model to a folder."""
     pruned: PrunedTraining | None = None
-    with run_beside(keeper, wanted.name(), wanted.settings(), wanted.tags()) as run:
+    with run_beside(keeper, request.name(), request.settings(), request.tags()) as run:
         try:
-            with acquire_gpu(wanted.device, wanted.processes), judge_of(wanted.trial) as judge:
-                trained = _trained(wanted, run, keeper, judge)
+            with acquire_gpu(request.device, request.processes), judge_of(request.trial) as judge:
+                trained = _fit(request, run, keeper, judge)
             classifier.save(trained.classifier, folder)
             base, tokens, distillation = (
-                wanted.base.summary,
-                wanted.tokens.summary,
-                wanted.distillation,
+                request.base.summary,
+                request.tokens.summary,
+                request.distillation,
             )
             return TrainingSummary(
                 base_model=base.name,
@@ -210,25 +210,25 @@ def _make(wanted: _Wanted, keeper: CheckpointStore, folder: Path) -> TrainingSum
     raise _LeavesNoModelError(pruned)
 
 
-def _trained(
-    wanted: _Wanted, run: Run, keeper: CheckpointStore, judge: TrialPruner | None
+def _fit(
+    request: _Request, run: Run, keeper: CheckpointStore, judge: TrialPruner | None
 ) -> fine_tuning.Trained:
     """Fetch the inputs, and train in the requested number of processes."""
-    tokens, distillation, listener = wanted.tokens, wanted.distillation, Listener(run)
-    with fetched(wanted.base) as model, fetched(tokens) as data:
+    tokens, distillation, listener = request.tokens, request.distillation, Listener(run)
+    with fetched(request.base) as model, fetched(tokens) as data:
         work = data / "checkpoints"
         if distillation:
             add_teacher_logits(data, distillation.teacher_logits)
         job = TrainingJob(
             base_folder=model,
             label_names=tokens.summary.label_names,
-            tokenization=wanted.tokenization,
-            params=wanted.params,
+            tokenization=request.tokenization,
+            params=request.params,
             distillation=distillation.params if distillation else None,
         )
-        if wanted.processes * machines() > 1:
+        if request.processes * machines() > 1:
             return fine_tune_in_processes(
-                wanted.processes, job, data, work, listener, keeper, judge
+                request.processes, job, data, work, listener, keeper, judge
             )
         train, validation = read_tokens(data, ("train", "validation"))
         return fine_tuning.fine_tune(

@@ -13,7 +13,7 @@ from tasks.runtime.settings import read_settings
 
 logger = logging.getLogger(__name__)
 
-_SAY_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 
 
 @contextlib.contextmanager
@@ -39,14 +39,14 @@ def acquire_gpu(device: torch.device, cards: int = 1) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _lock(place: Path) -> Generator[None]:
-    lock = FileLock(place)
+def _lock(path: Path) -> Generator[None]:
+    lock = FileLock(path)
     while True:
         try:
-            lock.acquire(timeout=_SAY_SECONDS)
+            lock.acquire(timeout=_LOG_SECONDS)
             break
         except Timeout:
-            logger.warning("Waiting for the GPU: another training of this machine has it")
+            logger.warning("Waiting for the GPU: another training on this machine is using it")
     try:
         yield
     finally:

@@ -124,7 +124,7 @@ def tokenize_reviews(
     reference = reuse_or_make("tokens", inputs, TokensSummary, make)
     for name, rows in reference.summary.rows.items():
         logger.info(
-            "%s: %s tokens in %s reviews; %s of them cut to %s tokens (%s)",
+            "Tokens in %s: %s in %s reviews, of which %s were cut to %s tokens (%s)",
             name,
             f"{reference.summary.tokens[name]:,}",
             f"{rows:,}",
@@ -139,9 +139,9 @@ def _require_known(model: str, split: str, unknown: int, rows: int) -> None:
     """Raise ModelError if a tokenizer does not know most reviews; log the number if it is above zero."""
     if not unknown:
         return
-    what = f"The tokenizer of {model} knows nothing of {unknown:,} of {rows:,} reviews of {split}"
+    what = f"The tokenizer of {model} knows no token of {unknown:,} of {rows:,} {split} reviews"
     if 2 * unknown > rows:
         raise ModelError(
-            what, "training.base_model", "choose one of the reviews' language and script"
+            what, "training.base_model", "choose a base model for the reviews' language and script"
         )
-    logger.warning("%s: they are trained on as empty ones", what)
+    logger.warning("%s; training treats them as empty", what)

@@ -32,7 +32,7 @@ SummaryT = TypeVar("SummaryT", bound=BaseModel)
 
 @step
 def accept_model(
-    made: Reference[TrainingSummary],
+    result: Reference[TrainingSummary],
     tokens: Reference[TokensSummary],
     base: Reference[BaseModelSummary],
     params: TrainingParams,
@@ -48,44 +48,44 @@ def accept_model(
         StoreError: the reference leads elsewhere, or other files lie there.
     """
     without_teacher = {"lessons": None, "distillation": None}
-    asked = without_teacher | training_inputs(tokens, base, params, distillation)
-    checked = _checked(made, TrainingSummary, "model", asked, base.summary.parameters)
+    inputs = without_teacher | training_inputs(tokens, base, params, distillation)
+    checked = _check(result, TrainingSummary, "model", inputs, base.summary.parameters)
     if checked.summary.label_names != tokens.summary.label_names:
-        raise ModelError("The model has other labels than the reviews", made.uri, "train again")
+        raise ModelError("The model has other labels than the reviews", result.uri, "train again")
     return checked
 
 
 @step
 def accept_base_model(
-    made: Reference[BaseModelSummary],
+    result: Reference[BaseModelSummary],
     tokens: Reference[PretrainingTokensSummary],
     base: Reference[BaseModelSummary],
     params: PretrainingParams,
 ) -> Reference[BaseModelSummary]:
     """Check a further pre-trained base model as `accept_model` does, and return it."""
-    asked = pretraining_inputs(tokens, base, params)
-    known = prepared_store().manifest_of(base).files  # it keeps the files beside the weights
+    inputs = pretraining_inputs(tokens, base, params)
+    base_files = prepared_store().manifest_of(base).files  # it keeps the files beside the weights
     parameters = base.summary.parameters
-    return _checked(made, BaseModelSummary, "pretrained-base", asked, parameters, known)
+    return _check(result, BaseModelSummary, "pretrained-base", inputs, parameters, base_files)
 
 
-def _checked(
-    made: Reference[SummaryT],
+def _check(
+    result: Reference[SummaryT],
     summary_type: type[SummaryT],
     kind: str,
-    asked: dict[str, Any],
+    inputs: dict[str, Any],
     parameters: int,
-    known: Mapping[str, StoredFile] | None = None,
+    base_files: Mapping[str, StoredFile] | None = None,
 ) -> Reference[SummaryT]:
     """Return the reference, with the summary that the manifest holds."""
     prepared = prepared_store()
-    manifest = prepared.manifest_of(made)
-    given = {name: manifest.inputs.get(name) for name in asked}
-    if made.kind != kind or canonical_json(given) != canonical_json(asked):
+    manifest = prepared.manifest_of(result)
+    recorded = {name: manifest.inputs.get(name) for name in inputs}
+    if result.kind != kind or canonical_json(recorded) != canonical_json(inputs):
         raise ModelError(
-            f"The pool handed back something other than the {kind} that was asked for",
-            made.uri,
-            "run again; if it happens again, find out which worker answers",
+            f"The pool returned something other than the {kind} that was requested",
+            result.uri,
+            "run again; if it happens again, find out which worker returned it",
         )
-    check_model_files(manifest.files, parameters, made.uri, known)
-    return prepared.refer(manifest, summary_type, made.reused)
+    check_model_files(manifest.files, parameters, result.uri, base_files)
+    return prepared.refer(manifest, summary_type, result.reused)

@@ -35,7 +35,7 @@ PRETRAINING_VERSION = 2
 # Disk usage: copies of the base model, and the result; and two checkpoints (the last one, and the one being written
 # before it is deleted), each with the weights and AdamW's two moments.
 _BYTES_A_PARAMETER = 12 + 2 * 12
-_OF_ROWS = {"location", "text_column", "limit_rows"}  # part of the tokens' digest
+_ROW_FIELDS = {"location", "text_column", "limit_rows"}  # part of the tokens' digest
 
 
 @step
@@ -91,11 +91,11 @@ def pretrain_base_model(
             pretraining=done,
         )
 
-    made = reuse_or_make("pretrained-base", inputs, BaseModelSummary, make)
+    reference = reuse_or_make("pretrained-base", inputs, BaseModelSummary, make)
     with kept_checkpoints(digest) as keeper:
         keeper.remove_all()
-    log_pretraining(made.summary)
-    return made
+    log_pretraining(reference.summary)
+    return reference
 
 
 def pretraining_inputs(
@@ -108,7 +108,7 @@ def pretraining_inputs(
         "version": PRETRAINING_VERSION,
         "base_model": base.digest,
         "pretraining_tokens": tokens.digest,
-        "pretraining": params.identity(exclude=_OF_ROWS),
+        "pretraining": params.identity(exclude=_ROW_FIELDS),
     }
 
 
@@ -145,7 +145,7 @@ def _pretrained(
     tags = {STEP_TAG: "pretrain", FLOW_RUN_TAG: flow_run_id()}
     name = f"{base.summary.name}+pretraining".rsplit("/", 1)[-1]
     with (
-        run_beside(keeper, name, params.model_dump(exclude=_OF_ROWS) | facts, tags) as run,
+        run_beside(keeper, name, params.model_dump(exclude=_ROW_FIELDS) | facts, tags) as run,
         acquire_gpu(device),
         fetched(base) as model,
         fetched(tokens) as data,

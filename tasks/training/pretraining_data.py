@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 # Increment when the step's code changes its output, so that no output of the old code is reused.
 PRETRAINING_TOKENS_VERSION = 1
 _UNREADABLE = "could not be decoded"
-_OF_ROWS = {"limit_rows", "seed"}
+_ROW_FIELDS = {"limit_rows", "seed"}
 
 
 @step
@@ -57,7 +57,7 @@ def gather_pretraining_reviews(
         "held_out": held_out.digest,
         "base_model": base.digest,
         "source": source and {"identity": source.identity(), "column": params.text_column},
-        "choice": params.identity(include=_OF_ROWS),
+        "choice": params.identity(include=_ROW_FIELDS),
         "tokenization": tokenization.identity(exclude={"truncation"}),
         "tokenizers": tokenizers.__version__,
     }
@@ -75,16 +75,16 @@ def gather_pretraining_reviews(
             **_tokens(folder, encoder, rows),
         )
 
-    made = reuse_or_make("pretraining-tokens", inputs, PretrainingTokensSummary, make)
-    found = made.summary
+    reference = reuse_or_make("pretraining-tokens", inputs, PretrainingTokensSummary, make)
+    summary = reference.summary
     logger.info(
         "Pre-training: %s tokens in %s reviews, %s of them held out; left out: %s",
-        f"{sum(found.tokens.values()):,}",
-        f"{sum(found.rows.values()):,}",
-        f"{found.rows['held_out']:,}",
-        ", ".join(f"{count:,} {why}" for why, count in found.left_out.items() if count) or "none",
+        f"{sum(summary.tokens.values()):,}",
+        f"{sum(summary.rows.values()):,}",
+        f"{summary.rows['held_out']:,}",
+        ", ".join(f"{count:,} {why}" for why, count in summary.left_out.items() if count) or "none",
     )
-    return made
+    return reference
 
 
 def _tokens(folder: Path, encoder: Encoder, rows: PretrainingRows) -> dict[str, dict[str, int]]:
@@ -126,9 +126,7 @@ def _unlabelled(source: Source | None) -> tuple[list[str | None], int]:
         else:
             texts.append(row.text)
     if not any(texts):
-        raise MissingDataError(
-            "There is not one readable review", source.name, "check pretraining.location"
-        )
+        raise MissingDataError("No review can be read", source.name, "check pretraining.location")
     logger.info("Read %s unlabelled reviews from %s", f"{len(texts):,}", source.name)
     return texts, unreadable
 

@@ -27,7 +27,7 @@ class Listener:
         self._run, self._what = run, what
         self._progress = Progress(key, f"{what} steps")
         self._first: int | None = None
-        self._started = self._spoken = time.monotonic()
+        self._started = self._logged = time.monotonic()
 
     def on_step(self, step: int, total_steps: int) -> None:
         if self._first is None:
@@ -35,11 +35,11 @@ class Listener:
             logger.info(f"{_BEGUN} %s of %s", self._what, step, total_steps)
         self._progress.at(step, total_steps)
         now = time.monotonic()
-        if now - self._spoken >= _SECONDS_A_LINE:
-            self._spoken = now
+        if now - self._logged >= _SECONDS_A_LINE:
+            self._logged = now
             done = step - self._first + 1  # a resumed training does not begin at 1
-            left = (now - self._started) / done * (total_steps - step) / 60
-            logger.info("Step %s of %s, about %.0f minutes to go", step, total_steps, left)
+            minutes = (now - self._started) / done * (total_steps - step) / 60
+            logger.info("Step %s of %s, about %.0f minutes left", step, total_steps, minutes)
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
         self._run.log(metrics, step)
@@ -54,7 +54,7 @@ class Listener:
 def log_training(summary: TrainingSummary) -> None:
     """Log one line about a training; also used by the run that requested it."""
     logger.info(
-        "Trained %s on %s reviews in %.0f s (%.1f reviews/s, %s on %s): validation accuracy %.4f, best of epoch %g",
+        "Trained %s on %s reviews in %.0f s (%.1f reviews/s, %s on %s): validation accuracy %.4f, best epoch %g",
         summary.base_model,
         f"{summary.train_rows:,}",
         summary.seconds,

@@ -82,7 +82,7 @@ REFUSED = [
     refused("no-server", "187 lines of stack trace", ["history"],
             "Not the address of an S3 server", AWS_ENDPOINT_URL_S3="htp//x"),
     refused("home-is-a-file", "a stack trace", ["history"],
-            "'/etc/passwd' is a file, and a folder is wanted", NIGHTSHIFT_HOME="/etc/passwd"),
+            "'/etc/passwd' is a file, not a folder", NIGHTSHIFT_HOME="/etc/passwd"),
     refused("unknown-setting", "passed over in silence", ["history"],
             "did you mean NIGHTSHIFT_BUCKET?", NIGHTSHIFT_BUKET="reviews"),
     refused("dead-store", "377 s without a line", ["history"],

@@ -62,7 +62,7 @@ CASES = [
         both(
             done,
             says(
-                r"passed source and test set: both are others than the champion's: this model is of \S+there",
+                r"passed source and test set: both differ from the champion's: this model was trained on \S+there",
                 "FAILED not worse than the champion on its own test set: .*--overrule' allows it",
             ),
         ),
@@ -103,7 +103,7 @@ CASES = [
         both(
             done,
             says(
-                r"It will be scored by torch(-fp32)?:",
+                r"The model will be scored by torch(-fp32)?:",
                 r"openvino: \d+ of \d+ texts differ in label or by more than 0.05 in a probability: shows 9\d\.\d%",
                 "cannot show that another engine agrees with fp32 in 0.999 of all reviews (2,995 are needed)",
             ),

@@ -26,7 +26,7 @@ def good(count: int) -> Iterator[RawReview]:
 
 
 def validated(read: reading_rows.ReadRows, names: list[str]) -> Validated:
-    splits, unusable = {"train": read.kept}, {"train": read.further}
+    splits, unusable = {"train": read.rows}, {"train": read.further}
     params = ValidationParams(max_unusable_fraction=1.0)
     return validate(splits, names, {"train": read.unreadable}, params, unusable)
 
@@ -36,11 +36,11 @@ def test_what_is_not_kept_is_said_as_if_it_were(rule: str, monkeypatch: pytest.M
     rows = [*good(40), *[_ODD[rule]] * 30, Unreadable("f row 99", "not JSON")]
     both = (_NAMES, ["-1", *_NAMES])
     all_kept = reading_rows.read_rows(rows, 1.0, "f")
-    assert len(all_kept.kept) == 70 and not all_kept.further
+    assert len(all_kept.rows) == 70 and not all_kept.further
     expected = [validated(all_kept, names) for names in both]
     monkeypatch.setattr(reading_rows, "_MOST_UNUSABLE", 6)
     few_kept = reading_rows.read_rows(rows, 1.0, "f")
-    assert len(few_kept.kept) == 46 and few_kept.further == {rule: 24}
+    assert len(few_kept.rows) == 46 and few_kept.further == {rule: 24}
     found = [validated(few_kept, names) for names in both]
     assert [one.findings for one in found] == [one.findings for one in expected]
     assert [one.splits for one in found] == [one.splits for one in expected]
@@ -51,8 +51,8 @@ def test_reading_ends_where_most_rows_are_of_no_use(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(early_end, "_ROWS_TO_JUDGE", 100)
     odd = _ODD["missing text"]
     read = reading_rows.read_rows([*[odd] * 60, *good(60)], 0.5, "f")
-    assert len(read.kept) == 120, "they may come first, where rows are sorted"
-    assert len(reading_rows.read_rows([*good(40), *[odd] * 100], 1.0, "f").kept) == 140
+    assert len(read.rows) == 120, "they may come first, where rows are sorted"
+    assert len(reading_rows.read_rows([*good(40), *[odd] * 100], 1.0, "f").rows) == 140
     seen: list[int] = []
 
     def endless() -> Iterator[RawReview | Unreadable]:

@@ -227,7 +227,7 @@ CASES = [
          r"would have their predictions in one object.*rename one"),
     Case("an empty prefix", lambda s: None, "stops", r"No object there.*check the prefix"),
     Case("output among the input", lambda s: (s.deliver("a.jsonl"), setattr(s, "output", f"{s.input}out")), "stops",
-         r"would lie among the input.*choose a prefix beside"),
+         r"would lie among the input.*choose a prefix outside"),
     Case("an object removed after it was listed", _gone, "2 of 3 scored", "overwritten or removed"),
     Case("no such bucket", lambda s: setattr(s, "input", "s3://no-such-bucket/in/"), "stops",
          r"No such bucket.*create the bucket 'no-such-bucket'"),

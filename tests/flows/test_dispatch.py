@@ -21,7 +21,7 @@ from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import PoolError, RunCrashedError, ServiceError
 from tasks.data import arrivals
 from tasks.runtime.runs import remote_runs
-from tasks.runtime.runs.remote_runs import _place, require_deployment, run_on_pool
+from tasks.runtime.runs.remote_runs import _result_uri, require_deployment, run_on_pool
 from tests.service.stack import wait_for
 
 pytestmark = pytest.mark.prefect
@@ -95,7 +95,7 @@ def completes(client: SyncPrefectClient, run: UUID, number: int) -> None:
     from tasks.runtime.clients import object_store
 
     client.set_flow_run_state(run, Running(), force=True)
-    object_store().write_bytes(b'{"answer": 42}', _place(str(run)))
+    object_store().write_bytes(b'{"answer": 42}', _result_uri(str(run)))
     client.set_flow_run_state(run, Completed(), force=True)
 
 
@@ -146,7 +146,7 @@ def test_one_that_always_dies_is_given_up(deployment: str) -> None:
     [
         (fails, "failed: No such column"),
         (is_cancelled, "was cancelled"),
-        (leaves_nothing, "left no result"),
+        (leaves_nothing, "without a result"),
     ],
 )
 def test_one_that_fails_is_not_tried_again(play: Play, said: str, deployment: str) -> None:
@@ -177,14 +177,14 @@ def test_a_deployment_whose_pool_was_deleted_is_told_before_anything_waits(doome
     with get_client(sync_client=True) as client:
         require_deployment(client, doomed)
         client.delete_work_pool("doomed")
-    with pytest.raises(ServiceError, match=r"no work pool any more.*deployments.apply"):
+    with pytest.raises(ServiceError, match=r"no longer has a work pool.*deployments.apply"):
         asks(doomed)
 
 
 def test_a_pool_that_is_deleted_meanwhile_ends_the_waiting(
     doomed: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(remote_runs, "_SAY_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(remote_runs, "_LOG_SECONDS", 0.0)
     monkeypatch.setattr(remote_runs, "_POLL_SECONDS", 0.1)
     ended: list[Exception] = []
 

@@ -80,7 +80,7 @@ def test_a_student_of_a_registered_teacher(
     assert run.params["distillation_weight"] == "0.5" and run.params["num_layers"] == "1"
     with fetched(student.model_uri) as folder:
         assert folders.depth(folder) == 1
-    assert "teacher version 1 teaches: it gives" in caplog.text
+    assert "teacher version 1 agrees with the labels of" in caplog.text
     assert "Evening 31-" not in caplog.text  # no review's text
 
     teacher_logits = lessons_of(student)
@@ -143,7 +143,7 @@ def test_who_knows_other_labels_or_is_not_there_does_not_teach(
     location = deliver(services, prefix, seed=34)
     with pytest.raises(
         ModelError,
-        match=r"labels of the teacher, stranger version 1, are bad, good, and the reviews' are NEGATIVE, POSITIVE "
+        match=r"teacher, stranger version 1, has the labels bad, good, but the reviews have NEGATIVE, POSITIVE "
         r"\[distillation.teacher\]",
     ):
         retrain(params(bert, location, "pupil", distillation__teacher="stranger/1"))
@@ -181,7 +181,7 @@ def test_fine_tune_takes_lessons_by_where_they_lie(
     with pytest.raises(MissingDataError):
         fine_tune(FineTuneParams.model_validate(form | {"lessons": gone}))
     other = only_prepare(params(bert, deliver(services, f"{prefix}/x", seed=36), "unused"))
-    with pytest.raises(SettingsError, match="about other reviews than the tokens"):
+    with pytest.raises(SettingsError, match="belong to different reviews"):
         fine_tune(
             FineTuneParams.model_validate(
                 form | {"lessons": teacher_logits, "tokens": other.tokens.uri}

@@ -100,7 +100,9 @@ def test_reviews_too_few_to_show_it_are_scored_in_fp32(
 ) -> None:
     given = MEASURED | {"engines__minimum_agreement": 0.999}
     done = retrain(params(bert, deliver(services, prefix, seed=25), "unshown", **given))
-    (said,) = [r.getMessage() for r in caplog.records if "It will be scored by" in r.getMessage()]
+    (said,) = [
+        r.getMessage() for r in caplog.records if "The model will be scored by" in r.getMessage()
+    ]
     assert "cannot show that another engine agrees with fp32 in 0.999 of all reviews" in said
     assert "(2,995 are needed), so fp32 scores" in said and "openvino 0, shows 98.5%" in said
     tag = model_registry().tags_of(done.version)["nightshift.engine"]
@@ -127,7 +129,7 @@ def test_an_engine_that_is_less_right_on_the_test_set_does_not_score(
     data = deliver(services, prefix, seed=22)
     done = retrain(params(bert, data, "misled", **MEASURED, engines__cascade="fast"))
     said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    refused = [text for text in said if text.startswith("It is not used: on ")]
+    refused = [text for text in said if text.startswith("The engine is not used: on ")]
     assert len(refused) == 2  # of the engines that were asked for, and of the exact ones
     assert all(" test reviews openvino is right in " in text for text in refused)
     assert model_registry().tags_of(done.version)["nightshift.engine"].startswith("torch")

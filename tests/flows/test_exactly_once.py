@@ -196,7 +196,7 @@ def test_kept_columns_and_another_format(night: Night) -> None:
 
 @pytest.mark.parametrize("keep", ["label", "probability_POSITIVE"])
 def test_a_kept_column_may_not_hide_one_that_is_made(night: Night, keep: str) -> None:
-    with pytest.raises(SettingsError, match=f"{keep!r} of its own"):
+    with pytest.raises(SettingsError, match=f"{keep!r} is reserved for predictions"):
         run_to_end(night.draft("first", columns={"text": "text", "id": "id", "keep": [keep]}))
 
 

@@ -32,7 +32,7 @@ def test_the_test_set_stays_when_the_data_grows(
     second = retrain(params(bert, f"{prefix}/labelled", "frozen"))
     assert second.train_rows > first.train_rows
     assert second.evaluation.test_digest == first.evaluation.test_digest
-    assert caplog.text.count("that were drawn by an earlier run") == 1
+    assert caplog.text.count("drawn by an earlier run") == 1
 
     again = params(bert, f"{prefix}/labelled", "frozen", data__split__new_test_set=True)
     third = retrain(again)

@@ -37,7 +37,7 @@ def test_a_model_that_loses_what_the_champion_is_for_stays_challenger(
     second = retrain(params(bert, deliver(services, there, 111, True), "sources", **STRICT))
     told = second.verdict.clauses[0]
     assert (told.name, told.passed) == (OTHER, True) and not second.promoted
-    for part in ("both are others than the champion's", here, there, "judged on 200 others"):
+    for part in ("both differ from the champion's", here, there, "judged on 200 others"):
         assert part in told.text
     failed = {clause.name: clause.text for clause in second.verdict.failed}
     assert list(failed) == [NOT_WORSE_THERE], str(second.verdict)
@@ -55,7 +55,7 @@ def test_a_model_that_loses_what_the_champion_is_for_stays_challenger(
         services.delete(item.uri)
     fourth = retrain(params(bert, deliver(services, f"{prefix}/fourth", 131), "sources", **LENIENT))
     clauses = {clause.name: clause for clause in fourth.verdict.clauses}
-    assert "is not in the object store any more" in clauses[NOT_WORSE_THERE].text
+    assert "are no longer in the object store" in clauses[NOT_WORSE_THERE].text
     assert any(
         "accuracy on the champion's test set is unknown" in said for said in fourth.verdict.warnings
     )

@@ -220,7 +220,7 @@ def test_a_part_that_is_gone(place: Night) -> None:
     planned = begun(place, "one")
     place.store.delete(place.store.list(f"{place.root}/_parts/")[1].uri)
     summary = finishing.finish_scoring.fn(planned.place, 0.0)
-    assert not summary.complete and "part of its predictions is gone" in summary.errors[0]
+    assert not summary.complete and "part of the predictions is gone" in summary.errors[0]
     assert place.rows("large.jsonl") is None
     assert run_to_end(place.draft("one")).complete, "Retry scores that part again"
     assert tags(place, "large.jsonl") == ("A", 2000, 0) and place.verified("one")
@@ -278,7 +278,8 @@ def test_two_inputs_with_one_output_prefix(place: Night) -> None:
     assert run_to_end(first).complete
     summary = run_to_end(second)
     assert (
-        summary.failed == 1 and "Something else lies where its predictions go" in summary.errors[0]
+        summary.failed == 1
+        and "Another object has the name of its predictions" in summary.errors[0]
     )
     assert tags(place, "part-0.jsonl") == ("1", 5, 0) and tags(place, "more.jsonl") == ("2", 5, 0)
 

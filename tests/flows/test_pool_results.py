@@ -179,8 +179,8 @@ def test_a_reference_leads_nowhere_else(
 
 @pytest.mark.parametrize("content", [b"not json", b"[1]", b"[" * 100_000, b"\xff", b'"x"'])
 def test_a_result_that_is_none_is_one_sentence(content: bytes, configured: ObjectStore) -> None:
-    object_store().write_bytes(content, remote_runs._place("odd"))
-    with pytest.raises(PoolError, match="something other than a result"):
+    object_store().write_bytes(content, remote_runs._result_uri("odd"))
+    with pytest.raises(PoolError, match="result of the run cannot be read"):
         remote_runs.load_result("odd")
 
 
@@ -188,6 +188,6 @@ def test_a_huge_result_is_not_read(
     configured: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_runs, "_LONGEST_RESULT", 10)
-    object_store().write_bytes(b'{"a": "' + b"x" * 100 + b'"}', remote_runs._place("huge"))
+    object_store().write_bytes(b'{"a": "' + b"x" * 100 + b'"}', remote_runs._result_uri("huge"))
     with pytest.raises(NightshiftError, match="at most 10 are read"):
         remote_runs.load_result("huge")

@@ -171,7 +171,7 @@ def test_it_runs_where_training_runs_and_gets_references_only(
     ("rows", "changed", "message"),
     [
         (None, {}, r"No object there.*check pretraining.location"),
-        ([], {}, r"not one readable review.*check pretraining.location"),
+        ([], {}, r"No review can be read.*check pretraining.location"),
         ([("A review.", "x")], {"text_column": "body"}, r"No column 'body'"),
     ],
     ids=["nothing there", "no rows", "no such column"],

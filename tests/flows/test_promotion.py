@@ -197,11 +197,11 @@ def test_a_deleted_champion_stops_scoring_with_a_way_out(parts: Parts) -> None:
     with pytest.raises(ModelError, match=r"no 'champion' of model .*run retrain first"):
         pin_version.fn(parts.name, "champion")
     promoted(parts, "1")
-    with pytest.raises(ModelError, match="no version before it that still exists"):
+    with pytest.raises(ModelError, match="has no predecessor that still exists"):
         rolled_back(parts)
     promoted(parts, "2")
     parts.client.delete_model_version(parts.name, "2")
-    said = r"no champion any more: version 2 was deleted in MLflow.*run rollback to go back to version 1"
+    said = r"no longer has a champion: version 2 was deleted in MLflow.*run rollback to go back to version 1"
     with pytest.raises(ModelError, match=said):
         pin_version.fn(parts.name, "champion")
     assert find_champion.fn(parts.name) is None, "and a retraining goes on"
@@ -235,7 +235,7 @@ def test_the_history_is_there_while_mlflow_is_away(
     monkeypatch.setattr(ModelRegistry, "aliases", away)
     told = history(HistoryParams(model_name=parts.name))
     assert told.versions is None and rows_of(told)[0]["to"] == "1"
-    assert "Moves by hand since the last one are not known" in caplog.text
+    assert "Moves by hand since the last recorded one are unknown" in caplog.text
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_what_nothing_needs_is_deleted_with_its_files(
     kept = model.store.read_bytes(f"s3://nightshift/registry/{model.name}/deleted/1.json")
     record = json.loads(kept or b"")
     assert (record["who"], record["model_digest"]) == ("Ada", versions[0].model_digest)
-    assert f"{versions[0]} is deleted, asked for by Ada" in caplog.text
+    assert f"deleted {versions[0]}, requested by Ada" in caplog.text
     assert model.register().version == "5", "a number is not given twice"
     assert model.retain(keep_last=9).decisions[0].version == "3"
 

@@ -183,7 +183,7 @@ def not_parquet(store: ObjectStore, prefix: str) -> str:
             {},
             r"10 rows have a missing text, more than data.validation.max_unusable_fraction allows: a.jsonl row 1,",
         ),
-        (nothing, {}, "not one readable row"),
+        (nothing, {}, "No row can be read"),
         (
             not_parquet,
             {},
@@ -259,7 +259,7 @@ def test_a_full_disk_is_found_before_training(
     services: ObjectStore, prefix: str, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.training.checkpoints.free_bytes", lambda _: 1000)
-    with pytest.raises(NightshiftError, match=r"0.0 GB are free, and training needs .*TMPDIR"):
+    with pytest.raises(NightshiftError, match=r"0.0 GB are free, but training needs .*TMPDIR"):
         retrain(params(bert, deliver(services, prefix), "disk", training__seed=99))
 
 

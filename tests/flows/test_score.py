@@ -97,7 +97,7 @@ def test_scoring_refuses_what_cannot_work(services: ObjectStore, prefix: str, be
     services.write_bytes(b"words", f"{inbox}/notes.txt")
     services.write_bytes(b"", f"{inbox}/deep/_SUCCESS")  # not read
     for given in ({"output": f"{inbox}/out"}, {"output": inbox}):
-        with pytest.raises(SettingsError, match="could replace a review"):
+        with pytest.raises(SettingsError, match="could replace reviews"):
             run(**given)
     with pytest.raises(ModelError, match="no '99'"):
         run(model_version="99")

@@ -55,7 +55,7 @@ def test_lists_that_were_changed_are_not_proven(place: Night) -> None:
     listed = json.loads(place.store.read_bytes(shard.uri) or b"")
     place.store.write_bytes(json.dumps(listed | {"bundles": []}).encode(), shard.uri)
     proof = verify_run.fn(summary.place)
-    assert not proof.complete and "not those that were frozen" in proof.problems[0]
+    assert not proof.complete and "not those of the plan" in proof.problems[0]
 
 
 @pytest.mark.parametrize("store_hears_conditions", [True, False])

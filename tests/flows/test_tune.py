@@ -36,7 +36,7 @@ from tasks.core.training.tuning.params import TrialParams
 from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.clients import model_registry, object_store, prepared_store
 from tasks.runtime.provenance import flow_run_id
-from tasks.runtime.runs.remote_runs import _place
+from tasks.runtime.runs.remote_runs import _result_uri
 from tasks.runtime.steps import fetched
 from tasks.training import fine_tuning as training_step
 from tasks.training.fine_tuning import training_inputs
@@ -83,7 +83,7 @@ def form(base: Path, location: str, name: str, **changed: Any) -> TuneParams:
 def _studies(services: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database of this test's own."""
     monkeypatch.setenv("NIGHTSHIFT_STUDY_DATABASE", f"sqlite:///{tmp_path}/studies.db")
-    monkeypatch.setattr(running, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(running, "_POLL_SECONDS", 0.1)
 
 
 def trials_of(study: str) -> list[FrozenTrial]:
@@ -258,7 +258,7 @@ def test_a_sweep_that_died_goes_on_as_if_it_had_not(
     swept = trainer.sweep(given)
     states = [trial_facts.state_of(t) for t in trials_of(swept.summary.study)]
     assert states == ["done", "died", "done", "done"]
-    assert "Trial 1 died with its run; it begins again" in caplog.text
+    assert "Trial 1 died with its run; starting it again" in caplog.text
     assert trainer.begun[2] == trainer.begun[1]
     assert "Training goes on from the checkpoint of step" in caplog.text
     assert swept.summary.done == 3 and swept.summary.failed == 0
@@ -359,7 +359,7 @@ def test_a_failing_trial_is_recorded_and_the_sweep_goes_on(
 def test_failures_one_after_the_other_end_a_sweep(given: TuneParams, made: dict[str, Any]) -> None:
     trainer = Played(made)
     trainer.errors |= {n: NightshiftError("The loss is not a number") for n in range(3)}
-    with pytest.raises(NightshiftError, match=r"3 trials failed one after the other.*not a number"):
+    with pytest.raises(NightshiftError, match=r"3 trials failed in a row.*not a number"):
         trainer.sweep(given, trials=9)
     swept = trainer.sweep(given)
     assert swept.summary.done == 3, "where nothing came to a result, failures are forgotten"
@@ -368,9 +368,7 @@ def test_failures_one_after_the_other_end_a_sweep(given: TuneParams, made: dict[
 def test_a_sweep_without_a_result_says_so(given: TuneParams, made: dict[str, Any]) -> None:
     trainer = Played(made)
     trainer.errors |= {n: NightshiftError("The loss is not a number") for n in range(2)}
-    with pytest.raises(
-        NightshiftError, match=r"No trial came to a result, and 2 failed.*not a num"
-    ):
+    with pytest.raises(NightshiftError, match=r"No trial produced a result; 2 failed.*not a num"):
         trainer.sweep(given, trials=2)
 
 
@@ -481,7 +479,7 @@ def test_trials_on_a_pool_run_at_once_and_say_which_they_are(
                 settings = TrainingParams.model_validate(params["training"])
                 model = as_if_trained(made, settings)
                 result = stopped if params["trial"]["number"] == 3 else model
-                object_store().write_bytes(result.model_dump_json().encode(), _place(str(one)))
+                object_store().write_bytes(result.model_dump_json().encode(), _result_uri(str(one)))
                 client.set_flow_run_state(one, Completed(), force=True)
             running_now.clear()
 

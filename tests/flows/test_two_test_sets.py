@@ -46,7 +46,7 @@ def test_the_second_takes_what_the_first_has_frozen(
         inputs = {"of": prefix, "number": number}
         return reuse_or_make("test-set", inputs, HeldOutSummary, make)
 
-    monkeypatch.setattr(holdout, "_made", made)
+    monkeypatch.setattr(holdout, "_hold_out", made)
     first = hold_out()
     assert len(drawn) == 2 and first.uri == drawn[0].uri and first.summary.rows == 2
     assert hold_out().uri == first.uri and len(drawn) == 2

@@ -127,7 +127,7 @@ def test_mlflow_dies_between_registration_and_alias(
             raise RegistryUnavailableError("MLflow does not answer")
         real(self, version, alias)
 
-    monkeypatch.setattr("tasks.runtime.steps._OUTAGE", [])
+    monkeypatch.setattr("tasks.runtime.steps._RETRY_DELAYS", [])
     monkeypatch.setattr(ModelRegistry, "set_alias", away)
     monkeypatch.setattr(release, "move_champion", move_champion.with_options(retries=0))
     with pytest.raises(RegistryUnavailableError):

@@ -76,8 +76,12 @@ def test_a_wrong_setting_is_named(
         ("NIGHTSHIFT_TRAINING_DEPLOYMENT", "fine-tune", "'fine-tune' is not of the form flow/dep"),
         ("NIGHTSHIFT_TRAINING_RENDEZVOUS", "host", "'host' is not of the form host:port"),
         ("NIGHTSHIFT_NOTIFICATION_BLOCK", "slack", "'slack' is not of the form type/name"),
-        ("NIGHTSHIFT_MLFLOW_PORT", "tcp://10.0.0.1:5000", "Kubernetes sets it.*enableServiceLinks"),
-        ("NIGHTSHIFT_HOME", "/tmp/a?b", r"has a \? in it"),
+        (
+            "NIGHTSHIFT_MLFLOW_PORT",
+            "tcp://10.0.0.1:5000",
+            "Kubernetes sets for.*enableServiceLinks",
+        ),
+        ("NIGHTSHIFT_HOME", "/tmp/a?b", r"contains a \?"),
         ("AWS_ENDPOINT_URL_S3", "htp//x", "Not the address of an S3 server.*http://host:port"),
         ("AWS_ENDPOINT_URL_S3", "http://", "Not the address of an S3 server"),
         ("AWS_ENDPOINT_URL", "http://host:port", "Not the address of an S3 server"),
@@ -119,7 +123,7 @@ def test_a_home_that_is_a_file_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "file").write_text("", encoding="utf-8")
     for below in ("file", "file/home"):
         monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path / below))
-        with pytest.raises(SettingsError, match="file' is a file, and a folder is wanted"):
+        with pytest.raises(SettingsError, match="file' is a file, not a folder"):
             read_settings()
 
 

@@ -173,6 +173,6 @@ def test_what_cannot_be_copied_ends_no_run(
     assert caplog.text.count("No copy of the findings") == 2
     monkeypatch.setattr(findings, "_MOST_BYTES", 3)
     assert keep_findings(configured, "y", {"a": f"{prefix}/a"}) is not None
-    assert "1 larger files are in the object store alone" in caplog.text
+    assert "1 larger files were not copied; they are in the object store" in caplog.text
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.org")
     assert keep_findings(configured, "z", {"a": f"{prefix}/a"}) is None, "people open it there"

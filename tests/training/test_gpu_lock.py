@@ -16,7 +16,7 @@ GPU = torch.device("cuda", 0)
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(gpu_lock, "_SAY_SECONDS", 0.05)
+    monkeypatch.setattr(gpu_lock, "_LOG_SECONDS", 0.05)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
@@ -35,7 +35,7 @@ def other_gets_in(device: torch.device) -> bool:
 def test_the_second_waits_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with acquire_gpu(GPU):
         assert not other_gets_in(GPU)
-    assert "another training of this machine has it" in caplog.text
+    assert "another training on this machine is using it" in caplog.text
     assert other_gets_in(GPU)
 
 

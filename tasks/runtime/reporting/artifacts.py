@@ -48,8 +48,10 @@ class Progress:
         self._sent, self._when = 0.0, time.monotonic()
         self._id: UUID | None = None
         if in_a_run():
-            made: Any = create_progress_artifact(0.0, key=key, description=_shown(description))
-            self._id = made
+            artifact_id: Any = create_progress_artifact(
+                0.0, key=key, description=_shown(description)
+            )
+            self._id = artifact_id
 
     def at(self, done: float, total: float) -> None:
         """Set the progress to `done` of `total` units."""
@@ -97,8 +99,8 @@ def publish_link(key: str, url: str, description: str) -> None:
         return
     if url.startswith(("http://", "https://")):
         address = url.replace(")", "%29").replace(" ", "%20")
-        text, said = _shown(url), _shown(description)
-        create_link_artifact(link=address, link_text=text, key=key, description=said)
+        text, caption = _shown(url), _shown(description)
+        create_link_artifact(link=address, link_text=text, key=key, description=caption)
     else:
         create_markdown_artifact(f"{code(url)}\n", key=key, description=_shown(description))
 

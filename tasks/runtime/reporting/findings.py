@@ -45,14 +45,16 @@ def keep_findings(store: ObjectStore, folder: str, objects: Mapping[str, str]) -
 
 
 def _copied(store: ObjectStore, into: Path, objects: Mapping[str, str]) -> Path:
-    left, skipped = _MOST_BYTES, 0
+    remaining, skipped = _MOST_BYTES, 0
     for name, uri in objects.items():
         size = store.size(uri)
-        if size > left:
+        if size > remaining:
             skipped += 1
             continue
-        left -= size
+        remaining -= size
         store.download(uri, path_below(into, name, uri))
     if skipped:
-        logger.warning("%s larger files are in the object store alone", f"{skipped:,}")
+        logger.warning(
+            "%s larger files were not copied; they are in the object store", f"{skipped:,}"
+        )
     return into

@@ -12,7 +12,7 @@ from tasks.core.readable import on_one_line, said_to_people
 from tasks.runtime.reporting.terminal import outlive_the_reader, print_whatever_comes
 from tasks.runtime.settings import quiet_libraries
 
-_CHATTY = (
+_NOISY = (
     "httpx",
     "botocore",
     "boto3",
@@ -24,7 +24,7 @@ _CHATTY = (
     "urllib3",
 )
 _OURS = ("flows", "tasks")
-_SPEAKING = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
+_PREFECT_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
 _COMPLETED = "Finished in state Completed("
@@ -48,8 +48,8 @@ class _Sentences(logging.Filter):
             record.msg, record.args = "%s: %s", (type(error).__name__, error)
             record.exc_info, record.exc_text = None, None
             record.ends_the_run = True
-        elif (found := _FAILED.match(str(record.msg))) and found[2] in _names(NightshiftError):
-            record.msg = found[1]
+        elif (failed := _FAILED.match(str(record.msg))) and failed[2] in _names(NightshiftError):
+            record.msg = failed[1]
         return True
 
 
@@ -71,8 +71,8 @@ _NOT_THE_LAST = _NotTheLast()
 class ReadableRecord(logging.LogRecord):
     """A log record that foreign text cannot forge or colour, without passwords in URLs, even in a stack trace."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if self.exc_info and self.exc_info[0]:
             trace = "".join(traceback.format_exception(*self.exc_info))
             self.exc_text = said_to_people(trace).rstrip("\n")
@@ -112,12 +112,12 @@ def log_for_people(command: bool = False) -> None:
         is_terminal = outlive_the_reader(getattr(handler, "console", None))
         if is_terminal and command:
             handler.addFilter(_NOT_THE_LAST)
-    for name in _CHATTY:
+    for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.setLogRecordFactory(ReadableRecord)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
-    for name in _SPEAKING:
+    for name in _PREFECT_LOGGERS:
         logging.getLogger(name).addFilter(_SENTENCES)
     _quiet_libraries()
     warnings.filterwarnings("ignore", message=".*pin_memory.*")

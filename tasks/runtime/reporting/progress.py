@@ -12,7 +12,7 @@ from tasks.runtime.reporting.artifacts import Progress
 
 logger = logging.getLogger(__name__)
 
-_SAY_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 _MARK_EVERY = 64  # items
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class ProgressMeter:
     def __init__(self, what: str, of: int, bar: str = "") -> None:
         self._what, self._of = what, of
         self._progress = Progress(bar, f"{what} done") if bar else None
-        self._began = self._spoken = time.monotonic()
+        self._began = self._logged = time.monotonic()
         self._count = self._done = self._skipped = 0
 
     def add(self, count: int, done: int) -> None:
@@ -37,8 +37,8 @@ class ProgressMeter:
         self._count, self._done = self._count + count, self._done + done
         if self._progress:
             self._progress.at(self._done, self._of)
-        if time.monotonic() - self._spoken >= _SAY_SECONDS:
-            self._spoken = time.monotonic()
+        if time.monotonic() - self._logged >= _LOG_SECONDS:
+            self._logged = time.monotonic()
             logger.info(self.text())
 
     def skip(self, done: int) -> None:
@@ -59,20 +59,20 @@ class ProgressMeter:
     def text(self) -> str:
         """Return the progress as one line of text."""
         seconds = max(time.monotonic() - self._began, 1e-9)
-        said = f"{self._count:,} {self._what}, {self._count / seconds:,.1f} a second"
+        text = f"{self._count:,} {self._what}, {self._count / seconds:,.1f} a second"
         worked = self._done - self._skipped
         if worked <= 0 or self._done >= self._of:
-            return said
-        left = seconds * (self._of - self._done) / worked
-        return f"{said}; {self._done / self._of:.0%} done, about {duration(left)} left"
+            return text
+        remaining = seconds * (self._of - self._done) / worked
+        return f"{text}; {self._done / self._of:.0%} done, about {duration(remaining)} left"
 
 
-_under_way: ContextVar[ProgressMeter | None] = ContextVar("pace", default=None)
+_under_way: ContextVar[ProgressMeter | None] = ContextVar("progress_meter", default=None)
 
 
 @contextmanager
 def use_meter(meter: ProgressMeter) -> Generator[ProgressMeter]:
-    """Make this the current pace: steps called in the block add to it, so its bar moves while they work."""
+    """Make this the current meter: steps called in the block add to it, so its bar moves while they work."""
     token = _under_way.set(meter)
     try:
         yield meter
@@ -81,15 +81,15 @@ def use_meter(meter: ProgressMeter) -> Generator[ProgressMeter]:
 
 
 def current_meter(what: str, of: int) -> ProgressMeter:
-    """Return the current pace, or else a new one without a bar."""
+    """Return the current meter, or else a new one without a bar."""
     return _under_way.get() or ProgressMeter(what, of)
 
 
 class ReadAheadMeter:
-    """Reports finished items to a pace when the reader is far ahead: only the reader knows an item's share.
+    """Reports finished items to a meter when the reader is far ahead: only the reader knows an item's share.
 
     Args:
-        pace: to add to.
+        meter: to add to.
     """
 
     def __init__(self, meter: ProgressMeter) -> None:
@@ -97,7 +97,9 @@ class ReadAheadMeter:
         self._marks: deque[tuple[int, int]] = deque()  # filled by one thread, emptied by another
         self._read = self._passed = self._before = self._done = 0
 
-    def reading(self, items: Iterable[T], units: int, share: Callable[[T], float]) -> Iterator[T]:
+    def reading(
+        self, items: Iterable[T], units: int, fraction: Callable[[T], float]
+    ) -> Iterator[T]:
         """Pass the items through on the reader's side, and note their share of the units.
 
         Args:
@@ -109,7 +111,7 @@ class ReadAheadMeter:
             for item in items:
                 self._read += 1
                 if self._read % _MARK_EVERY == 0:
-                    self._mark(self._before + int(units * min(share(item), 1.0)))
+                    self._mark(self._before + int(units * min(fraction(item), 1.0)))
                 yield item
         finally:
             self.unread(units)

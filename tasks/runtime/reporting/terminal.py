@@ -75,10 +75,10 @@ class Terminal(Console):
         del emoji, markup, highlight, highlighter
         return Text(said_to_people(text), style=style, justify=justify, overflow=overflow)
 
-    def print(self, *objects: Any, **given: Any) -> None:
+    def print(self, *objects: Any, **options: Any) -> None:
         """See `Console.print`. If writing fails, the console is silenced."""
         try:
-            super().print(*objects, **given)
+            super().print(*objects, **options)
         except (OSError, UnicodeError):
             mute(self)
 

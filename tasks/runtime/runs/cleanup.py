@@ -26,16 +26,16 @@ def close_dead_runs() -> int:
 
     closed = model_registry().close_dead_runs(is_over)
     for run_id in closed:
-        logger.warning("MLflow run %s was left running by a run that is over: KILLED", run_id)
+        logger.warning("Closed MLflow run %s as KILLED: the run that started it is over", run_id)
     return len(closed)
 
 
 def remove_dead_folders() -> int:
     """Remove work folders and sockets of processes that are gone. Returns how many."""
-    left = remove_left_folders() + remove_dead_sockets()
-    for name in left:
+    removed = remove_left_folders() + remove_dead_sockets()
+    for name in removed:
         logger.warning("Removed %s, left behind by a process that is gone", name)
-    return len(left)
+    return len(removed)
 
 
 def flow_run_is_over(run_id: str) -> bool:

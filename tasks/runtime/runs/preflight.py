@@ -19,7 +19,7 @@ from tasks.runtime.steps import is_outage
 
 logger = logging.getLogger(__name__)
 
-_PROOFS = {
+_CREDENTIALS = {
     "PREFECT_API_URL": "PREFECT_API_AUTH_STRING",
     "MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
 }
@@ -74,18 +74,18 @@ def require_passwords(settings: Settings) -> None:
     from tasks.connectors.tracking.credentials import has_credentials
 
     prefect = get_current_settings().api
-    proofs: dict[str, tuple[str | None, Callable[[], object]]] = {
+    servers: dict[str, tuple[str | None, Callable[[], object]]] = {
         "PREFECT_API_URL": (settings.prefect_api_url, lambda: prefect.auth_string or prefect.key),
         "MLFLOW_TRACKING_URI": (settings.mlflow_tracking_uri, has_credentials),
     }
-    for variable, (url, proof) in proofs.items():
+    for variable, (url, is_protected) in servers.items():
         parts = urlsplit(url or "")
         local = is_of_this_machine(url)
-        if parts.scheme not in ("http", "https") or local or parts.password or proof():
+        if parts.scheme not in ("http", "https") or local or parts.password or is_protected():
             continue
         if not settings.trusted_network:
             raise SettingsError(
-                f"{parts.hostname} is another machine, and no password is set for it",
+                f"{parts.hostname} is another machine, but no password is set for it",
                 variable,
-                f"set {_PROOFS[variable]}; on a network where nobody else is, NIGHTSHIFT_TRUSTED_NETWORK=true",
+                f"set {_CREDENTIALS[variable]}; or, on a network that only you use, NIGHTSHIFT_TRUSTED_NETWORK=true",
             )

@@ -35,10 +35,10 @@ from tasks.runtime.steps import step
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 2.0
-_SAY_AGAIN_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 _SERVER_AWAY_SECONDS = 900.0
 _LONGEST_RESULT = 16 << 20  # bytes; workers of other pools may write there
-_DIED: list[float] = [5, 30, 120]  # delays in seconds before each retry
+_RETRY_DELAYS: list[float] = [5, 30, 120]  # delays in seconds before each retry
 
 
 def _died(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -49,8 +49,8 @@ def _died(_task: Any, _run: Any, state: State[Any]) -> bool:
 @task(
     cache_policy=NO_CACHE,
     task_run_name="{deployment}",
-    retries=len(_DIED),
-    retry_delay_seconds=_DIED,
+    retries=len(_RETRY_DELAYS),
+    retry_delay_seconds=_RETRY_DELAYS,
     retry_condition_fn=_died,
 )
 def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -81,15 +81,15 @@ def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
         logger.warning("MLflow runs of dead processes were not closed: %s", error)
     where = url_for(run) or str(run.id)
     if state.is_crashed():
-        raise RunCrashedError(f"{run.name} on the pool {pool!r} died: {_said(state)}", where)
-    what = "was cancelled" if state.is_cancelled() else f"failed: {_said(state)}"
+        raise RunCrashedError(f"{run.name} on the pool {pool!r} died: {_message(state)}", where)
+    what = "was cancelled" if state.is_cancelled() else f"failed: {_message(state)}"
     raise PoolError(f"{run.name} on the pool {pool!r} {what}", where, "see its page and its log")
 
 
 def _submitted(client: SyncPrefectClient, deployment: str, params: dict[str, Any]) -> FlowRun:
     require_deployment(client, deployment)
-    made: Any = run_deployment(deployment, parameters={"params": params}, timeout=0)
-    return client.read_flow_run(made.id)
+    submitted: Any = run_deployment(deployment, parameters={"params": params}, timeout=0)
+    return client.read_flow_run(submitted.id)
 
 
 def require_deployment(client: SyncPrefectClient, deployment: str) -> None:
@@ -101,13 +101,13 @@ def require_deployment(client: SyncPrefectClient, deployment: str) -> None:
     setting = "NIGHTSHIFT_TRAINING_DEPLOYMENT or NIGHTSHIFT_SCORING_DEPLOYMENT"
     again = "register pools and deployments again: python -m deployments.apply"
     try:
-        found = client.read_deployment_by_name(deployment)
+        registered = client.read_deployment_by_name(deployment)
     except ObjectNotFound as error:
         raise ServiceError(f"There is no deployment {deployment!r}", setting, again) from error
-    served = found.status == DeploymentStatus.READY  # by a separate process, without a pool
-    if not found.work_pool_name and not served:
+    served = registered.status == DeploymentStatus.READY  # by a separate process, without a pool
+    if not registered.work_pool_name and not served:
         raise ServiceError(
-            f"The deployment {deployment!r} has no work pool any more: somebody has deleted it",
+            f"The deployment {deployment!r} no longer has a work pool: it was deleted",
             setting,
             again,
         )
@@ -118,7 +118,7 @@ class _Waiting:
 
     def __init__(self, client: SyncPrefectClient, run: FlowRun, pool: str) -> None:
         self._client, self._run, self._pool = client, run, pool
-        self._spoken = self._answered = time.monotonic()
+        self._logged = self._answered = time.monotonic()
         self._began = False
 
     def until_over(self) -> State[Any]:
@@ -131,7 +131,7 @@ class _Waiting:
                 self._began = True
                 logger.info("%s is running", self._run.name)
             elif state and not state.is_running():
-                self._say_why_not(state)
+                self._log_why_it_waits(state)
             time.sleep(_POLL_SECONDS)
 
     def _state(self) -> State[Any] | None:
@@ -145,19 +145,19 @@ class _Waiting:
                 raise ServiceError(
                     f"The Prefect server has not answered for {away:.0f} s", "PREFECT_API_URL"
                 ) from error
-            self._say(
+            self._log(
                 f"The Prefect server does not answer ({type(error).__name__}); waiting for it"
             )
             return None
         self._answered = time.monotonic()
         return state
 
-    def _say_why_not(self, state: State[Any]) -> None:
-        if state.is_pending() or time.monotonic() - self._spoken < _SAY_AGAIN_SECONDS:
+    def _log_why_it_waits(self, state: State[Any]) -> None:
+        if state.is_pending() or time.monotonic() - self._logged < _LOG_SECONDS:
             return
         try:
             if self._client.read_work_pool(self._pool).is_paused:
-                self._say(f"The pool {self._pool!r} is paused; resume it on its page in Prefect")
+                self._log(f"The pool {self._pool!r} is paused; resume it on its page in Prefect")
                 return
             workers = self._client.read_workers_for_work_pool(self._pool)
         except ObjectNotFound as error:
@@ -167,20 +167,22 @@ class _Waiting:
                 "register pools and deployments again: python -m deployments.apply",
             ) from error
         except (httpx.HTTPError, PrefectException) as error:
-            self._say(f"The Prefect server does not say who works: {type(error).__name__}")
+            self._log(f"The Prefect server does not list its workers: {type(error).__name__}")
             return
         online = sum(worker.status == WorkerStatus.ONLINE for worker in workers)
         if online:
-            self._say(f"Waiting for a turn: {online} of the pool {self._pool!r} are online, busy")
+            self._log(
+                f"Waiting for a free worker: {online} of the pool {self._pool!r} are online, all busy"
+            )
         else:
-            self._say(
+            self._log(
                 f"NO WORKER of the pool {self._pool!r} is online; start one: python -m deployments.worker {self._pool}"
             )
 
-    def _say(self, message: str) -> None:
+    def _log(self, message: str) -> None:
         now = time.monotonic()
-        if now - self._spoken >= _SAY_AGAIN_SECONDS or self._spoken == self._answered:
-            self._spoken = now
+        if now - self._logged >= _LOG_SECONDS or self._logged == self._answered:
+            self._logged = now
             logger.warning(message)
 
 
@@ -192,37 +194,39 @@ def _cancel(client: SyncPrefectClient, run: FlowRun) -> None:
         logger.warning("%s could not be cancelled: %s", run.name, type(error).__name__)
 
 
-def _said(state: State[Any]) -> str:
+def _message(state: State[Any]) -> str:
     """Return a state's message without the prefix that Prefect adds."""
-    said = str(state.message or state.name).removeprefix("Flow run encountered an exception: ")
-    return said.removeprefix("Task run encountered an exception: ")[:500]
+    message = str(state.message or state.name).removeprefix("Flow run encountered an exception: ")
+    return message.removeprefix("Task run encountered an exception: ")[:500]
 
 
 @step
 def save_result(result: Record) -> None:
     """Store the result of the current flow run for the run that started it."""
     if current_run.id:
-        object_store().write_bytes(result.model_dump_json().encode(), _place(str(current_run.id)))
+        object_store().write_bytes(
+            result.model_dump_json().encode(), _result_uri(str(current_run.id))
+        )
 
 
 def load_result(run_id: str) -> dict[str, Any]:
     """Return the result that a run stored. Raises PoolError if there is none."""
-    content = object_store().read_bytes(_place(run_id), at_most=_LONGEST_RESULT)
+    content = object_store().read_bytes(_result_uri(run_id), at_most=_LONGEST_RESULT)
     if content is None:
         raise PoolError(
-            "The run completed and left no result",
-            _place(run_id),
+            "The run completed without a result",
+            _result_uri(run_id),
             "do both pools use one bucket (NIGHTSHIFT_BUCKET)?",
         )
     try:
         return dict(json.loads(content))
     except (ValueError, TypeError, RecursionError) as error:
         raise PoolError(
-            "The run left something other than a result",
-            _place(run_id),
+            "The result of the run cannot be read",
+            _result_uri(run_id),
             "see its log; find out who else may write there",
         ) from error
 
 
-def _place(run_id: str) -> str:
+def _result_uri(run_id: str) -> str:
     return f"s3://{read_settings().bucket}/prepared/results/{run_id}.json"

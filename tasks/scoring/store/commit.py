@@ -83,11 +83,11 @@ def is_of_another_version(run: ScoringRun, entry: Entry, head: Head) -> bool:
 
 
 def foreign(run: ScoringRun, entry: Entry, head: Head | None) -> DataError | None:
-    """Return an error if another input has its predictions in this one's place."""
+    """Return an error if the predictions of another input have the name of this one's."""
     if head is None or head.metadata.get(_SOURCE) == run.source(entry.key):
         return None
     return UnwritableDataError(
-        "Something else lies where its predictions go: those of another input, or no predictions at all",
+        "Another object has the name of its predictions: those of another input, or no predictions at all",
         run.output_uri(entry.key),
         f"choose another output prefix for {run.input}, or remove that object",
     )
@@ -107,23 +107,23 @@ def is_behind(objects: ExactObjects, run: ScoringRun, entry: Entry, head: Head |
 def replaced(
     objects: ExactObjects, run: ScoringRun, entry: Entry, head: Head | None
 ) -> NightshiftError:
-    """Return an error that says who wrote to the place of this run's predictions."""
+    """Return an error that says who replaced this run's predictions."""
     if is_behind(objects, run, entry, head):
         return StoreError(
-            "A run that began earlier has put predictions of an older version of it in their place",
+            "A run that started earlier has replaced these predictions with those of an older version of the input",
             run.output_uri(entry.key),
             "run again",
         )
     if head and is_of_another_version(run, entry, head):
         return OverwrittenError(
-            "Predictions of another version of it were written meanwhile",
+            "Predictions of another version of this input were written in the meantime",
             run.input_uri(entry.key),
-            "nothing; the next run scores what needs it",
+            "nothing; the next run scores it if needed",
         )
     return UnwritableDataError(
-        "Another run, with other columns, format, precision, engine or guard, writes to the same place",
+        "Another run, with other columns, format, precision, engine or guard, writes to the same object",
         run.output_uri(entry.key),
-        "give each of the two an output prefix of its own, and run again",
+        "give each run its own output prefix, and run again",
     )
 
 
@@ -144,7 +144,7 @@ def commit(
         entry: the object, or a part of one.
         counts: of its rows.
         output, rejected: the files.
-        before: the output found in the predictions' place before they were made.
+        before: the object under the name of the predictions before they were made.
     """
     mark = {
         FINGERPRINT: run.fingerprint(entry),
@@ -155,22 +155,22 @@ def commit(
         **counts.to_metadata(),
     }
     if counts.rows_rejected:
-        place = rejected_uri(run, entry)
-        there = objects.head(place)
-        if there is None or there.metadata.get(FINGERPRINT) != mark[FINGERPRINT]:
-            objects.write(rejected, place, mark, there)
-    place = target_uri(run, entry)
-    etag = objects.write(output, place, mark, before)
+        uri = rejected_uri(run, entry)
+        head = objects.head(uri)
+        if head is None or head.metadata.get(FINGERPRINT) != mark[FINGERPRINT]:
+            objects.write(rejected, uri, mark, head)
+    uri = target_uri(run, entry)
+    etag = objects.write(output, uri, mark, before)
     for _ in range(_TRIES):
-        if etag is not None or not is_behind(objects, run, entry, there := objects.head(place)):
+        if etag is not None or not is_behind(objects, run, entry, head := objects.head(uri)):
             break
-        before = there
-        etag = objects.write(output, place, mark, before)
+        before = head
+        etag = objects.write(output, uri, mark, before)
     if etag is None:
-        there = objects.head(place)
-        if counts.rows_rejected and entry.parts == 1 and not is_made_of(run, entry, there):
+        head = objects.head(uri)
+        if counts.rows_rejected and entry.parts == 1 and not is_made_of(run, entry, head):
             objects.store.delete(rejected_uri(run, entry))  # no predictions refer to them
-        return failure(entry, replaced(objects, run, entry, there))
+        return failure(entry, replaced(objects, run, entry, head))
     old = before.metadata.get(FINGERPRINT) if before else None
     # The old predictions are gone, so nothing refers to their rejects.
     if old and old != mark[FINGERPRINT]:

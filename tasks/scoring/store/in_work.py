@@ -64,10 +64,10 @@ class InWork:
         self._lock = threading.Lock()
         self._open: set[str] = set()
         self._over = True
-        self._deaths, self._fatal = _known(objects.store, run)
+        self._deaths, self._fatal = _read_deaths(objects.store, run)
         if self._deaths:
             logger.warning(
-                "A process died with %s objects in work; those that are not scored are scored one at a time",
+                "A process died while working on %s objects; those not scored yet are scored one at a time",
                 f"{len(self._deaths):,}",
             )
 
@@ -82,16 +82,16 @@ class InWork:
             return None
         self._keep_fatal(uri, entry)
         return UnreadableDataError(
-            f"The process that works on it has died, {_FATAL_DEATHS} times: for its memory, or by a library's crash",
+            f"The process that scores it has died {_FATAL_DEATHS} times: out of memory, or by a library's crash",
             self._run.input_uri(entry.key),
-            "look at its size and its rows, and leave it out or write it anew; it is tried again when it is replaced, "
-            f"by a new version of the model or of Nightshift, or when {uri} is removed",
+            "check its size and its rows, and remove or rewrite it; it is tried again once it is replaced, by a new "
+            f"version of the model or of Nightshift, or once {uri} is removed",
         )
 
     def _keep_fatal(self, uri: str, entry: Entry) -> None:
         """Write the record, at most once a day; it is removed a month after the object was last seen."""
-        known = _read(self._store, uri)
-        if known is None or time.time() - known.when > _DAY_SECONDS:
+        previous = _read(self._store, uri)
+        if previous is None or time.time() - previous.when > _DAY_SECONDS:
             record = _Record(objects=[], when=time.time(), input=self._run.input_uri(entry.key))
             self._store.write_bytes(canonical_json(record.model_dump()).encode(), uri)
         self._fatal.add(uri)
@@ -134,7 +134,7 @@ class InWork:
             try:
                 self._store.delete(self._uri)
             except NightshiftError as error:  # the work itself may have failed for the same reason
-                logger.warning("A record of what was in work is left behind: %s", error)
+                logger.warning("The record of the objects in work could not be removed: %s", error)
 
     def _fatal_uri(self, entry: Entry) -> str:
         mark = digest_of({"object": _identity(self._run, entry), "code": self._run.code})
@@ -152,7 +152,7 @@ def forget(objects: ExactObjects, run: ScoringRun) -> None:
 def remove_old_records() -> int:
     """Remove records of processes and objects not seen for a month; return how many."""
     store, removed = object_store(), 0
-    for item in [found for found in store.scan(_registry()) if "/in-work/" in found.uri]:
+    for item in [listed for listed in store.scan(_registry()) if "/in-work/" in listed.uri]:
         record = _read(store, item.uri)
         if record is None or time.time() - record.when > _KEPT_SECONDS:
             store.delete(item.uri)
@@ -160,7 +160,7 @@ def remove_old_records() -> int:
     return removed
 
 
-def _known(store: ObjectStore, run: ScoringRun) -> tuple[Counter[str], set[str]]:
+def _read_deaths(store: ObjectStore, run: ScoringRun) -> tuple[Counter[str], set[str]]:
     """Return the number of deaths per object, and the URIs of the records of fatal objects."""
     deaths, fatal = Counter[str](), set[str]()
     for item in store.scan(_folder(run)):
@@ -190,8 +190,8 @@ def _registry() -> str:
 
 
 def _folder(run: ScoringRun) -> str:
-    place = digest_of({"input": run.input, "root": run.root})
-    return f"{_registry()}{run.model.name}/in-work/{place}/"
+    digest = digest_of({"input": run.input, "root": run.root})
+    return f"{_registry()}{run.model.name}/in-work/{digest}/"
 
 
 def _identity(run: ScoringRun, entry: Entry) -> str:

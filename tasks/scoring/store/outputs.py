@@ -47,10 +47,10 @@ class Output:
         Raises:
             BaseException: errors that the object did not cause.
         """
-        made = ["input", "row", "id", "label", "score"]
+        base_columns = ["input", "row", "id", "label", "score"]
         probabilities = [f"probability_{name}" for name in self._label_names]
-        columns = [*made, *probabilities, *self._run.columns.keep, "model", "model_version"]
-        self._types = dict.fromkeys([*made, "model", "model_version"], TEXT)
+        columns = [*base_columns, *probabilities, *self._run.columns.keep, "model", "model_version"]
+        self._types = dict.fromkeys([*base_columns, "model", "model_version"], TEXT)
         self._types |= dict.fromkeys(["score", *probabilities], NUMBER)
         self._types["row"] = WHOLE_NUMBER
         name = self._run.output_uri(self.entry.key)
@@ -116,8 +116,8 @@ class Output:
     def _learn_types(self, of_file: Mapping[str, Any]) -> None:
         """Give the kept columns the types that the file declares, if it does."""
         self._types_of_file = of_file
-        found = {name: type_at(of_file, name) for name in self._run.columns.keep}
-        self._types |= {name: kind for name, kind in found.items() if kind is not None}
+        types = {name: type_at(of_file, name) for name in self._run.columns.keep}
+        self._types |= {name: kind for name, kind in types.items() if kind is not None}
 
     def too_many_rejects(self) -> ValidationError | None:
         """Return an error if too many rows of an object are rejected. A part is never judged by itself."""
@@ -163,14 +163,16 @@ def too_many_rejects(run: ScoringRun, key: str, counts: Counts) -> ValidationErr
     if counts.rows_rejected <= run.max_rejected_share * counts.rows_in:
         return None
     # For a part that was scored before, the reasons may have been too long for its metadata.
-    known = max(counts.reasons.items(), key=lambda item: item[1], default=None)
-    most = f"; the most frequent reason ({known[1]:,}): {known[0]}" if known else ""
+    top_reason = max(counts.reasons.items(), key=lambda item: item[1], default=None)
+    detail = (
+        f"; the most frequent reason ({top_reason[1]:,}): {top_reason[0]}" if top_reason else ""
+    )
     return ValidationError(
         f"{counts.rows_rejected:,} of {counts.rows_in:,} rows cannot be scored, more than max_rejected_fraction allows"
-        + most,
+        + detail,
         run.input_uri(key),
         advice_for(
-            known[0] if known else "",
+            top_reason[0] if top_reason else "",
             "check that it is the right file and the right text column; nothing of it was written",
         ),
     )

@@ -16,13 +16,13 @@ from tasks.core.scoring.sharding import Entry, Shard
 MANIFEST, SUCCESS, INCOMPLETE = "manifest.json", "_SUCCESS", "_INCOMPLETE"
 
 
-def read_run(objects: ExactObjects, place: str) -> ScoringRun | None:
-    """Return the frozen run at a place; None if there is none.
+def read_run(objects: ExactObjects, run_uri: str) -> ScoringRun | None:
+    """Return the frozen run at a URI; None if there is none.
 
     Raises:
-        StoreError: the manifest is of another version of the code, or names another place for its outputs.
+        StoreError: the manifest is of another version of the code, or names another URI for its outputs.
     """
-    content = objects.store.read_bytes(f"{place}/{MANIFEST}")
+    content = objects.store.read_bytes(f"{run_uri}/{MANIFEST}")
     if not content:  # or empty: the process died while writing it
         return None
     try:
@@ -30,24 +30,24 @@ def read_run(objects: ExactObjects, place: str) -> ScoringRun | None:
     except PydanticError as error:
         raise StoreError(
             f"Not a manifest of this version: {error.error_count()} fields differ",
-            f"{place}/{MANIFEST}",
-            "start a new run; what is scored stays scored",
+            f"{run_uri}/{MANIFEST}",
+            "start a new run; it skips what is already scored",
         ) from error
-    if run.place != place:
+    if run.place != run_uri:
         raise StoreError(
             "The manifest is that of another run",
-            f"{place}/{MANIFEST}",
+            f"{run_uri}/{MANIFEST}",
             "start a new run; if nobody has moved the records, find out who writes there",
         )
     return run
 
 
-def require_run(objects: ExactObjects, place: str) -> ScoringRun:
-    """Return the frozen run at a place. Raises MissingDataError if there is none."""
-    run = read_run(objects, place.rstrip("/"))
+def require_run(objects: ExactObjects, run_uri: str) -> ScoringRun:
+    """Return the frozen run at a URI. Raises MissingDataError if there is none."""
+    run = read_run(objects, run_uri.rstrip("/"))
     if run is None:
         raise MissingDataError(
-            "There is no scoring run", place, "name the folder that the log of the run names"
+            "There is no scoring run", run_uri, "name the URI that the log of the run shows"
         )
     return run
 
@@ -62,7 +62,7 @@ def read_shard(objects: ExactObjects, run: ScoringRun, number: int) -> Shard:
     content = objects.store.read_bytes(shard_uri(run, number))
     if content is None:
         raise StoreError(
-            "A part of a frozen run is gone", shard_uri(run, number), "start a new run"
+            "A shard list of the run is gone", shard_uri(run, number), "start a new run"
         )
     return Shard.from_json(content)
 
@@ -109,7 +109,7 @@ def info(run: ScoringRun, entry: Entry) -> ObjectInfo:
 
 
 def runs_below(objects: ExactObjects, root: str) -> list[str]:
-    """Return the places of the runs below a root, from their folder names, without listing the contents."""
+    """Return the URIs of the runs below a root, from their folder names, without listing the contents."""
     bucket, prefix = parse_uri(f"{root}/_runs/")
     with objects.store.saying("listing", root):
         pages: Any = objects.store.client.get_paginator("list_objects_v2").paginate(

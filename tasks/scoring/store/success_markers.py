@@ -80,10 +80,10 @@ def _covers(objects: ExactObjects, run: ScoringRun, mark: str) -> bool:
 
     Without a plan nothing was scored: it is as if that run had died before it wrote its marker.
     """
-    said = _read_mark(objects, run.root, mark)
-    if said is None:
+    fields = _read_mark(objects, run.root, mark)
+    if fields is None:
         return True
-    return said.get("assignment") == run.assignment and (run.rescore or not said.get("rescore"))
+    return fields.get("assignment") == run.assignment and (run.rescore or not fields.get("rescore"))
 
 
 def _read_mark(objects: ExactObjects, root: str, mark: str) -> dict[str, Any] | None:
@@ -92,17 +92,17 @@ def _read_mark(objects: ExactObjects, root: str, mark: str) -> dict[str, Any] | 
     A marker of an earlier version, or one whose upload was torn, has no fields; then those of the run's plan are used.
     A plan that this version cannot read gives no fields, so no run covers it.
     """
-    said = _fields(objects.store.read_bytes(f"{root}/{_UNFINISHED}/{mark}"))
-    if "assignment" in said:
-        return said
+    fields = _fields(objects.store.read_bytes(f"{root}/{_UNFINISHED}/{mark}"))
+    if "assignment" in fields:
+        return fields
     frozen = objects.store.read_bytes(f"{root}/_runs/{_run_of(mark)}/{MANIFEST}")
     try:
-        return _said(ScoringRun.model_validate_json(frozen)) if frozen else None
+        return _mark_fields(ScoringRun.model_validate_json(frozen)) if frozen else None
     except PydanticError:
         return {}
 
 
-def _said(run: ScoringRun) -> dict[str, Any]:
+def _mark_fields(run: ScoringRun) -> dict[str, Any]:
     return {
         "under way": run.place,
         "assignment": run.assignment,
@@ -113,9 +113,9 @@ def _said(run: ScoringRun) -> dict[str, Any]:
 
 def mark_unfinished(objects: ExactObjects, run: ScoringRun) -> None:
     """Write the markers of a run that is under way. Call this before its plan is frozen."""
-    said = canonical_json(_said(run)).encode()
-    objects.store.write_bytes(said, _mark_uri(run, f"{run.run}.{secrets.token_hex(8)}"))
-    objects.store.write_bytes(said, f"{run.root}/{INCOMPLETE}")
+    content = canonical_json(_mark_fields(run)).encode()
+    objects.store.write_bytes(content, _mark_uri(run, f"{run.run}.{secrets.token_hex(8)}"))
+    objects.store.write_bytes(content, f"{run.root}/{INCOMPLETE}")
     objects.store.delete(f"{run.root}/{SUCCESS}")
 
 
@@ -133,16 +133,16 @@ def mark_finished(objects: ExactObjects, run: ScoringRun, summary: ScoreSummary)
     marks = unfinished(objects, run.root)
     own = [mark for mark in marks if _run_of(mark) == run.run]
     if run.objects and not own and _is_superseded(objects, run):
-        logger.info("A run that began later has scored all of this, and said so")
+        logger.info("A later run has scored all of this, and written _SUCCESS")
     elif summary.complete:
-        _say_success(objects, run, content, before, marks, own)
+        _write_success(objects, run, content, before, marks, own)
     else:
         objects.store.write_bytes(content, f"{run.root}/{INCOMPLETE}")
         objects.store.delete(f"{run.root}/{SUCCESS}")
         _forget(objects, run, run.supersedes)
 
 
-def _say_success(
+def _write_success(
     objects: ExactObjects,
     run: ScoringRun,
     content: bytes,
@@ -151,19 +151,21 @@ def _say_success(
     own: list[str],
 ) -> None:
     """Write `_SUCCESS` beside the predictions. If several runs end at once, the last one writes it."""
-    place = f"{run.root}/{SUCCESS}"
+    uri = f"{run.root}/{SUCCESS}"
     if set(marks) - set(own) - set(run.supersedes):
         _forget(objects, run, [*own, *run.supersedes])
-        if left := _unfinished_run(objects, run.root):
-            logger.warning("All of this run is scored; there is no _SUCCESS yet: %s", left)
+        if unfinished_run := _unfinished_run(objects, run.root):
+            logger.warning(
+                "All of this run is scored; there is no _SUCCESS yet: %s", unfinished_run
+            )
             return
     if is_older_run_under_way(objects, run):
         return
-    etag = objects.write(content, place, {FINGERPRINT: digest_of(json.loads(content))}, before)
+    etag = objects.write(content, uri, {FINGERPRINT: digest_of(json.loads(content))}, before)
     objects.store.delete(f"{run.root}/{INCOMPLETE}")
     _forget(objects, run, [*own, *run.supersedes])
     if etag and unfinished(objects, run.root):  # some readers look for this object alone
-        objects.remove(place, etag)
+        objects.remove(uri, etag)
 
 
 def why_not_success(objects: ExactObjects, root: str) -> str:
@@ -180,13 +182,13 @@ def why_not_success(objects: ExactObjects, root: str) -> str:
     if unfinished_run:
         return unfinished_run
     try:
-        said = ScoreSummary.model_validate_json(content)
+        summary = ScoreSummary.model_validate_json(content)
     except PydanticError:
         return "it is of another version of Nightshift"
-    frozen = read_run(objects, said.place) if said.plan_digest else None
-    if frozen and frozen.plan_digest != said.plan_digest:
-        return f"it is not of the plan that is frozen in {said.place}"
-    if said.listing_digest and said.listing_digest != listing_digest(objects, root):
+    frozen = read_run(objects, summary.place) if summary.plan_digest else None
+    if frozen and frozen.plan_digest != summary.plan_digest:
+        return f"it belongs to another plan than the one in {summary.place}"
+    if summary.listing_digest and summary.listing_digest != listing_digest(objects, root):
         return "predictions were written or removed after it"
     return ""
 
@@ -194,30 +196,30 @@ def why_not_success(objects: ExactObjects, root: str) -> str:
 def _unfinished_run(objects: ExactObjects, root: str) -> str:
     """Describe the first unfinished run and how to finish it; '' if there is none."""
     for mark in unfinished(objects, root):
-        said = _read_mark(objects, root, mark) or {}
-        source = said.get("input", "an input that it does not name")
-        scope = " and scope rescore" if said.get("rescore") else ""
+        fields = _read_mark(objects, root, mark) or {}
+        source = fields.get("input", "an input that it does not name")
+        scope = " and scope rescore" if fields.get("rescore") else ""
         return (
             f"the run {_run_of(mark)} over {source} is under way, failed or died. If it is over, run score again with "
-            f"the same input, output and settings{scope} (and allow_empty where nothing is there any more). If nobody "
-            f"needs that input, remove {root}/{_UNFINISHED}/{mark}; the next run then says _SUCCESS"
+            f"the same input, output and settings{scope} (and allow_empty if the input is empty now). If nobody "
+            f"needs that input, remove {root}/{_UNFINISHED}/{mark}; the next run then writes _SUCCESS"
         )
     return ""
 
 
 def _is_superseded(objects: ExactObjects, run: ScoringRun) -> bool:
     """True if `_SUCCESS` of another run exists and this run's marker is gone: only a newer run removes it."""
-    said = objects.store.read_bytes(f"{run.root}/{SUCCESS}")
-    return bool(said) and _fields(said).get("place") != run.place
+    content = objects.store.read_bytes(f"{run.root}/{SUCCESS}")
+    return bool(content) and _fields(content).get("place") != run.place
 
 
 def _fields(mark: bytes | None) -> dict[str, Any]:
     """Return the fields of a marker; none if it is missing or invalid."""
     try:
-        said = json.loads(mark or b"{}")
+        fields = json.loads(mark or b"{}")
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def is_older_run_under_way(objects: ExactObjects, run: ScoringRun) -> bool:
@@ -226,16 +228,16 @@ def is_older_run_under_way(objects: ExactObjects, run: ScoringRun) -> bool:
     A marker that does not name the records of a run below this root is ignored. So are those of this version: its runs
     also have a marker of their own.
     """
-    said = _fields(objects.store.read_bytes(f"{run.root}/{INCOMPLETE}"))
-    if "assignment" in said:
+    fields = _fields(objects.store.read_bytes(f"{run.root}/{INCOMPLETE}"))
+    if "assignment" in fields:
         return False
-    place = str(said.get("under way", ""))
-    other = place.rpartition("/")[2]
+    run_uri = str(fields.get("under way", ""))
+    other = run_uri.rpartition("/")[2]
     if other in (run.run, *map(_run_of, run.supersedes)):
         return False
-    if not place.startswith(f"{run.root}/_runs/"):
+    if not run_uri.startswith(f"{run.root}/_runs/"):
         return False
-    return objects.store.read_bytes(f"{place}/{SUCCESS}") is None
+    return objects.store.read_bytes(f"{run_uri}/{SUCCESS}") is None
 
 
 def _run_of(mark: str) -> str:

@@ -30,23 +30,21 @@ class ParentChannel:
 
     def __init__(self, address: Address, key: bytes) -> None:
         self._connection: Connection[Any, Any] = Client(address, authkey=key)
-        self._sending, self._asking = (
-            threading.Lock(),
-            threading.Lock(),
-        )  # checkpoints are kept by a thread of their own
+        # Two locks, because another thread uploads the checkpoints.
+        self._send_lock, self._ask_lock = threading.Lock(), threading.Lock()
 
     def on_step(self, step: int, total_steps: int) -> None:
         """See `TrainingListener`; does not wait for a reply."""
-        self._say("on_step", step, total_steps)
+        self._send("on_step", step, total_steps)
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
         """See `TrainingListener`; does not wait for a reply."""
-        self._say("on_metrics", step, metrics)
+        self._send("on_metrics", step, metrics)
 
     def restore(self, folder: Path) -> Path | None:
         """See `CheckpointKeeper`."""
-        found = self._ask("restore", str(folder))
-        return Path(found) if found else None
+        restored = self._ask("restore", str(folder))
+        return Path(restored) if restored else None
 
     def due(self) -> bool:
         """See `CheckpointKeeper`."""
@@ -64,13 +62,13 @@ class ParentChannel:
         """Close the connection."""
         self._connection.close()
 
-    def _say(self, name: str, *given: Any) -> None:
-        with self._sending:
-            self._connection.send_bytes(json.dumps([name, given]).encode())
+    def _send(self, name: str, *arguments: Any) -> None:
+        with self._send_lock:
+            self._connection.send_bytes(json.dumps([name, arguments]).encode())
 
-    def _ask(self, name: str, *given: Any) -> Any:
-        with self._asking:
-            self._say(name, *given)
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        with self._ask_lock:
+            self._send(name, *arguments)
             answer = json.loads(self._connection.recv_bytes())
         if "error" in answer:
             raise StoreError(f"The process that started this training failed: {answer['error']}")
@@ -100,13 +98,13 @@ class WorkerChannel:
     ) -> None:
         self.error: BaseException | None = None
         self._key, self._closing = key, False
-        self._listening = Listener(address, authkey=key)
-        self.address: Address = self._listening.address
-        self._told: Mapping[str, Callable[..., Any]] = {
+        self._socket = Listener(address, authkey=key)
+        self.address: Address = self._socket.address
+        self._notifications: Mapping[str, Callable[..., Any]] = {
             "on_step": listener.on_step,
             "on_metrics": listener.on_metrics,
         }
-        self._asked: Mapping[str, Callable[..., Any]] = {
+        self._requests: Mapping[str, Callable[..., Any]] = {
             "restore": lambda folder: _text(keeper.restore(Path(folder))),
             "due": keeper.due,
             "keep": lambda at, best: keeper.keep(Path(at), Path(best) if best else None),
@@ -122,11 +120,11 @@ class WorkerChannel:
         self._closing = True
         Client(self.address, authkey=self._key).close()  # wakes the thread
         self._thread.join()
-        self._listening.close()
+        self._socket.close()
 
     def _serve(self) -> None:
         while not self._closing:
-            with suppress(AuthenticationError, OSError), self._listening.accept() as connection:
+            with suppress(AuthenticationError, OSError), self._socket.accept() as connection:
                 try:
                     while not self._closing:
                         self._answer(connection)
@@ -136,12 +134,12 @@ class WorkerChannel:
                     self.error = error
 
     def _answer(self, connection: Any) -> None:
-        name, given = json.loads(connection.recv_bytes())
-        if name in self._told:
-            self._told[name](*given)
+        name, arguments = json.loads(connection.recv_bytes())
+        if name in self._notifications:
+            self._notifications[name](*arguments)
             return
         try:
-            value = self._asked[name](*given)
+            value = self._requests[name](*arguments)
         except BaseException as error:
             connection.send_bytes(json.dumps({"error": type(error).__name__}).encode())
             raise

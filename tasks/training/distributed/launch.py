@@ -64,14 +64,14 @@ def fine_tune_in_processes(
     devices.resolve_device(job.params.device)
     work_folder.mkdir(parents=True, exist_ok=True)
     key = secrets.token_bytes(32)
-    line = WorkerChannel(_address(work_folder, settings), key, listener, keeper, judge)
-    told = {
-        "address": line.address,
+    channel = WorkerChannel(_address(work_folder, settings), key, listener, keeper, judge)
+    content = {
+        "address": channel.address,
         "key": key.hex(),
         "data": str(data_folder),
         "training": job.model_dump(mode="json"),
     }
-    _write_private(work_folder / JOB, json.dumps(told))
+    _write_private(work_folder / JOB, json.dumps(content))
     child = ChildProcess(
         "A training process",
         launch_command(processes, settings, work_folder),
@@ -79,12 +79,12 @@ def fine_tune_in_processes(
         work_folder / "processes.log",
     )
     try:
-        while child.running() and line.error is None:
+        while child.running() and channel.error is None:
             time.sleep(0.1)
     finally:
         child.stop()
-        line.close()
-    return _result(work_folder, line, processes)
+        channel.close()
+    return _result(work_folder, channel, processes)
 
 
 def _address(work_folder: Path, settings: Settings) -> Any:
@@ -100,7 +100,7 @@ def machines() -> int:
     settings = read_settings()
     if settings.training_nodes > 1 and not settings.training_rendezvous:
         raise SettingsError(
-            f"{settings.training_nodes} machines are to train together and do not know where to meet",
+            f"{settings.training_nodes} machines are to train together, but no address for them to meet is set",
             "NIGHTSHIFT_TRAINING_RENDEZVOUS",
             "set it to host:port of one of them",
         )
@@ -127,28 +127,28 @@ def _write_private(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _result(folder: Path, line: WorkerChannel, processes: int) -> Trained:
-    if line.error:
-        raise line.error
+def _result(folder: Path, channel: WorkerChannel, processes: int) -> Trained:
+    if channel.error:
+        raise channel.error
     outcome = folder / OUTCOME
     if not outcome.is_file():
         raise _failure(folder, processes)
-    found = json.loads(outcome.read_text(encoding="utf-8"))
-    if "pruned" in found:
-        raise TrainingPruned(**found["pruned"])
-    return Trained(classifier.load(folder / MODEL), found["facts"], found["validation"])
+    result = json.loads(outcome.read_text(encoding="utf-8"))
+    if "pruned" in result:
+        raise TrainingPruned(**result["pruned"])
+    return Trained(classifier.load(folder / MODEL), result["facts"], result["validation"])
 
 
 def _failure(folder: Path, processes: int) -> NightshiftError:
     """Return the error that one of the processes reported, or one for a process that died without reporting."""
-    for said in sorted(folder.glob("failed-*.json")):
-        failed = json.loads(said.read_text(encoding="utf-8"))
+    for path in sorted(folder.glob("failed-*.json")):
+        failed = json.loads(path.read_text(encoding="utf-8"))
         return getattr(errors, failed["kind"])(*failed["given"])
     log = folder / "processes.log"
-    for said in log.read_text(errors="replace").splitlines()[-_LAST_LINES:]:
-        logger.error("%s", said)
+    for line in log.read_text(errors="replace").splitlines()[-_LAST_LINES:]:
+        logger.error("%s", line)
     return RunCrashedError(
         f"One of {processes} training processes died",
         "",
-        "run it again: it goes on from its newest checkpoint; what it said last is in the log",
+        "run it again: it resumes from its newest checkpoint; its last output is in the log",
     )

@@ -31,7 +31,7 @@ from tasks.training.distributed.channel import ParentChannel
 JOB, OUTCOME, MODEL = "job.json", "outcome.json", "model"
 
 
-def main(given: str | None) -> None:
+def main(job: str | None) -> None:
     """Join the process group, train, and write the result."""
     _end_with_the_parent()
     transformers.utils.logging.set_verbosity_error()
@@ -42,7 +42,7 @@ def main(given: str | None) -> None:
     if use_cuda:
         torch.cuda.set_device(distributed.get_rank() % torch.cuda.device_count())
     jobs: list[str | None] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(jobs, given, group=distributed.new_group(backend="gloo"))
+    distributed.all_gather_object(jobs, job, group=distributed.new_group(backend="gloo"))
     folder = Path(next(filter(None, jobs)))
     rank = distributed.get_rank()
     try:
@@ -60,10 +60,10 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _train(folder: Path, job: dict[str, Any], rank: int) -> None:
     address = job["address"]
-    line = None
+    channel = None
     if rank == 0:
         where = tuple(address) if isinstance(address, list) else address
-        line = ParentChannel(where, bytes.fromhex(job["key"]))
+        channel = ParentChannel(where, bytes.fromhex(job["key"]))
     train, validation = read_tokens(
         Path(job["data"]), ("train", "validation"), folder / f"cache-{rank}"
     )
@@ -74,9 +74,9 @@ def _train(folder: Path, job: dict[str, Any], rank: int) -> None:
             train,
             validation,
             folder / "checkpoints",
-            line or SilentListener(),
-            line,
-            judge=line,
+            channel or SilentListener(),
+            channel,
+            judge=channel,
         )
     except TrainingPruned as pruned:
         outcome = {"pruned": vars(pruned)}
@@ -84,9 +84,9 @@ def _train(folder: Path, job: dict[str, Any], rank: int) -> None:
         outcome = {"facts": done.facts, "validation": done.validation}
         if rank == 0:
             classifier.save(done.classifier, folder / MODEL)
-    if line:
+    if channel:
         (folder / OUTCOME).write_text(json.dumps(outcome))
-        line.close()
+        channel.close()
 
 
 def _end_with_the_parent() -> None:

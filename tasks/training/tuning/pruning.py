@@ -43,7 +43,9 @@ def _judge(store: StudyStore, trial: TrialParams) -> TrialPruner | None:
     try:
         study = store.find(trial.study)
         if study is not None:
-            return _Judge(study, trial.number, SweepParams.model_validate(study.facts["sweep"]))
+            return _StudyPruner(
+                study, trial.number, SweepParams.model_validate(study.facts["sweep"])
+            )
     except NightshiftError as error:
         logger.warning("This training cannot be stopped early: %s", error)
         return None
@@ -55,7 +57,7 @@ def _judge(store: StudyStore, trial: TrialParams) -> TrialPruner | None:
     return None
 
 
-class _Judge:
+class _StudyPruner:
     """Reports to the study, and asks its pruner."""
 
     def __init__(self, study: Study, number: int, params: SweepParams) -> None:

@@ -111,16 +111,16 @@ def run_sweep(
         chosen = sweep.training_of(training, params.space, best.params)
         summary = _summary(study, params, best, chosen, trials.models)
     model = trials.models.get(best.number)
-    if model is None and (found := find_model(str(best.user_attrs[trial_facts.MODEL]))):
-        model = accept_model(found, tokens, base, chosen, distillation)
+    if model is None and (stored := find_model(str(best.user_attrs[trial_facts.MODEL]))):
+        model = accept_model(stored, tokens, base, chosen, distillation)
     return Swept(summary, chosen, model or _trained_again(best.number, chosen, train))
 
 
 def _trained_again(number: int, chosen: TrainingParams, train: Train) -> Reference[TrainingSummary]:
-    logger.warning("The model of trial %s is gone; it is trained again", number)
+    logger.warning("The model of trial %s is gone; training it again", number)
     outcome = train(chosen, None)
     if isinstance(outcome, PrunedTraining):
-        raise NightshiftError("A training that was no trial was stopped as one", f"trial {number}")
+        raise NightshiftError("A training that is not a trial was pruned", f"trial {number}")
     return outcome
 
 

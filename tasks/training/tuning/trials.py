@@ -42,9 +42,9 @@ Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining
 Train: TypeAlias = Callable[[TrainingParams, TrialParams | None], Outcome]
 
 # Infrastructure errors, which are not the fault of a trial: the sweep ends, and the next run begins the trial again.
-_OF_THE_SURROUNDINGS = (StoreError, RegistryError, ServiceError, DiskFullError)
-_LOOK_SECONDS = 5.0
-_NOBODYS_SECONDS = 60.0  # after this, a trial without an owner belongs to a dead process
+_INFRASTRUCTURE_ERRORS = (StoreError, RegistryError, ServiceError, DiskFullError)
+_POLL_SECONDS = 5.0
+_OWNERLESS_SECONDS = 60.0  # after this, a trial without an owner belongs to a dead process
 _LONGEST_REASON = 500
 
 
@@ -84,7 +84,7 @@ class Trials:
         if not trials:
             self._study.queue(sweep.first_values(self._training, self._params.space))
         self._forgotten = trial_facts.failures_to_forget(trials)
-        self._say_where_it_stands(trials)
+        self._log_progress(trials)
         threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="trial")
         try:
             while self._work(threads):
@@ -92,7 +92,7 @@ class Trials:
         except BaseException:  # cancelled: the next run takes over the unfinished trials
             for trial in self._under_way.values():
                 with contextlib.suppress(ServiceError):
-                    self._give_up(trial, "The run that had begun it was interrupted")
+                    self._give_up(trial, "The run that started it was interrupted")
             raise
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
@@ -113,14 +113,14 @@ class Trials:
             return True
         if self._fatal or not _running(trials):
             return False
-        time.sleep(_LOOK_SECONDS)  # another run of this form still has unfinished trials
+        time.sleep(_POLL_SECONDS)  # another run of this form still has unfinished trials
         return True
 
     def _may_begin(self, trials: list[FrozenTrial]) -> bool:
         late = self._deadline is not None and time.monotonic() >= self._deadline
-        wanted = self._params.trials - len(self._settled(trials)) - len(_running(trials))
+        remaining = self._params.trials - len(self._settled(trials)) - len(_running(trials))
         busy = len(self._under_way) >= self._at_once
-        return wanted > 0 and not (late or busy or self._fatal)
+        return remaining > 0 and not (late or busy or self._fatal)
 
     def _settled(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         return [t for t in trial_facts.settled(trials) if t.number not in self._forgotten]
@@ -132,15 +132,15 @@ class Trials:
         settings = sweep.training_of(self._training, self._params.space, trial.params)
         tried = {name: getattr(settings, name) for name in self._space}
         logger.info("Trial %s begins: %s", trial.number, trial_facts.settings_text(tried))
-        of = TrialParams(study=self._study.name, number=trial.number)
+        identity = TrialParams(study=self._study.name, number=trial.number)
         if self._at_once > 1:
             context = contextvars.copy_context()
-            self._under_way[threads.submit(context.run, self._train, settings, of)] = trial
+            self._under_way[threads.submit(context.run, self._train, settings, identity)] = trial
             return
         future: Future[Outcome] = Future()
         self._under_way[future] = trial
         try:
-            future.set_result(self._train(settings, of))
+            future.set_result(self._train(settings, identity))
         except Exception as error:  # handled in `_end`, as in a thread
             future.set_exception(error)
 
@@ -149,33 +149,33 @@ class Trials:
         if error is None:
             self._failures = 0
             self._tell(trial, future.result())
-        elif isinstance(error, NightshiftError) and not isinstance(error, _OF_THE_SURROUNDINGS):
+        elif isinstance(error, NightshiftError) and not isinstance(error, _INFRASTRUCTURE_ERRORS):
             self._fail(trial, str(error))
         else:
             self._fatal = self._fatal or error
-            self._give_up(trial, f"The run that had begun it failed: {type(error).__name__}")
+            self._give_up(trial, f"The run that started it failed: {type(error).__name__}")
 
     def _tell(self, trial: FrozenTrial, outcome: Outcome) -> None:
         if isinstance(outcome, PrunedTraining):
             self._study.tell(trial.number, TrialState.PRUNED)
             value = outcome.validation[self._params.metric]
-            self._say(trial, f"stopped after epoch {outcome.epochs} at {value:.4f}")
+            self._log(trial, f"stopped after epoch {outcome.epochs} at {value:.4f}")
             return
         value = outcome.summary.validation[self._params.metric]
         self.models[trial.number] = outcome
         self._study.tell(trial.number, TrialState.COMPLETE, value, {trial_facts.MODEL: outcome.uri})
-        self._say(trial, f"validation {self._params.metric} {value:.4f}")
+        self._log(trial, f"validation {self._params.metric} {value:.4f}")
 
     def _fail(self, trial: FrozenTrial, reason: str) -> None:
-        kept = {trial_facts.REASON: reason[:_LONGEST_REASON]}
-        self._study.tell(trial.number, TrialState.FAIL, attributes=kept)
-        self._say(trial, f"FAILED: {reason}")
+        attributes = {trial_facts.REASON: reason[:_LONGEST_REASON]}
+        self._study.tell(trial.number, TrialState.FAIL, attributes=attributes)
+        self._log(trial, f"FAILED: {reason}")
         self._failures += 1
         if self._failures >= self._params.stop_after_failures:
             self._fatal = self._fatal or NightshiftError(
-                f"{self._failures} trials failed one after the other; the last: {reason}",
+                f"{self._failures} trials failed in a row; the last: {reason}",
                 self._study.name,
-                "correct what they have in common and run the form again; what is over is kept",
+                "fix their common cause and run the form again; finished trials are kept",
             )
 
     def _give_up(self, trial: FrozenTrial, why: str) -> None:
@@ -184,8 +184,8 @@ class Trials:
             trial, self._study.trials()
         )
         key = trial_facts.REASON if hopeless else trial_facts.DIED
-        told = self._study.tell(trial.number, TrialState.FAIL, attributes={key: why})
-        if told and not hopeless:
+        ended = self._study.tell(trial.number, TrialState.FAIL, attributes={key: why})
+        if ended and not hopeless:
             # Only the run that ends the trial first queues it again, so that two runs do not both do so.
             self._study.queue(trial_facts.asked_for(trial))
 
@@ -194,41 +194,41 @@ class Trials:
         mine = {trial.number for trial in self._under_way.values()}
         dead = [t for t in _running(trials) if t.number not in mine and _is_dead(t)]
         for trial in dead:
-            logger.warning("Trial %s died with its run; it begins again", trial.number)
+            logger.warning("Trial %s died with its run; starting it again", trial.number)
             self._give_up(trial, trial_facts.RUN_IS_OVER)
         return self._study.trials() if dead else trials
 
     def _best(self) -> FrozenTrial:
         trials = self._study.trials()
-        found = trial_facts.best(trials, self._params.metric)
-        if found is None:
+        best = trial_facts.best(trials, self._params.metric)
+        if best is None:
             failed = [t for t in trials if trial_facts.REASON in t.user_attrs]
             last = f"; the last: {failed[-1].user_attrs[trial_facts.REASON]}" if failed else ""
             raise NightshiftError(
-                f"No trial came to a result, and {len(failed)} failed{last}",
+                f"No trial produced a result; {len(failed)} failed{last}",
                 self._study.name,
                 "correct the form, or give it more time (sweep.timeout_hours)",
             )
-        return found
+        return best
 
-    def _say_where_it_stands(self, trials: list[FrozenTrial]) -> None:
+    def _log_progress(self, trials: list[FrozenTrial]) -> None:
         over = len(self._settled(trials))
         self._progress.at(over, self._params.trials)
         if over:
             logger.info(
-                "The sweep %s goes on: %s of %s trials are over",
+                "Resuming the sweep %s: %s of %s trials are finished",
                 self._study.name,
                 over,
                 self._params.trials,
             )
         if self._at_once < self._params.at_once:
             logger.warning(
-                "One training at a time: in one process several would share torch's random numbers; with "
-                "NIGHTSHIFT_TRAINING_DEPLOYMENT %s run at once",
+                "One training at a time, because trainings in one process would share torch's random numbers; set "
+                "NIGHTSHIFT_TRAINING_DEPLOYMENT to run %s at once",
                 self._params.at_once,
             )
 
-    def _say(self, trial: FrozenTrial, how: str) -> None:
+    def _log(self, trial: FrozenTrial, how: str) -> None:
         trials = self._study.trials()
         over = len(self._settled(trials))
         best = trial_facts.best(trials, self._params.metric)
@@ -249,7 +249,7 @@ def _is_dead(trial: FrozenTrial) -> bool:
     run = str(trial.user_attrs.get(trial_facts.FLOW_RUN, ""))
     if not process:  # it died between starting the trial and recording its process
         begun = trial.datetime_start or datetime.now()
-        return datetime.now() - begun > timedelta(seconds=_NOBODYS_SECONDS)
+        return datetime.now() - begun > timedelta(seconds=_OWNERLESS_SECONDS)
     if is_gone(process) or (run and run == flow_run_id() and process != this_process()):
         return True  # the second case: this very run, retried on another machine
     return bool(run) and run != flow_run_id() and cleanup.flow_run_is_over(run)

@@ -156,8 +156,9 @@ def test_who_has_its_address_alone_is_told_where_the_password_is(
         check=False,
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert f"asks for a password, and PREFECT_API_AUTH_STRING is not it [{server.api_url}]" in (
-        done.stderr
+    assert (
+        f"requires a password, and PREFECT_API_AUTH_STRING is missing or wrong [{server.api_url}]"
+        in (done.stderr)
     )
     assert f'to the value of "prefect" in {passwords_of(server.home)}' in done.stderr
 

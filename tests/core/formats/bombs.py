@@ -210,7 +210,7 @@ def trained_with(bomb: Bomb, content: bytes) -> Iterator[str]:
         path = Path(folder, bomb.name)
         path.write_bytes(content)
         source = LocalFiles(path, SourceColumns("text", "label"), bomb.name)
-        yield from ("" for _ in read_rows(source.rows("train"), 0.01, bomb.name).kept)
+        yield from ("" for _ in read_rows(source.rows("train"), 0.01, bomb.name).rows)
 
 
 def tried(bomb: Bomb, content: bytes) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _through(read_ahead: ReadAheadMeter, meter: _Heard, inputs: list[int], ahead
     waiting = 0
     for rows in inputs:
         for _ in read_ahead.reading(
-            range(rows), units=300, share=lambda item, of=rows: (item + 1) / of
+            range(rows), units=300, fraction=lambda item, of=rows: (item + 1) / of
         ):
             waiting += 1
             if waiting > ahead:
