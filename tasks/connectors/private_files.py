@@ -74,16 +74,16 @@ def make_private(folder: Path, passable: bool = False) -> None:
         folder.chmod(0o700)
         return
     for path in inner:
-        found = path.lstat()
-        if found.st_uid == os.geteuid() and not path.is_symlink() and not _is_passable(path):
-            path.chmod(found.st_mode & 0o700)
+        status = path.lstat()
+        if status.st_uid == os.geteuid() and not path.is_symlink() and not _is_passable(path):
+            path.chmod(status.st_mode & 0o700)
     folder.chmod(0o711)
 
 
 def _is_passable(path: Path) -> bool:
     """True for a folder that others may pass through but not list."""
-    found = path.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_mode & 0o077 == 0o011
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077 == 0o011
 
 
 def write_private(path: Path, content: str | bytes) -> None:
@@ -138,12 +138,12 @@ def is_private(path: Path) -> bool:
 
 
 def _fault(path: Path) -> str:
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode):
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
         return "is no folder"
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         return "belongs to somebody else"
-    return "is open to others" if found.st_mode & 0o077 else ""
+    return "is open to others" if status.st_mode & 0o077 else ""
 
 
 def is_ours(path: Path) -> bool:

@@ -63,12 +63,12 @@ class LocalObjectStore:
     ) -> None:
         if port is not None:
             require_free_port(port, "NIGHTSHIFT_S3_PORT")
-        for left in reversed(range(_TRIES)):
+        for tries_left in reversed(range(_TRIES)):
             try:
                 self._start(folder, port or free_ports(1)[0], timeout_seconds)
                 break
             except ChildEndedError as error:
-                if not left:
+                if not tries_left:
                     raise
                 logger.warning("%s; it is started again", error)
         self.access_key, self.secret_key = self._program.access_key, self._program.secret_key
@@ -206,11 +206,11 @@ def prefect_server_environment(folder: Path, port: int, password: str) -> dict[s
     CSRF tokens would add nothing: a browser sends the password only for the server's own pages, from a storage that
     other origins cannot read, and never automatically.
     """
-    kept = {
+    inherited = {
         k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "AWS_"))
     }
     return (
-        kept
+        inherited
         | NO_TELEMETRY
         | {
             "PREFECT_HOME": str(folder),

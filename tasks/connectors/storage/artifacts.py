@@ -59,13 +59,13 @@ class PreparedStore:
         if manifest is None:
             return None
         for name, file in manifest.files.items():
-            place = f"{uri}/{manifest.attempt}/{name}"
+            file_uri = f"{uri}/{manifest.attempt}/{name}"
             try:
-                if self.store.size(place) == file.bytes:
+                if self.store.size(file_uri) == file.bytes:
                     continue
             except MissingDataError:
                 pass
-            logger.warning("A file of a prepared folder is gone, or another: %s", place)
+            logger.warning("A file of a prepared folder is gone, or another: %s", file_uri)
             return None
         return manifest
 
@@ -76,13 +76,13 @@ class PreparedStore:
             StoreError: this version did not write it for that address, or the URI is not the address of a folder here.
         """
         kind, digest = self._address(uri)
-        place = f"{uri}/{MANIFEST}"
-        content = self.store.read_bytes(place, at_most=_LONGEST_MANIFEST)
+        manifest_uri = f"{uri}/{MANIFEST}"
+        content = self.store.read_bytes(manifest_uri, at_most=_LONGEST_MANIFEST)
         if content is None:
             return None
-        manifest, inputs = parse_manifest(content, place)
+        manifest, inputs = parse_manifest(content, manifest_uri)
         if (manifest.kind, manifest.digest, inputs) != (kind, digest, digest):
-            raise StoreError("The manifest belongs to another address", place, MADE_AGAIN)
+            raise StoreError("The manifest belongs to another address", manifest_uri, MADE_AGAIN)
         return manifest
 
     def reference(self, uri: str, summary_type: type[SummaryT]) -> Reference[SummaryT]:
@@ -203,10 +203,10 @@ class PreparedStore:
 
     def _folders(self, kind: str) -> list[str]:
         try:
-            found = self.store.list(f"{self._root}/{kind}/")
+            objects = self.store.list(f"{self._root}/{kind}/")
         except MissingDataError:
             return []
-        folders = (o.uri.removesuffix(f"/{MANIFEST}") for o in found if o.uri.endswith(MANIFEST))
+        folders = (o.uri.removesuffix(f"/{MANIFEST}") for o in objects if o.uri.endswith(MANIFEST))
         return [folder for folder in folders if self.is_address(folder)]
 
     def remove(self, manifest: Manifest) -> None:
@@ -233,20 +233,20 @@ class PreparedStore:
             self._fetch_file(f"{uri}/{manifest.attempt}/{name}", manifest, name, into)
         return manifest
 
-    def _fetch_file(self, place: str, manifest: Manifest, name: str, into: Path) -> None:
+    def _fetch_file(self, file_uri: str, manifest: Manifest, name: str, into: Path) -> None:
         again = f"delete {self.uri(manifest.kind, manifest.digest)}/{MANIFEST}; the folder is made again"
         if (stored := manifest.files.get(name)) is None:
-            raise StoreError("The prepared folder holds no such file", place, again)
-        path = path_below(into, name, place)
+            raise StoreError("The prepared folder holds no such file", file_uri, again)
+        path = path_below(into, name, file_uri)
         try:
-            size = self.store.size(place)
+            size = self.store.size(file_uri)
             if size == stored.bytes:  # a larger one would only fill the disk
-                self.store.download(place, path)
+                self.store.download(file_uri, path)
         except MissingDataError as error:
-            raise StoreError("A file of a prepared folder is gone", place, again) from error
+            raise StoreError("A file of a prepared folder is gone", file_uri, again) from error
         if size != stored.bytes or file_digest(path) != stored.sha256:
             path.unlink(missing_ok=True)
-            raise StoreError("The content is not what the manifest says", place, again)
+            raise StoreError("The content is not what the manifest says", file_uri, again)
 
     def _present(self, uri: str) -> Manifest:
         manifest = self.read(uri)

@@ -68,8 +68,8 @@ class CheckpointStore:
 
     def newest(self) -> CheckpointSummary | None:
         """Return the summary of the newest complete checkpoint; None if there is none."""
-        found = self._complete()
-        return _summary(found[-1]) if found else None
+        complete = self._complete()
+        return _summary(complete[-1]) if complete else None
 
     def restore(self, folder: Path) -> Path | None:
         """See `CheckpointKeeper.restore`. If a checkpoint is damaged, the one before it is used."""
@@ -129,8 +129,8 @@ class CheckpointStore:
         for manifest in self._complete():
             self._prepared.remove(manifest)
         store = self._prepared.store
-        for left in list(store.scan(f"{self._prepared.uri(self._kind, '')}")):
-            store.delete(left.uri)  # left by an upload whose process was killed
+        for leftover in list(store.scan(f"{self._prepared.uri(self._kind, '')}")):
+            store.delete(leftover.uri)  # left by an upload whose process was killed
 
     def _upload(self, copy: Path, summary: CheckpointSummary) -> None:
         started = time.monotonic()
@@ -150,11 +150,11 @@ class CheckpointStore:
 
     def _prune(self, newest: CheckpointSummary) -> None:
         complete = self._complete()
-        kept = complete[-_KEPT:]
-        wanted = {newest.step, newest.best_step}
-        wanted |= {step for m in kept for step in (_summary(m).step, _summary(m).best_step)}
+        newest_two = complete[-_KEPT:]
+        needed = {newest.step, newest.best_step}
+        needed |= {step for m in newest_two for step in (_summary(m).step, _summary(m).best_step)}
         for manifest in complete:
-            if _summary(manifest).step not in wanted:
+            if _summary(manifest).step not in needed:
                 self._prepared.remove(manifest)
 
     def _complete(self) -> list[Manifest]:

@@ -49,9 +49,11 @@ def test_what_an_earlier_version_started_is_not_called_up(home: Path) -> None:
 def test_clients_of_what_an_earlier_version_started_find_it_without_a_password(home: Path) -> None:
     passwords = local_passwords(home)
     write_record(home, asks_for_passwords=False)
-    assert not [name for name in local._found_services() if "PASSWORD" in name or "AUTH" in name]
+    assert not [
+        name for name in local._service_environment() if "PASSWORD" in name or "AUTH" in name
+    ]
     write_record(home, asks_for_passwords=True)
-    given = local._found_services()
+    given = local._service_environment()
     assert given["PREFECT_API_AUTH_STRING"] == passwords.prefect
     assert given["MLFLOW_TRACKING_PASSWORD"] == passwords.mlflow
 
