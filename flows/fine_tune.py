@@ -26,7 +26,7 @@ from tasks.training.pretraining import find_pretraining, log_pretraining, pretra
 from tasks.training.pretraining_data import gather_pretraining_reviews
 from tasks.training.progress import log_training
 
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
 Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining
 _TRAINED: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 _PRETRAINED = TypeAdapter(Reference[BaseModelSummary])
@@ -62,13 +62,13 @@ def pretrain(params: RetrainParams, prepared: Prepared) -> Prepared:
     tokens = gather_pretraining_reviews(
         prepared.split, prepared.held_out, prepared.base, params.tokenization, params.pretraining
     )
-    asked = FineTuneParams(
+    request = FineTuneParams(
         tokens=tokens.uri,
         base_model=prepared.base.uri,
         training=params.training,
         pretraining=params.pretraining,
     )
-    answer = _carried_out(asked, _PRETRAINED)
+    answer = _carried_out(request, _PRETRAINED)
     base = accept_base_model(answer, tokens, prepared.base, params.pretraining)
     if _on_pool():
         log_pretraining(base.summary)
@@ -121,7 +121,7 @@ def _on_pool() -> bool:
     return bool(read_settings().training_deployment)
 
 
-def _carried_out(params: FineTuneParams, kind: TypeAdapter[_Made]) -> _Made:
+def _carried_out(params: FineTuneParams, kind: TypeAdapter[_Result]) -> _Result:
     """Run in this process or on the pool. Raises PoolError if the pool returns something other than such a result."""
     deployment = read_settings().training_deployment
     if not deployment:

@@ -155,7 +155,7 @@ def put(console: Terminal, arguments: list[str]) -> int:
     for name in names:
         if not Path(name).is_file():
             raise MissingDataError("No such file", name)
-    with environment_of(_found_services()):
+    with environment_of(_service_environment()):
         store = ObjectStore(read_settings().s3_endpoint_url)
         for name in names:
             uri = f"{target.rstrip('/')}/{Path(name).name}"
@@ -173,11 +173,11 @@ def run(console: Terminal, arguments: list[str]) -> int:
     if not arguments:
         raise SettingsError("usage: run COMMAND ...", "run")
     return subprocess.run(
-        arguments, env={**os.environ, **_found_services()}, check=False
+        arguments, env={**os.environ, **_service_environment()}, check=False
     ).returncode
 
 
-def _found_services() -> dict[str, str]:
+def _service_environment() -> dict[str, str]:
     home = home_folder()
     stack = running_stack(home)
     return stack.environment(home) if stack else {}

@@ -46,11 +46,11 @@ def show_retrained(console: Terminal, result: "Retrained") -> None:
 
 def show_tuned(console: Terminal, result: "Tuned") -> None:
     """Print the sweep on two lines, then its best model like a retrained one."""
-    found = result.sweep
-    settings = ", ".join(f"{name} {value:g}" for name, value in found.settings.items())
+    sweep = result.sweep
+    settings = ", ".join(f"{name} {value:g}" for name, value in sweep.settings.items())
     console.print(
-        f"{found.done} trials to the end, {found.pruned} stopped early, {found.failed} failed ({found.trained_now} "
-        f"trained now). Best: trial {found.best_trial}, validation {found.metric} {found.best_value:.4f}",
+        f"{sweep.done} trials to the end, {sweep.pruned} stopped early, {sweep.failed} failed ({sweep.trained_now} "
+        f"trained now). Best: trial {sweep.best_trial}, validation {sweep.metric} {sweep.best_value:.4f}",
         soft_wrap=True,
     )
     console.print(f"  {settings}", soft_wrap=True)

@@ -54,8 +54,8 @@ def conclude(
     )
     candidate = replace(candidate, proof=proof)
     version, verdict, promoted = _settled(params, prepared, candidate, baseline, (engine, proof))
-    made = (model, candidate.evaluation, candidate.behaviour, baseline, engine, verdict)
-    steps = (*prepared.steps, *made, *filter(None, [proof]))
+    results = (model, candidate.evaluation, candidate.behaviour, baseline, engine, verdict)
+    steps = (*prepared.steps, *results, *filter(None, [proof]))
     return Retrained(
         version=version,
         promoted=promoted,
@@ -125,7 +125,7 @@ def _judged(
     verdict = judge(
         candidate, baseline, champion, split, prepared.inspection, params.gate, params.evaluation
     )
-    made = [*prepared.steps, candidate.model, candidate.evaluation, candidate.behaviour, verdict]
+    steps = [*prepared.steps, candidate.model, candidate.evaluation, candidate.behaviour, verdict]
     judged = Judged(
         model_name=name,
         candidate=candidate,
@@ -135,7 +135,7 @@ def _judged(
         split=split,
         inspection=prepared.inspection,
         source=params.data.source.location,
-        lineage={step.kind: step.uri for step in made} | {"baseline": baseline.uri},
+        lineage={step.kind: step.uri for step in steps} | {"baseline": baseline.uri},
         params=params.model_dump(),
         gate=params.gate,
         evaluation=params.evaluation,

@@ -108,11 +108,11 @@ class Postgres:
             verb = SQL("ALTER" if cursor.fetchone() else "CREATE")
             cursor.execute(SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, role, Literal(hashed)))
             for database in databases:
-                place = Identifier(database)
+                identifier = Identifier(database)
                 cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
                 if not cursor.fetchone():
-                    cursor.execute(SQL("CREATE DATABASE {} OWNER {}").format(place, role))
-                cursor.execute(SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(place))
+                    cursor.execute(SQL("CREATE DATABASE {} OWNER {}").format(identifier, role))
+                cursor.execute(SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
 
     @contextlib.contextmanager
     def _cursor(self) -> "Generator[Cursor]":
@@ -137,10 +137,10 @@ class Postgres:
 def _programs_for(data: Path) -> Path:
     """Return the programs of the version that created the cluster, or of the newest version for a new one."""
     installed = postgres_versions()
-    made_by = data / "PG_VERSION"
-    if not made_by.is_file():
+    version_file = data / "PG_VERSION"
+    if not version_file.is_file():
         return installed[max(installed)]
-    version = int(made_by.read_text(encoding="utf-8"))
+    version = int(version_file.read_text(encoding="utf-8"))
     if version not in installed:
         raise ServiceError(
             f"The databases were made by PostgreSQL {version}, which is not installed",

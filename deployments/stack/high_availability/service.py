@@ -98,12 +98,12 @@ def up(console: Terminal, arguments: list[str]) -> int:
 
 
 def _require_nothing_configured(settings: Settings) -> None:
-    given = {
+    configured = {
         "AWS_ENDPOINT_URL_S3": settings.s3_endpoint_url,
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
         "PREFECT_API_URL": settings.prefect_api_url,
     }
-    if names := [name for name, value in given.items() if value]:
+    if names := [name for name, value in configured.items() if value]:
         raise SettingsError(
             f"This starts servers of its own, and others are configured: {', '.join(names)}",
             "",
@@ -154,8 +154,8 @@ def down(console: Terminal, arguments: list[str]) -> int:
             supervisor.stop_program(name)
         # Neither a missing file of passwords nor a server that does not answer may prevent stopping the rest.
         with contextlib.suppress(OSError, ServiceError):
-            given = client_environment(home, stack, _passwords(home))
-            with environment_of(given):
+            environment = client_environment(home, stack, _passwords(home))
+            with environment_of(environment):
                 for name in prefect_api.end_runs("The services were stopped (make down-ha)"):
                     console.print(f"  ended the run {on_one_line(name)}")
     for name in reversed([n for n in Services.order if n in names]):
@@ -195,8 +195,8 @@ def run(console: Terminal, arguments: list[str]) -> int:
     stack = running_stack(home)
     if not arguments or stack is None:
         raise SettingsError("usage: run COMMAND ..., while it is up", "run")
-    given = client_environment(home, stack, _passwords(home))
-    return subprocess.run(arguments, env={**os.environ, **given}, check=False).returncode
+    environment = client_environment(home, stack, _passwords(home))
+    return subprocess.run(arguments, env={**os.environ, **environment}, check=False).returncode
 
 
 def _passwords(home: Path) -> Passwords:
