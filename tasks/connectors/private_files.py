@@ -41,13 +41,13 @@ def require_ours(path: Path) -> None:
         return
     except OSError as error:
         raise ServiceError(
-            f"Cannot look at it: {error.strerror}", str(path), "set NIGHTSHIFT_HOME"
+            f"Cannot examine the path: {error.strerror}", str(path), "set NIGHTSHIFT_HOME"
         ) from error
     if owner != os.geteuid():
         raise ServiceError(
-            "It is somebody else's, who could read and change what is kept in it",
+            "It belongs to another user, who could read and change its contents",
             str(path),
-            "set NIGHTSHIFT_HOME to a folder of your own, or make it yours (chown)",
+            "set NIGHTSHIFT_HOME to a folder of your own, or take ownership of this one (chown)",
         )
 
 
@@ -124,7 +124,7 @@ def private_folder(path: Path) -> Path:
         raise ServiceError(
             f"Cannot make the folder: {error.strerror}",
             str(path),
-            "set TMPDIR to a folder that is there and that you can write to",
+            "set TMPDIR to an existing folder that you can write to",
         ) from error
     return path
 
@@ -140,9 +140,9 @@ def is_private(path: Path) -> bool:
 def _fault(path: Path) -> str:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        return "is no folder"
+        return "is not a folder"
     if status.st_uid != os.geteuid():
-        return "belongs to somebody else"
+        return "belongs to another user"
     return "is open to others" if status.st_mode & 0o077 else ""
 
 

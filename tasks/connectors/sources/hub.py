@@ -52,7 +52,7 @@ class HubDataset:
                 "log in with `hf auth login`",
             ) from error
         except (RepositoryNotFoundError, HFValidationError) as error:
-            raise _unknown(name, "and the hub has no data set of that name") from error
+            raise _unknown(name, "and no such data set on the hub") from error
         except RevisionNotFoundError as error:
             raise MissingDataError(
                 f"The hub data set has no revision {revision!r}",
@@ -60,7 +60,7 @@ class HubDataset:
                 "check data.source.hub_revision",
             ) from error
         except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
-            raise _unknown(name, "and no hub can be reached to look for it") from error
+            raise _unknown(name, "and the hub cannot be reached") from error
         self._sets = self._load()
         self._splits = self._splits_of(splits or {})
 
@@ -98,9 +98,9 @@ class HubDataset:
         unlabelled = [] if self._columns.label else ["unsupervised"]
         if not any(self._names(split) for split in ("train", *unlabelled)):
             raise MissingDataError(
-                f"No train split; there are: {', '.join(self._sets)}",
+                f"No train split; the data set has: {', '.join(self._sets)}",
                 self.name,
-                "say which it is: --data.source.splits NAME=train",
+                "name the split to train on: --data.source.splits NAME=train",
             )
         return [split for split in ("train", "test", *unlabelled) if self._names(split)]
 

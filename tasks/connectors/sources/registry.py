@@ -80,7 +80,7 @@ def _opened(
         return LocalFiles(path, columns, location, splits)
     if "://" in location:
         raise SettingsError(
-            f"{location!r} is no place that reviews are read from",
+            f"Cannot read reviews from {location!r}",
             setting,
             "write s3://bucket/prefix, a file or folder of this machine, or the name of a hub data set",
         )

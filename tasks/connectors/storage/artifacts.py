@@ -65,7 +65,7 @@ class PreparedStore:
                     continue
             except MissingDataError:
                 pass
-            logger.warning("A file of a prepared folder is gone, or another: %s", file_uri)
+            logger.warning("A file of a prepared folder is missing or has changed: %s", file_uri)
             return None
         return manifest
 
@@ -95,7 +95,7 @@ class PreparedStore:
         manifest = self._whole(uri)
         if manifest is None:
             raise MissingDataError(
-                "No prepared folder there that is whole", uri, "run retrain; it makes it"
+                "No complete prepared folder", uri, "run retrain, which creates it"
             )
         return self.refer(manifest, summary_type, reused=True)
 
@@ -108,7 +108,7 @@ class PreparedStore:
             summary = summary_type.model_validate(manifest.summary)
         except PydanticError as error:
             raise StoreError(
-                f"A folder of the kind {manifest.kind!r}, which is not the one wanted", uri
+                f"The prepared folder has another kind or version: {manifest.kind!r}", uri
             ) from error
         return Reference[SummaryT](
             kind=manifest.kind,
@@ -127,13 +127,13 @@ class PreparedStore:
         """
         uri = reference.uri
         if uri != self.uri(reference.kind, reference.digest):
-            raise StoreError("A reference does not lead to the folder of its digest", uri)
+            raise StoreError("The reference does not match its digest", uri)
         manifest = self._present(uri)
         if manifest.content != reference.content:
             raise StoreError(
-                "Other files lie in the prepared folder than when it was referred to",
+                "The files of the prepared folder have changed since they were referenced",
                 uri,
-                "run again: a run that begins now takes what is there; if it happens again, find out who writes there",
+                "run again, which uses the current files; if it happens again, find out who writes there",
             )
         return manifest
 
@@ -198,7 +198,7 @@ class PreparedStore:
         except StoreUnavailableError:
             raise
         except StoreError as error:
-            logger.warning("Passed over: %s", error)
+            logger.warning("Skipped a prepared folder: %s", error)
             return None
 
     def _folders(self, kind: str) -> list[str]:
@@ -234,7 +234,7 @@ class PreparedStore:
         return manifest
 
     def _fetch_file(self, file_uri: str, manifest: Manifest, name: str, into: Path) -> None:
-        again = f"delete {self.uri(manifest.kind, manifest.digest)}/{MANIFEST}; the folder is made again"
+        again = f"delete {self.uri(manifest.kind, manifest.digest)}/{MANIFEST}; the next run creates the folder again"
         if (stored := manifest.files.get(name)) is None:
             raise StoreError("The prepared folder holds no such file", file_uri, again)
         path = path_below(into, name, file_uri)
@@ -246,13 +246,13 @@ class PreparedStore:
             raise StoreError("A file of a prepared folder is gone", file_uri, again) from error
         if size != stored.bytes or file_digest(path) != stored.sha256:
             path.unlink(missing_ok=True)
-            raise StoreError("The content is not what the manifest says", file_uri, again)
+            raise StoreError("The file differs from its manifest", file_uri, again)
 
     def _present(self, uri: str) -> Manifest:
         manifest = self.read(uri)
         if manifest is None:
             raise StoreError(
-                "The prepared folder is gone", uri, "run the flow again; it is made anew"
+                "The prepared folder is gone", uri, "run the flow again, which creates it"
             )
         return manifest
 
@@ -265,9 +265,9 @@ class PreparedStore:
         """Split a folder's URI into kind and digest. Raises StoreError if it points elsewhere."""
         if not self.is_address(uri):
             raise StoreError(
-                f"Not the address of a prepared folder of this installation, {self._root}/<kind>/<digest>",
+                f"Not a prepared folder of this installation; its URI must be {self._root}/<kind>/<digest>",
                 uri,
-                "check NIGHTSHIFT_BUCKET, and take the address from the log of a run",
+                "check NIGHTSHIFT_BUCKET, and copy the URI from the log of a run",
             )
         kind, digest = uri.removeprefix(f"{self._root}/").split("/")
         return kind, digest

@@ -85,7 +85,7 @@ class CheckpointStore:
                     "The checkpoint of step %s cannot be used: %s", summary.step, error.what
                 )
                 continue
-            logger.info("Training goes on from the checkpoint of step %s", summary.step)
+            logger.info("Resuming training from the checkpoint of step %s", summary.step)
             return into
         return None
 
@@ -139,10 +139,10 @@ class CheckpointStore:
             # A damaged one of the same step may exist: training resumed from the one before it.
             self._prepared.commit(self._kind, step, copy, summary, replace=True)
             seconds = time.monotonic() - started
-            logger.info("Checkpoint of step %s kept (%.1f s)", summary.step, seconds)
+            logger.info("Checkpoint of step %s saved (%.1f s)", summary.step, seconds)
             self._prune(summary)
         except StoreError as error:
-            logger.warning("The checkpoint of step %s was not kept: %s", summary.step, error)
+            logger.warning("The checkpoint of step %s was not saved: %s", summary.step, error)
         finally:
             for path in copy.iterdir():
                 path.unlink()

@@ -144,7 +144,7 @@ class ExactReads:
             if len(content) == end - start:
                 return content
         raise StoreUnavailableError(
-            "Fewer bytes come than were asked for, again and again", item.uri
+            "The store repeatedly returned fewer bytes than requested", item.uri
         )
 
 

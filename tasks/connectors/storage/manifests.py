@@ -10,7 +10,7 @@ from tasks.core.digests import digest_of
 from tasks.core.errors import StoreError
 from tasks.core.records import Manifest
 
-MADE_AGAIN = "delete the folder; it is made again"
+MADE_AGAIN = "delete the folder; the next run creates it again"
 
 
 def parse_manifest(content: bytes, uri: str) -> tuple[Manifest, str]:
@@ -34,5 +34,5 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build a JSON object and refuse duplicate names: parsers differ in which of the two they take."""
     record = dict(pairs)
     if len(record) != len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name occurs twice")
     return record

@@ -113,7 +113,9 @@ class ObjectStore:
 
     def _goes_without(self, plain: "S3Client") -> None:
         self._clients.go_on_with(plain)
-        logger.info("%s takes no checksums of writes: it gets none", self.endpoint_url or "AWS")
+        logger.info(
+            "%s refuses checksums with writes; sending none from now on", self.endpoint_url or "AWS"
+        )
 
     def list(self, uri: str) -> list[ObjectInfo]:
         """List all objects below a prefix (or the one object of that key), sorted by key, without folder markers.
@@ -189,7 +191,7 @@ class ObjectStore:
                 if at_most is not None and answer["ContentLength"] > at_most:
                     answer["Body"].close()
                     raise StoreError(
-                        f"It has {answer['ContentLength']:,} bytes; at most {at_most:,} are read",
+                        f"The object has {answer['ContentLength']:,} bytes; at most {at_most:,} are read",
                         uri,
                     )
                 return answer["Body"].read()

@@ -252,9 +252,9 @@ def _saying(doing: str) -> Generator[None]:
     except (SQLAlchemyError, OptunaError, OSError, RuntimeError) as error:
         cause = error.__cause__ or error
         raise ServiceError(
-            f"The database of the sweeps: {doing} failed: {_first_line(cause)}",
+            f"The sweep database failed while {doing}: {_first_line(cause)}",
             _VARIABLE,
-            "see that it is reachable and that you may write to it; a sweep goes on where it was",
+            "check that it is reachable and writable, then run again: the sweep resumes",
         ) from error
 
 
