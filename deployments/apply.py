@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     except NightshiftError as error:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    print("\n".join(done) if done else "Nothing to do: everything is registered as it should be.")
+    print("\n".join(done) if done else "Nothing to do: everything is registered and up to date.")
     return 0
 
 
@@ -125,7 +125,7 @@ def _apply_pools(client: SyncPrefectClient, applied: Applied, pool_type: str) ->
             raise ServiceError(
                 f"The work pool {name!r} is of the type {pool.type}, not {pool_type}",
                 "",
-                "name its type with --type, or delete the pool in the UI",
+                "pass its type with --type, or delete the pool in the UI",
             )
         if differs:
             update = WorkPoolUpdate(description=description, base_job_template=template)
@@ -145,7 +145,7 @@ def _apply_deployments(
         full_name = f"{flow.name}/{entry['name']}"
         flows[full_name] = flow
         renamed += [
-            f"renamed {names} in the parameters of {full_name}; do so in {file.name}, too"
+            f"renamed {names} in the parameters of {full_name}; rename them in {file.name}, too"
             for names in rewrite_definition(flow, entry)
         ]
         schema = parameter_schema(flow).model_dump()
@@ -170,7 +170,7 @@ def _apply_deployments(
     for full_name in applied.gone("deployment:"):
         if obsolete := _deployment(client, full_name):
             client.delete_deployment(obsolete.id)
-            yield f"deleted the deployment {full_name}, which is defined no more"
+            yield f"deleted the deployment {full_name}, which is no longer defined"
 
 
 def definitions(file: Path = DEPLOYMENTS) -> list[dict[str, Any]]:

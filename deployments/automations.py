@@ -43,7 +43,7 @@ def apply_automations(
     for name in applied.gone("automation:"):
         for obsolete in client.read_automations_by_name(name):
             client.delete_automation(obsolete.id)
-            yield f"deleted the automation {name!r}, which is wanted no more"
+            yield f"deleted the automation {name!r}, which is no longer defined"
 
 
 class ServerIds:

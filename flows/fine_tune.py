@@ -85,7 +85,7 @@ def train(
     """Run `fine-tune` on the pool of the deployment in NIGHTSHIFT_TRAINING_DEPLOYMENT; if unset, in this process."""
     outcome = train_trial(tokens, base, tokenization, training, None, distillation)
     if isinstance(outcome, PrunedTraining):
-        raise PoolError("A training that belongs to no sweep was stopped as if it did")
+        raise PoolError("A training outside any sweep was stopped early as if it were a trial")
     return outcome
 
 
@@ -131,7 +131,7 @@ def _carried_out(params: FineTuneParams, kind: TypeAdapter[_Result]) -> _Result:
         return kind.validate_python(answer)
     except PydanticError as error:
         raise PoolError(
-            f"The pool handed back something other than a result: {error.error_count()} fields differ",
+            f"The pool returned something other than a result: {error.error_count()} fields differ",
             deployment,
             "run the same version of Nightshift on all pools",
         ) from None

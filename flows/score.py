@@ -52,6 +52,6 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
         raise DataError(
             f"{summary.failed} of {summary.objects} objects were not scored; the first: {summary.errors[0]}",
             f"{summary.place}/_INCOMPLETE",
-            "mend or remove them and run again; the others are scored, and are not scored again",
+            "fix or remove them and run again; what is already scored is skipped",
         )
     return summary

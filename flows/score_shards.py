@@ -112,7 +112,7 @@ def score_together(run: RunReference, engine: EngineParams, workers: int) -> Non
         _on_pool(settings.scoring_deployment, run, shares, engine)
     else:
         raise SettingsError(
-            f"{workers} workers are asked for, and no setting says which",
+            f"{workers} workers were requested, but no setting says where they run",
             "workers",
             "set NIGHTSHIFT_SCORING_DEPLOYMENT=score-shards/score-shards, or NIGHTSHIFT_TASK_RUNNER=ray or dask",
         )

@@ -60,11 +60,11 @@ def up(console: Terminal, arguments: list[str]) -> int:
     if stack := running_stack(home):
         if not stack.asks_for_passwords:
             raise ServiceError(
-                "What runs was started by an earlier version, and lets everybody in",
+                "The running service was started by an earlier version, without passwords",
                 str(home),
-                "make down, then make up",
+                "run `make down`, then `make up`",
             )
-        console.print("Nightshift is up already.")
+        console.print("Nightshift is already running.")
         start_the_rest(console, Supervisor(home / "stack", str(home)))
     else:
         with starting(console, home, lambda: Services(home, read_settings())) as started:
@@ -113,7 +113,9 @@ def down(console: Terminal, arguments: list[str]) -> int:
                     console.print(f"  ended the run {on_one_line(name)}")
     supervisor.shutdown()
     record_of(home).unlink(missing_ok=True)
-    console.print("Nightshift is down." if stack else "Nightshift was not up.")
+    console.print(
+        "Nightshift is stopped; its data stays." if stack else "Nightshift was not running."
+    )
     return 0
 
 
@@ -122,7 +124,7 @@ def status(console: Terminal, arguments: list[str]) -> int:
     home = home_folder()
     stack = running_stack(home)
     if stack is None:
-        console.print("Nightshift is not up. `make up` starts it.")
+        console.print("Nightshift is not running. Start it with `make up`.")
         return 1
     supervisor = Supervisor(home / "stack", str(home))
     with environment_of(stack.environment(home)):

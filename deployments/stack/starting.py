@@ -87,7 +87,7 @@ def starting(
     with private_files(), ownership(home, passable), contextlib.ExitStack() as undo:
         supervisor = Supervisor(home / "stack", str(home))
         if killed := supervisor.sweep():
-            console.print(f"Removed what an earlier stack left running: {', '.join(killed)}")
+            console.print(f"Killed processes left by an earlier start: {', '.join(killed)}")
         services = make_services()
         undo.callback(supervisor.shutdown)
         owner = supervisor.start(services.programs)
@@ -124,7 +124,7 @@ def wait_until(
         supervisor.require_alive(name)
         if time.monotonic() > deadline:
             raise ServiceError(
-                f"{name} is not ready after {timeout_seconds:.0f} s; at last: {last}",
+                f"{name} is not ready after {timeout_seconds:.0f} s; last problem: {last}",
                 str(supervisor.log(name)),
                 "read the log",
             )

@@ -143,7 +143,7 @@ class Supervisor:
         for state in self.states():
             if state.name == name:
                 return state
-        raise ServiceError("supervisord is gone", name, f"look into {self.logs.parent}")
+        raise ServiceError("supervisord has stopped", name, f"see its log in {self.logs.parent}")
 
     def pid_of(self, name: str) -> Callable[[], int]:
         """Return a function that returns a program's current process ID, which a restart changes."""

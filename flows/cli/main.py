@@ -19,18 +19,18 @@ _USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
 
 flows:
   demo       everything at once, on the sample reviews
-  retrain    labelled reviews -> a registered model, and the champion if it deserves it
-  tune       many trainings with other settings -> the best of them, as a retrain ends
+  retrain    labelled reviews -> a registered model, promoted to champion if the gate passes it
+  tune       a search over training settings -> the best model, registered and promoted as by retrain
   score      reviews below an s3:// prefix -> predictions
-  verify     is a scoring run complete? proven from the object store alone
-  trace      predictions, a version, data or a digest -> all it was made from, and all that was made of it
-  promote    a registered version -> the champion, because you say so
-  rollback   the champion before this one -> the champion
+  verify     a scoring run -> proof from the object store alone that it is complete
+  trace      predictions, a version, data or a digest -> everything it was made from, and everything made from it
+  promote    a registered version -> the champion, by your decision
+  rollback   the previous champion -> the champion again
   history    who made which version champion, when and why
   retention  old versions that nothing needs -> deleted
 
-beside flows:
-  open       the page of the service that `make up` or `make up-ha` has started, in the browser
+other commands:
+  open       open the page of the running service (`make up` or `make up-ha`) in the browser
 
 `python -m flows FLOW --help` lists its fields; `--training.epochs 2` sets one."""
 
@@ -82,7 +82,7 @@ def _usage(name: str, console: Terminal, errors: Terminal) -> int:
         console.print(_USAGE)
         return 0
     near = difflib.get_close_matches(name, [*_FLOWS, "open"], 2)
-    meant = f"did you mean {' or '.join(near)}?" if near else "its flows are listed above"
+    meant = f"did you mean {' or '.join(near)}?" if near else "the flows are listed above"
     errors.print(_USAGE)
     errors.print_error(SettingsError(f"There is no flow {name!r}", "", meant))
     return 2

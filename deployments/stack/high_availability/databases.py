@@ -70,7 +70,9 @@ class Postgres:
         command += [f"--username={_SUPERUSER}", f"--pwfile={file}", "--auth=scram-sha-256"]
         command += ["--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"]
         try:
-            run_to_end("Making the PostgreSQL cluster", command, plain_environment(), self._folder)
+            run_to_end(
+                "Creating the PostgreSQL cluster", command, plain_environment(), self._folder
+            )
         finally:
             file.unlink(missing_ok=True)
         part.rename(self.data)
@@ -143,9 +145,9 @@ def _programs_for(data: Path) -> Path:
     version = int(version_file.read_text(encoding="utf-8"))
     if version not in installed:
         raise ServiceError(
-            f"The databases were made by PostgreSQL {version}, which is not installed",
+            f"The databases were created by PostgreSQL {version}, which is not installed",
             str(data),
-            f"apt-get install --yes postgresql-{version}, or move them on with pg_upgrade",
+            f"apt-get install --yes postgresql-{version}, or upgrade them with pg_upgrade",
         )
     return installed[version]
 

@@ -16,7 +16,7 @@ from tasks.core.errors import ServiceError
 _OLDEST_POSTGRES = 14  # required by Prefect
 _POSTGRES_VERSIONS = Path("/usr/lib/postgresql")
 _MODULES = {
-    "prefect_redis": "several API servers, and background services apart",
+    "prefect_redis": "several API servers, with separate background services",
     "psycopg2": "MLflow on PostgreSQL",
 }
 
@@ -51,7 +51,7 @@ def require_reachable(folder: Path) -> None:
     for part in (folder, *folder.parents):
         if part.exists() and not part.stat().st_mode & 0o001:
             raise ServiceError(
-                f"PostgreSQL, Redis and nginx do not run as root, and only its owner may enter {part}",
+                f"PostgreSQL, Redis and nginx do not run as root and cannot enter {part}",
                 str(folder),
                 f"chmod o+x {part}, or set NIGHTSHIFT_HOME to a folder elsewhere",
             )
@@ -90,7 +90,7 @@ class Account:
             self._user = pwd.getpwnam(name) if os.geteuid() == 0 else None
         except KeyError as error:
             raise ServiceError(
-                f"There is no account {name!r}", "", "install the Debian package that makes it"
+                f"There is no account {name!r}", "", "install the Debian package that creates it"
             ) from error
 
     @property

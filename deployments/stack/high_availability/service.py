@@ -74,7 +74,7 @@ def up(console: Terminal, arguments: list[str]) -> int:
     """
     home, settings = home_folder(), read_settings()
     if running_stack(home):
-        console.print("It is up already.")
+        console.print("Nightshift is already running.")
         start_the_rest(console, Supervisor(home / "stack", str(home)))
         return status(console, arguments)
     require_installed()
@@ -105,7 +105,7 @@ def _require_nothing_configured(settings: Settings) -> None:
     }
     if names := [name for name, value in configured.items() if value]:
         raise SettingsError(
-            f"This starts servers of its own, and others are configured: {', '.join(names)}",
+            f"This starts its own servers, but others are configured: {', '.join(names)}",
             "",
             "unset them, or use `make up`, which starts only what is not configured",
         )
@@ -162,7 +162,9 @@ def down(console: Terminal, arguments: list[str]) -> int:
         supervisor.stop_program(name)
     supervisor.shutdown()
     record_of(home).unlink(missing_ok=True)
-    console.print("It is down." if stack else "It was not up.")
+    console.print(
+        "Nightshift is stopped; its data stays." if stack else "Nightshift was not running."
+    )
     return 0
 
 
@@ -171,14 +173,14 @@ def status(console: Terminal, arguments: list[str]) -> int:
     home = home_folder()
     stack = running_stack(home)
     if stack is None:
-        console.print("It is not up. `make up-ha` starts it.")
+        console.print("Nightshift is not running. Start it with `make up-ha`.")
         return 1
     supervisor = Supervisor(home / "stack", str(home))
     with environment_of(client_environment(home, stack, _passwords(home))):
         problems = show_status(console, stack, supervisor)
     file = high_availability_passwords_of(home)
     for name, login in (
-        ("Prefect", f'with "{USER}:" and the value of "prefect" behind it'),
+        ("Prefect", f'with "{USER}:" followed by the value of "prefect"'),
         ("MLflow", f'as {MLFLOW_ADMINISTRATOR} with the value of "mlflow_admin"'),
     ):
         console.print(f"  {name:<24} log in {login}, in {file}", soft_wrap=True)

@@ -110,9 +110,7 @@ class Champions:
             if (state := self._look(model, mine)) and not self._put_right(state, mine):
                 self._take_back(model, mine)
                 return state
-        raise ConflictError(
-            "The champion is moved by others again and again", model, "try again in a minute"
-        )
+        raise ConflictError("Others keep moving the champion", model, "try again in a minute")
 
     def move(self, to: ModelVersion, expected: ModelVersion | None, mover: Mover) -> Promotion:
         """Make a version the champion if the present champion is still the expected one.
@@ -136,9 +134,7 @@ class Champions:
             self._require_usable(to)
             self._require_held(move, last)
             return move
-        raise ConflictError(
-            "The champion is moved by others again and again", to.name, "try again in a minute"
-        )
+        raise ConflictError("Others keep moving the champion", to.name, "try again in a minute")
 
     def _look(self, model: str, mine: _Writes) -> AliasState | None:
         """Return the standing; None if something had to be corrected first, or changed meanwhile."""
@@ -148,7 +144,7 @@ class Champions:
         if last is None and not alias:
             return AliasState(None, "", None)
         if last is None:
-            self._adopt(model, None, alias, "was champion before there was a history")
+            self._adopt(model, None, alias, "was champion before the history began")
         elif alias == last.to_version:
             return self._alias_state(last, aliases)
         elif alias in self._replaceable(last, mine):
@@ -201,10 +197,12 @@ class Champions:
                     mine.late.append(move)
                 self._mark_done(move)
                 if alias != move.from_version:
-                    logger.warning("A write of %s version %s came late: undone", model, alias)
+                    logger.warning(
+                        "A late write had made %s version %s the champion; undone", model, alias
+                    )
                 if (seconds := _clock() - sent) > _PROMPT_SECONDS:
                     logger.warning(
-                        "Setting the alias of %s took %.1f s; one set by hand meanwhile would be lost",
+                        "Setting the alias of %s took %.1f s; a change by hand in that time would be lost",
                         model,
                         seconds,
                     )
@@ -231,9 +229,7 @@ class Champions:
             return False
         for late in mine.late:
             if last.number > late.number and last.to_version == late.to_version:
-                why = (
-                    f"move {last.number} was a late write of move {late.number}, and nobody's deed"
-                )
+                why = f"move {last.number} was a late write of move {late.number}, not a person's decision"
                 mover = Mover(PUT_RIGHT, "Nightshift", why)
                 self._log.append(_moved(last, last.model, last.from_version, mover))
                 mine.late.clear()
@@ -250,7 +246,9 @@ class Champions:
             except StoreUnavailableError:
                 raise
             except StoreError as error:  # this account may not be allowed to delete; others may be
-                logger.warning("A write that is over is still announced: %s", error.what)
+                logger.warning(
+                    "Could not withdraw the announcement of a finished write: %s", error.what
+                )
 
     def _stays(self, last: Promotion, before: str) -> bool:
         """Wait, then return True if the alias still differs from the log in the same way and the log is unchanged."""
@@ -315,7 +313,7 @@ class Champions:
             raise ModelError(
                 f"{to} is deleted, or retention has begun to delete it",
                 "version",
-                "name another version; `history` shows which there were",
+                "name another version; `history` lists them",
             )
 
     def _require_held(self, move: Promotion, last: Promotion | None) -> None:
@@ -331,7 +329,7 @@ class Champions:
         raise ConflictError(
             f"The move to {move.model} version {move.to_version} did not hold: {why}",
             move.model,
-            "look at `history`",
+            "see `history`",
         )
 
 
@@ -341,10 +339,10 @@ def _require_expected(state: AliasState, model: str, expected: ModelVersion | No
         return
     last_move = f"; move {last.number}: {last.kind} by {last.who}, {last.why}" if last else ""
     raise ConflictError(
-        f"The champion is {present.version if present else 'nobody'} now, and not "
-        f"{expected.version if expected else 'nobody'} any more{last_move}",
+        f"The champion is now {present.version if present else 'nobody'}, no longer "
+        f"{expected.version if expected else 'nobody'}{last_move}",
         model,
-        "look at that, decide again, and run again",
+        "look at that move, decide again, and run again",
     )
 
 

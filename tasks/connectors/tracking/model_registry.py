@@ -68,7 +68,7 @@ class ModelRegistry(TrackedRuns):
             pinned = _pinned(version)
             if "config.json" in self._files(pinned):  # a person may have removed it
                 return pinned
-            logger.warning("The files of %s are gone; it is registered again", pinned)
+            logger.warning("The files of %s are gone; registering it again", pinned)
         return None
 
     def _files(self, version: ModelVersion) -> set[str]:
@@ -208,7 +208,7 @@ class ModelRegistry(TrackedRuns):
             raise RegistryError(
                 f"The files of a model could not be deleted: {type(error).__name__}",
                 location,
-                "delete them by hand, or give this account the right to, and run again",
+                "delete them by hand, or give this account permission to, and run again",
             ) from error
         self._client.delete_logged_model(named[1])
 
@@ -240,7 +240,7 @@ class ModelRegistry(TrackedRuns):
                 raise RegistryError(
                     f"The files of {version} are gone",
                     without_passwords(uri),
-                    "bring them back from a backup, or retrain the same data, which registers it again",
+                    "restore them from a backup, or retrain on the same data, which registers the model again",
                 ) from error
         _require_inside(folder, into, version)
         return folder
@@ -268,7 +268,7 @@ def _require_inside(download: Path, into: Path, version: ModelVersion) -> None:
     inside = download.resolve().is_relative_to(into.resolve())
     if not inside or any(path.is_symlink() for path in (download, *download.rglob("*"))):
         raise RegistryError(
-            "The files of the version are links, or lie outside the folder they were fetched to",
+            "The files of the version are links, or outside the folder they were downloaded to",
             str(version),
             "register the model again through the retrain flow",
         )

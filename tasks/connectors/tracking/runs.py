@@ -74,7 +74,7 @@ class TrackedRuns:
                 f"The experiment {self._experiment!r} was deleted in MLflow",
                 self._uri,
                 f"restore it: mlflow experiments restore --experiment-id {self._unchecked_id} (with "
-                "MLFLOW_TRACKING_URI set as here), or name another: NIGHTSHIFT_EXPERIMENT",
+                "MLFLOW_TRACKING_URI set as here), or choose another with NIGHTSHIFT_EXPERIMENT",
             )
 
     def artifact_url(self, run_id: str, path: str) -> str:
@@ -242,7 +242,7 @@ class TrackedRuns:
         created = self._client.create_run(self._experiment_id, run_name="reused model", tags=tags)
         self._client.set_terminated(created.info.run_id, "FINISHED")
         logger.warning(
-            "The run %s is not in MLflow any more; %s takes its place", run_id, created.info.run_id
+            "The run %s is no longer in MLflow; %s takes its place", run_id, created.info.run_id
         )
         return str(created.info.run_id)
 
@@ -260,7 +260,7 @@ class TrackedRuns:
                 self._uri,
                 "check that the MLflow server is reachable (MLFLOW_TRACKING_URI)"
                 if away
-                else "see that you may do this there, and that nobody has deleted what it is about",
+                else "check your permissions there, and that nobody has deleted the run, version or experiment",
             ) from error
 
 
