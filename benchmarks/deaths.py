@@ -395,7 +395,7 @@ def store_away(scene: Scene) -> Death:
     wait_for(on, 200, "checkpoints to be kept again")
     death.seconds = time.monotonic() - back
     death.end = scene.service.until(parent, seconds=300)
-    death.seen = scene.said(child["id"], "was not kept") or "nothing; uploads waited"
+    death.seen = scene.said(child["id"], "was not saved") or "nothing; uploads waited"
     children = scene.service.children(parent)
     death.checks = {
         "the run completes": death.end == "COMPLETED",

@@ -14,10 +14,10 @@ class Applied:
     """Digests of the definitions as they were last applied to this server."""
 
     def __init__(self) -> None:
-        found: Any = Variable.get(_APPLIED, default="{}")
+        stored: Any = Variable.get(_APPLIED, default="{}")
         try:
             self._before: dict[str, str] = dict(
-                json.loads(found) if isinstance(found, str) else found
+                json.loads(stored) if isinstance(stored, str) else stored
             )
         except (ValueError, TypeError):  # somebody has edited it: apply everything again
             self._before = {}
@@ -35,8 +35,8 @@ class Applied:
 
     def gone(self, kind: str) -> list[str]:
         """Return the names that were applied once and no longer have a definition."""
-        left = self._before.keys() - self.now.keys()
-        return sorted(name.removeprefix(kind) for name in left if name.startswith(kind))
+        removed = self._before.keys() - self.now.keys()
+        return sorted(name.removeprefix(kind) for name in removed if name.startswith(kind))
 
     def save(self) -> None:
         """Save the digests, once everything is applied."""

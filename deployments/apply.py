@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deployments.apply")
     parser.add_argument("--type", choices=("process", "docker", "kubernetes"), default="process")
     parser.add_argument("--deployments", type=Path, default=DEPLOYMENTS, metavar="FILE")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     set_client_defaults()
     try:
         settings = read_settings()
@@ -71,11 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
             )
         require_prefect(settings.prefect_api_url)
         require_login(settings)
-        done = apply(given.type, given.deployments.absolute())
+        done = apply(options.type, options.deployments.absolute())
     except NightshiftError as error:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    print("\n".join(done) if done else "Nothing to do: everything is registered as it should be.")
+    print("\n".join(done) if done else "Nothing to do: everything is registered and up to date.")
     return 0
 
 
@@ -92,10 +92,10 @@ def apply(pool_type: str = "process", file: Path = DEPLOYMENTS) -> list[str]:
     """
     with get_client(sync_client=True) as client:
         applied, ids = Applied(), ServerIds(client, read_settings().notification_block)
-        wanted = definitions(file)
+        entries = definitions(file)
         done = [
             *_apply_pools(client, applied, pool_type),
-            *_apply_deployments(client, applied, wanted, file),
+            *_apply_deployments(client, applied, entries, file),
             *apply_automations(client, applied, ids),
         ]
         applied.save()
@@ -125,7 +125,7 @@ def _apply_pools(client: SyncPrefectClient, applied: Applied, pool_type: str) ->
             raise ServiceError(
                 f"The work pool {name!r} is of the type {pool.type}, not {pool_type}",
                 "",
-                "name its type with --type, or delete the pool in the UI",
+                "pass its type with --type, or delete the pool in the UI",
             )
         if differs:
             update = WorkPoolUpdate(description=description, base_job_template=template)
@@ -134,18 +134,18 @@ def _apply_pools(client: SyncPrefectClient, applied: Applied, pool_type: str) ->
 
 
 def _apply_deployments(
-    client: SyncPrefectClient, applied: Applied, wanted: list[dict[str, Any]], file: Path
+    client: SyncPrefectClient, applied: Applied, entries: list[dict[str, Any]], file: Path
 ) -> Iterator[str]:
     changed: dict[str, DeploymentResponse | None] = {}
     renamed: list[str] = []
     slugs: dict[str, set[str]] = {}
     flows: dict[str, Flow[..., Any]] = {}
-    for entry in wanted:
+    for entry in entries:
         flow = load(entry["entrypoint"])
         full_name = f"{flow.name}/{entry['name']}"
         flows[full_name] = flow
         renamed += [
-            f"renamed {names} in the parameters of {full_name}; do so in {file.name}, too"
+            f"renamed {names} in the parameters of {full_name}; rename them in {file.name}, too"
             for names in rewrite_definition(flow, entry)
         ]
         schema = parameter_schema(flow).model_dump()
@@ -158,7 +158,7 @@ def _apply_deployments(
             changed[full_name] = before
     try:
         if changed:
-            with _file_to_deploy(file, wanted, bool(renamed)) as current:
+            with _file_to_deploy(file, entries, bool(renamed)) as current:
                 _deploy(list(changed), current)
     finally:  # also after an error: what people have set in the UI must not be lost
         for full_name, before in changed.items():
@@ -168,21 +168,21 @@ def _apply_deployments(
     for full_name, before in changed.items():
         yield f"{'updated' if before else 'registered'} the deployment {full_name}"
     for full_name in applied.gone("deployment:"):
-        if left := _deployment(client, full_name):
-            client.delete_deployment(left.id)
-            yield f"deleted the deployment {full_name}, which is defined no more"
+        if obsolete := _deployment(client, full_name):
+            client.delete_deployment(obsolete.id)
+            yield f"deleted the deployment {full_name}, which is no longer defined"
 
 
 def definitions(file: Path = DEPLOYMENTS) -> list[dict[str, Any]]:
     """Return the deployments of prefect.yaml. Raises SettingsError if it is missing or is not such a file."""
     try:
         content: Any = load_yaml(file.read_text(encoding="utf-8"))
-        found: list[dict[str, Any]] = content["deployments"]
+        entries: list[dict[str, Any]] = content["deployments"]
     except (OSError, yaml.YAMLError, ValueError, RecursionError, TypeError, KeyError) as error:
         raise SettingsError(
             f"Cannot read the deployments of {file}: {error!r}", "--deployments"
         ) from error
-    return found
+    return entries
 
 
 def load(entrypoint: str) -> Flow[..., Any]:
@@ -200,7 +200,7 @@ def _deployment(client: SyncPrefectClient, full_name: str) -> DeploymentResponse
 
 @contextmanager
 def _file_to_deploy(
-    file: Path, wanted: list[dict[str, Any]], is_rewritten: bool
+    file: Path, entries: list[dict[str, Any]], is_rewritten: bool
 ) -> Generator[Path]:
     """Yield the file, or a temporary copy with the rewritten deployments."""
     if not is_rewritten:
@@ -209,7 +209,7 @@ def _file_to_deploy(
     content: Any = load_yaml(file.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory(prefix="nightshift-") as folder:
         copy = Path(folder, file.name)
-        copy.write_text(yaml.safe_dump({**content, "deployments": wanted}), encoding="utf-8")
+        copy.write_text(yaml.safe_dump({**content, "deployments": entries}), encoding="utf-8")
         yield copy
 
 
@@ -226,8 +226,8 @@ def _deploy(full_names: list[str], file: Path) -> None:
     )
     if done.returncode:
         lines = [*done.stdout[-1500:].split("\n"), *done.stderr[-1500:].split("\n")]
-        said = " / ".join(line.strip() for line in lines if line.strip())
-        raise ServiceError(f"Prefect refuses the deployments: {said}", str(file))
+        output = " / ".join(line.strip() for line in lines if line.strip())
+        raise ServiceError(f"Prefect refuses the deployments: {output}", str(file))
 
 
 def _mend(
@@ -252,18 +252,18 @@ def _mend(
             client.delete_deployment_schedule(after.id, schedule.id)
         elif was_active.get(schedule.slug, schedule.active) != schedule.active:
             client.update_deployment_schedule(after.id, schedule.id, active=not schedule.active)
-    there = {schedule.id for schedule in after.schedules}
+    present = {schedule.id for schedule in after.schedules}
     renamed: list[str] = []
     for schedule in before.schedules:
-        if not _is_owned(schedule) and schedule.id not in there:
-            kept = schedule.model_dump(
+        if not _is_owned(schedule) and schedule.id not in present:
+            settings = schedule.model_dump(
                 include={"schedule", "active", "slug", "parameters", "max_scheduled_runs"}
             )
-            parameters = kept.get("parameters") or {}
+            parameters = settings.get("parameters") or {}
             for former, path in former_names_in(flow, parameters).items():
                 renamed.append(f"renamed {former} to {path} in a schedule of {full_name}")
-            kept["parameters"] = with_current_parameters(flow, parameters)
-            again = DeploymentScheduleCreate.model_validate(kept)
+            settings["parameters"] = with_current_parameters(flow, parameters)
+            again = DeploymentScheduleCreate.model_validate(settings)
             client.create_deployment_schedules(after.id, [again])
     if before.paused and not after.paused:
         client.pause_deployment(after.id)

@@ -30,20 +30,20 @@ def apply_automations(
                 yield f"WARNING: {name!r} is not set up: {ids.missing}"
             continue
         differs = applied.differs(f"automation:{name}", resolved)
-        wanted = AutomationCore.model_validate(resolved)
-        found = client.read_automations_by_name(name)
-        if not found:
-            client.create_automation(wanted)
+        automation = AutomationCore.model_validate(resolved)
+        registered = client.read_automations_by_name(name)
+        if not registered:
+            client.create_automation(automation)
             yield f"created the automation {name!r}"
         elif differs:
             client.update_automation(
-                found[0].id, wanted.model_copy(update={"enabled": found[0].enabled})
+                registered[0].id, automation.model_copy(update={"enabled": registered[0].enabled})
             )
             yield f"updated the automation {name!r}"
     for name in applied.gone("automation:"):
-        for left in client.read_automations_by_name(name):
-            client.delete_automation(left.id)
-            yield f"deleted the automation {name!r}, which is wanted no more"
+        for obsolete in client.read_automations_by_name(name):
+            client.delete_automation(obsolete.id)
+            yield f"deleted the automation {name!r}, which is no longer defined"
 
 
 class ServerIds:

@@ -74,14 +74,14 @@ def canonical(name: str) -> str:
 
 def entries(text: str) -> dict[str, str]:
     """Return the packages of a lock file: name to its lines, including hashes."""
-    found: dict[str, list[str]] = {}
+    packages: dict[str, list[str]] = {}
     name = ""
     for line in text.splitlines():
         if re.match(r"[A-Za-z0-9]", line):
             name = canonical(re.split(r"[=\s\[]", line, maxsplit=1)[0])
         if line and not line.startswith("#"):
-            found.setdefault(name, []).append(line)
-    return {name: "\n".join(lines) for name, lines in found.items()}
+            packages.setdefault(name, []).append(line)
+    return {name: "\n".join(lines) for name, lines in packages.items()}
 
 
 def compiled(arguments: Sequence[str], requirements: Sequence[str] = ()) -> dict[str, str]:
@@ -97,27 +97,27 @@ def compiled(arguments: Sequence[str], requirements: Sequence[str] = ()) -> dict
     return entries(done.stdout)
 
 
-def resolved(wanted: LockSet) -> dict[str, str]:
+def resolved(lock_set: LockSet) -> dict[str, str]:
     """Resolve the packages of a set with all their dependencies."""
-    found = compiled(["-"], wanted.packages) if wanted.packages else {}
-    if wanted.alone:
-        found |= compiled(["--no-deps", "-"], wanted.alone)
-    if wanted.extras is not None:
-        extras = [part for extra in wanted.extras for part in ("--extra", extra)]
-        found |= compiled([*extras, "pyproject.toml"])
-    return found
+    packages = compiled(["-"], lock_set.packages) if lock_set.packages else {}
+    if lock_set.alone:
+        packages |= compiled(["--no-deps", "-"], lock_set.alone)
+    if lock_set.extras is not None:
+        extras = [part for extra in lock_set.extras for part in ("--extra", extra)]
+        packages |= compiled([*extras, "pyproject.toml"])
+    return packages
 
 
 def main() -> None:
     """Write all files."""
     FOLDER.mkdir(exist_ok=True)
     written: dict[str, dict[str, str]] = {}
-    for name, wanted in SETS.items():
-        found = resolved(wanted)
+    for name, lock_set in SETS.items():
+        packages = resolved(lock_set)
         if name == "torch":
-            found = {k: v for k, v in found.items() if _CUDA.fullmatch(k)}
-        there = {package for other in wanted.on_top_of for package in written[other]}
-        written[name] = {k: v for k, v in found.items() if k not in there}
+            packages = {k: v for k, v in packages.items() if _CUDA.fullmatch(k)}
+        installed = {package for other in lock_set.on_top_of for package in written[other]}
+        written[name] = {k: v for k, v in packages.items() if k not in installed}
         text = _HEADER + "\n".join(written[name][k] for k in sorted(written[name])) + "\n"
         (FOLDER / f"{name}.txt").write_text(text, encoding="utf-8")
         print(f"{name}: {len(written[name])} packages")

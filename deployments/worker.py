@@ -22,11 +22,11 @@ _LIMITS = {"cpu": 12, "gpu": 1}
 
 def main(arguments: list[str] | None = None) -> int:
     """Become the worker; return only on failure."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 1 or given[0] not in POOLS:
+    words = sys.argv[1:] if arguments is None else arguments
+    if len(words) != 1 or words[0] not in POOLS:
         print(f"usage: python -m deployments.worker {'|'.join(POOLS)}", file=sys.stderr)
         return 2
-    (pool,) = given
+    (pool,) = words
     set_client_defaults()
     os.umask(PRIVATE_UMASK)  # also applies to its flow runs
     try:

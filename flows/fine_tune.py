@@ -26,7 +26,7 @@ from tasks.training.pretraining import find_pretraining, log_pretraining, pretra
 from tasks.training.pretraining_data import gather_pretraining_reviews
 from tasks.training.progress import log_training
 
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
 Outcome: TypeAlias = Reference[TrainingSummary] | PrunedTraining
 _TRAINED: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 _PRETRAINED = TypeAdapter(Reference[BaseModelSummary])
@@ -62,13 +62,13 @@ def pretrain(params: RetrainParams, prepared: Prepared) -> Prepared:
     tokens = gather_pretraining_reviews(
         prepared.split, prepared.held_out, prepared.base, params.tokenization, params.pretraining
     )
-    asked = FineTuneParams(
+    request = FineTuneParams(
         tokens=tokens.uri,
         base_model=prepared.base.uri,
         training=params.training,
         pretraining=params.pretraining,
     )
-    answer = _carried_out(asked, _PRETRAINED)
+    answer = _carried_out(request, _PRETRAINED)
     base = accept_base_model(answer, tokens, prepared.base, params.pretraining)
     if _on_pool():
         log_pretraining(base.summary)
@@ -85,7 +85,7 @@ def train(
     """Run `fine-tune` on the pool of the deployment in NIGHTSHIFT_TRAINING_DEPLOYMENT; if unset, in this process."""
     outcome = train_trial(tokens, base, tokenization, training, None, distillation)
     if isinstance(outcome, PrunedTraining):
-        raise PoolError("A training that belongs to no sweep was stopped as if it did")
+        raise PoolError("A training outside any sweep was stopped early as if it were a trial")
     return outcome
 
 
@@ -121,7 +121,7 @@ def _on_pool() -> bool:
     return bool(read_settings().training_deployment)
 
 
-def _carried_out(params: FineTuneParams, kind: TypeAdapter[_Made]) -> _Made:
+def _carried_out(params: FineTuneParams, kind: TypeAdapter[_Result]) -> _Result:
     """Run in this process or on the pool. Raises PoolError if the pool returns something other than such a result."""
     deployment = read_settings().training_deployment
     if not deployment:
@@ -131,7 +131,7 @@ def _carried_out(params: FineTuneParams, kind: TypeAdapter[_Made]) -> _Made:
         return kind.validate_python(answer)
     except PydanticError as error:
         raise PoolError(
-            f"The pool handed back something other than a result: {error.error_count()} fields differ",
+            f"The pool returned something other than a result: {error.error_count()} fields differ",
             deployment,
             "run the same version of Nightshift on all pools",
         ) from None

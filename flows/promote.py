@@ -13,8 +13,8 @@ def promote(params: PromoteParams) -> Promotion:
     """Point the alias champion to a version; the next scoring run uses it. A version refused by the gate needs an
     override."""
     check_services()
-    if made := moved_by_this_run(params.model_name):
-        return made
+    if move := moved_by_this_run(params.model_name):
+        return move
     champion = find_champion(params.model_name)
     version = pin_version(params.model_name, params.version)
     kind = require_passed(version, params.overrule)

@@ -22,8 +22,8 @@ def rollback(params: RollbackParams) -> Promotion:
     it has to name the version, because two people may press Run at once.
     """
     check_services()
-    if made := moved_by_this_run(params.model_name):
-        return made
+    if move := moved_by_this_run(params.model_name):
+        return move
     champion = find_champion(params.model_name)
     version = pin_version(params.model_name, params.to_version or PREVIOUS)
     require_former(version, named=bool(params.to_version))

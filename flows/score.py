@@ -28,8 +28,8 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
     check_services(params.engine.device, also_write_to=params.output)
     device = resolve_device(params.engine.device)
     model = pin_version(params.model_name, params.model_version)
-    asked = params.engine.precision
-    engine = pin_engine(model, params.engine.engine, device.type, asked)
+    precision = params.engine.precision
+    engine = pin_engine(model, params.engine.engine, device.type, precision)
     draft = draft_run(
         model=model,
         source=params.input,
@@ -37,7 +37,7 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
         columns=Columns(text=params.text_column, id=params.id_column, keep=params.keep_columns),
         encoding=params.encoding,
         output_format=params.output_format,
-        precision=pin_precision(model, engine, device.type, asked),
+        precision=pin_precision(model, engine, device.type, precision),
         engine=engine,
         csv_formula_guard=params.csv_formula_guard,
         max_rejected_fraction=params.max_rejected_fraction,
@@ -52,6 +52,6 @@ def score(params: ScoreParams = _DEFAULTS) -> ScoreSummary:
         raise DataError(
             f"{summary.failed} of {summary.objects} objects were not scored; the first: {summary.errors[0]}",
             f"{summary.place}/_INCOMPLETE",
-            "mend or remove them and run again; the others are scored, and are not scored again",
+            "fix or remove them and run again; what is already scored is skipped",
         )
     return summary

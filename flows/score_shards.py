@@ -50,11 +50,13 @@ def score_shards(params: ScoreShardsParams) -> ShareDone:
         return share
 
 
-def _one_by_one(place: str, numbers: list[int], engine: EngineParams, size: int) -> list[ShardDone]:
+def _one_by_one(
+    run_uri: str, numbers: list[int], engine: EngineParams, size: int
+) -> list[ShardDone]:
     done: list[ShardDone] = []
     with use_meter(ProgressMeter("reviews", size, _BAR if size else "")) as meter:
         for number in numbers:
-            done.append(score_shard(place, number, engine))
+            done.append(score_shard(run_uri, number, engine))
             logger.info(meter.text())
     return done
 
@@ -69,10 +71,10 @@ def _score_as_tasks(params: ScoreShardsParams) -> None:
     )
 
 
-def _watched(place: str, size: int, under_way: Sequence[PrefectFuture[Any]]) -> None:
+def _watched(run_uri: str, size: int, under_way: Sequence[PrefectFuture[Any]]) -> None:
     """Wait for all, and show the progress on the run's page. Raises the error of the first one that failed."""
     meter = ProgressMeter("reviews", size, _BAR)
-    watch, looked = Watch(place, meter), time.monotonic()
+    watch, looked = Watch(run_uri, meter), time.monotonic()
     watch.look()
     for waiting in under_way:
         over = False
@@ -110,7 +112,7 @@ def score_together(run: RunReference, engine: EngineParams, workers: int) -> Non
         _on_pool(settings.scoring_deployment, run, shares, engine)
     else:
         raise SettingsError(
-            f"{workers} workers are asked for, and no setting says which",
+            f"{workers} workers were requested, but no setting says where they run",
             "workers",
             "set NIGHTSHIFT_SCORING_DEPLOYMENT=score-shards/score-shards, or NIGHTSHIFT_TASK_RUNNER=ray or dask",
         )
@@ -120,11 +122,11 @@ def _on_pool(
     deployment: str, run: RunReference, shares: list[list[int]], engine: EngineParams
 ) -> None:
     sizes = [run.bytes * len(share) // run.shards for share in shares]
-    given = [
+    requests = [
         ScoreShardsParams(run=run.place, shards=share, size=size, engine=engine)
         for share, size in zip(shares, sizes, strict=True)
     ]
-    under_way = [run_on_pool.submit(deployment, params.model_dump()) for params in given]
+    under_way = [run_on_pool.submit(deployment, params.model_dump()) for params in requests]
     _watched(run.place, run.bytes, under_way)
 
 
@@ -135,7 +137,7 @@ def _task_runner(name: str, workers: int) -> Any:
     """
     module, kind = _TASK_RUNNERS[name]
     try:
-        made = getattr(importlib.import_module(module), kind)
+        runner = getattr(importlib.import_module(module), kind)
     except ImportError as error:
         raise SettingsError(
             f"{module} is not installed",
@@ -144,7 +146,7 @@ def _task_runner(name: str, workers: int) -> Any:
         ) from error
     settings = read_settings()
     if address := settings.task_runner_address:
-        return made(address=address)
+        return runner(address=address)
     if name == "ray":
-        return made(init_kwargs={"num_cpus": workers, "include_dashboard": False})
-    return made(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1})
+        return runner(init_kwargs={"num_cpus": workers, "include_dashboard": False})
+    return runner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1})

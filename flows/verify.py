@@ -13,8 +13,8 @@ def verify(params: VerifyParams) -> Proof:
     if not proof.complete:
         wrong = proof.objects - proof.proven - proof.changed
         raise DataError(
-            f"{wrong} of {proof.objects} objects are not as they should be; the first: {proof.problems[0]}",
+            f"{wrong} of {proof.objects} objects are missing or wrong; the first: {proof.problems[0]}",
             params.run,
-            "run score again; what is there is not scored again",
+            "run score again; it skips what is already scored",
         )
     return proof

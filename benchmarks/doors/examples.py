@@ -49,12 +49,12 @@ class Arrow:
 ARROW = Arrow()
 '''
 
-FORMAT_TEST = '''from flows.cli.arguments import parse
+FORMAT_TEST = """from flows.cli.arguments import parse
 
 
 def test_the_form_offers_arrow() -> None:
     assert parse("score", ["--output-format", "arrow"]).output_format == "arrow"
-'''
+"""
 
 SOURCE = '''"""A table of an SQLite database as a source of labelled reviews: sqlite:///path?table."""
 
@@ -96,7 +96,7 @@ class SqliteTable:
         return None
 '''
 
-SOURCE_TEST = '''import sqlite3
+SOURCE_TEST = """import sqlite3
 from pathlib import Path
 
 from tasks.connectors.sources.params import SourceParams
@@ -112,7 +112,7 @@ def test_reviews_of_a_table(tmp_path: Path) -> None:
     source = open_source(params, "location", None)
     rows = list(source.rows("train"))
     assert [(row.text, row.label) for row in rows] == [("Lovely.", "POSITIVE"), ("Dull.", "NEGATIVE")]
-'''
+"""
 
 ENGINE = '''"""An engine that computes every answer twice, and takes the second."""
 
@@ -156,7 +156,7 @@ class _Twice:
 KIND = _Twice()
 '''
 
-FAMILY_TEST = '''from pathlib import Path
+FAMILY_TEST = """from pathlib import Path
 
 import pytest
 import torch
@@ -186,9 +186,9 @@ def test_a_family_that_no_file_names(bert: Path, tmp_path: Path) -> None:
     logits = engine.logits([[5, 6, 7], [8, 9]])
     assert logits.shape == (2, 2)
     assert logits[[1]] == pytest.approx(engine.logits([[8, 9]]), abs=1e-4)
-'''
+"""
 
-POOL_TEST = '''import pytest
+POOL_TEST = """import pytest
 
 from deployments import apply
 
@@ -198,9 +198,9 @@ def test_apply_offers_the_pool(capsys: pytest.CaptureFixture[str]) -> None:
         apply.main(["--help"])
     assert "ecs" in capsys.readouterr().out
     assert apply.pool_template("ecs", "cpu") == {"job_configuration": {}, "variables": {}}
-'''
+"""
 
-COLUMN_TEST = '''import io
+COLUMN_TEST = """import io
 from pathlib import Path
 from typing import Any
 
@@ -222,9 +222,9 @@ def test_the_column_is_written_and_old_outputs_do_not_count(tmp_path: Path) -> N
     table = pq.read_table(tmp_path / "out")
     assert table["letters"].to_pylist() == [7] and str(table.schema.field("letters").type) == "int64"
     assert "letters" in str(run._made_from())
-'''
+"""
 
-DECISION_TEST = '''import numpy as np
+DECISION_TEST = """import numpy as np
 
 from tasks.core.engines.cascade import bands
 from tasks.core.evaluation import metrics
@@ -251,7 +251,7 @@ def test_metrics_and_gate_judge_the_new_label() -> None:
 def test_engines_agree_where_the_new_label_is_the_same() -> None:
     logits = PROBABILITIES.astype(np.float32)
     assert not bands.disagree(logits, logits[:, ::-1]).any()
-'''
+"""
 
 STEP = '''"""The step that leaves out the longest training reviews."""
 
@@ -292,7 +292,7 @@ def leave_out_long(split: Reference[SplitSummary]) -> Reference[SplitSummary]:
     return reuse_or_make("shortened", inputs, ShortenedSummary, make)
 '''
 
-STEP_TEST = '''import json
+STEP_TEST = """import json
 from pathlib import Path
 
 import pytest
@@ -314,4 +314,4 @@ def test_a_retraining_takes_the_step(services: ObjectStore, prefix: str, bert: P
     assert "shortened" in retrain(given).steps_reused
     facts = trace(TraceParams(start=lineage["shortened"])).facts
     assert facts["left out"] == "0"
-'''
+"""

@@ -60,11 +60,11 @@ def up(console: Terminal, arguments: list[str]) -> int:
     if stack := running_stack(home):
         if not stack.asks_for_passwords:
             raise ServiceError(
-                "What runs was started by an earlier version, and lets everybody in",
+                "The running service was started by an earlier version, without passwords",
                 str(home),
-                "make down, then make up",
+                "run `make down`, then `make up`",
             )
-        console.print("Nightshift is up already.")
+        console.print("Nightshift is already running.")
         start_the_rest(console, Supervisor(home / "stack", str(home)))
     else:
         with starting(console, home, lambda: Services(home, read_settings())) as started:
@@ -113,7 +113,9 @@ def down(console: Terminal, arguments: list[str]) -> int:
                     console.print(f"  ended the run {on_one_line(name)}")
     supervisor.shutdown()
     record_of(home).unlink(missing_ok=True)
-    console.print("Nightshift is down." if stack else "Nightshift was not up.")
+    console.print(
+        "Nightshift is stopped; its data stays." if stack else "Nightshift was not running."
+    )
     return 0
 
 
@@ -122,7 +124,7 @@ def status(console: Terminal, arguments: list[str]) -> int:
     home = home_folder()
     stack = running_stack(home)
     if stack is None:
-        console.print("Nightshift is not up. `make up` starts it.")
+        console.print("Nightshift is not running. Start it with `make up`.")
         return 1
     supervisor = Supervisor(home / "stack", str(home))
     with environment_of(stack.environment(home)):
@@ -155,7 +157,7 @@ def put(console: Terminal, arguments: list[str]) -> int:
     for name in names:
         if not Path(name).is_file():
             raise MissingDataError("No such file", name)
-    with environment_of(_found_services()):
+    with environment_of(_service_environment()):
         store = ObjectStore(read_settings().s3_endpoint_url)
         for name in names:
             uri = f"{target.rstrip('/')}/{Path(name).name}"
@@ -173,11 +175,11 @@ def run(console: Terminal, arguments: list[str]) -> int:
     if not arguments:
         raise SettingsError("usage: run COMMAND ...", "run")
     return subprocess.run(
-        arguments, env={**os.environ, **_found_services()}, check=False
+        arguments, env={**os.environ, **_service_environment()}, check=False
     ).returncode
 
 
-def _found_services() -> dict[str, str]:
+def _service_environment() -> dict[str, str]:
     home = home_folder()
     stack = running_stack(home)
     return stack.environment(home) if stack else {}

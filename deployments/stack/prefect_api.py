@@ -52,12 +52,12 @@ def next_runs() -> list[tuple[str, datetime]]:
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
         "limit": 200,
     }
-    found: dict[str, datetime] = {}
+    next_times: dict[str, datetime] = {}
     for run in ask("flow_runs/filter", question):
         name = deployments.get(run["deployment_id"])
         if name and run["next_scheduled_start_time"]:
-            found.setdefault(name, datetime.fromisoformat(run["next_scheduled_start_time"]))
-    return sorted(found.items(), key=lambda item: item[1])
+            next_times.setdefault(name, datetime.fromisoformat(run["next_scheduled_start_time"]))
+    return sorted(next_times.items(), key=lambda item: item[1])
 
 
 def end_runs(reason: str) -> list[str]:

@@ -34,8 +34,8 @@ class Services:
     """The programs of the stack: the servers that are not configured elsewhere, and the workers."""
 
     def __init__(self, home: Path, settings: Settings) -> None:
-        def port(service: str, wanted: int | None) -> int:
-            return kept_port(home / "stack", service, wanted, _USUAL_PORTS[service])
+        def port(service: str, requested: int | None) -> int:
+            return kept_port(home / "stack", service, requested, _USUAL_PORTS[service])
 
         self.s3_url = self.mlflow_url = self.prefect_url = ""
         self._home, self._passwords = home, local_passwords(home)
@@ -51,10 +51,10 @@ class Services:
         self.client_environment = (
             CLIENT_DEFAULTS | dict(os.environ) | self.stack("").environment(home)
         )
-        given = WORKER_ENVIRONMENT | self.client_environment | {"NIGHTSHIFT_HOME": str(home)}
+        environment = WORKER_ENVIRONMENT | self.client_environment | {"NIGHTSHIFT_HOME": str(home)}
         command = [sys.executable, "-m", "deployments.worker"]
         self.workers = [
-            Program(name=f"{pool}-worker", command=[*command, pool], environment=given)
+            Program(name=f"{pool}-worker", command=[*command, pool], environment=environment)
             for pool in ("cpu", "gpu")
         ]
         self.programs = self.servers + self.workers
@@ -95,10 +95,10 @@ class Services:
         configuration, accounts = folder / "basic_auth.ini", f"sqlite:///{accounts_of(self._home)}"
         write_mlflow_accounts(configuration, accounts, others_may="NO_PERMISSIONS")
         others = ("MLFLOW_", "AWS_", "PREFECT_")
-        given = {k: v for k, v in os.environ.items() if not k.startswith(others)}
-        given |= mlflow_secrets(self._passwords.mlflow, self._passwords.mlflow_forms)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(others)}
+        environment |= mlflow_secrets(self._passwords.mlflow, self._passwords.mlflow_forms)
         data, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
-        self.servers.append(mlflow_server(port, configuration, data, artifacts, given))
+        self.servers.append(mlflow_server(port, configuration, data, artifacts, environment))
 
     def _add_prefect(self, port: int) -> None:
         folder = self._home / "prefect"

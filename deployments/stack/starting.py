@@ -86,8 +86,8 @@ def starting(
     started = time.perf_counter()
     with private_files(), ownership(home, passable), contextlib.ExitStack() as undo:
         supervisor = Supervisor(home / "stack", str(home))
-        if left := supervisor.sweep():
-            console.print(f"Removed what an earlier stack left running: {', '.join(left)}")
+        if killed := supervisor.sweep():
+            console.print(f"Killed processes left by an earlier start: {', '.join(killed)}")
         services = make_services()
         undo.callback(supervisor.shutdown)
         owner = supervisor.start(services.programs)
@@ -124,7 +124,7 @@ def wait_until(
         supervisor.require_alive(name)
         if time.monotonic() > deadline:
             raise ServiceError(
-                f"{name} is not ready after {timeout_seconds:.0f} s; at last: {last}",
+                f"{name} is not ready after {timeout_seconds:.0f} s; last problem: {last}",
                 str(supervisor.log(name)),
                 "read the log",
             )
@@ -142,10 +142,10 @@ def start_the_rest(console: Terminal, supervisor: Supervisor) -> None:
     Raises:
         ServiceError: one does not stay up.
     """
-    left = [state.name for state in supervisor.states() if state.state != "RUNNING"]
-    for name in left:
+    stopped = [state.name for state in supervisor.states() if state.state != "RUNNING"]
+    for name in stopped:
         supervisor.start_program(name)
-    for name in left:
+    for name in stopped:
         with step(console, name):
             wait_until(lambda: "", supervisor, name)
 
@@ -168,8 +168,8 @@ def run_to_end(
         check=False,
     )
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()[-1500:]
-        raise ServiceError(f"{what} failed: {said}", command[0])
+        output = (done.stderr or done.stdout).strip()[-1500:]
+        raise ServiceError(f"{what} failed: {output}", command[0])
     return done.stdout
 
 
@@ -182,17 +182,17 @@ def register_deployments(console: Terminal, environment: Mapping[str, str]) -> N
         ServiceError: the server refuses.
     """
     command = [sys.executable, "-m", "deployments.apply"]
-    said = run_to_end("Registering the deployments", command, environment)
-    for line in said.splitlines():
+    output = run_to_end("Registering the deployments", command, environment)
+    for line in output.splitlines():
         if line.startswith("WARNING"):
             console.print(f"  {line}", style="yellow", soft_wrap=True)
 
 
 @contextlib.contextmanager
-def environment_of(given: Mapping[str, str]) -> Generator[None]:
+def environment_of(variables: Mapping[str, str]) -> Generator[None]:
     """Set variables of this process within the block, so that clients find the servers and their passwords."""
     before = dict(os.environ)
-    os.environ.update(given)
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -200,21 +200,21 @@ def environment_of(given: Mapping[str, str]) -> Generator[None]:
         os.environ.update(before)
 
 
-def kept_port(folder: Path, service: str, wanted: int | None, usual: int) -> int:
+def kept_port(folder: Path, service: str, requested: int | None, usual: int) -> int:
     """Return the requested port, or the previous one (people keep bookmarks), or the usual one, or any free one.
 
     Raises:
         ServiceError: the requested port is taken.
     """
-    if wanted is not None:
-        require_free_port(wanted, f"NIGHTSHIFT_{service.upper()}_PORT")
-        return wanted
-    kept = folder / f"{service}.port"
+    if requested is not None:
+        require_free_port(requested, f"NIGHTSHIFT_{service.upper()}_PORT")
+        return requested
+    file = folder / f"{service}.port"
     folder.mkdir(parents=True, exist_ok=True)
-    last = int(kept.read_text(encoding="utf-8")) if kept.is_file() else usual
+    last = int(file.read_text(encoding="utf-8")) if file.is_file() else usual
     try:
         require_free_port(last, "")
     except ServiceError:
         last = free_ports(1)[0]
-    kept.write_text(str(last))
+    file.write_text(str(last))
     return last

@@ -86,14 +86,16 @@ class Supervisor:
         path = self.folder / "supervisord.conf"
         write_private(path, self._configuration(programs))
         for program in programs:
-            given = program.environment | {_MARK: self._mark}
+            environment = program.environment | {_MARK: self._mark}
             launched = program.model_dump(include={"command", "directory"})
-            content = json.dumps(launched | {"environment": given})
+            content = json.dumps(launched | {"environment": environment})
             write_private(self._launched(program.name), content)
-        kept = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "TMPDIR") if k in os.environ}
+        inherited = {
+            k: os.environ[k] for k in ("PATH", "HOME", "LANG", "TMPDIR") if k in os.environ
+        }
         done = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
-            env=kept | {_MARK: self._mark},
+            env=inherited | {_MARK: self._mark},
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -102,9 +104,11 @@ class Supervisor:
         deadline = time.monotonic() + timeout_seconds
         while not (process := self._process()):
             if done.returncode or time.monotonic() > deadline:
-                said = (done.stderr or done.stdout).strip().splitlines()[-2:]
+                last_lines = (done.stderr or done.stdout).strip().splitlines()[-2:]
                 raise ServiceError(
-                    f"supervisord does not start: {' / '.join(said)}", str(path), "read its log"
+                    f"supervisord does not start: {' / '.join(last_lines)}",
+                    str(path),
+                    "read its log",
                 )
             time.sleep(0.05)
         return this_process(process)
@@ -122,7 +126,7 @@ class Supervisor:
 
     def states(self) -> list[ProgramState]:
         """Return the states of all programs; none if supervisord is not running."""
-        found: list[dict[str, Any]] = self._call("getAllProcessInfo") or []
+        infos: list[dict[str, Any]] = self._call("getAllProcessInfo") or []
         return [
             ProgramState(
                 name=p["name"],
@@ -131,15 +135,15 @@ class Supervisor:
                 seconds=p["now"] - p["start"] if p["statename"] == "RUNNING" else 0,
                 said=p["spawnerr"] or p["description"],
             )
-            for p in found
+            for p in infos
         ]
 
     def state(self, name: str) -> ProgramState:
         """Return the state of one program. Raises ServiceError if supervisord is not running."""
-        for found in self.states():
-            if found.name == name:
-                return found
-        raise ServiceError("supervisord is gone", name, f"look into {self.logs.parent}")
+        for state in self.states():
+            if state.name == name:
+                return state
+        raise ServiceError("supervisord has stopped", name, f"see its log in {self.logs.parent}")
 
     def pid_of(self, name: str) -> Callable[[], int]:
         """Return a function that returns a program's current process ID, which a restart changes."""
@@ -147,12 +151,12 @@ class Supervisor:
 
     def require_alive(self, name: str) -> None:
         """Raise ServiceError with the end of its log if a program has given up."""
-        found = self.state(name)
-        if found.state in ("FATAL", "BACKOFF", "EXITED"):
+        state = self.state(name)
+        if state.state in ("FATAL", "BACKOFF", "EXITED"):
             log = self.log(name)
             tail = log.read_text(errors="replace").strip().splitlines()[-3:]
             raise ServiceError(
-                f"{name} does not stay up: {' / '.join(tail) or found.said}",
+                f"{name} does not stay up: {' / '.join(tail) or state.said}",
                 str(log),
                 "read the log",
             )
@@ -181,28 +185,28 @@ class Supervisor:
             psutil.wait_procs([process], timeout_seconds)
         self.sweep()
         shutil.rmtree(self.folder / "programs", ignore_errors=True)
-        for left in (self._socket, self._rooms / "supervisord.pid"):
-            left.unlink(missing_ok=True)
+        for leftover in (self._socket, self._rooms / "supervisord.pid"):
+            leftover.unlink(missing_ok=True)
 
     def sweep(self) -> list[str]:
         """Kill what a killed supervisord or program has left running; return the names of the killed processes."""
-        left = [p for p in psutil.process_iter() if self._is_marked(p)]
+        leftovers = [p for p in psutil.process_iter() if self._is_marked(p)]
         names: list[str] = []
-        for process in left:
+        for process in leftovers:
             with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
                 names.append(process.name())
                 process.kill()
-        psutil.wait_procs(left, 10)
+        psutil.wait_procs(leftovers, 10)
         return names
 
     def _is_marked(self, process: psutil.Process, variable: str = "") -> bool:
         """True for a process that a program started; `variable` must also be in its environment, if given."""
         try:
-            given = process.environ()
+            environment = process.environ()
         except (psutil.Error, OSError):
             return False  # another user's process
-        ours = process.pid != os.getpid() and given.get(_MARK, "") == self._mark
-        return ours and (not variable or variable in given)
+        ours = process.pid != os.getpid() and environment.get(_MARK, "") == self._mark
+        return ours and (not variable or variable in environment)
 
     def _process(self) -> psutil.Process | None:
         pid = self._call("getPID")

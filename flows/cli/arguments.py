@@ -78,23 +78,23 @@ def _unknown_option(
     spelled: list[str], model: type[BaseModel], message: str, flow: str, see: str
 ) -> SettingsError:
     """Return the error that names the first unknown option, and suggests similar ones."""
-    known = [path.replace("_", "-") for path in field_paths(model)]
+    names = [path.replace("_", "-") for path in field_paths(model)]
     typed = [argument[2:].partition("=")[0].lower() for argument in spelled if argument[:2] == "--"]
-    groups = {path.rpartition(".")[0] for path in known}
-    fields = {*known, *groups, *(_turned_off(path) for path in known), "help"}
+    groups = {path.rpartition(".")[0] for path in names}
+    fields = {*names, *groups, *(_turned_off(path) for path in names), "help"}
     unknown = [name for name in typed if name not in fields]
     if not unknown:
         return SettingsError(message, flow, see)
     wrong = unknown[0]
-    near = suggestions(wrong, known)
+    near = suggestions(wrong, names)
     off = wrong.rpartition(".")[2].startswith("no-") or wrong.startswith("no-")
     if not near or off:  # a negated switch: --training.no-x is --no-training.x
-        near = suggestions(wrong.replace("no-", "", 1), known)
+        near = suggestions(wrong.replace("no-", "", 1), names)
         near = " or ".join(map(_turned_off, near.split(" or "))) if off and near else near
-    asked = (
+    suggestion = (
         f"did you mean {' or '.join(f'--{name}' for name in near.split(' or '))}? " if near else ""
     )
-    return SettingsError(f"There is no field --{wrong}", flow, asked + see)
+    return SettingsError(f"There is no field --{wrong}", flow, suggestion + see)
 
 
 def _turned_off(path: str) -> str:
@@ -109,15 +109,15 @@ def _with_recipe(typed: RetrainParams, recipe: str) -> RetrainParams:
     """
     params = type(typed).model_validate(typed.model_dump(exclude_unset=True) | {"recipe": recipe})
     for group, settings in RECIPES[params.recipe].items():
-        wanted, filled_in = (operator.attrgetter(group)(one) for one in (typed, params))
-        for field in wanted.model_fields_set & settings.keys():
-            asked, set_to = getattr(wanted, field), getattr(filled_in, field)
-            if asked != set_to:
+        typed_group, recipe_group = (operator.attrgetter(group)(one) for one in (typed, params))
+        for field in typed_group.model_fields_set & settings.keys():
+            typed_value, recipe_value = getattr(typed_group, field), getattr(recipe_group, field)
+            if typed_value != recipe_value:
                 raise SettingsError(
-                    f"The recipe {recipe} sets {group}.{field} to {set_to}, and {asked} was asked for",
+                    f"The recipe {recipe} sets {group}.{field} to {recipe_value}, but {typed_value} was typed",
                     f"{group}.{field}",
-                    f"{asked} is what a form has that leaves it to the recipe: use another recipe, and set what you "
-                    f"want of {recipe} yourself",
+                    f"{typed_value} is the form's default, which leaves the field to the recipe: drop the recipe, "
+                    f"and set the fields of {recipe} that you want yourself",
                 )
     return params
 
@@ -151,8 +151,8 @@ def _without_environment(model: type[BaseModel]) -> type[BaseSettings]:
 
 def _hyphened(argument: str) -> str:
     """Return an option with hyphens in its name; values stay as they are."""
-    found = re.match(r"--[^=]+", argument)
-    return argument if not found else found.group().replace("_", "-") + argument[found.end() :]
+    option = re.match(r"--[^=]+", argument)
+    return argument if not option else option.group().replace("_", "-") + argument[option.end() :]
 
 
 def _with_current_names(arguments: list[str], model: type[BaseModel]) -> list[str]:
@@ -189,15 +189,15 @@ def _with_values(arguments: list[str], model: type[BaseModel]) -> list[str]:
 
 def _gathered(arguments: list[str], pairs: Collection[str]) -> list[str]:
     """Join repeated pairs of one option: argparse would keep only the last."""
-    given: dict[str, list[str]] = {}
+    pairs_of: dict[str, list[str]] = {}
     others: list[str] = []
     for argument in arguments:
         option, equals, value = argument.partition("=")
         if equals and option.lower() in pairs:
-            given.setdefault(option.lower(), []).append(value)
+            pairs_of.setdefault(option.lower(), []).append(value)
         else:
             others.append(argument)
-    return others + [f"{option}={_as_one(values)}" for option, values in given.items()]
+    return others + [f"{option}={_as_one(values)}" for option, values in pairs_of.items()]
 
 
 def _as_one(values: list[str]) -> str:
@@ -216,14 +216,14 @@ def _every(field: FieldInfo) -> bool:
 
 
 def _options(
-    model: type[BaseModel], wanted: Callable[[FieldInfo], bool] = _every, prefix: str = "--"
+    model: type[BaseModel], is_included: Callable[[FieldInfo], bool] = _every, prefix: str = "--"
 ) -> Iterator[str]:
     """Yield all options of a model's fields that are wanted."""
     for name, field in model.model_fields.items():
         option = prefix + name.replace("_", "-")
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _options(field.annotation, wanted, f"{option}.")
-        elif wanted(field):
+            yield from _options(field.annotation, is_included, f"{option}.")
+        elif is_included(field):
             yield option
             if field.annotation is bool:
                 yield option.replace("--", "--no-", 1)

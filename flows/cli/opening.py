@@ -28,7 +28,9 @@ def open_page(console: Terminal) -> None:
     stack, login = _running(read_settings().home)
     if not stack.prefect_url:
         raise ServiceError(
-            "The Prefect server is one of yours", "PREFECT_API_URL", "open its page yourself"
+            "The Prefect server is your own, not started by Nightshift",
+            "PREFECT_API_URL",
+            "open its page yourself",
         )
     stack.require_own_ports()  # the user types the password there
     opened = webbrowser.open(stack.prefect_url)
@@ -44,7 +46,7 @@ def _running(home: Path) -> tuple[Stack, str]:
     ha = high_availability_home(home)
     if stack := running_stack(ha):
         file = high_availability_passwords_of(ha)
-        return stack, f'"{PREFECT_USER}:" and the value of "prefect" behind it, in {file}'
+        return stack, f'"{PREFECT_USER}:" followed by the value of "prefect" in {file}'
     raise ServiceError(
-        "Nightshift is not up", str(home), "`make up` starts it, or `make up-ha` does"
+        "Nightshift is not running", str(home), "start it with `make up` or `make up-ha`"
     )

@@ -1,5 +1,6 @@
 """The final messages of a flow on the command line."""
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def show_retrained(console: Terminal, result: "Retrained") -> None:
-    """Print the new version, the baseline, and the gate's verdict."""
+    """Print the new version beside the baseline, the gate's verdict, the report, and the next command to type."""
+    _show_version(console, result)
+    console.print(next_command(result), soft_wrap=True)
+
+
+def _show_version(console: Terminal, result: "Retrained") -> None:
     reviews = f"{result.evaluation.rows:,} test reviews"
     table = Table(title=f"{result.version}, {reviews}", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("metric [interval]", no_wrap=True)
@@ -36,21 +42,38 @@ def show_retrained(console: Terminal, result: "Retrained") -> None:
     for clause in result.verdict.clauses:
         text = f"  {'passed' if clause.passed else 'FAILED'}  {clause.name}: {clause.text}"
         console.print(on_one_line(text), soft_wrap=True)
-    standing = "is the champion" if result.promoted else "stays challenger"
-    console.print(f"{result.version} {standing}; trained in {result.training_seconds:.0f} s.")
     if result.steps_reused:
         console.print(
             f"Reused, because nothing they depend on has changed: {', '.join(result.steps_reused)}."
         )
+    standing = "is the champion" if result.promoted else "stays challenger"
+    console.print(
+        f"{result.version} {standing}; trained in {result.training_seconds:.0f} s. Report: {result.report_uri}",
+        soft_wrap=True,
+    )
+
+
+def next_command(result: "Retrained") -> str:
+    """Return the line that names the next command: scoring with a champion, or promoting a challenger by hand."""
+    command = f"python -m flows {{}} --model-name {shlex.quote(result.version.name)}"
+    if result.promoted:
+        bucket = read_settings().bucket
+        locations = f"--input s3://{bucket}/incoming/ --output s3://{bucket}/predictions/"
+        return f"Next, to score reviews: {command.format('score')} {locations}"
+    override = "" if result.verdict.promote else " --overrule"
+    return (
+        f"Next, to promote it anyway: {command.format('promote')} --version {result.version.version} "
+        f"--who NAME --reason REASON{override}"
+    )
 
 
 def show_tuned(console: Terminal, result: "Tuned") -> None:
     """Print the sweep on two lines, then its best model like a retrained one."""
-    found = result.sweep
-    settings = ", ".join(f"{name} {value:g}" for name, value in found.settings.items())
+    sweep = result.sweep
+    settings = ", ".join(f"{name} {value:g}" for name, value in sweep.settings.items())
     console.print(
-        f"{found.done} trials to the end, {found.pruned} stopped early, {found.failed} failed ({found.trained_now} "
-        f"trained now). Best: trial {found.best_trial}, validation {found.metric} {found.best_value:.4f}",
+        f"{sweep.done} trials completed, {sweep.pruned} stopped early, {sweep.failed} failed ({sweep.trained_now} "
+        f"trained in this run). Best: trial {sweep.best_trial}, validation {sweep.metric} {sweep.best_value:.4f}",
         soft_wrap=True,
     )
     console.print(f"  {settings}", soft_wrap=True)
@@ -93,7 +116,7 @@ def show_provenance(console: Terminal, result: "Provenance") -> None:
 def show_move(console: Terminal, result: "Promotion") -> None:
     """Print the new champion, and the entry of the history."""
     console.print(
-        f"{result.model} version {result.to_version} is the champion; before it: {result.from_version or 'nobody'}.",
+        f"{result.model} version {result.to_version} is the champion; before: {result.from_version or 'nobody'}.",
     )
     text = f"  move {result.number} ({result.kind}), {result.when}, {result.who}: {result.why}"
     console.print(on_one_line(text), soft_wrap=True)
@@ -129,15 +152,15 @@ def _show_rows(console: Terminal, title: str, rows: list[dict[str, str]]) -> Non
 def show_demo(console: Terminal, result: "Demonstrated", seconds: float) -> None:
     """Print the last screen of `make demo`."""
     console.rule("Nightshift demo")
-    show_retrained(console, result.retrained)
-    console.print(f"The model lies at {result.retrained.model_uri}", soft_wrap=True)
+    _show_version(console, result.retrained)
+    console.print(f"Model: {result.retrained.model_uri}", soft_wrap=True)
     console.print()
     show_scored(console, result.scored)
     console.print()
     for answer in result.sentences:
         console.print(_answer(answer), soft_wrap=True)
     home = read_settings().home
-    console.print(f"\nAll data, runs and history are kept in {home}/ ({seconds:.0f} s in all).")
+    console.print(f"\nThe demo took {seconds:.0f} s. All data, runs and history are in {home}/.")
 
 
 def _answer(answer: dict[str, Any]) -> str:

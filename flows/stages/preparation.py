@@ -62,9 +62,9 @@ class Prepared:
     def steps(self) -> list[Reference[Any]]:
         """All references."""
         data = [self.loaded, self.validated, self.held_out, self.split, self.inspection]
-        asked = [self.distillation.teacher_logits] if self.distillation else []
+        distilled = [self.distillation.teacher_logits] if self.distillation else []
         further = [self.pretraining.tokens, self.pretraining.base] if self.pretraining else []
-        return [self.checks, self.base, *data, *asked, self.tokens, *further]
+        return [self.checks, self.base, *data, *distilled, self.tokens, *further]
 
 
 def prepare(params: RetrainParams) -> Prepared:

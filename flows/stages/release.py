@@ -5,7 +5,7 @@ evaluate -> check behaviour -> choose engine, prove it -> judge -> register -> r
 """
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from flows.forms.pipelines import RetrainParams
 from flows.stages.preparation import Prepared
@@ -53,12 +53,13 @@ def conclude(
         params.registration.model_name,
     )
     candidate = replace(candidate, proof=proof)
-    version, verdict, promoted = _settled(params, prepared, candidate, baseline, (engine, proof))
-    made = (model, candidate.evaluation, candidate.behaviour, baseline, engine, verdict)
-    steps = (*prepared.steps, *made, *filter(None, [proof]))
+    release = _settled(params, prepared, candidate, baseline, (engine, proof))
+    verdict = release.verdict
+    results = (model, candidate.evaluation, candidate.behaviour, baseline, engine, verdict)
+    steps = (*prepared.steps, *results, *filter(None, [proof]))
     return Retrained(
-        version=version,
-        promoted=promoted,
+        version=release.version,
+        promoted=release.promoted,
         verdict=verdict.summary,
         evaluation=candidate.evaluation.summary,
         baseline=baseline.summary,
@@ -66,11 +67,21 @@ def conclude(
         training_seconds=model.summary.seconds,
         steps_reused=[step.kind for step in steps if step.reused],
         model_uri=model.uri,
+        report_uri=release.report_uri,
     )
 
 
 _Engine = tuple[Reference[EngineChoice], Reference[EngineProof] | None]
-_Outcome = tuple[ModelVersion, Reference[Verdict], bool]
+
+
+@dataclass(frozen=True)
+class _Release:
+    """A registered version, the verdict on it, the URI of its report, and whether it is the champion now."""
+
+    version: ModelVersion
+    verdict: Reference[Verdict]
+    report_uri: str
+    promoted: bool
 
 
 def _settled(
@@ -79,13 +90,13 @@ def _settled(
     candidate: Candidate,
     baseline: Evaluation,
     engine: _Engine,
-) -> _Outcome:
-    """Judge until no concurrent promotion interferes; return version, verdict, and whether it is champion now."""
+) -> _Release:
+    """Judge until no concurrent promotion interferes, and return the release."""
     for _ in range(_MOST_CONFLICTS):
         try:
             return _judged(params, prepared, candidate, baseline, engine)
         except ConflictError as error:
-            logger.warning("%s; the model is judged again, against the champion of now", error.what)
+            logger.warning("%s; judging the model again, against the current champion", error.what)
     return _judged(params, prepared, candidate, baseline, engine)
 
 
@@ -95,7 +106,7 @@ def _judged(
     candidate: Candidate,
     baseline: Evaluation,
     engine: _Engine,
-) -> _Outcome:
+) -> _Release:
     """Judge against the current champion, register, and promote or not.
 
     Raises:
@@ -125,7 +136,7 @@ def _judged(
     verdict = judge(
         candidate, baseline, champion, split, prepared.inspection, params.gate, params.evaluation
     )
-    made = [*prepared.steps, candidate.model, candidate.evaluation, candidate.behaviour, verdict]
+    steps = [*prepared.steps, candidate.model, candidate.evaluation, candidate.behaviour, verdict]
     judged = Judged(
         model_name=name,
         candidate=candidate,
@@ -135,7 +146,7 @@ def _judged(
         split=split,
         inspection=prepared.inspection,
         source=params.data.source.location,
-        lineage={step.kind: step.uri for step in made} | {"baseline": baseline.uri},
+        lineage={step.kind: step.uri for step in steps} | {"baseline": baseline.uri},
         params=params.model_dump(),
         gate=params.gate,
         evaluation=params.evaluation,
@@ -150,8 +161,9 @@ def _judged(
     text = artifacts.evaluation_text(
         candidate.evaluation.summary, baseline.summary, verdict.summary, version
     )
-    artifacts.publish_text("evaluation", text, f"How {version} does, and what the gate says of it")
-    return version, verdict, _promoted(params, version, judged, opponent.champion, text)
+    artifacts.publish_text("evaluation", text, f"Evaluation of {version}, and the gate's verdict")
+    report_uri, promoted = _promoted(params, version, judged, opponent.champion, text)
+    return _Release(version, verdict, report_uri, promoted)
 
 
 def _promoted(
@@ -160,8 +172,8 @@ def _promoted(
     judged: Judged,
     present: ModelVersion | None,
     text: Markdown,
-) -> bool:
-    """Promote if the decision allows it, and return whether the version is the champion now.
+) -> tuple[str, bool]:
+    """Promote if the decision allows it. Return the report's URI, and whether the version is the champion now.
 
     A decision takes effect before the report on it is written.
     """
@@ -172,17 +184,17 @@ def _promoted(
     url = report_version(version, judged, errors, params.report, None, waits)
     if not passed:
         keep_challenger(version, present, "the gate has refused it")
-        return False
+        return url, False
     if is_champion:
-        logger.info("promote: %s is the champion already", present)
-        return True
+        logger.info("promote: %s is already the champion", present)
+        return url, True
     objection = human_veto(version)
     if objection and not waits:
         keep_challenger(version, present, objection)
-        return False
+        return url, False
     kind, who, why = "gate", "retrain", "It passed every clause of the gate."
     if present and present.has_weights_of(version):
-        why += f" The weights are those of {present}; the engine is another: {version.engine}."
+        why += f" It has the weights of {present} with another engine: {version.engine}."
     decision = None
     if waits:
         before = Markdown("\n**Before now: {}**\n").format(objection) if objection else ""
@@ -196,4 +208,4 @@ def _promoted(
         keep_challenger(version, present, f"rejected by {who}: {why}")
     if decision:
         report_version(version, judged, errors, params.report, decision)
-    return promoted
+    return url, promoted

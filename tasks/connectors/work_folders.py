@@ -26,11 +26,11 @@ def owned_folder(name: str) -> Generator[Path]:
 
 def remove_left_folders() -> list[str]:
     """Remove this user's folders whose process was killed before it could remove them. Returns their names."""
-    place = Path(tempfile.gettempdir())
-    left = [folder for folder in place.glob(f"{_PREFIX}*") if is_gone(_owner(folder.name))]
-    left += [folder for folder in place.glob(_UNNAMED) if _is_old(folder)]
+    temporary = Path(tempfile.gettempdir())
+    leftovers = [folder for folder in temporary.glob(f"{_PREFIX}*") if is_gone(_owner(folder.name))]
+    leftovers += [folder for folder in temporary.glob(_UNNAMED) if _is_old(folder)]
     removed: list[str] = []
-    for folder in filter(is_private, left):
+    for folder in filter(is_private, leftovers):
         shutil.rmtree(folder, ignore_errors=True)
         removed.append(folder.name)
     return removed

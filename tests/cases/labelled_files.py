@@ -182,7 +182,7 @@ CASES = [
         "three classes, [0], [1] and [0, 1]",
         "a clear error: a label is one text, number or boolean",
         lambda: {"reviews.parquet": lists()},
-        fails("A label is one text, number or boolean", "a list", "reviews.parquet row 1"),
+        fails("A label must be one text, number or boolean", "a list", "reviews.parquet row 1"),
         retraining("list-labels"),
         _SECONDS,
     ),

@@ -111,7 +111,7 @@ CASES = [
     Case("strict-bucket", "every write refused: a PUT needs a checksum", "written with boto3's checksums",
          _GOOD, both(done, scored(a=2)), prepare=_strict),
     Case("deleted-run", "check that the MLflow server is reachable, for ever", "a new run takes its place",
-         _LABELLED, both(done, says("is not in MLflow any more; .* takes its place")),
+         _LABELLED, both(done, says("is no longer in MLflow; .* takes its place")),
          retraining("deleted-run"), _SECONDS, prepare=_without_runs),
     Case("loaded-by-mlflow", "Failed to download an MLmodel", "pyfunc and transformers load it, long texts too",
          _nothing, both(done, says(r"says \['\w+', '\w+'\] \w+")), ["python", "-c", _LOADED], _SECONDS,

@@ -44,7 +44,9 @@ def test_two_homes_have_other_passwords(tmp_path: Path) -> None:
 
 def test_spoilt_passwords_are_said_and_not_quoted(tmp_path: Path) -> None:
     passwords_of(tmp_path).write_text('{"prefect": 1, "mlflow": "a-secret"}')
-    with pytest.raises(ServiceError, match=r"cannot be read.*accounts\.db.*made anew") as caught:
+    with pytest.raises(
+        ServiceError, match=r"cannot be read.*accounts\.db.*created again"
+    ) as caught:
         local_passwords(tmp_path)
     assert "a-secret" not in str(caught.value) and caught.value.__suppress_context__
 
@@ -52,7 +54,7 @@ def test_spoilt_passwords_are_said_and_not_quoted(tmp_path: Path) -> None:
 def test_lost_passwords_are_not_made_anew_for_accounts_that_have_others(tmp_path: Path) -> None:
     accounts_of(tmp_path).parent.mkdir()
     accounts_of(tmp_path).touch()
-    with pytest.raises(ServiceError, match="bring the file back"):
+    with pytest.raises(ServiceError, match="restore the file"):
         local_passwords(tmp_path)
     accounts_of(tmp_path).unlink()
     assert local_passwords(tmp_path)
@@ -72,7 +74,7 @@ def test_a_home_of_somebody_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
-    with pytest.raises(ServiceError, match=r"somebody else's.*NIGHTSHIFT_HOME"):
+    with pytest.raises(ServiceError, match=r"belongs to another user.*NIGHTSHIFT_HOME"):
         make_private(tmp_path)
 
 

@@ -52,7 +52,7 @@ def test_the_same_outputs_as_alone(
 
 def test_workers_nobody_has_named(services: ObjectStore, prefix: str, inbox: str) -> None:
     given = ScoreParams(input=inbox, output=f"{prefix}/out", model_name="shared", workers=3)
-    with pytest.raises(SettingsError, match=r"3 workers are asked for.*NIGHTSHIFT_TASK_RUNNER"):
+    with pytest.raises(SettingsError, match=r"3 workers were requested.*NIGHTSHIFT_TASK_RUNNER"):
         score(given)
 
 

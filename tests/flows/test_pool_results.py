@@ -155,7 +155,10 @@ def test_weights_cannot_be_exchanged_once_they_were_accepted(
     assert manifest
     (folder / "nightshift.json").write_text("{}")
     prepared_store().commit("model", manifest.inputs, folder, SUMMARY, replace=True)
-    with pytest.raises(StoreError, match="Other files lie"), fetched(accepted):
+    with (
+        pytest.raises(StoreError, match="files of the prepared folder have changed"),
+        fetched(accepted),
+    ):
         pass
 
 

@@ -109,7 +109,7 @@ def test_one_that_was_killed_goes_on_from_its_checkpoint_and_leaves_none(
         with pytest.raises(Killed):
             retrain(given)
     done = retrain(given)
-    assert "Training goes on from the checkpoint of step" in caplog.text
+    assert "Resuming training from the checkpoint of step" in caplog.text
     steps = json.loads(tags("killed", done.version.version)[LINEAGE_TAG])
     base = prepared_store().reference(steps["pretrained-base"], BaseModelSummary).summary
     assert base.pretraining and len(base.pretraining.held_out_losses) == 3

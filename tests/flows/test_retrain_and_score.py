@@ -197,7 +197,7 @@ def not_parquet(store: ObjectStore, prefix: str) -> str:
         (lambda *_: "s3://nightshift/none/", {}, "No object there"),
         (lambda *_: "s3://no-such-bucket/x", {}, "No such bucket"),
         (lambda *_: "/no/such/file.csv", {}, "No such file or folder"),
-        (lambda *_: "stanfordnlp/imbd", {}, "no hub can be reached to look for it"),
+        (lambda *_: "stanfordnlp/imbd", {}, "the hub cannot be reached"),
         (
             deliver,
             {"training__base_model": "google-bert/bert-tiny"},

@@ -260,7 +260,7 @@ def test_a_sweep_that_died_goes_on_as_if_it_had_not(
     assert states == ["done", "died", "done", "done"]
     assert "Trial 1 died with its run; starting it again" in caplog.text
     assert trainer.begun[2] == trainer.begun[1]
-    assert "Training goes on from the checkpoint of step" in caplog.text
+    assert "Resuming training from the checkpoint of step" in caplog.text
     assert swept.summary.done == 3 and swept.summary.failed == 0
 
     monkeypatch.setenv("NIGHTSHIFT_STUDY_DATABASE", f"sqlite:///{tmp_path}/another.db")

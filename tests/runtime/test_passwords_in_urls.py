@@ -96,7 +96,7 @@ def test_a_password_in_the_url_of_prefect_is_refused_in_a_sentence(
     assert command(arguments.get(command, [])) == 2
     said = capfd.readouterr()
     assert PASSWORD not in said.out + said.err
-    assert "[PREFECT_API_URL] -> user and password belong in PREFECT_API_AUTH_STRING" in said.err
+    assert "[PREFECT_API_URL] -> put user and password into PREFECT_API_AUTH_STRING" in said.err
 
 
 def test_what_is_no_url_is_said_by_its_kind() -> None:

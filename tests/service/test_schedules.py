@@ -113,7 +113,7 @@ def test_a_cron_deployment_runs_by_itself(service: Service, register: Register) 
         "a run that nobody started",
     )
     assert done[0]["created_by"]["type"] == "SCHEDULE"
-    assert register() == "Nothing to do: everything is registered as it should be.\n"
+    assert register() == "Nothing to do: everything is registered and up to date.\n"
 
     del register.entry("tidy")["schedules"]  # and a schedule that is taken out is really gone
     register()

@@ -196,7 +196,7 @@ def look_at_the_run(ui: Ui, run: str) -> None:
 def look_at_the_artifacts(ui: Ui, service: Service, run: str) -> None:
     """The validation table, the evaluation as text, the pictures as pictures."""
     ui.tab("Artifacts")
-    ui.see("Reviews left after validation", "How ui version 1 does, and what the gate says of it")
+    ui.see("Reviews left after validation", "Evaluation of ui version 1, and the gate's verdict")
     ui.picture("run-artifacts")
     question = {"artifacts": {"flow_run_id": {"any_": [run]}}}
     artifacts: dict[str, Any] = {a["key"]: a for a in service.api("artifacts/filter", question)}

@@ -90,7 +90,7 @@ def test_the_command_line_uses_the_running_service(service: Service) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "Scored 1 of 1 reviews" in done.stdout
-    assert "is up already" in service.up()
+    assert "is already running" in service.up()
 
 
 def test_a_program_that_dies_is_started_again(service: Service) -> None:

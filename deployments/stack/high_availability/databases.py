@@ -70,7 +70,9 @@ class Postgres:
         command += [f"--username={_SUPERUSER}", f"--pwfile={file}", "--auth=scram-sha-256"]
         command += ["--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"]
         try:
-            run_to_end("Making the PostgreSQL cluster", command, plain_environment(), self._folder)
+            run_to_end(
+                "Creating the PostgreSQL cluster", command, plain_environment(), self._folder
+            )
         finally:
             file.unlink(missing_ok=True)
         part.rename(self.data)
@@ -108,11 +110,11 @@ class Postgres:
             verb = SQL("ALTER" if cursor.fetchone() else "CREATE")
             cursor.execute(SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, role, Literal(hashed)))
             for database in databases:
-                place = Identifier(database)
+                identifier = Identifier(database)
                 cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
                 if not cursor.fetchone():
-                    cursor.execute(SQL("CREATE DATABASE {} OWNER {}").format(place, role))
-                cursor.execute(SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(place))
+                    cursor.execute(SQL("CREATE DATABASE {} OWNER {}").format(identifier, role))
+                cursor.execute(SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
 
     @contextlib.contextmanager
     def _cursor(self) -> "Generator[Cursor]":
@@ -137,15 +139,15 @@ class Postgres:
 def _programs_for(data: Path) -> Path:
     """Return the programs of the version that created the cluster, or of the newest version for a new one."""
     installed = postgres_versions()
-    made_by = data / "PG_VERSION"
-    if not made_by.is_file():
+    version_file = data / "PG_VERSION"
+    if not version_file.is_file():
         return installed[max(installed)]
-    version = int(made_by.read_text(encoding="utf-8"))
+    version = int(version_file.read_text(encoding="utf-8"))
     if version not in installed:
         raise ServiceError(
-            f"The databases were made by PostgreSQL {version}, which is not installed",
+            f"The databases were created by PostgreSQL {version}, which is not installed",
             str(data),
-            f"apt-get install --yes postgresql-{version}, or move them on with pg_upgrade",
+            f"apt-get install --yes postgresql-{version}, or upgrade them with pg_upgrade",
         )
     return installed[version]
 

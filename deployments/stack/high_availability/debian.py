@@ -16,20 +16,20 @@ from tasks.core.errors import ServiceError
 _OLDEST_POSTGRES = 14  # required by Prefect
 _POSTGRES_VERSIONS = Path("/usr/lib/postgresql")
 _MODULES = {
-    "prefect_redis": "several API servers, and background services apart",
+    "prefect_redis": "several API servers, with separate background services",
     "psycopg2": "MLflow on PostgreSQL",
 }
 
 
 def require_installed() -> None:
     """Raise ServiceError if a program is missing; it names all missing ones and the command that installs them."""
-    found = {
+    installed = {
         "postgresql": bool(postgres_versions()),
         "redis-server": bool(program("redis-server")),
         "nginx-light": bool(program("nginx")),
         "util-linux": bool(program("setpriv")),
     }
-    if missing := [package for package, is_there in found.items() if not is_there]:
+    if missing := [package for package, is_installed in installed.items() if not is_installed]:
         raise ServiceError(
             f"Debian packages are missing: {', '.join(missing)}",
             "",
@@ -51,7 +51,7 @@ def require_reachable(folder: Path) -> None:
     for part in (folder, *folder.parents):
         if part.exists() and not part.stat().st_mode & 0o001:
             raise ServiceError(
-                f"PostgreSQL, Redis and nginx do not run as root, and only its owner may enter {part}",
+                f"PostgreSQL, Redis and nginx do not run as root and cannot enter {part}",
                 str(folder),
                 f"chmod o+x {part}, or set NIGHTSHIFT_HOME to a folder elsewhere",
             )
@@ -59,18 +59,18 @@ def require_reachable(folder: Path) -> None:
 
 def program(name: str) -> str:
     """Return the path of a program; '' if it is not installed. Debian keeps some only on root's PATH."""
-    places = [os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]
-    return shutil.which(name, path=os.pathsep.join(places)) or ""
+    folders = [os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]
+    return shutil.which(name, path=os.pathsep.join(folders)) or ""
 
 
 def postgres_versions() -> dict[int, Path]:
     """Return the supported versions of PostgreSQL with the folders of their programs, which are not on the PATH."""
-    found = {
+    versions = {
         int(folder.name): folder / "bin"
         for folder in _POSTGRES_VERSIONS.glob("*")
         if folder.name.isdigit() and (folder / "bin" / "postgres").is_file()
     }
-    return {version: path for version, path in found.items() if version >= _OLDEST_POSTGRES}
+    return {version: path for version, path in versions.items() if version >= _OLDEST_POSTGRES}
 
 
 def plain_environment() -> dict[str, str]:
@@ -90,7 +90,7 @@ class Account:
             self._user = pwd.getpwnam(name) if os.geteuid() == 0 else None
         except KeyError as error:
             raise ServiceError(
-                f"There is no account {name!r}", "", "install the Debian package that makes it"
+                f"There is no account {name!r}", "", "install the Debian package that creates it"
             ) from error
 
     @property

@@ -70,13 +70,13 @@ class Services:
 
     def __init__(self, home: Path, settings: Settings, passwords: Passwords) -> None:
         self._home, self._settings, self._passwords = home, settings, passwords
-        asked = {
+        requested = {
             "s3": settings.s3_port,
             "prefect": settings.prefect_port,
             "mlflow": settings.mlflow_port,
         }
         self._ports = {
-            name: kept_port(home / "stack", name, asked.get(name), usual)
+            name: kept_port(home / "stack", name, requested.get(name), usual)
             for name, usual in _PORTS.items()
         }
         replicas = [self._ports["prefect-api-1"], self._ports["prefect-api-2"]]
@@ -95,12 +95,12 @@ class Services:
             "NIGHTSHIFT_CHECKPOINT_SECONDS": str(settings.checkpoint_seconds),
             "NIGHTSHIFT_NOTIFICATION_BLOCK": settings.notification_block,
         }
-        made = {
+        programs = {
             p.name: p for p in (self._postgres.program, self._redis.program, self._object_store())
         }
-        made |= {p.name: p for p in (self._mlflow(), *self._prefect(), self._balancer.program)}
-        made |= {p.name: p for p in map(self._worker, self.worker_programs)}
-        self.programs = [made[name] for name in self.order]
+        programs |= {p.name: p for p in (self._mlflow(), *self._prefect(), self._balancer.program)}
+        programs |= {p.name: p for p in map(self._worker, self.worker_programs)}
+        self.programs = [programs[name] for name in self.order]
 
     def stack(self, owner: str) -> Stack:
         """Return the stack's description for other programs."""
@@ -126,17 +126,17 @@ class Services:
         )
 
     def _mlflow(self) -> Program:
-        given = _of_this_process() | {
+        environment = _of_this_process() | {
             "PGPASSWORD": self._passwords.mlflow_database,
             "AWS_ENDPOINT_URL_S3": self._s3.endpoint_url,
             "AWS_ACCESS_KEY_ID": self._s3.access_key,
             "AWS_SECRET_ACCESS_KEY": self._s3.secret_key,
             "AWS_DEFAULT_REGION": "us-east-1",
         }
-        given |= mlflow_secrets(self._passwords.mlflow_admin, self._passwords.mlflow_forms)
+        environment |= mlflow_secrets(self._passwords.mlflow_admin, self._passwords.mlflow_forms)
         data, artifacts = self._postgres.url("mlflow", "mlflow"), f"s3://{_MLFLOW_BUCKET}/"
         return mlflow_server(
-            self._ports["mlflow"], self._mlflow_configuration, data, artifacts, given
+            self._ports["mlflow"], self._mlflow_configuration, data, artifacts, environment
         )
 
     @property
@@ -155,9 +155,9 @@ class Services:
         ]
         for name in ("prefect-api-1", "prefect-api-2"):
             where = ["--host", HOST, "--port", str(self._ports[name]), "--no-services"]
-            given = self._prefect_environment(name.removeprefix("prefect-"))
+            environment = self._prefect_environment(name.removeprefix("prefect-"))
             programs.append(
-                Program(name=name, command=[*command, "start", *where], environment=given)
+                Program(name=name, command=[*command, "start", *where], environment=environment)
             )
         return programs
 
@@ -167,8 +167,8 @@ class Services:
         With its state in memory, each server would know only its own events, leases and messages.
         """
         url, password = self._url("prefect"), self._passwords.redis
-        given = _of_this_process() | NO_TELEMETRY
-        given |= {
+        environment = _of_this_process() | NO_TELEMETRY
+        environment |= {
             "PREFECT_HOME": str(self._home / "prefect" / name),
             "PREFECT_API_URL": f"{url}/api",
             "PREFECT_UI_URL": url,
@@ -191,16 +191,18 @@ class Services:
             "PREFECT_SERVER_DOCKET_URL": self._redis.url(1),
         }
         for part in ("MESSAGING", "WORKER_CLEANUP_QUEUE"):
-            given[f"PREFECT_REDIS_{part}_HOST"] = HOST
-            given[f"PREFECT_REDIS_{part}_PORT"] = str(self._ports["redis"])
-            given[f"PREFECT_REDIS_{part}_DB"] = "0"
-            given[f"PREFECT_REDIS_{part}_PASSWORD"] = password
-        return given
+            environment[f"PREFECT_REDIS_{part}_HOST"] = HOST
+            environment[f"PREFECT_REDIS_{part}_PORT"] = str(self._ports["redis"])
+            environment[f"PREFECT_REDIS_{part}_DB"] = "0"
+            environment[f"PREFECT_REDIS_{part}_PASSWORD"] = password
+        return environment
 
     def _worker(self, name: str) -> Program:
         command = [sys.executable, "-m", "deployments.worker", name.removesuffix("-worker")]
-        given = WORKER_ENVIRONMENT | self.client_environment | {"NIGHTSHIFT_HOME": str(self._home)}
-        return Program(name=name, command=command, environment=given)
+        environment = (
+            WORKER_ENVIRONMENT | self.client_environment | {"NIGHTSHIFT_HOME": str(self._home)}
+        )
+        return Program(name=name, command=command, environment=environment)
 
     @property
     def migration(self) -> tuple[list[str], Mapping[str, str]]:

@@ -74,7 +74,7 @@ def up(console: Terminal, arguments: list[str]) -> int:
     """
     home, settings = home_folder(), read_settings()
     if running_stack(home):
-        console.print("It is up already.")
+        console.print("Nightshift is already running.")
         start_the_rest(console, Supervisor(home / "stack", str(home)))
         return status(console, arguments)
     require_installed()
@@ -98,14 +98,14 @@ def up(console: Terminal, arguments: list[str]) -> int:
 
 
 def _require_nothing_configured(settings: Settings) -> None:
-    given = {
+    configured = {
         "AWS_ENDPOINT_URL_S3": settings.s3_endpoint_url,
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
         "PREFECT_API_URL": settings.prefect_api_url,
     }
-    if names := [name for name, value in given.items() if value]:
+    if names := [name for name, value in configured.items() if value]:
         raise SettingsError(
-            f"This starts servers of its own, and others are configured: {', '.join(names)}",
+            f"This starts its own servers, but others are configured: {', '.join(names)}",
             "",
             "unset them, or use `make up`, which starts only what is not configured",
         )
@@ -154,15 +154,17 @@ def down(console: Terminal, arguments: list[str]) -> int:
             supervisor.stop_program(name)
         # Neither a missing file of passwords nor a server that does not answer may prevent stopping the rest.
         with contextlib.suppress(OSError, ServiceError):
-            given = client_environment(home, stack, _passwords(home))
-            with environment_of(given):
+            environment = client_environment(home, stack, _passwords(home))
+            with environment_of(environment):
                 for name in prefect_api.end_runs("The services were stopped (make down-ha)"):
                     console.print(f"  ended the run {on_one_line(name)}")
     for name in reversed([n for n in Services.order if n in names]):
         supervisor.stop_program(name)
     supervisor.shutdown()
     record_of(home).unlink(missing_ok=True)
-    console.print("It is down." if stack else "It was not up.")
+    console.print(
+        "Nightshift is stopped; its data stays." if stack else "Nightshift was not running."
+    )
     return 0
 
 
@@ -171,14 +173,14 @@ def status(console: Terminal, arguments: list[str]) -> int:
     home = home_folder()
     stack = running_stack(home)
     if stack is None:
-        console.print("It is not up. `make up-ha` starts it.")
+        console.print("Nightshift is not running. Start it with `make up-ha`.")
         return 1
     supervisor = Supervisor(home / "stack", str(home))
     with environment_of(client_environment(home, stack, _passwords(home))):
         problems = show_status(console, stack, supervisor)
     file = high_availability_passwords_of(home)
     for name, login in (
-        ("Prefect", f'with "{USER}:" and the value of "prefect" behind it'),
+        ("Prefect", f'with "{USER}:" followed by the value of "prefect"'),
         ("MLflow", f'as {MLFLOW_ADMINISTRATOR} with the value of "mlflow_admin"'),
     ):
         console.print(f"  {name:<24} log in {login}, in {file}", soft_wrap=True)
@@ -195,8 +197,8 @@ def run(console: Terminal, arguments: list[str]) -> int:
     stack = running_stack(home)
     if not arguments or stack is None:
         raise SettingsError("usage: run COMMAND ..., while it is up", "run")
-    given = client_environment(home, stack, _passwords(home))
-    return subprocess.run(arguments, env={**os.environ, **given}, check=False).returncode
+    environment = client_environment(home, stack, _passwords(home))
+    return subprocess.run(arguments, env={**os.environ, **environment}, check=False).returncode
 
 
 def _passwords(home: Path) -> Passwords:

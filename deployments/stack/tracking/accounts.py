@@ -43,8 +43,8 @@ class MLflowAccounts:
         if self._ask("GET", "2.0/mlflow/users/get", username=name) is None:
             self._ask("POST", "2.0/mlflow/users/create", username=name, password=password)
         else:
-            given = {"username": name, "password": password}
-            self._ask("PATCH", "2.0/mlflow/users/update-password", **given)
+            credentials = {"username": name, "password": password}
+            self._ask("PATCH", "2.0/mlflow/users/update-password", **credentials)
         self._grant(name, "experiment", self._experiment(experiment))
         # For a model that does not exist, MLflow answers everybody except administrators that permission is denied.
         if self._ask("GET", "2.0/mlflow/registered-models/get", name=model) is None:
@@ -52,34 +52,34 @@ class MLflowAccounts:
         self._grant(name, "registered_model", model)
 
     def _grant(self, name: str, kind: str, resource: str) -> None:
-        given = {"username": name, "resource_type": kind, "resource_id": resource}
-        self._ask("POST", "3.0/mlflow/users/permissions/grant", **given, permission="EDIT")
+        grant = {"username": name, "resource_type": kind, "resource_id": resource}
+        self._ask("POST", "3.0/mlflow/users/permissions/grant", **grant, permission="EDIT")
 
     def _experiment(self, name: str) -> str:
-        found = self._ask("GET", "2.0/mlflow/experiments/get-by-name", experiment_name=name)
-        if found is None:
+        answer = self._ask("GET", "2.0/mlflow/experiments/get-by-name", experiment_name=name)
+        if answer is None:
             return str(
                 self._ask("POST", "2.0/mlflow/experiments/create", name=name)["experiment_id"]
             )
-        return str(found["experiment"]["experiment_id"])
+        return str(answer["experiment"]["experiment_id"])
 
-    def _ask(self, method: str, path: str, **given: str) -> Any:
+    def _ask(self, method: str, path: str, **fields: str) -> Any:
         """Return the answer; None if the requested thing does not exist, or the thing to be created already does."""
         url, content = f"{self._url}/api/{path}", None
         if method == "GET":
-            url += f"?{urllib.parse.urlencode(given)}"
+            url += f"?{urllib.parse.urlencode(fields)}"
         else:
-            content = json.dumps(given).encode()
+            content = json.dumps(fields).encode()
         request = urllib.request.Request(url, content, self._headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            said = error.read().decode(errors="replace")[:300]
-            if error.code == 404 or "RESOURCE_ALREADY_EXISTS" in said:
+            message = error.read().decode(errors="replace")[:300]
+            if error.code == 404 or "RESOURCE_ALREADY_EXISTS" in message:
                 return None
             raise ServiceError(
-                f"MLflow refuses {path} ({error.code}): {said}", self._url
+                f"MLflow refuses {path} ({error.code}): {message}", self._url
             ) from error
         except OSError as error:
             raise ServiceError(f"MLflow does not answer: {error}", self._url) from error

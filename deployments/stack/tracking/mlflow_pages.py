@@ -24,9 +24,9 @@ def authenticate() -> "Authorization | Response":
 
     if of_a_foreign_page(request.method, dict(request.headers)):
         return auth.make_forbidden_response()
-    given = request.authorization
+    authorization = request.authorization
     # MLflow answers a bearer token with an error of its own.
-    if given is None or given.type != "basic":
+    if authorization is None or authorization.type != "basic":
         return auth.make_basic_auth_response()
     return auth.authenticate_request_basic_auth()
 

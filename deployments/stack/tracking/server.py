@@ -37,13 +37,13 @@ def mlflow_server(
     command += ["--host", HOST, "--port", str(port), "--backend-store-uri", data]
     # Several workers would create the tables of the accounts at the same time.
     command += ["--artifacts-destination", artifacts, "--workers", "1"]
-    given = {
+    settings = {
         "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # Its job runner would start ten more processes for features that are not used here.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    return Program(name="mlflow", command=command, environment={**environment, **given})
+    return Program(name="mlflow", command=command, environment={**environment, **settings})
 
 
 def mlflow_secrets(password: str, forms: str) -> dict[str, str]:

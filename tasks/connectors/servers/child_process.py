@@ -51,8 +51,8 @@ class ChildProcess:
         log.parent.mkdir(parents=True, exist_ok=True)
         reading, self._writing = os.pipe()
         first = signal.SIGKILL if kill_at_once else signal.SIGTERM
-        told = [str(reading), str(os.getpid()), str(int(first))]
-        guardian = [sys.executable, "-m", __name__, *told, *command]
+        guard_arguments = [str(reading), str(os.getpid()), str(int(first))]
+        guardian = [sys.executable, "-m", __name__, *guard_arguments, *command]
         with log.open("ab") as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(
@@ -83,11 +83,11 @@ class ChildProcess:
 
     def _last_words(self) -> str:
         """Return the child's fatal message without the stacks that follow, or else the last lines of its log."""
-        said = (
+        lines = (
             self.log.read_bytes()[self._log_start :].decode(errors="replace").strip().splitlines()
         )
-        died_of = [line for line in said if _LAST_WORDS.match(line)]
-        return " / ".join(died_of[:1] or said[-3:])
+        fatal = [line for line in lines if _LAST_WORDS.match(line)]
+        return " / ".join(fatal[:1] or lines[-3:])
 
     def stop(self) -> None:
         """Stop the child and wait until it has ended."""

@@ -45,7 +45,7 @@ def end_left_server(data: Path) -> None:
                 process.kill()
                 _wait_for_end(process, data)
                 logger.warning(
-                    "Ended SeaweedFS, process %d, which a killed process left running on %s",
+                    "Killed SeaweedFS (process %d), which a killed process had left running on %s",
                     process.pid,
                     data,
                 )
@@ -107,9 +107,9 @@ def remove_dead_sockets() -> list[str]:
 
 
 def _socket_folders() -> Iterator[Path]:
-    place, user = Path(tempfile.gettempdir()), os.geteuid()
+    temporary, user = Path(tempfile.gettempdir()), os.geteuid()
     for pattern in (f"nightshift-{user}-*", f"weed-{user}-*"):  # weed-: from earlier versions
-        yield from filter(is_private, place.glob(pattern))
+        yield from filter(is_private, temporary.glob(pattern))
 
 
 def _is_older(path: Path, seconds: float) -> bool:

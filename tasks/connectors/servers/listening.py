@@ -41,14 +41,14 @@ def listener_problem(port: int, setting: str = "", user: int | None = None) -> s
 
 def _listeners(port: int) -> set[int]:
     """Return the user ids of all programs that listen on a port at addresses by which this machine reaches itself."""
-    found: set[int] = set()
+    users: set[int] = set()
     for table in filter(Path.exists, _TABLES):
         for line in table.read_text(encoding="utf-8").splitlines()[1:]:
             _, local, _, state, _, _, _, user, *_ = line.split()
             address, _, number = local.partition(":")
             if state == _LISTEN and int(number, 16) == port and _is_of_this_machine(address):
-                found.add(int(user))
-    return found
+                users.add(int(user))
+    return users
 
 
 def _is_of_this_machine(text: str) -> bool:

@@ -63,14 +63,14 @@ class LocalObjectStore:
     ) -> None:
         if port is not None:
             require_free_port(port, "NIGHTSHIFT_S3_PORT")
-        for left in reversed(range(_TRIES)):
+        for tries_left in reversed(range(_TRIES)):
             try:
                 self._start(folder, port or free_ports(1)[0], timeout_seconds)
                 break
             except ChildEndedError as error:
-                if not left:
+                if not tries_left:
                     raise
-                logger.warning("%s; it is started again", error)
+                logger.warning("%s; starting it again", error)
         self.access_key, self.secret_key = self._program.access_key, self._program.secret_key
         self.endpoint_url = self._program.endpoint_url
 
@@ -103,9 +103,9 @@ def require_no_password(api_url: str) -> None:
     """Raise SettingsError if a Prefect URL holds a user or a password: libraries quote parts of it in errors."""
     if "@" in api_url:
         raise SettingsError(
-            "The URL has an @ in it, as behind a user or a password",
+            "The URL contains an @, as after a user name or a password",
             "PREFECT_API_URL",
-            "user and password belong in PREFECT_API_AUTH_STRING, as user:password",
+            "put user and password into PREFECT_API_AUTH_STRING, as user:password",
         )
 
 
@@ -138,7 +138,7 @@ def http_problem(url: str, timeout_seconds: float = 2) -> str:
         return str(error) if error.code >= 500 else ""
     except http.client.HTTPException as error:
         # Only its type: its text quotes parts of the URL, or what came instead of an answer.
-        return f"the URL is wrong, or what answers there is no HTTP server ({type(error).__name__})"
+        return f"the URL is wrong, or the server there does not speak HTTP ({type(error).__name__})"
     except (OSError, ValueError) as error:
         return str(error)
 
@@ -206,11 +206,11 @@ def prefect_server_environment(folder: Path, port: int, password: str) -> dict[s
     CSRF tokens would add nothing: a browser sends the password only for the server's own pages, from a storage that
     other origins cannot read, and never automatically.
     """
-    kept = {
+    inherited = {
         k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "AWS_"))
     }
     return (
-        kept
+        inherited
         | NO_TELEMETRY
         | {
             "PREFECT_HOME": str(folder),
@@ -232,7 +232,7 @@ def _wait_until(problem: Callable[[], str], child: ChildProcess, timeout_seconds
         child.require_running()
         if time.monotonic() > deadline:
             raise ServiceError(
-                f"{child.name} did not answer within {timeout_seconds:.0f} s; at last: {last}",
+                f"{child.name} did not answer within {timeout_seconds:.0f} s; last problem: {last}",
                 str(child.log),
                 "read the log",
             )

@@ -51,15 +51,15 @@ class Stack(Record):
         Raises:
             ServiceError: as `addresses`; or the passwords cannot be read.
         """
-        found = self.addresses(home)
+        variables = self.addresses(home)
         if not self.asks_for_passwords:
-            return found
+            return variables
         passwords = read_passwords(passwords_of(home), LocalPasswords)
         if self.mlflow_url:
-            found |= passwords.mlflow_client()
+            variables |= passwords.mlflow_client()
         if self.prefect_url:
-            found |= passwords.prefect_client()
-        return found
+            variables |= passwords.prefect_client()
+        return variables
 
     def addresses(self, home: Path) -> dict[str, str]:
         """Return the environment variables with the addresses of the services and the keys of the object store.
@@ -68,18 +68,21 @@ class Stack(Record):
             ServiceError: another user's program listens at one of the addresses.
         """
         self.require_own_ports()
-        found: dict[str, str] = {}
+        variables: dict[str, str] = {}
         if self.s3_url:
             access_key, secret_key = kept_credentials(home / "s3" / "credentials.json")
-            found["AWS_ENDPOINT_URL_S3"] = self.s3_url
-            found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"] = access_key, secret_key
-            found["NIGHTSHIFT_OBJECT_STORE"] = "external"
+            variables["AWS_ENDPOINT_URL_S3"] = self.s3_url
+            variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"] = (
+                access_key,
+                secret_key,
+            )
+            variables["NIGHTSHIFT_OBJECT_STORE"] = "external"
         if self.mlflow_url:
-            found["MLFLOW_TRACKING_URI"] = self.mlflow_url
+            variables["MLFLOW_TRACKING_URI"] = self.mlflow_url
         if self.prefect_url:
-            found["PREFECT_API_URL"] = f"{self.prefect_url}/api"
-            found["PREFECT_HOME"] = str(home / "prefect")
-        return found
+            variables["PREFECT_API_URL"] = f"{self.prefect_url}/api"
+            variables["PREFECT_HOME"] = str(home / "prefect")
+        return variables
 
 
 def passwords_of(home: Path) -> Path:

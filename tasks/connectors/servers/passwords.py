@@ -13,7 +13,7 @@ from tasks.core.records import Record
 
 PREFECT_USER = "nightshift"
 MLFLOW_ADMINISTRATOR = "admin"
-_BEGIN_ANEW = "bring the file back from a backup, or move the whole folder away to begin anew"
+_BEGIN_ANEW = "restore the file from a backup, or move the whole folder away to start over"
 P = TypeVar("P", bound="Generated")
 
 
@@ -38,8 +38,8 @@ class LocalPasswords(Generated):
     """
 
     lost: ClassVar[str] = (
-        "bring the file back from a backup; or delete it and mlflow/accounts.db beside it, which holds accounts alone, "
-        "and both are made anew"
+        "restore the file from a backup; or delete it and mlflow/accounts.db beside it, which holds only accounts: "
+        "both are created again"
     )
 
     prefect: str = Field(default_factory=lambda: f"{PREFECT_USER}:{_generated()}", repr=False)

@@ -102,8 +102,8 @@ class SeaweedFS:
         # If it cannot read its certificates, it starts without them and only warns in its log.
         guarded = {port: self._is_guarded(port) for port in self._ports}
         if open_ports := [port for port, answer in guarded.items() if answer is False]:
-            return f"Its ports {open_ports} ask for no certificate"
-        return "" if any(guarded.values()) else "Its inner ports do not answer"
+            return f"Its ports {open_ports} accept clients without a certificate"
+        return "" if any(guarded.values()) else "Its internal ports do not answer"
 
     def _is_guarded(self, port: int) -> bool | None:
         """True if the server is ours and rejects clients without a certificate; None if nothing listens."""
@@ -126,9 +126,9 @@ class SeaweedFS:
     def clean_up(self) -> None:
         """Remove the sockets of the server, which it cannot remove when it is killed."""
         for port in self._ports:
-            for left in SEAWEEDFS_SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock"):
-                if is_ours(left):
-                    left.unlink(missing_ok=True)
+            for dead in SEAWEEDFS_SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock"):
+                if is_ours(dead):
+                    dead.unlink(missing_ok=True)
         if is_private(self._sockets):
             shutil.rmtree(self._sockets, ignore_errors=True)
 
@@ -159,11 +159,11 @@ def _seaweedfs_flags(folder: Path, sockets: Path, s3_port: int, ports: list[int]
 def kept_credentials(path: Path) -> tuple[str, str]:
     """Return the generated key pair. It is made once, in a file that only its owner can read."""
     if not path.exists():
-        pair = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
-        write_private(path, json.dumps(pair).encode())
+        generated = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
+        write_private(path, json.dumps(generated).encode())
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return kept["access_key"], kept["secret_key"]
+        pair = json.loads(path.read_text(encoding="utf-8"))
+        return pair["access_key"], pair["secret_key"]
     except (ValueError, KeyError) as error:
         raise ServiceError(
             "The embedded store's credentials cannot be read", str(path), "delete the file"
@@ -185,11 +185,11 @@ def free_ports(count: int) -> list[int]:
 def _program(name: str, package: str) -> str:
     """Find a program that a Python package installs: beside this interpreter, or on the PATH."""
     beside = Path(sysconfig.get_path("scripts")) / name
-    found = str(beside) if beside.is_file() else shutil.which(name)
-    if not found:
+    path = str(beside) if beside.is_file() else shutil.which(name)
+    if not path:
         raise ServiceError(
             f"The program {name!r} is missing",
             "",
-            f"pip install {package}, or set AWS_ENDPOINT_URL_S3 to a server of yours",
+            f"pip install {package}, or set AWS_ENDPOINT_URL_S3 to a server of your own",
         )
-    return str(Path(found).absolute())  # it runs in another folder
+    return str(Path(path).absolute())  # it runs in another folder

@@ -44,9 +44,9 @@ def label_of(value: Any, column: str, where: str) -> str | None:
         return canonical_label(value)
     except NotALabelError as error:
         raise ValidationError(
-            f"A label is one text, number or boolean, and the column {column!r} holds {error}",
+            f"A label must be one text, number or boolean, but the column {column!r} holds {error}",
             where,
-            "name the column that holds one label a review, --data.source.label-column NAME, or write the file again",
+            "name the column with one label per review (--data.source.label-column NAME), or correct the file",
         ) from None
 
 

@@ -62,54 +62,58 @@ class _Files(ABC):
         name: str,
         columns: SourceColumns,
         names: list[str],
-        said: Mapping[str, str],
+        splits: Mapping[str, str],
         passed_over: Sequence[str] = (),
     ) -> None:
         self.name = name
         self._columns = columns
         self._passed_over = passed_over
-        self._splits = self._splits_of(names, said)
-        if not any(told.split == "train" for told in self._splits.values()):
+        self._splits = self._splits_of(names, splits)
+        if not any(choice.split == "train" for choice in self._splits.values()):
             raise MissingDataError(
-                "No file of training reviews; "
+                "No file holds training reviews: "
                 + ", ".join(
-                    f"{file} is {told.split}" for file, told in list(self._splits.items())[:10]
+                    f"{file} is {choice.split}" for file, choice in list(self._splits.items())[:10]
                 ),
                 name,
-                "see data.source.location for how files are named, or say it: --data.source.splits NAME=train",
+                "name the files as data.source.location describes, or set --data.source.splits NAME=train",
             )
         for file in names:
             format_of(file)
 
-    def _splits_of(self, names: list[str], said: Mapping[str, str]) -> dict[str, SplitChoice]:
-        if len(names) == 1 and not said:
+    def _splits_of(self, names: list[str], splits: Mapping[str, str]) -> dict[str, SplitChoice]:
+        if len(names) == 1 and not splits:
             return {names[0]: SplitChoice("train", "it is the only file")}
-        told = splits_by_name(names, said, labelled=bool(self._columns.label))
-        if not said and {one.split for one in told.values()} == {"test"}:
-            return dict.fromkeys(told, SplitChoice("train", "all of them are named test"))
+        choices = splits_by_name(names, splits, labelled=bool(self._columns.label))
+        if not splits and {choice.split for choice in choices.values()} == {"test"}:
+            return dict.fromkeys(choices, SplitChoice("train", "all of them are named test"))
         if self._columns.label:
-            return told
+            return choices
         return {
-            n: SplitChoice("train", t.why) if t.split == "unsupervised" else t
-            for n, t in told.items()
+            name: SplitChoice("train", choice.why) if choice.split == "unsupervised" else choice
+            for name, choice in choices.items()
         }
 
     def files(self) -> list[SourceFile]:
-        known = [SourceFile(name=n, split=t.split, why=t.why) for n, t in self._splits.items()]
-        return known + [
-            SourceFile(name=n, split="-", why=_why_passed_over(n)) for n in self._passed_over
+        read = [
+            SourceFile(name=name, split=choice.split, why=choice.why)
+            for name, choice in self._splits.items()
+        ]
+        return read + [
+            SourceFile(name=name, split="-", why=_why_passed_over(name))
+            for name in self._passed_over
         ]
 
     def splits(self) -> list[str]:
-        there = {told.split for told in self._splits.values()}
-        return [split for split in ("train", "test") if split in there]
+        present = {choice.split for choice in self._splits.values()}
+        return [split for split in ("train", "test") if split in present]
 
     def label_names(self) -> list[str] | None:
         return None  # files hold labels, not their names
 
     def rows(self, split: str) -> Iterator[RawReview | Unreadable]:
         held = _Held()
-        for file in (name for name, told in self._splits.items() if told.split == split):
+        for file in (name for name, choice in self._splits.items() if choice.split == split):
             alone = f"/{self.name}".endswith(f"/{file}")  # the location names this one file
             where = self.name if alone else f"{self.name.rstrip('/')}/{file}"
             with self._open(file) as stream, blamed_on(where):
@@ -163,19 +167,19 @@ class LocalFiles(_Files):
     """A file, or every file below a folder. In a folder, hidden files and files of other formats are skipped."""
 
     def __init__(
-        self, path: Path, columns: SourceColumns, name: str, said: Mapping[str, str] | None = None
+        self, path: Path, columns: SourceColumns, name: str, splits: Mapping[str, str] | None = None
     ) -> None:
         self._paths: dict[str, Path] = {path.name: path}
         passed_over: list[str] = []
         if path.is_dir():
-            found = {
+            files = {
                 p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if p.is_file()
             }
-            self._paths = {below: p for below, p in found.items() if _is_data(below)}
-            passed_over = [below for below in found if _is_passed_over(below)]
+            self._paths = {below: p for below, p in files.items() if _is_data(below)}
+            passed_over = [below for below in files if _is_passed_over(below)]
         if not self._paths:
             raise _nothing_to_read("file in this folder", str(path), passed_over)
-        super().__init__(name, columns, list(self._paths), said or {}, passed_over)
+        super().__init__(name, columns, list(self._paths), splits or {}, passed_over)
 
     def identity(self) -> dict[str, Any]:
         digests: dict[str, str] = {}
@@ -205,7 +209,7 @@ class StoredObjects(_Files):
         store: ObjectStore,
         uri: str,
         columns: SourceColumns,
-        said: Mapping[str, str] | None = None,
+        splits: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
         listed = store.list(uri)
@@ -221,7 +225,7 @@ class StoredObjects(_Files):
         self._objects = {name: item for name, item in self._objects.items() if _is_data(name)}
         if not self._objects:
             raise _nothing_to_read("object below this prefix", uri, passed_over)
-        super().__init__(uri, columns, list(self._objects), said or {}, passed_over)
+        super().__init__(uri, columns, list(self._objects), splits or {}, passed_over)
 
     def identity(self) -> dict[str, Any]:
         return {"objects": {item.uri: [item.size, item.etag] for item in self._objects.values()}}
@@ -248,7 +252,7 @@ def _is_passed_over(name: str) -> bool:
 
 def _why_passed_over(name: str) -> str:
     foreign = foreign_name(name)
-    return f"it is {foreign.what}" if foreign else "it is not a file of a kind that is read"
+    return f"it is {foreign.what}" if foreign else "its format is not supported"
 
 
 def _nothing_to_read(what: str, where: str, passed_over: Sequence[str]) -> DataError:

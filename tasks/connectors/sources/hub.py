@@ -35,11 +35,11 @@ class HubDataset:
         configuration: str | None,
         revision: str | None,
         columns: SourceColumns,
-        wanted_names: Sequence[str] = (),
-        said: Mapping[str, str] | None = None,
+        label_names: Sequence[str] = (),
+        splits: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        self._wanted_names = wanted_names
+        self._user_label_names = label_names
         self._configuration = configuration
         self._columns = columns
         self._label_names: list[str] | None = None
@@ -52,7 +52,7 @@ class HubDataset:
                 "log in with `hf auth login`",
             ) from error
         except (RepositoryNotFoundError, HFValidationError) as error:
-            raise _unknown(name, "and the hub has no data set of that name") from error
+            raise _unknown(name, "and no such data set on the hub") from error
         except RevisionNotFoundError as error:
             raise MissingDataError(
                 f"The hub data set has no revision {revision!r}",
@@ -60,9 +60,9 @@ class HubDataset:
                 "check data.source.hub_revision",
             ) from error
         except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
-            raise _unknown(name, "and no hub can be reached to look for it") from error
+            raise _unknown(name, "and the hub cannot be reached") from error
         self._sets = self._load()
-        self._splits = self._splits_of(said or {})
+        self._splits = self._splits_of(splits or {})
 
     def _load(self) -> dict[str, Dataset]:
         try:
@@ -78,16 +78,18 @@ class HubDataset:
             ) from error
 
     def identity(self) -> dict[str, Any]:
-        found = {"hub": self.name, "configuration": self._configuration, "commit": self._commit}
-        return found | ({"ids_named": list(self._wanted_names)} if self._wanted_names else {})
+        identity = {"hub": self.name, "configuration": self._configuration, "commit": self._commit}
+        return identity | (
+            {"ids_named": list(self._user_label_names)} if self._user_label_names else {}
+        )
 
-    def _splits_of(self, said: Mapping[str, str]) -> dict[str, SplitChoice]:
+    def _splits_of(self, splits: Mapping[str, str]) -> dict[str, SplitChoice]:
         """Assign splits: only train and test are used, unless the user maps another split to one of them."""
         named = {name: SplitChoice(name, "its name in the data set") for name in self._sets}
-        return named | splits_by_option(list(self._sets), said)
+        return named | splits_by_option(list(self._sets), splits)
 
     def _names(self, split: str) -> list[str]:
-        return [name for name, told in self._splits.items() if told.split == split]
+        return [name for name, choice in self._splits.items() if choice.split == split]
 
     def files(self) -> list[SourceFile]:
         return [SourceFile(name=n, split=t.split, why=t.why) for n, t in self._splits.items()]
@@ -96,9 +98,9 @@ class HubDataset:
         unlabelled = [] if self._columns.label else ["unsupervised"]
         if not any(self._names(split) for split in ("train", *unlabelled)):
             raise MissingDataError(
-                f"No train split; there are: {', '.join(self._sets)}",
+                f"No train split; the data set has: {', '.join(self._sets)}",
                 self.name,
-                "say which it is: --data.source.splits NAME=train",
+                "name the split to train on: --data.source.splits NAME=train",
             )
         return [split for split in ("train", "test", *unlabelled) if self._names(split)]
 
@@ -114,8 +116,8 @@ class HubDataset:
         feature = data.features.get(self._columns.label)
         names = list(feature.names) if isinstance(feature, ClassLabel) else None
         self._label_names = names or self._label_names
-        wanted = set(map(meaning, self._wanted_names))
-        if names and wanted and set(map(meaning, names)) != wanted:
+        meanings = set(map(meaning, self._user_label_names))
+        if names and meanings and set(map(meaning, names)) != meanings:
             names = None  # the user's names stand for the ids
         require_columns(data.column_names, self._columns.all, f"{self.name} {split}")
         with blamed_on(f"{self.name} {split}"):

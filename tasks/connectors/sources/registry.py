@@ -43,8 +43,8 @@ def open_source(
     columns = SourceColumns(
         params.text_column, params.label_column, tuple(params.slice_columns), params.encoding
     )
-    said = parse_pairs(params.splits) if which == "location" else {}
-    return _opened(location, columns, params, f"data.source.{which}", store, said)
+    splits = parse_pairs(params.splits) if which == "location" else {}
+    return _opened(location, columns, params, f"data.source.{which}", store, splits)
 
 
 def open_unlabelled(location: str, text_column: str, store: Callable[[], ObjectStore]) -> Source:
@@ -68,24 +68,26 @@ def _opened(
     hub: SourceParams,
     setting: str,
     store: Callable[[], ObjectStore],
-    said: Mapping[str, str],
+    splits: Mapping[str, str],
 ) -> Source:
     if location == SAMPLE:
-        return LocalFiles(Path(__file__).parents[2] / "sample", columns, SAMPLE, said)
+        return LocalFiles(Path(__file__).parents[2] / "sample", columns, SAMPLE, splits)
     if S3_LIKE.match(location):
         parse_uri(location, setting)
-        return StoredObjects(store(), location, columns, said)
+        return StoredObjects(store(), location, columns, splits)
     path = local_path(location)
     if path.exists():
-        return LocalFiles(path, columns, location, said)
+        return LocalFiles(path, columns, location, splits)
     if "://" in location:
         raise SettingsError(
-            f"{location!r} is no place that reviews are read from",
+            f"Cannot read reviews from {location!r}",
             setting,
             "write s3://bucket/prefix, a file or folder of this machine, or the name of a hub data set",
         )
     if not _HUB_NAME.fullmatch(location):
         raise MissingDataError("No such file or folder", location, f"check {setting}")
     # With a label map, the label names are its targets, not names for the ids of a data set.
-    wanted = [] if hub.label_map else hub.label_names
-    return HubDataset(location, hub.hub_configuration, hub.hub_revision, columns, wanted, said)
+    label_names = [] if hub.label_map else hub.label_names
+    return HubDataset(
+        location, hub.hub_configuration, hub.hub_revision, columns, label_names, splits
+    )

@@ -59,13 +59,13 @@ class PreparedStore:
         if manifest is None:
             return None
         for name, file in manifest.files.items():
-            place = f"{uri}/{manifest.attempt}/{name}"
+            file_uri = f"{uri}/{manifest.attempt}/{name}"
             try:
-                if self.store.size(place) == file.bytes:
+                if self.store.size(file_uri) == file.bytes:
                     continue
             except MissingDataError:
                 pass
-            logger.warning("A file of a prepared folder is gone, or another: %s", place)
+            logger.warning("A file of a prepared folder is missing or has changed: %s", file_uri)
             return None
         return manifest
 
@@ -76,13 +76,13 @@ class PreparedStore:
             StoreError: this version did not write it for that address, or the URI is not the address of a folder here.
         """
         kind, digest = self._address(uri)
-        place = f"{uri}/{MANIFEST}"
-        content = self.store.read_bytes(place, at_most=_LONGEST_MANIFEST)
+        manifest_uri = f"{uri}/{MANIFEST}"
+        content = self.store.read_bytes(manifest_uri, at_most=_LONGEST_MANIFEST)
         if content is None:
             return None
-        manifest, inputs = parse_manifest(content, place)
+        manifest, inputs = parse_manifest(content, manifest_uri)
         if (manifest.kind, manifest.digest, inputs) != (kind, digest, digest):
-            raise StoreError("The manifest belongs to another address", place, MADE_AGAIN)
+            raise StoreError("The manifest belongs to another address", manifest_uri, MADE_AGAIN)
         return manifest
 
     def reference(self, uri: str, summary_type: type[SummaryT]) -> Reference[SummaryT]:
@@ -95,7 +95,7 @@ class PreparedStore:
         manifest = self._whole(uri)
         if manifest is None:
             raise MissingDataError(
-                "No prepared folder there that is whole", uri, "run retrain; it makes it"
+                "No complete prepared folder", uri, "run retrain, which creates it"
             )
         return self.refer(manifest, summary_type, reused=True)
 
@@ -108,7 +108,7 @@ class PreparedStore:
             summary = summary_type.model_validate(manifest.summary)
         except PydanticError as error:
             raise StoreError(
-                f"A folder of the kind {manifest.kind!r}, which is not the one wanted", uri
+                f"The prepared folder has another kind or version: {manifest.kind!r}", uri
             ) from error
         return Reference[SummaryT](
             kind=manifest.kind,
@@ -127,13 +127,13 @@ class PreparedStore:
         """
         uri = reference.uri
         if uri != self.uri(reference.kind, reference.digest):
-            raise StoreError("A reference does not lead to the folder of its digest", uri)
+            raise StoreError("The reference does not match its digest", uri)
         manifest = self._present(uri)
         if manifest.content != reference.content:
             raise StoreError(
-                "Other files lie in the prepared folder than when it was referred to",
+                "The files of the prepared folder have changed since they were referenced",
                 uri,
-                "run again: a run that begins now takes what is there; if it happens again, find out who writes there",
+                "run again, which uses the current files; if it happens again, find out who writes there",
             )
         return manifest
 
@@ -198,15 +198,15 @@ class PreparedStore:
         except StoreUnavailableError:
             raise
         except StoreError as error:
-            logger.warning("Passed over: %s", error)
+            logger.warning("Skipped a prepared folder: %s", error)
             return None
 
     def _folders(self, kind: str) -> list[str]:
         try:
-            found = self.store.list(f"{self._root}/{kind}/")
+            objects = self.store.list(f"{self._root}/{kind}/")
         except MissingDataError:
             return []
-        folders = (o.uri.removesuffix(f"/{MANIFEST}") for o in found if o.uri.endswith(MANIFEST))
+        folders = (o.uri.removesuffix(f"/{MANIFEST}") for o in objects if o.uri.endswith(MANIFEST))
         return [folder for folder in folders if self.is_address(folder)]
 
     def remove(self, manifest: Manifest) -> None:
@@ -233,26 +233,26 @@ class PreparedStore:
             self._fetch_file(f"{uri}/{manifest.attempt}/{name}", manifest, name, into)
         return manifest
 
-    def _fetch_file(self, place: str, manifest: Manifest, name: str, into: Path) -> None:
-        again = f"delete {self.uri(manifest.kind, manifest.digest)}/{MANIFEST}; the folder is made again"
+    def _fetch_file(self, file_uri: str, manifest: Manifest, name: str, into: Path) -> None:
+        again = f"delete {self.uri(manifest.kind, manifest.digest)}/{MANIFEST}; the next run creates the folder again"
         if (stored := manifest.files.get(name)) is None:
-            raise StoreError("The prepared folder holds no such file", place, again)
-        path = path_below(into, name, place)
+            raise StoreError("The prepared folder holds no such file", file_uri, again)
+        path = path_below(into, name, file_uri)
         try:
-            size = self.store.size(place)
+            size = self.store.size(file_uri)
             if size == stored.bytes:  # a larger one would only fill the disk
-                self.store.download(place, path)
+                self.store.download(file_uri, path)
         except MissingDataError as error:
-            raise StoreError("A file of a prepared folder is gone", place, again) from error
+            raise StoreError("A file of a prepared folder is gone", file_uri, again) from error
         if size != stored.bytes or file_digest(path) != stored.sha256:
             path.unlink(missing_ok=True)
-            raise StoreError("The content is not what the manifest says", place, again)
+            raise StoreError("The file differs from its manifest", file_uri, again)
 
     def _present(self, uri: str) -> Manifest:
         manifest = self.read(uri)
         if manifest is None:
             raise StoreError(
-                "The prepared folder is gone", uri, "run the flow again; it is made anew"
+                "The prepared folder is gone", uri, "run the flow again, which creates it"
             )
         return manifest
 
@@ -265,9 +265,9 @@ class PreparedStore:
         """Split a folder's URI into kind and digest. Raises StoreError if it points elsewhere."""
         if not self.is_address(uri):
             raise StoreError(
-                f"Not the address of a prepared folder of this installation, {self._root}/<kind>/<digest>",
+                f"Not a prepared folder of this installation; its URI must be {self._root}/<kind>/<digest>",
                 uri,
-                "check NIGHTSHIFT_BUCKET, and take the address from the log of a run",
+                "check NIGHTSHIFT_BUCKET, and copy the URI from the log of a run",
             )
         kind, digest = uri.removeprefix(f"{self._root}/").split("/")
         return kind, digest

@@ -68,8 +68,8 @@ class CheckpointStore:
 
     def newest(self) -> CheckpointSummary | None:
         """Return the summary of the newest complete checkpoint; None if there is none."""
-        found = self._complete()
-        return _summary(found[-1]) if found else None
+        complete = self._complete()
+        return _summary(complete[-1]) if complete else None
 
     def restore(self, folder: Path) -> Path | None:
         """See `CheckpointKeeper.restore`. If a checkpoint is damaged, the one before it is used."""
@@ -85,7 +85,7 @@ class CheckpointStore:
                     "The checkpoint of step %s cannot be used: %s", summary.step, error.what
                 )
                 continue
-            logger.info("Training goes on from the checkpoint of step %s", summary.step)
+            logger.info("Resuming training from the checkpoint of step %s", summary.step)
             return into
         return None
 
@@ -129,8 +129,8 @@ class CheckpointStore:
         for manifest in self._complete():
             self._prepared.remove(manifest)
         store = self._prepared.store
-        for left in list(store.scan(f"{self._prepared.uri(self._kind, '')}")):
-            store.delete(left.uri)  # left by an upload whose process was killed
+        for leftover in list(store.scan(f"{self._prepared.uri(self._kind, '')}")):
+            store.delete(leftover.uri)  # left by an upload whose process was killed
 
     def _upload(self, copy: Path, summary: CheckpointSummary) -> None:
         started = time.monotonic()
@@ -139,10 +139,10 @@ class CheckpointStore:
             # A damaged one of the same step may exist: training resumed from the one before it.
             self._prepared.commit(self._kind, step, copy, summary, replace=True)
             seconds = time.monotonic() - started
-            logger.info("Checkpoint of step %s kept (%.1f s)", summary.step, seconds)
+            logger.info("Checkpoint of step %s saved (%.1f s)", summary.step, seconds)
             self._prune(summary)
         except StoreError as error:
-            logger.warning("The checkpoint of step %s was not kept: %s", summary.step, error)
+            logger.warning("The checkpoint of step %s was not saved: %s", summary.step, error)
         finally:
             for path in copy.iterdir():
                 path.unlink()
@@ -150,11 +150,11 @@ class CheckpointStore:
 
     def _prune(self, newest: CheckpointSummary) -> None:
         complete = self._complete()
-        kept = complete[-_KEPT:]
-        wanted = {newest.step, newest.best_step}
-        wanted |= {step for m in kept for step in (_summary(m).step, _summary(m).best_step)}
+        newest_two = complete[-_KEPT:]
+        needed = {newest.step, newest.best_step}
+        needed |= {step for m in newest_two for step in (_summary(m).step, _summary(m).best_step)}
         for manifest in complete:
-            if _summary(manifest).step not in wanted:
+            if _summary(manifest).step not in needed:
                 self._prepared.remove(manifest)
 
     def _complete(self) -> list[Manifest]:

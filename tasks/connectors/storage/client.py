@@ -23,7 +23,9 @@ _ATTEMPTS = 8
 _CHECKSUMS = "request_checksum_calculation"
 # botocore's session variables (name in files, variable, default, conversion), with our default.
 _OURS: dict[str, Any] = {"max_attempts": ("max_attempts", "AWS_MAX_ATTEMPTS", _ATTEMPTS, int)}
-_ASKED: dict[str, Any] = {_CHECKSUMS: (_CHECKSUMS, "AWS_REQUEST_CHECKSUM_CALCULATION", None, None)}
+_USERS_CHOICE: dict[str, Any] = {
+    _CHECKSUMS: (_CHECKSUMS, "AWS_REQUEST_CHECKSUM_CALCULATION", None, None)
+}
 # For the embedded server: ignore the user's profiles and configuration files.
 _NO_FILES: dict[str, Any] = {
     "profile": (None, None, None, None),
@@ -56,10 +58,10 @@ class StoreClient:
         self._keys = access_key, secret_key
         self._own = _NO_FILES if access_key else {}
         try:
-            asked = botocore.session.Session(session_vars=_ASKED | self._own)
-            self._is_said = asked.get_config_variable(_CHECKSUMS) is not None
-            plain = not self._is_said and str(endpoint_url) in _refusing
-            self.client: S3Client = self._made(plain)
+            session = botocore.session.Session(session_vars=_USERS_CHOICE | self._own)
+            self._user_chose = session.get_config_variable(_CHECKSUMS) is not None
+            plain = not self._user_chose and str(endpoint_url) in _refusing
+            self.client: S3Client = self._new_client(plain)
         except ValueError as error:  # it may quote the address, which may hold a password
             if "endpoint" not in str(error):
                 raise _refused(error) from None
@@ -74,13 +76,13 @@ class StoreClient:
     def impatient(self) -> "S3Client":
         """Return a client that does not retry and waits only seconds, to check that the store answers."""
         once = Config(read_timeout=_ANSWER_SECONDS, retries={"total_max_attempts": 1})
-        return self._made(plain=True, more=once)
+        return self._new_client(plain=True, more=once)
 
-    def _made(self, plain: bool, more: Config | None = None) -> "S3Client":
+    def _new_client(self, plain: bool, more: Config | None = None) -> "S3Client":
         """Make a client; a plain one sends checksums only if an operation requires one."""
         session = botocore.session.Session(session_vars=_OURS | self._own)
-        said: dict[str, Any] = session.get_config_variable("s3") or {}
-        by_path = bool(self._endpoint_url) and "addressing_style" not in said
+        s3_options: dict[str, Any] = session.get_config_variable("s3") or {}
+        by_path = bool(self._endpoint_url) and "addressing_style" not in s3_options
         usual = "us-east-1" if self._endpoint_url else None
         config = Config(
             connect_timeout=CONNECT_SECONDS,
@@ -101,9 +103,9 @@ class StoreClient:
     def without_checksums(self) -> "S3Client | None":
         """Return a client that sends checksums only if required; None if the user chose, or this one already does."""
         config: Any = self.client.meta.config
-        if self._is_said or config.request_checksum_calculation == "when_required":
+        if self._user_chose or config.request_checksum_calculation == "when_required":
             return None
-        return self._made(plain=True)
+        return self._new_client(plain=True)
 
     def go_on_with(self, client: "S3Client") -> None:
         """Use a plain client from now on, as do all later ones of this process: the store has refused checksums."""

@@ -54,13 +54,19 @@ class ExactReads:
         bucket, key = parse_uri(uri)
         try:
             with self.store.saying("looking at", uri):
-                found = self.store.client.head_object(Bucket=bucket, Key=key)
+                answer = self.store.client.head_object(Bucket=bucket, Key=key)
         except MissingDataError:
             return None
-        etag, size, kept = found["ETag"].strip('"'), found["ContentLength"], found["Metadata"]
-        if kept.get(LENGTH, str(size)) == str(size):
-            return Head(etag, size, kept)
-        return Head(etag, size, {k: v for k, v in kept.items() if k != FINGERPRINT}, whole=False)
+        etag, size, metadata = (
+            answer["ETag"].strip('"'),
+            answer["ContentLength"],
+            answer["Metadata"],
+        )
+        if metadata.get(LENGTH, str(size)) == str(size):
+            return Head(etag, size, metadata)
+        return Head(
+            etag, size, {k: v for k, v in metadata.items() if k != FINGERPRINT}, whole=False
+        )
 
     def is_made_of(self, uri: str, fingerprint: str) -> bool:
         """True if an object exists, is complete, and has this fingerprint."""
@@ -103,15 +109,16 @@ class ExactReads:
 
     def range(self, item: ObjectInfo, start: int, end: int) -> bytes:
         """Read the bytes [start, end). Retries if the connection breaks in the middle."""
-        asked: dict[str, Any] = {"Bucket": item.bucket, "Key": item.key}
+        request: dict[str, Any] = {"Bucket": item.bucket, "Key": item.key}
         if (start, end) != (0, item.size):
-            asked["Range"] = f"bytes={start}-{end - 1}"
+            request["Range"] = f"bytes={start}-{end - 1}"
         for attempt in range(_TRIES):
-            given = {"IfMatch": f'"{item.etag}"'} if self._conditional_reads else {}
-            condition: dict[str, Any] = given
+            condition: dict[str, Any] = {}
+            if self._conditional_reads:
+                condition = {"IfMatch": f'"{item.etag}"'}
             try:
                 with self.store.saying("reading", item.uri):
-                    answer = self.store.client.get_object(**asked, **condition)
+                    answer = self.store.client.get_object(**request, **condition)
                     content = answer["Body"].read()
             except MissingDataError as error:
                 if "NoSuchBucket" in codes_of(error):
@@ -137,7 +144,7 @@ class ExactReads:
             if len(content) == end - start:
                 return content
         raise StoreUnavailableError(
-            "Fewer bytes come than were asked for, again and again", item.uri
+            "The store repeatedly returned fewer bytes than requested", item.uri
         )
 
 
@@ -164,19 +171,19 @@ class _Ranges(io.RawIOBase):
         return self.tell()
 
     def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._end - self._at)
-        if wanted <= 0:
+        length = min(len(buffer), self._end - self._at)
+        if length <= 0:
             return 0
-        if wanted >= _CHUNK_BYTES:
-            content = self._objects.range(self._item, self._at, self._at + wanted)
+        if length >= _CHUNK_BYTES:
+            content = self._objects.range(self._item, self._at, self._at + length)
         else:
             begin = self._at - self._held_from
             if not 0 <= begin < len(self._held):
                 self._held_from, begin = self._at, 0
                 end = min(self._at + _CHUNK_BYTES, self._end)
                 self._held = self._objects.range(self._item, self._at, end)
-            content = self._held[begin : begin + wanted]
-            if begin + wanted >= len(self._held):
+            content = self._held[begin : begin + length]
+            if begin + length >= len(self._held):
                 self._held = b""
         buffer[: len(content)] = content
         self._at += len(content)

@@ -99,18 +99,18 @@ class ExactObjects(ExactReads):
         return self._conditional_writes
 
     def _try_conditions(self, uri: str) -> bool:
-        place = f"{uri.rpartition('/')[0]}/.nightshift-probe-{secrets.token_hex(8)}"
+        probe_uri = f"{uri.rpartition('/')[0]}/.nightshift-probe-{secrets.token_hex(8)}"
 
         def takes(**condition: str) -> bool:
             try:
-                self._put(b"probe", place, {}, condition)
+                self._put(b"probe", probe_uri, {}, condition)
             except StoreError as error:
                 if not codes_of(error) & (CONDITION_FAILED | GONE | NOT_IMPLEMENTED):
                     raise
                 return False
             return True
 
-        etag = self._put(b"probe", place, {}, {})
+        etag = self._put(b"probe", probe_uri, {}, {})
         try:
             return (
                 not takes(IfNoneMatch="*")
@@ -118,7 +118,7 @@ class ExactObjects(ExactReads):
                 and takes(IfMatch=f'"{etag}"')
             )
         finally:
-            self.store.delete(place)
+            self.store.delete(probe_uri)
 
     def _write_in_parts(
         self,
@@ -135,10 +135,10 @@ class ExactObjects(ExactReads):
             where: dict[str, Any] = {"Bucket": bucket, "Key": key}
             checksums = _checksums(client)
             with contextlib.ExitStack() as undo:
-                given = client.create_multipart_upload(
+                upload = client.create_multipart_upload(
                     **where, Metadata=dict(metadata), **checksums
                 )
-                where["UploadId"] = given["UploadId"]
+                where["UploadId"] = upload["UploadId"]
                 undo.callback(_abort, client, dict(where))
                 parts = _sent_parts(client, where | checksums, path)
                 if not self._is_as_before(uri, before):
@@ -187,8 +187,8 @@ class ExactObjects(ExactReads):
 def _checksums(client: Any) -> dict[str, str]:
     """Return the checksum argument of a multipart upload: it must be declared if boto3 sends one with each part."""
     config = client.meta.config
-    wanted = config.request_checksum_calculation == "when_supported"
-    return {"ChecksumAlgorithm": "CRC32"} if wanted else {}
+    with_checksum = config.request_checksum_calculation == "when_supported"
+    return {"ChecksumAlgorithm": "CRC32"} if with_checksum else {}
 
 
 def _sent_parts(client: Any, where: dict[str, Any], path: Path) -> list[dict[str, Any]]:
@@ -198,8 +198,8 @@ def _sent_parts(client: Any, where: dict[str, Any], path: Path) -> list[dict[str
         while part := stream.read(_PART_BYTES):
             number = len(parts) + 1
             sent = client.upload_part(**where, PartNumber=number, Body=part)
-            kept = {name: sent[name] for name in ("ETag", "ChecksumCRC32") if name in sent}
-            parts.append({"PartNumber": number, **kept})
+            tags = {name: sent[name] for name in ("ETag", "ChecksumCRC32") if name in sent}
+            parts.append({"PartNumber": number, **tags})
     return parts
 
 

@@ -39,20 +39,20 @@ _ACCOUNT = {  # problems of keys, clock or bucket: any other object would be ref
 }
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _KEYS = (
-    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they may do this; to use the embedded store though "
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and their permissions; to use the embedded store although "
     "credentials are configured, set NIGHTSHIFT_OBJECT_STORE=embedded"
 )
-_EXPIRED = "get new credentials, or let the worker have a role, which renews them by itself"
+_EXPIRED = "get new credentials, or give the worker a role, which renews its own"
 _CLOCK = "set this machine's clock (NTP); requests are signed with the time, and the server allows 15 minutes"
 _ADVICE = {
     **dict.fromkeys(("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"), _KEYS),
     **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "InvalidToken"), _EXPIRED),
     "RequestTimeTooSkewed": _CLOCK,
-    "KeyTooLongError": "shorten the key or the output prefix: a key may have 1,024 bytes",
+    "KeyTooLongError": "shorten the key or the output prefix: a key may have at most 1,024 bytes",
     "InvalidObjectState": "it is archived: restore it, or move it out of the input",
-    "InvalidRequest": "where it asks for a checksum or Content-MD5, unset AWS_REQUEST_CHECKSUM_CALCULATION (and "
-    "request_checksum_calculation in AWS configuration files): boto3 sends one then",
-    "QuotaExceeded": "ask for more room in the store, or remove what is not needed",
+    "InvalidRequest": "if it asks for a checksum or Content-MD5, unset AWS_REQUEST_CHECKSUM_CALCULATION (and "
+    "request_checksum_calculation in AWS configuration files): boto3 then sends one",
+    "QuotaExceeded": "ask for a larger quota, or delete what is not needed",
 }
 
 

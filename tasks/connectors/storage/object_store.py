@@ -58,9 +58,9 @@ S3_LIKE = re.compile(r"s3[an]?:", re.IGNORECASE)
 
 def parse_uri(uri: str, field: str = "") -> tuple[str, str]:
     """Split an s3:// URI into bucket and key (or prefix). Raises SettingsError if it is not such a URI."""
-    if (found := split_uri(uri)) is None:
+    if (parts := split_uri(uri)) is None:
         raise SettingsError(f"{uri!r} is not {OF_THE_FORM}", field)
-    return found
+    return parts
 
 
 class ObjectStore:
@@ -113,7 +113,9 @@ class ObjectStore:
 
     def _goes_without(self, plain: "S3Client") -> None:
         self._clients.go_on_with(plain)
-        logger.info("%s takes no checksums of writes: it gets none", self.endpoint_url or "AWS")
+        logger.info(
+            "%s refuses checksums with writes; sending none from now on", self.endpoint_url or "AWS"
+        )
 
     def list(self, uri: str) -> list[ObjectInfo]:
         """List all objects below a prefix (or the one object of that key), sorted by key, without folder markers.
@@ -122,10 +124,10 @@ class ObjectStore:
             MissingDataError: no such bucket, or nothing there.
             StoreError: the store refuses, or is not there.
         """
-        found = sorted(self.scan(uri))
-        if not found:
+        objects = sorted(self.scan(uri))
+        if not objects:
             raise MissingDataError("No object there", uri, "check the prefix")
-        return found
+        return objects
 
     def scan(self, uri: str) -> Iterator[ObjectInfo]:
         """Iterate over the same objects in the store's order, which may be unsorted. An empty result is no error."""
@@ -142,7 +144,7 @@ class ObjectStore:
     def ages(self, uri: str) -> dict[str, float]:
         """Map every object below a prefix to its age in seconds by the store's own clock; 0 if the age is unknown."""
         bucket, prefix = parse_uri(uri)
-        found: dict[str, float] = {}
+        ages: dict[str, float] = {}
         with self.saying("listing", uri):
             for page in self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=prefix
@@ -152,8 +154,8 @@ class ObjectStore:
                 for item in page.get("Contents", ()):
                     written = item.get("LastModified")
                     age = (now - written).total_seconds() if now and written else 0.0
-                    found[f"s3://{bucket}/{item.get('Key', '')}"] = age
-        return found
+                    ages[f"s3://{bucket}/{item.get('Key', '')}"] = age
+        return ages
 
     @contextlib.contextmanager
     def open(self, item: ObjectInfo) -> Generator[IO[bytes]]:
@@ -185,14 +187,14 @@ class ObjectStore:
         bucket, key = parse_uri(uri)
         try:
             with self.saying("reading", uri):
-                found = self.client.get_object(Bucket=bucket, Key=key)
-                if at_most is not None and found["ContentLength"] > at_most:
-                    found["Body"].close()
+                answer = self.client.get_object(Bucket=bucket, Key=key)
+                if at_most is not None and answer["ContentLength"] > at_most:
+                    answer["Body"].close()
                     raise StoreError(
-                        f"It has {found['ContentLength']:,} bytes; at most {at_most:,} are read",
+                        f"The object has {answer['ContentLength']:,} bytes; at most {at_most:,} are read",
                         uri,
                     )
-                return found["Body"].read()
+                return answer["Body"].read()
         except MissingDataError:
             return None
 
@@ -238,11 +240,11 @@ class ObjectStore:
             MissingDataError: no such bucket.
             StoreError: not reachable, or a permission is missing.
         """
-        place = f"{uri.rstrip('/')}/.nightshift-probe-{secrets.token_hex(8)}"
-        self.write_bytes(b"probe", place)
-        if not self._gives_back(b"probe", place):
-            raise StoreError("The store does not give back what was written to it", place)
-        self.delete(place)
+        probe_uri = f"{uri.rstrip('/')}/.nightshift-probe-{secrets.token_hex(8)}"
+        self.write_bytes(b"probe", probe_uri)
+        if not self._gives_back(b"probe", probe_uri):
+            raise StoreError("The store does not give back what was written to it", probe_uri)
+        self.delete(probe_uri)
 
     def _gives_back(self, content: bytes, uri: str) -> bool:
         """True if an object reads back as written. Old stores save a trailing checksum as part of the object."""

@@ -100,8 +100,8 @@ class Study:
         with _saying("ending a trial"):
             try:
                 trial = self._trial(number)
-                for key, given in (attributes or {}).items():
-                    trial.set_user_attr(key, given)
+                for key, text in (attributes or {}).items():
+                    trial.set_user_attr(key, text)
                 self._study.tell(number, value, state)
             except (UpdateFinishedTrialError, ValueError) as error:
                 if self._frozen(number).state.is_finished():
@@ -121,11 +121,11 @@ class Study:
             self._study.pruner = pruner
             trial = self._trial(number)
             frozen = self._frozen(number)
-            known = frozen.intermediate_values
+            reported = frozen.intermediate_values
             if frozen.state.is_finished():  # abandoned together with the run that began it
                 return False
             for epoch, value in enumerate(values, start=1):
-                if epoch not in known:
+                if epoch not in reported:
                     trial.report(value, epoch)
             return trial.should_prune()
 
@@ -252,9 +252,9 @@ def _saying(doing: str) -> Generator[None]:
     except (SQLAlchemyError, OptunaError, OSError, RuntimeError) as error:
         cause = error.__cause__ or error
         raise ServiceError(
-            f"The database of the sweeps: {doing} failed: {_first_line(cause)}",
+            f"The sweep database failed while {doing}: {_first_line(cause)}",
             _VARIABLE,
-            "see that it is reachable and that you may write to it; a sweep goes on where it was",
+            "check that it is reachable and writable, then run again: the sweep resumes",
         ) from error
 
 

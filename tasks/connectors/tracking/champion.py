@@ -81,7 +81,7 @@ class _Writes:
     # Announced, and certainly no longer under way.
     over: list[str] = field(default_factory=list[str])
     # Numbers of the moves that were written.
-    made: set[int] = field(default_factory=set[int])
+    moves_written: set[int] = field(default_factory=set[int])
     # Written too late: other processes may have stopped waiting for it.
     late: list[Promotion] = field(default_factory=list[Promotion])
 
@@ -110,9 +110,7 @@ class Champions:
             if (state := self._look(model, mine)) and not self._put_right(state, mine):
                 self._take_back(model, mine)
                 return state
-        raise ConflictError(
-            "The champion is moved by others again and again", model, "try again in a minute"
-        )
+        raise ConflictError("Others keep moving the champion", model, "try again in a minute")
 
     def move(self, to: ModelVersion, expected: ModelVersion | None, mover: Mover) -> Promotion:
         """Make a version the champion if the present champion is still the expected one.
@@ -136,27 +134,25 @@ class Champions:
             self._require_usable(to)
             self._require_held(move, last)
             return move
-        raise ConflictError(
-            "The champion is moved by others again and again", to.name, "try again in a minute"
-        )
+        raise ConflictError("Others keep moving the champion", to.name, "try again in a minute")
 
     def _look(self, model: str, mine: _Writes) -> AliasState | None:
         """Return the standing; None if something had to be corrected first, or changed meanwhile."""
         last = self._log.last(model)
         aliases = self._registry.aliases(model)
-        found = aliases.get(CHAMPION, "")
-        if last is None and not found:
+        alias = aliases.get(CHAMPION, "")
+        if last is None and not alias:
             return AliasState(None, "", None)
         if last is None:
-            self._adopt(model, None, found, "was champion before there was a history")
-        elif found == last.to_version:
+            self._adopt(model, None, alias, "was champion before the history began")
+        elif alias == last.to_version:
             return self._alias_state(last, aliases)
-        elif found in self._replaceable(last, mine):
+        elif alias in self._replaceable(last, mine):
             self._point(last, mine)
         elif not self._log.is_done(last):
             self._log.mark_done(last, _now())
-        elif self._stays(last, found):
-            self._adopt(model, last, found, self._what_happened(last, found))
+        elif self._stays(last, alias):
+            self._adopt(model, last, alias, self._what_happened(last, alias))
         return None
 
     def _alias_state(self, last: Promotion, aliases: Mapping[str, str]) -> AliasState | None:
@@ -174,13 +170,13 @@ class Champions:
 
         Empty if the alias may not be set as the move says: its version is gone, or retention has begun to delete it.
         """
-        found = {version for version, _ in self._log.pending_writes(last.model).values()}
-        begun = last.kind != BY_HAND and last.number not in mine.made
+        versions = {version for version, _ in self._log.pending_writes(last.model).values()}
+        begun = last.kind != BY_HAND and last.number not in mine.moves_written
         if begun and not self._log.is_done(last):
-            found.add(last.from_version)
+            versions.add(last.from_version)
             if not self._exists(last.model, last.from_version):
-                found.add("")  # MLflow has removed the alias with the version
-        return found if self._is_usable(last.model, last.to_version) else set()
+                versions.add("")  # MLflow has removed the alias with the version
+        return versions if self._is_usable(last.model, last.to_version) else set()
 
     def _point(self, move: Promotion, mine: _Writes) -> None:
         """Set the alias as the last move says, in the order given in the module's docstring."""
@@ -190,21 +186,23 @@ class Champions:
         announced, began = self._log.begin_write(model, move.to_version), _clock()
         if self._log.last(model) == move:
             replaceable = self._replaceable(move, mine)
-            found = self._registry.aliases(model).get(CHAMPION, "")
-            if found in replaceable:
-                asked = _clock()
-                if asked - began > longest_request_seconds():
+            alias = self._registry.aliases(model).get(CHAMPION, "")
+            if alias in replaceable:
+                sent = _clock()
+                if sent - began > longest_request_seconds():
                     return  # the announcement is too old: look again, and announce anew
                 self._set(move, version)
-                mine.made.add(move.number)
+                mine.moves_written.add(move.number)
                 if _clock() - began > longest_request_seconds():
                     mine.late.append(move)
                 self._mark_done(move)
-                if found != move.from_version:
-                    logger.warning("A write of %s version %s came late: undone", model, found)
-                if (seconds := _clock() - asked) > _PROMPT_SECONDS:
+                if alias != move.from_version:
                     logger.warning(
-                        "Setting the alias of %s took %.1f s; one set by hand meanwhile would be lost",
+                        "A late write had made %s version %s the champion; undone", model, alias
+                    )
+                if (seconds := _clock() - sent) > _PROMPT_SECONDS:
+                    logger.warning(
+                        "Setting the alias of %s took %.1f s; a change by hand in that time would be lost",
                         model,
                         seconds,
                     )
@@ -231,9 +229,7 @@ class Champions:
             return False
         for late in mine.late:
             if last.number > late.number and last.to_version == late.to_version:
-                why = (
-                    f"move {last.number} was a late write of move {late.number}, and nobody's deed"
-                )
+                why = f"move {last.number} was a late write of move {late.number}, not a person's decision"
                 mover = Mover(PUT_RIGHT, "Nightshift", why)
                 self._log.append(_moved(last, last.model, last.from_version, mover))
                 mine.late.clear()
@@ -250,45 +246,47 @@ class Champions:
             except StoreUnavailableError:
                 raise
             except StoreError as error:  # this account may not be allowed to delete; others may be
-                logger.warning("A write that is over is still announced: %s", error.what)
+                logger.warning(
+                    "Could not withdraw the announcement of a finished write: %s", error.what
+                )
 
-    def _stays(self, last: Promotion, found: str) -> bool:
+    def _stays(self, last: Promotion, before: str) -> bool:
         """Wait, then return True if the alias still differs from the log in the same way and the log is unchanged."""
         time.sleep(_LATE_SECONDS)
         alias = self._registry.aliases(last.model).get(CHAMPION, "")
-        return alias == found and self._log.last(last.model) == last
+        return alias == before and self._log.last(last.model) == last
 
-    def _adopt(self, model: str, last: Promotion | None, found: str, why: str) -> None:
+    def _adopt(self, model: str, last: Promotion | None, version: str, why: str) -> None:
         """Record a change made by people in MLflow as a move. If another process records it first, its move counts."""
-        move = _moved(last, model, found, Mover(BY_HAND, "MLflow", why))
+        move = _moved(last, model, version, Mover(BY_HAND, "MLflow", why))
         if self._log.append(move):
-            before, after = move.from_version or "nobody", found or "nobody"
+            before, after = move.from_version or "nobody", version or "nobody"
             logger.warning(
                 "The champion of %s: %s -> %s, not by Nightshift: %s", model, before, after, why
             )
 
-    def _what_happened(self, last: Promotion, found: str) -> str:
+    def _what_happened(self, last: Promotion, alias: str) -> str:
         if last.to_version and not self._exists(last.model, last.to_version):
             return f"version {last.to_version} was deleted in MLflow"
         if not self._is_usable(last.model, last.to_version):
             return f"version {last.to_version} is being deleted by retention"
-        return f"the alias was {'moved' if found else 'removed'} in MLflow"
+        return f"the alias was {'moved' if alias else 'removed'} in MLflow"
 
     def _put_previous_right(self, last: Promotion, aliases: Mapping[str, str]) -> tuple[str, bool]:
         """Return the version for `previous`, and True if its alias had to change: the log may have moved meanwhile."""
-        stands = aliases.get(PREVIOUS, "")
-        if stands and stands == last.from_version:
-            return stands, False
-        wanted = ""
+        alias = aliases.get(PREVIOUS, "")
+        if alias and alias == last.from_version:
+            return alias, False
+        previous = ""
         for move in self._log.backwards(last):
             if move.from_version != last.to_version and self._exists(last.model, move.from_version):
-                wanted = move.from_version
+                previous = move.from_version
                 break
-        version = self._registry.resolve(last.model, wanted) if wanted else None
-        if version and wanted != stands:
+        version = self._registry.resolve(last.model, previous) if previous else None
+        if version and previous != alias:
             self._registry.set_alias(version, PREVIOUS)
-            return wanted, True
-        return wanted, bool(stands and not wanted and self._remove_previous(last.model))
+            return previous, True
+        return previous, bool(alias and not previous and self._remove_previous(last.model))
 
     def _remove_previous(self, model: str) -> bool:
         try:
@@ -305,9 +303,9 @@ class Champions:
 
     def _is_usable(self, model: str, version: str) -> bool:
         """True if an alias may be set to this: to '' (removed), or to a version that retention is not deleting."""
-        found = self._registry.resolve(model, version) if version else None
+        registered = self._registry.resolve(model, version) if version else None
         return not version or (
-            found is not None and DELETING_TAG not in self._registry.tags_of(found)
+            registered is not None and DELETING_TAG not in self._registry.tags_of(registered)
         )
 
     def _require_usable(self, to: ModelVersion) -> None:
@@ -315,7 +313,7 @@ class Champions:
             raise ModelError(
                 f"{to} is deleted, or retention has begun to delete it",
                 "version",
-                "name another version; `history` shows which there were",
+                "name another version; `history` lists them",
             )
 
     def _require_held(self, move: Promotion, last: Promotion | None) -> None:
@@ -331,20 +329,20 @@ class Champions:
         raise ConflictError(
             f"The move to {move.model} version {move.to_version} did not hold: {why}",
             move.model,
-            "look at `history`",
+            "see `history`",
         )
 
 
 def _require_expected(state: AliasState, model: str, expected: ModelVersion | None) -> None:
-    found, last = state.champion, state.last
-    if (found and found.version) == (expected and expected.version):
+    present, last = state.champion, state.last
+    if (present and present.version) == (expected and expected.version):
         return
-    told = f"; move {last.number}: {last.kind} by {last.who}, {last.why}" if last else ""
+    last_move = f"; move {last.number}: {last.kind} by {last.who}, {last.why}" if last else ""
     raise ConflictError(
-        f"The champion is {found.version if found else 'nobody'} now, and not "
-        f"{expected.version if expected else 'nobody'} any more{told}",
+        f"The champion is now {present.version if present else 'nobody'}, no longer "
+        f"{expected.version if expected else 'nobody'}{last_move}",
         model,
-        "look at that, decide again, and run again",
+        "look at that move, decide again, and run again",
     )
 
 

@@ -14,15 +14,15 @@ class RegisteredModels(ModelRegistry):
 
     def names(self) -> list[str]:
         """Return the names of all registered models, sorted."""
-        found: list[str] = []
+        names: list[str] = []
         token: str | None = None
         with self._saying("listing the models"):
             while True:
                 page = self._client.search_registered_models(page_token=token)
-                found += [str(model.name) for model in page]
+                names += [str(model.name) for model in page]
                 token = page.token
                 if not token:
-                    return sorted(found)
+                    return sorted(names)
 
     def everything(self) -> Iterator[tuple[Registered, list[str]]]:
         """Iterate over each version of each model, with the aliases that point to it."""

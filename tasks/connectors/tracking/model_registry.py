@@ -58,17 +58,17 @@ class ModelRegistry(TrackedRuns):
             engine: that scores it (`EngineChoice.identity`); None for any engine.
         """
         with self._saying(f"looking up {name!r}"):
-            found = self._client.search_model_versions(
+            versions = self._client.search_model_versions(
                 f"name = '{name}' and tags.`{MODEL_DIGEST_TAG}` = '{model_digest}'"
             )
-        ready = [v for v in found if v.status == "READY" and DELETING_TAG not in (v.tags or {})]
+        ready = [v for v in versions if v.status == "READY" and DELETING_TAG not in (v.tags or {})]
         if engine is not None:
             ready = [v for v in ready if (v.tags or {}).get(ENGINE_IDENTITY_TAG) == engine]
         for version in sorted(ready, key=lambda v: int(v.version), reverse=True):
             pinned = _pinned(version)
             if "config.json" in self._files(pinned):  # a person may have removed it
                 return pinned
-            logger.warning("The files of %s are gone; it is registered again", pinned)
+            logger.warning("The files of %s are gone; registering it again", pinned)
         return None
 
     def _files(self, version: ModelVersion) -> set[str]:
@@ -128,40 +128,40 @@ class ModelRegistry(TrackedRuns):
         """Map every alias of a model to the number of its current version. Empty if there is no such model."""
         with self._saying(f"looking up {name!r}"):
             try:
-                found: Any = self._client.get_registered_model(name).aliases
+                aliases: Any = self._client.get_registered_model(name).aliases
             except MlflowException as error:
                 if error.error_code in _GONE:
                     return {}
                 raise
-        return {str(alias): str(version) for alias, version in dict(found or {}).items()}
+        return {str(alias): str(version) for alias, version in dict(aliases or {}).items()}
 
     def versions(self, name: str) -> list[Registered]:
         """Return all versions of a model, the oldest first."""
-        found: list[Registered] = []
+        versions: list[Registered] = []
         token: str | None = None
         with self._saying(f"listing the versions of {name!r}"):
             while True:
                 page = self._client.search_model_versions(f"name = '{name}'", page_token=token)
-                found += map(_registered, page)
+                versions += map(_registered, page)
                 token = page.token
                 if not token:
-                    return sorted(found, key=lambda r: int(r.version.version))
+                    return sorted(versions, key=lambda r: int(r.version.version))
 
     def tags_of(self, version: ModelVersion) -> dict[str, str]:
         """Return the tags that registration and promotion have set on a version."""
         with self._saying(f"looking up {version}"):
-            found: Any = self._client.get_model_version(version.name, version.version)
-        return dict(found.tags or {})
+            registered: Any = self._client.get_model_version(version.name, version.version)
+        return dict(registered.tags or {})
 
     def set_alias(self, version: ModelVersion, alias: str) -> None:
         """Point an alias to a version. Retries, as MLflow's database refuses one of two that create it at once."""
         with self._saying(f"setting {alias!r}"):
-            for left in reversed(range(_ALIAS_TRIES)):
+            for tries_left in reversed(range(_ALIAS_TRIES)):
                 try:
                     self._client.set_registered_model_alias(version.name, alias, version.version)
                     return
                 except MlflowException as error:
-                    if not left or not any(words in str(error) for words in _SET_AT_ONCE):
+                    if not tries_left or not any(words in str(error) for words in _SET_AT_ONCE):
                         raise
 
     def remove_alias(self, name: str, alias: str) -> None:
@@ -174,7 +174,7 @@ class ModelRegistry(TrackedRuns):
         with self._saying("describing a version"):
             self._client.delete_model_version_tag(version.name, version.version, tag)
 
-    def delete(self, found: Registered, with_files: bool) -> None:
+    def delete(self, registered: Registered, with_files: bool) -> None:
         """Delete a version. An interrupted deletion leaves the version in place, so that a repeat completes it.
 
         Args:
@@ -182,10 +182,10 @@ class ModelRegistry(TrackedRuns):
             with_files: also delete the model's files, if it was logged as a model; files that people registered from
                 other places are kept. Pass False if another version shares the files.
         """
-        with self._saying(f"deleting {found.version}"):
+        with self._saying(f"deleting {registered.version}"):
             if with_files:
-                self._delete_logged_model(found.source)
-            self._client.delete_model_version(found.version.name, found.version.version)
+                self._delete_logged_model(registered.source)
+            self._client.delete_model_version(registered.version.name, registered.version.version)
 
     def _delete_logged_model(self, source: str) -> None:
         """Delete the logged model with these files. MLflow does not record with a version which one it is."""
@@ -195,20 +195,20 @@ class ModelRegistry(TrackedRuns):
         if named is None:
             return
         try:
-            place = self._client.get_logged_model(named[1]).artifact_location
+            location = self._client.get_logged_model(named[1]).artifact_location
         except MlflowException as error:
             if error.error_code not in _GONE:
                 raise
             return
-        if place.rstrip("/") != source.rstrip("/"):
+        if location.rstrip("/") != source.rstrip("/"):
             return
         try:
-            get_artifact_repository(place, tracking_uri=self._uri).delete_artifacts()
+            get_artifact_repository(location, tracking_uri=self._uri).delete_artifacts()
         except OSError as error:  # from requests or the disk
             raise RegistryError(
                 f"The files of a model could not be deleted: {type(error).__name__}",
-                place,
-                "delete them by hand, or give this account the right to, and run again",
+                location,
+                "delete them by hand, or give this account permission to, and run again",
             ) from error
         self._client.delete_logged_model(named[1])
 
@@ -229,7 +229,7 @@ class ModelRegistry(TrackedRuns):
         with self._saying(f"downloading {version}"):
             uri = self._client.get_model_version_download_uri(version.name, version.version)
             try:
-                found = Path(
+                folder = Path(
                     mlflow.artifacts.download_artifacts(
                         uri, dst_path=str(into), tracking_uri=self._uri
                     )
@@ -240,10 +240,10 @@ class ModelRegistry(TrackedRuns):
                 raise RegistryError(
                     f"The files of {version} are gone",
                     without_passwords(uri),
-                    "bring them back from a backup, or retrain the same data, which registers it again",
+                    "restore them from a backup, or retrain on the same data, which registers the model again",
                 ) from error
-        _require_inside(found, into, version)
-        return found
+        _require_inside(folder, into, version)
+        return folder
 
     def file_of(self, version: ModelVersion, name: str, into: Path) -> Path | None:
         """Copy one file from the top level of a version's folder below `into`; None if there is none of that name."""
@@ -254,32 +254,32 @@ class ModelRegistry(TrackedRuns):
             if name not in self._files(version):
                 return None
             whole = f"{uri.rstrip('/')}/{name}"
-            found = Path(
+            path = Path(
                 mlflow.artifacts.download_artifacts(
                     whole, dst_path=str(into), tracking_uri=self._uri
                 )
             )
-        _require_inside(found, into, version)
-        return found
+        _require_inside(path, into, version)
+        return path
 
 
-def _require_inside(found: Path, into: Path, version: ModelVersion) -> None:
+def _require_inside(download: Path, into: Path, version: ModelVersion) -> None:
     """Raise RegistryError if a download lies outside its target folder or contains links."""
-    inside = found.resolve().is_relative_to(into.resolve())
-    if not inside or any(path.is_symlink() for path in (found, *found.rglob("*"))):
+    inside = download.resolve().is_relative_to(into.resolve())
+    if not inside or any(path.is_symlink() for path in (download, *download.rglob("*"))):
         raise RegistryError(
-            "The files of the version are links, or lie outside the folder they were fetched to",
+            "The files of the version are links, or outside the folder they were downloaded to",
             str(version),
             "register the model again through the retrain flow",
         )
 
 
-def _registered(found: Any) -> Registered:
+def _registered(version: Any) -> Registered:
     return Registered(
-        version=_pinned(found),
-        created=float(found.creation_timestamp) / 1000,
-        tags=dict(found.tags or {}),
-        source=str(found.source or ""),
+        version=_pinned(version),
+        created=float(version.creation_timestamp) / 1000,
+        tags=dict(version.tags or {}),
+        source=str(version.source or ""),
     )
 
 

@@ -49,16 +49,18 @@ class PromotionLog:
     def models(self) -> list[str]:
         """Return the names of the models that have a log."""
         depth = len(self._root.split("/"))
-        found = {i.uri for i in self._objects.store.scan(f"{self._root}/") if _NAME.search(i.uri)}
-        return sorted({uri.split("/")[depth] for uri in found})
+        uris = {i.uri for i in self._objects.store.scan(f"{self._root}/") if _NAME.search(i.uri)}
+        return sorted({uri.split("/")[depth] for uri in uris})
 
     def last(self, model: str) -> Promotion | None:
         """Return the newest move, under way or done; None if there was never one."""
         number = max(self._numbers(model), default=0)
         while self._objects.head(self._uri(model, number + 1)):
             number += 1  # a store's listing may lag behind
-        for there in range(number, 0, -1):  # the newest may be the remains of a writer that died
-            if move := self.read(model, there):
+        for candidate in range(
+            number, 0, -1
+        ):  # the newest may be the remains of a writer that died
+            if move := self.read(model, candidate):
                 return move
         return None
 
@@ -93,13 +95,13 @@ class PromotionLog:
     def append(self, move: Promotion) -> bool:
         """Write a move under its number, atomically. Returns False if another move has that number."""
         uri = self._uri(move.model, move.number)
-        there = self._objects.head(uri)
-        if there and there.whole:
+        present = self._objects.head(uri)
+        if present and present.whole:
             return False
         # Random, to tell apart equal moves of two processes.
         mine = {FINGERPRINT: secrets.token_hex(16)}
         content = canonical_json(move.model_dump()).encode()
-        return self._objects.write(content, uri, mine, before=there) is not None
+        return self._objects.write(content, uri, mine, before=present) is not None
 
     def is_done(self, move: Promotion) -> bool:
         """True if the aliases have once stood as the move says."""
@@ -135,8 +137,8 @@ class PromotionLog:
 
     def _numbers(self, model: str) -> Iterator[int]:
         for item in self._objects.store.scan(f"{self._root}/{model}/moves/"):
-            if found := _NAME.search(item.uri):
-                yield int(found[1])
+            if match := _NAME.search(item.uri):
+                yield int(match[1])
 
 
 def _version_of(uri: str) -> str:

@@ -45,27 +45,27 @@ class TrackedRuns:
         self._experiment = experiment
         with self._saying("connecting"), self._one_at_a_time():
             self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-            self._found_id, self._is_deleted = self._find_or_make(experiment)
+            self._unchecked_id, self._is_deleted = self._find_or_make(experiment)
 
     def _find_or_make(self, experiment: str) -> tuple[str, bool]:
         """Return an experiment's id, and True if it is deleted. Handles another process creating it at once."""
-        found = self._client.get_experiment_by_name(experiment)
-        if found is None:
+        present = self._client.get_experiment_by_name(experiment)
+        if present is None:
             try:
                 return str(
                     self._client.create_experiment(experiment, self._artifact_folder())
                 ), False
             except MlflowException as error:
-                found = self._client.get_experiment_by_name(experiment)
-                if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
+                present = self._client.get_experiment_by_name(experiment)
+                if present is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-        return str(found.experiment_id), not _is_active(found)
+        return str(present.experiment_id), not _is_active(present)
 
     @property
     def _experiment_id(self) -> str:
         """The experiment's id, for creating something in it. Raises RegistryError if a person has deleted it."""
         self.require_experiment()
-        return self._found_id
+        return self._unchecked_id
 
     def require_experiment(self) -> None:
         """Raise RegistryError if a person has deleted the experiment: MLflow then accepts no runs in it."""
@@ -73,8 +73,8 @@ class TrackedRuns:
             raise RegistryError(
                 f"The experiment {self._experiment!r} was deleted in MLflow",
                 self._uri,
-                f"restore it: mlflow experiments restore --experiment-id {self._found_id} (with "
-                "MLFLOW_TRACKING_URI set as here), or name another: NIGHTSHIFT_EXPERIMENT",
+                f"restore it: mlflow experiments restore --experiment-id {self._unchecked_id} (with "
+                "MLFLOW_TRACKING_URI set as here), or choose another with NIGHTSHIFT_EXPERIMENT",
             )
 
     def artifact_url(self, run_id: str, path: str) -> str:
@@ -82,8 +82,8 @@ class TrackedRuns:
         with self._saying("looking up a run"):
             info = self._client.get_run(run_id).info
         if self._uri.startswith("http"):
-            place = f"experiments/{info.experiment_id}/runs/{run_id}/artifacts/{path}"
-            return f"{without_passwords(self._uri).rstrip('/')}/#/{place}"
+            page = f"experiments/{info.experiment_id}/runs/{run_id}/artifacts/{path}"
+            return f"{without_passwords(self._uri).rstrip('/')}/#/{page}"
         return f"{without_passwords(info.artifact_uri).rstrip('/')}/{path}"
 
     def _local_folder(self) -> Path | None:
@@ -124,8 +124,8 @@ class TrackedRuns:
         with self._saying("starting a run"):
             run = self._reopened(go_on_with, owned) if go_on_with else None
             if run is None:
-                made = self._client.create_run(self._experiment_id, run_name=name, tags=owned)
-                run = Run(self._client, made.info.run_id)
+                created = self._client.create_run(self._experiment_id, run_name=name, tags=owned)
+                run = Run(self._client, created.info.run_id)
         status = "KILLED"  # by Ctrl+C, a cancellation, or a worker that shuts down
         try:
             with self._saying("logging a run"):
@@ -161,8 +161,8 @@ class TrackedRuns:
 
     def _reopened(self, run_id: str, tags: Mapping[str, str]) -> Run | None:
         try:
-            found = self._client.get_run(run_id).info
-            if found.status == "FINISHED" or not _is_active(found):
+            info = self._client.get_run(run_id).info
+            if info.status == "FINISHED" or not _is_active(info):
                 return None
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -184,7 +184,9 @@ class TrackedRuns:
         """
         closed: list[str] = []
         with self._saying("looking for dead runs"):
-            for run in self._client.search_runs([self._found_id], "attributes.status = 'RUNNING'"):
+            for run in self._client.search_runs(
+                [self._unchecked_id], "attributes.status = 'RUNNING'"
+            ):
                 tags = dict(run.data.tags)
                 if is_gone(tags.get(PROCESS_TAG, "")) or is_over(tags):
                     try:
@@ -232,17 +234,17 @@ class TrackedRuns:
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-        asked = f"tags.`{REPLACES_TAG}` = '{run_id}'"
-        listed = run_id.isalnum() and self._client.search_runs([self._experiment_id], asked)
+        query = f"tags.`{REPLACES_TAG}` = '{run_id}'"
+        listed = run_id.isalnum() and self._client.search_runs([self._experiment_id], query)
         if listed:
             return str(listed[0].info.run_id)
         tags = {REPLACES_TAG: run_id}
-        made = self._client.create_run(self._experiment_id, run_name="reused model", tags=tags)
-        self._client.set_terminated(made.info.run_id, "FINISHED")
+        created = self._client.create_run(self._experiment_id, run_name="reused model", tags=tags)
+        self._client.set_terminated(created.info.run_id, "FINISHED")
         logger.warning(
-            "The run %s is not in MLflow any more; %s takes its place", run_id, made.info.run_id
+            "The run %s is no longer in MLflow; %s takes its place", run_id, created.info.run_id
         )
-        return str(made.info.run_id)
+        return str(created.info.run_id)
 
     @contextlib.contextmanager
     def _saying(self, doing: str) -> Generator[None]:
@@ -258,10 +260,10 @@ class TrackedRuns:
                 self._uri,
                 "check that the MLflow server is reachable (MLFLOW_TRACKING_URI)"
                 if away
-                else "see that you may do this there, and that nobody has deleted what it is about",
+                else "check your permissions there, and that nobody has deleted the run, version or experiment",
             ) from error
 
 
-def _is_active(found: Any) -> bool:
+def _is_active(entity: Any) -> bool:
     """True for a run or experiment that is not deleted; MLflow's lookups return deleted ones, too."""
-    return found.lifecycle_stage == LifecycleStage.ACTIVE
+    return entity.lifecycle_stage == LifecycleStage.ACTIVE

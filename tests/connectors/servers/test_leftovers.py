@@ -150,8 +150,8 @@ def test_a_folder_is_ours_alone_or_refused(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "file").write_text("")
     for name, fault in (
         ("open", "is open to others"),
-        ("link", "is no folder"),
-        ("file", "is no folder"),
+        ("link", "is not a folder"),
+        ("file", "is not a folder"),
     ):
         with pytest.raises(ServiceError, match=rf"It {fault}.*{name}.*remove it, or set TMPDIR"):
             private_folder(tmp_path / name)
@@ -159,7 +159,7 @@ def test_a_folder_is_ours_alone_or_refused(tmp_path: Path, monkeypatch: pytest.M
         private_folder(tmp_path / "missing" / "new")
     another = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: another)
-    for name, fault in (("new", "belongs to somebody else"), ("link", "is no folder")):
+    for name, fault in (("new", "belongs to another user"), ("link", "is not a folder")):
         with pytest.raises(ServiceError, match=rf"It {fault}.* -> set TMPDIR"):
             private_folder(tmp_path / name)
 

@@ -140,7 +140,7 @@ def test_a_store_without_guarded_inner_ports_counts_as_not_started(
 ) -> None:
     server = SeaweedFS(tmp_path, fake_store)
     try:
-        assert server.problem() == "Its inner ports do not answer"
+        assert server.problem() == "Its internal ports do not answer"
         be_somebody_else(monkeypatch)
         with pytest.raises(ServiceError, match=r"another user .* with NIGHTSHIFT_S3_PORT"):
             server.problem()

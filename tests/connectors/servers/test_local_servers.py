@@ -97,7 +97,7 @@ def test_a_port_that_is_taken_meanwhile(
     try:
         server.store().make_bucket("there")
         assert offered == []
-        assert "not available" in caplog.text and "it is started again" in caplog.text
+        assert "not available" in caplog.text and "starting it again" in caplog.text
     finally:
         server.stop()
 

@@ -199,7 +199,8 @@ def test_a_label_that_is_none_is_an_error_with_its_place(tmp_path: Path) -> None
         strict=True,
     ):
         assert (
-            f"A label is one text, number or boolean, and the column 'stars' holds {kind}" in text
+            f"A label must be one text, number or boolean, but the column 'stars' holds {kind}"
+            in text
         )
         assert "--data.source.label-column" in text
     assert "0.parquet row 1]" in said[0] and "4.csv row 2]" in said[4]
@@ -279,11 +280,11 @@ def test_many_small_files_may_not_take_more_than_one(
 
 
 def test_a_hub_that_cannot_be_reached() -> None:
-    assert "no local file or folder of that name, and no hub can be reached" in problem(
+    assert "no local file or folder of that name, and the hub cannot be reached" in problem(
         "stanfordnlp/imdb"
     )
     with pytest.raises(
-        ModelError, match=r"No base model 'google-bert/bert-base-uncase'.*no hub can be reached"
+        ModelError, match=r"No base model 'google-bert/bert-base-uncase'.*the hub cannot be reached"
     ):
         base_model_folder("google-bert/bert-base-uncase", None)
     with pytest.raises(ModelError, match="No such folder"):
@@ -313,7 +314,9 @@ def test_a_packaged_model_with_another_tokenizer_is_refused(
     content = (copy / changed).read_bytes() if (copy / changed).exists() else b"{}"
     (copy / changed).unlink(missing_ok=True)
     (copy / changed).write_bytes(content.replace(b"movie", b"mowie").replace(b"512", b"511"))
-    with pytest.raises(ModelError, match=rf"not all-MiniLM-L6-v2 as it was published: {changed}"):
+    with pytest.raises(
+        ModelError, match=rf"differs from the published all-MiniLM-L6-v2: {changed}"
+    ):
         base_model_folder("minilm", None)
 
 
@@ -329,8 +332,8 @@ def test_a_packaged_model_with_another_tokenizer_is_refused(
         ("S3://reviews/in", "is not of the form s3://bucket/prefix"),
         ("s3a://reviews/in", "is not of the form s3://bucket/prefix"),
         ("s3://Reviews/in", "is not of the form s3://bucket/prefix"),
-        ("https://host/reviews.csv", "is no place that reviews are read from"),
-        ("file:///reviews.csv", "is no place that reviews are read from"),
+        ("https://host/reviews.csv", "Cannot read reviews from"),
+        ("file:///reviews.csv", "Cannot read reviews from"),
     ],
 )
 def test_a_location_that_is_none_is_one_sentence(location: str, message: str) -> None:

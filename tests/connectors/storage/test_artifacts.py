@@ -108,7 +108,7 @@ def test_links_in_the_target_are_not_followed(
     target.mkdir()
     uri = prepared.uri(manifest.kind, manifest.digest)
     (target / "a.txt").symlink_to(elsewhere / "a.txt")
-    with pytest.raises(StoreError, match="Something other than a file"):
+    with pytest.raises(StoreError, match="Not a regular file"):
         prepared.fetch(uri, target)
     (target / "sub").symlink_to(elsewhere)
     with pytest.raises(StoreError, match="A link"):
@@ -162,7 +162,7 @@ def test_an_address_leads_only_to_the_own_bucket(
     made = Reference[Facts](
         kind="trust", uri=uri, digest="0" * 32, content="0" * 32, summary=Facts(), reused=True
     )
-    with pytest.raises(StoreError, match="does not lead to the folder of its digest"):
+    with pytest.raises(StoreError, match="does not match its digest"):
         prepared.fetch(made, tmp_path)
 
 
@@ -176,7 +176,7 @@ def test_a_reference_pins_the_files(
     other.mkdir()
     (other / "a.txt").write_text("b")
     prepared.commit(manifest.kind, manifest.inputs, other, Facts(), replace=True)
-    with pytest.raises(StoreError, match="Other files lie in the prepared folder"):
+    with pytest.raises(StoreError, match="files of the prepared folder have changed"):
         prepared.fetch(made, tmp_path / "after")
     assert not (tmp_path / "after").exists()
 
@@ -187,7 +187,7 @@ def test_a_file_larger_than_its_manifest_says_is_not_fetched(
     uri = prepared.uri(manifest.kind, manifest.digest)
     prepared.store.write_bytes(b"a" * 1000, f"{uri}/{manifest.attempt}/a.txt")
     monkeypatch.setattr(ObjectStore, "download", lambda *_: pytest.fail("it was fetched"))
-    with pytest.raises(StoreError, match="not what the manifest says"):
+    with pytest.raises(StoreError, match="differs from its manifest"):
         prepared.fetch(uri, tmp_path / "out")
 
 

@@ -113,7 +113,7 @@ def test_a_refusal_for_another_reason_is_told_as_it_is(
         return (400, "QuotaExceeded", "full") if method == "PUT" else None
 
     server = between(full)
-    with pytest.raises(StoreError, match=r"QuotaExceeded.*ask for more room"):
+    with pytest.raises(StoreError, match=r"QuotaExceeded.*ask for a larger quota"):
         ObjectStore(server.endpoint_url).write_bytes(b"x", f"{prefix}/x")
     assert str(server.endpoint_url) not in client._refusing
 

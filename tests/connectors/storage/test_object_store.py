@@ -145,7 +145,7 @@ def test_changed_content_is_noticed(prepared: PreparedStore, tmp_path: Path) -> 
     manifest = prepared.commit("thing", {"test": "changed"}, made(tmp_path / "in"), SUMMARY)
     uri = prepared.uri("thing", manifest.digest)
     prepared.store.write_bytes(b"tampered", f"{uri}/{manifest.attempt}/a.txt")
-    with pytest.raises(StoreError, match=r"not what the manifest says.*delete"):
+    with pytest.raises(StoreError, match=r"differs from its manifest.*delete"):
         prepared.fetch(uri, tmp_path / "out")
     assert not (tmp_path / "out" / "a.txt").exists()
     prepared.store.delete(f"{uri}/{manifest.attempt}/a.txt")
@@ -203,7 +203,7 @@ def test_a_prepared_folder_that_lost_a_file_is_made_again(
     assert prepared.find("lost", inputs) == first
     prepared.store.delete(f"{uri}/{first.attempt}/a.txt")
     assert prepared.find("lost", inputs) is None and f"{first.attempt}/a.txt" in caplog.text
-    with pytest.raises(MissingDataError, match="No prepared folder there that is whole"):
+    with pytest.raises(MissingDataError, match="No complete prepared folder"):
         prepared.reference(uri, type(SUMMARY))
     second = prepared.commit("lost", inputs, tmp_path / "in", SUMMARY)
     assert prepared.find("lost", inputs) == second != first

@@ -98,9 +98,9 @@ def test_moves_and_their_aliases(parts: Parts) -> None:
 def test_a_champion_that_is_another_one_by_now_must_be_judged_again(parts: Parts) -> None:
     parts.move(1, None)
     parts.move(2, 1, who="Grace")
-    with pytest.raises(ConflictError, match=r"is 2 now, and not 1 any more; move 2: .* by Grace"):
+    with pytest.raises(ConflictError, match=r"is now 2, no longer 1; move 2: .* by Grace"):
         parts.move(3, 1)
-    with pytest.raises(ConflictError, match="not nobody any more"):
+    with pytest.raises(ConflictError, match="no longer nobody"):
         parts.move(3, None)
     assert parts.aliases() == ("2", "1") and len(parts.moves()) == 2
 

@@ -42,16 +42,21 @@ def write_record(home: Path, asks_for_passwords: bool) -> None:
 
 def test_what_an_earlier_version_started_is_not_called_up(home: Path) -> None:
     write_record(home, asks_for_passwords=False)
-    with pytest.raises(ServiceError, match=r"lets everybody in .* -> make down, then make up"):
+    with pytest.raises(
+        ServiceError,
+        match=r"started by an earlier version, without passwords .* -> run `make down`, then `make up`",
+    ):
         local.up(Terminal(file=io.StringIO()), [])
 
 
 def test_clients_of_what_an_earlier_version_started_find_it_without_a_password(home: Path) -> None:
     passwords = local_passwords(home)
     write_record(home, asks_for_passwords=False)
-    assert not [name for name in local._found_services() if "PASSWORD" in name or "AUTH" in name]
+    assert not [
+        name for name in local._service_environment() if "PASSWORD" in name or "AUTH" in name
+    ]
     write_record(home, asks_for_passwords=True)
-    given = local._found_services()
+    given = local._service_environment()
     assert given["PREFECT_API_AUTH_STRING"] == passwords.prefect
     assert given["MLFLOW_TRACKING_PASSWORD"] == passwords.mlflow
 
@@ -62,7 +67,7 @@ def test_lost_passwords_of_what_runs_are_missed_in_a_sentence(
     for arguments in (["up"], ["status"], ["run", "true"]):
         assert local.main(arguments) == 2
         assert "The passwords cannot be read" in capsys.readouterr().err
-    with pytest.raises(ServiceError, match="bring the file back"), local_services():
+    with pytest.raises(ServiceError, match="restore the file"), local_services():
         pass
 
 
@@ -70,14 +75,14 @@ def test_spoilt_passwords_do_not_keep_it_from_being_stopped(home: Path) -> None:
     passwords_of(home).write_text("{")
     said = io.StringIO()
     assert local.down(Terminal(file=said), []) == 0
-    assert "Nightshift is down" in said.getvalue() and not record_of(home).exists()
+    assert "Nightshift is stopped" in said.getvalue() and not record_of(home).exists()
 
 
 @pytest.mark.parametrize(
     ("below", "login"),
     [
         ("", 'the value of "prefect" in HOME/passwords.json.'),
-        ("ha", '"nightshift:" and the value of "prefect" behind it, in HOME/ha/secrets.json.'),
+        ("ha", '"nightshift:" followed by the value of "prefect" in HOME/ha/secrets.json.'),
     ],
 )
 def test_open_knows_both_services(
@@ -114,7 +119,7 @@ def test_open_says_in_a_sentence_that_nothing_is_up(
 ) -> None:
     record_of(home).unlink()
     assert nightshift(["open"]) == 2
-    assert "ServiceError: Nightshift is not up" in capsys.readouterr().err
+    assert "ServiceError: Nightshift is not running" in capsys.readouterr().err
 
 
 def test_a_home_of_somebody_else_is_believed_by_nobody(
@@ -128,15 +133,18 @@ def test_a_home_of_somebody_else_is_believed_by_nobody(
     assert opened == []
     for arguments in (["status"], ["down"], ["up"], ["put", __file__, "s3://b/"], ["run", "true"]):
         assert local.main(arguments) == 2
-    with pytest.raises(ServiceError, match="It is somebody else's"), local_services():
+    with pytest.raises(ServiceError, match="It belongs to another user"), local_services():
         pass
     said = capsys.readouterr()
-    assert said.out == "" and said.err.count("It is somebody else's, who could read") == 6
+    assert said.out == "" and said.err.count("It belongs to another user, who could read") == 6
     assert record_of(home).exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what belongs to others")
 def test_a_record_that_somebody_else_laid_into_an_open_home_is_not_believed(home: Path) -> None:
     os.chown(record_of(home), 65534, 65534)
-    with pytest.raises(ServiceError, match=r"somebody else's.*stack\.json"), local_services():
+    with (
+        pytest.raises(ServiceError, match=r"belongs to another user.*stack\.json"),
+        local_services(),
+    ):
         pass

@@ -175,7 +175,7 @@ def test_a_recipe_does_not_overrule_what_was_typed() -> None:
     for recipe in (["--recipe", "quick"], ["--recipe=quick"]):
         with pytest.raises(
             SettingsError,
-            match=r"recipe quick sets engines.cascade to blended, and exact was .*use another recipe",
+            match=r"recipe quick sets engines.cascade to blended, but exact was .*drop the recipe",
         ):
             parse("retrain", ["--engines.cascade", "exact", *recipe])
     spellings = [
@@ -185,7 +185,7 @@ def test_a_recipe_does_not_overrule_what_was_typed() -> None:
         ["--recipe", "quick", "--training", '{"epochs": 3}'],
     ]
     for spelled in spellings:
-        with pytest.raises(SettingsError, match=r"sets training.epochs to 2, and 3 was asked for"):
+        with pytest.raises(SettingsError, match=r"sets training.epochs to 2, but 3 was typed"):
             parse("tune", spelled)
 
 

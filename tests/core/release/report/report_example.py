@@ -83,9 +83,7 @@ def whole(**given: object) -> Report:
             [f"a note {HOSTILE}"],
             files=[
                 SourceFile(name=f"train {HOSTILE}.csv", split="train", why="its name says so"),
-                SourceFile(
-                    name="notes.xlsx", split="-", why="it is not a file of a kind that is read"
-                ),
+                SourceFile(name="notes.xlsx", split="-", why="its format is not supported"),
             ],
             more_files={"train": 9_980},
             label_map=f"1={HOSTILE}, 3=-",

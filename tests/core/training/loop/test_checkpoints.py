@@ -120,5 +120,5 @@ def test_a_store_that_is_away_costs_a_checkpoint_and_not_the_training(
     with CheckpointStore(away, "away", tmp_path / "a", 0) as keeper:
         done = train(bert, tmp_path / "trained", keeper, epochs=1)
     assert done.facts["steps"] == 8
-    assert "was not kept: Nobody there" in caplog.text
+    assert "was not saved: Nobody there" in caplog.text
     assert not any((tmp_path / "a").iterdir())
