@@ -273,10 +273,10 @@ class LineageRecords:
         if version_id(model, which) in self.graph:  # a deleted version that its moves still name
             return [version_id(model, which)]
         if folder := folder_of(name):
-            found = f"{folder[1]} {folder[2]}"
-            return [found] if found in self.graph else []
-        if found := [node.id for node in self.graph.find(name.rstrip("/"))]:
-            return found
+            node_id = f"{folder[1]} {folder[2]}"
+            return [node_id] if node_id in self.graph else []
+        if node_ids := [node.id for node in self.graph.find(name.rstrip("/"))]:
+            return node_ids
         below = name.rstrip("/") + "/"
         return [
             node

@@ -158,7 +158,7 @@ def test_an_answer_that_is_no_number_is_no_prediction(base: Path) -> None:
     items = [Review(1, "1", "Dull."), Review(2, "2", "The cast was superb, and it was long." * 3)]
     fine, broken = score([items], encoder, Overflowing(), window_reviews=8)
     assert isinstance(fine, Prediction) and isinstance(broken, Broken)
-    assert "no number" in str(broken.error)
+    assert "NaN or infinite" in str(broken.error)
 
 
 def test_scoring_takes_reviews_lazily(classifier: modeling.Classifier) -> None:

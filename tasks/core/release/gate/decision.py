@@ -18,7 +18,7 @@ from tasks.core.release.gate.champion import (
 )
 from tasks.core.release.gate.evidence import Clause, Evidence, Verdict
 from tasks.core.release.gate.minimum_evidence import shown_by_test_set
-from tasks.core.release.gate.other_test_set import NOT_WORSE_THERE, OTHER, said_there
+from tasks.core.release.gate.other_test_set import NOT_WORSE_THERE, OTHER, compare_there
 from tasks.core.release.gate.params import GateParams
 
 __all__ = ["Clause", "Evidence", "GateParams", "Verdict", "allows_overlap", "decide"]
@@ -90,7 +90,7 @@ def _other_test_set(evidence: Evidence, params: GateParams, warnings: list[str])
     other = evidence.other_test_set
     if other is None:
         return []
-    passed, text, value, limit = said_there(other, comparison_rule(params))
+    passed, text, value, limit = compare_there(other, comparison_rule(params))
     if other.pair is None:
         warnings.append(f"The model's accuracy on the champion's test set is unknown: {text}")
     return [

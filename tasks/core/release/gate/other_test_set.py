@@ -32,7 +32,9 @@ class OtherTestSet:
     instead: str = ""
 
 
-def said_there(other: OtherTestSet, rule: NonInferiority) -> tuple[bool, str, float | None, float]:
+def compare_there(
+    other: OtherTestSet, rule: NonInferiority
+) -> tuple[bool, str, float | None, float]:
     """Return whether the candidate is shown not to be worse there, a text that says so, the bound, and its limit.
 
     If the models could not be compared there, the candidate passes and the text says why.

@@ -122,7 +122,7 @@ def test_code_that_breaks_when_packed_does_not_end_scoring_or_training(
     assert "forward" not in vars(classifier.model)
     assert not TorchEngine(classifier, "cpu", "fp32").is_packed
     (line,) = (r.getMessage() for r in caplog.records if "padded batches" in r.getMessage())
-    assert line.endswith("which takes longer: 'NoneType' object has no attribute 'shape'")
+    assert line.endswith("which is slower: 'NoneType' object has no attribute 'shape'")
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
