@@ -118,7 +118,7 @@ class Scene:
             if len(children) <= than:
                 return None
             lines = self.service.log(children[-1]["id"])
-            return children[-1] if any("goes on from" in line for line in lines) else None
+            return children[-1] if any("Resuming training from" in line for line in lines) else None
 
         return wait_for(look, 400, "a child that goes on")
 
@@ -196,7 +196,7 @@ def kill_training(scene: Scene) -> Death:
     died = time.monotonic()
     successor = scene.gone_on(parent, than=1)
     death.seconds = time.monotonic() - died
-    death.seen = scene.said(successor["id"], "goes on from")
+    death.seen = scene.said(successor["id"], "Resuming training from")
     death.end = scene.service.until(parent, seconds=300)
     death.checks = {
         "the run completes": death.end == "COMPLETED",
@@ -235,7 +235,7 @@ def _kill_worker(
 
     def gone_on() -> str:
         children = scene.service.children(parent)
-        if len(children) > 1 and scene.said(children[-1]["id"], "goes on from"):
+        if len(children) > 1 and scene.said(children[-1]["id"], "Resuming training from"):
             return "successor"
         return "itself" if scene.service.state(child["id"]) == "COMPLETED" else ""
 
@@ -468,7 +468,9 @@ def disk_full(scene: Scene) -> Death:
     death.checks = {
         "the run fails": death.end == "FAILED",
         "in a sentence": "disk" in death.seen.lower() and "TMPDIR" in death.seen,
-        "the next run goes on from the checkpoint": bool(scene.said(successor, "goes on from")),
+        "the next run goes on from the checkpoint": bool(
+            scene.said(successor, "Resuming training from")
+        ),
         "and completes": end == "COMPLETED",
         "weights equal to the byte": scene.equals_undisturbed(successor, params),
         "no MLflow run left RUNNING": scene.none_left_running(),

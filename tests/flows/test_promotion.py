@@ -186,7 +186,7 @@ def test_two_retrainings_that_end_at_once(parts: Parts) -> None:
     promoted(parts, "1")
     seen = find_champion.fn(parts.name)
     move_champion.fn(parts.version[2], "gate", "retrain", "passed", seen, "s3://evidence")
-    with pytest.raises(ConflictError, match="is 2 now, and not 1"):
+    with pytest.raises(ConflictError, match="is now 2, no longer 1"):
         move_champion.fn(parts.version[3], "gate", "retrain", "passed", seen, "s3://evidence")
     again = find_champion.fn(parts.name)
     move = move_champion.fn(parts.version[3], "gate", "retrain", "passed", again, "s3://evidence")

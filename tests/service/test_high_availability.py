@@ -352,7 +352,7 @@ def test_what_a_killed_supervisor_leaves_is_gone_and_up_brings_all_back(
     psutil.wait_procs(debians, 30)
     assert [p for p in debians if p.is_running()] == [], "they end with what started them"
     started = time.perf_counter()
-    assert "Removed what an earlier stack left running" in service.up()
+    assert "Killed processes left by an earlier start" in service.up()
     _seconds("up after the supervisor was killed", started)
     assert [p.name() for p in before if p.is_running()] == []
     assert service.state(night.score) == "COMPLETED"

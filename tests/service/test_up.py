@@ -206,7 +206,7 @@ def test_data_survive_and_a_killed_supervisor_leaves_nothing(service: Service) -
     os.kill(int(owner), 9)
     wait_for(lambda: not psutil.pid_exists(int(owner)), 10, "the supervisor to be gone")
     assert service.left_processes(), "its programs live on"
-    assert "Removed what an earlier stack left running" in service.up()
+    assert "Killed processes left by an earlier start" in service.up()
     assert service.registry().resolve("up", "champion")
     assert service.store().read_bytes(PREDICTIONS)
     assert service.api("deployments/name/retrain/retrain")["name"] == "retrain"

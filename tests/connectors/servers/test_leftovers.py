@@ -94,7 +94,7 @@ def test_a_store_left_running_is_ended_and_its_data_taken_over(
     with caplog.at_level(logging.WARNING):
         store = LocalObjectStore(tmp_path / "s3")
     try:
-        assert gone(left) and f"process {left.pid}, which a killed process left" in caplog.text
+        assert gone(left) and f"process {left.pid}), which a killed process had left" in caplog.text
         assert store.store().read_bytes("s3://kept/x") == b"here"
     finally:
         store.stop()

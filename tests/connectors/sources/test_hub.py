@@ -67,7 +67,9 @@ def test_splits_are_named_and_can_be_others(opened: Any) -> None:
         SettingsError, match=r"'dve' is neither .*the names are train, validation, test"
     ):
         opened(sets, splits="dve=test")
-    with pytest.raises(MissingDataError, match=r"there are: all .*--data.source.splits NAME=train"):
+    with pytest.raises(
+        MissingDataError, match=r"the data set has: all .*--data.source.splits NAME=train"
+    ):
         opened({"all": sets["train"]}).splits()
     assert labels(opened({"all": sets["train"]}, splits="all=train")) == ["neg", "pos"]
 

@@ -157,7 +157,7 @@ def test_an_address_leads_only_to_the_own_bucket(
     uri: str, prepared: PreparedStore, tmp_path: Path
 ) -> None:
     for use in (prepared.read, lambda u: prepared.fetch(u, tmp_path)):
-        with pytest.raises(StoreError, match=r"Not the address.*NIGHTSHIFT_BUCKET"):
+        with pytest.raises(StoreError, match=r"Not a prepared folder.*NIGHTSHIFT_BUCKET"):
             use(uri)
     made = Reference[Facts](
         kind="trust", uri=uri, digest="0" * 32, content="0" * 32, summary=Facts(), reused=True

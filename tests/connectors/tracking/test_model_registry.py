@@ -111,9 +111,9 @@ def test_what_comes_from_elsewhere_or_is_a_link_is_refused(
     (into / "link").symlink_to(tmp_path / "model" / "config.json")
     for found in (tmp_path / "model" / "config.json", into / "link"):
         monkeypatch.setattr("mlflow.artifacts.download_artifacts", lambda *_, f=found, **__: str(f))
-        with pytest.raises(RegistryError, match="are links, or lie outside"):
+        with pytest.raises(RegistryError, match="are links, or outside"):
             registry.file_of(version, "config.json", into)
-        with pytest.raises(RegistryError, match="are links, or lie outside"):
+        with pytest.raises(RegistryError, match="are links, or outside"):
             registry.download(version, into)
 
 

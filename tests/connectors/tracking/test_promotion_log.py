@@ -126,7 +126,7 @@ def test_of_many_who_move_at_once_one_does(
         said = list(pool.map(mover, range(2, 8)))
     assert said.count("moved") == 1, said
     winner = str(said.index("moved") + 2)
-    assert all(f"is {winner} now, and not 1" in words for words in said if words != "moved")
+    assert all(f"is now {winner}, no longer 1" in words for words in said if words != "moved")
     assert parts.champions.reconcile(parts.name).previous == "1"
     assert parts.aliases() == (winner, "1")
     assert parts.moves() == [(1, "promote", "", "1"), (2, "gate", "1", winner)]
@@ -261,7 +261,7 @@ def test_an_alias_moved_by_hand_is_a_move(parts: Parts, caplog: pytest.LogCaptur
     assert (state.last.who, state.last.why) == ("MLflow", "the alias was moved in MLflow")
     assert parts.moves()[-1] == (3, "by hand", "2", "3") and parts.aliases() == ("3", "2")
     assert "2 -> 3, not by Nightshift: the alias was moved in MLflow" in caplog.text
-    with pytest.raises(ConflictError, match="is 3 now, and not 2"):
+    with pytest.raises(ConflictError, match="is now 3, no longer 2"):
         parts.move(1, 2)
 
 
