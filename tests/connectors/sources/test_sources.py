@@ -235,7 +235,9 @@ def test_a_file_that_raises_whatever_it_may_is_named(
 
     monkeypatch.setattr(reading, "decode", odd)
     source = open_source(SourceParams(location=str(tmp_path)), "location", lambda: None)  # type: ignore[arg-type,return-value]
-    with pytest.raises(UnreadableDataError, match=r"raises OverflowError.*odd\.jsonl") as raised:
+    with pytest.raises(
+        UnreadableDataError, match=r"Unexpected error: OverflowError.*odd\.jsonl"
+    ) as raised:
         list(source.rows("train"))
     assert TRAIN[0][0] not in f"{raised.value}{raised.value.__cause__}{caplog.text}"
     assert "test_sources.py" in caplog.text

@@ -69,5 +69,5 @@ def test_of_a_column_the_most_frequent_values() -> None:
 
 
 def test_a_column_of_other_rows_is_refused() -> None:
-    with pytest.raises(ValueError, match="column shop has 1 rows"):
+    with pytest.raises(ValueError, match="column shop has 1 values for 2 rows"):
         make_slices(np.array([1, 2]), np.array([0, 1]), ["a", "b"], {"shop": ["x"]}, 1, 1)
