@@ -53,7 +53,7 @@ class ProgramState(Record):
     state: str
     pid: int
     seconds: int
-    said: str
+    description: str
 
 
 class Supervisor:
@@ -156,7 +156,7 @@ class Supervisor:
             log = self.log(name)
             tail = log.read_text(errors="replace").strip().splitlines()[-3:]
             raise ServiceError(
-                f"{name} does not stay up: {' / '.join(tail) or state.said}",
+                f"{name} does not stay up: {' / '.join(tail) or state.description}",
                 str(log),
                 "read the log",
             )

@@ -129,9 +129,10 @@ def _run(name: str, params: Any, console: Terminal, started: float) -> None:
 
     log_for_people(command=True)
     module, show = _FLOWS[name]
-    found = importlib.import_module(module)
-    flow: Any = getattr(found, name)
+    flow_module = importlib.import_module(module)
+    flow: Any = getattr(flow_module, name)
     if name == "demo":
-        summaries.show_demo(console, flow(*found.demo_parameters()), time.perf_counter() - started)
+        result = flow(*flow_module.demo_parameters())
+        summaries.show_demo(console, result, time.perf_counter() - started)
     else:
         getattr(summaries, show)(console, flow(params))

@@ -36,12 +36,12 @@ def form_flow(form: type[FormT], name: str) -> Callable[[Callable[[FormT], R]], 
             log_for_people()
             require_passwords(read_settings())
             try:
-                given = form.model_validate(params)
+                values = form.model_validate(params)
             except ValidationError as error:
                 raise SettingsError(
                     problems_of(error, "params", form), name, "correct the form and run it again"
                 ) from None
-            return function(given)
+            return function(values)
 
         return flow(name=name, validate_parameters=False)(checked)
 

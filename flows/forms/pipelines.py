@@ -148,11 +148,11 @@ class RetrainParams(Form):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_recipe(cls, given: Any) -> Any:
-        name = given.get("recipe") if isinstance(given, Mapping) else None
+    def _take_recipe(cls, values: Any) -> Any:
+        name = values.get("recipe") if isinstance(values, Mapping) else None
         if isinstance(name, str) and name in RECIPES:  # may be any value
-            return filled_in(with_current_names(cls, given), cls, name)
-        return given
+            return filled_in(with_current_names(cls, values), cls, name)
+        return values
 
 
 class TuneParams(RetrainParams):
@@ -170,10 +170,10 @@ class TuneParams(RetrainParams):
 
     def retraining(self, training: TrainingParams) -> RetrainParams:
         """Return the form of a retraining with these settings, whatever recipe they came from."""
-        given = {name: getattr(self, name) for name in RetrainParams.model_fields}
+        values = {name: getattr(self, name) for name in RetrainParams.model_fields}
         # The recipe is already applied; applied again, it would replace a winner's value that equals the form's
         # default.
-        return RetrainParams.model_validate(given | {"training": training, "recipe": "standard"})
+        return RetrainParams.model_validate(values | {"training": training, "recipe": "standard"})
 
 
 class WatchParams(Form):

@@ -32,21 +32,21 @@ RECIPES: dict[RecipeName, dict[str, dict[str, Any]]] = {
 }
 
 
-def filled_in(given: Mapping[str, Any], form: type[BaseModel], name: RecipeName) -> dict[str, Any]:
-    """Return the given values, with a recipe's settings for the fields that have the form's defaults.
+def filled_in(values: Mapping[str, Any], form: type[BaseModel], name: RecipeName) -> dict[str, Any]:
+    """Return values of a form, with a recipe's settings for the fields that have the form's defaults.
 
     A form cannot distinguish a typed value from an untouched default: a field with the default takes the recipe's
     value.
 
     Args:
-        given: the form's contents: models or mappings, by field.
+        values: the form's contents: models or mappings, by field.
         form: the model that has `recipe`'s groups.
         name: the recipe.
     """
-    told = _plain(given)
-    for place, settings in RECIPES[name].items():
-        _fill(told, form, place.split("."), settings)
-    return told
+    contents = _plain(values)
+    for group, settings in RECIPES[name].items():
+        _fill(contents, form, group.split("."), settings)
+    return contents
 
 
 def _fill(
@@ -66,10 +66,10 @@ def _fill(
             group[field] = value
 
 
-def _plain(given: Any) -> dict[str, Any]:
-    return given.model_dump() if isinstance(given, BaseModel) else dict(given)
+def _plain(values: Any) -> dict[str, Any]:
+    return values.model_dump() if isinstance(values, BaseModel) else dict(values)
 
 
 def _group(form: type[BaseModel], name: str) -> type[BaseModel]:
-    found: Any = form.model_fields[name].annotation
-    return found
+    group: Any = form.model_fields[name].annotation
+    return group

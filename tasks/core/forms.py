@@ -45,8 +45,8 @@ class Form(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _accept_former_names(cls, given: Any) -> Any:
-        return _renamed(cls, given) if isinstance(given, Mapping) else given
+    def _accept_former_names(cls, values: Any) -> Any:
+        return _renamed(cls, values) if isinstance(values, Mapping) else values
 
     def identity(
         self, include: Collection[str] | None = None, exclude: Collection[str] = ()
@@ -68,26 +68,26 @@ class Form(BaseModel):
         return values
 
 
-def with_current_names(form: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+def with_current_names(form: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     """Replace former names in all groups of a form's values, and log one warning for each."""
-    values = _renamed(form, given)
+    current = _renamed(form, values)
     for name, group in _groups(form):
-        if isinstance(values.get(name), Mapping):
-            values[name] = with_current_names(group, values[name])
-    return values
+        if isinstance(current.get(name), Mapping):
+            current[name] = with_current_names(group, current[name])
+    return current
 
 
-def _renamed(form: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
-    values = dict(given)
+def _renamed(form: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    current = dict(values)
     former_names = form.former_names if issubclass(form, Form) else {}
     for name, former in former_names.items():
-        if former not in values:
+        if former not in current:
             continue
-        if name in values:
-            raise ValueError(f"{former} is the former name of {name}: give one of them")
+        if name in current:
+            raise ValueError(f"{former} is the former name of {name}: set only {name}")
         logger.warning("The field %s is now called %s", former, name)
-        values[name] = values.pop(former)
-    return values
+        current[name] = current.pop(former)
+    return current
 
 
 def former_paths(form: type[BaseModel], prefix: str = "") -> dict[str, str]:
@@ -120,18 +120,18 @@ def problems_of(
 
 
 def _problem(error: dict[str, Any], before: str, form: type[BaseModel] | None) -> str:
-    place = ".".join(map(str, [*filter(None, [before]), *error["loc"]]))
-    message, given = error["msg"].removeprefix("Value error, "), _shortened(repr(error["input"]))
-    start = f"{place}: " * bool(place)
+    path = ".".join(map(str, [*filter(None, [before]), *error["loc"]]))
+    message, value = error["msg"].removeprefix("Value error, "), _shortened(repr(error["input"]))
+    start = f"{path}: " * bool(path)
     if error["type"] == NOT_OF_SHAPE:
-        return f"{start}{given} {message}"
+        return f"{start}{value} {message}"
     if error["type"] == "missing":
         return f"{start}it is required"
     if error["type"] == "extra_forbidden":
         near = form and suggestions(".".join(map(str, error["loc"])), _with_groups(form))
         return f"{start}there is no such field" + (f", did you mean {near}?" if near else "")
     return (
-        f"{start}{message}" if error["type"] == "value_error" else f"{start}{message}, not {given}"
+        f"{start}{message}" if error["type"] == "value_error" else f"{start}{message}, not {value}"
     )
 
 
@@ -141,14 +141,14 @@ def _shortened(text: str) -> str:
 
 def field_paths(form: type[BaseModel], prefix: str = "") -> list[str]:
     """Return all fields of a form that take a value, as group.field, in the form's order."""
-    found: list[str] = []
+    paths: list[str] = []
     for name, field in form.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found += field_paths(kind, f"{prefix}{name}.")
+            paths += field_paths(kind, f"{prefix}{name}.")
         else:
-            found.append(prefix + name)
-    return found
+            paths.append(prefix + name)
+    return paths
 
 
 def _with_groups(form: type[BaseModel]) -> list[str]:
@@ -169,14 +169,14 @@ def suggestions(wrong: str, known: Sequence[str]) -> str:
     """
     leaf = wrong.rpartition(".")[2]
     leaves = [name.rpartition(".")[2] for name in known]
-    found = [name for name in known if name.endswith(f".{wrong}")]
-    if not found:
-        found = [name for name, own in zip(known, leaves, strict=True) if own == leaf]
-    if not found:
-        found = difflib.get_close_matches(wrong, known, 1, 0.8)
-    if not found:
+    similar = [name for name in known if name.endswith(f".{wrong}")]
+    if not similar:
+        similar = [name for name, own in zip(known, leaves, strict=True) if own == leaf]
+    if not similar:
+        similar = difflib.get_close_matches(wrong, known, 1, 0.8)
+    if not similar:
         near = difflib.get_close_matches(leaf, leaves, 1, 0.7)
-        found = [name for name, own in zip(known, leaves, strict=True) if own in near]
-    if not found:
-        found = difflib.get_close_matches(wrong, known, 1)
-    return " or ".join(sorted(found, key=len)[:3])
+        similar = [name for name, own in zip(known, leaves, strict=True) if own in near]
+    if not similar:
+        similar = difflib.get_close_matches(wrong, known, 1)
+    return " or ".join(sorted(similar, key=len)[:3])

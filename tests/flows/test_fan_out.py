@@ -10,7 +10,7 @@ from flows.retrain import retrain
 from flows.score import score
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import SettingsError
-from tasks.core.scoring import plan
+from tasks.core.scoring import sharding
 from tests.retraining import deliver, params
 from tests.reviews import jsonl, reviews
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 @pytest.fixture
 def inbox(services: ObjectStore, prefix: str, bert: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Reviews in four shards, and a champion."""
-    monkeypatch.setattr(plan, "SHARD_OBJECTS", 3)
+    monkeypatch.setattr(sharding, "SHARD_OBJECTS", 3)
     retrain(params(bert, deliver(services, prefix), "shared"))
     for number in range(12):
         services.write_bytes(jsonl(reviews(20, seed=number)), f"{prefix}/inbox/{number:02}.jsonl")

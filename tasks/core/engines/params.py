@@ -76,13 +76,13 @@ class EngineChoiceParams(Form):
 
     @field_validator("candidates", mode="before")
     @classmethod
-    def _leave_out_removed(cls, given: Any) -> Any:
+    def _leave_out_removed(cls, names: Any) -> Any:
         """Leave out engines that Nightshift no longer has: stored parameters may name them."""
-        if not isinstance(given, list):
-            return given
-        for name in (removed := [n for n in given if n in _REMOVED]):
+        if not isinstance(names, list):
+            return names
+        for name in (removed := [n for n in names if n in _REMOVED]):
             logger.warning("The engine %s is no longer part of Nightshift, and is left out", name)
-        return [name for name in given if name not in removed]
+        return [name for name in names if name not in removed]
 
     @property
     def keeps_labels(self) -> bool:

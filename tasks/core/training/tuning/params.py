@@ -103,12 +103,12 @@ class SpaceParams(Form):
 
     def ends(self) -> dict[str, tuple[float, ...]]:
         """Return the settings that are set here, by name: both ends of a range, or all choices."""
-        found: dict[str, tuple[float, ...]] = {}
+        ends: dict[str, tuple[float, ...]] = {}
         for name in SpaceParams.model_fields:
-            given: Any = getattr(self, name)
-            if given is not None:
-                found[name] = tuple(given) if isinstance(given, list) else (given.low, given.high)
-        return found
+            values: Any = getattr(self, name)
+            if values is not None:
+                ends[name] = tuple(values) if isinstance(values, list) else (values.low, values.high)
+        return ends
 
 
 class PruningParams(Form):
@@ -187,7 +187,7 @@ def require_agreement(training: TrainingParams, space: SpaceParams) -> None:
         chosen = value != TrainingParams.model_fields[name].default
         if chosen and not _holds(ends, name, value):
             raise ValueError(
-                f"training.{name} is {value:g}, and sweep.space.{name} tries {_said(name, ends)}: "
+                f"training.{name} is {value:g}, and sweep.space.{name} tries {_ends_text(name, ends)}: "
                 "widen it, or empty it to have the value fixed"
             )
 
@@ -196,7 +196,7 @@ def _holds(ends: Sequence[float], name: str, value: float) -> bool:
     return value in ends if name == "batch_size" else min(ends) <= value <= max(ends)
 
 
-def _said(name: str, ends: Sequence[float]) -> str:
+def _ends_text(name: str, ends: Sequence[float]) -> str:
     if name == "batch_size":
         return ", ".join(f"{value:g}" for value in ends)
     return f"{ends[0]:g} to {ends[-1]:g}"
