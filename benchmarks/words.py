@@ -29,8 +29,15 @@ _NAMES = """
     turn_on warmup_share kept_layers Telling LastLoss Merit EpochJudge Ranks Fate weigh_versions
 """
 _UNCLEAR = frozenset(_NAMES.split())
-#: Fields of records that are stored under this name.
-_STORED = {("tasks.core.scoring.plan", "place"), ("tasks.core.scoring.results", "place")}
+#: Modules with records that have a field of such a name; records of other releases are read.
+_STORED = {
+    ("tasks.core.lineage.parts", "place"),
+    ("tasks.core.records", "place"),
+    ("tasks.core.scoring.plan", "place"),
+    ("tasks.core.scoring.results", "place"),
+    ("tasks.scoring.planning", "place"),
+    ("tasks.scoring.verification", "place"),
+}
 
 
 @dataclass

@@ -49,6 +49,7 @@ from tasks.runtime.settings import read_settings
 
 HERE = Path(__file__).parent
 DEPLOYMENTS = HERE / "prefect.yaml"
+POOLS = HERE / "pools"
 OWNED = "nightshift-"  # slugs of the schedules in prefect.yaml
 _POOLS = {
     "cpu": "Everything but training: preparing, evaluating, registering, scoring.",
@@ -59,7 +60,7 @@ _POOLS = {
 def main(arguments: list[str] | None = None) -> int:
     """Apply everything, and print what was done; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deployments.apply")
-    parser.add_argument("--type", choices=("process", "docker", "kubernetes"), default="process")
+    parser.add_argument("--type", choices=pool_types(), default="process")
     parser.add_argument("--deployments", type=Path, default=DEPLOYMENTS, metavar="FILE")
     options = parser.parse_args(arguments)
     set_client_defaults()
@@ -83,7 +84,7 @@ def apply(pool_type: str = "process", file: Path = DEPLOYMENTS) -> list[str]:
     """Bring the server to the state of the files; return what was done, one line each.
 
     Args:
-        pool_type: the type of both work pools: process, docker or kubernetes.
+        pool_type: the type of both work pools, one of `pool_types()`.
         file: the deployments. A registered deployment that is no longer in it is deleted.
 
     Raises:
@@ -102,11 +103,21 @@ def apply(pool_type: str = "process", file: Path = DEPLOYMENTS) -> list[str]:
     return done
 
 
+def pool_types() -> list[str]:
+    """Return the types of work pools that have a template in `deployments/pools/`."""
+    return sorted(path.stem for path in POOLS.glob("*.json") if "-" not in path.stem)
+
+
+def pool_template(pool_type: str, pool: str) -> dict[str, Any]:
+    """Return the base job template of a pool: the type's own for this pool, or else the type's."""
+    special = POOLS / f"{pool_type}-{pool}.json"
+    file = special if special.is_file() else POOLS / f"{pool_type}.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def _apply_pools(client: SyncPrefectClient, applied: Applied, pool_type: str) -> Iterator[str]:
     for name, description in _POOLS.items():
-        special = HERE / "pools" / f"{pool_type}-{name}.json"
-        file = special if special.is_file() else HERE / "pools" / f"{pool_type}.json"
-        template: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        template = pool_template(pool_type, name)
         differs = applied.differs(f"pool:{name}", [pool_type, template, description])
         try:
             pool = client.read_work_pool(name)

@@ -133,7 +133,7 @@ class Supervisor:
                 state=p["statename"],
                 pid=p["pid"],
                 seconds=p["now"] - p["start"] if p["statename"] == "RUNNING" else 0,
-                said=p["spawnerr"] or p["description"],
+                description=p["spawnerr"] or p["description"],
             )
             for p in infos
         ]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.decision import predict_labels
 from tasks.core.engines import registry
 from tasks.core.engines.params import EngineChoiceParams
 from tasks.core.engines.protocol import EngineOptions, softmax
@@ -109,7 +110,7 @@ def prove_engine(
         judged = read_predictions(evaluation)
         probabilities = softmax(_compute_logits(model, engine, split))
         write_predictions(folder, Predictions(judged.labels, probabilities, None))
-        predicted, reference = probabilities.argmax(axis=1), judged.probabilities.argmax(axis=1)
+        predicted, reference = predict_labels(probabilities), predict_labels(judged.probabilities)
         pair = Pair.of(predicted == judged.labels, reference == judged.labels)
         lower = pair.lower(_RISK)
         return EngineProof(

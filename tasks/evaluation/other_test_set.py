@@ -2,6 +2,7 @@
 
 import logging
 
+from tasks.core.decision import predict_labels
 from tasks.core.errors import ModelError, RegistryError, RegistryUnavailableError
 from tasks.core.evaluation.comparison import Pair
 from tasks.core.evaluation.params import EvaluationParams
@@ -67,7 +68,7 @@ def ask_old_test_set(
     except (ModelError, RegistryError) as error:  # different labels; files that are gone
         return OtherTestSet(differs, why_not=str(error))
     right = [
-        predictions.probabilities.argmax(axis=1) == predictions.labels
+        predict_labels(predictions.probabilities) == predictions.labels
         for predictions in (own, their)
     ]
     accuracies = float(right[0].mean()), float(right[1].mean())

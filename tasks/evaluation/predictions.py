@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tasks.core.data import tables
 from tasks.core.data.labels import scale_of
 from tasks.core.data.usable_rows import LabelledReview
+from tasks.core.decision import predict_labels
 from tasks.core.engines.protocol import Engine, softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.evaluation import metrics
@@ -193,7 +194,7 @@ def _summary(
         predictions.labels, predictions.probabilities, params, scale_of(names)
     )
     before = predictions.uncalibrated
-    predicted = predictions.probabilities.argmax(axis=1)
+    predicted = predict_labels(predictions.probabilities)
     return EvaluationSummary(
         model=name,
         label_names=names,

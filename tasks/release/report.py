@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.core.decision import predict_labels
 from tasks.core.engines.selection.records import EngineChoice, EngineProof
 from tasks.core.errors import ModelError, NightshiftError
 from tasks.core.evaluation.attributions import Attribution, attribute
@@ -116,7 +117,7 @@ def _errors(
     worst = facts.worst_errors(
         predictions.labels, predictions.probabilities, params.worst_errors
     ).tolist()
-    predicted = predictions.probabilities.argmax(axis=1)
+    predicted = predict_labels(predictions.probabilities)
     attributions: list[Attribution | None] = [None] * len(worst)
     if params.attributions and worst:
         try:
@@ -280,4 +281,4 @@ def _data(judged: Judged) -> DataFacts:
 
 
 def _right(predictions: Predictions) -> Bools:
-    return np.asarray(predictions.probabilities.argmax(axis=1) == predictions.labels)
+    return np.asarray(predict_labels(predictions.probabilities) == predictions.labels)

@@ -5,6 +5,7 @@ from tasks.core.blame import is_the_objects
 from tasks.core.errors import DataError, ForbiddenDataError, MissingDataError, SettingsError
 from tasks.core.formats import reading
 from tasks.core.formats.columns import with_columns
+from tasks.core.scoring.columns import is_reserved
 from tasks.core.scoring.plan import Columns, ScoringRun
 from tasks.core.scoring.sharding import Entry
 from tasks.scoring.store.in_work import InWork
@@ -47,17 +48,10 @@ def _look_at(objects: ExactObjects, run: ScoringRun, entry: Entry) -> None:
             pass
 
 
-_PREDICTION_COLUMNS = ("input", "row", "id", "label", "score", "model", "model_version")
-
-
 def refuse_reserved(columns: Columns) -> None:
     """Check the kept columns. Raises SettingsError if one has a name that predictions use, or is named twice."""
     for name in columns.keep:
-        if (
-            name in _PREDICTION_COLUMNS
-            or name.startswith("probability_")
-            or columns.keep.count(name) > 1
-        ):
+        if is_reserved(name) or columns.keep.count(name) > 1:
             raise SettingsError(
                 f"The column {name!r} is reserved for predictions, or is named twice",
                 "keep_columns",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tasks.core.data import tables
 from tasks.core.data.labels import index_of
 from tasks.core.data.tokens.tokenization import Encoder
+from tasks.core.decision import predict_labels
 from tasks.core.engines import registry
 from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.errors import ModelError, SettingsError
@@ -107,7 +108,7 @@ def write_teacher_logits(
                 reviews = tables.read_labelled(rows / "train.parquet")
             logits = _compute_logits(encoder, engine, [r.text for r in reviews])[:, columns]
         _write(folder / _FILE, logits)
-        right = logits.argmax(axis=1) == np.array([r.label for r in reviews])
+        right = predict_labels(logits) == np.array([r.label for r in reviews])
         return TeacherLogitsSummary(
             teacher=f"{teacher.name}/{teacher.version}",
             label_names=split.summary.label_names,

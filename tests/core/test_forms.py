@@ -79,7 +79,9 @@ def test_a_former_name_is_taken_with_one_warning(caplog: pytest.LogCaptureFixtur
 
 
 def test_both_names_at_once_are_an_error() -> None:
-    with pytest.raises(ValidationError, match="schedule is the former name of lr_scheduler_type: set only"):
+    with pytest.raises(
+        ValidationError, match="schedule is the former name of lr_scheduler_type: set only"
+    ):
         TrainingParams.model_validate({"schedule": "cosine", "lr_scheduler_type": "linear"})
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tasks.core.decision import predict_labels
 from tasks.core.records import Interval
 
 Floats = NDArray[np.float64]
@@ -102,7 +103,7 @@ def _gaps(labels: Ints, probabilities: Floats, bins: int) -> tuple[Floats, Float
     toss. Otherwise a few rows that are all right or all wrong would seem to leave no doubt.
     """
     confidence, row_bins = confidence_of(probabilities), bins_of(probabilities, bins)
-    gaps = (probabilities.argmax(axis=1) == labels) - confidence
+    gaps = (predict_labels(probabilities) == labels) - confidence
     rows = np.bincount(row_bins, minlength=bins)
     sums = np.bincount(row_bins, gaps, bins)
     sure = (np.bincount(row_bins, confidence, bins) + 0.5) / (rows + 1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.decision import predict_labels
 from tasks.core.evaluation.calibration_error import calibration_interval
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.records import Interval
@@ -99,7 +100,7 @@ def evaluate(
     areas = _Areas(labels, probabilities)  # sorts the rows; everything below uses this order
     labels, probabilities = labels[areas.order], probabilities[areas.order]
     sums = _Sums(labels, probabilities)
-    predicted = probabilities.argmax(axis=1)
+    predicted = predict_labels(probabilities)
 
     def at(weights: Ints) -> dict[_Key, Floats]:
         ordered = {} if scale is None else on_a_scale(labels, predicted, scale, weights)
@@ -188,7 +189,7 @@ class _Sums:
         self._classes = classes = probabilities.shape[1]
         right = _right(labels, probabilities)
         true_probability = np.take_along_axis(probabilities, labels[:, None], axis=1)
-        named = _one_hot(probabilities.argmax(axis=1), classes)
+        named = _one_hot(predict_labels(probabilities), classes)
         parts = {
             "hits": named * right[:, None],
             "named": named,
@@ -283,7 +284,7 @@ def _ratio(counts: Floats | Ints, of: Floats | Ints, otherwise: float) -> Floats
 
 
 def _right(labels: Ints, probabilities: Floats) -> Floats:
-    return (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    return (predict_labels(probabilities) == labels).astype(np.float64)
 
 
 def _one_hot(ids: Ints, classes: int) -> Floats:

@@ -6,20 +6,23 @@ all columns that release 0.1 did not have are part of an object's digest.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.core.formats.parquet.arrow_types import NUMBER, TEXT, WHOLE_NUMBER
 from tasks.core.records import ModelVersion
-from tasks.core.scoring.predict import Prediction
+
+if TYPE_CHECKING:  # that module imports torch, which those who only read the plan do without
+    from tasks.core.scoring.predict import Prediction
 
 _DIGITS = 6  # of a probability
+_PROBABILITY = "probability_"
 
 
 @dataclass(frozen=True)
 class Scored:
     """One prediction, and where it belongs."""
 
-    prediction: Prediction
+    prediction: "Prediction"
     input_uri: str
     model: ModelVersion
 
@@ -60,6 +63,12 @@ def added_columns() -> list[str]:
     return [column.name for column in (*COLUMNS, *LAST_COLUMNS) if column.name not in _FIRST]
 
 
+def is_reserved(name: str) -> bool:
+    """True if predictions have a column of this name."""
+    own = any(column.name == name for column in (*COLUMNS, *LAST_COLUMNS))
+    return own or name.startswith(_PROBABILITY)
+
+
 def output_columns(label_names: Sequence[str], keep: Sequence[str]) -> list[str]:
     """Return the names of all columns of a file of predictions, in order."""
     return [
@@ -83,7 +92,7 @@ def output_row(row: Scored, label_names: Sequence[str], keep: Sequence[str]) -> 
 
 def probability_column(label: str) -> str:
     """Return the name of the column with the probability of a label."""
-    return f"probability_{label}"
+    return f"{_PROBABILITY}{label}"
 
 
 def _values(

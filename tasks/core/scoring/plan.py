@@ -30,6 +30,7 @@ from tasks.core.formats.detection.text_encodings import UTF8
 from tasks.core.formats.registry import SPREADSHEETS
 from tasks.core.parsing.uris import key_of
 from tasks.core.records import ModelVersion, Record
+from tasks.core.scoring.columns import added_columns
 from tasks.core.scoring.params import OutputFormat
 from tasks.core.scoring.sharding import Entry
 
@@ -172,6 +173,8 @@ class ScoringRun(Record):
             made_from["engine"] = self.engine
         if self.encoding != UTF8:
             made_from["encoding"] = self.encoding
+        if added := added_columns():
+            made_from["added_columns"] = added
         return made_from
 
     @property

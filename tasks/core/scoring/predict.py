@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.core.data.texts import is_blank
 from tasks.core.data.tokens.tokenization import Encoder
+from tasks.core.decision import predict_labels
 from tasks.core.engines.protocol import Engine, softmax
 from tasks.core.errors import ModelError, ValidationError
 from tasks.core.formats.base import LONGEST_RECORD, TOO_LONG, Row
@@ -187,7 +188,7 @@ def score(
                     ModelError("The model's probabilities of a review are NaN or infinite")
                 )
                 continue
-            best = int(p.argmax())
+            best = int(predict_labels(p[None])[0])
             yield Prediction(item, engine.label_names[best], float(p[best]), p.tolist())
 
 

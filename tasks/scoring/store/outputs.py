@@ -10,7 +10,8 @@ from tasks.core.errors import DataError, UnreadableDataError, ValidationError
 from tasks.core.formats import writing
 from tasks.core.formats.base import OUR_FAULT
 from tasks.core.formats.detection.text_encodings import advice_for
-from tasks.core.formats.parquet.arrow_types import NUMBER, TEXT, WHOLE_NUMBER, type_at
+from tasks.core.formats.parquet.arrow_types import type_at
+from tasks.core.scoring.columns import Scored, output_columns, output_row, output_types
 from tasks.core.scoring.plan import ScoringRun
 from tasks.core.scoring.predict import Broken, End, Prediction, Result, Review
 from tasks.core.scoring.results import Counts
@@ -47,12 +48,8 @@ class Output:
         Raises:
             BaseException: errors that the object did not cause.
         """
-        base_columns = ["input", "row", "id", "label", "score"]
-        probabilities = [f"probability_{name}" for name in self._label_names]
-        columns = [*base_columns, *probabilities, *self._run.columns.keep, "model", "model_version"]
-        self._types = dict.fromkeys([*base_columns, "model", "model_version"], TEXT)
-        self._types |= dict.fromkeys(["score", *probabilities], NUMBER)
-        self._types["row"] = WHOLE_NUMBER
+        columns = output_columns(self._label_names, self._run.columns.keep)
+        self._types = output_types(self._label_names)
         name = self._run.output_uri(self.entry.key)
         own = _UntilEnd(results)
         with self.path.open("wb") as stream, self.rejected_path.open("wb") as rejected:
@@ -100,18 +97,8 @@ class Output:
         self._labels[result.label] = self._labels.get(result.label, 0) + 1
         if (types := result.review.types) is not self._types_of_file:
             self._learn_types(types or {})
-        shares = zip(self._label_names, result.probabilities, strict=True)
-        return {
-            "input": uri,
-            "row": result.review.row,
-            "id": result.review.id,
-            "label": result.label,
-            "score": round(result.score, 6),
-            **{f"probability_{name}": round(p, 6) for name, p in shares},
-            **dict(zip(self._run.columns.keep, result.review.kept, strict=True)),
-            "model": self._run.model.name,
-            "model_version": self._run.model.version,
-        }
+        scored = Scored(result, uri, self._run.model)
+        return output_row(scored, self._label_names, self._run.columns.keep)
 
     def _learn_types(self, of_file: Mapping[str, Any]) -> None:
         """Give the kept columns the types that the file declares, if it does."""

@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tasks.core.decision import predict_labels
 from tasks.core.engines.protocol import softmax
 from tasks.core.evaluation.comparison import lower_bound
 
@@ -108,13 +109,13 @@ def changes(logits: Logits, exact: Logits) -> NDArray[np.float64]:
 
 def disagree(logits: Logits, exact: Logits, maximum_change: float = 1.0) -> Bools:
     """Return True for rows with another label, or a probability that differs by more than allowed; shape (rows,)."""
-    other = logits.argmax(axis=1) != exact.argmax(axis=1)
+    other = predict_labels(logits) != predict_labels(exact)
     return other if maximum_change >= 1 else other | (changes(logits, exact) > maximum_change)
 
 
 def overstatement(cheap: Logits, exact: Logits) -> NDArray[np.float32]:
     """Return how much larger each margin is than the exact engine's margin for the same label, shape (rows,)."""
-    label = cheap.argmax(axis=1)[:, None]
+    label = predict_labels(cheap)[:, None]
     others = exact.copy()
     np.put_along_axis(others, label, -np.inf, axis=1)
     own = np.take_along_axis(exact, label, axis=1)[:, 0]
@@ -145,7 +146,7 @@ def fit_deferral_thresholds(
         raise ValueError("an exact cascade has one stage before the exact engine")
     if labels is None and rule.use == "fast":
         raise ValueError("a fast cascade is fitted on labelled rows")
-    predicted = last.argmax(axis=1)
+    predicted = predict_labels(last)
     remaining = np.ones(len(exact), dtype=np.bool_)
     deferral_thresholds: list[float] = []
     for number, stage_logits in enumerate(cheap):
@@ -162,7 +163,7 @@ def fit_deferral_thresholds(
             threshold = _safe_threshold(sweep)
         deferral_thresholds.append(threshold)
         taken = remaining & (margins(stage_logits) >= deferral_thresholds[-1])
-        predicted = np.where(taken, stage_logits.argmax(axis=1), predicted)
+        predicted = np.where(taken, predict_labels(stage_logits), predicted)
         remaining &= ~taken
     return deferral_thresholds, predicted
 
@@ -189,7 +190,7 @@ class _ThresholdSweep:
         maximum_change: float = 1.0,
     ) -> None:
         self.logits, self.exact, self.rows = logits, exact, len(exact)
-        gaps, mine, theirs = margins(logits), logits.argmax(axis=1), exact.argmax(axis=1)
+        gaps, mine, theirs = margins(logits), predict_labels(logits), predict_labels(exact)
         indices = np.flatnonzero(remaining)
         order = indices[np.argsort(-gaps[indices], kind="stable")]
         ends = np.flatnonzero(np.diff(gaps[order], append=-1.0))  # equal margins stay together

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.decision import predict_labels
 from tasks.core.engines.cascade.bands import (
     NOTHING,
     SAFETY,
@@ -236,12 +237,12 @@ def _record(
         "promise": promise(rule, len(exact), len(stages)),
         "rows": len(exact),
         "rescored_share": shares[-1],
-        "agreement": float((final.argmax(axis=1) == exact.argmax(axis=1)).mean()),
+        "agreement": float((predict_labels(final) == predict_labels(exact)).mean()),
         "largest_change": float(np.abs(softmax(final) - softmax(exact)).max()),
     }
     if labels is not None and (labelled := labels >= 0).any():
-        right = (final.argmax(axis=1) == labels)[labelled]
-        exactly = (exact.argmax(axis=1) == labels)[labelled]
+        right = (predict_labels(final) == labels)[labelled]
+        exactly = (predict_labels(exact) == labels)[labelled]
         pair = Pair.of(right, exactly)
         facts |= {"accuracy": float(right.mean()), "exact_accuracy": float(exactly.mean())}
         facts |= {"better": pair.better, "worse": pair.worse, "mcnemar_p": pair.mcnemar()}

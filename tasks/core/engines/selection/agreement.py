@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.decision import predict_labels
 from tasks.core.engines import registry
 from tasks.core.engines.cascade.bands import (
     CascadeRule,
@@ -62,7 +63,7 @@ def agreement(
     """Compare an engine's logits with those of fp32, both of shape (texts, classes)."""
     return Agreement(
         disagree(logits, fp32, maximum_change + _BATCH_NOISE),
-        float((logits.argmax(axis=1) == fp32.argmax(axis=1)).mean()),
+        float((predict_labels(logits) == predict_labels(fp32)).mean()),
         float(changes(logits, fp32).max(initial=0.0)),
         maximum_change,
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tasks.core.decision import predict_labels
 from tasks.core.engines import registry
 from tasks.core.engines.cascade import engine as cascade_engine
 from tasks.core.engines.cascade.bands import CascadeRule, Use
@@ -250,7 +251,7 @@ class EngineBenchmark:
     def _right(self, logits: Logits) -> float | None:
         """Return the accuracy on the validation reviews among the texts, or None if there are none."""
         indices = self._texts.validation
-        right = logits.argmax(axis=1)[indices] == self._rows.labels[indices]
+        right = predict_labels(logits)[indices] == self._rows.labels[indices]
         return float(right.mean()) if len(indices) else None
 
     def _use(self, name: str) -> Use:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from tasks.core.decision import predict_labels
 from tasks.core.evaluation.behaviour import templates as sentences
 from tasks.core.evaluation.behaviour.perturbations import PERTURBATIONS, swapping
 from tasks.core.forms import Form
@@ -139,7 +140,7 @@ class MinimumFunctionality(Check):
     def failed(
         self, before: Probabilities, after: Probabilities, label: int | None
     ) -> NDArray[np.bool_]:
-        return np.asarray(after.argmax(axis=1) != label)
+        return np.asarray(predict_labels(after) != label)
 
 
 class _OnReviews(Check):
@@ -223,7 +224,7 @@ class Invariance(_OnReviews):
     def failed(
         self, before: Probabilities, after: Probabilities, label: int | None
     ) -> NDArray[np.bool_]:
-        return np.asarray(after.argmax(axis=1) != before.argmax(axis=1))
+        return np.asarray(predict_labels(after) != predict_labels(before))
 
 
 class Direction(_OnReviews):

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from tasks.core.decision import predict_labels
 from tasks.core.evaluation.plots import curves
 from tasks.core.evaluation.plots.style import INK, OTHER, QUIET, figure_of, save, shown
 from tasks.core.records import Interval
@@ -60,7 +61,7 @@ def draw_all(
         uncalibrated: probabilities before temperature scaling, same shape; the reliability diagram shows them too.
     """
     figures = {
-        "confusion": _confusion(labels, probabilities.argmax(axis=1), label_names),
+        "confusion": _confusion(labels, predict_labels(probabilities), label_names),
         "roc": curves.draw_curves(curves.ROC, labels, probabilities, label_names),
         "precision_recall": curves.draw_curves(
             curves.PRECISION_RECALL, labels, probabilities, label_names
@@ -184,7 +185,7 @@ def _heat(axes: Axes, counts: Ints) -> Floats:
 
 def _binned(labels: Ints, probabilities: Floats, bins: int) -> tuple[Floats, Floats, Ints]:
     """Return mean confidence and accuracy of each bin that has rows, and the number of rows of every bin."""
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    confidence, correct = probabilities.max(axis=1), predict_labels(probabilities) == labels
     index = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     rows = np.bincount(index, minlength=bins)
     filled = rows > 0
@@ -219,7 +220,7 @@ def _reliability(
 def _scores(labels: Ints, probabilities: Floats) -> Figure:
     figure = figure_of("Confidence of right and wrong answers", "confidence", "reviews")
     axes = figure.axes[0]
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    confidence, correct = probabilities.max(axis=1), predict_labels(probabilities) == labels
     edges = np.linspace(1 / probabilities.shape[1], 1, 26).tolist()
     axes.hist(
         [confidence[correct], confidence[~correct]],

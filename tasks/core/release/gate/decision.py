@@ -5,6 +5,7 @@ params.py states the rule and its risks, docs/gate.md explains it, and `make gat
 
 import math
 
+from tasks.core.decision import predict_labels
 from tasks.core.evaluation import metrics
 from tasks.core.evaluation.calibration_error import calibration_error, calibration_noise
 from tasks.core.evaluation.comparison import Pair, difference_of_shares
@@ -73,7 +74,7 @@ def _on_a_scale(evidence: Evidence) -> list[str]:
     if evidence.champion is not None:
         models |= {f"{evidence.champion_name} ": evidence.champion}
     metrics_by_model = {
-        name: metrics.on_a_scale(evidence.labels, probabilities.argmax(axis=1), evidence.scale)
+        name: metrics.on_a_scale(evidence.labels, predict_labels(probabilities), evidence.scale)
         for name, probabilities in models.items()
     }
     own = metrics_by_model.pop("")
@@ -108,7 +109,7 @@ def _macro_f1(evidence: Evidence, params: GateParams) -> Clause | None:
     floor = params.limits.minimum_macro_f1
     if not floor:
         return None
-    predicted = evidence.candidate.argmax(axis=1)
+    predicted = predict_labels(evidence.candidate)
     value = metrics.macro_f1(evidence.labels, predicted, evidence.candidate.shape[1])
     return _at_least("minimum macro-F1", value, floor)
 

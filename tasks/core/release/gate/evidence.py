@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from pydantic import Field
 
+from tasks.core.decision import predict_labels
 from tasks.core.evaluation.comparison import Bools
 from tasks.core.evaluation.metrics import Floats, Ints
 from tasks.core.evaluation.slices import Slice
@@ -78,7 +79,7 @@ class Evidence:
     other_test_set: OtherTestSet | None = None  # the champion's test set, if it differs
 
     def right(self, probabilities: Floats) -> Bools:
-        return np.asarray(probabilities.argmax(axis=1) == self.labels)
+        return np.asarray(predict_labels(probabilities) == self.labels)
 
     @cached_property
     def candidate_right(self) -> Bools:

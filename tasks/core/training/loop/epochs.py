@@ -17,6 +17,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from tasks.core.decision import predict_labels
 from tasks.core.training.params import BestBy
 from tasks.core.training.protocols import TrainingPruned, TrialPruner
 
@@ -44,7 +45,7 @@ class BestEpochMetric:
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         logits = torch.as_tensor(prediction.predictions, dtype=torch.float64)
         labels = torch.as_tensor(prediction.label_ids)
-        accuracy = float((logits.argmax(dim=-1) == labels).double().mean())
+        accuracy = float((predict_labels(logits) == labels.numpy()).mean())
         if self._best_by == "loss":
             return {"accuracy": accuracy, "merit": -float(cross_entropy(logits, labels))}
         return {"accuracy": accuracy, "merit": self._rank(accuracy, len(labels))}

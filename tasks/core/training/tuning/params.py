@@ -107,7 +107,9 @@ class SpaceParams(Form):
         for name in SpaceParams.model_fields:
             values: Any = getattr(self, name)
             if values is not None:
-                ends[name] = tuple(values) if isinstance(values, list) else (values.low, values.high)
+                ends[name] = (
+                    tuple(values) if isinstance(values, list) else (values.low, values.high)
+                )
         return ends
 
 
