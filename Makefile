@@ -19,7 +19,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .DEFAULT_GOAL := help
 .PHONY: help attack security-cost demo up down status up-ha down-ha status-ha imdb test test-all check lint format \
 	types bench deaths bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env cases \
-	together lock races neighbours house words
+	together lock races neighbours house words doors
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -101,6 +101,9 @@ cases: $(READY) ## hostile files tried from outside: expected, found, seconds, m
 
 house: $(READY) ## packages, files, imports between them, circles, lines; exit 1 if an aim is missed (BASE=COMMIT: that beside it)
 	$(BIN)/python -m benchmarks.house $(if $(BASE),--base $(BASE))
+
+doors: $(READY) ## the changes that people make most, each made in a copy: files touched, and whether it works (five minutes; exit 1 if not)
+	$(BIN)/python -m benchmarks.doors $(CHANGES)
 
 words: $(READY) ## question words in docstrings, unclear identifiers, long commit subjects; exit 1 if an aim is missed (BASE=COMMIT)
 	$(BIN)/python -m benchmarks.words $(if $(BASE),--base $(BASE))

@@ -159,6 +159,17 @@ def test_only_settings_and_services_touch_the_environment() -> None:
     assert reads_environment("from os import environ") and reads_environment("import os\nos.getenv")
 
 
+def test_labels_are_decided_in_one_module() -> None:
+    """`predict_labels` is the decision rule; what else takes the largest of a row goes past it."""
+    decides = re.compile(r"\.argmax\((?:axis|dim)=-?1\)|argmax\(1\)")
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for path in SOURCES
+        if decides.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == ["tasks/core/decision.py"]
+
+
 def test_names_of_tags_are_in_one_module() -> None:
     """In MLflow; attributes of Optuna's trials and studies have names of their own."""
     others = {"core/tags.py", "core/training/tuning/trials.py", "connectors/storage/studies.py"}

@@ -226,26 +226,36 @@ def test_the_column_is_written_and_old_outputs_do_not_count(tmp_path: Path) -> N
 
 DECISION_TEST = """import numpy as np
 
+from benchmarks.faults.parts import CharacterEncoder
 from tasks.core.engines.cascade import bands
 from tasks.core.evaluation import metrics
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.scoring import predict
-from tests.core.release.gate.evidence import evidence
-from tests.core.scoring.text_engine import predictions_of
+from tasks.core.scoring.predict import End, Review
+from tests.core.release.gate.test_decision import evidence
 
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
 LABELS = np.array([0, 1, 1])
 
 
+class Engine:
+    label_names = ["NEGATIVE", "POSITIVE"]
+
+    def logits(self, input_ids):
+        return np.tile(np.float32([2.0, -2.0]), (len(input_ids), 1))
+
+
 def test_scoring_gives_the_new_label() -> None:
-    assert {p.label for p in predictions_of(["Dull.", "Lovely."])} == {"POSITIVE"}
+    reviews = [Review(1, "a", "Dull."), End(1)]
+    prediction = next(predict.score([reviews], CharacterEncoder(), Engine(), 10))
+    assert prediction.label == "POSITIVE" and prediction.score < 0.1
 
 
 def test_metrics_and_gate_judge_the_new_label() -> None:
-    params = EvaluationParams(resamples=20)
-    measured = metrics.evaluate(LABELS, PROBABILITIES, params).overall
+    measured = metrics.evaluate(LABELS, PROBABILITIES, EvaluationParams(resamples=100)).overall
     assert measured["accuracy"].value == 2 / 3
-    assert evidence(LABELS, PROBABILITIES).candidate_right.tolist() == [False, True, True]
+    candidate = evidence(rows=100, wrong=0)
+    assert candidate.candidate_right.tolist() == (candidate.labels == 1).tolist()
 
 
 def test_engines_agree_where_the_new_label_is_the_same() -> None:
