@@ -176,7 +176,7 @@ def test_a_family_that_no_file_names(bert: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = DebertaV2Config(
         vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=128, pad_token_id=tokenizer.pad_token_id,
+        intermediate_size=64, max_position_embeddings=512, pad_token_id=tokenizer.pad_token_id,
         relative_attention=True, position_buckets=16, pos_att_type=["p2c", "c2p"],
     )
     model = DebertaV2ForSequenceClassification(config)
@@ -216,7 +216,7 @@ def test_the_column_is_written_and_old_outputs_do_not_count(tmp_path: Path) -> N
     run = scoring_run(output_format="parquet")
     entry = Entry(key="a.jsonl", size=1, etag="e")
     review = Review(1, "a", "Lovely.")
-    results = iter([Prediction(review, "POSITIVE", 0.9, [0.1, 0.9]), End(1)])
+    results = iter([Prediction(review, "POSITIVE", 0.9, [0.1, 0.9]), End(rows=1)])
     output = Output(run, entry, tmp_path / "out", ["NEGATIVE", "POSITIVE"])
     output.encode(results)
     table = pq.read_table(tmp_path / "out")
@@ -246,7 +246,7 @@ class Engine:
 
 
 def test_scoring_gives_the_new_label() -> None:
-    reviews = [Review(1, "a", "Dull."), End(1)]
+    reviews = [Review(1, "a", "Dull."), End(rows=1)]
     prediction = next(predict.score([reviews], CharacterEncoder(), Engine(), 10))
     assert prediction.label == "POSITIVE" and prediction.score < 0.1
 
