@@ -27,6 +27,7 @@
 """
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -122,7 +123,7 @@ class Settings(BaseSettings):
     """The settings in the table of this module's docstring."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NIGHTSHIFT_", populate_by_name=True, env_ignore_empty=True
+        env_prefix="NIGHTSHIFT_", populate_by_name=True, env_ignore_empty=True, frozen=True
     )
 
     home: Path = Path(".nightshift")
@@ -239,6 +240,14 @@ def is_of_this_machine(url: str | None) -> bool:
 
 def read_settings() -> Settings:
     """Read the settings from the present environment. Raises SettingsError that names the wrong variable."""
+    return _settings_of(frozenset(os.environ.items()))
+
+
+@functools.lru_cache(
+    maxsize=4
+)  # a run reads them hundreds of times, and each time takes milliseconds
+def _settings_of(_environment: frozenset[tuple[str, str]]) -> Settings:
+    """Return the settings of an environment, which is the present one."""
     _require_known(os.environ)
     try:
         return Settings()  # pyright: ignore[reportCallIssue] - the environment gives the fields
