@@ -266,20 +266,25 @@ def test_engines_agree_where_the_new_label_is_the_same() -> None:
 STEP = '''"""The step that leaves out the longest training reviews."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tasks.core.data import tables
 from tasks.core.digests import digest_of, file_digest
-from tasks.core.records import Reference, SplitSummary
+from tasks.core.records import DescribedSummary, Reference, SplitSummary
 from tasks.runtime.steps import fetched, reuse_or_make, step
 
 _LETTERS = 2_000
 
 
-class ShortenedSummary(SplitSummary):
+class ShortenedSummary(SplitSummary, DescribedSummary):
     """A split without its longest training reviews."""
 
     left_out: int
+
+    def facts(self, inputs: Mapping[str, Any]) -> dict[str, str]:
+        return {"left out": f"{self.left_out} reviews of more than {inputs['letters']} letters"}
 
 
 @step
@@ -323,5 +328,5 @@ def test_a_retraining_takes_the_step(services: ObjectStore, prefix: str, bert: P
     assert "/prepared/shortened/" in lineage["shortened"]
     assert "shortened" in retrain(given).steps_reused
     facts = trace(TraceParams(start=lineage["shortened"])).facts
-    assert facts["left out"] == "0"
+    assert facts["left out"] == "0 reviews of more than 2000 letters"
 """

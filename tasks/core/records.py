@@ -1,5 +1,6 @@
 """Records passed between steps: references and counts, never rows, tensors or clients."""
 
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,11 +37,31 @@ class Manifest(Record):
     summary: dict[str, Any] = Field(
         description="Small facts about the content, in the form of its kind."
     )
+    facts: dict[str, str] = Field(
+        default_factory=dict,
+        description="The summary in words, by name, as its class describes itself; lineage shows them.",
+    )
+
+    def stored(self) -> dict[str, Any]:
+        """Return the fields as they are written: `facts` only if there are any, so that release 0.1 reads the rest."""
+        return self.model_dump(exclude=set() if self.facts else {"facts"})
 
     @property
     def content(self) -> str:
         """The digest of the files' names and bytes."""
         return digest_of({name: [file.bytes, file.sha256] for name, file in self.files.items()})
+
+
+class DescribedSummary(Record):
+    """A summary that describes itself in words, so that lineage needs no knowledge of its step."""
+
+    def facts(self, inputs: Mapping[str, Any]) -> dict[str, str]:
+        """Return the facts to show, by name, the most important first. They must not hold text of reviews.
+
+        Args:
+            inputs: of the manifest.
+        """
+        raise NotImplementedError
 
 
 class Reference(Record, Generic[SummaryT]):

@@ -19,14 +19,19 @@ _PARTS = ("train", "validation", "test")  # in display order
 
 def facts_of(manifest: Manifest) -> tuple[str, Facts]:
     """Return the most important facts as one phrase, and all facts by name, without those an old record lacks."""
-    try:
-        all_facts = _FACTS.get(manifest.kind, _numbers)(manifest.inputs, manifest.summary)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        # A version of the code with other field formats wrote this record. The folder still exists.
-        all_facts = {"record": "in a format that this version cannot read"}
-    facts = {name: text for name, text in all_facts.items() if text}
+    facts = manifest.facts or _facts_of_kind(manifest)
+    facts = {name: text for name, text in facts.items() if text}
     brief = ", ".join(facts[name] for name in _BRIEF.get(manifest.kind, ()) if name in facts)
     return brief or "; ".join(f"{k} {v}" for k, v in list(facts.items())[:4]), facts
+
+
+def _facts_of_kind(manifest: Manifest) -> Facts:
+    """Return the facts of a summary that does not describe itself."""
+    try:
+        return _FACTS.get(manifest.kind, _numbers)(manifest.inputs, manifest.summary)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        # A version of the code with other field formats wrote this record. The folder still exists.
+        return {"record": "in a format that this version cannot read"}
 
 
 def names_of(manifest: Manifest) -> list[str]:
