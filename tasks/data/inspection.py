@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,17 @@ def _origin(split: Reference[SplitSummary], validated: Reference[ValidatedSummar
         more_files=loaded.summary.get("more_files", {}) if loaded else {},
         loaded_digest=digest or "unknown",
         columns=[str(column) for column in loaded.inputs["columns"]] if loaded else [],
-        split_params=prepared.manifest_of(split).inputs["split"],
+        split_params=_settings(prepared.manifest_of(split).inputs),
         digest=split.digest,
     )
+
+
+def _settings(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings among the inputs of the step that made a split: those of its form, or else its numbers."""
+    of_form = {
+        n: v for group in inputs.values() if isinstance(group, Mapping) for n, v in group.items()
+    }
+    return of_form or {n: v for n, v in inputs.items() if isinstance(v, int | float)}
 
 
 def _publish(reference: Reference[InspectionSummary], params: InspectionParams) -> None:
