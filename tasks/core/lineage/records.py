@@ -119,7 +119,7 @@ class LineageRecords:
         self._node_ids[manifest.digest] = self.graph.add(node)
         if manifest.kind == "loaded" and (source := facts.get("source")):
             self._link_parent(Node(kind="source", name=source), node.id)
-        if manifest.kind == "split":
+        if {"train_digest", "test_digest"} <= manifest.summary.keys():  # a split
             for rows, name in ((TRAINING_ROWS, "train_digest"), (TEST_ROWS, "test_digest")):
                 if digest := str(manifest.summary.get(name, "")):
                     self._node_ids[digest] = self.graph.add(Node(kind=rows, name=digest))
