@@ -327,6 +327,7 @@ def test_a_retraining_takes_the_step(services: ObjectStore, prefix: str, bert: P
     lineage = json.loads(tags("shortened", first.version.version)["nightshift.lineage"])
     assert "/prepared/shortened/" in lineage["shortened"]
     assert "shortened" in retrain(given).steps_reused
-    facts = trace(TraceParams(start=lineage["shortened"])).facts
-    assert facts.get("left out", facts) == "0 reviews of more than 2000 letters"
+    traced = trace(TraceParams(start=lineage["shortened"]))
+    assert traced.facts["shortened: left out"] == "0 reviews of more than 2000 letters"
+    assert any("version shortened/1" in line for line in traced.downstream)
 """
