@@ -271,9 +271,15 @@ def _mend(
                 include={"schedule", "active", "slug", "parameters", "max_scheduled_runs"}
             )
             parameters = settings.get("parameters") or {}
-            for former, path in former_names_in(flow, parameters).items():
-                renamed.append(f"renamed {former} to {path} in a schedule of {full_name}")
-            settings["parameters"] = with_current_parameters(flow, parameters)
+            try:
+                settings["parameters"] = with_current_parameters(flow, parameters)
+            except (
+                SettingsError
+            ) as error:  # a person must correct it; the other schedules are restored
+                renamed.append(f"WARNING: a schedule of {full_name} cannot be rewritten: {error}")
+            else:
+                for former, path in former_names_in(flow, parameters).items():
+                    renamed.append(f"renamed {former} to {path} in a schedule of {full_name}")
             again = DeploymentScheduleCreate.model_validate(settings)
             client.create_deployment_schedules(after.id, [again])
     if before.paused and not after.paused:

@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect import Flow
 
+from tasks.core.errors import SettingsError
 from tasks.core.forms import Form, former_paths, with_current_names
 
 _FORM = "params"  # the one parameter of every flow of Nightshift
@@ -24,11 +25,20 @@ def former_names_in(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> dict
 
 
 def with_current_parameters(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a flow's parameters under the current names of its form's fields."""
+    """Return a flow's parameters under the current names of its form's fields.
+
+    Raises:
+        SettingsError: they hold a field under both its names.
+    """
     form = _form_of(flow)
     if form is None or not former_names_in(flow, parameters):
         return dict(parameters)
-    return {**parameters, _FORM: with_current_names(form, parameters[_FORM])}
+    try:
+        return {**parameters, _FORM: with_current_names(form, parameters[_FORM])}
+    except ValueError as error:
+        raise SettingsError(
+            str(error), f"the parameters of {flow.name}", "correct them, and apply again"
+        ) from None
 
 
 def rewrite_definition(flow: Flow[..., Any], entry: dict[str, Any]) -> Iterator[str]:
@@ -39,14 +49,18 @@ def rewrite_definition(flow: Flow[..., Any], entry: dict[str, Any]) -> Iterator[
         entry: as in prefect.yaml.
     Yields:
         The names that were rewritten, as "former to current".
+    Raises:
+        SettingsError: a field stands under both its names.
     """
+    renamed: dict[str, None] = {}
     for holder in (entry, *entry.get("schedules", ())):
         parameters = holder.get("parameters")
         if not isinstance(parameters, Mapping):
             continue
-        for former, path in former_names_in(flow, parameters).items():
-            yield f"{former} to {path}"
+        names = former_names_in(flow, parameters)
+        renamed |= dict.fromkeys(f"{former} to {path}" for former, path in names.items())
         holder["parameters"] = with_current_parameters(flow, parameters)
+    yield from renamed
 
 
 def _form_of(flow: Flow[..., Any]) -> type[Form] | None:

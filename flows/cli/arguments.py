@@ -165,9 +165,10 @@ def _with_current_names(arguments: list[str], model: type[BaseModel]) -> list[st
     for argument in arguments:
         name, equals, value = argument.partition("=")
         former = name[2:].lower() if name.startswith("--") else ""
-        if former in paths:
-            logger.warning("The option --%s is now called --%s", former, paths[former])
-            argument = f"--{paths[former]}{equals}{value}"
+        for path in (path for path in paths if former == path or former.startswith(f"{path}.")):
+            renamed = paths[path] + former.removeprefix(path)
+            logger.warning("The option --%s is now called --%s", former, renamed)
+            argument = f"--{renamed}{equals}{value}"
         current.append(argument)
     return current
 

@@ -60,10 +60,10 @@ def next_command(result: "Retrained") -> str:
         bucket = read_settings().bucket
         locations = f"--input s3://{bucket}/incoming/ --output s3://{bucket}/predictions/"
         return f"Next, to score reviews: {command.format('score')} {locations}"
-    override = "" if result.verdict.promote else " --overrule"
+    # Of a version that the gate passed, a person may have decided otherwise; `--overrule` covers both.
     return (
         f"Next, to promote it anyway: {command.format('promote')} --version {result.version.version} "
-        f"--who NAME --reason REASON{override}"
+        "--who NAME --reason REASON --overrule"
     )
 
 

@@ -3,7 +3,7 @@
 import difflib
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -100,10 +100,11 @@ def former_paths(form: type[BaseModel], prefix: str = "") -> dict[str, str]:
 
 
 def _groups(form: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield the fields of a form that are forms themselves."""
+    """Yield the fields of a form that are forms themselves, also those that may be None."""
     for name, field in form.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield name, field.annotation
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield name, kind
 
 
 def problems_of(

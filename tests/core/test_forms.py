@@ -5,7 +5,7 @@ import logging
 import pytest
 from pydantic import ValidationError
 
-from flows.forms.pipelines import RetrainParams, ScoreShardsParams
+from flows.forms.pipelines import FineTuneParams, RetrainParams, ScoreShardsParams
 from tasks.connectors.sources.params import SourceParams
 from tasks.core.data.params import SplitParams, TokenizationParams, ValidationParams
 from tasks.core.digests import digest_of
@@ -15,6 +15,7 @@ from tasks.core.forms import Form, former_paths, with_current_names
 from tasks.core.quality.params import InspectionParams
 from tasks.core.release.gate.params import GateParams
 from tasks.core.release.report.params import ReportParams
+from tasks.core.scoring.params import EngineParams
 from tasks.core.training.params import DistillationParams, TrainingParams
 from tasks.core.training.pretraining.params import PretrainingParams
 from tasks.core.training.tuning.params import SweepParams
@@ -109,6 +110,7 @@ def test_former_paths_lead_to_fields() -> None:
     assert paths["training.kept_layers"] == "training.num_layers"
     assert paths["gate.plausibility.max_overlap_share"] == "gate.plausibility.max_overlap_fraction"
     assert former_paths(ScoreShardsParams) == {"place": "run"}
+    assert former_paths(FineTuneParams)["pretraining.mask_share"] == "pretraining.mlm_probability"
     assert former_paths(SourceParams) == {}
 
 
@@ -117,3 +119,6 @@ def test_removed_engines_are_left_out_with_a_warning(caplog: pytest.LogCaptureFi
         asked = EngineChoiceParams.model_validate({"candidates": ["torch", "onnx", "openvino"]})
     assert asked.candidates == ["torch", "openvino"]
     assert caplog.messages == ["The engine onnx is no longer part of Nightshift, and is left out"]
+    assert EngineParams.model_validate({"engine": "cascade-torch"}).engine == "auto"
+    with pytest.raises(ValidationError, match="Input should be"):
+        EngineChoiceParams.model_validate({"candidates": [["torch"]]})

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from deployments.apply import load
 from deployments.stored_parameters import (
     former_names_in,
@@ -9,6 +11,7 @@ from deployments.stored_parameters import (
     with_current_parameters,
 )
 from flows.forms.pipelines import RetrainParams
+from tasks.core.errors import SettingsError
 
 RETRAIN = load("flows.retrain.retrain")
 
@@ -38,3 +41,9 @@ def test_what_is_current_stays_as_it_is() -> None:
         "params": {"training": "no mapping"}
     }
     assert former_names_in(load("flows.tidy.tidy"), {}) == {}
+
+
+def test_both_names_at_once_are_an_error_that_names_the_flow() -> None:
+    entry = {"parameters": {"params": {"training": {"kept_layers": 3, "num_layers": 2}}}}
+    with pytest.raises(SettingsError, match=r"set only num_layers.*parameters of retrain"):
+        list(rewrite_definition(RETRAIN, entry))

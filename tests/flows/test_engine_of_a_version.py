@@ -182,7 +182,7 @@ def test_that_labels_take_more_validation_reviews_is_said_before_training(
     strict = {"cascade": "labels", "candidates": candidates, "minimum_agreement": 0.999}
     asked = given.engines.model_copy(update=strict)
     retrain(given.model_copy(update={"engines": asked}))
-    said = caplog.text.index("takes 2,995 reviews that were not trained on, and there are")
+    said = caplog.text.index("2,995 reviews that were not trained on are needed, and there are")
     assert said < caplog.text.index("Training is under way")
 
 

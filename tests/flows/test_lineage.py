@@ -234,7 +234,7 @@ def test_what_was_deleted_is_named_and_the_chain_goes_on(
 
 def test_a_person_is_told_what_can_be_named(services: ObjectStore, prefix: str) -> None:
     for start in ("nobody/7", "0123456789abcdef", f"{prefix}/nothing", "no such file.csv"):
-        with pytest.raises(MissingDataError, match=r"Nothing is known of it.*reviews/3"):
+        with pytest.raises(MissingDataError, match=r"Nothing is known about it.*reviews/3"):
             follow(start)
     with pytest.raises(MissingDataError, match="Not an object with predictions"):
         follow(f"{prefix}/out/model=m/version=1/x.jsonl")
@@ -244,5 +244,5 @@ def test_a_person_is_told_what_can_be_named(services: ObjectStore, prefix: str) 
     services.write_bytes(b'{"number": 1, "of": "another version"}', odd)
     with contextlib.ExitStack() as stack:  # what cannot be read is left out, and said
         stack.callback(services.delete, odd)
-        with pytest.raises(MissingDataError, match="Nothing is known of it"):
+        with pytest.raises(MissingDataError, match="Nothing is known about it"):
             follow("odd/1")

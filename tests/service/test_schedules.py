@@ -238,5 +238,5 @@ def test_newly_labelled_reviews_start_a_retraining(service: Service) -> None:
 
     again = service.press_run("watch/watch", {"location": location})
     assert service.until(again) == "COMPLETED"
-    assert any("announced" in line for line in service.log(look))
+    assert any("announced as" in line for line in service.log(look))
     assert not any("announced as" in line for line in service.log(again)), "once is enough"

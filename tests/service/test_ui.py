@@ -61,7 +61,7 @@ def test_deployments_are_listed_with_schedules_and_tags(ui: Ui) -> None:
     ui.see("At 03:00 AM, only on Sunday", "Nightshift: retrain when labelled reviews have landed")
     ui.picture("deployment")
     ui.tab("Description")
-    ui.see("Labelled reviews become a registered model")
+    ui.see("Train a classifier on labelled reviews")
     ui.picture("description")
 
 
@@ -174,7 +174,7 @@ def test_an_analyst_retrains_from_the_form(ui: Ui, service: Service, base: Path)
     )
     champion = service.registry().resolve("ui", "champion")
     assert champion and champion.version == "1"
-    assert "train: NEGATIVE 90, POSITIVE 90" in service.log(run)
+    assert "Reviews by class in train: NEGATIVE 90, POSITIVE 90" in service.log(run)
     look_at_the_run(ui, run)
     look_at_the_artifacts(ui, service, run)
 

@@ -76,7 +76,7 @@ class _Files(ABC):
                     f"{file} is {choice.split}" for file, choice in list(self._splits.items())[:10]
                 ),
                 name,
-                "name the files as data.source.location describes, or set --data.source.splits NAME=train",
+                "name the files train, validation or test, or set --data.source.splits NAME=train",
             )
         for file in names:
             format_of(file)

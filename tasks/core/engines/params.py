@@ -1,16 +1,11 @@
 """The form for choosing a model's scoring engine, in a module of its own so that it imports quickly."""
 
-import logging
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from tasks.core.engines.registry import EngineName
+from tasks.core.engines.registry import EngineName, is_removed
 from tasks.core.forms import Form
-
-logger = logging.getLogger(__name__)
-
-_REMOVED = {"onnx", "onnx-int8", "cascade-torch"}
 
 
 class EngineChoiceParams(Form):
@@ -78,11 +73,9 @@ class EngineChoiceParams(Form):
     @classmethod
     def _leave_out_removed(cls, names: Any) -> Any:
         """Leave out engines that Nightshift no longer has: stored parameters may name them."""
-        if not isinstance(names, list):
+        if not isinstance(names, list | tuple):
             return names
-        for name in (removed := [n for n in names if n in _REMOVED]):
-            logger.warning("The engine %s is no longer part of Nightshift, and is left out", name)
-        return [name for name in names if name not in removed]
+        return [name for name in names if not is_removed(name)]
 
     @property
     def keeps_labels(self) -> bool:

@@ -6,6 +6,7 @@ forms can import this module.
 
 import importlib.util
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
     from tasks.core.engines.protocol import Engine, EngineKind, EngineOptions
     from tasks.core.models.classifier import Classifier
 
+logger = logging.getLogger(__name__)
+
 EngineName: TypeAlias = Literal[
     "torch", "torch-fp32", "openvino", "openvino-int8", "cascade", "cascade-bf16"
 ]
 WantedEngine: TypeAlias = Literal["auto", EngineName]
+#: Engines of release 0.1 that Nightshift no longer has; stored parameters may name them.
+REMOVED = frozenset({"onnx", "onnx-int8", "cascade-torch"})
 
 TORCH: Final = "torch"
 TORCH_FP32: Final = "torch-fp32"  # fp32 even if the processor multiplies in bf16
@@ -52,6 +57,14 @@ class _Kinds(Mapping[str, "EngineKind"]):
 
     def __len__(self) -> int:
         return len(_MODULES)
+
+
+def is_removed(name: object) -> bool:
+    """True for an engine that Nightshift no longer has; then a warning is logged."""
+    if not isinstance(name, str) or name not in REMOVED:
+        return False
+    logger.warning("The engine %s is no longer part of Nightshift, and is left out", name)
+    return True
 
 
 def kinds() -> "Mapping[str, EngineKind]":

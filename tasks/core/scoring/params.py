@@ -1,10 +1,10 @@
 """Settings of scoring as a form."""
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from tasks.core.engines.registry import WantedEngine
+from tasks.core.engines.registry import WantedEngine, is_removed
 from tasks.core.formats.registry import FormatName
 from tasks.core.forms import Form
 from tasks.core.models.params import Device, Precision
@@ -36,6 +36,12 @@ class EngineParams(Form):
         le=1_000_000,
         description="Number of reviews read at a time to form batches of similar length. Memory grows with it.",
     )
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _replace_removed(cls, name: Any) -> Any:
+        """Leave the choice to the version if stored parameters name an engine that Nightshift no longer has."""
+        return "auto" if is_removed(name) else name
 
 
 OutputFormat: TypeAlias = Literal["same", FormatName]

@@ -38,6 +38,8 @@ def test_former_names_of_options_are_taken_with_a_warning(
         "The option --training.warmup-share is now called --training.warmup-ratio",
         "The option --training.kept-layers is now called --training.num-layers",
     ]
+    low = ["--sweep.space.warmup-share.low", "0.1", "--sweep.space.warmup_share.high=0.15"]
+    assert parse("tune", low).sweep.space.warmup_ratio.high == 0.15
     assert parse("score", ["--max-rejected-share", "0.5"]).max_rejected_fraction == 0.5
 
 

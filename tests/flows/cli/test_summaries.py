@@ -35,7 +35,7 @@ def retrained(promoted: bool, passed: bool) -> Retrained:
     ("promoted", "passed", "standing", "flow", "overrule"),
     [
         (True, True, "is the champion", "score", False),
-        (False, True, "stays challenger", "promote", False),
+        (False, True, "stays challenger", "promote", True),
         (False, False, "stays challenger", "promote", True),
     ],
 )
