@@ -146,7 +146,7 @@ STORIES = [
     ),
     Story(
         "base model that saw the test reviews",
-        800,
+        2000,
         untouched,
         ("test reviews unseen in training",),
         base="leaky",
