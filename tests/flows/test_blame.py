@@ -208,7 +208,7 @@ def test_an_object_that_ends_the_process_twice_fails_by_name(odd: Night, tmp_pat
     third = score_apart(odd, "third", tmp_path)
     assert third and (third.scored + third.scored_before, third.failed) == (5, 1)
     (error,) = third.errors
-    assert "2-odd.jsonl" in error and "has died, 2 times" in error and "/fatal/" in error
+    assert "2-odd.jsonl" in error and "has died 2 times" in error and "/fatal/" in error
     assert not _records(odd)
     after = score_apart(odd, "fourth", tmp_path)
     assert after and (after.scored_before, after.failed) == (5, 1), "nobody dies again"
@@ -235,7 +235,7 @@ def test_a_fatal_object_is_not_opened_again_and_stays_known(
     begun = time.time()
     (error,) = run_to_end(odd.draft("fourth")).errors
     assert not [name for name in opened if "odd" in name]
-    kept = error.partition(" or when ")[2].partition(" is removed")[0]
+    kept = error.partition(" or once ")[2].partition(" is removed")[0]
     assert json.loads(odd.store.read_bytes(kept) or b"")["when"] >= begun
 
 

@@ -419,7 +419,7 @@ def test_a_training_whose_study_is_nowhere_is_not_stopped(
     monkeypatch.setenv("NIGHTSHIFT_STUDY_DATABASE", "sqlite:////dev/null/studies.db")
     with judge_of(nowhere) as judge:
         assert judge is None
-    assert "cannot be stopped early: The database" in caplog.text
+    assert "cannot be stopped early: The sweep database failed" in caplog.text
 
 
 def test_a_model_that_is_gone_is_trained_again(given: TuneParams, made: dict[str, Any]) -> None:

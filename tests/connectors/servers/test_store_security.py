@@ -174,7 +174,7 @@ def test_a_server_without_certificates_is_no_good(tmp_path: Path) -> None:
     environment = {**server.environment, "HOME": "/nonexistent"}
     child = ChildProcess("SeaweedFS", command, environment, tmp_path / "log", True, tmp_path)
     try:
-        assert wait_for(lambda: "no certificate" in server.problem(), 30)
+        assert wait_for(lambda: "without a certificate" in server.problem(), 30)
         assert grpc_answers(ports(server)["filer.grpc"])  # the question is one that can be answered
         assert answer(ports(server)["master"], DELETE_BUCKET)[1] == (
             '{"error":"collection nightshift does not exist"}'
