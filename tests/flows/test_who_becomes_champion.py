@@ -156,7 +156,7 @@ def test_a_champion_deleted_by_hand_is_no_reason_to_stop(
 def test_what_people_took_back_does_not_come_back_by_itself(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:
-    location = deliver(services, prefix, seed=31)
+    location = deliver(services, prefix)
     first = retrain(params(bert, location, "back", **LENIENT))
     given = params(bert, location, "back", **LENIENT, training__seed=3)
     second = retrain(given)
@@ -179,7 +179,7 @@ def test_what_people_took_back_does_not_come_back_by_itself(
 def test_one_rolls_back_to_what_was_champion_and_only_once(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:
-    location = deliver(services, prefix, seed=32)
+    location = deliver(services, prefix)
     retrain(params(bert, location, "once-back", **LENIENT))
     retrain(params(bert, location, "once-back", **LENIENT, training__seed=3))
     never = params(bert, location, "once-back", **LENIENT, training__seed=4, gate__promote=False)
@@ -200,7 +200,7 @@ def test_one_rolls_back_to_what_was_champion_and_only_once(
 def test_after_the_champion_is_deleted_the_one_before_it_is_to_be_beaten(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:
-    location = deliver(services, prefix, seed=34)
+    location = deliver(services, prefix)
     retrain(params(bert, location, "lost", **LENIENT))
     second = retrain(params(bert, location, "lost", **LENIENT, training__seed=3))
     assert second.promoted
