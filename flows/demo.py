@@ -8,7 +8,8 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.forms.pipelines import RegistrationParams, RetrainParams, ScoreParams
+from flows.forms.pipelines import RegistrationParams, RetrainParams
+from flows.forms.scoring import ScoreParams
 from flows.retrain import retrain
 from flows.score import score
 from flows.stages.results import Demonstrated

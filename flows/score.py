@@ -6,7 +6,7 @@ check -> pin version -> freeze the list of inputs -> score the shards -> join, c
 import time
 
 from flows.forms.flow import form_flow
-from flows.forms.pipelines import ScoreParams
+from flows.forms.scoring import ScoreParams
 from flows.score_shards import score_together
 from tasks.core.errors import DataError
 from tasks.core.models.devices import resolve_device

@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 
 from flows.forms.flow import form_flow
-from flows.forms.pipelines import ScoreShardsParams
+from flows.forms.scoring import ScoreShardsParams
 from tasks.core.errors import SettingsError
 from tasks.core.records import Record
 from tasks.core.scoring.params import EngineParams

@@ -1,7 +1,7 @@
 """trace: follow lineage upstream and downstream of anything, such as from a prediction to the source."""
 
 from flows.forms.flow import form_flow
-from flows.forms.pipelines import TraceParams
+from flows.forms.scoring import TraceParams
 from tasks.lineage.tracing import Provenance, trace_lineage
 
 

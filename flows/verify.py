@@ -1,7 +1,7 @@
 """verify: prove from the object store alone that a scoring run is complete."""
 
 from flows.forms.flow import form_flow
-from flows.forms.pipelines import VerifyParams
+from flows.forms.scoring import VerifyParams
 from tasks.core.errors import DataError
 from tasks.scoring.verification import Proof, verify_run
 

@@ -312,7 +312,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.forms.pipelines import TraceParams
+from flows.forms.scoring import TraceParams
 from flows.retrain import retrain
 from flows.trace_prediction import trace
 from tasks.connectors.storage.object_store import ObjectStore

@@ -16,9 +16,10 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as CliError
 
-from flows.forms.pipelines import RetrainParams, ScoreParams, TraceParams, TuneParams, VerifyParams
+from flows.forms.pipelines import RetrainParams, TuneParams
 from flows.forms.recipes import RECIPES
 from flows.forms.registry import HistoryParams, PromoteParams, RetentionParams, RollbackParams
+from flows.forms.scoring import ScoreParams, TraceParams, VerifyParams
 from tasks.core.errors import SettingsError
 from tasks.core.forms import field_paths, former_paths, problems_of, suggestions
 from tasks.core.parsing.pairs import holds_pairs

@@ -223,13 +223,9 @@ class Settings(BaseSettings):
         """True if the embedded object store is used, by default when the user has configured no S3."""
         if self.object_store != "auto":
             return self.object_store == "embedded"
-        # Not Path.expanduser, which raises if there is no home folder.
-        file = os.path.expanduser(
-            os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
-        )
-        return not (
-            self.s3_endpoint_url or any(map(os.environ.get, _CREDENTIALS)) or Path(file).is_file()
-        )
+        configured = os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+        has_file = Path(os.path.expanduser(configured)).is_file()  # Path.expanduser may raise
+        return not (self.s3_endpoint_url or has_file or any(map(os.environ.get, _CREDENTIALS)))
 
 
 def is_of_this_machine(url: str | None) -> bool:
@@ -243,9 +239,8 @@ def read_settings() -> Settings:
     return _settings_of(frozenset(os.environ.items()))
 
 
-@functools.lru_cache(
-    maxsize=4
-)  # a run reads them hundreds of times, and each time takes milliseconds
+# A run reads them hundreds of times, and each time takes milliseconds.
+@functools.lru_cache(maxsize=4)
 def _settings_of(_environment: frozenset[tuple[str, str]]) -> Settings:
     """Return the settings of an environment, which is the present one."""
     _require_known(os.environ)

@@ -5,7 +5,8 @@ import logging
 import pytest
 from pydantic import ValidationError
 
-from flows.forms.pipelines import FineTuneParams, RetrainParams, ScoreShardsParams
+from flows.forms.pipelines import FineTuneParams, RetrainParams
+from flows.forms.scoring import ScoreShardsParams
 from tasks.connectors.sources.params import SourceParams
 from tasks.core.data.params import SplitParams, TokenizationParams, ValidationParams
 from tasks.core.digests import digest_of

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from flows.fine_tune import fine_tune
-from flows.forms.pipelines import FineTuneParams, ScoreParams
+from flows.forms.pipelines import FineTuneParams
+from flows.forms.scoring import ScoreParams
 from flows.retrain import retrain
 from flows.score import score
 from tasks.connectors.servers.seaweedfs import SeaweedFS

@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 from prefect import flow
 
 from flows.fine_tune import fine_tune
-from flows.forms.pipelines import FineTuneParams, RetrainParams, TraceParams
+from flows.forms.pipelines import FineTuneParams, RetrainParams
+from flows.forms.scoring import TraceParams
 from flows.retrain import retrain
 from flows.stages.preparation import Prepared, prepare
 from flows.stages.results import Retrained

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tasks.engines.verification
-from flows.forms.pipelines import ScoreParams
+from flows.forms.scoring import ScoreParams
 from flows.retrain import retrain
 from flows.score import score
 from tasks.connectors.storage.object_store import ObjectStore

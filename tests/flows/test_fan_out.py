@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.forms.pipelines import ScoreParams
+from flows.forms.scoring import ScoreParams
 from flows.retrain import retrain
 from flows.score import score
 from tasks.connectors.storage.object_store import ObjectStore

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from flows.forms.pipelines import ScoreParams, TraceParams
+from flows.forms.scoring import ScoreParams, TraceParams
 from flows.retrain import retrain
 from flows.score import score
 from flows.trace_prediction import trace

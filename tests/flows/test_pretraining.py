@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from flows.fine_tune import fine_tune
-from flows.forms.pipelines import RetrainParams, TraceParams
+from flows.forms.pipelines import RetrainParams
+from flows.forms.scoring import TraceParams
 from flows.retrain import retrain
 from flows.trace_prediction import trace
 from tasks.connectors.sources.base import Unreadable

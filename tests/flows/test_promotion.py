@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks.faults import worker
-from flows.forms.pipelines import ScoreParams
 from flows.forms.registry import HistoryParams, PromoteParams, RollbackParams
+from flows.forms.scoring import ScoreParams
 from flows.history import history
 from flows.promote import promote
 from flows.rollback import rollback

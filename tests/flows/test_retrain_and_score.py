@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from flows.forms.pipelines import RetrainParams, ScoreParams
+from flows.forms.pipelines import RetrainParams
+from flows.forms.scoring import ScoreParams
 from flows.retrain import retrain
 from flows.score import score
 from tasks.connectors.sources.params import SourceParams

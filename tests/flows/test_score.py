@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.forms.pipelines import ScoreParams, TraceParams, VerifyParams
+from flows.forms.scoring import ScoreParams, TraceParams, VerifyParams
 from flows.retrain import retrain
 from flows.score import score
 from flows.stages.results import Retrained

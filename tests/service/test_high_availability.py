@@ -24,7 +24,8 @@ import pytest
 from deployments.stack.high_availability.debian import require_installed
 from deployments.stack.high_availability.load_balancer import ANSWERED_BY
 from deployments.stack.high_availability.programs import MODEL, client_environment
-from flows.forms.pipelines import RetrainParams, ScoreParams
+from flows.forms.pipelines import RetrainParams
+from flows.forms.scoring import ScoreParams
 from tasks.connectors.servers.passwords import Passwords, read_passwords
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking.model_registry import ModelRegistry

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from deployments.apply import definitions
-from flows.forms.pipelines import RetrainParams, ScoreParams, TraceParams, TuneParams, WatchParams
+from flows.forms.pipelines import RetrainParams, TuneParams, WatchParams
 from flows.forms.registry import HistoryParams, PromoteParams, RetentionParams, RollbackParams
+from flows.forms.scoring import ScoreParams, TraceParams
 from tasks.core.markdown import Markdown
 from tests.core.test_markdown import EVIL
 from tests.models import tiny_bert

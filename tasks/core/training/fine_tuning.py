@@ -9,7 +9,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from transformers import (
 from tasks.core.errors import NightshiftError, SettingsError
 from tasks.core.models import classifier as modeling
 from tasks.core.models import devices
-from tasks.core.models.calibration import fit_temperature
 from tasks.core.models.classifier import Classifier
 from tasks.core.training.batches.execution import (
     ExecutionPlan,
@@ -52,7 +51,7 @@ from tasks.core.training.loop.epochs import (
     Pruning,
     evaluated_epochs,
 )
-from tasks.core.training.loop.trainer import ClassifierTrainer, arguments_of
+from tasks.core.training.loop.trainer import ClassifierTrainer, arguments_of, fit_on_validation
 from tasks.core.training.methods import lora
 from tasks.core.training.methods.distillation import require_teacher_logits
 from tasks.core.training.methods.layer_dropping import keep_layers
@@ -274,7 +273,7 @@ def _trained(
     epochs = float(state.epoch or 0)
     lora.merge(classifier.model)
     classifier = with_tried_batch_rule(classifier, trainer.eval_dataset)
-    temperature, validation_rows = _temperature(trainer)
+    temperature, validation_rows = fit_on_validation(trainer)
     run_plain(classifier.model)
     facts: dict[str, Any] = {
         "steps": state.global_step,
@@ -292,20 +291,10 @@ def _trained(
         "temperature": temperature,
         "validation_rows": validation_rows,
     }
-    model: Any = classifier.model
-    model = model.to(torch.device("cpu")).eval()
+    model: Any = cast(Any, classifier.model).to(torch.device("cpu")).eval()
     validation = {
         "loss": float(best_epoch["eval_loss"]),
         "accuracy": float(best_epoch["eval_accuracy"]),
     }
-    precision = "bf16" if execution.bf16 else "fp32"
-    best_model = replace(classifier, model=model, precision=precision)
+    best_model = replace(classifier, model=model, precision=facts["precision"])
     return Trained(modeling.with_temperature(best_model, temperature), facts, validation)
-
-
-def _temperature(trainer: Trainer) -> tuple[float, int]:
-    """Fit the temperature on the validation reviews with the kept weights; return it and their number."""
-    trainer.compute_metrics = None
-    predicted: Any = trainer.predict(trainer.eval_dataset)  # type: ignore[arg-type]
-    labels = np.asarray(predicted.label_ids, dtype=np.int64)
-    return fit_temperature(np.asarray(predicted.predictions), labels), len(labels)

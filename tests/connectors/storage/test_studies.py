@@ -142,7 +142,9 @@ def test_a_wrong_url_is_a_sentence_without_the_password(url: str, message: str) 
 
 def test_a_database_that_cannot_be_written_to_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "studies.db").mkdir()
-    with pytest.raises(ServiceError, match=r"failed while connecting: .*unable to open database file"):
+    with pytest.raises(
+        ServiceError, match=r"failed while connecting: .*unable to open database file"
+    ):
         StudyStore(f"sqlite:///{tmp_path}/studies.db")
     (tmp_path / "file").write_text("")
     with pytest.raises(ServiceError, match=r"Not a directory|File exists"):

@@ -12,7 +12,8 @@ from prefect.utilities.schema_tools.validation import validate
 from pydantic import BaseModel, ValidationError
 
 import flows
-from flows.forms.pipelines import RetrainParams, ScoreParams
+from flows.forms.pipelines import RetrainParams
+from flows.forms.scoring import ScoreParams
 from tasks.core.forms import Form, field_paths, problems_of, suggestions
 from tasks.core.parsing import patterns
 from tasks.core.parsing.patterns import S3_PREFIX, SAID_BY_PEOPLE

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from flows.cli.arguments import parse
 from flows.cli.main import main
-from flows.forms.pipelines import RetrainParams, ScoreParams, TuneParams
+from flows.forms.pipelines import RetrainParams, TuneParams
+from flows.forms.scoring import ScoreParams
 from tasks.core.errors import SettingsError
 from tests.paths import ROOT
 

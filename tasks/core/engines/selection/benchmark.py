@@ -69,8 +69,7 @@ class EngineBenchmark:
         params: EngineChoiceParams,
         build: Builder,
     ) -> None:
-        self._build = build
-        self._model, self._train, self._params = model, train, params
+        self._model, self._train, self._params, self._build = model, train, params, build
         self._texts, self._rows = texts, texts.rows
         self._opened: dict[str, Engine] = {}
         self._answers: dict[str, Logits] = {}

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.nn.functional import cross_entropy
@@ -12,6 +13,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from tasks.core.errors import NightshiftError
 from tasks.core.models.base_model.weights import require_loaded
+from tasks.core.models.calibration import fit_temperature
 from tasks.core.training.batches.schedule import TrainingBatches
 from tasks.core.training.loop.checkpoint_writer import CheckpointWriter, snapshot
 from tasks.core.training.loop.optimizers import parameter_groups
@@ -232,3 +234,11 @@ def arguments_of(
     # prevents Trainer from spreading batches over all GPUs in threads of one process
     arguments._n_gpu = min(arguments.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]
     return arguments
+
+
+def fit_on_validation(trainer: Trainer) -> tuple[float, int]:
+    """Fit the temperature on the validation reviews with the kept weights; return it and their number."""
+    trainer.compute_metrics = None
+    predicted: Any = trainer.predict(trainer.eval_dataset)  # type: ignore[arg-type]
+    labels = np.asarray(predicted.label_ids, dtype=np.int64)
+    return fit_temperature(np.asarray(predicted.predictions), labels), len(labels)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flows.forms.pipelines import ScoreParams
+from flows.forms.scoring import ScoreParams
 from tasks.connectors.sources.params import SourceParams
 from tasks.core.errors import MissingDataError, UnreadableDataError
 from tasks.core.formats import reading
