@@ -62,7 +62,11 @@ CASES = [
         "trained from random weights, exit status 0",
         "an error that names the tensors, and what to take off their names",
         _changed(_compiled),
-        fails("The weights lack", "bert.embeddings.LayerNorm.bias", "take '_orig_mod.' off"),
+        fails(
+            "The weights lack",
+            "bert.embeddings.LayerNorm.bias",
+            "remove the prefix '_orig_mod.' from the names",
+        ),
     ),
     _case(
         "missing-layer",
