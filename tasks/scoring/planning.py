@@ -60,7 +60,7 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         draft: the run, without its counts.
     Raises:
         MissingDataError: there is no object to score, or no sampled object has the text column.
-        SettingsError: the output lies inside the input, or a kept column has the name of a prediction column.
+        SettingsError: output and input overlap, or a kept column has the name of a prediction column.
         StoreError: the store does not return the plan that was written to it.
     """
     started = time.perf_counter()

@@ -224,7 +224,7 @@ CASES = [
     Case("hidden names and folder markers", _keys("_SUCCESS", ".keep", "day/_temporary/0.jsonl", "a.jsonl"),
          "1 of 1 scored"),
     Case("`a` and `a.jsonl`, whose predictions would share a name", _keys("a", "a.jsonl"), "stops",
-         r"would have their predictions in one object.*rename one"),
+         r"would share one object for their predictions.*rename one"),
     Case("an empty prefix", lambda s: None, "stops", r"No object there.*check the prefix"),
     Case("output among the input", lambda s: (s.deliver("a.jsonl"), setattr(s, "output", f"{s.input}out")), "stops",
          r"overlap: predictions.*choose a prefix outside"),

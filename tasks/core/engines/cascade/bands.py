@@ -85,7 +85,10 @@ def most_failures(rows: int, share: float, risk: float) -> int:
 
 
 def least_rows(share: float, risk: float) -> float:
-    """Return how many rows without a failure show that at most a fraction `share` fails; infinite if `share` is 0."""
+    """Return how many rows without a failure show that at most a fraction `share` fails, at a risk of `risk`.
+
+    Infinite if `share` is 0.
+    """
     return math.ceil(math.log(risk) / math.log1p(-share)) if share > 0 else math.inf
 
 
