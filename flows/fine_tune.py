@@ -131,7 +131,7 @@ def _carried_out(params: FineTuneParams, kind: TypeAdapter[_Result]) -> _Result:
         return kind.validate_python(answer)
     except PydanticError as error:
         raise PoolError(
-            f"The pool returned something other than a result: {error.error_count()} fields differ",
+            f"The result of the pool has another format: {error.error_count()} fields differ",
             deployment,
             "run the same version of Nightshift on all pools",
         ) from None

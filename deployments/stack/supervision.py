@@ -1,7 +1,7 @@
-"""Programs that keep running after the command that started them, under supervisord (http://supervisord.org).
+"""Keep programs running in the background with supervisord (http://supervisord.org).
 
-Supervisor restarts a program that dies, rotates its log, and stops it with all its children. Processes that a killed
-supervisor leaves running are found by a mark in the environment that every program inherits.
+supervisord restarts a program that dies, rotates its log, and stops it with all its children. If supervisord itself is
+killed, the processes it leaves behind are found by a mark in their environment, which children inherit.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _FLOW_RUN = "PREFECT__FLOW_RUN_ID"  # workers set it in the processes of flow ru
 
 
 class Program(Record):
-    """One program to be kept running; its working folder defaults to this process's."""
+    """A program to keep running. An empty `directory` means the working folder of this process."""
 
     name: str
     command: list[str]
@@ -47,7 +47,7 @@ class Program(Record):
 
 
 class ProgramState(Record):
-    """Supervisor's state of a program."""
+    """The state of a program, as supervisord reports it."""
 
     name: str
     state: str
@@ -57,14 +57,14 @@ class ProgramState(Record):
 
 
 class Supervisor:
-    """One supervisord for one folder.
+    """Starts, asks and stops the supervisord of one folder.
 
-    Commands and environments, which contain keys, are passed in files that only their owner can read, and not in
-    supervisord's configuration, whose syntax cannot represent every value. `shutdown` removes the files.
+    Commands and environments, which contain keys, are passed in files that only their owner can read: the syntax of
+    supervisord's configuration cannot represent every value. `shutdown` removes the files.
 
     Args:
-        folder: for its configuration, its log and those of the programs.
-        mark: the mark in the programs' environment.
+        folder: folder of the configuration and of all logs.
+        mark: value of the mark in the environment of the programs.
     """
 
     def __init__(self, folder: Path, mark: str) -> None:
@@ -72,28 +72,30 @@ class Supervisor:
         self.logs = folder / "logs"
         # The path of a socket is limited to about a hundred characters, and `folder` may be longer.
         name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-        self._rooms = temporary_folder(name)
-        self._socket = self._rooms / "supervisor.sock"
+        self._socket_folder = temporary_folder(name)
+        self._socket = self._socket_folder / "supervisor.sock"
 
     def start(self, programs: Sequence[Program], timeout_seconds: float = 20.0) -> str:
-        """Start supervisord without the programs; return its identity, for `processes.is_gone`.
+        """Start supervisord but none of the programs. Returns its identity, for `processes.is_gone`.
 
         Raises:
-            ServiceError: it does not come up.
+            ServiceError: it does not start in time.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
-        private_folder(self._rooms)  # on a shared machine another user could have created it first
+        private_folder(
+            self._socket_folder
+        )  # on a shared machine another user could have created it first
         path = self.folder / "supervisord.conf"
         write_private(path, self._configuration(programs))
         for program in programs:
             environment = program.environment | {_MARK: self._mark}
-            launched = program.model_dump(include={"command", "directory"})
-            content = json.dumps(launched | {"environment": environment})
-            write_private(self._launched(program.name), content)
+            launch = program.model_dump(include={"command", "directory"})
+            content = json.dumps(launch | {"environment": environment})
+            write_private(self._launch_file(program.name), content)
         inherited = {
             k: os.environ[k] for k in ("PATH", "HOME", "LANG", "TMPDIR") if k in os.environ
         }
-        done = subprocess.run(
+        started = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
             env=inherited | {_MARK: self._mark},
             capture_output=True,
@@ -103,8 +105,8 @@ class Supervisor:
         )
         deadline = time.monotonic() + timeout_seconds
         while not (process := self._process()):
-            if done.returncode or time.monotonic() > deadline:
-                last_lines = (done.stderr or done.stdout).strip().splitlines()[-2:]
+            if started.returncode or time.monotonic() > deadline:
+                last_lines = (started.stderr or started.stdout).strip().splitlines()[-2:]
                 raise ServiceError(
                     f"supervisord does not start: {' / '.join(last_lines)}",
                     str(path),
@@ -113,7 +115,7 @@ class Supervisor:
             time.sleep(0.05)
         return this_process(process)
 
-    def _launched(self, name: str) -> Path:
+    def _launch_file(self, name: str) -> Path:
         return self.folder / "programs" / f"{name}.json"
 
     def start_program(self, name: str) -> None:
@@ -146,11 +148,11 @@ class Supervisor:
         raise ServiceError("supervisord has stopped", name, f"see its log in {self.logs.parent}")
 
     def pid_of(self, name: str) -> Callable[[], int]:
-        """Return a function that returns a program's current process ID, which a restart changes."""
+        """Return a function that returns a program's process ID, which changes with every restart."""
         return lambda: self.state(name).pid
 
     def require_alive(self, name: str) -> None:
-        """Raise ServiceError with the end of its log if a program has given up."""
+        """Raise ServiceError, with the end of the log, if a program does not run and is not starting."""
         state = self.state(name)
         if state.state in ("FATAL", "BACKOFF", "EXITED"):
             log = self.log(name)
@@ -168,8 +170,8 @@ class Supervisor:
     def end_flow_runs(self, timeout_seconds: float = 20.0) -> None:
         """Ask the processes of flow runs to end, and wait for them.
 
-        A worker that is stopped kills its flow runs at once, and a killed process leaves a record as if an object had
-        ended it (tasks/scoring/store/in_work.py).
+        Do this before stopping a worker, which kills its flow runs at once. A killed run looks as if the object it was
+        scoring had crashed it (tasks/scoring/store/in_work.py).
         """
         runs = [p for p in psutil.process_iter() if self._is_marked(p, _FLOW_RUN)]
         for process in runs:
@@ -178,18 +180,18 @@ class Supervisor:
         psutil.wait_procs(runs, timeout_seconds)
 
     def shutdown(self, timeout_seconds: float = 60.0) -> None:
-        """Stop all programs and supervisord itself; no process of them remains."""
+        """Stop all programs and supervisord itself, and kill what remains of them."""
         process = self._process()
         self._call("shutdown")
         if process:
             psutil.wait_procs([process], timeout_seconds)
         self.sweep()
         shutil.rmtree(self.folder / "programs", ignore_errors=True)
-        for leftover in (self._socket, self._rooms / "supervisord.pid"):
+        for leftover in (self._socket, self._socket_folder / "supervisord.pid"):
             leftover.unlink(missing_ok=True)
 
     def sweep(self) -> list[str]:
-        """Kill what a killed supervisord or program has left running; return the names of the killed processes."""
+        """Kill processes that outlived their supervisord or program. Returns their names."""
         leftovers = [p for p in psutil.process_iter() if self._is_marked(p)]
         names: list[str] = []
         for process in leftovers:
@@ -200,7 +202,7 @@ class Supervisor:
         return names
 
     def _is_marked(self, process: psutil.Process, variable: str = "") -> bool:
-        """True for a process that a program started; `variable` must also be in its environment, if given."""
+        """True if a process belongs to these programs and, if given, has `variable` in its environment."""
         try:
             environment = process.environ()
         except (psutil.Error, OSError):
@@ -213,8 +215,8 @@ class Supervisor:
         return psutil.Process(pid) if pid else None
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        """Call supervisord; returns None if it is not running."""
-        if not is_private(self._rooms):
+        """Call a method of supervisord. Returns None if it is not running."""
+        if not is_private(self._socket_folder):
             return None  # another user's program listens there
         transport: Any = SupervisorTransport(None, None, f"unix://{self._socket}")
         proxy: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
@@ -237,7 +239,7 @@ class Supervisor:
             "[supervisord]",
             "umask=077",  # also applies to the programs' files
             f"logfile={_escaped(str(self.folder / 'supervisord.log'))}",
-            f"pidfile={_escaped(str(self._rooms / 'supervisord.pid'))}",
+            f"pidfile={_escaped(str(self._socket_folder / 'supervisord.pid'))}",
             "identifier=nightshift",
             "[rpcinterface:supervisor]",
             "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
@@ -247,7 +249,7 @@ class Supervisor:
                 sys.executable,
                 "-m",
                 "deployments.stack.launch",
-                str(self._launched(program.name)),
+                str(self._launch_file(program.name)),
             ]
             lines += [
                 f"[program:{program.name}]",

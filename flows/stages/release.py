@@ -30,13 +30,13 @@ from tasks.runtime.reporting import artifacts
 
 logger = logging.getLogger(__name__)
 
-_MOST_CONFLICTS = 5  # with concurrent promotions
+_RETRIES = 5  # after conflicts with concurrent promotions
 
 
 def conclude(
     params: RetrainParams, prepared: Prepared, model: Reference[TrainingSummary]
 ) -> Retrained:
-    """Evaluate a trained model, register it, and promote it if the gate and, if asked, a person allow it."""
+    """Evaluate a trained model, register it, and promote it if the gate allows it (and a person, if required)."""
     split = prepared.split
     candidate = Candidate(
         model,
@@ -53,7 +53,7 @@ def conclude(
         params.registration.model_name,
     )
     candidate = replace(candidate, proof=proof)
-    release = _settled(params, prepared, candidate, baseline, (engine, proof))
+    release = _release_with_retries(params, prepared, candidate, baseline, (engine, proof))
     verdict = release.verdict
     results = (model, candidate.evaluation, candidate.behaviour, baseline, engine, verdict)
     steps = (*prepared.steps, *results, *filter(None, [proof]))
@@ -84,33 +84,33 @@ class _Release:
     promoted: bool
 
 
-def _settled(
+def _release_with_retries(
     params: RetrainParams,
     prepared: Prepared,
     candidate: Candidate,
     baseline: Evaluation,
     engine: _Engine,
 ) -> _Release:
-    """Judge until no concurrent promotion interferes, and return the release."""
-    for _ in range(_MOST_CONFLICTS):
+    """Judge and register the model. Do so again if another promotion replaces the champion meanwhile."""
+    for _ in range(_RETRIES):
         try:
-            return _judged(params, prepared, candidate, baseline, engine)
+            return _judge_and_register(params, prepared, candidate, baseline, engine)
         except ConflictError as error:
             logger.warning("%s; judging the model again, against the current champion", error.what)
-    return _judged(params, prepared, candidate, baseline, engine)
+    return _judge_and_register(params, prepared, candidate, baseline, engine)
 
 
-def _judged(
+def _judge_and_register(
     params: RetrainParams,
     prepared: Prepared,
     candidate: Candidate,
     baseline: Evaluation,
     engine: _Engine,
 ) -> _Release:
-    """Judge against the current champion, register, and promote or not.
+    """Judge the model against the current champion, register it, and promote it if allowed.
 
     Raises:
-        ConflictError: the champion has changed by the time the model would replace it.
+        ConflictError: another promotion has replaced the champion meanwhile.
     """
     name, split = params.registration.model_name, prepared.split
     opponent = find_opponent(name)
@@ -123,7 +123,7 @@ def _judged(
         params.gate,
         params.data.inspection,
     )
-    other = ask_old_test_set(
+    old_test_set = ask_old_test_set(
         candidate.model,
         opponent.to_beat,
         split,
@@ -132,7 +132,7 @@ def _judged(
         params.data.inspection,
         params.gate.plausibility.max_overlap_fraction,
     )
-    champion = champion and replace(champion, other_test_set=other)
+    champion = champion and replace(champion, other_test_set=old_test_set)
     verdict = judge(
         candidate, baseline, champion, split, prepared.inspection, params.gate, params.evaluation
     )
@@ -162,50 +162,51 @@ def _judged(
         candidate.evaluation.summary, baseline.summary, verdict.summary, version
     )
     artifacts.publish_text("evaluation", text, f"Evaluation of {version}, and the gate's verdict")
-    report_uri, promoted = _promoted(params, version, judged, opponent.champion, text)
+    report_uri, promoted = _promote_if_allowed(params, version, judged, opponent.champion, text)
     return _Release(version, verdict, report_uri, promoted)
 
 
-def _promoted(
+def _promote_if_allowed(
     params: RetrainParams,
     version: ModelVersion,
     judged: Judged,
-    present: ModelVersion | None,
+    champion: ModelVersion | None,
     text: Markdown,
 ) -> tuple[str, bool]:
-    """Promote if the decision allows it. Return the report's URI, and whether the version is the champion now.
+    """Promote the version if gate and people allow it. Return the report's URI, and whether it is the champion now.
 
-    A decision takes effect before the report on it is written.
+    The report is written first, for the person who is asked. A decision takes effect, and then the report is written
+    again, with the decision.
     """
-    is_champion = present is not None and present.is_same_as(version)
+    is_champion = champion is not None and champion.is_same_as(version)
     passed = judged.verdict.summary.promote
-    waits = passed and params.approval.required and not is_champion
+    needs_approval = passed and params.approval.required and not is_champion
     errors = explain_errors(judged.candidate, judged.split, params.report)
-    url = report_version(version, judged, errors, params.report, None, waits)
+    url = report_version(version, judged, errors, params.report, None, needs_approval)
     if not passed:
-        keep_challenger(version, present, "the gate has refused it")
+        keep_challenger(version, champion, "the gate has refused it")
         return url, False
     if is_champion:
-        logger.info("promote: %s is already the champion", present)
+        logger.info("promote: %s is already the champion", champion)
         return url, True
     objection = human_veto(version)
-    if objection and not waits:
-        keep_challenger(version, present, objection)
+    if objection and not needs_approval:
+        keep_challenger(version, champion, objection)
         return url, False
     kind, who, why = "gate", "retrain", "It passed every clause of the gate."
-    if present and present.has_weights_of(version):
-        why += f" It has the weights of {present} with another engine: {version.engine}."
+    if champion and champion.has_weights_of(version):
+        why += f" It has the weights of {champion}, with another engine: {version.engine}."
     decision = None
-    if waits:
-        before = Markdown("\n**Before now: {}**\n").format(objection) if objection else ""
+    if needs_approval:
+        before = Markdown("\n**Earlier decision: {}**\n").format(objection) if objection else ""
         evidence = Markdown("{}{}\n{}\n\nReport: {}\n").format(text, before, why, link(url, url))
         decision = ask_for_approval(evidence, params.approval, judged.verdict.digest[:12])
         kind, who, why = "approval", decision.who, decision.why
     promoted = decision is None or decision.kind == "approved"
     if promoted:
-        move_champion(version, kind, who, why, present, judged.verdict.uri)
+        move_champion(version, kind, who, why, champion, judged.verdict.uri)
     else:
-        keep_challenger(version, present, f"rejected by {who}: {why}")
+        keep_challenger(version, champion, f"rejected by {who}: {why}")
     if decision:
         report_version(version, judged, errors, params.report, decision)
     return url, promoted

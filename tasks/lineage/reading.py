@@ -1,6 +1,7 @@
-"""Read the records of lineage: manifests, versions, moves, scoring runs. No rows and no models are read.
+"""Read the records of lineage: manifests, versions, moves of the champion, and scoring runs.
 
-Unreadable records are part of the answer: a record of another version of the code is shown as such.
+Rows and models are not read, except the row names in `rows_named`. A record that cannot be read, such as one of another
+version of Nightshift, is reported and does not stop the others.
 """
 
 import logging
@@ -32,22 +33,20 @@ from tasks.scoring.store.run_store import read_run, read_shard, runs_below
 logger = logging.getLogger(__name__)
 
 _REQUESTS = 32  # concurrent requests
-_DETAILED = (
-    20  # newest scoring runs per version whose records are read; of the others only their marks are
-)
-_NAMED = 3  # objects with predictions named per run
+_RUNS_WITH_PREDICTIONS = 20  # newest scoring runs per version for which output objects are shown
+_SHOWN_PREDICTIONS = 3  # output objects shown per run
 _RUN_URI = re.compile(r"s3://.+/model=([^/]+)/version=([^/]+)/_runs/[^/]+")
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_NAME_A_RUN = "name the URI that the log of the run shows"
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_ADVICE = "use the URI that the run's log shows"
 _CHECKPOINTS = "checkpoint-"  # checkpoints of unfinished trainings
 
 
 def read_records() -> LineageRecords:
-    """Read everything except scoring runs, of which there is one per night.
+    """Read everything except scoring runs, of which there are many: `add_runs` reads them.
 
     Raises:
         SettingsError: no object store or registry is configured.
-        StoreError, RegistryError: they refuse or do not answer.
+        StoreError, RegistryError: the store or the registry refuses, or does not answer.
     """
     manifests, unreadable = _manifests()
     return LineageRecords(manifests, unreadable, list(_versions()), list(_moves()))
@@ -56,7 +55,9 @@ def read_records() -> LineageRecords:
 def _manifests() -> tuple[list[tuple[str, Manifest]], dict[str, str]]:
     prepared = prepared_store()
     root = f"s3://{read_settings().bucket}/prepared/"
-    uris = (i.uri.removesuffix(f"/{MANIFEST}") for i in prepared.store.scan(root) if _is_one(i))
+    uris = (
+        i.uri.removesuffix(f"/{MANIFEST}") for i in prepared.store.scan(root) if _is_manifest(i)
+    )
     folders = sorted(f for f in uris if not f.removeprefix(root).startswith(_CHECKPOINTS))
 
     def read(folder: str) -> tuple[str, Manifest | None, str]:
@@ -74,7 +75,7 @@ def _manifests() -> tuple[list[tuple[str, Manifest]], dict[str, str]]:
     }
 
 
-def _is_one(item: ObjectInfo) -> bool:
+def _is_manifest(item: ObjectInfo) -> bool:
     return item.key.endswith(f"/{MANIFEST}")
 
 
@@ -102,12 +103,12 @@ def _moves() -> Iterator[Promotion]:
             yield from log.moves(model)
         except StoreUnavailableError:
             raise
-        except StoreError as error:  # another version's record; the others count
+        except StoreError as error:  # one unreadable record must not hide the others
             logger.warning("A move of %s cannot be read: %s", model, error)
-            yield from _moves_one_by_one(log, model)
+            yield from _readable_moves(log, model)
 
 
-def _moves_one_by_one(log: PromotionLog, model: str) -> Iterator[Promotion]:
+def _readable_moves(log: PromotionLog, model: str) -> Iterator[Promotion]:
     number = 0
     while True:
         number += 1
@@ -123,10 +124,10 @@ def _moves_one_by_one(log: PromotionLog, model: str) -> Iterator[Promotion]:
 
 
 def add_runs(records: LineageRecords, model: str, version: str) -> int:
-    """Add the scoring runs of a version to the graph, the newest first; return their number.
+    """Add the scoring runs of a version to the records, newest first, and return their number.
 
-    A mark names a root below which a version has scored; the runs lie there. Predictions that were written before marks
-    existed cannot be found from the version.
+    They are found by marks, each of which names a folder below which the version has written predictions. Predictions
+    that are older than marks cannot be found this way.
     """
     objects = exact_objects()
     marks: dict[str, ScoringMark | None] = {}
@@ -134,15 +135,17 @@ def add_runs(records: LineageRecords, model: str, version: str) -> int:
         marks |= dict.fromkeys(runs_below(objects, mark.root)) | {mark.place: mark}
     with ThreadPoolExecutor(_REQUESTS) as pool:
         runs = list(pool.map(lambda run_uri: scored_run(objects, run_uri, marks[run_uri]), marks))
-        runs.sort(key=lambda run: moment(run.when) or _LONG_AGO, reverse=True)
-        newest = list(pool.map(lambda run: _with_predictions(objects, run), runs[:_DETAILED]))
-    for run in [*newest, *runs[_DETAILED:]]:
+        runs.sort(key=lambda run: moment(run.when) or _EARLIEST, reverse=True)
+        newest = list(
+            pool.map(lambda run: _with_predictions(objects, run), runs[:_RUNS_WITH_PREDICTIONS])
+        )
+    for run in [*newest, *runs[_RUNS_WITH_PREDICTIONS:]]:
         records.add_run(run)
     return len(runs)
 
 
 def add_deleted_versions(records: LineageRecords) -> None:
-    """Add versions that were deleted from the registry but have scored; a scoring run of each names its model."""
+    """Add versions that were deleted from the registry, if they have scored: one scoring run of each is added."""
     root = f"s3://{read_settings().bucket}/registry/"
     objects = exact_objects()
     first: dict[tuple[str, str], str] = {}
@@ -168,34 +171,34 @@ def _mark(objects: ExactObjects, uri: str) -> ScoringMark | None:
     try:
         return ScoringMark.model_validate_json(content) if content else None
     except PydanticError:
-        logger.warning("Skipping %s, a record of another version of the code", uri)
+        logger.warning("Skipping %s, a record of another version of Nightshift", uri)
         return None
 
 
 def run_at(run_uri: str, required: bool = False) -> ScoredRun:
-    """Return the scoring run at a URI, with the time of its mark.
+    """Return the scoring run at a URI. Its time is that of its mark, if it has one.
 
     Raises:
-        MissingDataError: the URI is not that of a scoring run; or, if a record is required, the run has none.
+        MissingDataError: the URI is not that of a scoring run, or `required` is set and nothing is stored about it.
     """
     named = _RUN_URI.fullmatch(run_uri)
     marks = _marks(named[1], named[2]) if named else []
     mark = next((mark for mark in marks if mark.place == run_uri), None)
     run = scored_run(exact_objects(), run_uri, mark)
     if run.missing and required and mark is None:
-        raise MissingDataError("There is no scoring run", run_uri, _NAME_A_RUN)
+        raise MissingDataError("There is no scoring run", run_uri, _ADVICE)
     return run
 
 
 def scored_run(objects: ExactObjects, run_uri: str, mark: ScoringMark | None) -> ScoredRun:
-    """Return a scoring run from its records; if they are gone, from its mark; else from its URI.
+    """Return what is known of a scoring run: from its records, or else from its mark, or else from its URI.
 
     Raises:
         MissingDataError: the URI is not that of a scoring run.
     """
     named = _RUN_URI.fullmatch(run_uri)
     if not named:
-        raise MissingDataError("There is no scoring run", run_uri, _NAME_A_RUN)
+        raise MissingDataError("There is no scoring run", run_uri, _ADVICE)
     run, problem = None, "its records are gone"
     try:
         run = read_run(objects, run_uri)
@@ -206,7 +209,7 @@ def scored_run(objects: ExactObjects, run_uri: str, mark: ScoringMark | None) ->
     if run is None:
         when, flow_run = (mark.when, mark.flow_run) if mark else ("", "")
         return ScoredRun(named[1], named[2], "", run_uri, when, flow_run, missing=problem)
-    when = mark.when if mark else _written(objects, run_uri)
+    when = mark.when if mark else _manifest_time(objects, run_uri)
     return ScoredRun(
         model=run.model.name,
         version=run.model.version,
@@ -220,9 +223,9 @@ def scored_run(objects: ExactObjects, run_uri: str, mark: ScoringMark | None) ->
 
 
 def _facts(run: ScoringRun, when: str, is_marked: bool) -> dict[str, str]:
-    by = "" if is_marked else " (when its manifest was written, by the store's clock)"
+    source = "" if is_marked else " (when its manifest was written, by the store's clock)"
     return {
-        "planned": f"{when}{by}" if when else "not known",
+        "planned": f"{when}{source}" if when else "not known",
         "Prefect run": run.flow_run or "none",
         "scoring code": run.code,
         "input of the run": run.input,
@@ -234,8 +237,8 @@ def _facts(run: ScoringRun, when: str, is_marked: bool) -> dict[str, str]:
     }
 
 
-def _written(objects: ExactObjects, run_uri: str) -> str:
-    """Return the time a run's manifest was written, which is once, before scoring begins."""
+def _manifest_time(objects: ExactObjects, run_uri: str) -> str:
+    """Return when a run's manifest was written, which happens once, before scoring begins."""
     bucket, key = parse_uri(f"{run_uri}/{RUN_MANIFEST}")
     with objects.store.saying("looking at", run_uri):
         head: Any = objects.store.client.head_object(Bucket=bucket, Key=key)
@@ -254,13 +257,15 @@ def _with_predictions(objects: ExactObjects, scored: ScoredRun) -> ScoredRun:
     if run is None or shard is None:
         return scored
     keys = dict.fromkeys(entry.key for bundle in shard.bundles for entry in bundle)
-    return replace(scored, predictions=[run.output_uri(key) for key in list(keys)[:_NAMED]])
+    return replace(
+        scored, predictions=[run.output_uri(key) for key in list(keys)[:_SHOWN_PREDICTIONS]]
+    )
 
 
 def rows_named(uri: str, manifest: Manifest, row: str) -> dict[str, int] | None:
-    """Count the rows named, such as 'train.jsonl row 17', in each file of a prepared folder; None if a file is gone.
+    """Count how often a row such as 'train.jsonl row 17' occurs in each file of a prepared folder.
 
-    Only one column of the files is read.
+    Only the column of row names is read. Returns None if a file is gone.
     """
     objects = exact_objects()
     counts: dict[str, int] = {}

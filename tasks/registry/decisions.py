@@ -1,4 +1,4 @@
-"""Decisions about a version, by the gate and by people, read from its tags and from the moves of the champion."""
+"""Decisions of the gate and of people about a version, read from its tags and from the log of champions."""
 
 import logging
 import re
@@ -20,37 +20,40 @@ _FAILED = re.compile(r"FAILED .*?(?=; (?:passed|FAILED) |\)?$)")
 
 @step
 def human_veto(version: ModelVersion) -> str:
-    """Return why the gate alone must not promote a version (people rolled it back or rejected it), or ''.
+    """Return why the gate may not promote a version by itself: people rolled it back or rejected it. '' if not.
 
-    A decision about a version applies to its weights, and so to every version with the same weights, whatever its
-    engine. A move between two such versions was about the engine, and concerns only these two.
+    A decision is about weights: it applies to every version with the same weights, whatever its engine. A move between
+    two such versions was about the engine, and applies to these two only.
     """
     versions = model_registry().versions(version.name)
-    alike = [one for one in versions if one.version.has_weights_of(version)]
-    numbers = {one.version.version for one in alike} | {version.version}
+    same_weights = [other for other in versions if other.version.has_weights_of(version)]
+    numbers = {other.version.version for other in same_weights} | {version.version}
     moves = move_log().moves(version.name)
-    concerned = [m for m in moves if _concerns(m, version.version, numbers)]
-    if concerned:
-        last = concerned[-1]
-        leaves = last.from_version == version.version or last.to_version not in numbers
-        if leaves and last.kind in _BY_PEOPLE:
+    relevant = [move for move in moves if _is_about(move, version.version, numbers)]
+    if relevant:
+        last = relevant[-1]
+        is_replaced = last.from_version == version.version or last.to_version not in numbers
+        if is_replaced and last.kind in _BY_PEOPLE:
             return f"move {last.number} ({last.kind} by {last.who}) took it back: {last.why}"
-    alike.sort(key=lambda one: (one.version.version == version.version, int(one.version.version)))
-    # The version's own decision first, then the newest.
-    decisions = (one.tags.get(DECISION_TAG, "") for one in reversed(alike))
-    decided = next(filter(None, decisions), "")
-    return decided if _REJECTED in decided and NOBODY not in decided else ""
+    # The version's own decision comes first, then the newest of the others.
+    same_weights.sort(
+        key=lambda other: (other.version.version == version.version, int(other.version.version)),
+        reverse=True,
+    )
+    decisions = (other.tags.get(DECISION_TAG, "") for other in same_weights)
+    decision = next(filter(None, decisions), "")
+    return decision if _REJECTED in decision and NOBODY not in decision else ""
 
 
-def _concerns(move: Promotion, version: str, alike: Container[str]) -> bool:
-    """True if a move concerns a version: a move of the version itself, or one between its weights and others."""
+def _is_about(move: Promotion, version: str, same_weights: Container[str]) -> bool:
+    """True if a move was from or to a version, or between its weights and others."""
     ends = move.from_version, move.to_version
-    return version in ends or (ends[0] in alike) != (ends[1] in alike)
+    return version in ends or (ends[0] in same_weights) != (ends[1] in same_weights)
 
 
 @step
 def keep_challenger(version: ModelVersion, champion: ModelVersion | None, why: str) -> None:
-    """Keep the champion, and record the reason with the version."""
+    """Leave the version challenger, and store the reason in its tags."""
     model_registry().describe_version(version, {DECISION_TAG: f"stays challenger: {why}"})
     logger.warning(
         "promote: %s stays challenger, %s; the champion is %s", version, why, champion or "nobody"
@@ -59,15 +62,18 @@ def keep_challenger(version: ModelVersion, champion: ModelVersion | None, why: s
 
 @step
 def require_passed(version: ModelVersion, overrule: bool) -> str:
-    """Return the kind of a promotion by a person: `promote`, or `overrule` if the gate or people have refused it.
+    """Return the kind of a person's promotion: `promote`, or `overrule` if the gate or people decided against it.
 
     Raises:
-        ModelError: the version was refused, and `overrule` is not set; for the gate it names the clauses that failed.
+        ModelError: they decided against it, and `overrule` is not set. The error names the reason, or the clauses of
+            the gate that failed.
     """
     tags = model_registry().tags_of(version)
     if veto := human_veto.fn(version):
         if overrule:
-            logger.warning("%s is promoted although %s", version, veto)
+            logger.warning(
+                "%s is promoted although people have decided against it: %s", version, veto
+            )
             return "overrule"
         raise ModelError(
             f"People have decided against {version}: {veto}",

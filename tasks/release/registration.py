@@ -44,37 +44,37 @@ logger = logging.getLogger(__name__)
 
 @step
 def register_model(judged: Judged) -> ModelVersion:
-    """Register the model as a version, with its card and all facts about it, and give it the alias `challenger`.
+    """Register the model as a version with its card and tags, and give it the alias `challenger`.
 
-    A model that is already registered keeps its version, unless another engine was found best this time: the engine is
-    part of a version. Its descriptive tags are updated, because the test set or the champion may have changed. Plots
-    and test metrics go to the training's own MLflow run.
+    A model that is already registered keeps its version, unless another engine is best this time: a version is a model
+    and an engine. Tags about the evaluation are updated, because the test set or the champion may have changed. Plots
+    and test metrics go to the MLflow run of the training.
     """
     registry = model_registry()
     model, evaluation = judged.candidate.model, judged.candidate.evaluation
     baseline = judged.baseline
     run_id = _log_evaluation(model, evaluation, baseline)
-    loses = (
-        evaluation.summary.metrics["accuracy"].value <= baseline.summary.metrics["accuracy"].value
+    beats_baseline = (
+        evaluation.summary.metrics["accuracy"].value > baseline.summary.metrics["accuracy"].value
     )
-    summary = _summary(model.summary, evaluation.summary, baseline.summary, loses)
+    summary = _summary(model.summary, evaluation.summary, baseline.summary, beats_baseline)
     description = _description(summary)
-    current_tags = _current_tags(judged, loses)
+    current_tags = _current_tags(judged, beats_baseline)
     version = registry.find_version(judged.model_name, model.digest, judged.engine.summary.identity)
     if version:
         version = version.model_copy(update={"reused": True})
         registry.describe_version(version, current_tags, description)
-        logger.info("register: reused, %s was registered from the same training", version)
+        logger.info("register: reused %s, which was registered from the same training", version)
     else:
         with fetched(model) as folder, fetched(judged.engine) as engines:
             shutil.copytree(engines, folder, dirs_exist_ok=True)
             (folder / "README.md").write_text(_card(judged), encoding="utf-8")
-            longest = int(judged.params["tokenization"]["max_length_tokens"])
-            describe_for_mlflow(folder, load_tokenizer(folder), longest)
+            max_length = int(judged.params["tokenization"]["max_length_tokens"])
+            describe_for_mlflow(folder, load_tokenizer(folder), max_length)
             tags = _permanent_tags(judged) | current_tags
             version = registry.register(judged.model_name, folder, run_id, tags, description)
         logger.info("register: registered %s", version)
-    if loses:
+    if not beats_baseline:
         logger.warning(summary)
     registry.set_alias(version, CHALLENGER)
     return version
@@ -97,13 +97,13 @@ def _permanent_tags(judged: Judged) -> dict[str, str]:
     return tags | ({TEACHER_TAG: model.summary.teacher} if model.summary.teacher else {})
 
 
-def _current_tags(judged: Judged, loses: bool) -> dict[str, str]:
-    """Return the tags that each retraining updates."""
+def _current_tags(judged: Judged, beats_baseline: bool) -> dict[str, str]:
+    """Return the tags that are updated when a retraining gives the same version again."""
     verdict = judged.verdict.summary
     return {
         TEST_DIGEST_TAG: judged.split.summary.test_digest,
         ACCURACY_TAG: str(judged.candidate.evaluation.summary.metrics["accuracy"]),
-        BEATS_BASELINE_TAG: str(not loses).lower(),
+        BEATS_BASELINE_TAG: str(beats_baseline).lower(),
         GATE_TAG: PASSED if verdict.promote else REFUSED,
         VERDICT_TAG: str(verdict),
         LINEAGE_TAG: canonical_json(judged.lineage),
@@ -111,14 +111,14 @@ def _current_tags(judged: Judged, loses: bool) -> dict[str, str]:
 
 
 def _card(judged: Judged) -> str:
-    """Return the model card in the format of the Hugging Face hub; it is stored with the model."""
+    """Return the model card that is stored with the model, in the format of the Hugging Face hub."""
     tokenization, training = judged.params["tokenization"], judged.params["training"]
     base = str(training["base_model"])
-    of_a_hub = base.count("/") == 1 and not base.startswith((".", "/", "~"))
+    is_hub_id = base.count("/") == 1 and not base.startswith((".", "/", "~"))
     details = CardDetails(
         max_length_tokens=int(tokenization["max_length_tokens"]),
         truncation=str(tokenization["truncation"]),
-        base_hub_id=base if of_a_hub else "",
+        base_hub_id=base if is_hub_id else "",
         languages=[c for c in str(judged.params["data"]["inspection"]["language"]).split(",") if c],
         versions={name: installed(name) for name in ("torch", "transformers", "tokenizers")},
     )
@@ -130,6 +130,7 @@ def _log_evaluation(
     evaluation: Evaluation,
     baseline: Evaluation,
 ) -> str:
+    """Log metrics and plots to the MLflow run of the training, and return its ID."""
     figures: dict[str, float] = {}
     for prefix, summary in (("test", evaluation.summary), ("baseline", baseline.summary)):
         for name, interval in summary.metrics.items():
@@ -137,8 +138,8 @@ def _log_evaluation(
             figures[f"{prefix}_{name}_low"] = interval.low
             figures[f"{prefix}_{name}_high"] = interval.high
     with fetched(evaluation) as folder:
-        pictures = sorted(folder.glob("*.png"))
-        for path in pictures:
+        plots = sorted(folder.glob("*.png"))
+        for path in plots:
             artifacts.publish_picture(
                 path, f"{evaluation.summary.model} on {evaluation.summary.rows:,} test reviews"
             )
@@ -146,18 +147,23 @@ def _log_evaluation(
             model.summary.mlflow_run_id,
             figures,
             {FLOW_RUN_TAG: flow_run_id()},
-            {"evaluation": pictures},
+            {"evaluation": plots},
         )
 
 
 def _summary(
-    model: TrainingSummary, evaluation: EvaluationSummary, baseline: EvaluationSummary, loses: bool
+    model: TrainingSummary,
+    evaluation: EvaluationSummary,
+    baseline: EvaluationSummary,
+    beats_baseline: bool,
 ) -> str:
-    ours, theirs = evaluation.metrics["accuracy"], baseline.metrics["accuracy"]
-    warning = "WARNING: does not beat the baseline, which trains in seconds. " if loses else ""
+    accuracy, baseline_accuracy = evaluation.metrics["accuracy"], baseline.metrics["accuracy"]
+    warning = (
+        "" if beats_baseline else "WARNING: does not beat the baseline, which trains in seconds. "
+    )
     return (
-        f"{warning}{model.base_model} fine-tuned on {model.train_rows:,} reviews: accuracy {ours} on "
-        f"{evaluation.rows:,} test reviews; {baseline.model}: {theirs}."
+        f"{warning}{model.base_model} fine-tuned on {model.train_rows:,} reviews: accuracy {accuracy} on "
+        f"{evaluation.rows:,} test reviews; {baseline.model}: {baseline_accuracy}."
     )
 
 

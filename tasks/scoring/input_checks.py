@@ -67,7 +67,7 @@ def refuse_shared_outputs(run: ScoringRun, entries: list[Entry]) -> None:
         target = run.output_uri(entry.key).removeprefix(f"{run.root}/")
         if target in keys and run.output_uri(target) == run.output_uri(entry.key):
             raise SettingsError(
-                f"{entry.key!r} and {target!r} would have their predictions in one object",
+                f"{entry.key!r} and {target!r} would share one object for their predictions",
                 run.input,
                 "rename one of them",
             )

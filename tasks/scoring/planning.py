@@ -1,4 +1,4 @@
-"""The first step of a scoring run: list what to score, cut it into shards, and freeze the plan in the store."""
+"""The first step of a scoring run: list the objects to score, divide them into shards, and store the plan for good."""
 
 import logging
 import secrets
@@ -43,7 +43,7 @@ _WRITES = 4
 
 
 class RunReference(Record):
-    """The URI of a frozen run, and its size."""
+    """A reference to a run whose plan is stored: its URI and its size."""
 
     place: str
     shards: int
@@ -54,22 +54,22 @@ class RunReference(Record):
 
 @step
 def plan_scoring(draft: ScoringRun) -> RunReference:
-    """Freeze the plan of a run. A run that is already frozen (it died, and was started again) stays as it is.
+    """Plan a run and store the plan. A run that was planned before (it died and was started again) keeps its plan.
 
     Args:
         draft: the run, without its counts.
     Raises:
-        MissingDataError: nothing is there; no sampled object has the text column.
-        SettingsError: outputs would lie among the inputs; a kept column has the name of a prediction column.
-        StoreError: the store does not hold what was written.
+        MissingDataError: there is no object to score, or no sampled object has the text column.
+        SettingsError: output and input overlap, or a kept column has the name of a prediction column.
+        StoreError: the store does not return the plan that was written to it.
     """
     started = time.perf_counter()
     objects = exact_objects()
     mark_scoring(draft)  # also for an older run that is resumed
     if frozen := read_run(objects, draft.place):
         logger.info("Resuming a run that was planned before: %s", draft.place)
-        return _begun(objects, frozen, started)
-    # Ask before inputs are listed, so that the list includes those of the replaced runs.
+        return _store_plan(objects, frozen, started)
+    # Before the inputs are listed, so that the list includes everything the replaced runs had to score.
     replaced = replaced_by(objects, draft)
     entries = _inputs(objects, draft)
     refuse_reserved(draft.columns)
@@ -86,17 +86,17 @@ def plan_scoring(draft: ScoringRun) -> RunReference:
         return shard.digest
 
     with ThreadPoolExecutor(_WRITES) as pool:
-        cut = _cut(objects, draft, remaining, in_work)
-        written = list(map_ordered(pool, write, shards(cut), 2 * _WRITES))
+        parts = _in_parts(objects, draft, remaining, in_work)
+        digests = list(map_ordered(pool, write, shards(parts), 2 * _WRITES))
     counts = {
         "objects": len(remaining),
         "bytes": sum(entry.size for entry in remaining),
-        "shards": len(written),
+        "shards": len(digests),
         "scored_before": len(entries) - len(remaining),
-        "plan_digest": digest_of({"shards": written}),
+        "plan_digest": digest_of({"shards": digests}),
         "supersedes": replaced,
     }
-    return _begun(objects, draft.model_copy(update=counts), started)
+    return _store_plan(objects, draft.model_copy(update=counts), started)
 
 
 def draft_run(
@@ -113,7 +113,7 @@ def draft_run(
     rescore: bool,
     allow_empty: bool,
 ) -> ScoringRun:
-    """Build the run before its inputs are known. A retried flow run gets the same draft."""
+    """Build a run whose inputs are not yet known. A retried flow run gets the same run."""
     flow_run = flow_run_id()
     return ScoringRun(
         run=flow_run or secrets.token_hex(8),
@@ -138,7 +138,7 @@ def draft_run(
     )
 
 
-def _begun(objects: ExactObjects, run: ScoringRun, started: float) -> RunReference:
+def _store_plan(objects: ExactObjects, run: ScoringRun, started: float) -> RunReference:
     if run.objects:  # the predictions there are incomplete until this run ends
         mark_unfinished(objects, run)
     run = _freeze(objects, run)
@@ -161,15 +161,16 @@ def _begun(objects: ExactObjects, run: ScoringRun, started: float) -> RunReferen
 
 
 def _freeze(objects: ExactObjects, run: ScoringRun) -> ScoringRun:
-    """Write the manifest unless there is one, and return the stored one."""
+    """Write the manifest unless a complete one exists, and return the stored one."""
+    uri = f"{run.place}/{MANIFEST}"
     content = canonical_json(run.model_dump()).encode()
-    mark = {FINGERPRINT: digest_of(run.model_dump())}
-    head = objects.head(f"{run.place}/{MANIFEST}")
-    torn = head if head and not head.whole else None
-    objects.write(content, f"{run.place}/{MANIFEST}", mark, before=torn)
+    metadata = {FINGERPRINT: digest_of(run.model_dump())}
+    head = objects.head(uri)
+    incomplete = head if head and not head.whole else None
+    objects.write(content, uri, metadata, before=incomplete)
     frozen = read_run(objects, run.place)
     if frozen is None:
-        raise StoreError("The store does not give back what was written to it", run.place)
+        raise StoreError("The store does not return what was written to it", run.place)
     return frozen
 
 
@@ -179,8 +180,8 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
     parse_uri(run.output, "output")
     if (run.root + "/").startswith(run.input_prefix) or run.input_prefix.startswith(run.root + "/"):
         raise SettingsError(
-            f"The output {run.root} would lie among the input {run.input}: predictions could replace reviews, and the "
-            "next run would score them",
+            f"The output {run.root} and the input {run.input} overlap: predictions could replace reviews, and the next "
+            "run would score them",
             "output",
             "choose a prefix outside the input",
         )
@@ -191,7 +192,7 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
             entries.append(Entry(key, item.size, item.etag))
     if not entries and not run.allow_empty:
         raise MissingDataError(
-            "No object there, or hidden ones only (names that begin with _ or .)",
+            "No object there, or only hidden ones (their names begin with _ or .)",
             run.input,
             "check the prefix; if it may be empty, set allow_empty",
         )
@@ -201,13 +202,13 @@ def _inputs(objects: ExactObjects, run: ScoringRun) -> list[Entry]:
 def _not_yet_scored(
     objects: ExactObjects, run: ScoringRun, entries: list[Entry]
 ) -> Iterator[Entry]:
-    """Yield the entries that this version and configuration has not scored in their present state."""
+    """Yield the entries that this version has not scored, as they are now and with these settings."""
     outputs = Names(item.uri for item in objects.store.scan(run.root))
 
     def is_scored(entry: Entry) -> bool:
         try:
             return is_committed(objects, run, entry, objects.head(run.output_uri(entry.key)))
-        except BaseException as error:  # another program wrote what is there
+        except BaseException as error:  # the output was written by another program
             if not is_the_objects(error):
                 raise
             return False
@@ -216,15 +217,15 @@ def _not_yet_scored(
         entry for entry in entries if len(outputs) and run.output_uri(entry.key) in outputs
     ]
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        answers = map_ordered(pool, is_scored, candidates, 4 * _REQUESTS)
-        scored = {entry.key for entry, done in zip(candidates, answers, strict=True) if done}
+        checked = map_ordered(pool, is_scored, candidates, 4 * _REQUESTS)
+        scored = {entry.key for entry, done in zip(candidates, checked, strict=True) if done}
     yield from (entry for entry in entries if entry.key not in scored)
 
 
-def _cut(
+def _in_parts(
     objects: ExactObjects, run: ScoringRun, entries: Iterable[Entry], in_work: InWork
 ) -> Iterator[Entry]:
-    """Cut large objects into parts at record boundaries. One that cannot be cut is scored whole, and a log says why."""
+    """Yield the entries, large ones cut into parts at record boundaries. One that cannot be cut stays whole."""
     for entry in entries:
         parts: list[Span] = []
         if entry.size > SHARD_BYTES and not in_work.fatal(entry):
@@ -243,7 +244,7 @@ def _spans(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[Span]:
         with objects.open(info(run, entry)) as stream:
             kind = detect(uri, stream.read(HEAD_BYTES), run.encoding)
             if kind.compression or kind.encoding != UTF8:
-                # Each part would have to decode everything before it.
+                # To find its first record, each part would have to decode everything before it.
                 return []
             stream.seek(0)
             return reading.cut(uri, stream, SHARD_BYTES, run.encoding)

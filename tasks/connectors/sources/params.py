@@ -28,7 +28,7 @@ class SourceParams(Form):
     splits: PairsText = Field(
         default="",
         max_length=4_000,
-        description="Split of a file, folder or hub split whose name does not show it: 2025.csv=test, old/*=- "
+        description="Split to assign to a file, folder or hub split whose name does not tell: 2025.csv=test, old/*=- "
         "(train, test, validation, or - to skip).",
     )
     text_column: str = Field(

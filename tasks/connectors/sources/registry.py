@@ -82,7 +82,7 @@ def _opened(
         raise SettingsError(
             f"Cannot read reviews from {location!r}",
             setting,
-            "write s3://bucket/prefix, a file or folder of this machine, or the name of a hub data set",
+            "write s3://bucket/prefix, a file or folder on this machine, or the name of a hub data set",
         )
     if not _HUB_NAME.fullmatch(location):
         raise MissingDataError("No such file or folder", location, f"check {setting}")

@@ -1,8 +1,8 @@
-"""Writes of objects that several processes may write at once, and any of which may die: a write is atomic.
+"""Atomic writes of objects that several processes may write at once, and in which any of them may die.
 
-S3 has conditional requests for this (If-Match, If-None-Match). They are used, but nothing relies on them alone: old
-Ceph ignores some and refuses others that hold, Swift answers 501. Each object's metadata identifies its content, so a
-writer whose reply was lost, or that comes second, can find out by reading it.
+S3 has conditional requests for this (If-Match, If-None-Match), but not every store honours them: old Ceph ignores some
+and refuses others whose condition holds, and Swift answers 501. So the metadata of each object also holds a fingerprint
+of its content. A writer that lost the reply, or came second, reads it to find out whose content is stored.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from tasks.core.errors import MissingDataError, StoreError
 
 _PART_BYTES = 16 << 20
 _ONE_REQUEST_BYTES = 64 << 20  # larger files are uploaded in parts, each retried by itself
-_TRIES = 5  # while others write at the same time
+_TRIES = 5  # of a write while others write the same object
 
 
 class ExactObjects(ExactReads):
-    """Reads one version of an object, and writes objects whose metadata identifies their content.
+    """Reads exact versions of objects, and writes objects whose metadata identifies their content.
 
     Raises:
         StoreError, StoreUnavailableError: from every method, if the store refuses or does not answer.
@@ -38,20 +38,20 @@ class ExactObjects(ExactReads):
     def __init__(self, store: ObjectStore) -> None:
         super().__init__(store)
         self._conditional_writes: bool | None = None  # unknown until probed
-        self._trying = threading.Lock()
+        self._probe_lock = threading.Lock()
 
     def write(
         self, content: bytes | Path, uri: str, metadata: Mapping[str, str], before: Head | None
     ) -> str | None:
-        """Replace an object if it is still the expected version. The write is atomic.
+        """Replace an object, atomically, if it is still the expected version.
 
         Args:
-            content: bytes, or a file.
+            content: bytes, or the path of a file.
             uri: of the object.
-            metadata: includes `FINGERPRINT`, by which a writer recognizes what it wrote.
-            before: the version to replace; None if there was no object.
+            metadata: includes `FINGERPRINT`, by which a writer recognizes its content.
+            before: the version to replace; None to create the object.
         Returns:
-            The new ETag; None if another writer has meanwhile written content with another fingerprint.
+            The new ETag; None if another writer came first, with a different fingerprint.
         """
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         metadata = {**metadata, LENGTH: str(size)}
@@ -65,15 +65,16 @@ class ExactObjects(ExactReads):
                 codes = codes_of(error)
                 if not codes & (CONDITION_FAILED | CONFLICT | GONE):
                     raise
-                if (ours := self._ours(uri, metadata)) or not self._is_as_before(uri, before):
-                    return ours  # the reply was lost, or another writer came first
-        if not self._is_as_before(uri, before):
-            return self._ours(uri, metadata)
+                own_etag = self._own_etag(uri, metadata)
+                if own_etag or not self._is_unchanged(uri, before):
+                    return own_etag  # the reply was lost, or another writer came first
+        if not self._is_unchanged(uri, before):
+            return self._own_etag(uri, metadata)
         self._put(content, uri, metadata, {})
-        return self._ours(uri, metadata)
+        return self._own_etag(uri, metadata)
 
     def remove(self, uri: str, etag: str) -> None:
-        """Remove an object if it still has that ETag. A store without conditional writes keeps the object."""
+        """Remove an object if it still has this ETag. Does nothing on a store without conditional writes."""
         bucket, key = parse_uri(uri)
         if not self._keeps_conditions(uri):
             return
@@ -87,13 +88,13 @@ class ExactObjects(ExactReads):
                 raise
 
     def _keeps_conditions(self, uri: str) -> bool:
-        """True if this store honours conditional writes. Probed once, on a temporary object.
+        """True if the store honours conditional writes. Tried once, on a temporary object.
 
         Swift answers 501. Old Ceph ignores some conditions, and refuses every If-Match because it compares the quotes
-        too.
+        as well.
         """
         if self._conditional_writes is None:
-            with self._trying:
+            with self._probe_lock:
                 if self._conditional_writes is None:
                     self._conditional_writes = self._try_conditions(uri)
         return self._conditional_writes
@@ -101,7 +102,7 @@ class ExactObjects(ExactReads):
     def _try_conditions(self, uri: str) -> bool:
         probe_uri = f"{uri.rpartition('/')[0]}/.nightshift-probe-{secrets.token_hex(8)}"
 
-        def takes(**condition: str) -> bool:
+        def is_accepted(**condition: str) -> bool:
             try:
                 self._put(b"probe", probe_uri, {}, condition)
             except StoreError as error:
@@ -113,9 +114,9 @@ class ExactObjects(ExactReads):
         etag = self._put(b"probe", probe_uri, {}, {})
         try:
             return (
-                not takes(IfNoneMatch="*")
-                and not takes(IfMatch='"0"')
-                and takes(IfMatch=f'"{etag}"')
+                not is_accepted(IfNoneMatch="*")
+                and not is_accepted(IfMatch='"0"')
+                and is_accepted(IfMatch=f'"{etag}"')
             )
         finally:
             self.store.delete(probe_uri)
@@ -128,32 +129,32 @@ class ExactObjects(ExactReads):
         before: Head | None,
         condition: dict[str, Any],
     ) -> str | None:
-        """Upload in parts, each retried by itself. Ceph ignores conditions here: check right before completing."""
+        """Upload in parts, each retried by itself. Ceph ignores conditions here, so check just before completing."""
         bucket, key = parse_uri(uri)
 
         def put(client: Any) -> None:
             where: dict[str, Any] = {"Bucket": bucket, "Key": key}
             checksums = _checksums(client)
-            with contextlib.ExitStack() as undo:
+            with contextlib.ExitStack() as cleanup:
                 upload = client.create_multipart_upload(
                     **where, Metadata=dict(metadata), **checksums
                 )
                 where["UploadId"] = upload["UploadId"]
-                undo.callback(_abort, client, dict(where))
+                cleanup.callback(_abort, client, dict(where))
                 parts = _sent_parts(client, where | checksums, path)
-                if not self._is_as_before(uri, before):
+                if not self._is_unchanged(uri, before):
                     return
                 if self._keeps_conditions(uri):
                     where |= condition
                 client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
-                undo.pop_all()
+                cleanup.pop_all()  # the upload is complete: do not abort it
 
         try:
             self.store.send(uri, put)
         except StoreError as error:
             if not codes_of(error) & (CONDITION_FAILED | GONE):
                 raise
-        return self._ours(uri, metadata)
+        return self._own_etag(uri, metadata)
 
     def _put(
         self, content: bytes | Path, uri: str, metadata: Mapping[str, str], more: dict[str, Any]
@@ -174,25 +175,25 @@ class ExactObjects(ExactReads):
 
         return self.store.send(uri, put)
 
-    def _is_as_before(self, uri: str, before: Head | None) -> bool:
+    def _is_unchanged(self, uri: str, before: Head | None) -> bool:
         now = self.head(uri)
         return (now.etag if now else None) == (before.etag if before else None)
 
-    def _ours(self, uri: str, metadata: Mapping[str, str]) -> str | None:
-        """Return the ETag of the present object if it has the same fingerprint, else None."""
+    def _own_etag(self, uri: str, metadata: Mapping[str, str]) -> str | None:
+        """Return the ETag of the stored object if it has this fingerprint; else None."""
         now = self.head(uri)
         return now.etag if now and now.metadata.get(FINGERPRINT) == metadata[FINGERPRINT] else None
 
 
 def _checksums(client: Any) -> dict[str, str]:
-    """Return the checksum argument of a multipart upload: it must be declared if boto3 sends one with each part."""
+    """Return the checksum argument of a multipart upload, which is required if boto3 adds checksums to its parts."""
     config = client.meta.config
     with_checksum = config.request_checksum_calculation == "when_supported"
     return {"ChecksumAlgorithm": "CRC32"} if with_checksum else {}
 
 
 def _sent_parts(client: Any, where: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    """Upload a file's parts. Returns the list of parts that completes the upload."""
+    """Upload a file in parts. Returns the list of parts, for completing the upload."""
     parts: list[dict[str, Any]] = []
     with path.open("rb") as stream:
         while part := stream.read(_PART_BYTES):
@@ -204,6 +205,6 @@ def _sent_parts(client: Any, where: dict[str, Any], path: Path) -> list[dict[str
 
 
 def _abort(client: Any, where: dict[str, Any]) -> None:
-    """Abort an upload, because the parts of an unfinished one cost money. Errors are ignored."""
+    """Abort an upload, because stores charge for the parts of unfinished ones. Errors are ignored."""
     with contextlib.suppress(Exception):
         client.abort_multipart_upload(**where)

@@ -20,7 +20,7 @@ def parse_manifest(content: bytes, uri: str) -> tuple[Manifest, str]:
         inputs = digest_of(manifest.inputs)
     except PydanticError as error:
         raise StoreError(
-            f"Not a manifest of this version: {error.error_count()} fields differ",
+            f"The manifest has another format: {error.error_count()} fields differ",
             uri,
             MADE_AGAIN,
         ) from error

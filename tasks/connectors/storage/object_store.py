@@ -243,7 +243,7 @@ class ObjectStore:
         probe_uri = f"{uri.rstrip('/')}/.nightshift-probe-{secrets.token_hex(8)}"
         self.write_bytes(b"probe", probe_uri)
         if not self._gives_back(b"probe", probe_uri):
-            raise StoreError("The store does not give back what was written to it", probe_uri)
+            raise StoreError("The store does not return what was written to it", probe_uri)
         self.delete(probe_uri)
 
     def _gives_back(self, content: bytes, uri: str) -> bool:

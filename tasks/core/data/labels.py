@@ -167,9 +167,9 @@ def discover_names(
     for boolean, digit in (("true", "1"), ("false", "0")):
         if boolean in named and digit in named:
             raise ValidationError(
-                f"The labels {named[boolean]} and {named[digit]} both occur and may mean the same",
+                f"The labels {named[boolean]} and {named[digit]} both occur and may mean the same class",
                 "data.source.label_map",
-                "map them to each other: --data.source.label-map=true=1,false=0",
+                "map one pair to the other: --data.source.label-map=true=1,false=0",
             )
     return in_order(named.values())
 

@@ -42,7 +42,7 @@ class SplitParams(Form):
         default=None,
         ge=16,
         le=100_000_000,
-        description="Train on a sample of this many reviews, with validation reviews in addition if there are "
+        description="Train on a sample of this many reviews. Validation reviews are drawn in addition if there are "
         "enough. Empty: all.",
     )
     limit_test_rows: int | None = Field(

@@ -36,10 +36,10 @@ class EngineChoiceParams(Form):
     )
     cascade: Literal["exact", "labels", "fast", "blended"] = Field(
         default="exact",
-        description="exact: score in int8/bf16, then re-score low-margin rows in fp32. labels: like exact, but a "
-        "linear model comes first, where its labels are sure to be the model's (needs 2,995 reviews not trained on). "
+        description="exact: score in int8/bf16, then re-score low-margin reviews in fp32. labels: like exact, but a "
+        "linear model first labels the reviews on which it is shown to agree (needs 2,995 reviews not trained on). "
         "fast: linear model, int8/bf16, then a more precise engine; labels may differ, but accuracy is not lower. "
-        "blended: add the log-odds of a linear model to int8/bf16; chosen first if more accurate on validation.",
+        "blended: add the log-odds of a linear model to int8/bf16; preferred if more accurate on validation.",
     )
     accuracy_margin: float = Field(
         default=0.005,
@@ -58,7 +58,7 @@ class EngineChoiceParams(Form):
         default=128,
         ge=1,
         le=100_000,
-        description="Number of these reviews used to measure throughput.",
+        description="Number of reviews, of those compared, on which throughput is measured.",
     )
     rounds: int = Field(
         default=3, ge=1, le=50, description="Number of timing rounds per engine. The median counts."

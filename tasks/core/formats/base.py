@@ -93,7 +93,7 @@ def require_plausible(
     """
     if unpacked > max(MOST_UNPACKED, MOST_SHRUNK * packed):
         raise UnfitError(
-            f"{template.format(MOST_SHRUNK, packed)}, like files that are made to fill a disk or the memory",
+            f"{template.format(MOST_SHRUNK, packed)}, as decompression bombs do",
             "unpack it elsewhere and check it; if it is genuine, provide it uncompressed",
         )
 

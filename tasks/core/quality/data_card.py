@@ -1,7 +1,7 @@
 """The data card: a description of a model's training and test data, in the format of Hugging Face dataset cards.
 
-It contains no review text, so it may be shown wherever the figures may. It is made from summaries only, so that a page
-can make it again instead of using a file that others may have written.
+It contains no review text, so everyone who may see the metrics may see it. It is built from summaries only, so that a
+page can rebuild it and need not trust a stored file, which others may have changed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,18 @@ _SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 
 
 class Origin(Record):
-    """Origin of the reviews, and the parameters of their split."""
+    """Where the reviews came from, and how they were split."""
 
     source: str
     loaded_digest: str
     columns: list[str]
     split_params: dict[str, Any]
     digest: str  # of the split
-    label_map: str = ""  # as it was typed
-    files: list[SourceFile] = Field(default=[], description="The first of each split.")
-    more_files: dict[str, int] = Field(default_factory=dict, description="Beyond those, a split.")
+    label_map: str = ""  # as the user typed it
+    files: list[SourceFile] = Field(default=[], description="The first files of each split.")
+    more_files: dict[str, int] = Field(
+        default_factory=dict, description="Number of further files, by split."
+    )
 
 
 def data_card(
@@ -38,7 +40,7 @@ def data_card(
     inspection: InspectionSummary,
     params: InspectionParams,
 ) -> Markdown:
-    """Return the data card as a page shows it.
+    """Return the body of the data card, as pages show it.
 
     Args:
         origin: where the reviews came from.
@@ -64,13 +66,13 @@ def data_card(
 
 
 _PERSONAL = Markdown(
-    "Reviews are written by people and may name people, places and occasions; nothing was looked for or removed. "
-    "Whoever has rights to the object store can read them there. This card holds counts only.\n"
+    "Reviews may name people, places and occasions. Nightshift does not look for such names and removes none. Whoever "
+    "may read the object store can read the reviews there. This card contains only counts.\n"
 )
 
 
 def front_matter(split: SplitSummary, params: InspectionParams) -> str:
-    """Return the YAML that precedes the card in a file. It is not Markdown, and a page must not show it as such."""
+    """Return the YAML that precedes the card in a file. It is not Markdown, so a page must leave it out."""
     total = sum(split.rows.values())
     size = next((name for limit, name in _SIZES if total < limit), "n>1M")
     names = {str(index): name for index, name in enumerate(split.label_names)}
@@ -93,12 +95,12 @@ def front_matter(split: SplitSummary, params: InspectionParams) -> str:
 
 
 def _source(origin: Origin, params: InspectionParams) -> Markdown:
-    languages = params.language.replace(",", ", ") or "unknown; nobody has said"
+    languages = params.language.replace(",", ", ") or "not specified"
     return Markdown(
         "- Source: {}\n"
-        "- Digest of what was read: {}; of these splits: {}\n"
-        "- Columns of the source: {}; here `text`, `label` (class id), `row` (where in the source) and `extras` (the "
-        "other columns that were asked for)\n"
+        "- Digest of the reviews as read: {}; of these splits: {}\n"
+        "- Columns of the source: {}; columns here: `text`, `label` (class id), `row` (position in the source) and "
+        "`extras` (the other columns that were requested)\n"
         "- Labels: {}\n"
         "- Languages: {}\n"
     ).format(
@@ -112,7 +114,7 @@ def _source(origin: Origin, params: InspectionParams) -> Markdown:
 
 
 def files_list(files: Sequence[SourceFile], more: Mapping[str, int]) -> Markdown:
-    """Return a table of the files, their splits, and the reasons for these."""
+    """Return a table of the files, the split of each, and the reason for it."""
     if not files:
         return Markdown("")
     rows = [[file.name, file.split, file.why] for file in files]
@@ -131,56 +133,59 @@ def _how_split(origin: Origin, split: SplitSummary) -> Markdown:
         f"{name} {value}" for name, value in split_params.items() if value is not None
     )
     return Markdown(
-        "\nDrawn at random, stratified by class ({}). Validation chooses the epoch and is taken from the "
-        "source's train. The test set is the source's own; where it has none, one was held out once and stays the "
-        "test set of later retrainings.\n\n"
+        "\nDrawn at random, stratified by class ({}). Validation reviews are taken from the source's train split and "
+        "used to choose the epoch. The test set is the source's own. If the source has none, one was drawn once and is "
+        "reused by all later retrainings.\n\n"
         "- Digest of train and validation: {}\n"
-        "- Digest of the test set, by which evaluations are comparable: {}\n"
+        "- Digest of the test set: {}. Evaluations with the same digest can be compared.\n"
     ).format(settings, code(split.train_digest), code(split.test_digest))
 
 
 def _lengths(inspection: InspectionSummary) -> Markdown:
     rows = [[n, *words, f"{inspection.mean_words[n]:.1f}"] for n, words in inspection.words.items()]
-    marks = ["least", *(f"{q:.0%}" for q in QUANTILES[1:-1]), "most"]
-    return Markdown("Words a review, quantiles.\n\n") + _table(["split", *marks, "mean"], rows)
+    quantiles = ["min", *(f"{q:.0%}" for q in QUANTILES[1:-1]), "max"]
+    return Markdown("Words per review: quantiles and mean.\n\n") + _table(
+        ["split", *quantiles, "mean"], rows
+    )
 
 
 def _near_duplicates(inspection: InspectionSummary) -> Markdown:
     if not inspection.enabled:
-        return Markdown("Not looked for.\n")
+        return Markdown("Not checked.\n")
     rows = [
         [f"within {o.split}" if o.split == o.other_split else f"{o.split} and {o.other_split}",
          o.pairs, o.identical, o.other_label]
         for o in inspection.near_duplicates
     ]  # fmt: skip
     return Markdown(
-        "Two reviews are near-duplicates when they share at least {:.0%} of their word triples (Jaccard). The same "
-        "text, but for case, markup and white space, was dropped from train by validation.\n\n{}\n{:,} test reviews "
-        "have a near-duplicate in train or validation. They are kept; `near-duplicates.csv` lists them.\n"
+        "Two reviews are near-duplicates if they share at least {:.0%} of their word triples (Jaccard similarity). "
+        "Texts that differ only in case, markup or white space were removed from train before.\n\n{}\n{:,} test "
+        "reviews have a near-duplicate in train or validation. They are kept; `near-duplicates.csv` lists them.\n"
     ).format(
         inspection.similarity,
-        _table(["where", "pairs", "of the same words", "with different labels"], rows),
+        _table(["where", "pairs", "with the same words", "with different labels"], rows),
         inspection.test_rows_near_train,
     )
 
 
 def _label_errors(inspection: InspectionSummary) -> Markdown:
     if not inspection.rows_judged:
-        return Markdown("Not looked for.\n")
+        return Markdown("Not checked.\n")
     rows = [
         [split, judged, inspection.likely_label_errors[split],
          f"{inspection.likely_label_errors[split] / judged:.1%}"]
         for split, judged in inspection.rows_judged.items()
     ]  # fmt: skip
     return Markdown(
-        "Reviews whose label confident learning doubts, by models (TF-IDF + logistic regression) that never saw them. "
-        "Some are errors, some are irony or rare opinions; all are kept, and `label-errors.csv` lists them.\n\n"
+        "Reviews whose label is likely wrong according to confident learning, with models (TF-IDF + logistic "
+        "regression) that were not trained on them. Some are errors, others irony or rare opinions. All are kept; "
+        "`label-errors.csv` lists them.\n\n"
     ) + _table(["split", "judged", "likely wrong", "share"], rows)
 
 
 def _findings(findings: Sequence[Finding]) -> Markdown:
     if not findings:
-        return Markdown("Nothing was found.\n")
+        return Markdown("No findings.\n")
     rows = [[f.severity, f.split, f.rule, f.message] for f in findings]
     return _table(["severity", "split", "rule", "what"], rows)
 
@@ -188,10 +193,9 @@ def _findings(findings: Sequence[Finding]) -> Markdown:
 def _limits(inspection: InspectionSummary) -> Markdown:
     limits = [
         *inspection.notes,
-        "A short review that differs in one word from another shares few word triples with it, and is not a "
-        "near-duplicate here.",
-        "The same opinion in other words, or a translation, is not found.",
-        "Who wrote a review is not known: one author's reviews may be in both train and test.",
+        "Short reviews that differ in one word share few word triples, so they do not count as near-duplicates.",
+        "Paraphrases and translations are not found.",
+        "Authors are not known: reviews of one author may be in both train and test.",
     ]
     return bullets(limits)
 

@@ -111,8 +111,8 @@ class TrainingParams(Form):
         default=0,
         ge=0,
         le=200,
-        description="Keep only this many layers of the base model, evenly spaced; half of them score nearly twice as "
-        "fast. 0: keep all.",
+        description="Keep only this many layers of the base model, evenly spaced. With half of them, scoring is nearly "
+        "twice as fast. 0: keep all.",
     )
     frozen_layers: int = Field(
         default=0,
@@ -125,8 +125,8 @@ class TrainingParams(Form):
         default=0,
         ge=0,
         le=512,
-        description="Rank of LoRA adapters: usually 8 to 32, with a learning rate of 1e-4 to 5e-4 (needs the extra "
-        "'lora'). 0: train all weights.",
+        description="Rank of LoRA adapters: usually 8 to 32, with a learning rate of 1e-4 to 5e-4. Needs "
+        "nightshift[lora]. 0: train all weights.",
     )
     early_stopping_patience: int = Field(
         default=2,
@@ -137,7 +137,7 @@ class TrainingParams(Form):
     best_epoch_by: BestBy = Field(
         default="accuracy",
         description="Epoch to keep. accuracy: the latest within one standard error of the best validation accuracy. "
-        "loss: the lowest validation loss. last: the last epoch, without early stopping (for fewer than 100 "
+        "loss: the lowest validation loss. last: the last epoch, without early stopping (best with fewer than 100 "
         "validation reviews).",
     )
     device: Device = Field(default="auto", description="auto: a GPU if there is one, else the CPU.")
@@ -155,13 +155,13 @@ class TrainingParams(Form):
         default=0.1,
         ge=0,
         le=1,
-        description="Train in fp32 if bf16 changes the loss or gradient of the first batches by a larger fraction. "
-        "0: do not check.",
+        description="Largest relative change of loss or gradient that bf16 may cause in the first batches. Above it, "
+        "training uses fp32. 0: do not check.",
     )
     packing: Packing = Field(
         default="auto",
-        description="Batches without padding. auto: on a GPU, if loss and gradient stay the same. on: always, or "
-        "fail. off: never.",
+        description="Train on batches without padding. auto: on a GPU, if loss and gradient stay the same. on: always; "
+        "fails if they change. off: never.",
     )
     background_checkpoints: bool = Field(
         default=True,

@@ -29,7 +29,7 @@ def read_run(objects: ExactObjects, run_uri: str) -> ScoringRun | None:
         run = ScoringRun.model_validate_json(content)
     except PydanticError as error:
         raise StoreError(
-            f"Not a manifest of this version: {error.error_count()} fields differ",
+            f"The manifest has another format: {error.error_count()} fields differ",
             f"{run_uri}/{MANIFEST}",
             "start a new run; it skips what is already scored",
         ) from error

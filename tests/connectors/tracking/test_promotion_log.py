@@ -387,7 +387,7 @@ def test_what_is_left_of_a_writer_who_died_takes_no_number(parts: Parts) -> None
 
 def test_a_record_that_cannot_be_read_is_said(parts: Parts) -> None:
     parts.store.write_bytes(b'{"number": 1, "novelty": 2}', parts.log._uri(parts.name, 1))
-    with pytest.raises(StoreError, match=r"Not a move of this version.*moves/000001.json"):
+    with pytest.raises(StoreError, match=r"The record of this move has another.*moves/000001.json"):
         parts.champions.reconcile(parts.name)
 
 

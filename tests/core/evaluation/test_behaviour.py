@@ -455,8 +455,8 @@ def test_roles(names: list[str], given: dict[str, str], roles: dict[str, int]) -
     ("given", "message"),
     [
         ({"positive_label": "great"}, "No label is called 'great'; the labels are 1, 2, bad"),
-        ({"positive_label": "1", "negative_label": "1"}, "named as positive and as negative"),
-        ({"positive_label": "bad"}, "named as positive and as negative"),
+        ({"positive_label": "1", "negative_label": "1"}, "named both as positive and as negative"),
+        ({"positive_label": "bad"}, "named both as positive and as negative"),
     ],
 )
 def test_roles_that_cannot_be(given: dict[str, str], message: str) -> None:
@@ -499,7 +499,7 @@ def test_built_in_and_own_checks_together() -> None:
     alone = BehaviourParams(checks="s3://b/my.yaml", built_in=False)
     assert len(all_checks(alone, ONE_OF_EACH)) == 3
     assert all_checks(BehaviourParams(built_in=False)) == []
-    with pytest.raises(SettingsError, match=r"names already: typos \[s3://b/my.yaml\] -> rename"):
+    with pytest.raises(SettingsError, match=r"built-in checks: typos \[s3://b/my.yaml\] -> rename"):
         all_checks(own, "checks: [{name: typos, kind: INV, perturbations: [typos]}]")
 
 

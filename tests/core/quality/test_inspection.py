@@ -381,7 +381,7 @@ def test_switched_off_it_still_makes_a_card(tmp_path: Path) -> None:
     card = card_of(InspectionParams(enabled=False), tmp_path)
     summary = json.loads((tmp_path / "inspection.json").read_text())["summary"]
     assert summary["test_rows_near_train"] is None and summary["likely_label_errors"] == {}
-    assert card.count("Not looked for.") == 2 and "unknown; nobody has said" in card
+    assert card.count("Not checked.") == 2 and "Languages: not specified" in card
     assert "language" not in yaml.safe_load(card.split("---")[1])
 
 

@@ -80,11 +80,11 @@ def test_a_program_that_gives_up_is_quoted(supervisor: Supervisor) -> None:
 
 
 def test_a_folder_of_somebody_else_is_refused(supervisor: Supervisor) -> None:
-    supervisor._rooms.mkdir(mode=0o755)
-    supervisor._rooms.chmod(0o777)
+    supervisor._socket_folder.mkdir(mode=0o755)
+    supervisor._socket_folder.chmod(0o777)
     try:
         assert supervisor.states() == []  # whoever listens there is not asked
         with pytest.raises(ServiceError, match=r"It is open to others.*remove it, or set TMPDIR"):
             supervisor.start([])
     finally:
-        supervisor._rooms.rmdir()
+        supervisor._socket_folder.rmdir()

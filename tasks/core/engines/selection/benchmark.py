@@ -155,7 +155,7 @@ class EngineBenchmark:
             cascade, record = self._fitted(stages, "fast", self._texts.validation)
         if len(cascade.stages) == 1:
             raise ModelError(
-                "No margin of its first stages is large enough, or its last stage is less accurate than fp32"
+                "No cheap stage may answer any review by itself, or the last stage is less accurate than fp32"
             )
         self._folder(kind.name).mkdir(parents=True)
         cascade_engine.write(self._folder(kind.name), cascade, record)
@@ -234,7 +234,7 @@ class EngineBenchmark:
         parts = [engine.logits(ids[at : at + _WINDOW]) for at in range(0, len(ids), _WINDOW)]
         logits = np.concatenate(parts)
         if not np.isfinite(logits).all():
-            raise ModelError("Some of its logits are NaN or infinite")
+            raise ModelError("Some logits are NaN or infinite")
         return logits
 
     def _require_independence(self, engine: Engine, answers: Logits) -> None:
@@ -244,7 +244,7 @@ class EngineBenchmark:
         change = float(np.abs(softmax(np.concatenate(alone)) - softmax(answers[indices])).max())
         if change > self._params.maximum_change:
             raise ModelError(
-                f"Its answers depend on the other texts of a batch: a probability differs by {change:.3f} alone"
+                f"Its answers depend on the other texts of a batch: alone, a text's probability differs by {change:.3f}"
             )
 
     def _right(self, logits: Logits) -> float | None:

@@ -108,7 +108,7 @@ def all_checks(params: BehaviourParams, content: str | bytes | None = None) -> l
     taken = {check.name for check in checks}
     if shared := [check.name for check in own if check.name in taken]:
         raise SettingsError(
-            f"Built-in checks have these names already: {', '.join(shared)}",
+            f"These names are taken by built-in checks: {', '.join(shared)}",
             params.checks,
             "rename yours, or switch built_in off",
         )
@@ -144,7 +144,7 @@ def label_roles(label_names: Sequence[str], params: BehaviourParams) -> dict[str
             roles[role] = matches[0]
     if len(roles) == 2 and len(set(roles.values())) == 1:
         raise SettingsError(
-            f"The label {label_names[roles['positive']]!r} is named as positive and as negative",
+            f"The label {label_names[roles['positive']]!r} is named both as positive and as negative",
             "behaviour.positive_label, behaviour.negative_label",
             "name two labels, or leave both empty",
         )

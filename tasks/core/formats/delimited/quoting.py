@@ -1,4 +1,4 @@
-"""Detect whether the quotes of a delimited file delimit fields. If they do not, a stray quote swallows rows:
+"""Detect whether quotes delimit the fields of a file. If they are plain text instead, one may swallow rows:
 
 1,"Best movie ever
 2,not bad at all
@@ -9,49 +9,49 @@ from collections.abc import Sequence
 
 from tasks.core.formats.base import UnfitError
 
-_CHANCE = 20  # among so many records of two lines, one may have lines that look like rows by chance
-_MANY = 9  # so many rows are never there by chance
+_CHANCE = 20  # one in so many records of two lines looks like rows by chance; each further line divides by it again
+_MOST_BY_CHANCE = 9  # beyond so many lines, chances are no longer told apart
 
 
 class Quoting:
-    """Detector of quoting; called for each record that has several lines or cannot be read.
+    """Detector of quoting, asked about each record that has several lines or cannot be read.
 
-    Quotes are "meant" if they delimit fields.
+    Quoting is "meant" if quotes delimit fields; otherwise a quote is a character of a text.
 
     Args:
-        delimiter: between fields.
-        is_meant: True if quotes are known to be meant.
+        delimiter: separates fields.
+        is_meant: True if quoting is known to be meant.
     """
 
     def __init__(self, delimiter: bytes, is_meant: bool) -> None:
         self._delimiter, self.is_meant = delimiter, is_meant
         self._is_tsv = delimiter == b"\t"
-        self.separators = 0  # in a row
-        self._proper = 0  # records of several lines that do not look like rows
-        self._has_proof = False  # quotes are certainly meant in at least one record
+        self.separators = 0  # delimiters in a row
+        self._multiline_records = 0  # records of several lines that do not look like rows
+        self._has_proof = False  # in at least one record, quoting is certainly meant
 
     def learn(self, header: bytes, columns: int) -> None:
-        """Learn from the header: if its names are in quotes, the quotes of the rows are meant."""
+        """Learn from the header: if its names are in quotes, quoting is meant in the rows, too."""
         self.separators = columns - 1
         self.is_meant = self.is_meant or self._has_all_quoted([header])
 
     def see(self, record: bytes) -> None:
-        """Learn from a record of one line with all its fields: separators inside quotes prove that quotes are meant.
+        """Learn from a complete record of one line: delimiters inside quotes prove that quoting is meant.
 
-        This does not apply to TSV: each of its spans is read alone, and has to give the same result.
+        Nothing is learned from TSV, because its spans are read separately and must all come to the same result.
         """
         if not self._is_tsv and b'"' in record and record.count(self._delimiter) > self.separators:
             self._has_proof = True
 
     def is_unquoted(self, lines: Sequence[bytes], is_readable: bool, line: int) -> bool:
-        """True if the lines of a record are rather rows of a TSV without quoting.
+        """True if the lines are rows of a TSV without quoting, and not one record.
 
         Args:
-            lines: lines of the record, with their ends.
-            is_readable: True if the record is readable with quoting.
-            line: line of the file on which it begins.
+            lines: lines of the record, with their line ends.
+            is_readable: True if the record can be read with quoting.
+            line: number of its first line in the file.
         Raises:
-            UnfitError: both readings are possible.
+            UnfitError: they may be one record or several rows.
         """
         if self.is_meant:
             return False
@@ -63,17 +63,18 @@ class Quoting:
             if rows and not self._is_by_chance(max(rows, 2)):
                 self.refuse(line, len(lines))
             is_readable = is_readable and not rows
-        self._proper += is_readable
+        self._multiline_records += is_readable
         return False
 
     def _is_by_chance(self, rows: int) -> bool:
-        """True if, among all records of several lines so far, one with this many row-like lines may occur by chance."""
-        return not self._is_tsv and self._proper >= _CHANCE ** min(rows - 1, _MANY)
+        """True if one of the multi-line records so far may have this many lines that look like rows by chance."""
+        exponent = min(rows - 1, _MOST_BY_CHANCE)
+        return not self._is_tsv and self._multiline_records >= _CHANCE**exponent
 
     def has_rows(self, lines: Sequence[bytes]) -> bool:
         """True if most non-blank lines are rows of a TSV without quoting.
 
-        Half of them suffice if there are more tabs than in one row: texts hardly contain tabs.
+        Half of them suffice if there are more tabs than in one row, because texts rarely contain tabs.
         """
         if not self._is_tsv or not self.separators or self.is_meant:
             return False
@@ -82,38 +83,38 @@ class Quoting:
         return 2 * rows > len(tabs) or (2 * rows == len(tabs) and sum(tabs) > self.separators)
 
     def refuse(self, line: int, lines: int) -> None:
-        """Raise for a record whose lines could be rows."""
+        """Raise UnfitError for a record whose lines could be rows."""
         raise UnfitError(
             f"the quote that opens in line {line} closes in line {line + lines - 1}, and the lines between could be "
             "rows: most have as many fields as the header",
-            "if the quote is part of a text, write it twice and put the text into quotes; if the lines are one text, "
-            "put the names in the header into quotes",
+            "if the quote belongs to a text, double it and enclose the text in quotes; if the lines are one text, "
+            "enclose the names in the header in quotes",
         )
 
     def _has_all_quoted(self, lines: Sequence[bytes]) -> bool:
         record = b"".join(lines).strip(b"\r\n")
-        border = b'"' + self._delimiter + b'"'
-        return record[:1] == record[-1:] == b'"' and record.count(border) >= self.separators
+        between_fields = b'"' + self._delimiter + b'"'
+        return record[:1] == record[-1:] == b'"' and record.count(between_fields) >= self.separators
 
     def _rows_within(self, lines: Sequence[bytes]) -> int:
-        """Return the number of lines that look like rows.
+        """Return the number of lines that look like rows; 0 unless most inner lines do.
 
-        It is 0 unless most lines between the first and the last do, or, if there are none between, these two. Commas
-        in the texts may give the first and the last line more fields. A single column tells nothing, except in TSV.
+        If there are only two lines, both must. Otherwise the first and the last line do not decide, because commas in
+        their texts may give them more fields. Lines of a single column look like rows only in TSV.
         """
         if not self.separators and not self._is_tsv:
             return 0
         rows = [line.strip(b"\r\n").split(self._delimiter) for line in lines]
-        beside = _Beside(rows[0], rows[-1], self.separators)
-        if self._has_proof and not beside.tells:
+        outer = _OuterFields(rows[0], rows[-1], self.separators)
+        if self._has_proof and not outer.has_number:
             return 0
-        alike = [beside.is_alike(row) for row in rows]
-        inner = alike[1:-1]
-        return sum(alike) if (2 * sum(inner) > len(inner) if inner else all(alike)) else 0
+        matches = [outer.match(row) for row in rows]
+        inner = matches[1:-1]
+        return sum(matches) if (2 * sum(inner) > len(inner) if inner else all(matches)) else 0
 
 
 class LongRecord:
-    """Line counts of a record that is too long to be held: all lines, and those with as many separators as a row."""
+    """Counts of the lines of a record that is too long for memory: all lines, non-blank ones, and those like rows."""
 
     def __init__(self) -> None:
         self.lines = self._filled = self._rows = 0
@@ -130,44 +131,45 @@ class LongRecord:
         return self._filled > 1 and 2 * self._rows > self._filled
 
 
-class _Beside:
-    """Values of a record before the field that opens a quote and after the one that closes it, to compare lines with.
+class _OuterFields:
+    """The fields of a record before its quote opens and after it closes. Lines between are compared with them.
 
-    In prose, a comma or a semicolon occurs by chance, but a space follows it. So a line is a row only if the same
-    columns are of the same kind (digits, or one word) and begin without a space.
+    Prose has commas and semicolons, too, but with a space behind. So a line looks like a row only if its fields in the
+    same columns are of the same kind (digits, or one word) and do not begin with a space.
     """
 
     def __init__(self, first: Sequence[bytes], last: Sequence[bytes], separators: int) -> None:
         self._separators = separators
-        before = next((at for at, value in enumerate(first) if _opens(value)), 0)
-        behind = next((at for at, value in enumerate(reversed(last)) if value[-1:] == b'"'), 0)
-        self._references = [(at, first[at]) for at in range(min(before, separators))]
-        self._references += [(-at, last[-at]) for at in range(1, min(behind, separators) + 1)]
+        before = next((at for at, value in enumerate(first) if _opens_quote(value)), 0)
+        after = next((at for at, value in enumerate(reversed(last)) if value[-1:] == b'"'), 0)
+        # Columns, counted from the end if negative, and the field there.
+        self._fields = [(at, first[at]) for at in range(min(before, separators))]
+        self._fields += [(-at, last[-at]) for at in range(1, min(after, separators) + 1)]
         # Prose may have a word or a phrase before a comma, but rarely digits alone.
-        self.tells = any(value.isdigit() for _, value in self._references)
+        self.has_number = any(value.isdigit() for _, value in self._fields)
 
-    def is_alike(self, row: Sequence[bytes]) -> bool:
-        """True if a line looks like a row; commas in its text may give it more fields."""
-        if not self._references:
-            return len(row) == self._separators + 1 and all(_is_tight(value) for value in row[1:])
+    def match(self, row: Sequence[bytes]) -> bool:
+        """True if a line looks like a row. Commas in its text may give it more fields."""
+        if not self._fields:
+            return len(row) == self._separators + 1 and all(map(_begins_without_space, row[1:]))
         if len(row) <= self._separators:
             return False
-        return all(self._is_alike(row, at, reference) for at, reference in self._references)
+        return all(self._matches_field(row, at, field) for at, field in self._fields)
 
-    def _is_alike(self, row: Sequence[bytes], at: int, reference: bytes) -> bool:
+    def _matches_field(self, row: Sequence[bytes], at: int, field: bytes) -> bool:
         value = row[at]
-        if reference.isdigit():
+        if field.isdigit():
             return value.isdigit()
-        if reference.split() == [reference] and value.split() != [value]:
+        if field.split() == [field] and value.split() != [value]:
             return False
         before, after = (value, row[at + 1]) if at >= 0 else (row[at - 1], value)
         is_number = before[-1:].isdigit() and after[:1].isdigit()  # 1,000
-        return _is_tight(after) and not is_number
+        return _begins_without_space(after) and not is_number
 
 
-def _opens(value: bytes) -> bool:
+def _opens_quote(value: bytes) -> bool:
     return value[:1] == b'"' and (len(value) == 1 or value[-1:] != b'"')
 
 
-def _is_tight(value: bytes) -> bool:
+def _begins_without_space(value: bytes) -> bool:
     return bool(value) and not value[:1].isspace()

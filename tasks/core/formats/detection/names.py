@@ -30,7 +30,7 @@ def format_of(name: str) -> tuple[str, str | None]:
         raise UnreadableDataError(
             "Cannot tell the format of this file from its name",
             name,
-            f"let it end in one of .{', .'.join(EXTENSIONS)}, followed by .gz, .zst or .bz2 if compressed",
+            f"rename it to end in one of .{', .'.join(EXTENSIONS)}, followed by .gz, .zst or .bz2 if compressed",
         )
     return name_format, compression
 

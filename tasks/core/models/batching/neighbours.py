@@ -64,7 +64,7 @@ def with_batch_rule(classifier: "Classifier", rows: Rows = ()) -> "Classifier":
         backwards = _alone(classifier, tried[::-1]).flip(0)
         if problem := difference(backwards, expected):
             raise ModelError(
-                f"Its answer to a text depends on earlier texts: {problem}",
+                f"The model's answer to a text depends on earlier texts: {problem}",
                 type(classifier.model).__name__,
                 "choose another base model, or correct its config.json (a BigBird needs attention_type original_full)",
             )
@@ -125,7 +125,7 @@ def _alone(classifier: "Classifier", rows: Rows) -> torch.Tensor:
         ) from error
     if not torch.isfinite(logits).all():
         raise ModelError(
-            "Some of its logits are NaN or infinite",
+            "Some logits are NaN or infinite",
             type(classifier.model).__name__,
             "choose another base model",
         )

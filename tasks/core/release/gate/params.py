@@ -90,8 +90,8 @@ class ChampionParams(Form):
     )
     small_test_set: Literal["widen", "refuse"] = Field(
         default="widen",
-        description="widen: if the test set is too small for the margin, use the smallest that it can resolve, and "
-        "warn. refuse: keep the margin.",
+        description="If the test set is too small for the margin. widen: use the smallest margin that it can resolve, "
+        "and warn. refuse: keep the margin.",
     )
     widest_margin: float = Field(
         default=0.05, ge=0.0005, le=0.3, description="Maximum margin after widening."
@@ -135,7 +135,7 @@ class ChecksParams(Form):
         default=0.5,
         ge=0.0,
         le=1.0,
-        description="Maximum increase of the failure rate of a single check; two good models may differ by 0.3. 1: "
+        description="Maximum increase of the failure rate of a single check. Two good models may differ by 0.3. 1: "
         "no limit.",
     )
     max_failure_fraction: float = Field(

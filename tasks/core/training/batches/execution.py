@@ -1,4 +1,7 @@
-"""Execution plan of a training: try the fast ways (bf16, packed batches), and fall back to fp32 and padding."""
+"""Execution plan of a training: use bf16 and packed batches if the model trains correctly with them.
+
+The fallback is fp32 and padded batches.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -31,13 +34,13 @@ _PACKED_TOLERANCE = 1e-3  # in fp32; attention across reviews changes the loss b
 
 @dataclass(frozen=True)
 class ExecutionPlan:
-    """The execution plan that was found correct.
+    """How batches are made and computed, as tested on the model.
 
     Attributes:
         collate: makes a batch from rows.
-        packed: True if its batches have no padding.
+        packed: True if batches have no padding.
         bf16: True if training computes in bf16.
-        bf16_difference: relative difference of loss or gradient in bf16; None if not measured.
+        bf16_difference: relative change of loss or gradient that bf16 causes; None if not measured.
     """
 
     collate: Collator
@@ -47,15 +50,15 @@ class ExecutionPlan:
 
 
 def with_tried_batch_rule(classifier: Classifier, reviews: Any = ()) -> Classifier:
-    """Return the classifier with the batch rule that `neighbours` finds.
+    """Test which texts may share a batch, and return the classifier with that batch rule (see `neighbours`).
 
-    If its answers depend on padding, its model is changed to split padded batches.
+    If its answers depend on padding, the model is changed to split the padded batches that it is given.
 
     Args:
-        classifier: with the batch rule found before.
-        reviews: rows of a data set; some, spread evenly from first to last, are compared.
+        classifier: with the batch rule known so far.
+        reviews: rows of a data set. A few of them, evenly spaced, are run alone and in batches.
     Raises:
-        ModelError: its answers cannot be made independent of other texts.
+        ModelError: its answer to a text depends on other texts under every rule.
     """
     indices = np.linspace(0, len(reviews) - 1, min(_TESTED_REVIEWS, len(reviews))).astype(int)
     tested = neighbours.with_batch_rule(
@@ -80,9 +83,9 @@ def padding(classifier: Classifier) -> Collator:
 
 def first_rows(train: Dataset, batches: TrainingBatches) -> list[Rows]:
     """Return the rows of the first batches, the same in every process."""
-    first = [batch for step in batches.steps(0)[: numerics.BATCHES] for batch in step]
+    first_batches = [batch for step in batches.steps(0)[: numerics.BATCHES] for batch in step]
     columns = train.select_columns(["input_ids", "labels"])
-    return [[columns[i] for i in batch] for batch in first[: numerics.BATCHES]]
+    return [[columns[i] for i in batch] for batch in first_batches[: numerics.BATCHES]]
 
 
 def fastest_plan(
@@ -93,12 +96,13 @@ def fastest_plan(
     precision: str,
     context: DistributedContext,
 ) -> ExecutionPlan:
-    """Try packing and bf16 on the first reviews, as far as the settings ask for them. No random number is drawn.
+    """Try packing and bf16 on the first reviews, where the settings allow them, and return the fastest correct plan.
 
-    The model is moved to the device, and accepts packed batches if they are used.
+    The model is moved to the device, and made to accept packed batches if the plan uses them. No random number is
+    drawn, so the test does not change the training.
 
     Raises:
-        SettingsError: packing is `on`, but the model cannot be packed or then answers differently.
+        SettingsError: packing is `on`, but the model cannot be trained packed, or not correctly.
     """
     model: Any = classifier.model
     plain = padding(classifier)
@@ -107,17 +111,19 @@ def fastest_plan(
         return ExecutionPlan(plain, False, False, None)
     model.to(device)
     collate = plain
-    padded = [_on(device, plain(batch)) for batch in rows]
-    if wants_packing and (packing := _packing(classifier, rows, padded, params, device, context)):
+    padded = [_to_device(device, plain(batch)) for batch in rows]
+    if wants_packing and (
+        packing := _try_packing(classifier, rows, padded, params, device, context)
+    ):
         collate = packing
     if precision != "bf16":
         return ExecutionPlan(collate, collate is not plain, False, None)
-    fast = [_on(device, collate(batch)) for batch in rows]
-    bf16, difference = _bf16(model, padded, fast, device, params.bf16_tolerance, context)
+    batches = [_to_device(device, collate(batch)) for batch in rows]
+    bf16, difference = _try_bf16(model, padded, batches, device, params.bf16_tolerance, context)
     return ExecutionPlan(collate, collate is not plain, bf16, difference)
 
 
-def _packing(
+def _try_packing(
     classifier: Classifier,
     rows: Sequence[Rows],
     padded: Sequence[Batch],
@@ -125,7 +131,7 @@ def _packing(
     device: torch.device,
     context: DistributedContext,
 ) -> Collator | None:
-    """Return a collator of packed batches, or None if they are not as correct and packing is not `on`."""
+    """Return a collator of packed batches, or None if loss or gradient would change and packing is not `on`."""
     model = classifier.model
     problem = ""
     collate: PackingCollator | None = None
@@ -138,10 +144,10 @@ def _packing(
             longest = classifier.encoder.params.max_length_tokens
             with trying():
                 collate = PackingCollator(run_packed(model, classifier.pad_id, longest))
-                packed = [_on(device, collate(batch)) for batch in rows]
+                packed = [_to_device(device, collate(batch)) for batch in rows]
                 difference = numerics.difference(model, padded, packed)
             if difference > _PACKED_TOLERANCE:
-                problem = f"loss or gradient differ by {difference:.1%}"
+                problem = f"loss or gradient differs by {difference:.1%}"
         except UnpackableError as error:
             problem = str(error)
     if not context.agree(bool(problem)):
@@ -157,22 +163,22 @@ def _packing(
     return None
 
 
-def _bf16(
+def _try_bf16(
     model: Any,
     padded: Sequence[Batch],
-    fast: Sequence[Batch],
+    batches: Sequence[Batch],
     device: torch.device,
     tolerance: float,
     context: DistributedContext,
 ) -> tuple[bool, float | None]:
-    """Return True if training can use bf16, and the relative difference of loss or gradient (None if not measured).
+    """Return True if training can use bf16, and the relative change of loss or gradient (None if not measured).
 
-    Training falls back to fp32 if a step in bf16 raises, or if the difference exceeds the tolerance.
+    It cannot if a step in bf16 raises an error, or if the change exceeds the tolerance.
     """
     difference: float | None = None
-    problem = numerics.bf16_problem(model, fast, device)
+    problem = numerics.bf16_problem(model, batches, device)
     if not problem and tolerance > 0:
-        difference = numerics.difference(model, padded, fast, lambda: numerics.autocast(device))
+        difference = numerics.difference(model, padded, batches, lambda: numerics.autocast(device))
         if difference > tolerance:
             problem = f"loss or gradient differed by {difference:.1%}, but at most {tolerance:.1%} is allowed"
     if not context.agree(bool(problem)):
@@ -183,5 +189,5 @@ def _bf16(
     return False, difference
 
 
-def _on(device: torch.device, batch: Batch) -> Batch:
+def _to_device(device: torch.device, batch: Batch) -> Batch:
     return {name: value.to(device) for name, value in batch.items()}

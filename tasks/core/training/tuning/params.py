@@ -52,7 +52,7 @@ def _in_order(values: Any) -> Any:
 
 
 class SpaceParams(Form):
-    """Search space, with the names and bounds of `training`. Empty (null): the value in `training`."""
+    """Settings of `training` to search, each with a range or a list. Empty (null): use the value in `training`."""
 
     former_names: ClassVar = {"warmup_ratio": "warmup_share"}
 
@@ -153,8 +153,8 @@ class SweepParams(Form):
     )
     metric: Metric = Field(
         default="accuracy",
-        description="Validation metric to optimize. accuracy: maximize it. loss: minimize it, finer-grained with few "
-        "validation reviews.",
+        description="Validation metric. accuracy: maximized. loss: minimized; it tells trials apart better if "
+        "validation reviews are few.",
     )
     seed: int = Field(
         default=42,

@@ -114,7 +114,7 @@ def test_an_engine_that_heeds_neighbours_is_left_out(
     (note,) = (row.note for row in found.rows if row.name == "other")
     assert found.chosen == "openvino"
     assert note.startswith(
-        "Its answers depend on the other texts of a batch: a probability differs by 0."
+        "Its answers depend on the other texts of a batch: alone, a text's probability differs by 0."
     )
 
 

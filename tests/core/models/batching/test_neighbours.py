@@ -115,7 +115,7 @@ def test_no_number_is_refused(folders: dict[str, Path]) -> None:
     classifier = tiny("bert", folders)
     with torch.no_grad():
         next(classifier.model.parameters()).fill_(torch.nan)
-    with pytest.raises(ModelError, match="Some of its logits are NaN or infinite"):
+    with pytest.raises(ModelError, match="Some logits are NaN or infinite"):
         neighbours.with_batch_rule(classifier)
 
 
