@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.doors import examples
-
 
 @dataclass(frozen=True)
 class Change:
@@ -47,6 +45,11 @@ class Change:
             (root / name).write_text(text, encoding="utf-8")
 
 
+def _example(name: str) -> str:
+    """Return the code of a file in `examples/`."""
+    return (Path(__file__).parent / "examples" / name).read_text(encoding="utf-8")
+
+
 CHANGES = (
     Change(
         "decision rule",
@@ -60,13 +63,13 @@ CHANGES = (
                 )
             ]
         },
-        check={"tests/test_door.py": examples.DECISION_TEST},
+        check={"tests/test_door.py": _example("decision_test.py")},
     ),
     Change(
         "file format",
         "the contract of formats; the form of score offers it",
         ["tests/core/formats/test_formats.py", "tests/test_door.py", "-k", "arrow"],
-        new={"tasks/core/formats/arrow.py": examples.FORMAT},
+        new={"tasks/core/formats/arrow.py": _example("arrow.py")},
         edits={
             "tasks/core/formats/registry.py": [
                 ('"tsv", "parquet"]', '"tsv", "parquet", "arrow"]'),
@@ -77,13 +80,13 @@ CHANGES = (
                 ),
             ]
         },
-        check={"tests/test_door.py": examples.FORMAT_TEST},
+        check={"tests/test_door.py": _example("format_test.py")},
     ),
     Change(
         "source of reviews",
         "reviews are read from a table of SQLite",
         ["tests/test_door.py"],
-        new={"tasks/connectors/sources/sqlite.py": examples.SOURCE},
+        new={"tasks/connectors/sources/sqlite.py": _example("sqlite.py")},
         edits={
             "tasks/connectors/sources/registry.py": [
                 (
@@ -99,13 +102,13 @@ CHANGES = (
                 ),
             ]
         },
-        check={"tests/test_door.py": examples.SOURCE_TEST},
+        check={"tests/test_door.py": _example("source_test.py")},
     ),
     Change(
         "scoring engine",
         "the contract of engines; the form offers it",
         ["tests/core/engines/test_engines.py", "-k", "(twice and bert) or form"],
-        new={"tasks/core/engines/twice_engine.py": examples.ENGINE},
+        new={"tasks/core/engines/twice_engine.py": _example("twice_engine.py")},
         edits={
             "tasks/core/engines/registry.py": [
                 ('"cascade-bf16"\n]', '"cascade-bf16", "twice"\n]'),
@@ -121,14 +124,14 @@ CHANGES = (
         "family of base models",
         "a DeBERTa, which no file names, is tried, packed or padded, and scored",
         ["tests/test_door.py"],
-        check={"tests/test_door.py": examples.FAMILY_TEST},
+        check={"tests/test_door.py": _example("family_test.py")},
     ),
     Change(
         "kind of work pool",
         "deployments.apply offers it, and reads its template",
         ["tests/test_door.py"],
         new={"deployments/pools/ecs.json": '{"job_configuration": {}, "variables": {}}\n'},
-        check={"tests/test_door.py": examples.POOL_TEST},
+        check={"tests/test_door.py": _example("pool_test.py")},
     ),
     Change(
         "column of the predictions",
@@ -144,13 +147,13 @@ CHANGES = (
                 )
             ]
         },
-        check={"tests/test_door.py": examples.COLUMN_TEST},
+        check={"tests/test_door.py": _example("column_test.py")},
     ),
     Change(
         "step between split and tokens",
         "a retraining takes it, reuses it, and trace describes it",
         ["tests/flows/test_door.py"],
-        new={"tasks/data/shortening.py": examples.STEP},
+        new={"tasks/data/shortening.py": _example("shortening.py")},
         edits={
             "flows/stages/preparation.py": [
                 (
@@ -164,6 +167,6 @@ CHANGES = (
                 ),
             ]
         },
-        check={"tests/flows/test_door.py": examples.STEP_TEST},
+        check={"tests/flows/test_door.py": _example("step_test.py")},
     ),
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from flows.forms.pipelines import RetrainParams
 from tasks.core.evaluation.behaviour.checks import label_roles
-from tasks.core.quality.inspection import InspectionSummary
+from tasks.core.quality.records import InspectionSummary
 from tasks.core.records import (
     HeldOutSummary,
     LoadedSummary,

@@ -112,10 +112,29 @@ def _judge_and_register(
     Raises:
         ConflictError: another promotion has replaced the champion meanwhile.
     """
-    name, split = params.registration.model_name, prepared.split
-    opponent = find_opponent(name)
+    opponent = find_opponent(params.registration.model_name)
+    judged = _judged(params, prepared, candidate, baseline, engine, opponent.to_beat)
+    version = register_model(judged)
+    text = artifacts.evaluation_text(
+        candidate.evaluation.summary, baseline.summary, judged.verdict.summary, version
+    )
+    artifacts.publish_text("evaluation", text, f"Evaluation of {version}, and the gate's verdict")
+    report_uri, promoted = _promote_if_allowed(params, version, judged, opponent.champion, text)
+    return _Release(version, judged.verdict, report_uri, promoted)
+
+
+def _judged(
+    params: RetrainParams,
+    prepared: Prepared,
+    candidate: Candidate,
+    baseline: Evaluation,
+    engine: _Engine,
+    to_beat: ModelVersion | None,
+) -> Judged:
+    """Compare the model with the version to beat, apply the gate, and return all evidence with the verdict."""
+    split = prepared.split
     champion = evaluate_champion(
-        opponent.to_beat,
+        to_beat,
         split,
         prepared.checks,
         params.evaluation,
@@ -125,7 +144,7 @@ def _judge_and_register(
     )
     old_test_set = ask_old_test_set(
         candidate.model,
-        opponent.to_beat,
+        to_beat,
         split,
         prepared.loaded.summary.source,
         params.evaluation,
@@ -137,8 +156,8 @@ def _judge_and_register(
         candidate, baseline, champion, split, prepared.inspection, params.gate, params.evaluation
     )
     steps = [*prepared.steps, candidate.model, candidate.evaluation, candidate.behaviour, verdict]
-    judged = Judged(
-        model_name=name,
+    return Judged(
+        model_name=params.registration.model_name,
         candidate=candidate,
         baseline=baseline,
         champion=champion,
@@ -157,13 +176,6 @@ def _judge_and_register(
         engine=engine[0],
         proof=engine[1],
     )
-    version = register_model(judged)
-    text = artifacts.evaluation_text(
-        candidate.evaluation.summary, baseline.summary, verdict.summary, version
-    )
-    artifacts.publish_text("evaluation", text, f"Evaluation of {version}, and the gate's verdict")
-    report_uri, promoted = _promote_if_allowed(params, version, judged, opponent.champion, text)
-    return _Release(version, verdict, report_uri, promoted)
 
 
 def _promote_if_allowed(

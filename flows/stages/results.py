@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tasks.core.records import EvaluationSummary, ModelVersion, Record
+from tasks.core.evaluation.records import EvaluationSummary
+from tasks.core.records import ModelVersion, Record
 from tasks.core.release.gate.evidence import Verdict
 from tasks.core.scoring.results import ScoreSummary
 from tasks.training.tuning.sweep import SweepSummary

@@ -1,6 +1,8 @@
-"""Safe display of foreign text: characters that are invisible or control a terminal are shown as escapes."""
+"""Text for people: foreign text with escapes for what is invisible or controls a terminal, and figures in words."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 # C0 and C1 controls (a terminal obeys them), line and paragraph separators, direction marks (they reorder the text
 # around them), the byte order mark, lone surrogates, tags. Joiners stay: emoji and Persian need them.
@@ -44,3 +46,24 @@ def _without_user(match: re.Match[str]) -> str:
 def said_to_people(text: object) -> str:
     """Return text that is safe for a log or a terminal: `visible`, and without passwords."""
     return visible(without_passwords(text))
+
+
+def figure(value: Any) -> str:
+    """Format a number, or a figure with its interval; '' for anything else."""
+    if isinstance(value, Mapping) and {"value", "low", "high"} <= value.keys():
+        return f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def figures(values: Mapping[str, Any]) -> dict[str, str]:
+    """Format the figures among values, by name; all else is left out."""
+    return {name: text for name, value in values.items() if (text := figure(value))}
+
+
+def counts_text(counts: Mapping[str, int], unit: str = "rows") -> str:
+    """Format counts by split: train 90 rows, test 30 rows."""
+    order = ("train", "validation", "test")
+    names = [name for name in order if name in counts] + [n for n in counts if n not in order]
+    return ", ".join(f"{name} {counts[name]:,} {unit}" for name in names)

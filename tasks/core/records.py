@@ -1,13 +1,19 @@
 """Records passed between steps: references and counts, never rows, tensors or clients."""
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.digests import digest_of
+from tasks.core.readable import counts_text, figures
 
 SummaryT = TypeVar("SummaryT", bound=BaseModel)
+Facts = dict[str, str]
+# Input under which a verdict keeps the champion it was compared with. It is not a lineage edge: the candidate was not
+# made from that champion, and the verdict is no answer to what became of the champion's training data.
+COMPARED = "champion"
+_FILES = 3  # files of a source that are named
 
 
 class Record(BaseModel):
@@ -37,14 +43,6 @@ class Manifest(Record):
     summary: dict[str, Any] = Field(
         description="Small facts about the content, in the form of its kind."
     )
-    facts: dict[str, str] = Field(
-        default_factory=dict,
-        description="The summary in words, by name, as its class describes itself; lineage shows them.",
-    )
-
-    def stored(self) -> dict[str, Any]:
-        """Return the fields as they are written: `facts` only if there are any, so that release 0.1 reads the rest."""
-        return self.model_dump(exclude=set() if self.facts else {"facts"})
 
     @property
     def content(self) -> str:
@@ -52,16 +50,22 @@ class Manifest(Record):
         return digest_of({name: [file.bytes, file.sha256] for name, file in self.files.items()})
 
 
-class DescribedSummary(Record):
-    """A summary that describes itself in words, so that lineage needs no knowledge of its step."""
+class Summary(Record):
+    """Small facts about a prepared folder. It describes itself in words, for lineage.
 
-    def facts(self, inputs: Mapping[str, Any]) -> dict[str, str]:
-        """Return the facts to show, by name, the most important first. They must not hold text of reviews.
+    Attributes:
+        brief: names of the facts that make up its short description.
+    """
+
+    brief: ClassVar[tuple[str, ...]] = ()
+
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        """Return the facts to show, by name. They hold no text of reviews; by default only figures.
 
         Args:
-            inputs: of the manifest.
+            inputs: of the folder's manifest.
         """
-        raise NotImplementedError
+        return figures(self.model_dump())
 
 
 class Reference(Record, Generic[SummaryT]):
@@ -77,6 +81,28 @@ class Reference(Record, Generic[SummaryT]):
     reused: bool = Field(description="True when an earlier run had already made it.")
 
 
+def source_files(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files, objects or data set that reviews were loaded from, each with its digest, ETag or commit.
+
+    Args:
+        inputs: of the manifest of a loaded folder.
+    """
+    versions: dict[str, str] = {}
+    for source in _mapping(inputs.get("sources")).values():
+        identity = _mapping(source)
+        for name, version in _mapping(identity.get("objects")).items():
+            versions[name] = f"ETag {version[1]}" if isinstance(version, list) else ""
+        for name, digest in _mapping(identity.get("files")).items():
+            versions[name] = f"sha256 {digest}"
+        if "hub" in identity:
+            versions[str(identity["hub"])] = f"commit {identity.get('commit', '')}"
+    return versions
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
 class SourceFile(Record):
     """A file of a source, or a split of a hub data set."""
 
@@ -85,7 +111,7 @@ class SourceFile(Record):
     why: str = Field(description="How that is known.")
 
 
-class LoadedSummary(Record):
+class LoadedSummary(Summary):
     """Rows as read from the source, one Parquet file per split (columns: text, label, file, row)."""
 
     source: str
@@ -104,6 +130,18 @@ class LoadedSummary(Record):
         default_factory=dict, description="Files of a split that are not listed."
     )
 
+    brief = ("rows",)
+
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        files = [f"{name} ({version})" for name, version in source_files(inputs).items()]
+        more = [f"and {len(files) - _FILES:,} more"] if len(files) > _FILES else []
+        return {
+            "source": self.source,
+            "rows": counts_text(self.rows),
+            "rows that could not be decoded": counts_text(self.unreadable),
+            "made of": ", ".join(files[:_FILES] + more),
+        }
+
 
 class Finding(Record):
     """One finding of validation."""
@@ -115,7 +153,7 @@ class Finding(Record):
     message: str
 
 
-class ValidatedSummary(Record):
+class ValidatedSummary(Summary):
     """Usable rows, one Parquet file per split (columns: text, label, row)."""
 
     label_names: list[str] = Field(description="In order of their ids.")
@@ -126,16 +164,32 @@ class ValidatedSummary(Record):
     )
     findings: list[Finding]
 
+    brief = ("rows",)
 
-class HeldOutSummary(Record):
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        findings = [f"{f.rule} in {f.split} ({f.count})" for f in self.findings]
+        return {
+            "rows": counts_text(self.rows),
+            "labels": ", ".join(self.label_names),
+            "findings": ", ".join(findings) or "none",
+        }
+
+
+class HeldOutSummary(Summary):
     """The test set of a model and a source, one Parquet file (columns: text, label, row, extras)."""
 
     label_names: list[str]
     rows: int
     drawn: bool = Field(description="From the training reviews; else it is the source's own.")
 
+    brief = ("rows", "origin")
 
-class SplitSummary(Record):
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        origin = "drawn from the training reviews" if self.drawn else "the source's own"
+        return {"rows": f"{self.rows} rows", "origin": origin}
+
+
+class SplitSummary(Summary):
     """The train, validation and test splits, one Parquet file each (columns: text, label, row, extras)."""
 
     label_names: list[str]
@@ -150,36 +204,15 @@ class SplitSummary(Record):
     )
     findings: list[Finding] = Field(default=[], description="Of the sizes of its splits.")
 
+    brief = ("rows",)
 
-class Interval(Record):
-    """A figure with an interval that contains it."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
-
-
-Metrics = dict[str, Interval]
-
-
-class EvaluationSummary(Record):
-    """Results of one model on one test set."""
-
-    model: str
-    label_names: list[str]
-    test_digest: str
-    rows: int
-    metrics: Metrics
-    per_class: dict[str, Metrics] = Field(description="Precision and recall of each label.")
-    uncalibrated: Metrics = Field(
-        description="Log-loss and calibration error before the temperature; empty where there is none."
-    )
-    temperature: float
-    confusion: list[list[int]] = Field(description="Rows are true classes, columns predicted ones.")
-    seconds: float
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        return {
+            "rows": counts_text(self.rows),
+            "seed": str(dict(inputs.get("split") or {}).get("seed", "")),
+            "train digest": self.train_digest,
+            "test digest": self.test_digest,
+        }
 
 
 class ModelVersion(Record):

@@ -11,8 +11,8 @@ from tasks.core.data import tables
 from tasks.core.markdown import Markdown
 from tasks.core.quality import inspection
 from tasks.core.quality.data_card import Origin, data_card, front_matter
-from tasks.core.quality.inspection import InspectionSummary
 from tasks.core.quality.params import InspectionParams
+from tasks.core.quality.records import InspectionSummary
 from tasks.core.records import Reference, SourceFile, SplitSummary, ValidatedSummary
 from tasks.runtime.clients import object_store, prepared_store
 from tasks.runtime.reporting import artifacts

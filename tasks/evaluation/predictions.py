@@ -26,10 +26,11 @@ from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.evaluation import metrics
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.evaluation.plots import figures
+from tasks.core.evaluation.records import EvaluationSummary
 from tasks.core.models.classifier import Classifier
 from tasks.core.models.devices import resolve_device, resolve_precision
 from tasks.core.models.linear import tfidf
-from tasks.core.records import EvaluationSummary, Reference, SplitSummary
+from tasks.core.records import Reference, SplitSummary
 from tasks.data.test_set import read_test_set
 from tasks.registry.models import JudgedModel, digest_of_model, name_of, opened
 from tasks.runtime.reporting.artifacts import Progress

@@ -13,9 +13,9 @@ from tasks.core.engines.selection.records import EngineProof
 from tasks.core.errors import ModelError, RegistryError, RegistryUnavailableError
 from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.core.evaluation.params import EvaluationParams
-from tasks.core.quality.inspection import InspectionSummary
 from tasks.core.quality.known_reviews import in_all
 from tasks.core.quality.params import InspectionParams
+from tasks.core.quality.records import InspectionSummary
 from tasks.core.records import ModelVersion, Reference, SplitSummary
 from tasks.core.release.gate import decision as gate
 from tasks.core.release.gate.decision import allows_overlap

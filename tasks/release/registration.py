@@ -7,9 +7,10 @@ from importlib.metadata import version as installed
 from tasks.connectors.tracking.champion import CHALLENGER
 from tasks.connectors.tracking.mlflow_flavors import describe_for_mlflow
 from tasks.core.digests import canonical_json
+from tasks.core.evaluation.records import EvaluationSummary
 from tasks.core.markdown import escape
 from tasks.core.models.folders import load_tokenizer
-from tasks.core.records import EvaluationSummary, ModelVersion, Reference
+from tasks.core.records import ModelVersion, Reference
 from tasks.core.release.report.model_card import CardDetails, model_card
 from tasks.core.tags import (
     ACCURACY_TAG,

@@ -18,7 +18,7 @@ from tasks.core.evaluation.attributions import Attribution, attribute
 from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.core.evaluation.comparison import Bools
 from tasks.core.evaluation.params import EvaluationParams
-from tasks.core.quality.inspection import InspectionSummary
+from tasks.core.quality.records import InspectionSummary
 from tasks.core.records import LoadedSummary, ModelVersion, Record, Reference, SplitSummary
 from tasks.core.release.gate.evidence import Verdict
 from tasks.core.release.gate.params import GateParams

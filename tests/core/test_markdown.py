@@ -12,11 +12,12 @@ from markdown_it.token import Token
 
 from flows.forms import pipelines
 from tasks.core.data.usable_rows import LabelledReview
+from tasks.core.evaluation.records import EvaluationSummary, Interval
 from tasks.core.markdown import Markdown, bullets, code, escape, link, table
 from tasks.core.quality.data_card import Origin, data_card
 from tasks.core.quality.inspection import inspect, summarize
 from tasks.core.quality.params import InspectionParams
-from tasks.core.records import EvaluationSummary, Finding, Interval, ModelVersion, SplitSummary
+from tasks.core.records import Finding, ModelVersion, SplitSummary
 from tasks.core.release.gate.evidence import Clause, Verdict
 from tasks.core.release.report.model_card import CardDetails, model_card
 from tasks.core.release.report.parts import ClassRow, LineageStep, Scored

@@ -28,7 +28,7 @@ from tasks.connectors.storage.manifests import MADE_AGAIN, parse_manifest
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.digests import canonical_json, digest_of, file_digest
 from tasks.core.errors import MissingDataError, StoreError, StoreUnavailableError
-from tasks.core.records import DescribedSummary, Manifest, Reference, StoredFile
+from tasks.core.records import Manifest, Reference, StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,6 @@ class PreparedStore:
                 for name, path in paths.items()
             },
             summary=summary.model_dump(),
-            facts=summary.facts(inputs) if isinstance(summary, DescribedSummary) else {},
         )
         require_names(manifest.files, uri)
         uploaded: list[str] = []
@@ -184,7 +183,7 @@ class PreparedStore:
             first = None if replace else self._whole(uri)
             if first is not None:
                 return first
-            record = canonical_json(manifest.stored()).encode()
+            record = canonical_json(manifest.model_dump()).encode()
             self.store.write_bytes(record, f"{uri}/{MANIFEST}")
             undo.pop_all()
         return manifest

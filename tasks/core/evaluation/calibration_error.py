@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tasks.core.decision import predict_labels
-from tasks.core.records import Interval
+from tasks.core.evaluation.records import Interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -18,7 +18,7 @@ from scipy import stats
 
 from tasks.core.evaluation.metrics import Floats
 from tasks.core.evaluation.params import EvaluationParams
-from tasks.core.records import Interval
+from tasks.core.evaluation.records import Interval
 
 Bools = NDArray[np.bool_]
 _HALVINGS = 42  # bisections of an interval of length 2: bounds are exact to 5e-13

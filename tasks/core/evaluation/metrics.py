@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tasks.core.decision import predict_labels
 from tasks.core.evaluation.calibration_error import calibration_interval
 from tasks.core.evaluation.params import EvaluationParams
-from tasks.core.records import Interval
+from tasks.core.evaluation.records import Interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -12,10 +12,10 @@ manifests name among their inputs. If a version is older than the tag, or delete
 import re
 from collections.abc import Mapping, Sequence
 
-from tasks.core.lineage.facts import COMPARED, facts_of, inputs_of, names_of, objects_of
+from tasks.core.lineage.facts import facts_of, inputs_of, names_of
 from tasks.core.lineage.graph import Graph, Node
 from tasks.core.lineage.parts import RegisteredVersion, ScoredRun, folder_of, in_force, tagged
-from tasks.core.records import Manifest, Promotion
+from tasks.core.records import COMPARED, Manifest, Promotion, source_files
 from tasks.core.tags import ACCURACY_TAG, CODE_TAG, ENGINE_TAG, FLOW_RUN_TAG, VERDICT_TAG
 
 TRAINING_ROWS, TEST_ROWS = "training rows", "test rows"
@@ -282,5 +282,5 @@ class LineageRecords:
             node
             for node, manifest in self.manifests.items()
             if manifest.kind == "loaded"
-            and any(o == name or o.startswith(below) for o in objects_of(manifest.inputs))
+            and any(o == name or o.startswith(below) for o in source_files(manifest.inputs))
         ]

@@ -11,8 +11,8 @@ import yaml
 from pydantic import Field
 
 from tasks.core.markdown import Markdown, bullets, code, table
-from tasks.core.quality.inspection import QUANTILES, InspectionSummary
 from tasks.core.quality.params import InspectionParams
+from tasks.core.quality.records import QUANTILES, InspectionSummary
 from tasks.core.records import Finding, Record, SourceFile, SplitSummary
 
 _SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")]

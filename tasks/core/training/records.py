@@ -1,11 +1,15 @@
 """Records that the steps of a training pass on: tokens, base models, trained models."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field
 
-from tasks.core.records import Record
+from tasks.core.readable import counts_text, figures
+from tasks.core.records import Facts, Record, Summary
 
 
-class TokensSummary(Record):
+class TokensSummary(Summary):
     """Unpadded tokens of train and validation, one Parquet file each (columns: input_ids, length, labels)."""
 
     label_names: list[str]
@@ -14,8 +18,19 @@ class TokensSummary(Record):
     truncated_rows: dict[str, int]
     max_length_tokens: int
 
+    brief = ("tokens",)
 
-class TeacherLogitsSummary(Record):
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        return {
+            "rows": counts_text(self.rows),
+            "tokens": counts_text(self.tokens, "tokens"),
+            "reviews cut": counts_text(self.truncated_rows),
+            "longest": str(self.max_length_tokens),
+            "tokenizers": str(inputs.get("tokenizers", "")),
+        }
+
+
+class TeacherLogitsSummary(Summary):
     """A teacher's logits for the training rows, in row order, in one Parquet file (column: teacher_logits)."""
 
     teacher: str = Field(description="The version, as name/number.")
@@ -23,8 +38,17 @@ class TeacherLogitsSummary(Record):
     rows: int
     agreement: float = Field(description="Share of the rows whose label the teacher gives.")
 
+    brief = ("teacher", "rows")
 
-class PretrainingTokensSummary(Record):
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        return {
+            "teacher": self.teacher,
+            "rows": f"{self.rows} rows",
+            "agreement with their labels": f"{self.agreement:.4g}",
+        }
+
+
+class PretrainingTokensSummary(Summary):
     """Tokens of reviews to pre-train on, one Parquet file each for train and held_out (columns: input_ids, length)."""
 
     source: str = Field(description="Of the unlabelled ones; empty: the training reviews alone.")
@@ -33,6 +57,16 @@ class PretrainingTokensSummary(Record):
     pieces: dict[str, int] = Field(description="Of them: a long review has several.")
     tokens: dict[str, int]
     left_out: dict[str, int] = Field(description="Rows by the reason.")
+
+    brief = ("reviews", "left out")
+
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        return {
+            "source": self.source or "the training reviews alone",
+            "reviews": counts_text(self.rows, "reviews"),
+            "tokens": counts_text(self.tokens, "tokens"),
+            "left out": counts_text(self.left_out),
+        }
 
 
 class PretrainingSummary(Record):
@@ -52,7 +86,7 @@ class PretrainingSummary(Record):
     mlflow_run_id: str
 
 
-class BaseModelSummary(Record):
+class BaseModelSummary(Summary):
     """A base model ready for fine-tuning: a folder with config, tokenizer and safetensors."""
 
     name: str
@@ -63,14 +97,36 @@ class BaseModelSummary(Record):
         default=None, description="On the user's own reviews, where there was one."
     )
 
+    brief = ("name", "reviews", "parameters")
 
-class BaseModelTrial(Record):
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        facts = {
+            "name": self.name,
+            "revision": self.revision,
+            "architecture": self.architecture,
+            "parameters": f"{self.parameters:,} parameters",
+        }
+        if self.pretraining is None:
+            return facts
+        settings = dict(inputs.get("pretraining") or {})
+        return facts | {
+            "reviews": f"pre-trained on {self.pretraining.reviews:,} reviews",
+            "objective": self.pretraining.objective,
+            "settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
+            "held-out loss before, and after each epoch": ", ".join(
+                f"{loss:.4g}" for loss in self.pretraining.held_out_losses
+            ),
+            "MLflow run": self.pretraining.mlflow_run_id,
+        }
+
+
+class BaseModelTrial(Summary):
     """The result of checking that a base model can be trained on reviews of some length. It has no files."""
 
     notes: list[str] = Field(description="What a person should know of it, a sentence each.")
 
 
-class TrainingSummary(Record):
+class TrainingSummary(Summary):
     """A fine-tuned classifier in the format that `from_pretrained` reads, and the facts of its training."""
 
     base_model: str
@@ -102,3 +158,26 @@ class TrainingSummary(Record):
     validation: dict[str, float] = Field(description="Metrics of the kept checkpoint.")
     mlflow_run_id: str
     teacher: str = Field(default="", description="Version it learned from, too; empty: from none.")
+
+    brief = ("base model", "rows", "seed")
+
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        settings = dict(inputs.get("training") or {})
+        seed = settings.pop("seed", None)
+        settings.pop("base_model", None)
+        libraries = [
+            f"{name} {inputs[name]}" for name in ("torch", "transformers") if name in inputs
+        ]
+        return {
+            "base model": self.base_model,
+            "teacher": self.teacher,
+            "rows": f"trained on {self.train_rows:,} rows",
+            "seed": "" if seed is None else f"seed {seed}",
+            "training parameters": ", ".join(f"{name} {value}" for name, value in settings.items()),
+            "steps": str(self.steps),
+            "best epoch": str(self.best_epoch),
+            "trained on": ", ".join([self.device, self.precision, *libraries]),
+            "temperature": f"{self.temperature:.4g}",
+            "validation": ", ".join(f"{k} {v}" for k, v in figures(self.validation).items()),
+            "MLflow run": self.mlflow_run_id,
+        }

@@ -25,9 +25,10 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
 from tasks.core.evaluation.params import METRIC_NAMES
+from tasks.core.evaluation.records import EvaluationSummary
 from tasks.core.markdown import Markdown, code, escape, table
 from tasks.core.readable import without_passwords
-from tasks.core.records import EvaluationSummary, Finding, ModelVersion
+from tasks.core.records import Finding, ModelVersion
 from tasks.core.release.gate.evidence import Verdict
 
 logger = logging.getLogger(__name__)

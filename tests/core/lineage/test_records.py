@@ -23,8 +23,48 @@ TRAIN, TEST = "c" * 32, "d" * 64
 FILE = {"train.parquet": StoredFile(bytes=1, sha256="e" * 64)}
 
 
+#: The fields of summaries that no test is about.
+REST: dict[str, dict[str, Any]] = {
+    "loaded": {"unreadable": {}, "unreadable_examples": [], "label_names": None},
+    "validated": {"label_names": ["a", "b"], "class_rows": {}, "source_rows": {}, "findings": []},
+    "split": {"label_names": ["a", "b"], "slice_columns": [], "class_rows": {}},
+    "base-model": {"revision": "main", "architecture": "BertModel"},
+    "tokens": {
+        "label_names": ["a", "b"],
+        "rows": {"train": 81},
+        "tokens": {"train": 900},
+        "truncated_rows": {"train": 0},
+        "max_length_tokens": 48,
+    },
+    "model": {
+        "base_revision": "main",
+        "label_names": ["a", "b"],
+        "steps": 12,
+        "epochs_run": 2,
+        "best_epoch": 2,
+        "seconds": 1,
+        "reviews_per_second": 9,
+        "precision": "fp32",
+        "device": "cpu",
+        "final_train_loss": 0.5,
+        "temperature": 1,
+        "validation_rows": 9,
+        "validation": {"accuracy": 0.8},
+    },
+    "evaluation": {
+        "label_names": ["a", "b"],
+        "per_class": {},
+        "uncalibrated": {},
+        "temperature": 1,
+        "confusion": [],
+        "seconds": 1,
+    },
+}
+
+
 def folder(which: str, kind: str, inputs: dict[str, Any], **summary: Any) -> tuple[str, Manifest]:
     digest = DIGEST[which]
+    summary = REST.get(kind, {}) | summary
     made = Manifest(
         kind=kind, digest=digest, inputs=inputs, attempt="a", files=FILE, summary=summary
     )
@@ -70,7 +110,15 @@ FOLDERS = [
         test_digest=TEST,
         metrics={"accuracy": interval(0.8)},
     ),
-    folder("baseline", "evaluation", {"test": TEST, "train": TRAIN}, model="TF-IDF", rows=30),
+    folder(
+        "baseline",
+        "evaluation",
+        {"test": TEST, "train": TRAIN},
+        model="TF-IDF",
+        rows=30,
+        test_digest=TEST,
+        metrics={},
+    ),
     folder(
         "verdict",
         "verdict",
@@ -306,6 +354,8 @@ def test_what_a_teacher_knew_is_upstream_of_its_student() -> None:
         "lessons": {"teacher": DIGEST["model"], "rows": TRAIN},
         "model": {"tokens": DIGEST["tokens"], "lessons": lessons},
     }
+    logits = {"teacher": "reviews/3", "label_names": ["a", "b"], "rows": 81, "agreement": 0.9}
+    trained = REST["model"] | {"base_model": "bert", "train_rows": 81, "mlflow_run_id": "run2"}
     made = [
         (
             f"{ROOT}/{kind}/{digest}",
@@ -315,10 +365,10 @@ def test_what_a_teacher_knew_is_upstream_of_its_student() -> None:
                 inputs=inputs[kind],
                 attempt="a",
                 files=FILE,
-                summary={"teacher": "reviews/3", "rows": 81, "agreement": 0.9},
+                summary=summary,
             ),
         )
-        for kind, digest in (("lessons", lessons), ("model", student))
+        for kind, digest, summary in (("lessons", lessons, logits), ("model", student, trained))
     ]
     graph = LineageRecords([*FOLDERS, *made], {}, [VERSION], []).graph
     before = graph.upstream(f"model {student}")

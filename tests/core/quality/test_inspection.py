@@ -25,17 +25,12 @@ from tasks.core.data.usable_rows import LabelledReview
 from tasks.core.data.validation import class_rows
 from tasks.core.quality import near_duplicates
 from tasks.core.quality.data_card import Origin, data_card, front_matter
-from tasks.core.quality.inspection import InspectionSummary, inspect, summarize, write_findings
+from tasks.core.quality.inspection import inspect, summarize, write_findings
 from tasks.core.quality.label_errors import find_label_errors
 from tasks.core.quality.near_duplicates import find_near_duplicates, jaccard, shingles_of, words_of
 from tasks.core.quality.params import InspectionParams
-from tasks.core.records import (
-    Finding,
-    LoadedSummary,
-    Reference,
-    SplitSummary,
-    ValidatedSummary,
-)
+from tasks.core.quality.records import InspectionSummary
+from tasks.core.records import Finding, LoadedSummary, Reference, SplitSummary, ValidatedSummary
 from tasks.data.inspection import inspect_reviews
 from tasks.runtime.clients import prepared_store
 from tasks.runtime.steps import fetched, reuse_or_make

@@ -8,7 +8,8 @@ import pytest
 from flows.cli.arguments import parse
 from flows.cli.summaries import show_retrained
 from flows.stages.results import Retrained
-from tasks.core.records import EvaluationSummary, ModelVersion
+from tasks.core.evaluation.records import EvaluationSummary
+from tasks.core.records import ModelVersion
 from tasks.core.release.gate.evidence import Clause, Verdict
 from tasks.runtime.reporting.terminal import Terminal
 

@@ -1,10 +1,13 @@
 """Results of a model on behavioural checks: small records kept with its evaluation."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from tasks.core.records import Record
+from tasks.core.records import Facts, Record, Summary
 
 
 class SkippedCheck(Record):
@@ -45,7 +48,7 @@ class CheckResult(Record):
         return f"{self.kind} {self.name}: {self.failures} of {self.cases} failed ({self.share:.1%})"
 
 
-class BehaviourResult(Record):
+class BehaviourResult(Summary):
     """The results of one model on all checks; `model_dump_json` and `model_validate_json` write and read it."""
 
     cases_digest: str = Field(
@@ -53,3 +56,12 @@ class BehaviourResult(Record):
     )
     checks: list[CheckResult]
     skipped: list[SkippedCheck]
+
+    brief = ("failed", "checks")
+
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        failures, cases = sum(c.failures for c in self.checks), sum(c.cases for c in self.checks)
+        return {
+            "checks": f"{len(self.checks)} checks",
+            "failed": f"{failures:,} of {cases:,} cases failed",
+        }

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tasks.core.decision import predict_labels
 from tasks.core.evaluation.plots import curves
 from tasks.core.evaluation.plots.style import INK, OTHER, QUIET, figure_of, save, shown
-from tasks.core.records import Interval
+from tasks.core.evaluation.records import Interval
 
 _CELLS_WITH_FIGURES = 12  # most classes for which each cell of a confusion matrix shows its count
 _CELLS_WITH_NAMES = 40  # most classes for which its rows and columns are named

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -11,7 +12,7 @@ from tasks.core.decision import predict_labels
 from tasks.core.evaluation.comparison import Bools
 from tasks.core.evaluation.metrics import Floats, Ints
 from tasks.core.evaluation.slices import Slice
-from tasks.core.records import Record
+from tasks.core.records import COMPARED, Facts, Record, Summary
 from tasks.core.release.gate.other_test_set import OtherTestSet
 
 
@@ -25,8 +26,10 @@ class Clause(Record):
     limit: float | None = None
 
 
-class Verdict(Record):
+class Verdict(Summary):
     """The gate's decision and its reasons."""
+
+    brief = ("verdict",)
 
     promote: bool
     clauses: list[Clause]
@@ -43,6 +46,19 @@ class Verdict(Record):
             f"{'passed' if c.passed else 'FAILED'} {c.name}: {c.text}" for c in self.clauses
         )
         return f"{'promote' if self.promote else 'do not promote'} ({marks})"
+
+    def facts(self, inputs: Mapping[str, Any]) -> Facts:
+        failed = ", ".join(clause.name for clause in self.failed) or "see its clauses"
+        compared = inputs.get(COMPARED)
+        champion = str(compared[0]) if isinstance(compared, list) and compared else "nobody"
+        return {
+            "verdict": "promote" if self.promote else f"do not promote ({failed})",
+            "compared with": champion,
+            **{
+                f"clause {c.name}": f"{'passed' if c.passed else 'FAILED'}: {c.text}"
+                for c in self.clauses
+            },
+        }
 
     @property
     def failed(self) -> list[Clause]:

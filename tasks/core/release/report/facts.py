@@ -13,8 +13,8 @@ from tasks.core.evaluation.comparison import Bools, Pair
 from tasks.core.evaluation.metrics import Floats, Ints
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.evaluation.plots.figures import SliceRow
+from tasks.core.evaluation.records import Interval, Metrics
 from tasks.core.evaluation.slices import Slice
-from tasks.core.records import Interval, Metrics
 from tasks.core.release.gate.champion import NOT_WORSE
 from tasks.core.release.gate.evidence import Verdict
 from tasks.core.release.gate.params import GateParams

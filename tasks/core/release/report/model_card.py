@@ -14,8 +14,8 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tasks.core.evaluation.params import METRIC_NAMES
+from tasks.core.evaluation.records import Interval
 from tasks.core.markdown import Markdown, code, escape
-from tasks.core.records import Interval
 from tasks.core.release.report.parts import Report
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")

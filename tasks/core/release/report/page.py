@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tasks.core.evaluation.attributions import GAP
 from tasks.core.evaluation.params import LOWER_IS_BETTER, METRIC_NAMES
-from tasks.core.records import Interval
+from tasks.core.evaluation.records import Interval
 from tasks.core.release.report.parts import Comparison, Report, WorstError
 
 _MINUS = "\N{MINUS SIGN}"

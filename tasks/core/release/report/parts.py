@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from tasks.core.evaluation.attributions import Attribution
 from tasks.core.evaluation.plots.figures import SliceRow
-from tasks.core.records import Interval, Metrics, SourceFile
+from tasks.core.evaluation.records import Interval, Metrics
+from tasks.core.records import SourceFile
 from tasks.core.release.gate.evidence import Verdict
 
 

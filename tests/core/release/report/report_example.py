@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from tasks.core.evaluation.attributions import GAP, Attribution
 from tasks.core.evaluation.plots.figures import SliceRow
-from tasks.core.records import Interval, Metrics, SourceFile
+from tasks.core.evaluation.records import Interval, Metrics
+from tasks.core.records import SourceFile
 from tasks.core.release.gate.evidence import Clause, Verdict
 from tasks.core.release.report.parts import (
     Calibration,
