@@ -63,6 +63,7 @@ def looks_right(found: dict[str, Any]) -> None:
 
 
 @pytest.mark.filterwarnings("default")  # of libraries that export models
+@pytest.mark.slow
 def test_scoring(tiny: Path, home: Path, tmp_path: Path) -> None:
     found = measured("scoring", tiny, home, tmp_path)
     looks_right(found)

@@ -160,6 +160,7 @@ def test_layers_that_are_not_there_are_missed_before_data_is_loaded(
         retrain(params(bert, f"{prefix}/nothing", "pupil", training__kept_layers=9))
 
 
+@pytest.mark.slow
 def test_fine_tune_takes_lessons_by_where_they_lie(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:

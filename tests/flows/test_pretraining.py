@@ -88,6 +88,7 @@ def test_the_base_learns_the_reviews_first_and_the_version_says_so(
     assert f"{bert}+pretraining" in upstream and "pretraining-tokens" in upstream
 
 
+@pytest.mark.slow
 def test_one_that_was_killed_goes_on_from_its_checkpoint_and_leaves_none(
     services: ObjectStore,
     prefix: str,

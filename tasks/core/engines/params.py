@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from tasks.core.engines.registry import EngineName, is_removed
+from tasks.core.engines.registry import EngineName, warn_if_removed
 from tasks.core.forms import Form
 
 
@@ -75,7 +75,7 @@ class EngineChoiceParams(Form):
         """Leave out engines that Nightshift no longer has: stored parameters may name them."""
         if not isinstance(names, list | tuple):
             return names
-        return [name for name in names if not is_removed(name)]
+        return [name for name in names if not warn_if_removed(name)]
 
     @property
     def keeps_labels(self) -> bool:

@@ -59,8 +59,8 @@ class _Kinds(Mapping[str, "EngineKind"]):
         return len(_MODULES)
 
 
-def is_removed(name: object) -> bool:
-    """True for an engine that Nightshift no longer has; then a warning is logged."""
+def warn_if_removed(name: object) -> bool:
+    """Log a warning and return True for an engine that Nightshift no longer has."""
     if not isinstance(name, str) or name not in REMOVED:
         return False
     logger.warning("The engine %s is no longer part of Nightshift, and is left out", name)

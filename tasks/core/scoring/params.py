@@ -4,7 +4,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from tasks.core.engines.registry import WantedEngine, is_removed
+from tasks.core.engines.registry import WantedEngine, warn_if_removed
 from tasks.core.formats.registry import FormatName
 from tasks.core.forms import Form
 from tasks.core.models.params import Device, Precision
@@ -41,7 +41,7 @@ class EngineParams(Form):
     @classmethod
     def _replace_removed(cls, name: Any) -> Any:
         """Leave the choice to the version if stored parameters name an engine that Nightshift no longer has."""
-        return "auto" if is_removed(name) else name
+        return "auto" if warn_if_removed(name) else name
 
 
 OutputFormat: TypeAlias = Literal["same", FormatName]

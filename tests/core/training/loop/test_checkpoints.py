@@ -41,8 +41,17 @@ def weights(trained: Trained) -> dict[str, torch.Tensor]:
     return trained.classifier.model.state_dict()
 
 
-@pytest.mark.parametrize("best_by", ["accuracy", "loss", "last"])
-@pytest.mark.parametrize("kill_at", [5, 13, 24])  # before, between and after the ends of epochs
+def _deaths() -> list[Any]:
+    """Before, between and after the ends of epochs, by each rule; each of them once where time is short."""
+    quick = {(5, "accuracy"), (13, "loss"), (24, "last")}
+    return [
+        pytest.param(step, best_by, marks=[] if (step, best_by) in quick else pytest.mark.slow)
+        for step in (5, 13, 24)
+        for best_by in ("accuracy", "loss", "last")
+    ]
+
+
+@pytest.mark.parametrize(("kill_at", "best_by"), _deaths())
 def test_a_killed_training_ends_with_the_same_weights(
     best_by: str, kill_at: int, bert: Path, prepared: PreparedStore, tmp_path: Path
 ) -> None:

@@ -100,7 +100,11 @@ def test_the_same_seed_gives_the_same_weights(base: Path, tmp_path: Path) -> Non
     assert one.read_bytes() == same.read_bytes() != other.read_bytes()
 
 
-@pytest.mark.parametrize("kill_at", [3, 7, 15])  # within epochs, and at the last step
+# Within epochs, and at the last step.
+@pytest.mark.parametrize(
+    "kill_at",
+    [pytest.param(3, marks=pytest.mark.slow), 7, pytest.param(15, marks=pytest.mark.slow)],
+)
 def test_one_that_was_killed_ends_with_the_same_weights(
     base: Path, kill_at: int, store: ObjectStore, tmp_path: Path
 ) -> None:
