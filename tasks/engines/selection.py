@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 ENGINES_VERSION = 6
 CLOCK: Clock = time.perf_counter
-_PACKAGES = ("torch", "transformers", "openvino", "nncf")
+# Nightshift no longer uses onnxruntime; where it is installed, digests of release 0.1 name it.
+_PACKAGES = ("torch", "transformers", "openvino", "nncf", "onnxruntime")
 _NO_ROWS = TokenRows([], np.empty(0, dtype=np.int64))
 
 
