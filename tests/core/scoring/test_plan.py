@@ -110,3 +110,13 @@ def test_the_version_of_the_layout_is_part_of_the_fingerprint(
     before = scoring_run().fingerprint(Entry("a", 1, "e"))
     monkeypatch.setattr(plan, "SCORING_VERSION", 99)
     assert scoring_run().fingerprint(Entry("a", 1, "e")) != before
+
+
+def test_what_release_0_1_scored_stays_scored() -> None:
+    """A configuration that changes its digest scores everybody's objects again."""
+    run = scoring_run()
+    assert run.configuration("a.jsonl") == "0f2ccd7f0e23aa79451e5b438672b520"
+    assert run.configuration("b.tsv") == "778de7d80928d6bbebd89bb7e40f3387"
+    assert run.assignment == "b24215d98e1f6c0dae1dbfbd10b04a36"
+    openvino = scoring_run(engine="openvino")
+    assert openvino.configuration("a.jsonl") == "0c49a77a5877b5853df5fb91ad3995ed"
