@@ -180,7 +180,7 @@ def evaluation(evil: str) -> str:
 def description(evil: str) -> str:
     said, _, _ = evaluations(evil)
     trained = TrainingSummary.model_construct(base_model=evil, train_rows=1)
-    return _description(_summary(trained, said, said, loses=True))
+    return _description(_summary(trained, said, said, beats_baseline=False))
 
 
 def card_of_data(evil: str) -> str:

@@ -87,7 +87,7 @@ def test_the_engine_found_best_scores(
     assert registry.tags_of(other.version)["nightshift.engine"].startswith("torch")
     assert registry.resolve("engined", "champion") == other.version
     moved = move_log().moves("engined")[-1]
-    assert "has the weights of engined version 1 with another engine: torch." in moved.why
+    assert "has the weights of engined version 1, with another engine: torch." in moved.why
 
     again = retrain(given)
     assert {"engines", "engine-proof"} <= set(again.steps_reused)

@@ -189,7 +189,7 @@ def test_gone_or_foreign(prepared: PreparedStore, tmp_path: Path) -> None:
         prepared.fetch(prepared.uri("thing", "0" * 32), tmp_path)
     odd = prepared.uri("thing", "1" * 32)
     prepared.store.write_bytes(b'{"kind": 1}', f"{odd}/manifest.json")
-    with pytest.raises(StoreError, match="Not a manifest"):
+    with pytest.raises(StoreError, match="The manifest has another format"):
         prepared.read(odd)
 
 
