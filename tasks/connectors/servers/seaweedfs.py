@@ -58,7 +58,8 @@ class SeaweedFS:
         self.access_key, self.secret_key = kept_credentials(folder / "credentials.json")
         self._security = self.folder / ".seaweedfs"  # its own tools look there, given HOME
         secure_store(self._security, datetime.now(UTC))
-        self._port, self._ports = port, free_ports(9)
+        # The S3 port is free until the server starts, so it may be offered again.
+        self._port, self._ports = port, [p for p in free_ports(10) if p != port][:9]
         self.endpoint_url = f"http://{HOST}:{port}"
         # A socket's path may have a hundred characters at most, and `folder` may be longer.
         name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]

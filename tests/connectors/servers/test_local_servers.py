@@ -90,7 +90,7 @@ def test_a_port_that_is_taken_meanwhile(
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        offered = [[taken.getsockname()[1]], *(seaweedfs.free_ports(n) for n in (9, 1, 9))]
+        offered = [[taken.getsockname()[1]], *(seaweedfs.free_ports(n) for n in (10, 1, 10))]
         monkeypatch.setattr(seaweedfs, "free_ports", lambda count: offered.pop(0))
         monkeypatch.setattr(local_servers, "free_ports", lambda count: offered.pop(0))
         server = LocalObjectStore(tmp_path)
@@ -100,6 +100,18 @@ def test_a_port_that_is_taken_meanwhile(
         assert "not available" in caplog.text and "starting it again" in caplog.text
     finally:
         server.stop()
+
+
+def test_its_other_ports_are_not_its_s3_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The S3 port is not taken before the server starts, so the system may offer it a second time."""
+    offered = seaweedfs.free_ports(10)
+    monkeypatch.setattr(seaweedfs, "free_ports", lambda count: offered[:count])
+    server = seaweedfs.SeaweedFS(tmp_path, offered[3])
+    flags = [flag for flag in server.command if flag.endswith(f"={offered[3]}")]
+    assert flags == [f"-s3.port={offered[3]}"]
+    assert f"-s3.allowedOrigins={server.endpoint_url}" in server.command
 
 
 def test_what_a_program_died_of_is_said_rather_than_its_stacks(tmp_path: Path) -> None:
