@@ -134,7 +134,7 @@ def _apply_pools(client: SyncPrefectClient, applied: Applied, pool_type: str) ->
             continue
         if pool.type != pool_type:
             raise ServiceError(
-                f"The work pool {name!r} is of the type {pool.type}, not {pool_type}",
+                f"The work pool {name!r} has type {pool.type}, not {pool_type}",
                 "",
                 "pass its type with --type, or delete the pool in the UI",
             )
@@ -191,7 +191,7 @@ def definitions(file: Path = DEPLOYMENTS) -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = content["deployments"]
     except (OSError, yaml.YAMLError, ValueError, RecursionError, TypeError, KeyError) as error:
         raise SettingsError(
-            f"Cannot read the deployments of {file}: {error!r}", "--deployments"
+            f"Cannot read the deployments in {file}: {error!r}", "--deployments"
         ) from error
     return entries
 

@@ -64,7 +64,7 @@ def gpu_or_why_not(settings: Settings) -> str:
         return "no GPU here, trainings run on the CPU (NIGHTSHIFT_GPU_WORKER_ON_CPU)"
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA: a CPU build"
     raise SettingsError(
-        f"This worker is for the GPU pool, and torch {torch.__version__} ({built}) finds no GPU",
+        f"This worker is for the GPU pool, but torch {torch.__version__} ({built}) finds no GPU",
         "deployments.worker gpu",
         "start it on a machine with a GPU and torch's default build (make TORCH=default env); if training on the CPU "
         "is fine, set NIGHTSHIFT_GPU_WORKER_ON_CPU=true",

@@ -1,7 +1,7 @@
-"""retrain: from labelled reviews to a registered model, and to the champion if the gate passes it.
+"""retrain: turn labelled reviews into a registered model, and promote it to champion if it passes the gate.
 
-prepare (load -> validate -> hold out -> split -> ask the teacher, if any -> tokenize) ->
-pre-train further, if asked for, and fine-tune, both on the GPU pool ->
+prepare (load -> validate -> hold out -> split -> compute teacher logits, if any -> tokenize) ->
+pre-train further (optional) and fine-tune, both on the GPU pool ->
 conclude (evaluate -> judge -> register -> promote)
 """
 
@@ -17,7 +17,7 @@ _DEFAULTS = RetrainParams()
 
 @form_flow(RetrainParams, name="retrain")
 def retrain(params: RetrainParams = _DEFAULTS) -> Retrained:
-    """Retrain a review classifier, register it in MLflow, and promote it to champion if the gate passes it."""
+    """Retrain a review classifier, register it in MLflow, and promote it to champion if it passes the gate."""
     prepared = pretrain(params, prepare(params))
     model = train(
         prepared.tokens, prepared.start, params.tokenization, params.training, prepared.distillation

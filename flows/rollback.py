@@ -9,7 +9,7 @@ from tasks.registry.champion import (
     move_champion,
     moved_by_this_run,
     pin_version,
-    require_former,
+    require_former_champion,
 )
 from tasks.runtime.runs.preflight import check_services
 
@@ -26,5 +26,5 @@ def rollback(params: RollbackParams) -> Promotion:
         return move
     champion = find_champion(params.model_name)
     version = pin_version(params.model_name, params.to_version or PREVIOUS)
-    require_former(version, named=bool(params.to_version))
+    require_former_champion(version, named=bool(params.to_version))
     return move_champion(version, "rollback", params.who, params.reason, champion)

@@ -110,9 +110,9 @@ def _prepare(name: str, errors: Terminal) -> None:
     await_object_store(errors, gives_up=name in _AT_ONCE)
     importlib.import_module(_FLOWS[name][0])
     if name in _AT_ONCE:
-        from tasks.runtime.steps import be_impatient
+        from tasks.runtime.steps import disable_retries
 
-        be_impatient()
+        disable_retries()
 
 
 def _parse(name: str, arguments: list[str]) -> Any:

@@ -1,4 +1,4 @@
-"""The forms of scoring, and of the flows that prove and trace it. Does not import Prefect, to keep `--help` quick."""
+"""The forms of scoring, and of the flows that verify and trace it. Does not import Prefect, to keep `--help` quick."""
 
 from typing import Annotated, ClassVar, Literal
 

@@ -1,6 +1,6 @@
 """From a trained model to a release: the second half of `retrain` and of `tune`.
 
-evaluate -> check behaviour -> choose engine, prove it -> judge -> register -> report -> approve -> promote
+evaluate -> check behaviour -> choose and verify engine -> judge -> register -> report -> approve -> promote
                                               baseline -^     ^- champion, on the same rows and cases
 """
 
@@ -18,7 +18,7 @@ from tasks.core.release.gate.evidence import Verdict
 from tasks.core.training.records import TrainingSummary
 from tasks.engines.verification import proven_engine
 from tasks.evaluation.behavioural_tests import check_behaviour
-from tasks.evaluation.other_test_set import ask_old_test_set
+from tasks.evaluation.other_test_set import evaluate_on_old_test_set
 from tasks.evaluation.predictions import Evaluation, evaluate_baseline, evaluate_model
 from tasks.registry.champion import find_opponent, move_champion
 from tasks.registry.decisions import human_veto, keep_challenger
@@ -36,7 +36,8 @@ _RETRIES = 5  # after conflicts with concurrent promotions
 def conclude(
     params: RetrainParams, prepared: Prepared, model: Reference[TrainingSummary]
 ) -> Retrained:
-    """Evaluate a trained model, register it, and promote it if the gate allows it (and a person, if required)."""
+    """Evaluate a trained model, register it, and promote it if the gate and any required
+    approver allow it."""
     split = prepared.split
     candidate = Candidate(
         model,
@@ -142,7 +143,7 @@ def _judged(
         params.gate,
         params.data.inspection,
     )
-    old_test_set = ask_old_test_set(
+    old_test_set = evaluate_on_old_test_set(
         candidate.model,
         to_beat,
         split,
@@ -187,8 +188,8 @@ def _promote_if_allowed(
 ) -> tuple[str, bool]:
     """Promote the version if gate and people allow it. Return the report's URI, and whether it is the champion now.
 
-    The report is written first, for the person who is asked. A decision takes effect, and then the report is written
-    again, with the decision.
+    Write the report first, so that the approver can read it. After the approver's decision has taken effect, write the
+    report again with it.
     """
     is_champion = champion is not None and champion.is_same_as(version)
     passed = judged.verdict.summary.promote
@@ -210,8 +211,8 @@ def _promote_if_allowed(
         why += f" It has the weights of {champion}, with another engine: {version.engine}."
     decision = None
     if needs_approval:
-        before = Markdown("\n**Earlier decision: {}**\n").format(objection) if objection else ""
-        evidence = Markdown("{}{}\n{}\n\nReport: {}\n").format(text, before, why, link(url, url))
+        earlier = Markdown("\n**Earlier decision: {}**\n").format(objection) if objection else ""
+        evidence = Markdown("{}{}\n{}\n\nReport: {}\n").format(text, earlier, why, link(url, url))
         decision = ask_for_approval(evidence, params.approval, judged.verdict.digest[:12])
         kind, who, why = "approval", decision.who, decision.why
     promoted = decision is None or decision.kind == "approved"

@@ -39,7 +39,7 @@ _NO_THREAD = "can't start new thread"  # Python's only message when the kernel a
 _MOST_CAUSES = 10
 
 
-def is_the_objects(error: BaseException) -> bool:
+def is_object_error(error: BaseException) -> bool:
     """True if the error concerns the current object and no other."""
     return not isinstance(error, ModelError) and may_be_the_rows(error)
 
@@ -64,7 +64,7 @@ def as_data_error(error: BaseException, uri: str) -> DataError:
     """Return an object's error as a sentence for people; log the trace of an unforeseen one.
 
     Args:
-        error: one for which `is_the_objects` is true, or one that an engine raises for a single row.
+        error: one for which `is_object_error` is true, or one that an engine raises for a single row.
         uri: URI of the object.
     """
     if isinstance(error, DataError):
@@ -85,7 +85,7 @@ def blamed_on(where: str) -> Generator[None]:
     try:
         yield
     except BaseException as error:
-        if isinstance(error, DataError) or not is_the_objects(error):
+        if isinstance(error, DataError) or not is_object_error(error):
             raise
         raise as_data_error(error, where) from None
 

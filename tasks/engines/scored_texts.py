@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import ValidationError as PydanticError
 
 from tasks.connectors.storage.conditional_writes import ExactObjects
-from tasks.core.blame import is_the_objects
+from tasks.core.blame import is_object_error
 from tasks.core.data.texts import matching_form
 from tasks.core.errors import NightshiftError, StoreUnavailableError
 from tasks.core.formats import reading
@@ -119,7 +119,7 @@ def _texts(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[str]:
                 if len(texts) == _MOST_OF_ONE:
                     break
     except BaseException as error:
-        if not is_the_objects(error):
+        if not is_object_error(error):
             raise
         logger.info("Skipping %s: it was scored, but can no longer be read", uri)
     return texts

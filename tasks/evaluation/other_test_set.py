@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 @step
-def ask_old_test_set(
+def evaluate_on_old_test_set(
     model: Reference[TrainingSummary],
     version: ModelVersion | None,
     split: Reference[SplitSummary],

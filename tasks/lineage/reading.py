@@ -240,7 +240,7 @@ def _facts(run: ScoringRun, when: str, is_marked: bool) -> dict[str, str]:
 def _manifest_time(objects: ExactObjects, run_uri: str) -> str:
     """Return when a run's manifest was written, which happens once, before scoring begins."""
     bucket, key = parse_uri(f"{run_uri}/{RUN_MANIFEST}")
-    with objects.store.saying("looking at", run_uri):
+    with objects.store.translate_errors("checking", run_uri):
         head: Any = objects.store.client.head_object(Bucket=bucket, Key=key)
     return head["LastModified"].isoformat()
 

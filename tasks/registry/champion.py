@@ -22,7 +22,7 @@ from tasks.runtime.steps import step
 
 logger = logging.getLogger(__name__)
 
-_JUST_NOW_SECONDS = 600
+_RECENT_SECONDS = 600
 _MOST_NAMED = 20  # models listed in an error
 
 
@@ -39,7 +39,7 @@ class History(Record):
     model: str
     moves: list[Promotion]
     versions: list[str] | None = Field(
-        description="Numbers of those that still exist; None where MLflow did not answer."
+        description="Version numbers that still exist; None if MLflow did not answer."
     )
 
 
@@ -64,24 +64,24 @@ def find_opponent(model_name: str) -> Opponent:
 
 
 @step
-def require_former(version: ModelVersion, named: bool) -> None:
+def require_former_champion(version: ModelVersion, named: bool) -> None:
     """Check that a rollback to a version is allowed: it was champion before, and nobody has just rolled back.
 
     Raises:
-        ModelError: it never was, or the last move is a rollback of some minutes ago and no version was named.
+        ModelError: it was never champion, or the last move is a recent rollback and no version was named.
     """
     moves = move_log().moves(version.name)
     if version.version not in {m.to_version for m in moves}:
         raise ModelError(
             f"{version} has never been champion, so there is nothing to go back to",
             "to_version",
-            "use promote, which asks the gate, or name a version that `history` shows",
+            "use promote, which applies the gate, or name a version that `history` lists",
         )
     last = moves[-1]
     age = (datetime.now(UTC) - datetime.fromisoformat(last.when)).total_seconds()
-    if not named and last.kind == "rollback" and age < _JUST_NOW_SECONDS:
+    if not named and last.kind == "rollback" and age < _RECENT_SECONDS:
         raise ModelError(
-            f"{last.who} has rolled back from version {last.from_version} to version {last.to_version} {age:.0f} "
+            f"{last.who} rolled back from version {last.from_version} to version {last.to_version} {age:.0f} "
             f"seconds ago ({last.why}); a second rollback would undo it",
             "to_version",
             f"if that is what you want, name the version: {version.version}",
@@ -107,7 +107,7 @@ def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
     if version is None:
         if not (state and state.last):
             require_model(model_name)
-        raise _missing(model_name, alias_or_version, state)
+        raise _missing_version(model_name, alias_or_version, state)
     require_not_deleted(version)
     logger.info("Pinned %s (%s)", version, alias_or_version)
     return version
@@ -115,9 +115,9 @@ def pin_version(model_name: str, alias_or_version: str) -> ModelVersion:
 
 @step
 def require_still_there(version: ModelVersion) -> None:
-    """Check, after the scoring mark is written, that retention is not deleting the version.
+    """Check that retention is not deleting the version, once this run has recorded that it scores with it.
 
-    Retention that did not see the scoring mark has set its own tag by then.
+    A retention run that did not see that record has tagged the version for deletion by now.
     """
     require_not_deleted(version)
 
@@ -144,7 +144,9 @@ def require_model(model_name: str) -> None:
     )
 
 
-def _missing(model_name: str, alias_or_version: str, state: AliasState | None) -> ModelError:
+def _missing_version(
+    model_name: str, alias_or_version: str, state: AliasState | None
+) -> ModelError:
     if alias_or_version == PREVIOUS and state and state.champion:
         return ModelError(
             f"{state.champion} has no predecessor that still exists",
@@ -162,7 +164,7 @@ def _missing(model_name: str, alias_or_version: str, state: AliasState | None) -
     return ModelError(
         f"The registry has no {alias_or_version!r} of model {model_name!r}",
         "model_version",
-        "run retrain first (a model that fails its gate is no champion), or name another model, alias or version",
+        "run retrain first (a model that fails the gate is not promoted), or name another model, alias or version",
     )
 
 
@@ -181,10 +183,10 @@ def move_champion(
 
     Args:
         to: the version.
-        kind: of the move: gate, approval, overrule, promote or rollback.
+        kind: kind of move: gate, approval, overrule, promote or rollback.
         who, why: for the history; not verified.
         expected: the champion at the time of the decision.
-        evidence: location of the verdict that the move is based on.
+        evidence: URI of the verdict that justifies the move.
     Returns:
         The move. If the version is already champion, the move that made it so.
     Raises:
@@ -255,17 +257,17 @@ def rows_of(history: History) -> list[dict[str, str]]:
 
 @step
 def reconcile_all() -> int:
-    """Complete moves whose process died and record moves by hand, for all models with a history. Returns how many."""
-    settled = 0
+    """Complete moves whose process died and record moves by hand, for all models. Return their number."""
+    reconciled = 0
     for name in move_log().models():
         try:
             before = move_log().last(name)
-            undone = before is not None and not move_log().is_done(before)
+            unfinished = before is not None and not move_log().is_done(before)
             last = champions().reconcile(name).last
         except StoreUnavailableError:
             raise
         except StoreError as error:  # go on with the other models
-            logger.warning("The moves of %s are skipped: %s", name, error)
+            logger.warning("Cannot reconcile the champion of %s; skipping it: %s", name, error)
             continue
-        settled += undone or last != before
-    return settled
+        reconciled += unfinished or last != before
+    return reconciled

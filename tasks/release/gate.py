@@ -18,7 +18,7 @@ from tasks.core.quality.params import InspectionParams
 from tasks.core.quality.records import InspectionSummary
 from tasks.core.records import ModelVersion, Reference, SplitSummary
 from tasks.core.release.gate import decision as gate
-from tasks.core.release.gate.decision import allows_overlap
+from tasks.core.release.gate.decision import overlap_option
 from tasks.core.release.gate.evidence import Evidence, Verdict
 from tasks.core.release.gate.minimum_evidence import of_test_rows, refusal
 from tasks.core.release.gate.other_test_set import OtherTestSet
@@ -119,7 +119,7 @@ def _knows_too_much(
         return ""
     return (
         f"{version} cannot be compared: {overlap:,} of the test reviews ({fraction:.4f}) have a near-duplicate in what "
-        f"it was trained on, limit {limit:.4f}; {allows_overlap(fraction)} compares them anyway, and "
+        f"it was trained on, limit {limit:.4f}; {overlap_option(fraction)} compares them anyway, and "
         f"{_overrule(version)}"
     )
 

@@ -1,4 +1,4 @@
-"""The common mechanism of steps that prepare something: reuse an existing result, or make and commit it."""
+"""Steps: Prefect tasks with retries, and folders that are reused if their inputs have not changed."""
 
 import logging
 import threading
@@ -26,10 +26,10 @@ from tasks.core.records import Reference
 from tasks.runtime.clients import prepared_store
 
 logger = logging.getLogger(__name__)
-# Less free space than this counts as a full disk, for which torch and SQLite have errors of their own.
+# Less free space than this counts as a full disk, which torch and SQLite report with their own errors.
 _NO_ROOM_BYTES = 1_000_000
 _RETRY_DELAYS: list[float] = [5, 20, 60, 180]  # delays in seconds before each retry
-_impatient = threading.Event()
+_retries_disabled = threading.Event()
 SummaryT = TypeVar("SummaryT", bound=BaseModel)
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,10 +41,10 @@ def reuse_or_make(
     summary_type: type[SummaryT],
     make: Callable[[Path], SummaryT],
 ) -> Reference[SummaryT]:
-    """Return the prepared folder of a step. It is made now unless an earlier run has made it from the same inputs.
+    """Return the prepared folder of a step. Make it unless an earlier run has made it from the same inputs.
 
     Args:
-        kind: names the step's folders.
+        kind: the name of the step's folders.
         inputs: everything the content depends on, as JSON.
         summary_type: type of the small facts that are stored with it.
         make: fills an empty local folder and returns the facts.
@@ -76,23 +76,23 @@ def step(function: Callable[P, R]) -> Task[P, R]:
 
     Retries are safe, because the output of a step is written atomically.
     """
-    patient = task(
+    retrying = task(
         cache_policy=NO_CACHE,
         retries=len(_RETRY_DELAYS),
         retry_delay_seconds=_RETRY_DELAYS,
         retry_condition_fn=is_outage,
     )
-    return patient(function)
+    return retrying(function)
 
 
-def be_impatient() -> None:
-    """Turn off retries of steps in this process: a waiting person prefers an early error."""
-    _impatient.set()
+def disable_retries() -> None:
+    """Turn off retries of steps in this process: a person at a terminal wants to see an error at once."""
+    _retries_disabled.set()
 
 
 def is_outage(_task: Any, _run: Any, state: State[Any]) -> bool:
     """True if a task failed because the object store or the registry does not answer, and may be retried."""
-    if _impatient.is_set():
+    if _retries_disabled.is_set():
         return False
     error: Any = state.result(raise_on_failure=False)
     return isinstance(error, StoreUnavailableError | RegistryUnavailableError)

@@ -24,7 +24,7 @@ def await_object_store(errors: Terminal, gives_up: bool) -> None:
     """
     store, bucket = object_store(), read_settings().bucket
     server, ends = store.endpoint_url or "AWS", time.monotonic() + _PATIENCE_SECONDS
-    if not (problem := store.silence(bucket)):
+    if not (problem := store.unreachable_reason(bucket)):
         return
     waits = f"for {_PATIENCE_SECONDS:.0f} s" if gives_up else "for several minutes"
     errors.print(
@@ -39,4 +39,4 @@ def await_object_store(errors: Terminal, gives_up: bool) -> None:
                 "start it, or correct AWS_ENDPOINT_URL_S3",
             )
         time.sleep(_PAUSE_SECONDS)
-        problem = store.silence(bucket)
+        problem = store.unreachable_reason(bucket)

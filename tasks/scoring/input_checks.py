@@ -1,7 +1,7 @@
 """Checks of a scoring run's inputs before any cost arises: columns, samples, names of outputs."""
 
 from tasks.connectors.storage.conditional_writes import ExactObjects
-from tasks.core.blame import is_the_objects
+from tasks.core.blame import is_object_error
 from tasks.core.errors import DataError, ForbiddenDataError, MissingDataError, SettingsError
 from tasks.core.formats import reading
 from tasks.core.formats.columns import with_columns
@@ -33,7 +33,7 @@ def look_at_samples(
         except (MissingDataError, ForbiddenDataError) as error:
             problem = problem or error
         except BaseException as error:  # an unreadable sample says nothing about the others
-            if not is_the_objects(error):
+            if not is_object_error(error):
                 raise
     if problem:
         raise problem
@@ -55,7 +55,7 @@ def refuse_reserved(columns: Columns) -> None:
             raise SettingsError(
                 f"The column {name!r} is reserved for predictions, or is named twice",
                 "keep_columns",
-                "leave it out",
+                "remove it from keep_columns",
             )
 
 

@@ -8,7 +8,7 @@ from typing import IO
 
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.connectors.storage.object_store import ObjectInfo, parse_uri
-from tasks.core.blame import as_data_error, is_the_objects
+from tasks.core.blame import as_data_error, is_object_error
 from tasks.core.errors import StoreError, UnreadableDataError
 from tasks.core.formats import writing
 from tasks.core.scoring.plan import ScoringRun
@@ -35,13 +35,13 @@ Part = tuple[Entry, ObjectResult]
 def whole_results(
     objects: ExactObjects, run: ScoringRun, number: int, joined: list[Entry]
 ) -> Iterator[ObjectResult]:
-    """Yield results of the objects that end in a shard, joining the parts of large ones.
+    """Yield the results of the objects whose last part is in a shard; join the parts of large objects.
 
     Args:
         objects: the store.
         run: the frozen run.
-        number: of the shard.
-        joined: collects objects whose parts are not needed any more once the run is published. The parts of a failed
+        number: number of the shard.
+        joined: receives the objects whose parts can be removed once the run is published. The parts of a failed
             object stay for the next attempt, by this or another run. If one is gone, its shards are scored again.
     Raises:
         StoreError: a shard has no result.
@@ -51,7 +51,7 @@ def whole_results(
             yield result
         elif entry.part == entry.parts - 1:
             parts, first = _parts_of(objects, run, number, entry)
-            whole = _joined(objects, run, parts)
+            whole = _join_parts(objects, run, parts)
             if whole.state != "failed":
                 joined.append(entry)
             elif not all(objects.head(target_uri(run, part)) for part, _ in parts):
@@ -89,7 +89,7 @@ def _parts_of(
     return parts, number + 1
 
 
-def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> ObjectResult:
+def _join_parts(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> ObjectResult:
     """Join the parts of an object, unless one is missing or too many rows were rejected."""
     entry = replace(parts[0][0], part=0, parts=1, span=None)
     bad = next((r for _, r in parts if r.state not in ("scored", "found")), None)
@@ -102,12 +102,12 @@ def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> Ob
     try:
         if error := too_many_rejects(run, entry.key, counts) or foreign(run, entry, before):
             raise error
-        by_others = run.rescore and before is not None and before.metadata.get(RUN) != run.run
-        if by_others and not all(objects.head(target_uri(run, part)) for part, _ in parts):
-            by_others = False  # another run has already joined the same parts
-        if before and is_committed(objects, run, entry, before) and not by_others:
+        by_another_run = run.rescore and before is not None and before.metadata.get(RUN) != run.run
+        if by_another_run and not all(objects.head(target_uri(run, part)) for part, _ in parts):
+            by_another_run = False  # another run has already joined the same parts
+        if before and is_committed(objects, run, entry, before) and not by_another_run:
             return result_of(entry, "scored", counts, etag=before.etag)
-        # If the input has changed, newer predictions may exist or follow.
+        # If the input has changed, newer predictions may exist already, or be written soon.
         if not is_made_of(run, entry, before):
             objects.require_unchanged(info(run, entry))
         with work_folder("joined") as folder:
@@ -120,10 +120,10 @@ def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> Ob
             _join(objects, run.output_uri(entry.key), uris, output)
             return commit(objects, run, entry, counts, output, rejected, before)
     except BaseException as error:
-        if not is_the_objects(error):
+        if not is_object_error(error):
             raise
         now = objects.head(target_uri(run, entry))
-        # Another run may have been faster, and removes the parts.
+        # Another run may have joined the object first and removed the parts.
         if now and is_committed(objects, run, entry, now):
             return result_of(entry, "scored", counts, etag=now.etag)
         return failure(entry, as_data_error(error, run.input_uri(entry.key)))
@@ -132,12 +132,12 @@ def _joined(objects: ExactObjects, run: ScoringRun, parts: Sequence[Part]) -> Ob
 def _join(
     objects: ExactObjects, name: str, parts: Sequence[tuple[str, ObjectResult]], path: Path
 ) -> None:
-    """Join all parts in one file. Raises UnreadableDataError if one is gone or differs from what was written."""
+    """Join all parts into one file. Raises UnreadableDataError if one is gone or differs from what was written."""
     with ExitStack() as stack, path.open("wb") as stream:
         streams: list[IO[bytes]] = []
         for uri, result in parts:
             head = objects.head(uri)
-            # Metadata may lack long labels and reasons, so compare in that form.
+            # Metadata may omit long labels and reasons, so compare both counts as metadata.
             written = Counts.from_metadata(result.counts.to_metadata())
             if not head or not head.whole or Counts.from_metadata(head.metadata) != written:
                 raise UnreadableDataError(

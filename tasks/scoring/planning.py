@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tasks.connectors.storage.conditional_reads import FINGERPRINT
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.connectors.storage.object_store import parse_uri
-from tasks.core.blame import as_data_error, is_the_objects
+from tasks.core.blame import as_data_error, is_object_error
 from tasks.core.digests import canonical_json, digest_of
 from tasks.core.errors import (
     MissingDataError,
@@ -209,7 +209,7 @@ def _not_yet_scored(
         try:
             return is_committed(objects, run, entry, objects.head(run.output_uri(entry.key)))
         except BaseException as error:  # the output was written by another program
-            if not is_the_objects(error):
+            if not is_object_error(error):
                 raise
             return False
 
@@ -249,7 +249,7 @@ def _spans(objects: ExactObjects, run: ScoringRun, entry: Entry) -> list[Span]:
             stream.seek(0)
             return reading.cut(uri, stream, SHARD_BYTES, run.encoding)
     except BaseException as error:
-        if not is_the_objects(error):
+        if not is_object_error(error):
             raise
         logger.warning(
             "%s is scored whole, as it cannot be cut into parts: %s",

@@ -1,4 +1,4 @@
-"""Score one shard of a scoring run: read, score and write its objects concurrently, each whole or not at all."""
+"""Score one shard of a scoring run: read, score and write its objects concurrently, each completely or not at all."""
 
 import functools
 import logging
@@ -11,7 +11,7 @@ from typing import IO
 
 from tasks.connectors.storage.conditional_reads import Head
 from tasks.connectors.storage.conditional_writes import ExactObjects
-from tasks.core.blame import as_data_error, is_the_objects
+from tasks.core.blame import as_data_error, is_object_error
 from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.digests import canonical_json
 from tasks.core.engines import registry
@@ -99,9 +99,9 @@ class ShardWork:
 
     Args:
         objects: the store.
-        run: that the shard is of.
-        pool: for requests, which mostly wait.
-        folder: for outputs until they are uploaded.
+        run: the scoring run that the shard belongs to.
+        pool: threads for requests to the store, which mostly wait.
+        folder: holds outputs until they are uploaded.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class ShardWork:
         Objects that killed a process are scored last, one at a time.
 
         Args:
-            number: of the shard.
+            number: number of the shard.
             encoder: the tokenization the model was trained with.
             engine: computes the logits.
             window_reviews: reviews planned together.
@@ -125,19 +125,19 @@ class ShardWork:
         shard = read_shard(self._objects, self._run, number)
         entries = [entry for bundle in shard.bundles for entry in bundle]
         self._in_work = InWork(self._objects, self._run, number)
-        looked = map_ordered(self._pool, self._look_up, entries, 4 * _REQUESTS)
+        lookups = map_ordered(self._pool, self._look_up, entries, 4 * _REQUESTS)
         heads, results = dict[Entry, Head | None](), dict[Entry, ObjectResult]()
-        for entry, (head, result) in zip(entries, looked, strict=True):
+        for entry, (head, result) in zip(entries, lookups, strict=True):
             heads[entry] = head
             if result:
                 results[entry] = result
         suspects = {e: None for e in entries if e not in results and self._in_work.is_suspect(e)}
-        together = [[e for e in bundle if e not in suspects] for bundle in shard.bundles]
-        remaining = [b for b in together if any(entry not in results for entry in b)]
+        without_suspects = [[e for e in bundle if e not in suspects] for bundle in shard.bundles]
+        remaining = [b for b in without_suspects if any(entry not in results for entry in b)]
         work = _Work(encoder, engine, window_reviews, heads, results)
         meter = current_meter("reviews", sum(entry.bytes for entry in entries))
-        touched = {*suspects, *(entry for bundle in remaining for entry in bundle)}
-        meter.skip(sum(entry.bytes for entry in entries if entry not in touched))
+        to_read = {*suspects, *(entry for bundle in remaining for entry in bundle)}
+        meter.skip(sum(entry.bytes for entry in entries if entry not in to_read))
         with self._in_work.recorded():
             for bundles in (remaining, *([[entry]] for entry in suspects)):
                 self._score_bundles(bundles, work, ReadAheadMeter(meter))
@@ -148,7 +148,7 @@ class ShardWork:
     ) -> None:
         """Score these bundles to their end, and add the outcomes of their objects to the results."""
         entries = (entry for bundle in bundles for entry in bundle)
-        opened = functools.partial(self._opened, results=dict(work.results))
+        opened = functools.partial(self._open, results=dict(work.results))
         streams = map_ordered(self._pool, opened, entries, _REQUESTS)
         items = (self._items(bundle, streams, read_ahead) for bundle in bundles)
         results = predict.score(items, work.encoder, work.engine, work.window_reviews)
@@ -163,7 +163,7 @@ class ShardWork:
                 output.discard()
                 self._in_work.end(entry)
                 continue
-            writes[entry] = self._pool.submit(self._committed, output, work.heads[entry])
+            writes[entry] = self._pool.submit(self._commit_or_fail, output, work.heads[entry])
             if len(writes) >= _WRITES_WAITING:
                 first = next(iter(writes))
                 work.results[first] = writes.pop(first).result()
@@ -182,8 +182,8 @@ class ShardWork:
         return head, result
 
     def _failure(self, entry: Entry, error: BaseException) -> ObjectResult:
-        """Return the failure of an object if the error concerns that object; raise any other error."""
-        if not is_the_objects(error):
+        """Return a failed result if the error concerns this object alone; raise any other error."""
+        if not is_object_error(error):
             raise error
         uri = self._run.input_uri(entry.key)
         data_error = as_data_error(error, uri)
@@ -191,16 +191,16 @@ class ShardWork:
         return failure(entry, data_error)
 
     def _finished_result(self, entry: Entry, head: Head | None) -> ObjectResult | None:
-        """Return the result of an object that needs no scoring: already committed, or its output name is taken."""
+        """Return the result of an object that needs no scoring: it is committed, or its output name is taken."""
         run = self._run
         if error := foreign(run, entry, head):
             return self._failure(entry, error)
-        by_others = run.rescore and head is not None and head.metadata.get(RUN) != run.run
-        if head is None or by_others or not is_committed(self._objects, run, entry, head):
+        by_another_run = run.rescore and head is not None and head.metadata.get(RUN) != run.run
+        if head is None or by_another_run or not is_committed(self._objects, run, entry, head):
             return None
         return result_of(entry, "found", Counts.from_metadata(head.metadata), etag=head.etag)
 
-    def _opened(
+    def _open(
         self, entry: Entry, results: Mapping[Entry, ObjectResult]
     ) -> IO[bytes] | BaseException:
         result = results.get(entry)
@@ -211,7 +211,7 @@ class ShardWork:
         try:
             return self._objects.open(info(self._run, entry), *_range_of(entry))
         except BaseException as error:
-            if not is_the_objects(error):
+            if not is_object_error(error):
                 raise
             return error
 
@@ -251,13 +251,13 @@ class ShardWork:
                 rows += 1
                 yield review
         except BaseException as error:
-            if not is_the_objects(error):
+            if not is_object_error(error):
                 raise
             yield End(error)
         else:
             yield End(rows=rows)
 
-    def _committed(self, output: Output, before: Head | None) -> ObjectResult:
+    def _commit_or_fail(self, output: Output, before: Head | None) -> ObjectResult:
         try:
             return self._commit(output, before)
         except BaseException as error:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.blame import is_the_objects
+from tasks.core.blame import is_object_error
 from tasks.core.formats import reading
 from tasks.core.formats.parquet import process
 
@@ -21,14 +21,14 @@ from tasks.core.formats.parquet import process
     ids=errno.errorcode.get,
 )  # fmt: skip
 def test_a_machine_at_its_limits_is_no_objects_fault(number: int) -> None:
-    assert not is_the_objects(OSError(number, "the kernel refuses"))
-    assert is_the_objects(OSError("Invalid: a page is damaged"))  # as pyarrow says it
-    assert is_the_objects(OSError(errno.EINVAL, "Invalid argument"))
+    assert not is_object_error(OSError(number, "the kernel refuses"))
+    assert is_object_error(OSError("Invalid: a page is damaged"))  # as pyarrow says it
+    assert is_object_error(OSError(errno.EINVAL, "Invalid argument"))
 
 
 def test_a_thread_that_cannot_be_started_is_no_objects_fault() -> None:
-    assert not is_the_objects(RuntimeError("can't start new thread"))
-    assert is_the_objects(RuntimeError("the tokenizer is confused"))
+    assert not is_object_error(RuntimeError("can't start new thread"))
+    assert is_object_error(RuntimeError("the tokenizer is confused"))
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM], ids=errno.errorcode.get)
@@ -45,4 +45,4 @@ def test_a_decoder_that_cannot_be_started_is_not_the_files_fault(
     buffer.seek(0)
     with pytest.raises(OSError, match="no new process") as caught:
         list(reading.decode("r.parquet", buffer))
-    assert not is_the_objects(caught.value)
+    assert not is_object_error(caught.value)

@@ -119,7 +119,7 @@ def test_forward_back_and_forward_again(
     promoted(parts, "2")
     assert rolled_back(parts).to_version == "3" and parts.aliases() == ("3", "2")
     with pytest.raises(
-        ModelError, match=r"Grace has rolled back from version 2 to version 3 .*name the version: 2"
+        ModelError, match=r"Grace rolled back from version 2 to version 3 .*name the version: 2"
     ):
         rolled_back(parts)  # pressed twice, or by two people at once
     assert rolled_back(parts, to_version="2").to_version == "2"

@@ -188,7 +188,7 @@ def test_one_rolls_back_to_what_was_champion_and_only_once(
         rollback(RollbackParams(model_name="once-back", who="Ann", reason="to try", to_version="3"))
     rollback(RollbackParams(model_name="once-back", who="Ann", reason="complaints"))
     with pytest.raises(
-        ModelError, match=r"Ann has rolled back from version 2 to version 1 .*name the version: 2"
+        ModelError, match=r"Ann rolled back from version 2 to version 1 .*name the version: 2"
     ):
         rollback(RollbackParams(model_name="once-back", who="Bob", reason="complaints too"))
     back = rollback(

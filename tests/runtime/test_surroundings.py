@@ -35,7 +35,7 @@ def test_loopback_goes_past_proxies(
     monkeypatch.setenv("NO_PROXY", "intranet")
     go_past_proxies_to_loopback()
     assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "intranet,127.0.0.1,localhost,::1"
-    assert s3.store().silence("nightshift") == ""
+    assert s3.store().unreachable_reason("nightshift") == ""
 
 
 def test_without_a_proxy_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +103,8 @@ def test_a_person_waits_for_no_step_again(monkeypatch: pytest.MonkeyPatch) -> No
 
     state = run_coro_as_sync(exception_to_failed_state(StoreUnavailableError("away")))
     assert state and steps.is_outage(None, None, state)
-    monkeypatch.setattr(steps, "_impatient", type(steps._impatient)())
-    steps.be_impatient()
+    monkeypatch.setattr(steps, "_retries_disabled", type(steps._retries_disabled)())
+    steps.disable_retries()
     assert not steps.is_outage(None, None, state)
 
 

@@ -196,7 +196,7 @@ def run(console: Terminal, arguments: list[str]) -> int:
     home = home_folder()
     stack = running_stack(home)
     if not arguments or stack is None:
-        raise SettingsError("usage: run COMMAND ..., while it is up", "run")
+        raise SettingsError("usage: run COMMAND ... (while the stack is up)", "run")
     environment = client_environment(home, stack, _passwords(home))
     return subprocess.run(arguments, env={**os.environ, **environment}, check=False).returncode
 

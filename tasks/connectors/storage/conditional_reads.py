@@ -53,7 +53,7 @@ class ExactReads:
         """Return the metadata of an object; None if there is no such object."""
         bucket, key = parse_uri(uri)
         try:
-            with self.store.saying("looking at", uri):
+            with self.store.translate_errors("checking", uri):
                 answer = self.store.client.head_object(Bucket=bucket, Key=key)
         except MissingDataError:
             return None
@@ -117,7 +117,7 @@ class ExactReads:
             if self._conditional_reads:
                 condition = {"IfMatch": f'"{item.etag}"'}
             try:
-                with self.store.saying("reading", item.uri):
+                with self.store.translate_errors("reading", item.uri):
                     answer = self.store.client.get_object(**request, **condition)
                     content = answer["Body"].read()
             except MissingDataError as error:

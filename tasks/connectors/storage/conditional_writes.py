@@ -79,7 +79,7 @@ class ExactObjects(ExactReads):
         if not self._keeps_conditions(uri):
             return
         try:
-            with self.store.saying("deleting", uri):
+            with self.store.translate_errors("deleting", uri):
                 self.store.client.delete_object(Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
         except MissingDataError:
             return  # already removed by another process

@@ -81,7 +81,7 @@ def from_client_error(error: ClientError, doing: str, uri: str) -> NightshiftErr
     )
 
 
-def may_be_of_checksums(error: Exception) -> bool:
+def may_be_checksum_error(error: Exception) -> bool:
     """True if a store may have refused a write because of its checksum. Old stores report this in many ways.
 
     Writing again without a checksum tells for certain.

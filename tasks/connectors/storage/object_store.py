@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from tasks.connectors.storage.client import StoreClient
-from tasks.connectors.storage.errors import from_client_error, may_be_of_checksums
+from tasks.connectors.storage.errors import from_client_error, may_be_checksum_error
 from tasks.core.errors import (
     MissingDataError,
     OverwrittenError,
@@ -88,19 +88,19 @@ class ObjectStore:
         return self._clients.client
 
     def send(self, uri: str, write: "Callable[[S3Client], T]") -> T:
-        """Run a write. If the store refuses checksums, repeat it without, and send none with later writes.
+        """Run a write. If the store refuses checksums, repeat it without them, and send none with later writes.
 
         Args:
             uri: of the object that is written.
             write: called with the client, and possibly again with another one.
         Raises:
-            MissingDataError, StoreError: as every method.
+            MissingDataError, StoreError: as for every method.
         """
-        with self.saying("writing", uri):
+        with self.translate_errors("writing", uri):
             try:
                 return write(self.client)
             except (ClientError, Boto3Error) as error:
-                if not may_be_of_checksums(error) or not (
+                if not may_be_checksum_error(error) or not (
                     plain := self._clients.without_checksums()
                 ):
                     raise
@@ -108,13 +108,14 @@ class ObjectStore:
                     answer = write(plain)
                 except (ClientError, BotoCoreError, Boto3Error):
                     raise error from error.__cause__  # the checksum was not the cause
-        self._goes_without(plain)
+        self._stop_checksums(plain)
         return answer
 
-    def _goes_without(self, plain: "S3Client") -> None:
+    def _stop_checksums(self, plain: "S3Client") -> None:
         self._clients.go_on_with(plain)
         logger.info(
-            "%s refuses checksums with writes; sending none from now on", self.endpoint_url or "AWS"
+            "%s refuses checksums with writes; sending none with later writes",
+            self.endpoint_url or "AWS",
         )
 
     def list(self, uri: str) -> list[ObjectInfo]:
@@ -122,7 +123,7 @@ class ObjectStore:
 
         Raises:
             MissingDataError: no such bucket, or nothing there.
-            StoreError: the store refuses, or is not there.
+            StoreError: the store refuses the request, or cannot be reached.
         """
         objects = sorted(self.scan(uri))
         if not objects:
@@ -132,7 +133,7 @@ class ObjectStore:
     def scan(self, uri: str) -> Iterator[ObjectInfo]:
         """Iterate over the same objects in the store's order, which may be unsorted. An empty result is no error."""
         bucket, prefix = parse_uri(uri)
-        with self.saying("listing", uri):
+        with self.translate_errors("listing", uri):
             for page in self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=prefix
             ):
@@ -145,7 +146,7 @@ class ObjectStore:
         """Map every object below a prefix to its age in seconds by the store's own clock; 0 if the age is unknown."""
         bucket, prefix = parse_uri(uri)
         ages: dict[str, float] = {}
-        with self.saying("listing", uri):
+        with self.translate_errors("listing", uri):
             for page in self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=prefix
             ):
@@ -164,10 +165,10 @@ class ObjectStore:
         Raises:
             MissingDataError: it is gone.
             OverwrittenError: it was overwritten after it had been listed.
-            StoreError: the store refuses, or is not there.
+            StoreError: the store refuses the request, or cannot be reached.
         """
         with tempfile.TemporaryFile(prefix="nightshift-") as stream:
-            with self.saying("reading", item.uri):
+            with self.translate_errors("reading", item.uri):
                 self.client.download_fileobj(item.bucket, item.key, stream)
                 now = self.client.head_object(Bucket=item.bucket, Key=item.key)["ETag"].strip('"')
             if item.etag and now != item.etag:
@@ -186,7 +187,7 @@ class ObjectStore:
         """
         bucket, key = parse_uri(uri)
         try:
-            with self.saying("reading", uri):
+            with self.translate_errors("reading", uri):
                 answer = self.client.get_object(Bucket=bucket, Key=key)
                 if at_most is not None and answer["ContentLength"] > at_most:
                     answer["Body"].close()
@@ -201,20 +202,20 @@ class ObjectStore:
     def size(self, uri: str) -> int:
         """Return the size of an object in bytes. Raises MissingDataError if there is none."""
         bucket, key = parse_uri(uri)
-        with self.saying("looking at", uri):
+        with self.translate_errors("checking", uri):
             return self.client.head_object(Bucket=bucket, Key=key)["ContentLength"]
 
     def download(self, uri: str, path: Path) -> None:
         """Download an object to a local file."""
         bucket, key = parse_uri(uri)
-        with self.saying("reading", uri):
+        with self.translate_errors("reading", uri):
             self.client.download_file(bucket, key, str(path))
 
     def upload(self, path: Path, uri: str) -> None:
         """Upload a local file to an object, atomically."""
         bucket, key = parse_uri(uri)
-        how = TransferConfig(max_concurrency=4)
-        self.send(uri, lambda client: client.upload_file(str(path), bucket, key, Config=how))
+        config = TransferConfig(max_concurrency=4)
+        self.send(uri, lambda client: client.upload_file(str(path), bucket, key, Config=config))
 
     def write_bytes(self, content: bytes, uri: str) -> None:
         """Write small content to an object."""
@@ -224,12 +225,12 @@ class ObjectStore:
     def delete(self, uri: str) -> None:
         """Remove an object. Does nothing if there is none."""
         bucket, key = parse_uri(uri)
-        with self.saying("deleting", uri):
+        with self.translate_errors("deleting", uri):
             self.client.delete_object(Bucket=bucket, Key=key)
 
     def make_bucket(self, bucket: str) -> None:
         """Create a bucket unless it exists. For the embedded store only: elsewhere, owners create their buckets."""
-        with self.saying("creating the bucket", f"s3://{bucket}"):
+        with self.translate_errors("creating the bucket", f"s3://{bucket}"):
             if bucket not in {b.get("Name") for b in self.client.list_buckets().get("Buckets", ())}:
                 self.client.create_bucket(Bucket=bucket)
 
@@ -242,11 +243,11 @@ class ObjectStore:
         """
         probe_uri = f"{uri.rstrip('/')}/.nightshift-probe-{secrets.token_hex(8)}"
         self.write_bytes(b"probe", probe_uri)
-        if not self._gives_back(b"probe", probe_uri):
+        if not self._reads_back(b"probe", probe_uri):
             raise StoreError("The store does not return what was written to it", probe_uri)
         self.delete(probe_uri)
 
-    def _gives_back(self, content: bytes, uri: str) -> bool:
+    def _reads_back(self, content: bytes, uri: str) -> bool:
         """True if an object reads back as written. Old stores save a trailing checksum as part of the object."""
         if self.read_bytes(uri) == content:
             return True
@@ -254,14 +255,14 @@ class ObjectStore:
         if plain is None:
             return False
         bucket, key = parse_uri(uri)
-        with self.saying("writing", uri):
+        with self.translate_errors("writing", uri):
             plain.put_object(Bucket=bucket, Key=key, Body=content)
         if self.read_bytes(uri) != content:
             return False
-        self._goes_without(plain)
+        self._stop_checksums(plain)
         return True
 
-    def silence(self, bucket: str) -> str:
+    def unreachable_reason(self, bucket: str) -> str:
         """Return the reason why the store does not answer, or '' if it does, even with a refusal. Does not retry."""
         try:
             self._clients.impatient().head_bucket(Bucket=bucket)
@@ -272,7 +273,7 @@ class ObjectStore:
         return ""
 
     @contextlib.contextmanager
-    def saying(self, doing: str, uri: str) -> Generator[None]:
+    def translate_errors(self, doing: str, uri: str) -> Generator[None]:
         """Translate boto3's errors into ours."""
         try:
             yield

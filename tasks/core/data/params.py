@@ -55,7 +55,7 @@ class SplitParams(Form):
         default=0.1,
         ge=0.02,
         le=0.5,
-        description="Fraction of the training data held out for validation: choice of the best epoch, and calibration.",
+        description="Fraction of the training data held out for validation, to choose the best epoch and to calibrate.",
     )
     test_fraction: float = Field(
         default=0.2,

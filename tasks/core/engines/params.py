@@ -37,15 +37,15 @@ class EngineChoiceParams(Form):
     cascade: Literal["exact", "labels", "fast", "blended"] = Field(
         default="exact",
         description="exact: score in int8/bf16, then re-score low-margin reviews in fp32. labels: like exact, but a "
-        "linear model first labels the reviews on which it is shown to agree (needs 2,995 reviews not trained on). "
-        "fast: linear model, int8/bf16, then a more precise engine; labels may differ, but accuracy is not lower. "
-        "blended: add the log-odds of a linear model to int8/bf16; preferred if more accurate on validation.",
+        "linear model first labels reviews on which it is shown to agree with fp32 (needs 2,995 reviews outside "
+        "training). fast: linear model, int8/bf16, then a more precise engine; labels may differ, but accuracy is not "
+        "lower. blended: add the log-odds of a linear model to int8/bf16; preferred if more accurate on validation.",
     )
     accuracy_margin: float = Field(
         default=0.005,
         gt=0.0,
         le=0.1,
-        description="Reject an engine that may be less accurate than the model by more than this (95% confidence).",
+        description="Reject an engine that may be less accurate than fp32 by more than this (95% confidence).",
     )
     judged_rows: int = Field(
         default=5000,
@@ -58,7 +58,7 @@ class EngineChoiceParams(Form):
         default=128,
         ge=1,
         le=100_000,
-        description="Number of reviews, of those compared, on which throughput is measured.",
+        description="Number of the compared reviews to measure throughput on.",
     )
     rounds: int = Field(
         default=3, ge=1, le=50, description="Number of timing rounds per engine. The median counts."

@@ -223,7 +223,7 @@ def rows_to_exceed(share: float, limit: float, risk: float) -> int:
     return int(np.ceil(rows / 4 * (1 + np.sqrt(1 + 2 / (rows * gap))) ** 2))
 
 
-def difference_of_shares(
+def difference_of_fractions(
     hits: int, rows: int, other_hits: int, other_rows: int, risk: float
 ) -> float:
     """Return a lower bound of the difference of two fractions in separate sets of rows, wrong with probability `risk`.

@@ -56,7 +56,7 @@ def decode(
             yield row
         if span.rows is not None and count < span.rows:
             raise UnfitError(
-                f"it has {count} rows here, but had {span.rows} when it was cut", "run again"
+                f"it has {count} rows here, but had {span.rows} when it was split", "run again"
             )
 
 

@@ -97,8 +97,8 @@ class _Window:
 def to_review(row: Row, columns: Columns) -> Review:
     """Convert a file's row to a review. Its id is the row number if the file has no id column or the field is empty.
 
-    Each format limits rows in its own way. Here, a row is refused if text and id together are longer than any row may
-    be.
+    Each format limits the size of a row in its own way. This function also refuses a row whose text and id together
+    exceed LONGEST_RECORD.
     """
     if row.values is None:
         return _refused(row, str(row.number), row.problem)
@@ -109,7 +109,9 @@ def to_review(row: Row, columns: Columns) -> Review:
     if text is None:
         return _refused(row, review_id, f"no {columns.text!r}")
     if not isinstance(text, str):
-        return _refused(row, review_id, f"{columns.text!r} is not a text but {type(text).__name__}")
+        return _refused(
+            row, review_id, f"{columns.text!r} is not a string but {type(text).__name__}"
+        )
     if len(text) + len(review_id) > LONGEST_RECORD:
         return Review(row.number, str(row.number), "", TOO_LONG, row.offset, row.raw)
     if is_blank(text):
@@ -135,8 +137,8 @@ def within_fraction(
     """Pass on the reviews of an object until too many are rejected.
 
     Raises:
-        ValidationError: of its first hundred thousand rows, or of more, a larger fraction is rejected than is allowed.
-            This keeps the rejects of a wrong file from filling the disk.
+        ValidationError: after at least 100,000 rows, a larger fraction of them is rejected than allowed. This keeps the
+            rejects of a wrong file from filling the disk.
     """
     rejected = 0
     for rows, review in enumerate(reviews, start=1):
@@ -148,7 +150,7 @@ def within_fraction(
                 where,
                 advice_for(
                     review.problem,
-                    "check that it is the right file and the right text column; nothing of it was written",
+                    "check that it is the right file and the right text column; nothing was written for it",
                 ),
             )
         yield review
@@ -166,12 +168,12 @@ def score(
 
     Args:
         bundles: of reviews, each input's followed by its end; read lazily. No window crosses the end of a bundle, so
-            the content of a bundle alone decides which reviews share a batch, and with it the last digits.
+            the content of a bundle alone decides which reviews share a batch, and thus the last digits of the scores.
         encoder: the tokenization the model was trained with.
         engine: computes the logits.
         window_reviews: number of reviews planned together.
     Raises:
-        ModelError: the tokenizer or the engine fails on every input, even on a harmless one.
+        ModelError: the tokenizer or the engine fails even on a harmless text, so every input would fail.
     """
     for window in prefetch(_windows(bundles, encoder, window_reviews), _WINDOWS_AHEAD):
         answers = _answers(window, encoder, engine)
@@ -185,7 +187,7 @@ def score(
                 continue
             if not np.isfinite(p).all():
                 yield Broken(
-                    ModelError("The model's probabilities of a review are NaN or infinite")
+                    ModelError("The model's probabilities for a review are NaN or infinite")
                 )
                 continue
             best = int(predict_labels(p[None])[0])
@@ -240,13 +242,13 @@ def _encoded(window: _Window, encoder: Encoder) -> _Window:
             "The tokenizer",
         )
         window.broken = {n: row for n, row in enumerate(rows) if isinstance(row, BaseException)}
-        window.input_ids, window.row_indices = _each_once(
+        window.input_ids, window.row_indices = _deduplicate(
             [row for row in rows if not isinstance(row, BaseException)]
         )
     return window
 
 
-def _each_once(rows: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
+def _deduplicate(rows: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
     """Return the distinct rows in order of first appearance, and the index among them of each given row."""
     first: dict[tuple[int, ...], int] = {}
     indices = [first.setdefault(tuple(row), len(first)) for row in rows]

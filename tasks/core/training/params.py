@@ -91,7 +91,7 @@ class TrainingParams(Form):
         default=0.01,
         ge=0,
         le=1,
-        description="Weight decay of AdamW. Biases and norms have none.",
+        description="Weight decay of AdamW. Not applied to biases and normalization layers.",
     )
     attention_dropout: float = Field(
         default=0.0,
@@ -180,8 +180,8 @@ class DistillationParams(Form):
 
     teacher: Annotated[str, TEACHER] = Field(
         default="",
-        description="Registered version with the same labels to learn from, such as reviews/champion or reviews/3. "
-        "Empty: no distillation.",
+        description="Registered version to learn from, such as reviews/champion or reviews/3. It must have the same "
+        "labels. Empty: no distillation.",
     )
     weight: float = Field(
         default=0.5,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from tasks.core.blame import as_data_error, is_the_objects
+from tasks.core.blame import as_data_error, is_object_error
 from tasks.core.errors import DataError, UnreadableDataError, ValidationError
 from tasks.core.formats import writing
 from tasks.core.formats.base import OUR_FAULT
@@ -58,7 +58,7 @@ class Output:
                 guard = self._run.csv_formula_guard
                 writing.encode(name, rows, columns, stream, first, guard, self._types)
             except BaseException as error:
-                if own.broke or not is_the_objects(error):
+                if own.broke or not is_object_error(error):
                     raise
                 self.fail(error)
         for result in own:
@@ -160,7 +160,7 @@ def too_many_rejects(run: ScoringRun, key: str, counts: Counts) -> ValidationErr
         run.input_uri(key),
         advice_for(
             top_reason[0] if top_reason else "",
-            "check that it is the right file and the right text column; nothing of it was written",
+            "check that it is the right file and the right text column; nothing was written for it",
         ),
     )
 

@@ -46,9 +46,7 @@ def require_run(objects: ExactObjects, run_uri: str) -> ScoringRun:
     """Return the frozen run at a URI. Raises MissingDataError if there is none."""
     run = read_run(objects, run_uri.rstrip("/"))
     if run is None:
-        raise MissingDataError(
-            "There is no scoring run", run_uri, "name the URI that the log of the run shows"
-        )
+        raise MissingDataError("There is no scoring run", run_uri, "use the URI in the run's log")
     return run
 
 
@@ -111,7 +109,7 @@ def info(run: ScoringRun, entry: Entry) -> ObjectInfo:
 def runs_below(objects: ExactObjects, root: str) -> list[str]:
     """Return the URIs of the runs below a root, from their folder names, without listing the contents."""
     bucket, prefix = parse_uri(f"{root}/_runs/")
-    with objects.store.saying("listing", root):
+    with objects.store.translate_errors("listing", root):
         pages: Any = objects.store.client.get_paginator("list_objects_v2").paginate(
             Bucket=bucket, Prefix=prefix, Delimiter="/"
         )

@@ -98,7 +98,7 @@ def test_a_store_that_does_not_answer_is_away(store: ObjectStore, error: Excepti
     """And what is away is tried again."""
     with (
         pytest.raises(StoreUnavailableError, match="is reachable"),
-        store.saying("reading", "s3://b/x"),
+        store.translate_errors("reading", "s3://b/x"),
     ):
         raise error
 

@@ -12,7 +12,7 @@ from tasks.core.evaluation.comparison import (
     NonInferiority,
     Pair,
     chance_to_pass,
-    difference_of_shares,
+    difference_of_fractions,
     lower_bound,
     resolvable_margin,
     rows_needed,
@@ -194,11 +194,11 @@ def test_shares_of_separate_rows_exceed_their_bound_as_seldom_as_is_said(
         chance[k] * chance[m]
         for k in likely
         for m in likely
-        if (k - m) / rows > 0.02 and difference_of_shares(int(k), rows, int(m), rows, 0.05) > 0
+        if (k - m) / rows > 0.02 and difference_of_fractions(int(k), rows, int(m), rows, 0.05) > 0
     )
     assert missed <= 0.06
 
 
 def test_shares_that_differ_are_seen_to() -> None:
-    assert difference_of_shares(1980, 2000, 430, 500, 0.0125) > 0.08
-    assert difference_of_shares(1800, 2000, 450, 500, 0.0125) < 0
+    assert difference_of_fractions(1980, 2000, 430, 500, 0.0125) > 0.08
+    assert difference_of_fractions(1800, 2000, 450, 500, 0.0125) < 0

@@ -185,7 +185,7 @@ def test_scoring_takes_reviews_lazily(classifier: modeling.Classifier) -> None:
     [
         ({"text": " "}, "empty text"),
         ({}, "no 'text'"),
-        ({"text": 5}, "'text' is not a text but int"),
+        ({"text": 5}, "'text' is not a string but int"),
         ({"text": "A"}, ""),
     ],
 )

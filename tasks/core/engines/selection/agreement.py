@@ -96,7 +96,7 @@ def too_few_for_linear(rows: int, params: EngineChoiceParams) -> str:
     enough = f"{needed:,}" if math.isfinite(needed) else "infinitely many"
     judged = f", of which {params.judged_rows:,} are compared" if params.judged_rows < rows else ""
     return (
-        f"No linear model comes first: to show that its labels are the model's, {enough} reviews that were not "
+        f"No linear first stage: to show that its labels match the model's, {enough} reviews that were not "
         f"trained on are needed, and there are {rows:,}{judged} [engines.cascade]: raise "
         "data.split.validation_fraction or engines.judged_rows, or lower engines.minimum_agreement"
     )

@@ -57,7 +57,7 @@ class EngineBenchmark:
 
     Args:
         model: the model's folder.
-        texts: the texts that the engines answer.
+        texts: the texts that the engines score.
         train, params, build: see `choose`.
     """
 
@@ -72,35 +72,35 @@ class EngineBenchmark:
         self._model, self._train, self._params, self._build = model, train, params, build
         self._texts, self._rows = texts, texts.rows
         self._opened: dict[str, Engine] = {}
-        self._answers: dict[str, Logits] = {}
+        self._logits_of: dict[str, Logits] = {}
         self._notes: dict[str, str] = {}
         self._cascades: dict[str, CascadeRecord] = {}
-        self._fp32 = self._answered(TorchEngine(modeling.load(model), "cpu", "fp32"))
+        self._fp32 = self._logits(TorchEngine(modeling.load(model), "cpu", "fp32"))
 
     def outcome(self, clock: Clock, machine: Mapping[str, str]) -> EngineChoice:
         """Build, run and time the engines; return the results of all, and the best eligible one."""
-        names = {registry.TORCH, _exact_torch(), *self._params.candidates} & set(registry.kinds())
+        names = {registry.TORCH, _fp32_torch(), *self._params.candidates} & set(registry.kinds())
         for name in sorted(names, key=lambda name: (name in CASCADES, name)):
-            self._enter(name, clock)
+            self._add(name, clock)
         timed = self._rows.drawn(self._params.timed_rows)
         speeds = rows_per_second(self._opened, timed, self._params.rounds, clock)
         rows = [self._row(name, speed) for name, speed in speeds.items()]
         rows += [EngineRow(name=name, note=note) for name, note in self._notes.items()]
-        best = max((row for row in rows if row.eligible), key=self._worth)
+        best = max((row for row in rows if row.eligible), key=self._sort_key)
         return EngineChoice(
             chosen=best.name,
             rows=rows,
             judged_rows=len(self._texts),
             judged_on=str(self._texts),
             too_few=too_few(self._texts, self._params.minimum_agreement)
-            if best.name == _exact_torch()
+            if best.name == _fp32_torch()
             else "",
-            fp32_accuracy=self._right(self._fp32),
+            fp32_accuracy=self._accuracy(self._fp32),
             cascades=self._cascades,
             machine=dict(machine),
         )
 
-    def _enter(self, name: str, clock: Clock) -> None:
+    def _add(self, name: str, clock: Clock) -> None:
         """Build an engine and compute its answers. A failure is noted and does not stop the others."""
         if not registry.available(name):
             missing = registry.missing_packages(name)
@@ -109,10 +109,10 @@ class EngineBenchmark:
         try:
             cascade = CASCADES.get(name)
             engine = self._fitted_cascade(cascade, clock) if cascade else self._built(name)
-            answers = self._answered(engine)
+            answers = self._logits(engine)
             if name not in (registry.TORCH, registry.TORCH_FP32):
                 self._require_independence(engine, answers)
-            self._answers[name], self._opened[name] = answers, engine
+            self._logits_of[name], self._opened[name] = answers, engine
             logger.info("The engine %s: %s", name, self._agreement(name))
         except Exception as error:  # converters raise anything for unknown architectures
             if is_disk_full(error):
@@ -155,7 +155,7 @@ class EngineBenchmark:
             cascade, record = self._fitted(stages, "fast", self._texts.validation)
         if len(cascade.stages) == 1:
             raise ModelError(
-                "No cheap stage may answer any review by itself, or the last stage is less accurate than fp32"
+                "No cheap stage is reliable enough to label any review, or the last stage is less accurate than fp32"
             )
         self._folder(kind.name).mkdir(parents=True)
         cascade_engine.write(self._folder(kind.name), cascade, record)
@@ -184,7 +184,7 @@ class EngineBenchmark:
         A cascade that keeps labels ends with that model.
         """
         own, drawn = self._params, self._rows.at(indices)
-        answers = {name: logits[indices] for name, logits in self._answers.items()}
+        answers = {name: logits[indices] for name, logits in self._logits_of.items()}
         if use != "fast":
             answers[stages[-1].name] = self._fp32[indices]
         rows = Rows(drawn.input_ids, drawn.labels, answers, self._fp32[indices])
@@ -192,12 +192,12 @@ class EngineBenchmark:
             use,
             own.minimum_agreement,
             own.accuracy_margin,
-            maximum_change=self._most_change(use),
+            maximum_change=self._max_change(use),
             blends=own.cascade == "blended",
         )
         return fit_cascade(stages, rows, rule)
 
-    def _most_change(self, use: Use) -> float:
+    def _max_change(self, use: Use) -> float:
         """Return the allowed change of a probability: 1 unless exact, as a linear model's probabilities differ."""
         return self._params.maximum_change if use == "exact" else 1.0
 
@@ -212,15 +212,15 @@ class EngineBenchmark:
         untrained = self._texts.untrained
         why_not = too_few_for_linear(len(untrained), self._params)
         if not why_not:
-            behind = self._fitted([self._linear, *stages], "labels", untrained)
-            if behind[1].stages[0].kind != cascade_engine.LINEAR:
+            with_linear = self._fitted([self._linear, *stages], "labels", untrained)
+            if with_linear[1].stages[0].kind != cascade_engine.LINEAR:
                 why_not = (
-                    "No linear model comes first: too few of its labels are sure to be the model's"
+                    "No linear first stage: too few of its labels are certain to match the model's"
                 )
-            elif not self._is_faster(behind[0], without, clock):
-                why_not = "No linear model comes first: its higher thresholds make it no faster"
+            elif not self._is_faster(with_linear[0], without, clock):
+                why_not = "No linear first stage: its higher thresholds make it no faster"
             else:
-                return behind
+                return with_linear
         logger.info(why_not)
         return without, record.model_copy(update={"note": why_not})
 
@@ -229,7 +229,7 @@ class EngineBenchmark:
         speeds = rows_per_second({"one": one, "other": other}, timed, self._params.rounds, clock)
         return speeds["one"] > speeds["other"]
 
-    def _answered(self, engine: Engine) -> Logits:
+    def _logits(self, engine: Engine) -> Logits:
         ids = self._rows.input_ids
         parts = [engine.logits(ids[at : at + _WINDOW]) for at in range(0, len(ids), _WINDOW)]
         logits = np.concatenate(parts)
@@ -238,16 +238,16 @@ class EngineBenchmark:
         return logits
 
     def _require_independence(self, engine: Engine, answers: Logits) -> None:
-        """Raise ModelError if texts get other answers alone than in a batch: int8 may scale by the whole batch."""
+        """Raise ModelError if logits depend on the rest of the batch: int8 may scale by the whole batch."""
         indices = np.linspace(0, len(answers) - 1, min(_SINGLE_TEXTS, len(answers))).astype(int)
         alone = [engine.logits([self._rows.input_ids[i]]) for i in indices.tolist()]
         change = float(np.abs(softmax(np.concatenate(alone)) - softmax(answers[indices])).max())
         if change > self._params.maximum_change:
             raise ModelError(
-                f"Its answers depend on the other texts of a batch: alone, a text's probability differs by {change:.3f}"
+                f"Its outputs depend on the other texts in a batch: alone, a text's probability differs by {change:.3f}"
             )
 
-    def _right(self, logits: Logits) -> float | None:
+    def _accuracy(self, logits: Logits) -> float | None:
         """Return the accuracy on the validation reviews among the texts, or None if there are none."""
         indices = self._texts.validation
         right = predict_labels(logits)[indices] == self._rows.labels[indices]
@@ -261,22 +261,22 @@ class EngineBenchmark:
         """Return an engine's agreement with fp32 on the texts that count for it."""
         use = self._use(name)
         indices = self._texts.untrained if use == "labels" else self._texts.all
-        answers, fp32 = self._answers[name][indices], self._fp32[indices]
-        return agreement(answers, fp32, self._most_change(use))
+        answers, fp32 = self._logits_of[name][indices], self._fp32[indices]
+        return agreement(answers, fp32, self._max_change(use))
 
-    def _worth(self, row: EngineRow) -> tuple[bool, float]:
+    def _sort_key(self, row: EngineRow) -> tuple[bool, float]:
         """Return the sort key of an engine: throughput, but a blended cascade that is more accurate comes first."""
         blended = self._params.cascade == "blended" and row.name in CASCADES
-        more_accurate = (row.accuracy or 0.0) > (self._right(self._fp32) or 0.0)
+        more_accurate = (row.accuracy or 0.0) > (self._accuracy(self._fp32) or 0.0)
         return blended and more_accurate, row.reviews_per_second or 0.0
 
     def _row(self, name: str, speed: float) -> EngineRow:
-        accuracy, agrees = self._right(self._answers[name]), self._agreement(name)
+        accuracy, agrees = self._accuracy(self._logits_of[name]), self._agreement(name)
         record = self._cascades.get(name)
         if record and record.use == "fast":
             # A blended cascade is no less accurate in expectation; if rows are few, the frozen test set decides.
             may = record.holds or self._params.cascade == "blended"
-            eligible = may and (accuracy or 0.0) >= (self._right(self._fp32) or 0.0)
+            eligible = may and (accuracy or 0.0) >= (self._accuracy(self._fp32) or 0.0)
         else:
             eligible = agrees.shows(self._params.minimum_agreement)
         notes = (record.promise, record.note) if record else ()
@@ -289,12 +289,12 @@ class EngineBenchmark:
             largest_change=agrees.largest_change,
             accuracy=accuracy,
             # fp32 is the reference, so it is always eligible.
-            eligible=eligible or name == _exact_torch(),
+            eligible=eligible or name == _fp32_torch(),
             note="; ".join(filter(None, (str(agrees), *notes))),
         )
 
 
-def _exact_torch() -> str:
+def _fp32_torch() -> str:
     """Return the engine that scores in fp32: torch itself if the processor does not multiply in bf16."""
     bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16"
     return registry.TORCH_FP32 if bf16 else registry.TORCH

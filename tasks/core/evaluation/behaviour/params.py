@@ -10,8 +10,8 @@ class BehaviourParams(Form):
 
     built_in: bool = Field(
         default=True,
-        description="Use the built-in checks: English sentiment sentences, and changes to reviews that must not "
-        "change the label.",
+        description="Use the built-in checks: English sentiment sentences, and edits of reviews that must not "
+        "change the predicted label.",
     )
     checks: str = Field(
         default="",

@@ -247,7 +247,7 @@ def _names(fields: list[str]) -> tuple[str, ...]:
         if name in positions:
             raise UnfitError(
                 f"columns {positions[name]} and {position} of the header have the same name",
-                "rename one of them; or is there no header?",
+                "rename one of them, or add a header if there is none",
             )
         positions[name] = position
     return tuple(positions)

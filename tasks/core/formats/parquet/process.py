@@ -96,7 +96,7 @@ class _Reader:
             raise TooMuchError("takes more than 1 GiB of memory")
         self.waits = True
         if _NULL_OF_A_FIXED_SIZE in answer.get("error", ""):
-            raise UnfitError("a list of a fixed size is null in a row", _ORDINARY_LISTS)
+            raise UnfitError("a fixed-size list is null in a row", _ORDINARY_LISTS)
         if "error" in answer:
             raise ValueError(answer["error"])
         return answer, batch
@@ -116,7 +116,9 @@ class _Reader:
         raise UnfitError("decoding it took more than five minutes", _SMALLER)
 
     def _ended(self) -> TooMuchError:
-        return TooMuchError(f"ends the process that decodes it ({self._process.wait()})")
+        return TooMuchError(
+            f"crashes the process that decodes it (exit code {self._process.wait()})"
+        )
 
 
 def environment_of_child() -> dict[str, str]:

@@ -178,8 +178,8 @@ def _behaviour_in_all(pairs: dict[str, Pair], params: GateParams) -> Clause:
     limit, most = params.behaviour.margin, params.behaviour.max_single_rise
     broken = most < 1 and float(rises.max()) > most
     text = (
-        f"failure shares of {len(pairs)} checks rise by {mean:+.4f} on average, at least {least:+.4f} but for chance, "
-        f"limit {limit:+.4f}; most in {worst}: {rises.max():+.4f}, limit {most:+.4f}"
+        f"failure rates of {len(pairs)} checks rise by {mean:+.4f} on average, at least {least:+.4f} "
+        f"after allowing for chance, limit {limit:+.4f}; most in {worst}: {rises.max():+.4f}, limit {most:+.4f}"
     )
     passed = least <= limit and not broken
     return Clause(name=NO_CHECK_WORSE, passed=passed, text=text, value=least, limit=limit)

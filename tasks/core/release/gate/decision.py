@@ -8,7 +8,7 @@ import math
 from tasks.core.decision import predict_labels
 from tasks.core.evaluation import metrics
 from tasks.core.evaluation.calibration_error import calibration_error, calibration_noise
-from tasks.core.evaluation.comparison import Pair, difference_of_shares
+from tasks.core.evaluation.comparison import Pair, difference_of_fractions
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.release.gate.champion import (
     NONE_YET,
@@ -22,7 +22,7 @@ from tasks.core.release.gate.minimum_evidence import shown_by_test_set
 from tasks.core.release.gate.other_test_set import NOT_WORSE_THERE, OTHER, compare_there
 from tasks.core.release.gate.params import GateParams
 
-__all__ = ["Clause", "Evidence", "GateParams", "Verdict", "allows_overlap", "decide"]
+__all__ = ["Clause", "Evidence", "GateParams", "Verdict", "decide", "overlap_option"]
 
 
 def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams) -> Verdict:
@@ -62,12 +62,12 @@ def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams)
         promote=all(c.passed for c in clauses),
         clauses=clauses,
         warnings=warnings,
-        beside=_on_a_scale(evidence),
+        beside=_ordinal_metrics(evidence),
     )
 
 
-def _on_a_scale(evidence: Evidence) -> list[str]:
-    """For labels on a scale, return how far off the answers of the candidate, the baseline and the champion are."""
+def _ordinal_metrics(evidence: Evidence) -> list[str]:
+    """For labels on a scale, return the ordinal metrics of the candidate, the baseline and the champion."""
     if evidence.scale is None:
         return []
     models = {"": evidence.candidate, "baseline ": evidence.baseline}
@@ -139,14 +139,14 @@ def _failing_checks(evidence: Evidence, params: GateParams) -> Clause | None:
     ceiling = params.behaviour.max_failure_fraction
     if ceiling >= 1 or not evidence.behaviour:
         return None
-    shares = {check: float(failed.mean()) for check, (failed, _) in evidence.behaviour.items()}
-    worst = max(shares, key=lambda check: shares[check])
-    share = shares[worst]
-    text = (
-        f"{worst} fails in {share:.4f} of its cases, the most of {len(shares)}; limit {ceiling:.4f}"
-    )
+    failure_rates = {
+        check: float(failed.mean()) for check, (failed, _) in evidence.behaviour.items()
+    }
+    worst = max(failure_rates, key=lambda check: failure_rates[check])
+    rate = failure_rates[worst]
+    text = f"{worst} fails in {rate:.4f} of its cases, the most of {len(failure_rates)}; limit {ceiling:.4f}"
     return Clause(
-        name="behavioural checks", passed=share <= ceiling, text=text, value=share, limit=ceiling
+        name="behavioural checks", passed=rate <= ceiling, text=text, value=rate, limit=ceiling
     )
 
 
@@ -163,7 +163,7 @@ def _calibration(
     return Clause(
         name="calibration error",
         passed=error <= limit + noise,
-        text=f"{by}{error:.4f} against a limit of {limit:.4f} and {noise:.4f} that so few reviews show by chance",
+        text=f"{by}{error:.4f} against a limit of {limit:.4f} plus {noise:.4f} allowed for chance",
         value=error,
         limit=limit + noise,
     )
@@ -210,19 +210,23 @@ def _unseen(evidence: Evidence, params: GateParams) -> Clause | None:
     limit = params.plausibility.max_gain_over_validation
     if limit >= 1 or not evidence.validation_rows:
         return None
-    right, rows = int(evidence.candidate_right.sum()), len(evidence.labels)
-    held_right, held_rows = evidence.validation_right, evidence.validation_rows
-    least = difference_of_shares(right, rows, held_right, held_rows, params.clause_risk)
-    held = held_right / held_rows
+    correct, rows = int(evidence.candidate_right.sum()), len(evidence.labels)
+    validation_right, validation_rows = evidence.validation_right, evidence.validation_rows
+    lower_bound = difference_of_fractions(
+        correct, rows, validation_right, validation_rows, params.clause_risk
+    )
+    validation = validation_right / validation_rows
     text = (
-        f"{evidence.accuracy:.4f} on {rows:,} test reviews against {held:.4f} on {held_rows:,} of validation, "
-        f"difference {evidence.accuracy - held:+.4f}, at least {least:+.4f} but for chance; limit {limit:+.4f}"
+        f"{evidence.accuracy:.4f} on {rows:,} test reviews against {validation:.4f} "
+        f"on {validation_rows:,} of validation, "
+        f"difference {evidence.accuracy - validation:+.4f}, "
+        f"at least {lower_bound:+.4f} after allowing for chance; limit {limit:+.4f}"
     )
     return Clause(
         name="test reviews unseen in training",
-        passed=least <= limit,
+        passed=lower_bound <= limit,
         text=text,
-        value=least,
+        value=lower_bound,
         limit=limit,
     )
 
@@ -231,18 +235,24 @@ def _overlap(evidence: Evidence, params: GateParams) -> Clause | None:
     limit = params.plausibility.max_overlap_fraction
     if limit >= 1 or evidence.overlap is None:
         return None
-    share = evidence.overlap / len(evidence.labels)
-    text = f"{evidence.overlap:,} test reviews ({share:.4f}) have a near-duplicate in training, limit {limit:.4f}"
-    if share > limit:
-        text += f"; near-duplicates.csv lists them, and {allows_overlap(share)} allows as many"
+    fraction = evidence.overlap / len(evidence.labels)
+    text = f"{evidence.overlap:,} test reviews ({fraction:.4f}) have a near-duplicate in training, limit {limit:.4f}"
+    if fraction > limit:
+        text += (
+            f"; near-duplicates.csv lists them, and {overlap_option(fraction)} allows this fraction"
+        )
     return Clause(
-        name="overlap with training", passed=share <= limit, text=text, value=share, limit=limit
+        name="overlap with training",
+        passed=fraction <= limit,
+        text=text,
+        value=fraction,
+        limit=limit,
     )
 
 
-def allows_overlap(share: float) -> str:
+def overlap_option(fraction: float) -> str:
     """Return the option, as typed, that allows a test set to contain this fraction of reviews the model knows."""
-    return f"--gate.plausibility.max-overlap-fraction={min(1.0, math.ceil(100 * share) / 100):g}"
+    return f"--gate.plausibility.max-overlap-fraction={min(1.0, math.ceil(100 * fraction) / 100):g}"
 
 
 def _promotion_enabled(params: GateParams) -> Clause | None:

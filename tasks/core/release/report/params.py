@@ -28,5 +28,5 @@ class ReportParams(Form):
         default=20,
         ge=4,
         le=200,
-        description="Number of steps of the integrated gradients. More steps are more exact.",
+        description="Number of steps of the integrated gradients. More steps are more accurate.",
     )

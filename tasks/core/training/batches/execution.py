@@ -136,7 +136,7 @@ def _try_packing(
     problem = ""
     collate: PackingCollator | None = None
     if classifier.batch_rule != "padded":
-        problem = "its answers depend on the other texts of a batch"
+        problem = "its outputs depend on the other texts in a batch"
     elif params.attention_dropout:
         problem = "attention dropout is on"
     else:

@@ -23,7 +23,7 @@ from tasks.core.training.protocols import TrainingPruned, TrialPruner
 
 
 class BestEpochMetric:
-    """The metric of an epoch: its `merit` is a new maximum if its weights should be kept.
+    """Compute the metrics of an epoch. Its `merit` is a new maximum if its weights should be kept.
 
     By accuracy it applies the one-standard-error rule (Breiman et al., 1984, "Classification and Regression Trees",
     section 3.4.3) in favour of later epochs: the learning rate falls to zero, so an earlier epoch that is ahead by
@@ -80,13 +80,14 @@ class EarlyStopping(TrainerCallback):
 
 
 class Pruning(TrainerCallback):
-    """Stops a training if its judge says so, or if its loss is not finite and cannot be judged.
+    """Stops training if the pruner says so, or if the loss is not finite and cannot be compared.
 
-    It does not stop a training after its last epoch. It must come after `EarlyStopping`, which decides the last one.
+    It does not prune a training that has reached its last epoch. It must come after `EarlyStopping`, which may make an
+    epoch the last.
     """
 
-    def __init__(self, judge: TrialPruner) -> None:
-        self._judge = judge
+    def __init__(self, pruner: TrialPruner) -> None:
+        self._pruner = pruner
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -98,7 +99,7 @@ class Pruning(TrainerCallback):
         if not math.isfinite(epochs[-1]["loss"]):
             control.should_training_stop = True
             return
-        stops = self._judge.stops(epochs)
+        stops = self._pruner.stops(epochs)
         over = control.should_training_stop or state.global_step >= state.max_steps
         if stops and not over:
             raise TrainingPruned(len(epochs), state.global_step, epochs[-1])

@@ -114,7 +114,7 @@ def test_an_engine_that_heeds_neighbours_is_left_out(
     (note,) = (row.note for row in found.rows if row.name == "other")
     assert found.chosen == "openvino"
     assert note.startswith(
-        "Its answers depend on the other texts of a batch: alone, a text's probability differs by 0."
+        "Its outputs depend on the other texts in a batch: alone, a text's probability differs by 0."
     )
 
 
@@ -188,7 +188,7 @@ def test_labels_may_be_another_models_where_they_are_the_same(
     )
     without = strict.cascades["cascade"]
     assert [stage.kind for stage in without.stages] == ["openvino-int8", "openvino"]
-    assert "No linear model comes first: to show that its labels" in without.note
+    assert "No linear first stage: to show that its labels" in without.note
 
 
 def test_reviews_are_too_few_only_where_a_linear_model_could_come_first() -> None:
