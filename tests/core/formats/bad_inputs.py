@@ -270,7 +270,7 @@ JSON = [
     Case("nested text, wrong path", "r.jsonl", b'{"review": {"text": "lovely"}}\n', column="review.body",
          error="No column 'review.body'; the columns are: review, review.text"),
     Case("text that is a number, a list, null", "r.jsonl", lines("lovely", 5, ["lovely"], None), rows=1,
-         problems={2: "not a text but int", 3: "not a text but list", 4: "no 'text'"}),
+         problems={2: "not a string but int", 3: "not a string but list", 4: "no 'text'"}),
     Case("no row has the column", "r.jsonl", b'{"review": "lovely"}\n', error="No column 'text'.*review"),
 ]  # fmt: skip
 
@@ -281,7 +281,7 @@ PARQUET = [
     Case("Parquet without rows", "r.parquet", table(text=pa.array([], pa.string())), rows=0),
     Case("Parquet without columns", "r.parquet", table(), error="it has no columns"),
     Case("Parquet with bytes for texts", "r.parquet", table(text=[b"lovely", b"\xff"]),
-         problems={1: "not a text but bytes", 2: "not a text but bytes"}),
+         problems={1: "not a string but bytes", 2: "not a string but bytes"}),
     Case("Parquet with a text that is not UTF-8", "r.parquet", not_utf8_parquet, rows=1, problems={2: "not UTF-8"}),
     Case("Parquet with a dictionary and long strings", "r.parquet",
          table(text=pa.array(["lovely", "lovely"]).dictionary_encode(), id=pa.array(["a", "b"], pa.large_string())),

@@ -410,7 +410,7 @@ def test_times_of_a_zone_that_nobody_knows_are_texts() -> None:
 
 def test_a_list_without_values_of_a_fixed_size_is_a_sentence() -> None:
     content = file_of(pa.array([[1, 2], None], pa.list_(pa.int8(), 2)))
-    with pytest.raises(UnreadableDataError, match=r"fixed size.*ordinary lists"):
+    with pytest.raises(UnreadableDataError, match=r"fixed-size list.*ordinary lists"):
         list(reading.decode("r.parquet", io.BytesIO(content)))
 
 
