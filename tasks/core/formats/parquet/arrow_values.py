@@ -60,8 +60,10 @@ def held_bytes(array: Any) -> Any:
         sizes = np.append(held_bytes(array.dictionary), _OBJECT_BYTES)  # the last one is for null
         return sizes[array.indices.fill_null(len(sizes) - 1).to_numpy(False)]
     if pa.types.is_struct(kind):
-        fields = [held_bytes(field) for field in array.flatten()]
-        return sum(fields, np.full(len(array), _OBJECT_BYTES, np.int64))
+        # pyarrow gives a field of nulls alone a wrong length in a map that was cast to a list.
+        nulls = [pa.types.is_null(field.type) for field in kind]
+        fields = [held_bytes(f) for f, null in zip(array.flatten(), nulls, strict=True) if not null]
+        return sum(fields, np.full(len(array), _OBJECT_BYTES * (1 + sum(nulls)), np.int64))
     if pa.types.is_nested(kind):  # a list of some kind, or a map
         lists = _as_list(array.cast(stored_type(kind)) if _has_extension(kind) else array)
         lengths = pc.list_value_length(lists).fill_null(0).to_numpy(False).astype(np.int64)

@@ -102,3 +102,12 @@ def test_rows_are_not_announced_before_they_can_be_sent(monkeypatch: pytest.Monk
     with pytest.raises(MemoryError):
         child._Server(parent)._sent(iter([(1, 64, pa.record_batch({"x": [1]}))]), 0)
     assert parent.told == []
+
+
+def test_a_map_of_maps_whose_values_are_nulls_alone_is_measured() -> None:
+    """pyarrow gives their column a wrong length when the inner maps are cast to lists."""
+    kind = pa.map_(pa.string(), pa.map_(pa.string(), pa.null()))
+    array = pa.array([[("", None), ("a", [("x", None), ("y", None), ("z", None)])], None], kind)
+    empty, whole = arrow_values.held_bytes(array.slice(1)), arrow_values.held_bytes(array)
+    assert whole.tolist() == [arrow_values.held_bytes(array.slice(0, 1))[0], empty[0]]
+    assert whole[0] > empty[0] + 3 * 64
