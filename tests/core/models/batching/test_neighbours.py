@@ -217,7 +217,7 @@ def test_a_training_that_is_to_be_packed_is_refused(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     base = tiny_base("fnet", folders, tmp_path / "base")
-    with pytest.raises(SettingsError, match=r"its answers depend on .*\[training.packing\]"):
+    with pytest.raises(SettingsError, match=r"its outputs depend on .*\[training.packing\]"):
         trained(base, tmp_path / "work", packing="on")
 
 
