@@ -36,7 +36,8 @@ def retrain_with(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     changes = METHODS[name]
     if "pretraining" in changes:
         unlabelled = str(arguments.imdb.resolve())
-        changes = {"pretraining": changes["pretraining"] | {"location": unlabelled}}
+        further = {"location": unlabelled, "limit_rows": arguments.pretraining_rows}
+        changes = {"pretraining": changes["pretraining"] | further}
     params: dict[str, Any] = {
         "data": {
             "source": {"location": str(arguments.imdb.resolve())},
@@ -68,6 +69,7 @@ def main() -> int:
     parser.add_argument("--imdb", type=Path, required=True, help="folder with its Parquet files")
     parser.add_argument("--train-rows", type=int, default=2000)
     parser.add_argument("--test-rows", type=int, default=10_000)
+    parser.add_argument("--pretraining-rows", type=int, default=16_000)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
     arguments = parser.parse_args()

@@ -15,6 +15,7 @@ from tasks.core.errors import SettingsError
 from tasks.core.records import Record
 from tasks.core.scoring.params import EngineParams
 from tasks.runtime.reporting.progress import ProgressMeter, use_meter
+from tasks.runtime.reporting.silence import still_doing
 from tasks.runtime.runs.parent_run import cancelled_with_parent
 from tasks.runtime.runs.remote_runs import run_on_pool, save_result
 from tasks.runtime.settings import read_settings
@@ -76,17 +77,18 @@ def _watched(run_uri: str, size: int, under_way: Sequence[PrefectFuture[Any]]) -
     meter = ProgressMeter("reviews", size, _BAR)
     watch, looked = Watch(run_uri, meter), time.monotonic()
     watch.look()
-    for waiting in under_way:
-        over = False
-        while not over:
-            try:
-                waiting.result(timeout=_LOOK_SECONDS, raise_on_failure=False)
-                over = True
-            except TimeoutError:
-                pass
-            if time.monotonic() - looked >= _LOOK_SECONDS:  # also for many short shards
-                watch.look()
-                looked = time.monotonic()
+    with still_doing("waiting for the workers"):
+        for waiting in under_way:
+            over = False
+            while not over:
+                try:
+                    waiting.result(timeout=_LOOK_SECONDS, raise_on_failure=False)
+                    over = True
+                except TimeoutError:
+                    pass
+                if time.monotonic() - looked >= _LOOK_SECONDS:  # also for many short shards
+                    watch.look()
+                    looked = time.monotonic()
     watch.look()
     logger.info(meter.text())
     for waiting in under_way:

@@ -26,6 +26,7 @@ from deployments.stack.starting import (
     start_the_rest,
     starting,
     step,
+    stopping,
     wait_until,
 )
 from deployments.stack.supervision import Supervisor
@@ -98,20 +99,21 @@ def down(console: Terminal, arguments: list[str]) -> int:
     home = home_folder()
     supervisor = Supervisor(home / "stack", str(home))
     stack = running_stack(home)
-    if stack:
-        supervisor.end_flow_runs()
-        for state in supervisor.states():
-            if state.name.endswith("-worker"):
-                supervisor.stop_program(state.name)
-        if stack.prefect_url:
-            # Neither a server that does not answer nor a damaged file of passwords may prevent stopping the rest.
-            with (
-                contextlib.suppress(OSError, ServiceError),
-                environment_of(stack.environment(home)),
-            ):
-                for name in prefect_api.end_runs("The services were stopped (make down)"):
-                    console.print(f"  ended the run {on_one_line(name)}")
-    supervisor.shutdown()
+    with stopping(console):
+        if stack:
+            supervisor.end_flow_runs()
+            for state in supervisor.states():
+                if state.name.endswith("-worker"):
+                    supervisor.stop_program(state.name)
+            if stack.prefect_url:
+                # Neither a server that does not answer nor a damaged file of passwords may prevent stopping the rest.
+                with (
+                    contextlib.suppress(OSError, ServiceError),
+                    environment_of(stack.environment(home)),
+                ):
+                    for name in prefect_api.end_runs("The services were stopped (make down)"):
+                        console.print(f"  ended the run {on_one_line(name)}")
+        supervisor.shutdown()
     record_of(home).unlink(missing_ok=True)
     console.print(
         "Nightshift is stopped; its data stays." if stack else "Nightshift was not running."

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from rich.text import Text
 
@@ -19,6 +19,7 @@ from tasks.connectors.servers.local_stack import Stack, record_of
 from tasks.connectors.servers.seaweedfs import free_ports
 from tasks.core.errors import NightshiftError, ServiceError
 from tasks.runtime.local_services import ownership
+from tasks.runtime.reporting.silence import still_doing
 from tasks.runtime.reporting.terminal import Terminal, print_whatever_comes
 from tasks.runtime.settings import go_past_proxies_to_loopback
 
@@ -84,13 +85,15 @@ def starting(
         ServiceError: another run uses the folder, or supervisord does not start.
     """
     started = time.perf_counter()
+    console.print("Starting the services ...")
     with private_files(), ownership(home, passable), contextlib.ExitStack() as undo:
         supervisor = Supervisor(home / "stack", str(home))
-        if killed := supervisor.sweep():
-            console.print(f"Killed processes left by an earlier start: {', '.join(killed)}")
-        services = make_services()
-        undo.callback(supervisor.shutdown)
-        owner = supervisor.start(services.programs)
+        with _waiting(console, "starting supervisord"):
+            if killed := supervisor.sweep():
+                console.print(f"Killed processes left by an earlier start: {', '.join(killed)}")
+            services = make_services()
+            undo.callback(supervisor.shutdown)
+            owner = supervisor.start(services.programs)
         record_of(home).write_text(services.stack(owner).model_dump_json())
         undo.callback(record_of(home).unlink, missing_ok=True)
         yield supervisor, services
@@ -103,9 +106,24 @@ def starting(
 def step(console: Terminal, name: str) -> Generator[None]:
     """Show that a step is running, and afterwards how long it took."""
     started = time.perf_counter()
-    with console.status(f"{name} ..."):
+    with _waiting(console, f"waiting for {name}"):
         yield
     console.print(f"  {name:<16} ready   {time.perf_counter() - started:5.1f} s")
+
+
+@contextlib.contextmanager
+def stopping(console: Terminal) -> Generator[None]:
+    """Show that the services are being stopped."""
+    console.print("Stopping the services ...")
+    with _waiting(console, "stopping"):
+        yield
+
+
+def _waiting(console: Terminal, doing: str) -> contextlib.AbstractContextManager[Any]:
+    """Show a spinner on a terminal, and elsewhere, such as in a log, a line every 30 seconds."""
+    if console.is_terminal:
+        return console.status(f"{doing} ...")
+    return still_doing(doing, console.print)
 
 
 def wait_until(

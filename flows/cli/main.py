@@ -4,6 +4,7 @@ Services that are not configured (S3, Prefect, MLflow) are started for the durat
 can fix is one sentence on stderr, with exit status 2.
 """
 
+import contextlib
 import difflib
 import importlib
 import signal
@@ -12,6 +13,7 @@ import time
 from typing import Any, NoReturn
 
 from tasks.core.errors import NightshiftError, SettingsError
+from tasks.runtime.reporting.silence import still_doing
 from tasks.runtime.reporting.terminal import Terminal
 
 _USAGE = """usage: python -m flows FLOW [--FIELD VALUE ...]
@@ -95,11 +97,15 @@ def _interrupted(*_: object) -> NoReturn:
 def _run_flow(name: str, arguments: list[str], console: Terminal, errors: Terminal) -> None:
     started = time.perf_counter()
     params = _parse(name, arguments)
-    # Imported late: a mistyped field or --help does not wait for the libraries of the services.
-    from tasks.runtime.local_services import local_services, set_client_defaults
+    # Libraries and servers take seconds to start. On stderr, as stdout is for the result.
+    errors.print(f"Starting {name} ...")
+    with contextlib.ExitStack() as services:
+        with still_doing(f"starting {name}", errors.print):
+            # Imported late: a mistyped field or --help does not wait for the libraries of the services.
+            from tasks.runtime.local_services import local_services, set_client_defaults
 
-    set_client_defaults(impatient=name in _AT_ONCE)
-    with local_services(prepare=lambda: _prepare(name, errors)):
+            set_client_defaults(impatient=name in _AT_ONCE)
+            services.enter_context(local_services(prepare=lambda: _prepare(name, errors)))
         _run(name, params, console, started)
 
 

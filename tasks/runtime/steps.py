@@ -1,5 +1,6 @@
 """Steps: Prefect tasks with retries, and folders that are reused if their inputs have not changed."""
 
+import functools
 import logging
 import threading
 import time
@@ -24,6 +25,7 @@ from tasks.core.errors import (
 )
 from tasks.core.records import Reference
 from tasks.runtime.clients import prepared_store
+from tasks.runtime.reporting.silence import still_doing
 
 logger = logging.getLogger(__name__)
 # Less free space than this counts as a full disk, which torch and SQLite report with their own errors.
@@ -74,15 +76,22 @@ def reuse_or_make(
 def step(function: Callable[P, R]) -> Task[P, R]:
     """Make a Prefect task that is retried while the object store or the registry is unavailable, for about 5 minutes.
 
-    Retries are safe, because the output of a step is written atomically.
+    Retries are safe, because the output of a step is written atomically. While it logs nothing, a line every 30 s says
+    that it is still running.
     """
+
+    @functools.wraps(function)
+    def reporting(*args: P.args, **kwargs: P.kwargs) -> R:
+        with still_doing(f"running {function.__name__}"):
+            return function(*args, **kwargs)
+
     retrying = task(
         cache_policy=NO_CACHE,
         retries=len(_RETRY_DELAYS),
         retry_delay_seconds=_RETRY_DELAYS,
         retry_condition_fn=is_outage,
     )
-    return retrying(function)
+    return retrying(reporting)
 
 
 def disable_retries() -> None:

@@ -5,7 +5,6 @@ reuse them. The texts are tokenized as in the teacher's own training, whatever t
 """
 
 import logging
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +34,7 @@ from tasks.core.training.records import TeacherLogitsSummary, TokensSummary
 from tasks.registry.champion import pin_version
 from tasks.registry.models import digest_of_model
 from tasks.runtime.clients import model_registry, prepared_store
-from tasks.runtime.reporting.artifacts import Progress
+from tasks.runtime.reporting.progress import ProgressMeter
 from tasks.runtime.steps import fetched, reuse_or_make, step, work_folder
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,6 @@ logger = logging.getLogger(__name__)
 TEACHER_LOGITS_VERSION = 2
 _FILE = "lessons.parquet"
 _WINDOW = 1024  # reviews among which batches are planned
-_SECONDS_A_LINE = 60.0
 
 
 class DistillationInputs(Record):
@@ -183,24 +181,13 @@ def _opened(
 
 
 def _compute_logits(encoder: Encoder, engine: Engine, texts: list[str]) -> NDArray[np.float32]:
-    """Compute logits of texts, shape (rows, classes), with a bar on the run's page and a log line a minute."""
-    bar = Progress("lessons-progress", "Reviews scored by the teacher")
+    """Compute logits of texts, shape (rows, classes), with a bar on the run's page and lines in the log."""
+    meter = ProgressMeter("reviews scored by the teacher", len(texts), "lessons-progress")
     parts = [np.empty((0, len(engine.label_names)), dtype=np.float32)]
-    started = logged = time.monotonic()
     for start in range(0, len(texts), _WINDOW):
         window = texts[start : start + _WINDOW]
         parts.append(engine.logits(encoder.encode(window).input_ids))
-        done, now = start + len(window), time.monotonic()
-        bar.at(done, len(texts))
-        if now - logged >= _SECONDS_A_LINE:
-            logged = now
-            minutes = (now - started) / done * (len(texts) - done) / 60
-            logger.info(
-                "The teacher has scored %s of %s reviews, about %.0f minutes left",
-                f"{done:,}",
-                f"{len(texts):,}",
-                minutes,
-            )
+        meter.add(len(window), done=len(window))
     return np.concatenate(parts)
 
 

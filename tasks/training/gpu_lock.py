@@ -9,11 +9,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from tasks.connectors.private_files import private_folder, temporary_folder
+from tasks.runtime.reporting.silence import PROGRESS_SECONDS
 from tasks.runtime.settings import read_settings
 
 logger = logging.getLogger(__name__)
-
-_LOG_SECONDS = 60.0
 
 
 @contextlib.contextmanager
@@ -43,7 +42,7 @@ def _lock(path: Path) -> Generator[None]:
     lock = FileLock(path)
     while True:
         try:
-            lock.acquire(timeout=_LOG_SECONDS)
+            lock.acquire(timeout=PROGRESS_SECONDS)
             break
         except Timeout:
             logger.warning("Waiting for the GPU: another training on this machine is using it")

@@ -1,21 +1,19 @@
 """Progress of a training: in MLflow, on the run's page, and in its log."""
 
 import logging
-import time
 
 from tasks.connectors.tracking.run import Run
 from tasks.core.training.records import TrainingSummary
-from tasks.runtime.reporting.artifacts import Progress
+from tasks.runtime.reporting.progress import ProgressMeter
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_A_LINE = 60.0
 _BEGUN = "%s is under way: step"
 BEGUN = _BEGUN % "Training"
 
 
 class Listener:
-    """Send metrics to MLflow and progress to the run's page; log a line per epoch and a line per minute.
+    """Send metrics to MLflow and progress to the run's page; log a line per epoch, and the progress.
 
     Args:
         run: the MLflow run.
@@ -25,21 +23,17 @@ class Listener:
 
     def __init__(self, run: Run, what: str = "Training", key: str = "training-progress") -> None:
         self._run, self._what = run, what
-        self._progress = Progress(key, f"{what} steps")
-        self._first: int | None = None
-        self._started = self._logged = time.monotonic()
+        self._meter = ProgressMeter(f"{what.lower()} steps", of=0, bar=key)
+        self._last: int | None = None
 
     def on_step(self, step: int, total_steps: int) -> None:
-        if self._first is None:
-            self._first = step
+        if self._last is None:
             logger.info(f"{_BEGUN} %s of %s", self._what, step, total_steps)
-        self._progress.at(step, total_steps)
-        now = time.monotonic()
-        if now - self._logged >= _SECONDS_A_LINE:
-            self._logged = now
-            done = step - self._first + 1  # a resumed training does not begin at 1
-            minutes = (now - self._started) / done * (total_steps - step) / 60
-            logger.info("Step %s of %s, about %.0f minutes left", step, total_steps, minutes)
+            self._meter.of = total_steps
+            self._meter.skip(step)  # a resumed training does not begin at 1
+        else:
+            self._meter.add(step - self._last, done=step - self._last)
+        self._last = step
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
         self._run.log(metrics, step)

@@ -184,7 +184,7 @@ def test_a_deployment_whose_pool_was_deleted_is_told_before_anything_waits(doome
 def test_a_pool_that_is_deleted_meanwhile_ends_the_waiting(
     doomed: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(remote_runs, "_LOG_SECONDS", 0.0)
+    monkeypatch.setattr(remote_runs, "PROGRESS_SECONDS", 0.0)
     monkeypatch.setattr(remote_runs, "_POLL_SECONDS", 0.1)
     ended: list[Exception] = []
 

@@ -16,7 +16,7 @@ GPU = torch.device("cuda", 0)
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(gpu_lock, "_LOG_SECONDS", 0.05)
+    monkeypatch.setattr(gpu_lock, "PROGRESS_SECONDS", 0.05)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 

@@ -32,6 +32,7 @@ from deployments.stack.starting import (
     start_the_rest,
     starting,
     step,
+    stopping,
     wait_until,
 )
 from deployments.stack.supervision import Supervisor
@@ -147,20 +148,21 @@ def down(console: Terminal, arguments: list[str]) -> int:
     supervisor = Supervisor(home / "stack", str(home))
     stack = running_stack(home)
     names = [state.name for state in supervisor.states()]
-    if stack:
-        supervisor.end_flow_runs()
-        workers = [name for name in names if name.endswith("-worker")]
-        for name in workers:
+    with stopping(console):
+        if stack:
+            supervisor.end_flow_runs()
+            workers = [name for name in names if name.endswith("-worker")]
+            for name in workers:
+                supervisor.stop_program(name)
+            # Neither a missing file of passwords nor a server that does not answer may prevent stopping the rest.
+            with contextlib.suppress(OSError, ServiceError):
+                environment = client_environment(home, stack, _passwords(home))
+                with environment_of(environment):
+                    for name in prefect_api.end_runs("The services were stopped (make down-ha)"):
+                        console.print(f"  ended the run {on_one_line(name)}")
+        for name in reversed([n for n in Services.order if n in names]):
             supervisor.stop_program(name)
-        # Neither a missing file of passwords nor a server that does not answer may prevent stopping the rest.
-        with contextlib.suppress(OSError, ServiceError):
-            environment = client_environment(home, stack, _passwords(home))
-            with environment_of(environment):
-                for name in prefect_api.end_runs("The services were stopped (make down-ha)"):
-                    console.print(f"  ended the run {on_one_line(name)}")
-    for name in reversed([n for n in Services.order if n in names]):
-        supervisor.stop_program(name)
-    supervisor.shutdown()
+        supervisor.shutdown()
     record_of(home).unlink(missing_ok=True)
     console.print(
         "Nightshift is stopped; its data stays." if stack else "Nightshift was not running."

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.core.errors import NightshiftError
 from tasks.core.readable import on_one_line, said_to_people
+from tasks.runtime.reporting.silence import note_line
 from tasks.runtime.reporting.terminal import outlive_the_reader, print_whatever_comes
 from tasks.runtime.settings import quiet_libraries
 
@@ -73,6 +74,8 @@ class ReadableRecord(logging.LogRecord):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.name.split(".")[0] in _OURS:
+            note_line()
         if self.exc_info and self.exc_info[0]:
             trace = "".join(traceback.format_exception(*self.exc_info))
             self.exc_text = said_to_people(trace).rstrip("\n")

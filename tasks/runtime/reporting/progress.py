@@ -2,6 +2,7 @@
 
 import logging
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,40 +10,96 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 from tasks.runtime.reporting.artifacts import Progress
+from tasks.runtime.reporting.silence import PROGRESS_SECONDS
 
 logger = logging.getLogger(__name__)
 
-_LOG_SECONDS = 60.0
 _MARK_EVERY = 64  # items
+# If the rest is done at 3/4 to 4/3 of the measured rate, estimate and truth are within a third of each other.
+_SLOWEST, _FASTEST = 3 / 4, 4 / 3
+_LEAST_SECONDS = 10.0
+# In each quarter: with fewer, one item more or less at its edge changes its rate by more than a quarter.
+_LEAST_MARKS = 4
+_MOST_MARKS = 256
+_MARK_SECONDS = 0.1
 T = TypeVar("T")
+
+
+class _Pace:
+    """Rate of work in the later half of the time so far, which leaves out loading, compiling and first batches.
+
+    It is known once both quarters of that half agree well enough for an estimate that is within a third.
+    """
+
+    def __init__(self) -> None:
+        self._began, self._apart = time.monotonic(), _MARK_SECONDS
+        self._marks = [(0.0, 0)]  # seconds, and units done by then
+
+    def mark(self, units: int) -> None:
+        """Note that so many units are done now. Marks are thinned out as they grow many."""
+        seconds = time.monotonic() - self._began
+        if seconds - self._marks[-1][0] >= self._apart:
+            self._marks.append((seconds, units))
+        if len(self._marks) > _MOST_MARKS:
+            del self._marks[1::2]
+            self._apart *= 2
+
+    def back_to(self, units: int) -> None:
+        """Forget marks of work that was undone."""
+        self._marks = [mark for mark in self._marks if mark[1] <= units]
+
+    def rate(self) -> float | None:
+        """Return units a second, or None if it is not known well enough."""
+        last, seconds = len(self._marks) - 1, self._marks[-1][0]
+        half, late = (bisect_left(self._marks, (seconds * part, 0)) for part in (0.5, 0.75))
+        if seconds < _LEAST_SECONDS or min(late - half, last - late) < _LEAST_MARKS:
+            return None
+        rate = self._between(half, last)
+        quarters = self._between(half, late), self._between(late, last)
+        steady = all(_SLOWEST * rate <= quarter <= _FASTEST * rate for quarter in quarters)
+        return rate if steady and rate > 0 else None
+
+    def _between(self, first: int, last: int) -> float:
+        (began, before), (ended, after) = self._marks[first], self._marks[last]
+        return (after - before) / (ended - began)
 
 
 class ProgressMeter:
     """Logs progress at intervals: how much of a known total is done, the throughput, and the remaining time.
 
+    The remaining time is left out until it can be expected to be within a third.
+
     Args:
         what: name of the items, such as "reviews".
-        of: units in total; the bar and the estimate are based on them.
+        of: units in total; the bar and the estimate are based on them. May be set later.
         bar: key of the bar on the run's page; '' for none.
     """
 
     def __init__(self, what: str, of: int, bar: str = "") -> None:
-        self._what, self._of = what, of
+        self._what, self.of = what, of
         self._progress = Progress(bar, f"{what} done") if bar else None
-        self._began = self._logged = time.monotonic()
+        self._start()
         self._count = self._done = self._skipped = 0
+
+    def _start(self) -> None:
+        self._began = self._logged = time.monotonic()
+        self._pace = _Pace()
 
     def add(self, count: int, done: int) -> None:
         """Add `count` items, which account for `done` units of the total."""
         self._count, self._done = self._count + count, self._done + done
+        if done:
+            self._pace.mark(self._done - self._skipped)
         if self._progress:
-            self._progress.at(self._done, self._of)
-        if time.monotonic() - self._logged >= _LOG_SECONDS:
+            self._progress.at(self._done, self.of)
+        if time.monotonic() - self._logged >= PROGRESS_SECONDS:
             self._logged = time.monotonic()
             logger.info(self.text())
 
     def skip(self, done: int) -> None:
-        """Count units that need no work. They are left out of the estimate of the remaining time."""
+        """Count units that need no work. They are left out of the throughput and of the estimate."""
+        if not self._count:
+            self._start()
         self._skipped += done
         self.add(0, done)
 
@@ -54,17 +111,24 @@ class ProgressMeter:
             yield
         except BaseException:
             self._count, self._done, self._skipped = before
+            self._pace.back_to(self._done - self._skipped)
             raise
 
     def text(self) -> str:
         """Return the progress as one line of text."""
-        seconds = max(time.monotonic() - self._began, 1e-9)
-        text = f"{self._count:,} {self._what}, {self._count / seconds:,.1f} a second"
-        worked = self._done - self._skipped
-        if worked <= 0 or self._done >= self._of:
+        per_second = self._count / max(time.monotonic() - self._began, 1e-9)
+        digits = ",.1f" if per_second >= 1 or not self._count else ".2g"
+        text = f"{self._count:,} {self._what}, {per_second:{digits}} a second"
+        if self._done <= self._skipped or self._done >= self.of:
             return text
-        remaining = seconds * (self._of - self._done) / worked
-        return f"{text}; {self._done / self._of:.0%} done, about {duration(remaining)} left"
+        left = self.seconds_left()
+        about = "" if left is None else f", about {duration(left)} left"
+        return f"{text}; {self._done / self.of:.0%} done{about}"
+
+    def seconds_left(self) -> float | None:
+        """Return an estimate of the remaining time, or None while it may be off by more than a third."""
+        rate = self._pace.rate()
+        return (self.of - self._done) / rate if rate else None
 
 
 _under_way: ContextVar[ProgressMeter | None] = ContextVar("progress_meter", default=None)
@@ -105,7 +169,7 @@ class ReadAheadMeter:
         Args:
             items: of one input.
             units: of the whole input.
-            share: the fraction of the input that has been read with an item, from 0 to 1.
+            fraction: of the input that has been read with an item, from 0 to 1.
         """
         try:
             for item in items:
@@ -141,7 +205,7 @@ class ReadAheadMeter:
 
 def duration(seconds: float) -> str:
     """Format a duration for people: 40 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
+    if seconds < 180:  # in minutes, fewer would be off by up to a third
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -28,6 +28,7 @@ from tasks.core.errors import (
 )
 from tasks.core.records import Record
 from tasks.runtime.clients import object_store
+from tasks.runtime.reporting.silence import PROGRESS_SECONDS, still_doing
 from tasks.runtime.runs.cleanup import close_dead_runs
 from tasks.runtime.settings import read_settings
 from tasks.runtime.steps import step
@@ -35,7 +36,6 @@ from tasks.runtime.steps import step
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 2.0
-_LOG_SECONDS = 60.0
 _SERVER_AWAY_SECONDS = 900.0
 _LONGEST_RESULT = 16 << 20  # bytes; workers of other pools may write there
 _RETRY_DELAYS: list[float] = [5, 30, 120]  # delays in seconds before each retry
@@ -69,7 +69,8 @@ def run_on_pool(deployment: str, params: dict[str, Any]) -> dict[str, Any]:
         pool = run.work_pool_name or "?"
         logger.info("%s is queued on the pool %r: %s", run.name, pool, url_for(run) or run.id)
         try:
-            state = _Waiting(client, run, pool).until_over()
+            with still_doing(f"waiting for {run.name} on the pool {pool!r}"):
+                state = _Waiting(client, run, pool).until_over()
         except BaseException:  # this run is cancelled or fails: nobody needs the other any more
             _cancel(client, run)
             raise
@@ -153,7 +154,7 @@ class _Waiting:
         return state
 
     def _log_why_it_waits(self, state: State[Any]) -> None:
-        if state.is_pending() or time.monotonic() - self._logged < _LOG_SECONDS:
+        if state.is_pending() or time.monotonic() - self._logged < PROGRESS_SECONDS:
             return
         try:
             if self._client.read_work_pool(self._pool).is_paused:
@@ -181,7 +182,7 @@ class _Waiting:
 
     def _log(self, message: str) -> None:
         now = time.monotonic()
-        if now - self._logged >= _LOG_SECONDS or self._logged == self._answered:
+        if now - self._logged >= PROGRESS_SECONDS or self._logged == self._answered:
             self._logged = now
             logger.warning(message)
 

@@ -20,6 +20,7 @@ from tasks.core.training.tuning.plots import draw_sweep
 from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.clients import prepared_store
 from tasks.runtime.reporting import artifacts
+from tasks.runtime.reporting.silence import still_doing
 from tasks.runtime.steps import step, work_folder
 from tasks.training.distillation import DistillationInputs
 from tasks.training.fine_tuning import TRAINING_VERSION
@@ -106,7 +107,7 @@ def run_sweep(
     with study_store() as store:
         study = store.open(name, sweep.direction(params.metric), facts)
         trials = Trials(study, training, params, train)
-        with _shown(study, training, params):
+        with still_doing("running the trials"), _shown(study, training, params):
             best = trials.run()
         chosen = sweep.training_of(training, params.space, best.params)
         summary = _summary(study, params, best, chosen, trials.models)

@@ -2,17 +2,19 @@
 
 import io
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from deployments.stack import local
+from deployments.stack import local, starting
 from flows.cli import opening
 from flows.cli.main import main as nightshift
 from tasks.connectors.servers.local_stack import Stack, local_passwords, passwords_of, record_of
 from tasks.connectors.servers.processes import this_process
 from tasks.core.errors import ServiceError
 from tasks.runtime.local_services import local_services
+from tasks.runtime.reporting import silence
 from tasks.runtime.reporting.terminal import Terminal
 
 
@@ -148,3 +150,14 @@ def test_a_record_that_somebody_else_laid_into_an_open_home_is_not_believed(home
         local_services(),
     ):
         pass
+
+
+def test_a_step_that_takes_long_says_so_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(silence, "_SILENT_SECONDS", 0.1)
+    stream = io.StringIO()
+    with starting.step(Terminal(file=stream), "mlflow"):
+        time.sleep(0.15)
+    said = stream.getvalue().splitlines()
+    assert said[0] == "Still waiting for mlflow: 0 s" and said[-1].startswith("  mlflow ")

@@ -1,9 +1,13 @@
 """What people are told of how far long work is."""
 
 import logging
+import random
 import time
+from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.runtime.reporting import progress as pace_module
 from tasks.runtime.reporting.progress import (
@@ -25,9 +29,10 @@ def clock(monkeypatch):
 
 def test_the_estimate_goes_by_units_and_the_speed_by_what_is_counted(clock):
     meter = ProgressMeter("reviews", of=1000)
-    clock[0] += 10
-    meter.add(50, done=250)
-    assert meter.text() == "50 reviews, 5.0 a second; 25% done, about 30 s left"
+    for _ in range(25):
+        clock[0] += 0.5
+        meter.add(2, done=10)
+    assert meter.text() == "50 reviews, 4.0 a second; 25% done, about 38 s left"
 
 
 def test_what_was_done_before_does_not_shorten_the_estimate(clock):
@@ -35,8 +40,9 @@ def test_what_was_done_before_does_not_shorten_the_estimate(clock):
     meter.skip(500)
     assert meter.text().startswith("0 reviews, 0.0 a second")
     assert "left" not in meter.text(), "nothing was measured yet"
-    clock[0] += 10
-    meter.add(10, done=100)
+    for _ in range(20):
+        clock[0] += 0.5
+        meter.add(1, done=5)
     assert meter.text().endswith("60% done, about 40 s left")
 
 
@@ -47,14 +53,66 @@ def test_work_that_is_over_has_no_estimate(clock):
     assert meter.text() == "4 reviews, 2.0 a second"
 
 
-def test_the_log_hears_of_it_once_a_minute(clock, caplog):
+def test_the_log_hears_of_it_before_a_silence_of_half_a_minute(clock, caplog):
     caplog.set_level(logging.INFO, pace_module.__name__)
     meter = ProgressMeter("reviews", of=600)
     for _ in range(300):
         clock[0] += 1
         meter.add(1, done=1)
-    assert len(caplog.messages) == 5
-    assert caplog.messages[0] == "60 reviews, 1.0 a second; 10% done, about 9 min left"
+    assert len(caplog.messages) == 12
+    assert caplog.messages[0] == "25 reviews, 1.0 a second; 4% done, about 10 min left"
+
+
+def test_slow_steps_have_a_speed_too(clock):
+    meter = ProgressMeter("training steps", of=100)
+    clock[0] += 30
+    meter.add(1, done=1)
+    assert meter.text() == "1 training steps, 0.033 a second; 1% done"
+
+
+def _estimates(seconds: Iterator[float], of: int) -> list[tuple[float | None, float]]:
+    """After each unit, the estimate beside the truth; units take so many seconds each."""
+    now, each = [0.0], list(seconds)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: now[0])
+        meter = ProgressMeter("reviews", of)
+        found: list[tuple[float | None, float]] = []
+        for second in each:
+            now[0] += second
+            meter.add(1, done=1)
+            found.append((meter.seconds_left(), sum(each[len(found) + 1 :])))
+    return found
+
+
+@given(
+    of=st.integers(1, 400),
+    each=st.floats(0.01, 40),
+    slow_first=st.floats(0, 120),
+    drift=st.floats(0.7, 1.4),
+    seed=st.integers(0, 99),
+)
+def test_the_first_estimate_is_within_a_third(of, each, slow_first, drift, seed):
+    """With a slow beginning, noise, and units that take more or less time towards the end."""
+    noise = random.Random(seed)
+    times = (each * (1 + (drift - 1) * i / of) * noise.uniform(0.9, 1.1) for i in range(of))
+    seconds = (second + slow_first * (i == 0) for i, second in enumerate(times))
+    for estimate, truth in _estimates(seconds, of):
+        if estimate is not None:
+            assert 2 / 3 * truth <= estimate <= 4 / 3 * truth
+            break
+
+
+@pytest.mark.parametrize(
+    "each",
+    [
+        pytest.param(lambda i: 0.02, id="work of seconds"),
+        pytest.param(lambda i: 60.0 if i < 6 else 0.1, id="a slow beginning that just ended"),
+        pytest.param(lambda i: 0.1 if i < 150 else 1.0, id="slower of late"),
+        pytest.param(lambda i: 20.0 if i % 50 == 49 else 0.01, id="in bursts"),
+    ],
+)
+def test_there_is_no_estimate_while_it_could_be_far_off(each: Callable[[int], float]) -> None:
+    assert _estimates(map(each, range(158)), of=1000)[-1][0] is None
 
 
 def test_steps_add_to_the_pace_under_way_and_else_to_their_own():
@@ -119,8 +177,8 @@ def test_an_input_that_cannot_be_read_counts_as_done():
     ("seconds", "said"),
     [
         (0, "0 s"),
-        (89, "89 s"),
-        (90, "2 min"),
+        (179, "179 s"),
+        (180, "3 min"),
         (3540, "59 min"),
         (12_000, "3 h 20 min"),
         (3600, "1 h 0 min"),
