@@ -37,6 +37,7 @@ from prefect.utilities.callables import parameter_schema
 from deployments.applied import Applied
 from deployments.automations import ServerIds, apply_automations
 from deployments.stored_parameters import (
+    described,
     former_names_in,
     rewrite_definition,
     with_current_parameters,
@@ -156,8 +157,8 @@ def _apply_deployments(
         full_name = f"{flow.name}/{entry['name']}"
         flows[full_name] = flow
         renamed += [
-            f"renamed {names} in the parameters of {full_name}; rename them in {file.name}, too"
-            for names in rewrite_definition(flow, entry)
+            f"{change} in the parameters of {full_name}; change {file.name}, too"
+            for change in rewrite_definition(flow, entry)
         ]
         schema = parameter_schema(flow).model_dump()
         differs = applied.differs(f"deployment:{full_name}", [entry, schema])
@@ -279,7 +280,7 @@ def _mend(
                 renamed.append(f"WARNING: a schedule of {full_name} cannot be rewritten: {error}")
             else:
                 for former, path in former_names_in(flow, parameters).items():
-                    renamed.append(f"renamed {former} to {path} in a schedule of {full_name}")
+                    renamed.append(f"{described(former, path)} in a schedule of {full_name}")
             again = DeploymentScheduleCreate.model_validate(settings)
             client.create_deployment_schedules(after.id, [again])
     if before.paused and not after.paused:

@@ -1,4 +1,4 @@
-"""Rewrite the former names of form fields in parameters that are stored: in a file of deployments, and in schedules."""
+"""Rewrite stored parameters, of a file of deployments and of schedules, that name renamed or removed form fields."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,10 @@ _FORM = "params"  # the one parameter of every flow of Nightshift
 
 
 def former_names_in(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Return the former names in a flow's parameters, such as training.schedule, with the current ones."""
+    """Return the former names in a flow's parameters, such as training.schedule, with the current ones.
+
+    Removed fields have the current name ''.
+    """
     form, values = _form_of(flow), parameters.get(_FORM)
     if form is None or not isinstance(values, Mapping):
         return {}
@@ -25,7 +28,7 @@ def former_names_in(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> dict
 
 
 def with_current_parameters(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a flow's parameters under the current names of its form's fields.
+    """Return a flow's parameters under the current names of its form's fields, without removed fields.
 
     Raises:
         SettingsError: they hold a field under both its names.
@@ -41,6 +44,11 @@ def with_current_parameters(flow: Flow[..., Any], parameters: Mapping[str, Any])
         ) from None
 
 
+def described(former: str, path: str) -> str:
+    """Describe a rewritten name, as "renamed former to current"."""
+    return f"renamed {former} to {path}" if path else f"left out {former}, which was removed,"
+
+
 def rewrite_definition(flow: Flow[..., Any], entry: dict[str, Any]) -> Iterator[str]:
     """Rewrite a deployment's definition in place: its parameters, and those of its schedules.
 
@@ -48,7 +56,7 @@ def rewrite_definition(flow: Flow[..., Any], entry: dict[str, Any]) -> Iterator[
         flow: of the deployment.
         entry: as in prefect.yaml.
     Yields:
-        The names that were rewritten, as "former to current".
+        What was rewritten, as "renamed former to current".
     Raises:
         SettingsError: a field stands under both its names.
     """
@@ -58,7 +66,7 @@ def rewrite_definition(flow: Flow[..., Any], entry: dict[str, Any]) -> Iterator[
         if not isinstance(parameters, Mapping):
             continue
         names = former_names_in(flow, parameters)
-        renamed |= dict.fromkeys(f"{former} to {path}" for former, path in names.items())
+        renamed |= dict.fromkeys(described(former, path) for former, path in names.items())
         holder["parameters"] = with_current_parameters(flow, parameters)
     yield from renamed
 

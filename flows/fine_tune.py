@@ -12,14 +12,13 @@ from flows.stages.preparation import Prepared, Pretraining
 from tasks.core.data.params import TokenizationParams
 from tasks.core.errors import PoolError
 from tasks.core.records import Reference
-from tasks.core.training.params import DistillationParams, TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.records import BaseModelSummary, TokensSummary, TrainingSummary
 from tasks.core.training.tuning.params import TrialParams
 from tasks.core.training.tuning.sweep import PrunedTraining
 from tasks.runtime.runs.parent_run import cancelled_with_parent
 from tasks.runtime.runs.remote_runs import run_on_pool, save_result
 from tasks.runtime.settings import read_settings
-from tasks.training.distillation import DistillationInputs, find_teacher_logits
 from tasks.training.fine_tuning import find_prepared, train_model
 from tasks.training.pool_results import accept_base_model, accept_model
 from tasks.training.pretraining import find_pretraining, log_pretraining, pretrain_base_model
@@ -42,15 +41,7 @@ def fine_tune(params: FineTuneParams) -> Outcome | Reference[BaseModelSummary]:
             save_result(further)
             return further
         tokens, base = find_prepared(params.tokens, params.base_model)
-        distillation = None
-        if params.teacher_logits:
-            teacher_logits = find_teacher_logits(params.teacher_logits, tokens)
-            distillation = DistillationInputs(
-                teacher_logits=teacher_logits, params=params.distillation
-            )
-        model = train_model(
-            tokens, base, params.tokenization, params.training, params.trial, distillation
-        )
+        model = train_model(tokens, base, params.tokenization, params.training, params.trial)
         save_result(model)
         return model
 
@@ -80,10 +71,9 @@ def train(
     base: Reference[BaseModelSummary],
     tokenization: TokenizationParams,
     training: TrainingParams,
-    distillation: DistillationInputs | None = None,
 ) -> Reference[TrainingSummary]:
     """Run `fine-tune` on the pool of the deployment in NIGHTSHIFT_TRAINING_DEPLOYMENT; if unset, in this process."""
-    outcome = train_trial(tokens, base, tokenization, training, None, distillation)
+    outcome = train_trial(tokens, base, tokenization, training, None)
     if isinstance(outcome, PrunedTraining):
         raise PoolError("A training outside any sweep was stopped early as if it were a trial")
     return outcome
@@ -95,7 +85,6 @@ def train_trial(
     tokenization: TokenizationParams,
     training: TrainingParams,
     trial: TrialParams | None,
-    distillation: DistillationInputs | None = None,
 ) -> Outcome:
     """Run `train` for a trial of a sweep, which may stop it early."""
     params = FineTuneParams(
@@ -104,13 +93,11 @@ def train_trial(
         tokenization=tokenization,
         training=training,
         trial=trial,
-        teacher_logits=distillation.teacher_logits.uri if distillation else "",
-        distillation=distillation.params if distillation else DistillationParams(),
     )
     outcome = _carried_out(params, _TRAINED)
     if isinstance(outcome, PrunedTraining):
         return outcome
-    model = accept_model(outcome, tokens, base, training, distillation)
+    model = accept_model(outcome, tokens, base, training)
     if _on_pool():
         log_training(model.summary)
     return model

@@ -1,6 +1,6 @@
 """retrain: turn labelled reviews into a registered model, and promote it to champion if it passes the gate.
 
-prepare (load -> validate -> hold out -> split -> compute teacher logits, if any -> tokenize) ->
+prepare (load -> validate -> hold out -> split -> tokenize) ->
 pre-train further (optional) and fine-tune, both on the GPU pool ->
 conclude (evaluate -> judge -> register -> promote)
 """
@@ -19,7 +19,5 @@ _DEFAULTS = RetrainParams()
 def retrain(params: RetrainParams = _DEFAULTS) -> Retrained:
     """Retrain a review classifier, register it in MLflow, and promote it to champion if it passes the gate."""
     prepared = pretrain(params, prepare(params))
-    model = train(
-        prepared.tokens, prepared.start, params.tokenization, params.training, prepared.distillation
-    )
+    model = train(prepared.tokens, prepared.start, params.tokenization, params.training)
     return conclude(params, prepared, model)

@@ -26,17 +26,8 @@ def tune(params: TuneParams = _DEFAULTS) -> Tuned:
     prepared = pretrain(demanding, prepare(demanding))
 
     def train(training: TrainingParams, trial: TrialParams | None) -> Outcome:
-        return train_trial(
-            prepared.tokens,
-            prepared.start,
-            params.tokenization,
-            training,
-            trial,
-            prepared.distillation,
-        )
+        return train_trial(prepared.tokens, prepared.start, params.tokenization, training, trial)
 
-    swept = run_sweep(
-        prepared.tokens, prepared.start, params.training, params.sweep, train, prepared.distillation
-    )
+    swept = run_sweep(prepared.tokens, prepared.start, params.training, params.sweep, train)
     best = params.retraining(swept.training)
     return Tuned(sweep=swept.summary, retrained=conclude(best, prepared, swept.model))

@@ -157,20 +157,29 @@ def _hyphened(argument: str) -> str:
 
 
 def _with_current_names(arguments: list[str], model: type[BaseModel]) -> list[str]:
-    """Replace former names of options, and log one warning for each."""
+    """Replace former names of options and leave out removed ones, with a warning for each."""
     paths = {
         former.replace("_", "-"): path.replace("_", "-")
         for former, path in former_paths(model).items()
     }
     current: list[str] = []
+    is_removed = False
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        former = name[2:].lower() if name.startswith("--") else ""
+        if not name.startswith("--"):
+            if not is_removed:  # else it is the value of the option before
+                current.append(argument)
+            continue
+        former, is_removed = name[2:].lower(), False
         for path in (path for path in paths if former == path or former.startswith(f"{path}.")):
+            if is_removed := not paths[path]:
+                logger.warning("The option --%s was removed from Nightshift: left out", former)
+                continue
             renamed = paths[path] + former.removeprefix(path)
             logger.warning("The option --%s is now called --%s", former, renamed)
             argument = f"--{renamed}{equals}{value}"
-        current.append(argument)
+        if not is_removed:
+            current.append(argument)
     return current
 
 

@@ -17,14 +17,13 @@ from tasks.core.parsing.patterns import (
     BASE_MODEL,
     MODEL_NAME,
     S3_PREFIX,
-    TEACHER_LOGITS,
     TOKENS,
 )
 from tasks.core.quality.params import InspectionParams
 from tasks.core.release.gate.approval import ApprovalParams
 from tasks.core.release.gate.params import GateParams
 from tasks.core.release.report.params import ReportParams
-from tasks.core.training.params import DistillationParams, TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.pretraining.params import PretrainingParams
 from tasks.core.training.tuning.params import SweepParams, TrialParams, require_agreement
 
@@ -59,7 +58,7 @@ class RegistrationParams(Form):
 class FineTuneParams(Form):
     """Fine-tune a base model on prepared data. `retrain` and `tune` start this flow themselves, on the GPU pool."""
 
-    former_names: ClassVar = {"teacher_logits": "lessons"}
+    removed_fields: ClassVar = frozenset({"lessons", "teacher_logits", "distillation"})
 
     tokens: Annotated[str, TOKENS] = Field(
         description="URI of the tokenized reviews, from the log of a retrain run.",
@@ -77,14 +76,6 @@ class FineTuneParams(Form):
         default=None,
         description="Sweep trial that this training belongs to; it may be stopped early. Empty: none.",
     )
-    teacher_logits: Annotated[str, TEACHER_LOGITS] = Field(
-        default="",
-        description="URI of the teacher's logits, from the log of a retrain run. Empty: no distillation.",
-    )
-    distillation: DistillationParams = Field(
-        default=DistillationParams(),
-        description="Weight and temperature of the teacher's soft labels.",
-    )
     pretraining: PretrainingParams | None = Field(
         default=None,
         description="Pre-train the base model on these tokens instead of fine-tuning it. Empty: fine-tune.",
@@ -93,6 +84,8 @@ class FineTuneParams(Form):
 
 class RetrainParams(Form):
     """Retrain a classifier on labelled reviews, register it, and promote it to champion if it passes the gate."""
+
+    removed_fields: ClassVar = frozenset({"distillation"})
 
     recipe: RecipeName = Field(
         default="standard",
@@ -112,10 +105,6 @@ class RetrainParams(Form):
     )
     training: TrainingParams = Field(
         default=TrainingParams(), description="Fine-tuning of the base model."
-    )
-    distillation: DistillationParams = Field(
-        default=DistillationParams(),
-        description="Learning from the soft labels of a teacher. Off by default.",
     )
     evaluation: EvaluationParams = Field(
         default=EvaluationParams(), description="Metrics and confidence intervals on the test set."

@@ -1,8 +1,6 @@
 """Prepare a training, from the source to tokens: the first half of `retrain` and of `tune`.
 
 check -> base model -> load -> validate -> hold out the test set -> split -> inspect -> tokenize
-
-If distillation is requested, a teacher is pinned first and scores the split's reviews.
 """
 
 from dataclasses import dataclass
@@ -26,7 +24,6 @@ from tasks.engines.selection import warn_of_few_rows
 from tasks.evaluation.behavioural_tests import Checks, keep_checks
 from tasks.release.gate import warn_of_few_test_rows
 from tasks.runtime.runs.preflight import check_services
-from tasks.training.distillation import DistillationInputs, pin_teacher, write_teacher_logits
 from tasks.training.inputs import prepare_base_model, tokenize_reviews
 
 
@@ -50,7 +47,6 @@ class Prepared:
     split: Reference[SplitSummary]
     inspection: Reference[InspectionSummary]
     tokens: Reference[TokensSummary]
-    distillation: DistillationInputs | None = None
     pretraining: Pretraining | None = None
 
     @property
@@ -62,9 +58,8 @@ class Prepared:
     def steps(self) -> list[Reference[Any]]:
         """All references."""
         data = [self.loaded, self.validated, self.held_out, self.split, self.inspection]
-        distilled = [self.distillation.teacher_logits] if self.distillation else []
         further = [self.pretraining.tokens, self.pretraining.base] if self.pretraining else []
-        return [self.checks, self.base, *data, *distilled, self.tokens, *further]
+        return [self.checks, self.base, *data, self.tokens, *further]
 
 
 def prepare(params: RetrainParams) -> Prepared:
@@ -73,7 +68,6 @@ def prepare(params: RetrainParams) -> Prepared:
     checks = keep_checks(params.behaviour)
     source, rules = params.data.source, params.data
     base = prepare_base_model(params.training, params.tokenization)
-    teacher = pin_teacher(params.distillation)
     loaded = load_reviews(source, rules.validation.max_unusable_fraction)
     validated = validate_reviews(loaded, source.label_names, rules.validation, source.label_map)
     label_roles(validated.summary.label_names, params.behaviour)  # its labels must exist
@@ -87,13 +81,6 @@ def prepare(params: RetrainParams) -> Prepared:
     )
     warn_of_few_rows(split, params.engines)
     warn_of_few_test_rows(split, params.gate)
-    distillation = None
-    if teacher:
-        distillation = DistillationInputs(
-            teacher_logits=write_teacher_logits(teacher, split), params=params.distillation
-        )
     inspection = inspect_reviews(split, validated, rules.inspection)
     tokens = tokenize_reviews(split, base, params.tokenization)
-    return Prepared(
-        checks, base, loaded, validated, held_out, split, inspection, tokens, distillation
-    )
+    return Prepared(checks, base, loaded, validated, held_out, split, inspection, tokens)

@@ -31,6 +31,7 @@ class Form(BaseModel):
     Attributes:
         former_names: fields that were renamed, with their first names. A first name is still accepted, with a warning,
             and remains the name in digests.
+        removed_fields: fields that were removed. A value given to one is left out, with a warning.
         later_fields: fields that digests leave out while they have their default, because they were added later.
     """
 
@@ -41,6 +42,7 @@ class Form(BaseModel):
         json_schema_extra=_describe_fields,
     )
     former_names: ClassVar[Mapping[str, str]] = {}
+    removed_fields: ClassVar[frozenset[str]] = frozenset()
     later_fields: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
@@ -69,7 +71,7 @@ class Form(BaseModel):
 
 
 def with_current_names(form: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace former names in all groups of a form's values, and log one warning for each."""
+    """Replace former names and leave out removed fields in all groups of a form's values, with a warning for each."""
     current = _renamed(form, values)
     for name, group in _groups(form):
         if isinstance(current.get(name), Mapping):
@@ -79,8 +81,12 @@ def with_current_names(form: type[BaseModel], values: Mapping[str, Any]) -> dict
 
 def _renamed(form: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     current = dict(values)
-    former_names = form.former_names if issubclass(form, Form) else {}
-    for name, former in former_names.items():
+    if not issubclass(form, Form):
+        return current
+    for name in form.removed_fields & current.keys():
+        logger.warning("The field %s was removed from Nightshift, and is left out", name)
+        del current[name]
+    for name, former in form.former_names.items():
         if former not in current:
             continue
         if name in current:
@@ -91,9 +97,14 @@ def _renamed(form: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]
 
 
 def former_paths(form: type[BaseModel], prefix: str = "") -> dict[str, str]:
-    """Return the former paths of a form's fields, such as training.schedule, with the current ones."""
-    former_names = form.former_names if issubclass(form, Form) else {}
-    paths = {f"{prefix}{former}": f"{prefix}{name}" for name, former in former_names.items()}
+    """Return the former paths of a form's fields, such as training.schedule, with the current ones.
+
+    Those of removed fields have the current path ''.
+    """
+    paths: dict[str, str] = {}
+    if issubclass(form, Form):
+        paths = {f"{prefix}{former}": f"{prefix}{n}" for n, former in form.former_names.items()}
+        paths |= {f"{prefix}{name}": "" for name in sorted(form.removed_fields)}
     for name, group in _groups(form):
         paths |= former_paths(group, f"{prefix}{name}.")
     return paths

@@ -28,7 +28,6 @@ from tasks.core.tags import (
     PARAMS_TAG,
     PASSED,
     REFUSED,
-    TEACHER_TAG,
     TEST_DIGEST_TAG,
     VERDICT_TAG,
 )
@@ -84,7 +83,7 @@ def register_model(judged: Judged) -> ModelVersion:
 def _permanent_tags(judged: Judged) -> dict[str, str]:
     """Return the tags that never change."""
     model = judged.candidate.model
-    tags = {
+    return {
         MODEL_DIGEST_TAG: model.digest,
         ENGINE_IDENTITY_TAG: judged.engine.summary.identity,
         DATA_DIGEST_TAG: judged.split.digest,
@@ -95,7 +94,6 @@ def _permanent_tags(judged: Judged) -> dict[str, str]:
         FLOW_RUN_TAG: flow_run_id(),
         ENGINE_TAG: judged.scored_by,
     }
-    return tags | ({TEACHER_TAG: model.summary.teacher} if model.summary.teacher else {})
 
 
 def _current_tags(judged: Judged, beats_baseline: bool) -> dict[str, str]:

@@ -258,7 +258,6 @@ def assemble(judged: Judged) -> Report:
             LineageStep(kind, uri.rpartition("/")[2], uri) for kind, uri in judged.lineage.items()
         ],
         parameters=judged.params,
-        teacher=candidate.model.summary.teacher,
         engine=judged.scored_by,
     )
 

@@ -17,7 +17,7 @@ from tasks.core.digests import digest_of
 from tasks.core.models import classifier, devices
 from tasks.core.models.params import Precision
 from tasks.core.records import Reference
-from tasks.core.tags import FLOW_RUN_TAG, STEP_TAG, TEACHER_TAG, TRIAL_TAG
+from tasks.core.tags import FLOW_RUN_TAG, STEP_TAG, TRIAL_TAG
 from tasks.core.training import fine_tuning
 from tasks.core.training.distributed import resolve_processes
 from tasks.core.training.job import TrainingJob
@@ -31,7 +31,6 @@ from tasks.runtime.clients import prepared_store
 from tasks.runtime.provenance import flow_run_id
 from tasks.runtime.steps import fetched, reuse_or_make, step
 from tasks.training.checkpoints import kept_checkpoints, require_space, run_beside
-from tasks.training.distillation import DistillationInputs, add_teacher_logits
 from tasks.training.distributed.launch import fine_tune_in_processes, machines
 from tasks.training.gpu_lock import acquire_gpu
 from tasks.training.progress import Listener, log_training
@@ -65,7 +64,6 @@ def train_model(
     tokenization: TokenizationParams,
     params: TrainingParams,
     trial: TrialParams | None = None,
-    distillation: DistillationInputs | None = None,
 ) -> Reference[TrainingSummary] | PrunedTraining:
     """Fine-tune, or reuse the model of a training with identical inputs.
 
@@ -75,7 +73,6 @@ def train_model(
         tokenization: the settings that made the tokens.
         params: the settings.
         trial: the trial of a sweep, which may stop it early; then there is no model.
-        distillation: the teacher's logits for the training rows; None without a teacher.
     Raises:
         DiskFullError: less room than checkpoints need, found before training begins.
         ModelError, SettingsError: the model or the device is unsuitable.
@@ -88,7 +85,6 @@ def train_model(
         tokenization,
         params,
         trial,
-        distillation,
         device,
         devices.resolve_precision(params.precision, device),
         resolve_processes(params.processes, device),
@@ -120,7 +116,6 @@ def training_inputs(
     tokens: Reference[TokensSummary],
     base: Reference[BaseModelSummary],
     params: TrainingParams,
-    distillation: DistillationInputs | None,
 ) -> dict[str, Any]:
     """Return the part of a training's inputs that does not depend on the machine it runs on."""
     return {
@@ -128,7 +123,6 @@ def training_inputs(
         "tokens": tokens.digest,
         "base_model": base.digest,
         "training": params.identity(),
-        **(distillation.inputs if distillation else {}),
     }
 
 
@@ -141,7 +135,6 @@ class _Request:
     tokenization: TokenizationParams
     params: TrainingParams
     trial: TrialParams | None
-    distillation: DistillationInputs | None
     device: torch.device
     precision: Precision
     processes: int
@@ -149,7 +142,7 @@ class _Request:
     def inputs(self) -> dict[str, Any]:
         """Everything that the weights depend on."""
         return {
-            **training_inputs(self.tokens, self.base, self.params, self.distillation),
+            **training_inputs(self.tokens, self.base, self.params),
             "device": self.device.type,
             "precision": self.precision,
             "processes": self.processes * machines(),
@@ -168,15 +161,12 @@ class _Request:
             "data": self.tokens.digest,
             "base": self.base.summary.name,
             "revision": self.base.summary.revision,
-            **(self.distillation.facts if self.distillation else {}),
         }
         return self.params.model_dump() | self.tokenization.model_dump() | facts
 
     def tags(self) -> dict[str, str]:
         """The tags by which its MLflow run is found."""
         tags = {STEP_TAG: "train", FLOW_RUN_TAG: flow_run_id()}
-        if self.distillation:
-            tags[TEACHER_TAG] = self.distillation.teacher_logits.summary.teacher
         if self.trial:
             tags[TRIAL_TAG] = f"{self.trial.study}/{self.trial.number}"
         return tags
@@ -190,11 +180,7 @@ def _train(request: _Request, keeper: CheckpointStore, folder: Path) -> Training
             with acquire_gpu(request.device, request.processes), judge_of(request.trial) as judge:
                 trained = _fit(request, run, keeper, judge)
             classifier.save(trained.classifier, folder)
-            base, tokens, distillation = (
-                request.base.summary,
-                request.tokens.summary,
-                request.distillation,
-            )
+            base, tokens = request.base.summary, request.tokens.summary
             return TrainingSummary(
                 base_model=base.name,
                 base_revision=base.revision,
@@ -202,7 +188,6 @@ def _train(request: _Request, keeper: CheckpointStore, folder: Path) -> Training
                 train_rows=tokens.rows["train"],
                 validation=trained.validation,
                 mlflow_run_id=run.id,
-                teacher=distillation.teacher_logits.summary.teacher if distillation else "",
                 **trained.facts,
             )
         except TrainingPruned as stopped:  # its run in MLflow did not fail
@@ -214,17 +199,14 @@ def _fit(
     request: _Request, run: Run, keeper: CheckpointStore, judge: TrialPruner | None
 ) -> fine_tuning.Trained:
     """Fetch the inputs, and train in the requested number of processes."""
-    tokens, distillation, listener = request.tokens, request.distillation, Listener(run)
+    tokens, listener = request.tokens, Listener(run)
     with fetched(request.base) as model, fetched(tokens) as data:
         work = data / "checkpoints"
-        if distillation:
-            add_teacher_logits(data, distillation.teacher_logits)
         job = TrainingJob(
             base_folder=model,
             label_names=tokens.summary.label_names,
             tokenization=request.tokenization,
             params=request.params,
-            distillation=distillation.params if distillation else None,
         )
         if request.processes * machines() > 1:
             return fine_tune_in_processes(

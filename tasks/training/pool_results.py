@@ -23,7 +23,6 @@ from tasks.core.training.records import (
 )
 from tasks.runtime.clients import prepared_store
 from tasks.runtime.steps import step
-from tasks.training.distillation import DistillationInputs
 from tasks.training.fine_tuning import training_inputs
 from tasks.training.pretraining import pretraining_inputs
 
@@ -36,19 +35,19 @@ def accept_model(
     tokens: Reference[TokensSummary],
     base: Reference[BaseModelSummary],
     params: TrainingParams,
-    distillation: DistillationInputs | None,
 ) -> Reference[TrainingSummary]:
     """Check a trained model, and return it.
 
     Args:
-        made: the pool's result.
-        tokens, base, params, distillation: the requested training.
+        result: the pool's result.
+        tokens, base, params: the requested training.
     Raises:
         ModelError: it is another model, or no model.
         StoreError: the reference leads elsewhere, or other files lie there.
     """
-    without_teacher = {"lessons": None, "distillation": None}
-    inputs = without_teacher | training_inputs(tokens, base, params, distillation)
+    # Release 0.1 distilled models; one from the same tokens is another model.
+    not_distilled = {"lessons": None, "distillation": None}
+    inputs = not_distilled | training_inputs(tokens, base, params)
     checked = _check(result, TrainingSummary, "model", inputs, base.summary.parameters)
     if checked.summary.label_names != tokens.summary.label_names:
         raise ModelError("The model has other labels than the reviews", result.uri, "train again")

@@ -5,7 +5,7 @@ import logging
 import pytest
 from pydantic import ValidationError
 
-from flows.forms.pipelines import FineTuneParams, RetrainParams
+from flows.forms.pipelines import FineTuneParams, RetrainParams, TuneParams
 from flows.forms.scoring import ScoreShardsParams
 from tasks.connectors.sources.params import SourceParams
 from tasks.core.data.params import SplitParams, TokenizationParams, ValidationParams
@@ -17,7 +17,7 @@ from tasks.core.quality.params import InspectionParams
 from tasks.core.release.gate.params import GateParams
 from tasks.core.release.report.params import ReportParams
 from tasks.core.scoring.params import EngineParams
-from tasks.core.training.params import DistillationParams, TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.pretraining.params import PretrainingParams
 from tasks.core.training.tuning.params import SweepParams
 
@@ -49,10 +49,6 @@ FROZEN = [
         PretrainingParams(mlm_probability=0.2).identity(exclude=_ROWS),
     ),
     ("faaf579fa5f8e06a48d11b45ea012119", PretrainingParams().identity(include=_ROWS)),
-    (
-        "30886f4a4a018b53accfa3370794f7b6",
-        DistillationParams().identity(include={"weight", "temperature"}),
-    ),
     ("bea0ce4ab3211bc7b64895e89ca60ca2", ValidationParams(max_unusable_fraction=0.3).identity()),
     ("e549909b630b4367dccd96c441f6a0f3", SplitParams().identity(exclude={"new_test_set"})),
     ("5704e44ba1f52a686174f27ae297c15c", SplitParams().identity(include={"test_fraction", "seed"})),
@@ -112,7 +108,24 @@ def test_former_paths_lead_to_fields() -> None:
     assert paths["gate.plausibility.max_overlap_share"] == "gate.plausibility.max_overlap_fraction"
     assert former_paths(ScoreShardsParams) == {"place": "run"}
     assert former_paths(FineTuneParams)["pretraining.mask_share"] == "pretraining.mlm_probability"
+    assert former_paths(TuneParams)["distillation"] == ""
     assert former_paths(SourceParams) == {}
+
+
+def test_removed_fields_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    given = {"recipe": "quick", "distillation": {"teacher": "reviews/3"}}
+    with caplog.at_level(logging.WARNING):
+        params = RetrainParams.model_validate(given)
+    assert params == RetrainParams(recipe="quick")
+    assert caplog.messages == [
+        "The field distillation was removed from Nightshift, and is left out"
+    ]
+
+
+def test_no_form_has_a_removed_field() -> None:
+    forms = [RetrainParams, TuneParams, FineTuneParams]
+    for form in forms:
+        assert form.removed_fields and not form.removed_fields & set(form.model_fields)
 
 
 def test_removed_engines_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:

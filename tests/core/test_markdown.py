@@ -218,7 +218,6 @@ def card_of_model(evil: str) -> str:
         candidate=Scored(evil, {"accuracy": figure}),
         classes=[ClassRow(evil, 5, figure, None)],
         lineage=[LineageStep(evil, evil, f"s3://bucket/{evil}")],
-        teacher=evil,
         engine=evil,
         verdict=evaluations(evil)[1],
     )

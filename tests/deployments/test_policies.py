@@ -55,8 +55,6 @@ def test_each_worker_can_do_its_work_and_nothing_else(
     cpu = keys_of(server, "cpu-worker")
     become(monkeypatch, server, cpu)
     done = retrain(params(bert, f"{ROOT}/labelled", "policies", pretraining__epochs=1))
-    teacher = "policies/1"
-    retrain(params(bert, f"{ROOT}/labelled", "policies-student", distillation__teacher=teacher))
     scored = score(
         ScoreParams(input=f"{ROOT}/incoming/", output=f"{ROOT}/predictions/", model_name="policies")
     )
@@ -69,10 +67,8 @@ def test_each_worker_can_do_its_work_and_nothing_else(
             store.delete(f"{ROOT}/{key}")
 
     prepared = {o.key.split("/")[1]: o.uri for o in server.store().list(f"{ROOT}/prepared/")}
-    kinds = ("base-model", "tokens", "pretraining-tokens", "lessons")
-    base, tokens, texts, teacher_logits = (
-        "/".join(prepared[kind].split("/")[:6]) for kind in kinds
-    )
+    kinds = ("base-model", "tokens", "pretraining-tokens")
+    base, tokens, texts = ("/".join(prepared[kind].split("/")[:6]) for kind in kinds)
     gpu = keys_of(server, "gpu-worker")
     become(monkeypatch, server, gpu)
     monkeypatch.setenv("NIGHTSHIFT_CHECKPOINT_SECONDS", "0")
@@ -91,7 +87,6 @@ def test_each_worker_can_do_its_work_and_nothing_else(
             base_model=start.uri,
             tokenization=given.tokenization,
             training=given.training,
-            teacher_logits=teacher_logits,
         )
     )
     assert not trained.reused

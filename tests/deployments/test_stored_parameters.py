@@ -18,15 +18,21 @@ RETRAIN = load("flows.retrain.retrain")
 
 def test_a_definition_is_rewritten_with_its_schedules() -> None:
     entry: dict[str, Any] = {
-        "parameters": {"params": {"training": {"kept_layers": 3, "epochs": 1}}},
+        "parameters": {
+            "params": {
+                "training": {"kept_layers": 3, "epochs": 1},
+                "distillation": {"teacher": "", "weight": 0.5},
+            }
+        },
         "schedules": [
             {"cron": "0 3 * * 0", "parameters": {"params": {"data": {"validation": {"max_unusable_share": 0.2}}}}},
             {"cron": "0 4 * * 0"},
         ],
     }  # fmt: skip
     assert list(rewrite_definition(RETRAIN, entry)) == [
-        "training.kept_layers to training.num_layers",
-        "data.validation.max_unusable_share to data.validation.max_unusable_fraction",
+        "left out distillation, which was removed,",
+        "renamed training.kept_layers to training.num_layers",
+        "renamed data.validation.max_unusable_share to data.validation.max_unusable_fraction",
     ]
     assert entry["parameters"] == {"params": {"training": {"num_layers": 3, "epochs": 1}}}
     RetrainParams.model_validate(entry["schedules"][0]["parameters"]["params"])

@@ -73,7 +73,7 @@ def folder(bert: Path, tmp_path: Path, configured: ObjectStore) -> Path:
 
 def made(folder: Path, request: pytest.FixtureRequest, **other: Any) -> Made:
     """A committed model; `seed` makes it this test's own."""
-    inputs = training_inputs(TOKENS, BASE, PARAMS, None) | {"test": request.node.name} | other
+    inputs = training_inputs(TOKENS, BASE, PARAMS) | {"test": request.node.name} | other
     kind = str(inputs.pop("kind", "model"))
     summary = inputs.pop("summary", SUMMARY)
     prepared = prepared_store()
@@ -81,7 +81,7 @@ def made(folder: Path, request: pytest.FixtureRequest, **other: Any) -> Made:
 
 
 def accept(given: Made) -> Made:
-    return accept_model.fn(given, TOKENS, BASE, PARAMS, None)
+    return accept_model.fn(given, TOKENS, BASE, PARAMS)
 
 
 def test_the_model_that_was_asked_for_is_accepted(

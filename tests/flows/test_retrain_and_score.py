@@ -71,14 +71,17 @@ def test_what_has_not_changed_is_reused(
     assert third.version.version == "2"
 
 
-def test_a_random_gpt2_with_its_own_bpe(services: ObjectStore, prefix: str, gpt2: Path) -> None:
-    done = retrain(params(gpt2, deliver(services, prefix), "decoder"))
+def test_one_layer_of_a_random_gpt2_with_its_own_bpe(
+    services: ObjectStore, prefix: str, gpt2: Path
+) -> None:
+    done = retrain(params(gpt2, deliver(services, prefix), "decoder", training__num_layers=1))
     assert done.evaluation.metrics["accuracy"].value > 0.8
     with fetched(done.model_uri, "config.json") as folder:
         config = json.loads((folder / "config.json").read_text())
     assert (
         config["architectures"] == ["GPT2ForSequenceClassification"]
         and config["pad_token_id"] is not None
+        and config["n_layer"] == 1
     )
     write(services, f"{prefix}/inbox/x.jsonl", [{"id": "a", "text": "The ending was dreadful."}])
     score(ScoreParams(input=f"{prefix}/inbox", output=f"{prefix}/out", model_name="decoder"))
@@ -210,6 +213,11 @@ def not_parquet(store: ObjectStore, prefix: str) -> str:
             "at most 128 tokens, but 512 are requested",
         ),
         (deliver, {"training__frozen_layers": 9}, "The model has 2 layers"),
+        (
+            lambda *_: "s3://nightshift/none/",  # found before the reviews are read
+            {"training__num_layers": 9},
+            r"and 9 are to be kept \[training.num_layers\]",
+        ),
     ],
     ids=lambda v: getattr(v, "__name__", "") if callable(v) else "",
 )

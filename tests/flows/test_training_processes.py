@@ -1,13 +1,11 @@
 """Several processes train one model: as one would, and it goes on after one of them is killed. Real torchrun, gloo."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
-from datasets import Dataset
 
 from tasks.connectors.storage.artifacts import PreparedStore
 from tasks.connectors.storage.checkpoints import CheckpointStore
@@ -17,8 +15,7 @@ from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import RunCrashedError, SettingsError
 from tasks.core.models import folders
 from tasks.core.training.fine_tuning import Trained, fine_tune
-from tasks.core.training.methods.distillation import TEACHER_LOGITS
-from tasks.core.training.params import DistillationParams, TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import NoCheckpoints, SilentListener, TrainingPruned
 from tasks.training.distributed.launch import fine_tune_in_processes
 from tests.conftest import BUCKET
@@ -87,27 +84,6 @@ def test_two_processes_are_as_one(by: str, bert: Path, data: Path, tmp_path: Pat
     assert heard.metrics.keys() >= {"train_loss", "validation_loss", "validation_accuracy"}
     assert two.facts["final_train_loss"] == pytest.approx(one.facts["final_train_loss"], abs=1e-5)
     assert two.validation["loss"] == pytest.approx(one.validation["loss"], abs=1e-5)
-    ours, theirs = weights(two), weights(one)
-    assert all(torch.allclose(ours[n], theirs[n], atol=1e-4) for n in ours)
-
-
-def test_two_processes_learn_from_a_teacher_as_one(bert: Path, data: Path, tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    shutil.copy(data / "validation.parquet", tmp_path / "data")
-    rows: Any = Dataset.from_parquet(str(data / "train.parquet"))
-    wrong = [[-3.0, 3.0] if label == 0 else [3.0, -3.0] for label in rows["labels"]]
-    rows.add_column(TEACHER_LOGITS, wrong).to_parquet(str(tmp_path / "data" / "train.parquet"))
-    heard = DistillationParams(weight=0.8)
-    jobs = [
-        job(bert, TrainingParams.model_validate(GIVEN | {"batch_size": n}), distillation=heard)
-        for n in (8, 16)
-    ]
-    two = fine_tune_in_processes(
-        2, jobs[0], tmp_path / "data", tmp_path / "two", SilentListener(), NoCheckpoints()
-    )
-    sets = read_tokens(tmp_path / "data", ("train", "validation"))
-    one = fine_tune(jobs[1], *sets, tmp_path / "one", SilentListener())
-    assert two.facts["final_train_loss"] == pytest.approx(one.facts["final_train_loss"], abs=1e-5)
     ours, theirs = weights(two), weights(one)
     assert all(torch.allclose(ours[n], theirs[n], atol=1e-4) for n in ours)
 

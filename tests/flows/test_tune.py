@@ -194,7 +194,7 @@ def as_if_trained(made: dict[str, Any], training: TrainingParams) -> Reference[T
     """The one model that there is, committed as that of other settings: what comes back is compared with them."""
     prepared, store = made["prepared"], prepared_store()
     manifest = store.manifest_of(made["model"])
-    inputs = training_inputs(prepared.tokens, prepared.base, training, None)
+    inputs = training_inputs(prepared.tokens, prepared.base, training)
     summary = made["model"].summary
     with fetched(made["model"]) as folder:
         copy = store.commit("model", manifest.inputs | inputs, folder, summary)

@@ -72,16 +72,9 @@ BASE_MODEL = Shape(
     rf"s3://{BUCKET}/prepared/(base-model|pretrained-base)/{_DIGEST}",
     _PREPARED.format("a base model", "base-model"),
 )
-TEACHER_LOGITS = Shape(
-    rf"(s3://{BUCKET}/prepared/lessons/{_DIGEST})?", _PREPARED.format("teacher logits", "lessons")
-)
 MODEL_NAME = Shape(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
     "a name of letters, digits, dots, hyphens and underscores (at most 100, starting with a letter or digit)",
-)
-TEACHER = Shape(
-    r"([A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9._-]{1,100})?",
-    "of the form model/version or model/alias, such as reviews/3 or reviews/champion",
 )
 SOURCE_ROW = Shape(r"(.* row \d+)?", "of the form FILE row NUMBER, such as: train.jsonl row 17")
 SAID_BY_PEOPLE = Shape(

@@ -53,7 +53,6 @@ from tasks.core.training.loop.epochs import (
 )
 from tasks.core.training.loop.trainer import ClassifierTrainer, arguments_of, fit_on_validation
 from tasks.core.training.methods import lora
-from tasks.core.training.methods.distillation import require_teacher_logits
 from tasks.core.training.methods.layer_dropping import keep_layers
 from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import (
@@ -104,13 +103,11 @@ def fine_tune(
     Raises:
         TrainingPruned: the judge stopped it.
         ModelError: the base model cannot be used.
-        SettingsError: the device is missing or too small, lengths or layers do not fit the model, or teacher logits
-            are missing.
+        SettingsError: the device is missing or too small, or lengths or layers do not fit the model.
         NightshiftError: the loss is not finite; training diverged. A full disk raises whatever the library that meets
             it does; the caller's `work_folder` says so.
         StoreError: the keeper's store is unavailable when training begins.
     """
-    require_teacher_logits(train, job)
     params, context = job.params, DistributedContext()
     classifier = _trainable(job, context)
     plan = _planned(classifier, params, train, context)
@@ -179,7 +176,6 @@ def _trainer(
         writer,
         show_progress,
         job.params.layerwise_lr_decay,
-        job.distillation,
         model=classifier.model,
         args=arguments,
         train_dataset=train,

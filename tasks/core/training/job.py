@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tasks.core.data.params import TokenizationParams
 from tasks.core.records import Record
-from tasks.core.training.params import DistillationParams, TrainingParams
+from tasks.core.training.params import TrainingParams
 
 
 class TrainingJob(Record):
@@ -18,8 +18,3 @@ class TrainingJob(Record):
         description="How the tokens were made; it is saved with the model."
     )
     params: TrainingParams
-    distillation: DistillationParams | None = Field(
-        default=None,
-        description="How much the teacher counts whose logits are in the training rows' column teacher_logits, one a "
-        "class; None: they need no such column.",
-    )

@@ -1,12 +1,11 @@
 """The training form. Each setting is an independent switch, and its default is fast and safe."""
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
 from tasks.core.forms import Form
 from tasks.core.models.params import Device, Precision
-from tasks.core.parsing.patterns import TEACHER
 
 BestBy: TypeAlias = Literal["accuracy", "loss", "last"]
 LRSchedulerType: TypeAlias = Literal["linear", "cosine", "constant"]
@@ -173,31 +172,3 @@ class TrainingParams(Form):
         le=2**31 - 1,
         description="Random seed of the classification head, the batch order and dropout.",
     )
-
-
-class DistillationParams(Form):
-    """Knowledge distillation: learn from the soft labels of a teacher beside the labels."""
-
-    teacher: Annotated[str, TEACHER] = Field(
-        default="",
-        description="Registered version to learn from, such as reviews/champion or reviews/3. It must have the same "
-        "labels. Empty: no distillation.",
-    )
-    weight: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Weight of the teacher's soft labels in the loss. 1: ignore the labels. 0: ignore the teacher.",
-    )
-    temperature: float = Field(
-        default=2.0,
-        gt=0,
-        le=100,
-        description="Softmax temperature of teacher and student. Above 1, classes that the teacher finds unlikely "
-        "count more.",
-    )
-
-    @property
-    def is_on(self) -> bool:
-        """True if there is a teacher and its weight is above 0."""
-        return bool(self.teacher) and self.weight > 0

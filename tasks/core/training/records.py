@@ -31,7 +31,7 @@ class TokensSummary(Summary):
 
 
 class TeacherLogitsSummary(Summary):
-    """A teacher's logits for the training rows, in row order, in one Parquet file (column: teacher_logits)."""
+    """A teacher's logits for the training rows, as release 0.1 made them for distillation; for lineage."""
 
     teacher: str = Field(description="The version, as name/number.")
     label_names: list[str] = Field(description="In the order of the logits.")
@@ -157,7 +157,9 @@ class TrainingSummary(Summary):
     validation_rows: int
     validation: dict[str, float] = Field(description="Metrics of the kept checkpoint.")
     mlflow_run_id: str
-    teacher: str = Field(default="", description="Version it learned from, too; empty: from none.")
+    teacher: str = Field(
+        default="", description="Version that it was distilled from, in release 0.1; empty: none."
+    )
 
     brief = ("base model", "rows", "seed")
 

@@ -22,7 +22,6 @@ from tasks.runtime.clients import prepared_store
 from tasks.runtime.reporting import artifacts
 from tasks.runtime.reporting.silence import still_doing
 from tasks.runtime.steps import step, work_folder
-from tasks.training.distillation import DistillationInputs
 from tasks.training.fine_tuning import TRAINING_VERSION
 from tasks.training.pool_results import accept_model
 from tasks.training.tuning.pruning import study_store
@@ -78,7 +77,6 @@ def run_sweep(
     training: TrainingParams,
     params: SweepParams,
     train: Train,
-    distillation: DistillationInputs | None = None,
 ) -> Swept:
     """Run the remaining trials of a sweep, show it on the run's page, and return the best result.
 
@@ -88,7 +86,6 @@ def run_sweep(
         params: the sweep.
         train: trains, and returns a model or the record of a pruned training. Called from several threads if several
             trainings run at once.
-        distillation: the teacher's logits for the training rows, if there is a teacher.
     Raises:
         NightshiftError: too many consecutive trials failed, or none produced a result.
         ServiceError: the database does not answer. This, like any other infrastructure error, leaves the study as it
@@ -100,7 +97,6 @@ def run_sweep(
         "base_model": base.digest,
         "training": training.identity(),
         "sweep": params.identity(),
-        **(distillation.inputs if distillation else {}),
     }
     name = f"tune-{digest_of(identity)}"
     facts = identity | {"sweep": params.model_dump()}
@@ -113,7 +109,7 @@ def run_sweep(
         summary = _summary(study, params, best, chosen, trials.models)
     model = trials.models.get(best.number)
     if model is None and (stored := find_model(str(best.user_attrs[trial_facts.MODEL]))):
-        model = accept_model(stored, tokens, base, chosen, distillation)
+        model = accept_model(stored, tokens, base, chosen)
     return Swept(summary, chosen, model or _trained_again(best.number, chosen, train))
 
 

@@ -10,7 +10,7 @@ from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.models import folders
 from tasks.core.training.fine_tuning import Trained, fine_tune
 from tasks.core.training.job import TrainingJob
-from tasks.core.training.params import DistillationParams, TrainingParams
+from tasks.core.training.params import TrainingParams
 from tasks.core.training.protocols import SilentListener
 from tests.reviews import reviews
 
@@ -32,17 +32,9 @@ def dataset(encoder: Encoder, rows: int, seed: int) -> Dataset:
     )
 
 
-def job(
-    base: Path, params: TrainingParams, distillation: DistillationParams | None = None
-) -> TrainingJob:
+def job(base: Path, params: TrainingParams) -> TrainingJob:
     """A training of the sentences that `dataset` makes."""
-    return TrainingJob(
-        base_folder=base,
-        label_names=LABELS,
-        tokenization=SHORT,
-        params=params,
-        distillation=distillation,
-    )
+    return TrainingJob(base_folder=base, label_names=LABELS, tokenization=SHORT, params=params)
 
 
 class Losses(SilentListener):

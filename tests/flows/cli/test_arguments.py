@@ -44,6 +44,16 @@ def test_former_names_of_options_are_taken_with_a_warning(
     assert parse("score", ["--max-rejected-share", "0.5"]).max_rejected_fraction == 0.5
 
 
+def test_removed_options_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    typed = ["--distillation.teacher", "reviews/3", "--distillation.weight=0.5"]
+    params = parse("retrain", [*typed, "--training.epochs", "2"])
+    assert params.model_dump(exclude_unset=True) == {"training": {"epochs": 2}}
+    assert caplog.messages == [
+        "The option --distillation.teacher was removed from Nightshift: left out",
+        "The option --distillation.weight was removed from Nightshift: left out",
+    ]
+
+
 @pytest.mark.parametrize("model", [RetrainParams, ScoreParams, TuneParams])
 def test_every_field_is_described_bounded_and_in_its_place(model: type[BaseModel]) -> None:
     for name, field in fields(model).items():

@@ -157,7 +157,6 @@ class Report:
     lineage: Sequence[LineageStep] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     run_url: str = ""
-    teacher: str = ""  # version that it was distilled from, in addition to the labels
     engine: str = ""  # engine chosen for scoring, and its measurements
 
     @property

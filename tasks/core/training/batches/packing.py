@@ -17,7 +17,6 @@ from tasks.core.models.batching import plan
 from tasks.core.models.batching.packed_model import PackedModel
 from tasks.core.models.batching.packing import PackedBatch, UnpackableError
 from tasks.core.models.batching.plan import BatchRule
-from tasks.core.training.methods.distillation import TEACHER_LOGITS
 
 _CPU = torch.device("cpu")
 
@@ -33,12 +32,13 @@ class PackingCollator:
         self._packed = packed
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the batch, labels and any teacher logits. `input_ids` is included so that tokens can be counted."""
+        """Return the batch, with any labels. `input_ids` is included so that tokens can be counted."""
         by_length = sorted(rows, key=lambda row: -len(row["input_ids"]))
         batch = self._packed.pack([row["input_ids"] for row in by_length], _CPU)
-        columns = [name for name in ("labels", TEACHER_LOGITS) if name in by_length[0]]
-        others = {name: torch.tensor([row[name] for row in by_length]) for name in columns}
-        return {"packed": batch, "input_ids": batch.input_ids, **others}
+        labels = [row["labels"] for row in by_length if "labels" in row]
+        return {"packed": batch, "input_ids": batch.input_ids} | (
+            {"labels": torch.tensor(labels)} if labels else {}
+        )
 
 
 def run_packed(model: PreTrainedModel, pad_id: int, longest: int) -> PackedModel:

@@ -17,8 +17,7 @@ from tasks.core.models.calibration import fit_temperature
 from tasks.core.training.batches.schedule import TrainingBatches
 from tasks.core.training.loop.checkpoint_writer import CheckpointWriter, snapshot
 from tasks.core.training.loop.optimizers import parameter_groups
-from tasks.core.training.methods.distillation import TEACHER_LOGITS, taught_loss
-from tasks.core.training.params import DistillationParams, TrainingParams
+from tasks.core.training.params import TrainingParams
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -112,8 +111,7 @@ class ClassifierTrainer(PlannedTrainer):
         writer: writes checkpoints.
         show_progress: show a progress bar on the terminal.
         layerwise_lr_decay: see `parameter_groups`.
-        distillation: how to learn from the training rows' column `teacher_logits`; None ignores it.
-        given: Trainer's own arguments.
+        kwargs: Trainer's own arguments.
     """
 
     def __init__(
@@ -123,21 +121,12 @@ class ClassifierTrainer(PlannedTrainer):
         writer: CheckpointWriter,
         show_progress: bool,
         layerwise_lr_decay: float,
-        distillation: DistillationParams | None = None,
         **kwargs: Any,
     ) -> None:
-        self._distillation = distillation
-        self._teacher_logits: torch.Tensor | None = None  # of the current batch
         self._layer_decay = layerwise_lr_decay
         super().__init__(
             batches, collate, writer, show_progress, compute_loss_func=self._loss, **kwargs
         )
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        columns: Any = self._signature_columns
-        if self._distillation and TEACHER_LOGITS not in columns:
-            columns.append(TEACHER_LOGITS)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create AdamW with a learning rate for each layer."""
@@ -167,21 +156,13 @@ class ClassifierTrainer(PlannedTrainer):
                 output.metrics[name] = float(loss)
         return output
 
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute Trainer's loss, without passing the teacher logits to the model."""
-        self._teacher_logits = inputs.pop(TEACHER_LOGITS, None)
-        return super().compute_loss(model, inputs, *args, **kwargs)
-
     def _loss(self, outputs: Any, labels: Any, **_: Any) -> torch.Tensor:
         """Return the loss. In training it is the sum over reviews divided by `TrainingBatches.reviews_a_step`."""
         logits = outputs["logits"].float()
         model: Any = self.model
         if not model.training:
             return cross_entropy(logits, labels)
-        if self._distillation and self._teacher_logits is not None:
-            summed = taught_loss(logits, labels, self._teacher_logits, self._distillation)
-        else:
-            summed = cross_entropy(logits, labels, reduction="sum")
+        summed = cross_entropy(logits, labels, reduction="sum")
         # gradients are averaged over the processes
         return summed * (self.args.world_size / self._batches.reviews_a_step)
 

@@ -2,8 +2,7 @@
 
 A student initialised with every other layer of a trained model learns far better than one initialised at random: Sanh
 et al., 2019, "DistilBERT, a distilled version of BERT" (section 3); Sun et al., 2019, "Patient Knowledge Distillation
-for BERT Model Compression". It can be trained with a teacher (`tasks/core/training/methods/distillation.py`) or
-without.
+for BERT Model Compression".
 """
 
 import copy
