@@ -251,7 +251,7 @@ def _mend(
 ) -> list[str]:
     """Restore what people have set in the UI: deploying replaces all schedules, including those that people added.
 
-    Their parameters get the current names of fields; the changes are returned, one line each.
+    Their parameters get the current names of fields, without removed ones; the changes are returned, one line each.
 
     Args:
         before: the deployment as it was before deploying.

@@ -45,8 +45,8 @@ def with_current_parameters(flow: Flow[..., Any], parameters: Mapping[str, Any])
 
 
 def described(former: str, path: str) -> str:
-    """Describe a rewritten name, as "renamed former to current"."""
-    return f"renamed {former} to {path}" if path else f"left out {former}, which was removed,"
+    """Describe a change: "renamed former to current", or "left out former (no longer a field)"."""
+    return f"renamed {former} to {path}" if path else f"left out {former} (no longer a field)"
 
 
 def rewrite_definition(flow: Flow[..., Any], entry: dict[str, Any]) -> Iterator[str]:
@@ -56,7 +56,7 @@ def rewrite_definition(flow: Flow[..., Any], entry: dict[str, Any]) -> Iterator[
         flow: of the deployment.
         entry: as in prefect.yaml.
     Yields:
-        What was rewritten, as "renamed former to current".
+        What was changed, as `described` says it.
     Raises:
         SettingsError: a field stands under both its names.
     """

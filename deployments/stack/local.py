@@ -99,7 +99,7 @@ def down(console: Terminal, arguments: list[str]) -> int:
     home = home_folder()
     supervisor = Supervisor(home / "stack", str(home))
     stack = running_stack(home)
-    with stopping(console):
+    with stopping(console) if stack else contextlib.nullcontext():
         if stack:
             supervisor.end_flow_runs()
             for state in supervisor.states():

@@ -115,7 +115,7 @@ def step(console: Terminal, name: str) -> Generator[None]:
 def stopping(console: Terminal) -> Generator[None]:
     """Show that the services are being stopped."""
     console.print("Stopping the services ...")
-    with _waiting(console, "stopping"):
+    with _waiting(console, "stopping the services"):
         yield
 
 

@@ -163,17 +163,20 @@ def _with_current_names(arguments: list[str], model: type[BaseModel]) -> list[st
         for former, path in former_paths(model).items()
     }
     current: list[str] = []
-    is_removed = False
+    lacks_option = False  # this argument would be the value of an option that was left out
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        if not name.startswith("--"):
-            if not is_removed:  # else it is the value of the option before
-                current.append(argument)
+        former = name[2:].lower() if name.startswith("--") else ""
+        if lacks_option and not re.match(r"--?[A-Za-z]", argument):
+            lacks_option = False
             continue
-        former, is_removed = name[2:].lower(), False
+        lacks_option, is_removed = False, False
         for path in (path for path in paths if former == path or former.startswith(f"{path}.")):
             if is_removed := not paths[path]:
-                logger.warning("The option --%s was removed from Nightshift: left out", former)
+                logger.warning(
+                    "The option --%s is no longer part of Nightshift, and is left out", former
+                )
+                lacks_option = not equals
                 continue
             renamed = paths[path] + former.removeprefix(path)
             logger.warning("The option --%s is now called --%s", former, renamed)

@@ -47,7 +47,7 @@ class Form(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _accept_former_names(cls, values: Any) -> Any:
+    def _accept_former_fields(cls, values: Any) -> Any:
         return _renamed(cls, values) if isinstance(values, Mapping) else values
 
     def identity(
@@ -83,8 +83,8 @@ def _renamed(form: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]
     current = dict(values)
     if not issubclass(form, Form):
         return current
-    for name in form.removed_fields & current.keys():
-        logger.warning("The field %s was removed from Nightshift, and is left out", name)
+    for name in sorted(form.removed_fields & current.keys()):
+        logger.warning("The field %s is no longer part of Nightshift, and is left out", name)
         del current[name]
     for name, former in form.former_names.items():
         if former not in current:

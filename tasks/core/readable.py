@@ -34,6 +34,14 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def duration(seconds: float) -> str:
+    """Format a duration for people: 40 s, 12 min, 3 h 20 min."""
+    if seconds < 180:  # rounded to minutes, it could be off by more than a sixth
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def without_passwords(text: object) -> str:
     """Return text without user names and passwords in its URLs: libraries quote URLs in their errors."""
     return _UP_TO_LAST_AT.sub(lambda word: _USER_INFO.sub(_without_user, word[0]), str(text))

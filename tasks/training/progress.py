@@ -12,6 +12,13 @@ _BEGUN = "%s is under way: step"
 BEGUN = _BEGUN % "Training"
 
 
+class _StepMeter(ProgressMeter):
+    """A meter that names the step: a resumed training does not begin at 1."""
+
+    def amount(self) -> str:
+        return f"Step {self.done:,} of {self.of:,}"
+
+
 class Listener:
     """Send metrics to MLflow and progress to the run's page; log a line per epoch, and the progress.
 
@@ -23,14 +30,14 @@ class Listener:
 
     def __init__(self, run: Run, what: str = "Training", key: str = "training-progress") -> None:
         self._run, self._what = run, what
-        self._meter = ProgressMeter(f"{what.lower()} steps", of=0, bar=key)
+        self._meter = _StepMeter(f"{what.lower()} steps", of=0, bar=key)
         self._last: int | None = None
 
     def on_step(self, step: int, total_steps: int) -> None:
         if self._last is None:
             logger.info(f"{_BEGUN} %s of %s", self._what, step, total_steps)
             self._meter.of = total_steps
-            self._meter.skip(step)  # a resumed training does not begin at 1
+            self._meter.skip(step)
         else:
             self._meter.add(step - self._last, done=step - self._last)
         self._last = step

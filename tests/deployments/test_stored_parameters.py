@@ -30,7 +30,7 @@ def test_a_definition_is_rewritten_with_its_schedules() -> None:
         ],
     }  # fmt: skip
     assert list(rewrite_definition(RETRAIN, entry)) == [
-        "left out distillation, which was removed,",
+        "left out distillation (no longer a field)",
         "renamed training.kept_layers to training.num_layers",
         "renamed data.validation.max_unusable_share to data.validation.max_unusable_fraction",
     ]

@@ -131,15 +131,17 @@ def test_what_people_switched_stays_when_a_definition_changes(
     register()
     patch_schedule(service, "score", "nightshift-nightly", active=False)
     patch_schedule(service, "watch", "nightshift-every-ten-minutes", active=True)
-    former = {"params": {"training": {"kept_layers": 3}}}  # as an earlier release called it
+    # As an earlier release called it, with a field that it had.
+    former = {"params": {"training": {"kept_layers": 3}, "distillation": {"teacher": ""}}}
     own = {"schedule": {"interval": 86400}, "active": True, "slug": "my-own", "parameters": former}
     service.api(f"deployments/{deployment(service, 'retrain')['id']}/schedules", [own])
     for name in ("score", "watch", "retrain"):
         register.entry(name)["tags"].append("changed")
     register.entry("score")["schedules"][0]["cron"] = "0 2 * * *"
     said = register().splitlines()
-    assert len(said) == 4
-    assert said[0].startswith("renamed training.kept_layers to training.num_layers in a schedule")
+    assert len(said) == 5
+    assert said[0].startswith("left out distillation (no longer a field) in a schedule")
+    assert said[1].startswith("renamed training.kept_layers to training.num_layers in a schedule")
     stored = {s["slug"]: s["parameters"] for s in deployment(service, "retrain")["schedules"]}
     assert stored["my-own"] == {"params": {"training": {"num_layers": 3}}}
     (nightly,) = deployment(service, "score")["schedules"]

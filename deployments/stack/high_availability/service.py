@@ -148,7 +148,7 @@ def down(console: Terminal, arguments: list[str]) -> int:
     supervisor = Supervisor(home / "stack", str(home))
     stack = running_stack(home)
     names = [state.name for state in supervisor.states()]
-    with stopping(console):
+    with stopping(console) if stack else contextlib.nullcontext():
         if stack:
             supervisor.end_flow_runs()
             workers = [name for name in names if name.endswith("-worker")]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
+from tasks.core.readable import duration
 from tasks.runtime.reporting.artifacts import Progress
 from tasks.runtime.reporting.silence import PROGRESS_SECONDS
 
@@ -28,7 +29,8 @@ T = TypeVar("T")
 class _Pace:
     """Rate of work in the later half of the time so far, which leaves out loading, compiling and first batches.
 
-    It is known once both quarters of that half agree well enough for an estimate that is within a third.
+    It is known once both quarters of that half agree well enough for an estimate that is within a third, and while the
+    work goes on.
     """
 
     def __init__(self) -> None:
@@ -53,6 +55,10 @@ class _Pace:
         last, seconds = len(self._marks) - 1, self._marks[-1][0]
         half, late = (bisect_left(self._marks, (seconds * part, 0)) for part in (0.5, 0.75))
         if seconds < _LEAST_SECONDS or min(late - half, last - late) < _LEAST_MARKS:
+            return None
+        if (
+            time.monotonic() - self._began - seconds > seconds / 8
+        ):  # it has slowed down or stands still
             return None
         rate = self._between(half, last)
         quarters = self._between(half, late), self._between(late, last)
@@ -79,7 +85,7 @@ class ProgressMeter:
         self._what, self.of = what, of
         self._progress = Progress(bar, f"{what} done") if bar else None
         self._start()
-        self._count = self._done = self._skipped = 0
+        self._count = self.done = self._skipped = 0
 
     def _start(self) -> None:
         self._began = self._logged = time.monotonic()
@@ -87,11 +93,11 @@ class ProgressMeter:
 
     def add(self, count: int, done: int) -> None:
         """Add `count` items, which account for `done` units of the total."""
-        self._count, self._done = self._count + count, self._done + done
+        self._count, self.done = self._count + count, self.done + done
         if done:
-            self._pace.mark(self._done - self._skipped)
+            self._pace.mark(self.done - self._skipped)
         if self._progress:
-            self._progress.at(self._done, self.of)
+            self._progress.at(self.done, self.of)
         if time.monotonic() - self._logged >= PROGRESS_SECONDS:
             self._logged = time.monotonic()
             logger.info(self.text())
@@ -106,29 +112,33 @@ class ProgressMeter:
     @contextmanager
     def or_undone(self) -> Generator[None]:
         """Undo what was added in the block if it ends with an error, because that work will be repeated."""
-        before = self._count, self._done, self._skipped
+        before = self._count, self.done, self._skipped
         try:
             yield
         except BaseException:
-            self._count, self._done, self._skipped = before
-            self._pace.back_to(self._done - self._skipped)
+            self._count, self.done, self._skipped = before
+            self._pace.back_to(self.done - self._skipped)
             raise
 
     def text(self) -> str:
         """Return the progress as one line of text."""
         per_second = self._count / max(time.monotonic() - self._began, 1e-9)
         digits = ",.1f" if per_second >= 1 or not self._count else ".2g"
-        text = f"{self._count:,} {self._what}, {per_second:{digits}} a second"
-        if self._done <= self._skipped or self._done >= self.of:
+        text = f"{self.amount()}, {per_second:{digits}} a second"
+        if self.done <= self._skipped or self.done >= self.of:
             return text
         left = self.seconds_left()
         about = "" if left is None else f", about {duration(left)} left"
-        return f"{text}; {self._done / self.of:.0%} done{about}"
+        return f"{text}; {self.done / self.of:.0%} done{about}"
+
+    def amount(self) -> str:
+        """Return the number of items in words."""
+        return f"{self._count:,} {self._what}"
 
     def seconds_left(self) -> float | None:
         """Return an estimate of the remaining time, or None while it may be off by more than a third."""
         rate = self._pace.rate()
-        return (self.of - self._done) / rate if rate else None
+        return (self.of - self.done) / rate if rate else None
 
 
 _under_way: ContextVar[ProgressMeter | None] = ContextVar("progress_meter", default=None)
@@ -201,11 +211,3 @@ class ReadAheadMeter:
         """Report the rest: all items are finished, and the remaining units belong to inputs without items."""
         self._meter.add(0, self._before - self._done)
         self._done = self._before
-
-
-def duration(seconds: float) -> str:
-    """Format a duration for people: 40 s, 12 min, 3 h 20 min."""
-    if seconds < 180:  # in minutes, fewer would be off by up to a third
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -13,7 +13,7 @@ from tasks.core.lineage.graph import tree
 from tasks.core.lineage.parts import RegisteredVersion, ScoredRun, folder_of, in_force
 from tasks.core.lineage.records import LineageRecords
 from tasks.core.records import Manifest, Promotion, StoredFile
-from tasks.core.tags import LINEAGE_TAG
+from tasks.core.tags import LINEAGE_TAG, TEACHER_TAG
 
 ROOT = "s3://bucket/prepared"
 NAMES = ["loaded", "validated", "split", "other", "base-model"]
@@ -356,6 +356,7 @@ def test_what_a_teacher_knew_is_upstream_of_its_student() -> None:
     }
     logits = {"teacher": "reviews/3", "label_names": ["a", "b"], "rows": 81, "agreement": 0.9}
     trained = REST["model"] | {"base_model": "bert", "train_rows": 81, "mlflow_run_id": "run2"}
+    trained["teacher"] = "reviews/3"
     made = [
         (
             f"{ROOT}/{kind}/{digest}",
@@ -376,6 +377,9 @@ def test_what_a_teacher_knew_is_upstream_of_its_student() -> None:
         before
     )
     assert graph[f"lessons {lessons}"].brief == "reviews/3, 81 rows"
+    assert graph[f"model {student}"].facts["teacher"] == "reviews/3"
+    distilled = replace(VERSION, tags=VERSION.tags | {TEACHER_TAG: "reviews/2"})
+    assert way_back(story(version=distilled), RUN)["teacher"] == "reviews/2"
     gone = LineageRecords(made, {}, [], []).graph
     assert gone[f"model {DIGEST['model']}"].missing
     assert f"model {DIGEST['model']}" in gone.upstream(f"model {student}")

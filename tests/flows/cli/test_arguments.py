@@ -49,9 +49,14 @@ def test_removed_options_are_left_out_with_a_warning(caplog: pytest.LogCaptureFi
     params = parse("retrain", [*typed, "--training.epochs", "2"])
     assert params.model_dump(exclude_unset=True) == {"training": {"epochs": 2}}
     assert caplog.messages == [
-        "The option --distillation.teacher was removed from Nightshift: left out",
-        "The option --distillation.weight was removed from Nightshift: left out",
+        "The option --distillation.teacher is no longer part of Nightshift, and is left out",
+        "The option --distillation.weight is no longer part of Nightshift, and is left out",
     ]
+    for wrong in (["--distillation.weight=1", "1"], ["--distillation.teacher", "reviews/3", "1"]):
+        with pytest.raises(SettingsError, match="unrecognized arguments: 1"):
+            parse("retrain", wrong)
+    with pytest.raises(SystemExit):
+        parse("retrain", ["--distillation.teacher", "-h"])
 
 
 @pytest.mark.parametrize("model", [RetrainParams, ScoreParams, TuneParams])

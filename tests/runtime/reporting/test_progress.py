@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.readable import duration
 from tasks.runtime.reporting import progress as pace_module
 from tasks.runtime.reporting.progress import (
     ProgressMeter,
     ReadAheadMeter,
     current_meter,
-    duration,
     use_meter,
 )
 
@@ -100,6 +100,17 @@ def test_the_first_estimate_is_within_a_third(of, each, slow_first, drift, seed)
         if estimate is not None:
             assert 2 / 3 * truth <= estimate <= 4 / 3 * truth
             break
+
+
+def test_work_that_stands_still_has_no_estimate(clock):
+    meter = ProgressMeter("reviews", of=1000)
+    for _ in range(100):
+        clock[0] += 1
+        meter.add(1, done=1)
+    assert meter.seconds_left() == pytest.approx(900)
+    clock[0] += 60
+    meter.add(1, done=0)  # a review of an object whose share is not known yet
+    assert meter.seconds_left() is None
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,11 @@ class PackingCollator:
         self._packed = packed
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the batch, with any labels. `input_ids` is included so that tokens can be counted."""
+        """Return the batch with its labels. `input_ids` is included so that tokens can be counted."""
         by_length = sorted(rows, key=lambda row: -len(row["input_ids"]))
         batch = self._packed.pack([row["input_ids"] for row in by_length], _CPU)
-        labels = [row["labels"] for row in by_length if "labels" in row]
-        return {"packed": batch, "input_ids": batch.input_ids} | (
-            {"labels": torch.tensor(labels)} if labels else {}
-        )
+        labels = torch.tensor([row["labels"] for row in by_length])
+        return {"packed": batch, "input_ids": batch.input_ids, "labels": labels}
 
 
 def run_packed(model: PreTrainedModel, pad_id: int, longest: int) -> PackedModel:

@@ -1,6 +1,6 @@
-"""Layer dropping: build a smaller student from some of a base model's layers.
+"""Layer dropping: build a smaller model from some of a base model's layers.
 
-A student initialised with every other layer of a trained model learns far better than one initialised at random: Sanh
+A model initialised with every other layer of a trained model learns far better than one initialised at random: Sanh
 et al., 2019, "DistilBERT, a distilled version of BERT" (section 3); Sun et al., 2019, "Patient Knowledge Distillation
 for BERT Model Compression".
 """
@@ -72,12 +72,12 @@ def keep_layers(classifier: Classifier, num_layers: int) -> Classifier:
     indices = layer_indices(layers, num_layers)
     config = copy.deepcopy(model.config)
     _shorten(config.get_text_config(), indices)
-    student: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    smaller: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     try:
-        student.load_state_dict(_renamed(model.state_dict(), name, indices))
+        smaller.load_state_dict(_renamed(model.state_dict(), name, indices))
     except RuntimeError as error:  # layers of several kinds, in an order only the model knows
         raise _not_apart(model) from error
-    return replace(classifier, model=student.train(model.training))
+    return replace(classifier, model=smaller.train(model.training))
 
 
 def _require(layers: int, num_layers: int) -> None:
@@ -111,7 +111,7 @@ def _shorten(config: Any, indices: Sequence[int]) -> None:
 def _renamed(
     weights: dict[str, torch.Tensor], stack: str, indices: Sequence[int]
 ) -> dict[str, torch.Tensor]:
-    """Return the weights under their names in the student, without those of dropped layers."""
+    """Return the weights under their names in the smaller model, without those of dropped layers."""
     numbers = {str(old): new for new, old in enumerate(indices)}
     renamed: dict[str, torch.Tensor] = {}
     for name, tensor in weights.items():

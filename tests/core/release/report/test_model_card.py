@@ -175,4 +175,3 @@ def test_the_engine_that_scores_with_it_is_named() -> None:
         if len(row) == 2
     }
     assert said["Scored by"] == "openvino: 100 reviews/s"
-    assert "Learned from" not in model_card(whole(), DETAILS)

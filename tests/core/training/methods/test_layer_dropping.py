@@ -1,4 +1,4 @@
-"""Students of some of a base model's layers: which they are, and that any tool loads what was trained."""
+"""Models of some of a base model's layers: which they are, and that any tool loads what was trained."""
 
 import itertools
 from pathlib import Path
@@ -65,36 +65,38 @@ ARCHITECTURES = [
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_student_has_the_first_and_the_last_layer_and_is_loaded_anywhere(
+def test_a_smaller_model_has_the_first_and_the_last_layer_and_is_loaded_anywhere(
     architecture: str, bert: Path, tmp_path: Path
 ) -> None:
-    teacher = tiny_classifier(architecture, bert)
-    student = keep_layers(teacher, 2)
-    ours, theirs = modeling.layers_of(student.model), modeling.layers_of(teacher.model)
+    whole = tiny_classifier(architecture, bert)
+    smaller = keep_layers(whole, 2)
+    ours, theirs = modeling.layers_of(smaller.model), modeling.layers_of(whole.model)
     assert ours is not None and theirs is not None and (len(ours), len(theirs)) == (2, 3)
     for one, other in ((ours[0], theirs[0]), (ours[1], theirs[2])):
         expected = other.state_dict()
         assert all(torch.equal(w, expected[n]) for n, w in one.state_dict().items())
     layer = weights(theirs[0])
-    assert weights(student.model) == weights(teacher.model) - layer
-    outside = [n for n in student.model.state_dict() if "layer" not in n and ".h." not in n]
-    kept, given = student.model.state_dict(), teacher.model.state_dict()
+    assert weights(smaller.model) == weights(whole.model) - layer
+    outside = [n for n in smaller.model.state_dict() if "layer" not in n and ".h." not in n]
+    kept, given = smaller.model.state_dict(), whole.model.state_dict()
     assert outside and all(torch.equal(kept[n], given[n]) for n in outside)
-    found: Any = reloaded(student.model, tmp_path)
-    assert found.config.num_hidden_layers == 2 and weights(found) == weights(student.model)
-    model: Any = student.model
+    found: Any = reloaded(smaller.model, tmp_path)
+    assert found.config.num_hidden_layers == 2 and weights(found) == weights(smaller.model)
+    model: Any = smaller.model
     with torch.no_grad():
         assert torch.equal(found(input_ids=IDS).logits, model(input_ids=IDS).logits)
-    assert int(teacher.model.config.num_hidden_layers) == 3  # left as it is
+    assert int(whole.model.config.num_hidden_layers) == 3  # left as it is
 
 
-def test_the_student_computes_what_the_model_does_without_the_layers_between(bert: Path) -> None:
-    teacher = tiny_classifier("bert", bert)
-    student: Any = keep_layers(teacher, 2).model
-    model: Any = teacher.model
+def test_the_smaller_model_computes_what_the_model_does_without_the_layers_between(
+    bert: Path,
+) -> None:
+    whole = tiny_classifier("bert", bert)
+    smaller: Any = keep_layers(whole, 2).model
+    model: Any = whole.model
     del model.bert.encoder.layer[1]
     with torch.no_grad():
-        assert torch.equal(student(input_ids=IDS).logits, model(input_ids=IDS).logits)
+        assert torch.equal(smaller(input_ids=IDS).logits, model(input_ids=IDS).logits)
 
 
 @pytest.mark.parametrize("config", [ModernBertConfig, Gemma3TextConfig])
@@ -106,15 +108,15 @@ def test_layers_of_several_kinds_keep_their_kinds(config: Any, tmp_path: Path) -
     given = config(**SMALL, **more, layer_types=kinds)
     model: Any = AutoModelForSequenceClassification.from_config(given).eval()
     encoder: Any = None
-    student: Any = keep_layers(Classifier(model, encoder, ["a", "b"]), 2).model
-    assert student.config.layer_types == ["sliding_attention", "full_attention"]
-    found = reloaded(student, tmp_path)
+    smaller: Any = keep_layers(Classifier(model, encoder, ["a", "b"]), 2).model
+    assert smaller.config.layer_types == ["sliding_attention", "full_attention"]
+    found = reloaded(smaller, tmp_path)
     with torch.no_grad():
-        assert torch.equal(found(input_ids=IDS).logits, student(input_ids=IDS).logits)
+        assert torch.equal(found(input_ids=IDS).logits, smaller(input_ids=IDS).logits)
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
-def test_a_student_is_trained_saved_and_loaded(
+def test_a_smaller_model_is_trained_saved_and_loaded(
     family: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     base: Path = request.getfixturevalue(family)
