@@ -22,6 +22,7 @@ DEADLY = "deadly"
 
 class _Classifier:
     encoder = CharacterEncoder()
+    class_costs = ()
 
 
 class _DeadlyEngine(TextEngine):

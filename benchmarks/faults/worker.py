@@ -61,6 +61,7 @@ def use_text_model(seconds_a_review: float = 0.0, counter: Any = None) -> None:
 
 class _Classifier:
     encoder = CharacterEncoder()
+    class_costs = ()
 
 
 def draft(run: str, source: str, output: str, **changed: Any) -> ScoringRun:

@@ -34,7 +34,10 @@ class _Finder(MetaPathFinder):
                 original(module)
                 from benchmarks.faults.parts import CharacterEncoder, TextEngine
 
-                loaded = SimpleNamespace(encoder=CharacterEncoder()), TextEngine(seconds)
+                loaded = (
+                    SimpleNamespace(encoder=CharacterEncoder(), class_costs=()),
+                    TextEngine(seconds),
+                )
                 module.__dict__["_loaded"] = lambda *_: loaded
 
             loader.exec_module = exec_module

@@ -15,8 +15,9 @@ from benchmarks.speed.contenders import Contender
 from benchmarks.speed.data import Reviews
 from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.engines.cascade.bands import CascadeRule
+from tasks.core.engines.cascade.fitting import Rows, fit_cascade
 from tasks.core.engines.cascade.records import CascadeRecord
-from tasks.core.engines.cascade.stages import Rows, Stage, fit_cascade
+from tasks.core.engines.cascade.stages import Stage
 from tasks.core.engines.protocol import EngineOptions
 from tasks.core.models import classifier as modeling
 from tasks.core.models.linear import classifier as linear

@@ -4,7 +4,7 @@ quick."""
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from flows.forms.recipes import RECIPES, RecipeName, filled_in
 from tasks.connectors.sources.params import SourceParams
@@ -13,6 +13,8 @@ from tasks.core.engines.params import EngineChoiceParams
 from tasks.core.evaluation.behaviour.params import BehaviourParams
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.forms import Form, with_current_names
+from tasks.core.models.class_costs import parse_class_costs
+from tasks.core.parsing.pairs import PairsText
 from tasks.core.parsing.patterns import (
     BASE_MODEL,
     MODEL_NAME,
@@ -47,12 +49,24 @@ class DataParams(Form):
 
 
 class RegistrationParams(Form):
-    """Name of the registered model."""
+    """Name of the registered model, and the costs of its errors."""
 
     model_name: Annotated[str, MODEL_NAME] = Field(
         default="reviews",
         description="Name in the MLflow model registry. `score` uses the champion of this name.",
     )
+    class_costs: PairsText = Field(
+        default="",
+        max_length=20_000,
+        description="Cost of giving a review of this label another one, such as NEGATIVE=5 (1 for labels not named). "
+        "Empty: predict the most likely label.",
+    )
+
+    @field_validator("class_costs")
+    @classmethod
+    def _costs_are_numbers(cls, text: str) -> str:
+        parse_class_costs(text)
+        return text
 
 
 class FineTuneParams(Form):
@@ -127,7 +141,8 @@ class RetrainParams(Form):
         default=EngineChoiceParams(), description="Choice of the inference engine by benchmark."
     )
     registration: RegistrationParams = Field(
-        default=RegistrationParams(), description="Name of the registered model."
+        default=RegistrationParams(),
+        description="Name of the registered model, and the costs of its errors.",
     )
 
     @model_validator(mode="before")

@@ -8,6 +8,7 @@ from typing import Any
 
 from flows.forms.pipelines import RetrainParams
 from tasks.core.evaluation.behaviour.checks import label_roles
+from tasks.core.models.class_costs import costs_of_labels
 from tasks.core.quality.records import InspectionSummary
 from tasks.core.records import (
     HeldOutSummary,
@@ -71,6 +72,7 @@ def prepare(params: RetrainParams) -> Prepared:
     loaded = load_reviews(source, rules.validation.max_unusable_fraction)
     validated = validate_reviews(loaded, source.label_names, rules.validation, source.label_map)
     label_roles(validated.summary.label_names, params.behaviour)  # its labels must exist
+    costs_of_labels(params.registration.class_costs, validated.summary.label_names)  # theirs, too
     held_out = hold_out_test(validated, source, rules.split, params.registration.model_name)
     split = split_reviews(
         validated,

@@ -13,6 +13,7 @@ from flows.stages.results import Retrained
 from tasks.core.engines.selection.records import EngineChoice, EngineProof
 from tasks.core.errors import ConflictError
 from tasks.core.markdown import Markdown, link
+from tasks.core.models.class_costs import costs_of_labels
 from tasks.core.records import ModelVersion, Reference
 from tasks.core.release.gate.evidence import Verdict
 from tasks.core.training.records import TrainingSummary
@@ -27,6 +28,7 @@ from tasks.release.gate import Candidate, evaluate_champion, judge
 from tasks.release.registration import register_model
 from tasks.release.report import Judged, explain_errors, report_version
 from tasks.runtime.reporting import artifacts
+from tasks.training.class_costs import apply_class_costs
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +41,14 @@ def conclude(
     """Evaluate a trained model, register it, and promote it if the gate and any required
     approver allow it."""
     split = prepared.split
+    model = apply_class_costs(model, prepared.tokens, params.registration.class_costs)
+    costs = costs_of_labels(params.registration.class_costs, split.summary.label_names)
     candidate = Candidate(
         model,
         evaluate_model(model, split, params.evaluation),
         check_behaviour(model, split, prepared.checks, params.behaviour),
     )
-    baseline = evaluate_baseline(split, params.evaluation)
+    baseline = evaluate_baseline(split, params.evaluation, costs)
     engine, proof = proven_engine(
         model,
         prepared.tokens,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.decision import predict_labels
+from tasks.core.decision import without_costs
 from tasks.core.engines import registry
 from tasks.core.engines.params import EngineChoiceParams
 from tasks.core.engines.protocol import EngineOptions, softmax
@@ -108,16 +108,17 @@ def prove_engine(
 
     def make(folder: Path) -> EngineProof:
         judged = read_predictions(evaluation)
-        probabilities = softmax(_compute_logits(model, engine, split))
-        write_predictions(folder, Predictions(judged.labels, probabilities, None))
-        predicted, reference = predict_labels(probabilities), predict_labels(judged.probabilities)
+        answers, costs = softmax(_compute_logits(model, engine, split)), judged.class_costs
+        scored = Predictions(judged.labels, without_costs(answers, costs), None, costs)
+        write_predictions(folder, scored)
+        predicted, reference = scored.predicted, judged.predicted
         pair = Pair.of(predicted == judged.labels, reference == judged.labels)
         lower = pair.lower(_RISK)
         return EngineProof(
             engine=engine.summary.chosen,
             rows=len(predicted),
             agreement=float((predicted == reference).mean()),
-            largest_change=float(np.abs(probabilities - judged.probabilities).max()),
+            largest_change=float(np.abs(scored.probabilities - judged.probabilities).max()),
             accuracy=float((predicted == judged.labels).mean()),
             judged_accuracy=float((reference == judged.labels).mean()),
             better=pair.better,

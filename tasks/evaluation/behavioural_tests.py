@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tasks.connectors.local_paths import local_path
 from tasks.connectors.storage.object_store import S3_LIKE, parse_uri
+from tasks.core.decision import without_costs
 from tasks.core.engines.protocol import softmax
 from tasks.core.errors import SettingsError
 from tasks.core.evaluation.behaviour import checks as behaviour
@@ -121,8 +122,9 @@ def check_behaviour(
 
     def make(folder: Path) -> BehaviourResult:
         with opened(model, split.summary.label_names) as classifier:
-            probabilities = softmax(logits_of(classifier, cases.texts, "Behavioural cases scored"))
-        result = behaviour.judge_cases(cases, probabilities)
+            answers = softmax(logits_of(classifier, cases.texts, "Behavioural cases scored"))
+            costs = classifier.class_costs
+        result = behaviour.judge_cases(cases, without_costs(answers, costs), costs)
         (folder / "behaviour.json").write_text(result.model_dump_json(indent=2), encoding="utf-8")
         return result
 

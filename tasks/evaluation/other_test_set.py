@@ -2,7 +2,6 @@
 
 import logging
 
-from tasks.core.decision import predict_labels
 from tasks.core.errors import ModelError, RegistryError, RegistryUnavailableError
 from tasks.core.evaluation.comparison import Pair
 from tasks.core.evaluation.params import EvaluationParams
@@ -67,10 +66,7 @@ def evaluate_on_old_test_set(
         raise
     except (ModelError, RegistryError) as error:  # different labels; files that are gone
         return OtherTestSet(differs, why_not=str(error))
-    right = [
-        predict_labels(predictions.probabilities) == predictions.labels
-        for predictions in (own, their)
-    ]
+    right = [predictions.predicted == predictions.labels for predictions in (own, their)]
     accuracies = float(right[0].mean()), float(right[1].mean())
     return OtherTestSet(differs, Pair.of(*right), accuracies, instead=instead)
 

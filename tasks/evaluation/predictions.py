@@ -4,6 +4,7 @@ Predictions depend only on the model and the test set, and are kept under the di
 per test set, and a new test set causes every model to be scored again.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from tasks.core.data import tables
 from tasks.core.data.labels import scale_of
 from tasks.core.data.usable_rows import LabelledReview
-from tasks.core.decision import predict_labels
+from tasks.core.decision import predict_labels, with_costs
 from tasks.core.engines.protocol import Engine, softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.evaluation import metrics
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 EVALUATION_VERSION = 4
 BASELINE_VERSION = 1
 _WINDOW = 512
+_CLASS_COSTS = b"class_costs"  # key of the metadata of predictions.parquet
 
 Evaluation = Reference[EvaluationSummary]
 Probabilities = NDArray[np.float64]
@@ -52,13 +54,25 @@ class Predictions:
 
     Attributes:
         labels: true class ids, shape (rows,).
-        probabilities: as in scoring, shape (rows, classes).
+        probabilities: as scoring writes them, shape (rows, classes).
         uncalibrated: the probabilities before temperature scaling; None for a model without a temperature.
+        class_costs: of the model; empty: none.
     """
 
     labels: NDArray[np.int64]
     probabilities: Probabilities
     uncalibrated: Probabilities | None
+    class_costs: Sequence[float] = ()
+
+    @property
+    def answers(self) -> Probabilities:
+        """The probabilities times the class costs, shape (rows, classes): the largest is the label."""
+        return with_costs(self.probabilities, self.class_costs)
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The predicted class ids, shape (rows,)."""
+        return predict_labels(self.answers)
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,7 @@ class _Output:
     probabilities: Probabilities
     uncalibrated: Probabilities | None = None
     temperature: float = 1.0
+    class_costs: Sequence[float] = ()
 
 
 @step
@@ -83,8 +98,10 @@ def evaluate_model(
     def answer(reviews: list[LabelledReview]) -> _Output:
         with opened(model, split.summary.label_names) as classifier:
             logits = logits_of(classifier, [r.text for r in reviews], "Test reviews scored")
-        temperature = classifier.temperature
-        return _Output(softmax(logits), softmax(logits * temperature), temperature)
+        temperature, costs = classifier.temperature, classifier.class_costs
+        if costs:
+            logits = logits - np.log(np.asarray(costs, dtype=np.float32))
+        return _Output(softmax(logits), softmax(logits * temperature), temperature, costs)
 
     device = resolve_device("auto")
     identity = {
@@ -95,8 +112,10 @@ def evaluate_model(
 
 
 @step
-def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) -> Evaluation:
-    """Train TF-IDF + logistic regression, and evaluate it on the same rows."""
+def evaluate_baseline(
+    split: Reference[SplitSummary], params: EvaluationParams, class_costs: Sequence[float] = ()
+) -> Evaluation:
+    """Train TF-IDF + logistic regression, and evaluate it on the same rows, with the same class costs."""
 
     def answer(reviews: list[LabelledReview]) -> _Output:
         with fetched(split, "train.parquet") as folder:
@@ -107,12 +126,13 @@ def evaluate_baseline(split: Reference[SplitSummary], params: EvaluationParams) 
             [r.text for r in reviews],
             len(split.summary.label_names),
         )
-        return _Output(probabilities)
+        return _Output(probabilities, class_costs=class_costs)
 
     identity = {
         "baseline": BASELINE_VERSION,
         "train": split.summary.train_digest,
         "scikit-learn": sklearn.__version__,
+        **({"class_costs": list(class_costs)} if class_costs else {}),
     }
     return _evaluate(tfidf.NAME, identity, split, params, answer)
 
@@ -160,7 +180,9 @@ def _evaluate(
         output = answer(reviews)
         seconds = time.perf_counter() - started
         labels = np.array([r.label for r in reviews], dtype=np.int64)
-        predictions = Predictions(labels, output.probabilities, output.uncalibrated)
+        predictions = Predictions(
+            labels, output.probabilities, output.uncalibrated, output.class_costs
+        )
         write_predictions(folder, predictions)
         names = split.summary.label_names
         figures.draw_all(
@@ -171,6 +193,7 @@ def _evaluate(
             name,
             params.calibration_bins,
             predictions.uncalibrated,
+            predictions.class_costs,
         )
         return _summary(name, split.summary, predictions, params, output.temperature, seconds)
 
@@ -192,10 +215,13 @@ def _summary(
 ) -> EvaluationSummary:
     names = split.label_names
     measured = metrics.evaluate(
-        predictions.labels, predictions.probabilities, params, scale_of(names)
+        predictions.labels,
+        predictions.probabilities,
+        params,
+        scale_of(names),
+        predictions.class_costs,
     )
     before = predictions.uncalibrated
-    predicted = predict_labels(predictions.probabilities)
     return EvaluationSummary(
         model=name,
         label_names=names,
@@ -207,7 +233,9 @@ def _summary(
         if before is None
         else metrics.uncalibrated(predictions.labels, before, params),
         temperature=temperature,
-        confusion=metrics.confusion_matrix(predictions.labels, predicted, len(names)).tolist(),
+        confusion=metrics.confusion_matrix(
+            predictions.labels, predictions.predicted, len(names)
+        ).tolist(),
         seconds=round(seconds, 2),
     )
 
@@ -221,6 +249,9 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
         if values is not None
     }
     table = pa.table({"label": predictions.labels, **lists})
+    if predictions.class_costs:
+        costs = json.dumps(list(predictions.class_costs))
+        table = table.replace_schema_metadata({_CLASS_COSTS: costs})
     pq.write_table(table, folder / "predictions.parquet", compression="zstd")
 
 
@@ -234,4 +265,5 @@ def read_predictions(reference: Reference[Any]) -> Predictions:
         if name in table.column_names
     }
     labels = table["label"].to_numpy()
-    return Predictions(labels, lists["probabilities"], lists.get("uncalibrated"))
+    costs = json.loads((table.schema.metadata or {}).get(_CLASS_COSTS, "[]"))
+    return Predictions(labels, lists["probabilities"], lists.get("uncalibrated"), costs)

@@ -228,9 +228,9 @@ def _evidence(
     return Evidence(
         labels=own.labels,
         label_names=names,
-        candidate=own.probabilities,
-        baseline=read_predictions(baseline).probabilities,
-        champion=theirs.probabilities if theirs else None,
+        candidate=own.answers,
+        baseline=read_predictions(baseline).answers,
+        champion=theirs.answers if theirs else None,
         champion_name=str(champion.version) if champion else "",
         incomparable=champion.incomparable if champion else "",
         slices=test.slices(params.slices)[0],
@@ -246,7 +246,9 @@ def _evidence(
         overlap=_overlap(inspection.summary),
         repeats=test.repeats(),
         scale=scale_of(names),
-        scored=read_predictions(candidate.proof).probabilities if candidate.proof else None,
+        scored=read_predictions(candidate.proof).answers if candidate.proof else None,
+        class_costs=own.class_costs,
+        champion_class_costs=theirs.class_costs if theirs else own.class_costs,
         other_test_set=champion.other_test_set if champion else None,
         scored_by=candidate.proof.summary.engine if candidate.proof else "",
     )

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.decision import predict_labels
 from tasks.core.engines.selection.records import EngineChoice, EngineProof
 from tasks.core.errors import ModelError, NightshiftError
 from tasks.core.evaluation.attributions import Attribution, attribute
@@ -115,9 +114,9 @@ def _errors(
     predictions, reviews = read_predictions(candidate.evaluation), read_test_set(split).reviews
     names = split.summary.label_names
     worst = facts.worst_errors(
-        predictions.labels, predictions.probabilities, params.worst_errors
+        predictions.labels, predictions.predicted, predictions.probabilities, params.worst_errors
     ).tolist()
-    predicted = predict_labels(predictions.probabilities)
+    predicted = predictions.predicted
     attributions: list[Attribution | None] = [None] * len(worst)
     if params.attributions and worst:
         try:
@@ -136,7 +135,7 @@ def _errors(
                 file=file or review.where,
                 true_label=names[review.label],
                 predicted=names[int(predicted[index])],
-                probability=float(predictions.probabilities[index].max()),
+                probability=float(predictions.probabilities[index, predicted[index]]),
                 text=review.text,
                 attribution=attribution,
             )
@@ -258,6 +257,7 @@ def assemble(judged: Judged) -> Report:
             LineageStep(kind, uri.rpartition("/")[2], uri) for kind, uri in judged.lineage.items()
         ],
         parameters=judged.params,
+        class_costs=candidate.model.summary.class_costs,
         engine=judged.scored_by,
     )
 
@@ -280,4 +280,4 @@ def _data(judged: Judged) -> DataFacts:
 
 
 def _right(predictions: Predictions) -> Bools:
-    return np.asarray(predict_labels(predictions.probabilities) == predictions.labels)
+    return np.asarray(predictions.predicted == predictions.labels)

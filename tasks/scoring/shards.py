@@ -12,7 +12,6 @@ from typing import IO
 from tasks.connectors.storage.conditional_reads import Head
 from tasks.connectors.storage.conditional_writes import ExactObjects
 from tasks.core.blame import as_data_error, is_object_error
-from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.digests import canonical_json
 from tasks.core.engines import registry
 from tasks.core.engines.protocol import Engine, EngineOptions
@@ -72,7 +71,7 @@ def score_shard(run_uri: str, number: int, params: EngineParams) -> ShardDone:
             ThreadPoolExecutor(2 * _REQUESTS) as pool,
         ):
             work = ShardWork(objects, run, pool, folder)
-            results = work.score(number, classifier.encoder, engine, params.window_reviews)
+            results = work.score(number, classifier, engine, params.window_reviews)
         done = ShardResult(
             number=number, objects=results, seconds=round(time.perf_counter() - started, 2)
         )
@@ -110,7 +109,7 @@ class ShardWork:
         self._objects, self._run, self._pool, self._folder = objects, run, pool, folder
 
     def score(
-        self, number: int, encoder: Encoder, engine: Engine, window_reviews: int
+        self, number: int, classifier: modeling.Classifier, engine: Engine, window_reviews: int
     ) -> list[ObjectResult]:
         """Return the outcome of each object, in the order of the shard.
 
@@ -118,7 +117,7 @@ class ShardWork:
 
         Args:
             number: number of the shard.
-            encoder: the tokenization the model was trained with.
+            classifier: the tokenization the model was trained with, and its class costs.
             engine: computes the logits.
             window_reviews: reviews planned together.
         """
@@ -134,7 +133,7 @@ class ShardWork:
         suspects = {e: None for e in entries if e not in results and self._in_work.is_suspect(e)}
         without_suspects = [[e for e in bundle if e not in suspects] for bundle in shard.bundles]
         remaining = [b for b in without_suspects if any(entry not in results for entry in b)]
-        work = _Work(encoder, engine, window_reviews, heads, results)
+        work = _Work(classifier, engine, window_reviews, heads, results)
         meter = current_meter("reviews", sum(entry.bytes for entry in entries))
         to_read = {*suspects, *(entry for bundle in remaining for entry in bundle)}
         meter.skip(sum(entry.bytes for entry in entries if entry not in to_read))
@@ -151,7 +150,8 @@ class ShardWork:
         opened = functools.partial(self._open, results=dict(work.results))
         streams = map_ordered(self._pool, opened, entries, _REQUESTS)
         items = (self._items(bundle, streams, read_ahead) for bundle in bundles)
-        results = predict.score(items, work.encoder, work.engine, work.window_reviews)
+        model, window = work.classifier, work.window_reviews
+        results = predict.score(items, model.encoder, work.engine, window, model.class_costs)
         scored = count_passed(results, read_ahead)
         writes: dict[Entry, Future[ObjectResult]] = {}
         for index, entry in enumerate(entry for bundle in bundles for entry in bundle):
@@ -285,9 +285,9 @@ class ShardWork:
 
 @dataclass(frozen=True)
 class _Work:
-    """State shared by all bundles of a shard: the encoder and engine, and the known facts about its objects."""
+    """State shared by all bundles of a shard: the model and its engine, and the known facts about its objects."""
 
-    encoder: Encoder
+    classifier: modeling.Classifier
     engine: Engine
     window_reviews: int
     heads: dict[Entry, Head | None]

@@ -45,8 +45,8 @@ def accept_model(
         ModelError: it is another model, or no model.
         StoreError: the reference leads elsewhere, or other files lie there.
     """
-    # The manifest of a model that release 0.1 distilled has `lessons` as well: it is not the model asked for.
-    inputs = {"lessons": None} | training_inputs(tokens, base, params)
+    # Other models of the same tokens: one that release 0.1 distilled, one with class costs.
+    inputs = {"lessons": None, "class_costs": None} | training_inputs(tokens, base, params)
     checked = _check(result, TrainingSummary, "model", inputs, base.summary.parameters)
     if checked.summary.label_names != tokens.summary.label_names:
         raise ModelError("The model has other labels than the reviews", result.uri, "train again")

@@ -86,7 +86,7 @@ class _Encoder(CharacterEncoder):
 
 
 def _with_model(monkeypatch: pytest.MonkeyPatch, encoder: _Encoder, engine: TextEngine) -> None:
-    classifier: Any = type("Classifier", (), {"encoder": encoder})
+    classifier: Any = type("Classifier", (), {"encoder": encoder, "class_costs": ()})
     monkeypatch.setattr(shards, "_loaded", lambda *_: (classifier, engine))
 
 

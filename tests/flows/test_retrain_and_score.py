@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from flows.forms.pipelines import RetrainParams
-from flows.forms.scoring import ScoreParams
+from flows.forms.scoring import ScoreParams, TraceParams
 from flows.retrain import retrain
 from flows.score import score
+from flows.trace_prediction import trace
 from tasks.connectors.sources.params import SourceParams
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.data import tables
@@ -18,6 +19,7 @@ from tasks.core.errors import (
     MissingDataError,
     ModelError,
     NightshiftError,
+    SettingsError,
 )
 from tasks.data.ingestion import load_reviews
 from tasks.runtime.clients import model_registry
@@ -108,6 +110,44 @@ def test_three_classes_in_a_csv_from_s3(services: ObjectStore, prefix: str, bert
     score(ScoreParams(input=f"{prefix}/inbox", output=f"{prefix}/out", model_name="three"))
     (row,) = read(services, f"{prefix}/out/model=three/version=1/x.csv")
     assert row["label"] == "off topic" and "probability_off topic" in row
+
+
+def test_class_costs_change_labels_and_not_probabilities(
+    services: ObjectStore, prefix: str, bert: Path
+) -> None:
+    location = deliver(services, prefix)
+    plain = retrain(params(bert, location, "plain"))
+    costs: dict[str, Any] = {"registration__class_costs": "positive=1e5"}
+    given = params(bert, location, "costly", **costs)
+    with pytest.raises(
+        SettingsError, match=r"No label is called 'great'.*registration.class_costs"
+    ):
+        retrain(params(bert, location, "costly", registration__class_costs="great=5"))
+    done = retrain(given)
+    assert done.version.model_digest != plain.version.model_digest
+    # Nothing was trained again; measures of probabilities stay, those of labels do not.
+    assert done.training_seconds == plain.training_seconds
+    assert done.version.run_id != plain.version.run_id
+    chain = trace(TraceParams(start="costly/1")).upstream
+    models = [line for line in chain if line.lstrip().startswith("model ") and "seed 42" in line]
+    assert len(models) == 2, chain  # with its costs, and as it was trained
+    before, after = plain.evaluation, done.evaluation
+    for metric in ("log_loss", "calibration_error", "roc_auc"):
+        assert after.metrics[metric].value == pytest.approx(before.metrics[metric].value, abs=1e-3)
+    assert after.per_class["POSITIVE"]["recall"].value == 1.0
+    assert after.metrics["accuracy"].value < before.metrics["accuracy"].value
+    again = retrain(given)
+    assert again.version.version == "1" and "model" in again.steps_reused
+    write(services, f"{prefix}/inbox/x.jsonl", [{"id": "a", "text": "The ending was dreadful."}])
+    rows: dict[str, Any] = {}
+    for name in ("plain", "costly"):
+        wanted = {"model_name": name, "model_version": "1"}
+        score(ScoreParams(input=f"{prefix}/inbox", output=f"{prefix}/out", **wanted))
+        (rows[name],) = read(services, f"{prefix}/out/model={name}/version=1/x.jsonl")
+    assert (rows["plain"]["label"], rows["costly"]["label"]) == ("NEGATIVE", "POSITIVE")
+    for column in ("probability_NEGATIVE", "probability_POSITIVE"):
+        assert rows["costly"][column] == pytest.approx(rows["plain"][column], abs=1e-3)
+    assert rows["costly"]["score"] == rows["costly"]["probability_POSITIVE"]
 
 
 def test_a_model_that_loses_to_the_baseline_is_registered_but_no_champion(

@@ -68,4 +68,6 @@ def _head_digest(classifier: Classifier) -> str:
         if id(tensor) not in body:
             digest.update(name.encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    if classifier.class_costs:  # those of a head without a bias are in no parameter
+        digest.update(repr(classifier.class_costs).encode())
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.decision import predict_labels
+from tasks.core.decision import predict_labels, with_costs
 from tasks.core.evaluation.calibration_error import calibration_interval
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.evaluation.records import Interval
@@ -79,6 +79,7 @@ def evaluate(
     probabilities: Floats,
     params: EvaluationParams,
     scale: Sequence[float] | None = None,
+    class_costs: Sequence[float] = (),
 ) -> Measured:
     """Compute all metrics, each with its interval.
 
@@ -93,14 +94,15 @@ def evaluate(
         probabilities: shape (rows, classes), rows summing to one.
         params: resamples, confidence, bins, seed.
         scale: the value of each class, if the labels are a scale.
+        class_costs: the cost of missing each class, on which the predicted labels depend; empty: none.
     Raises:
         ValueError: no rows, or shapes that do not match.
     """
     _check(labels, probabilities)
     areas = _Areas(labels, probabilities)  # sorts the rows; everything below uses this order
     labels, probabilities = labels[areas.order], probabilities[areas.order]
-    sums = _Sums(labels, probabilities)
-    predicted = predict_labels(probabilities)
+    predicted = predict_labels(with_costs(probabilities, class_costs))
+    sums = _Sums(labels, probabilities, predicted)
 
     def at(weights: Ints) -> dict[_Key, Floats]:
         ordered = {} if scale is None else on_a_scale(labels, predicted, scale, weights)
@@ -127,7 +129,7 @@ def uncalibrated(
         ValueError: as `evaluate`.
     """
     _check(labels, probabilities)
-    sums = _Sums(labels, probabilities)
+    sums = _Sums(labels, probabilities, predict_labels(probabilities))
     intervals = _intervals(sums.at, len(labels), params)
     return {"log_loss": intervals["log_loss", None]} | _calibration(labels, probabilities, params)
 
@@ -185,11 +187,11 @@ def _intervals(
 class _Sums:
     """The metrics that are sums over rows, for any weights."""
 
-    def __init__(self, labels: Ints, probabilities: Floats) -> None:
+    def __init__(self, labels: Ints, probabilities: Floats, predicted: Ints) -> None:
         self._classes = classes = probabilities.shape[1]
-        right = _right(labels, probabilities)
+        right = (predicted == labels).astype(np.float64)
         true_probability = np.take_along_axis(probabilities, labels[:, None], axis=1)
-        named = _one_hot(predict_labels(probabilities), classes)
+        named = _one_hot(predicted, classes)
         parts = {
             "hits": named * right[:, None],
             "named": named,
@@ -281,10 +283,6 @@ def _macro_f1(hits: Floats, meant: Floats, named: Floats) -> Floats:
 
 def _ratio(counts: Floats | Ints, of: Floats | Ints, otherwise: float) -> Floats:
     return np.divide(counts, of, out=np.full(np.shape(counts), otherwise), where=of > 0)
-
-
-def _right(labels: Ints, probabilities: Floats) -> Floats:
-    return (predict_labels(probabilities) == labels).astype(np.float64)
 
 
 def _one_hot(ids: Ints, classes: int) -> Floats:

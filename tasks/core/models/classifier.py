@@ -7,6 +7,7 @@ Pickles are neither read nor written, and code from a model's folder is never ru
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from transformers import (
 from tasks.core.data.params import TokenizationParams
 from tasks.core.data.tokens.tokenization import Encoder
 from tasks.core.errors import ModelError, SettingsError
-from tasks.core.models import folders
+from tasks.core.models import folders, head
 from tasks.core.models.base_model import vocabulary, weights
 from tasks.core.models.batching import neighbours
 from tasks.core.models.batching.plan import BatchRule, Side
@@ -61,6 +62,7 @@ class Classifier:
     encoder: Encoder
     label_names: list[str]
     temperature: float = 1.0  # the head's weights were divided by it: see `with_temperature`
+    class_costs: tuple[float, ...] = ()  # cost of missing each class: see `with_class_costs`
     batch_rule: BatchRule = "padded"  # texts that may share a batch: see `neighbours`
     precision: Precision = "auto"  # the precision of its training; auto if unknown
     notes: tuple[str, ...] = ()  # remarks on a base model's weights, for people
@@ -167,35 +169,46 @@ def with_temperature(classifier: Classifier, temperature: float) -> Classifier:
     Raises:
         ModelError: its head is not a linear layer.
     """
-    model: Any = classifier.model
-    body = {id(module) for module in model.base_model.modules()}
-    classes = len(classifier.label_names)
-    heads = [
-        module
-        for module in model.modules()
-        if isinstance(module, torch.nn.Linear)
-        and module.out_features == classes
-        and id(module) not in body
-    ]
-    if not heads:
-        raise ModelError("The classification head is not a linear layer", type(model).__name__)
     with torch.no_grad():
-        for parameter in heads[-1].parameters():
+        for parameter in head.head_of(classifier.model, len(classifier.label_names)).parameters():
             parameter.div_(temperature)
     return replace(classifier, temperature=classifier.temperature * temperature)
+
+
+def with_class_costs(classifier: Classifier, class_costs: Sequence[float]) -> Classifier:
+    """Add the logarithms of class costs to the bias of the head, so that the largest logit has the least cost.
+
+    A head without a bias, as decoders have, gets one that is not saved; `load` adds it again. The model is changed in
+    place.
+
+    Args:
+        classifier: without class costs.
+        class_costs: the cost of missing each class, in the order of the labels.
+    Raises:
+        ModelError: its head is not a linear layer.
+        ValueError: it has class costs.
+    """
+    if classifier.class_costs:
+        raise ValueError(f"it has the class costs {classifier.class_costs}")
+    logs = torch.tensor(class_costs, dtype=torch.float64).log()
+    # Centred, so that bf16 loses few digits of the logits.
+    head.add_to_bias(classifier.model, len(class_costs), logs - logs.mean())
+    return replace(classifier, class_costs=tuple(class_costs))
 
 
 def save(classifier: Classifier, folder: Path) -> None:
     """Save the classifier, as safetensors only, so that `load` and any transformers tool can read it."""
     classifier.model.save_pretrained(folder)
     classifier.encoder.tokenizer.save_pretrained(folder)
-    card = {
+    card: dict[str, Any] = {
         "tokenization": classifier.encoder.params.model_dump(),
         "label_names": classifier.label_names,
         "temperature": classifier.temperature,
         "batch_rule": classifier.batch_rule,
         "precision": classifier.precision,
     }
+    if classifier.class_costs:
+        card["class_costs"] = classifier.class_costs
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
@@ -216,7 +229,11 @@ def load(folder: Path) -> Classifier:
         if rule not in (None, *get_args(BatchRule)):
             raise ValueError(f"no batch_rule {rule!r}")
         precision = _precision_of(card)
-    except (OSError, ValueError, KeyError, PydanticError) as error:
+        class_costs = tuple(float(cost) for cost in card.get("class_costs", ()))
+        are_costs = all(0 < cost < math.inf for cost in class_costs)
+        if class_costs and not (are_costs and len(class_costs) == len(label_names)):
+            raise ValueError(f"class_costs {class_costs} for {len(label_names)} labels")
+    except (OSError, ValueError, TypeError, KeyError, PydanticError) as error:
         raise ModelError(
             f"Not a classifier that Nightshift saved: {error}",
             str(folder),
@@ -225,6 +242,9 @@ def load(folder: Path) -> Classifier:
     model = weights.load_whole(AutoModelForSequenceClassification, folder)
     encoder = Encoder(folders.load_tokenizer(folder), params)
     classifier = Classifier(model.eval(), encoder, label_names, temperature, precision=precision)
+    if class_costs and head.lacks_bias(model, len(label_names)):  # else the saved bias has them
+        classifier = with_class_costs(classifier, class_costs)
+    classifier = replace(classifier, class_costs=class_costs)
     if rule:
         return replace(classifier, batch_rule=rule)
     try:

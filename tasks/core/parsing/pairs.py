@@ -28,7 +28,7 @@ def parse_pairs(text: str) -> dict[str, str]:
     while at < len(inner):
         pair = _PAIR.match(inner, at)
         if not pair:
-            raise ValueError(f"write pairs such as 1=NEGATIVE, 5=POSITIVE, 3=-, not {inner[at:]!r}")
+            raise ValueError(f"write pairs such as NAME=VALUE, OTHER=VALUE, not {inner[at:]!r}")
         name, value = map(_unquoted, pair.groups())
         if pairs.setdefault(name, value) != value:
             raise ValueError(f"{name!r} appears twice, as {pairs[name]!r} and as {value!r}")

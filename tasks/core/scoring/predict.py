@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.core.data.texts import is_blank
 from tasks.core.data.tokens.tokenization import Encoder
-from tasks.core.decision import predict_labels
+from tasks.core.decision import predict_labels, without_costs
 from tasks.core.engines.protocol import Engine, softmax
 from tasks.core.errors import ModelError, ValidationError
 from tasks.core.formats.base import LONGEST_RECORD, TOO_LONG, Row
@@ -161,6 +161,7 @@ def score(
     encoder: Encoder,
     engine: Engine,
     window_reviews: int,
+    class_costs: Sequence[float] = (),
 ) -> Iterator[Result]:
     """Yield predictions in the order of the reviews. Reviews with a problem and the end of each input pass unchanged.
 
@@ -172,6 +173,7 @@ def score(
         encoder: the tokenization the model was trained with.
         engine: computes the logits.
         window_reviews: number of reviews planned together.
+        class_costs: of the model; its probabilities are given without them.
     Raises:
         ModelError: the tokenizer or the engine fails even on a harmless text, so every input would fail.
     """
@@ -191,6 +193,7 @@ def score(
                 )
                 continue
             best = int(predict_labels(p[None])[0])
+            p = without_costs(p[None], class_costs)[0]
             yield Prediction(item, engine.label_names[best], float(p[best]), p.tolist())
 
 

@@ -157,6 +157,9 @@ class TrainingSummary(Summary):
     validation_rows: int
     validation: dict[str, float] = Field(description="Metrics of the kept checkpoint.")
     mlflow_run_id: str
+    class_costs: dict[str, float] = Field(
+        default={}, description="Cost of missing a review of each label; empty: none."
+    )
     teacher: str = Field(
         default="", description="Version that it was distilled from, in release 0.1; empty: none."
     )
@@ -173,6 +176,7 @@ class TrainingSummary(Summary):
         return {
             "base model": self.base_model,
             "teacher": self.teacher,
+            "class costs": ", ".join(f"{k}={v:g}" for k, v in self.class_costs.items()),
             "rows": f"trained on {self.train_rows:,} rows",
             "seed": "" if seed is None else f"seed {seed}",
             "training parameters": ", ".join(f"{name} {value}" for name, value in settings.items()),

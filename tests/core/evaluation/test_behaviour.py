@@ -364,6 +364,16 @@ def test_judging_by_hand() -> None:
     assert BehaviourResult.model_validate_json(result.model_dump_json()) == result
 
 
+def test_class_costs_change_labels_and_not_what_a_direction_observes() -> None:
+    cases = cases_of(ONE_OF_EACH)
+    positive = np.full(len(cases.texts), 0.6)
+    positive[cases.checks[2].after] = 0.75  # NEGATIVE, which must not fall, falls by 0.15
+    both = np.stack([1 - positive, positive], axis=1)
+    plain, costly = judge_cases(cases, both), judge_cases(cases, both, [100.0, 1.0])
+    assert plain.checks[0].failures == 0 and costly.checks[0].failures == costly.checks[0].cases
+    assert costly.checks[2].failed_cases == plain.checks[2].failed_cases == [0, 1]
+
+
 @pytest.mark.parametrize(("must_not", "change"), [("fall", -1), ("rise", 1)])
 def test_what_a_direction_tolerates(must_not: str, change: int) -> None:
     text = f"""checks: [{{name: d, kind: DIR, label: positive, must_not: {must_not}, tolerance: 0.05,

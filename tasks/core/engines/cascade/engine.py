@@ -16,8 +16,9 @@ from pydantic import ValidationError
 
 from tasks.core.engines import registry
 from tasks.core.engines.cascade.bands import CascadeRule
+from tasks.core.engines.cascade.fitting import Rows, fit_cascade
 from tasks.core.engines.cascade.records import CascadeRecord, StageRecord
-from tasks.core.engines.cascade.stages import Cascade, Rows, Stage, fit_cascade
+from tasks.core.engines.cascade.stages import Cascade, Stage
 from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.errors import ModelError
 from tasks.core.models import classifier as modeling
@@ -107,12 +108,13 @@ class CascadeKind:
         ]
         options = EngineOptions(device="cpu")
         stages = [_opened(record, classifier, folder, options) for record in records]
-        write(folder, *fit_cascade(stages, Rows(sample), CascadeRule()))
+        write(folder, *fit_cascade(stages, Rows(sample), CascadeRule(), classifier.class_costs))
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
         """Open the cascade. Raises ModelError, or SettingsError if a stage's packages are not installed here."""
         stages = read(folder).stages
-        return Cascade([_opened(stage, classifier, folder, options) for stage in stages])
+        opened = [_opened(stage, classifier, folder, options) for stage in stages]
+        return Cascade(opened, classifier.class_costs)
 
 
 def _opened(
@@ -127,10 +129,12 @@ def _opened(
         options = replace(options, precision=record.precision)
     if record.kind == LINEAR:
         engine: Engine = linear.load(folder / record.folder / LINEAR_FILE)
+        class_costs: Sequence[float] = ()  # it was fitted on labels
     else:
         engine = registry.require(record.kind).open(classifier, folder / record.folder, options)
+        class_costs = classifier.class_costs
     facts = record.model_dump(exclude={"scored_share"})
-    return Stage(engine=engine, **facts)
+    return Stage(engine=engine, class_costs=class_costs, **facts)
 
 
 KIND = CascadeKind("cascade", CHEAP)

@@ -1,6 +1,7 @@
 """Label agreement of an engine with fp32: the observed value, and the lower bound it shows for all reviews."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,12 @@ from tasks.core.engines.cascade.bands import (
 )
 from tasks.core.engines.cascade.engine import CASCADES
 from tasks.core.engines.params import EngineChoiceParams
+from tasks.core.engines.protocol import Engine, softmax
 from tasks.core.engines.selection.texts import JudgedTexts
+from tasks.core.errors import ModelError
 
 _RISK = CascadeRule().risk
+_SINGLE_TEXTS = 24  # texts that an engine also scores one by one
 _BATCH_NOISE = 1e-3  # change of a probability between batches of different sizes
 
 
@@ -67,6 +71,29 @@ def agreement(
         float(changes(logits, fp32).max(initial=0.0)),
         maximum_change,
     )
+
+
+def require_independence(
+    engine: Engine,
+    input_ids: Sequence[Sequence[int]],
+    answers: NDArray[np.float32],
+    maximum_change: float,
+) -> None:
+    """Raise ModelError if an engine's logits depend on the rest of the batch: int8 may scale by the whole batch.
+
+    Args:
+        engine: the engine.
+        input_ids: the texts, as unpadded rows.
+        answers: its logits of them in batches, shape (texts, classes).
+        maximum_change: the allowed change of a probability.
+    """
+    indices = np.linspace(0, len(answers) - 1, min(_SINGLE_TEXTS, len(answers))).astype(int)
+    alone = [engine.logits([input_ids[i]]) for i in indices.tolist()]
+    change = float(np.abs(softmax(np.concatenate(alone)) - softmax(answers[indices])).max())
+    if change > maximum_change:
+        raise ModelError(
+            f"Its outputs depend on the other texts in a batch: alone, a text's probability differs by {change:.3f}"
+        )
 
 
 def too_few(texts: JudgedTexts, minimum: float) -> str:

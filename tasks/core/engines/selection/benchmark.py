@@ -4,6 +4,7 @@ import functools
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ from tasks.core.engines import registry
 from tasks.core.engines.cascade import engine as cascade_engine
 from tasks.core.engines.cascade.bands import CascadeRule, Use
 from tasks.core.engines.cascade.engine import CASCADES, CascadeKind
+from tasks.core.engines.cascade.fitting import Rows, fit_cascade
 from tasks.core.engines.cascade.records import CascadeRecord
-from tasks.core.engines.cascade.stages import Cascade, Rows, Stage, fit_cascade
+from tasks.core.engines.cascade.stages import Cascade, Stage
 from tasks.core.engines.params import EngineChoiceParams
-from tasks.core.engines.protocol import Engine, EngineOptions, softmax
+from tasks.core.engines.protocol import Engine, EngineOptions
 from tasks.core.engines.selection.agreement import (
     Agreement,
     agreement,
+    require_independence,
     too_few,
     too_few_for_linear,
 )
@@ -40,7 +43,6 @@ logger = logging.getLogger(__name__)
 Builder = Callable[[str, Path, Sequence[Sequence[int]]], None]
 Logits = NDArray[np.float32]
 _CALIBRATION_ROWS = 300  # rows for the calibration of int8
-_SINGLE_TEXTS = 24  # texts that an engine also scores one by one
 _WINDOW = 512  # rows passed to an engine at a time
 _ON_CPU = EngineOptions(device="cpu")
 
@@ -75,7 +77,9 @@ class EngineBenchmark:
         self._logits_of: dict[str, Logits] = {}
         self._notes: dict[str, str] = {}
         self._cascades: dict[str, CascadeRecord] = {}
-        self._fp32 = self._logits(TorchEngine(modeling.load(model), "cpu", "fp32"))
+        classifier = modeling.load(model)
+        self._class_costs = classifier.class_costs
+        self._fp32 = self._logits(TorchEngine(classifier, "cpu", "fp32"))
 
     def outcome(self, clock: Clock, machine: Mapping[str, str]) -> EngineChoice:
         """Build, run and time the engines; return the results of all, and the best eligible one."""
@@ -111,7 +115,9 @@ class EngineBenchmark:
             engine = self._fitted_cascade(cascade, clock) if cascade else self._built(name)
             answers = self._logits(engine)
             if name not in (registry.TORCH, registry.TORCH_FP32):
-                self._require_independence(engine, answers)
+                require_independence(
+                    engine, self._rows.input_ids, answers, self._params.maximum_change
+                )
             self._logits_of[name], self._opened[name] = answers, engine
             logger.info("The engine %s: %s", name, self._agreement(name))
         except Exception as error:  # converters raise anything for unknown architectures
@@ -163,12 +169,15 @@ class EngineBenchmark:
         return cascade
 
     def _stage(self, name: str) -> Stage:
-        return Stage(name, self._opened[name], name, folder=f"../{name}")
+        return self._stage_with(self._opened[name], name, name)
+
+    def _stage_with(self, engine: Engine, kind: str, name: str) -> Stage:
+        return Stage(name, engine, kind, folder=f"../{kind}", class_costs=self._class_costs)
 
     def _in_fp32(self, name: str) -> Stage:
         classifier = modeling.load(self._model)
         opened = registry.open_engine(name, classifier, self._model, cascade_engine.IN_FP32)
-        return Stage(f"{name} fp32", opened, name, folder=f"../{name}", precision="fp32")
+        return replace(self._stage_with(opened, name, f"{name} fp32"), precision="fp32")
 
     @functools.cached_property
     def _linear(self) -> Stage:
@@ -195,7 +204,7 @@ class EngineBenchmark:
             maximum_change=self._max_change(use),
             blends=own.cascade == "blended",
         )
-        return fit_cascade(stages, rows, rule)
+        return fit_cascade(stages, rows, rule, self._class_costs)
 
     def _max_change(self, use: Use) -> float:
         """Return the allowed change of a probability: 1 unless exact, as a linear model's probabilities differ."""
@@ -236,16 +245,6 @@ class EngineBenchmark:
         if not np.isfinite(logits).all():
             raise ModelError("Some logits are NaN or infinite")
         return logits
-
-    def _require_independence(self, engine: Engine, answers: Logits) -> None:
-        """Raise ModelError if logits depend on the rest of the batch: int8 may scale by the whole batch."""
-        indices = np.linspace(0, len(answers) - 1, min(_SINGLE_TEXTS, len(answers))).astype(int)
-        alone = [engine.logits([self._rows.input_ids[i]]) for i in indices.tolist()]
-        change = float(np.abs(softmax(np.concatenate(alone)) - softmax(answers[indices])).max())
-        if change > self._params.maximum_change:
-            raise ModelError(
-                f"Its outputs depend on the other texts in a batch: alone, a text's probability differs by {change:.3f}"
-            )
 
     def _accuracy(self, logits: Logits) -> float | None:
         """Return the accuracy on the validation reviews among the texts, or None if there are none."""

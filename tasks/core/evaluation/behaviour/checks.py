@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tasks.core.data.labels import index_of, meaning
 from tasks.core.data.texts import both_ends, encodable, is_blank
+from tasks.core.decision import with_costs
 from tasks.core.digests import digest_of
 from tasks.core.errors import SettingsError
 from tasks.core.evaluation.behaviour.files import built_in_checks, load_checks
@@ -187,12 +188,15 @@ def make_cases(
     return Cases(list(indices), groups, skipped, list(label_names))
 
 
-def judge_cases(cases: Cases, probabilities: Probabilities) -> BehaviourResult:
+def judge_cases(
+    cases: Cases, probabilities: Probabilities, class_costs: Sequence[float] = ()
+) -> BehaviourResult:
     """Judge which cases a model fails.
 
     Args:
         cases: the cases that the model was tested with.
         probabilities: of the model's classes for `cases.texts`, shape (texts, classes).
+        class_costs: of the model, on which its labels depend; empty: none.
     Raises:
         ValueError: the probabilities have another shape or are not numbers, so there is no result.
     """
@@ -201,20 +205,20 @@ def judge_cases(cases: Cases, probabilities: Probabilities) -> BehaviourResult:
         raise ValueError(f"probabilities of shape {probabilities.shape}, not {shape}")
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities that are not finite numbers")
-    results = [
-        CheckResult(
-            name=group.check.name,
-            kind=group.check.kind,
-            description=group.check.description,
-            cases=len(group.after),
-            failed_cases=np.flatnonzero(
-                group.check.failed(
-                    probabilities[group.before], probabilities[group.after], group.label
-                )
-            ).tolist(),
+    answers = with_costs(probabilities, class_costs)
+    results: list[CheckResult] = []
+    for group in cases.checks:
+        judged = answers if group.check.judges == "labels" else probabilities
+        failed = group.check.failed(judged[group.before], judged[group.after], group.label)
+        results.append(
+            CheckResult(
+                name=group.check.name,
+                kind=group.check.kind,
+                description=group.check.description,
+                cases=len(group.after),
+                failed_cases=np.flatnonzero(failed).tolist(),
+            )
         )
-        for group in cases.checks
-    ]
     return BehaviourResult(cases_digest=cases.digest(), checks=results, skipped=cases.skipped)
 
 

@@ -59,6 +59,7 @@ class Check(Form):
         description="Sentences with {slots}, which are filled from the lexicons.",
     )
     kind: ClassVar[str]
+    judges: ClassVar[Literal["labels", "probabilities"]] = "labels"
 
     @field_validator("lexicons")
     @classmethod
@@ -114,7 +115,8 @@ class Check(Form):
         """Return which cases fail, shape (cases,).
 
         Args:
-            before: class probabilities of the first texts, shape (cases, classes).
+            before: class probabilities of the first texts, shape (cases, classes); times the class costs if it judges
+                labels.
             after: those of the second texts, same shape.
             label: class id of the check's label; None for a kind that names none.
         """
@@ -231,6 +233,7 @@ class Direction(_OnReviews):
     """DIR: appended sentences with a known effect. A case fails if a probability moves the wrong way."""
 
     kind = "DIR"
+    judges = "probabilities"
     label: str = Field(
         min_length=1, max_length=100, description="Label whose probability is observed."
     )

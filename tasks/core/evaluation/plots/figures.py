@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tasks.core.decision import predict_labels
+from tasks.core.decision import predict_labels, with_costs
 from tasks.core.evaluation.plots import curves
 from tasks.core.evaluation.plots.style import INK, OTHER, QUIET, figure_of, save, shown
 from tasks.core.evaluation.records import Interval
@@ -48,6 +48,7 @@ def draw_all(
     title: str,
     bins: int,
     uncalibrated: Floats | None = None,
+    class_costs: Sequence[float] = (),
 ) -> list[Path]:
     """Write confusion.png, roc.png, precision_recall.png, reliability.png and scores.png; return their paths.
 
@@ -59,15 +60,17 @@ def draw_all(
         title: of every picture.
         bins: of the reliability diagram.
         uncalibrated: probabilities before temperature scaling, same shape; the reliability diagram shows them too.
+        class_costs: the cost of missing each class; the confusion matrix counts the labels of least cost.
     """
+    predicted = predict_labels(with_costs(probabilities, class_costs))
     figures = {
-        "confusion": _confusion(labels, predict_labels(probabilities), label_names),
+        "confusion": _confusion(labels, predicted, label_names),
         "roc": curves.draw_curves(curves.ROC, labels, probabilities, label_names),
         "precision_recall": curves.draw_curves(
             curves.PRECISION_RECALL, labels, probabilities, label_names
         ),
         "reliability": _reliability(labels, probabilities, uncalibrated, bins),
-        "scores": _scores(labels, probabilities),
+        "scores": _scores(labels, probabilities, predicted),
     }
     return [save(figure, folder / f"{name}.png", title) for name, figure in figures.items()]
 
@@ -217,11 +220,12 @@ def _reliability(
     return figure
 
 
-def _scores(labels: Ints, probabilities: Floats) -> Figure:
+def _scores(labels: Ints, probabilities: Floats, predicted: Ints) -> Figure:
     figure = figure_of("Confidence of right and wrong answers", "confidence", "reviews")
     axes = figure.axes[0]
-    confidence, correct = probabilities.max(axis=1), predict_labels(probabilities) == labels
-    edges = np.linspace(1 / probabilities.shape[1], 1, 26).tolist()
+    confidence, correct = probabilities[np.arange(len(labels)), predicted], predicted == labels
+    least = min(1 / probabilities.shape[1], float(confidence.min()))
+    edges = np.linspace(least, 1, 26).tolist()
     axes.hist(
         [confidence[correct], confidence[~correct]],
         edges,

@@ -4,11 +4,15 @@ params.py states the rule and its risks, docs/gate.md explains it, and `make gat
 """
 
 import math
+from collections.abc import Sequence
 
-from tasks.core.decision import predict_labels
+import numpy as np
+
+from tasks.core.decision import predict_labels, without_costs
 from tasks.core.evaluation import metrics
 from tasks.core.evaluation.calibration_error import calibration_error, calibration_noise
 from tasks.core.evaluation.comparison import Pair, difference_of_fractions
+from tasks.core.evaluation.metrics import Floats
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.release.gate.champion import (
     NONE_YET,
@@ -55,6 +59,7 @@ def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams)
         _speed(evidence, params),
         _unseen(evidence, params),
         _overlap(evidence, params),
+        _class_costs(evidence),
         _promotion_enabled(params),
     ]
     clauses = [clause for clause in optional_clauses if clause]
@@ -66,6 +71,31 @@ def decide(evidence: Evidence, params: GateParams, evaluation: EvaluationParams)
     )
 
 
+def _class_costs(evidence: Evidence) -> Clause | None:
+    """Return the clause that a person, not the gate, decides what errors cost; None if nobody has class costs."""
+    own, other = evidence.class_costs, evidence.champion_class_costs
+    if not own and not other:
+        return None
+    text = _named(evidence, own)
+    same = evidence.champion is None or np.allclose(_relative(own), _relative(other))
+    if evidence.champion is not None:
+        text += f" against {_named(evidence, other)} of {evidence.champion_name}"
+    if not same:
+        text += "; set registration.class_costs to the champion's, or let a person promote with --overrule"
+    return Clause(name="class costs of the champion", passed=same, text=text)
+
+
+def _relative(class_costs: Sequence[float]) -> Floats:
+    """Return costs relative to their mean; 1 if there are none."""
+    costs = np.asarray(class_costs or [1.0])
+    return costs / costs.mean()
+
+
+def _named(evidence: Evidence, class_costs: Sequence[float]) -> str:
+    pairs = zip(evidence.label_names, class_costs, strict=False)
+    return ", ".join(f"{name}={cost:g}" for name, cost in pairs) or "none"
+
+
 def _ordinal_metrics(evidence: Evidence) -> list[str]:
     """For labels on a scale, return the ordinal metrics of the candidate, the baseline and the champion."""
     if evidence.scale is None:
@@ -74,8 +104,8 @@ def _ordinal_metrics(evidence: Evidence) -> list[str]:
     if evidence.champion is not None:
         models |= {f"{evidence.champion_name} ": evidence.champion}
     metrics_by_model = {
-        name: metrics.on_a_scale(evidence.labels, predict_labels(probabilities), evidence.scale)
-        for name, probabilities in models.items()
+        name: metrics.on_a_scale(evidence.labels, predict_labels(answers), evidence.scale)
+        for name, answers in models.items()
     }
     own = metrics_by_model.pop("")
     return [
@@ -156,7 +186,8 @@ def _calibration(
     limit, bins = params.limits.maximum_calibration_error, evaluation.calibration_bins
     if limit >= 1:
         return None
-    probabilities = evidence.candidate if evidence.scored is None else evidence.scored
+    answers = evidence.candidate if evidence.scored is None else evidence.scored
+    probabilities = without_costs(answers, evidence.class_costs)
     error = calibration_error(evidence.labels, probabilities, bins)
     noise = calibration_noise(probabilities, bins, params.clause_risk)
     by = f"as {evidence.scored_by} scores, " if evidence.scored_by else ""

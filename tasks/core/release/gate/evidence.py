@@ -67,7 +67,10 @@ class Verdict(Summary):
 
 @dataclass(frozen=True)
 class Evidence:
-    """The facts known about a candidate. Probabilities are calibrated, shape (rows, classes), of the same test rows."""
+    """The facts known about a candidate.
+
+    Answers are calibrated probabilities times the class costs, shape (rows, classes), of the same test rows.
+    """
 
     labels: Ints
     label_names: Sequence[str]
@@ -90,12 +93,14 @@ class Evidence:
     # Test rows that repeat the text of an earlier row; None: there are none.
     repeats: Bools | None = None
     scale: Sequence[float] | None = None  # value of each class, if the labels are a scale
-    scored: Floats | None = None  # probabilities from the scoring engine, if that is not torch
+    scored: Floats | None = None  # answers of the scoring engine, if that is not torch
     scored_by: str = ""
     other_test_set: OtherTestSet | None = None  # the champion's test set, if it differs
+    class_costs: Sequence[float] = ()  # of the candidate and the baseline; empty: none
+    champion_class_costs: Sequence[float] = ()
 
-    def right(self, probabilities: Floats) -> Bools:
-        return np.asarray(predict_labels(probabilities) == self.labels)
+    def right(self, answers: Floats) -> Bools:
+        return np.asarray(predict_labels(answers) == self.labels)
 
     @cached_property
     def candidate_right(self) -> Bools:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tasks.core.decision import predict_labels
 from tasks.core.evaluation.behaviour.checks import Cases
 from tasks.core.evaluation.behaviour.results import BehaviourResult
 from tasks.core.evaluation.comparison import Bools, Pair
@@ -111,9 +110,10 @@ def check_rows(
     ]
 
 
-def worst_errors(labels: Ints, probabilities: Floats, most: int) -> NDArray[np.int64]:
+def worst_errors(
+    labels: Ints, predicted: Ints, probabilities: Floats, most: int
+) -> NDArray[np.int64]:
     """Return the indices of the wrong answers with the highest confidence, the highest first."""
-    predicted = predict_labels(probabilities)
     wrong = np.flatnonzero(predicted != labels)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")
     return wrong[order[:most]]

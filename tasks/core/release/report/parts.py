@@ -157,6 +157,7 @@ class Report:
     lineage: Sequence[LineageStep] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     run_url: str = ""
+    class_costs: Mapping[str, float] = field(default_factory=dict[str, float])  # empty: none
     engine: str = ""  # engine chosen for scoring, and its measurements
 
     @property

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.core.engines.cascade.bands import margins
-from tasks.core.engines.cascade.stages import Cascade, Rows, Stage
+from tasks.core.engines.cascade.fitting import Rows
+from tasks.core.engines.cascade.stages import Cascade, Stage
 
 Logits = NDArray[np.float32]
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tasks.core.engines.cascade.bands import NOTHING, CascadeRule, fit_deferral_thresholds, margins
 from tasks.core.engines.cascade.blending import fit_weights
-from tasks.core.engines.cascade.stages import Cascade, Rows, Stage, cut, fit_cascade
+from tasks.core.engines.cascade.fitting import Rows, fit_cascade
+from tasks.core.engines.cascade.stages import Cascade, Stage, cut
 from tasks.core.errors import ModelError
 from tests.core.engines.cascade.simulated_cascades import Table, World, logits_of
 
@@ -139,6 +140,38 @@ def test_a_blended_cascade_is_more_accurate_and_says_how() -> None:
     elsewhere = Cascade([dataclasses.replace(s, engine=engines[s.name]) for s in cascade.stages])
     found = (elsewhere.logits(other.rows).argmax(1) == other.labels).mean()
     assert found > (other.answers[-1].argmax(1) == other.labels).mean() + 0.01
+
+
+@pytest.mark.parametrize("blends", [False, True])
+def test_class_costs_count_once_whatever_stage_answers(blends: bool) -> None:
+    """The linear stage and its evidence have none, the engines of the model have them in their head."""
+    costs = [1.0, 6.0]
+    shift = np.log(np.array(costs, dtype=np.float32))
+    world, (linear, *engines) = blended_world(4_000, 1)
+    plain_rule = CascadeRule("fast", blends=blends)
+    plain, _ = fit_cascade([linear, *engines], Rows(world.rows, world.labels), plain_rule)
+    shifted = [
+        dataclasses.replace(stage, engine=Table(stage.engine.known + shift), class_costs=costs)
+        for stage in engines
+    ]
+    rows = Rows(world.rows, world.labels)
+    cascade, record = fit_cascade([linear, *shifted], rows, plain_rule, costs)
+    known = {stage.name: stage for stage in plain.stages}
+    both = [(stage, known[stage.name]) for stage in cascade.stages if stage.name in known]
+    assert both and len(record.stages) == len(cascade.stages)
+    for stage, other in both:  # fitted on probabilities, not on products with costs
+        assert stage.temperature == pytest.approx(other.temperature, rel=1e-3)
+        assert stage.blend == pytest.approx(other.blend, abs=1e-3)
+    own = {"linear": linear.engine, **{stage.name: stage.engine for stage in engines}}
+    first = cascade.stages[0].logits(world.rows)
+    answers = [
+        own[stage.name].logits(world.rows) / stage.temperature + stage.blend * first + shift
+        for stage in cascade.stages
+    ]
+    found = cascade.logits(world.rows)
+    nearest = np.min([np.abs(found - answer).max(axis=1) for answer in answers], axis=0)
+    assert nearest.max() < 1e-4
+    assert (found.argmax(1) == 1).mean() > (plain.logits(world.rows).argmax(1) == 1).mean() + 0.02
 
 
 def test_a_first_stage_that_answers_nothing_still_adds_its_evidence() -> None:

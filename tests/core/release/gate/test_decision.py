@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.gate import simulation
+from tasks.core.decision import with_costs
 from tasks.core.evaluation.comparison import Pair
 from tasks.core.evaluation.params import EvaluationParams
 from tasks.core.evaluation.slices import Slice
@@ -330,6 +331,38 @@ def test_calibration_is_judged_on_what_will_score() -> None:
     assert clause(verdict, "calibration error").text.startswith("as cascade scores, 0.2400 against")
     well = replace(found, candidate=sure, scored=fine, scored_by="cascade")
     assert judged(well, must_beat_baseline=False).promote
+
+
+def test_class_costs_move_labels_and_leave_the_calibration() -> None:
+    """Accuracy is that of the labels that are shipped; calibration is that of the probabilities."""
+    found = evidence(wrong=500, champion_wrong=500, validation_rows=0)
+    fine = said(found.labels, np.arange(2000) >= 500, 0.75)
+    costs = [1.0, 1e4]  # everything becomes the second class
+    answers = with_costs(fine, costs)
+    dear = replace(found, candidate=answers, champion=answers, class_costs=costs)
+    verdict = judged(replace(dear, champion_class_costs=costs), must_beat_baseline=False)
+    assert clause(verdict, "not worse than the champion").text.startswith("0.5000, right on")
+    assert clause(verdict, "calibration error").text.startswith("0.0000 against")
+    assert clause(verdict, "class costs of the champion").passed
+
+
+@pytest.mark.parametrize(
+    ("own", "champion", "same", "text"),
+    [
+        ([5.0, 1.0], [], False, "NEGATIVE=5, POSITIVE=1 against none of reviews version 3; set"),
+        ([], [5.0, 1.0], False, "none against NEGATIVE=5, POSITIVE=1 of reviews version 3; set"),
+        ([5.0, 1.0], [1.0, 0.2], True, "NEGATIVE=5, POSITIVE=1 against NEGATIVE=1, POSITIVE=0.2"),
+    ],
+)
+def test_other_class_costs_are_for_a_person_to_decide(
+    own: list[float], champion: list[float], same: bool, text: str
+) -> None:
+    given = evidence(class_costs=own, champion_class_costs=champion)
+    found = clause(judged(given), "class costs of the champion")
+    assert found.passed == same and found.text.startswith(text)
+    assert not any("class costs" in c.name for c in judged(evidence()).clauses)
+    first = judged(evidence(champion_wrong=None, class_costs=own or champion))
+    assert clause(first, "class costs of the champion").passed
 
 
 @pytest.mark.parametrize("wrong", [20, 100])

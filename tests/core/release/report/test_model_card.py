@@ -175,3 +175,10 @@ def test_the_engine_that_scores_with_it_is_named() -> None:
         if len(row) == 2
     }
     assert said["Scored by"] == "openvino: 100 reviews/s"
+
+
+def test_class_costs_are_named() -> None:
+    report = dataclasses.replace(whole(), class_costs={"NEGATIVE": 5.0, "POSITIVE": 1.0})
+    card = model_card(report, DETAILS)
+    assert "Missing a review costs 5 for NEGATIVE, 1 for POSITIVE. The label is the class" in card
+    assert "Class costs" not in model_card(whole(), DETAILS)

@@ -146,6 +146,12 @@ def test_the_engine_that_scores_with_it_is_named() -> None:
     assert "Scored by openvino: 100 reviews/s." in text
 
 
+def test_class_costs_are_named() -> None:
+    given = dataclasses.replace(whole(), class_costs={"NEGATIVE": 5.0, "POSITIVE": 1.0})
+    assert "Class costs NEGATIVE 5, POSITIVE 1" in " ".join(Page(render(given)).text.split())
+    assert "Class costs" not in Page(render(whole())).text
+
+
 def test_words_are_tinted_by_sign_and_strength(content: str) -> None:
     marks = dict(
         re.findall(r'<mark class="((?:for|against) t\d)" title="[+-][\d.]+">([^<]+)<', content)
