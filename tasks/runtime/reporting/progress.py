@@ -26,7 +26,7 @@ _MARK_SECONDS = 0.1
 T = TypeVar("T")
 
 
-class _Pace:
+class _Rate:
     """Rate of work in the later half of the time so far, which leaves out loading, compiling and first batches.
 
     It is known once both quarters of that half agree well enough for an estimate that is within a third, and while the
@@ -89,13 +89,13 @@ class ProgressMeter:
 
     def _start(self) -> None:
         self._began = self._logged = time.monotonic()
-        self._pace = _Pace()
+        self._rate = _Rate()
 
     def add(self, count: int, done: int) -> None:
         """Add `count` items, which account for `done` units of the total."""
         self._count, self.done = self._count + count, self.done + done
         if done:
-            self._pace.mark(self.done - self._skipped)
+            self._rate.mark(self.done - self._skipped)
         if self._progress:
             self._progress.at(self.done, self.of)
         if time.monotonic() - self._logged >= PROGRESS_SECONDS:
@@ -117,7 +117,7 @@ class ProgressMeter:
             yield
         except BaseException:
             self._count, self.done, self._skipped = before
-            self._pace.back_to(self.done - self._skipped)
+            self._rate.back_to(self.done - self._skipped)
             raise
 
     def text(self) -> str:
@@ -137,7 +137,7 @@ class ProgressMeter:
 
     def seconds_left(self) -> float | None:
         """Return an estimate of the remaining time, or None while it may be off by more than a third."""
-        rate = self._pace.rate()
+        rate = self._rate.rate()
         return (self.of - self.done) / rate if rate else None
 
 
