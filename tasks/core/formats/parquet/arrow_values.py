@@ -67,6 +67,8 @@ def held_bytes(array: Any) -> Any:
     if pa.types.is_nested(kind):  # a list of some kind, or a map
         lists = _as_list(array.cast(stored_type(kind)) if _has_extension(kind) else array)
         lengths = pc.list_value_length(lists).fill_null(0).to_numpy(False).astype(np.int64)
+        if pa.types.is_null(lists.type.value_type):  # of a wrong length, as above
+            return _OBJECT_BYTES * (1 + lengths)
         ends = np.cumsum(lengths)
         summed = np.concatenate([[0], np.cumsum(held_bytes(lists.flatten()))])
         return _OBJECT_BYTES + summed[ends] - summed[ends - lengths]

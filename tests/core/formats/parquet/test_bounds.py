@@ -111,3 +111,10 @@ def test_a_map_of_maps_whose_values_are_nulls_alone_is_measured() -> None:
     empty, whole = arrow_values.held_bytes(array.slice(1)), arrow_values.held_bytes(array)
     assert whole.tolist() == [arrow_values.held_bytes(array.slice(0, 1))[0], empty[0]]
     assert whole[0] > empty[0] + 3 * 64
+
+
+@pytest.mark.parametrize("inner", [pa.list_(pa.null()), pa.large_list(pa.null()), pa.list_(pa.null(), 2)])  # fmt: skip
+def test_a_map_whose_lists_hold_nulls_alone_is_measured(inner: pa.DataType) -> None:
+    """pyarrow gives them a wrong length: read all the same."""
+    kind = pa.map_(pa.string(), inner)
+    assert arrow_values.held_bytes(pa.array([[("a", [None, None])]], kind)).tolist() == [64 * 6 + 1]
