@@ -41,8 +41,9 @@ def conclude(
     """Evaluate a trained model, register it, and promote it if the gate and any required
     approver allow it."""
     split = prepared.split
-    model = apply_class_costs(model, prepared.tokens, params.registration.class_costs)
     costs = costs_of_labels(params.registration.class_costs, split.summary.label_names)
+    if costs:
+        model = apply_class_costs(model, prepared.tokens, costs)
     candidate = Candidate(
         model,
         evaluate_model(model, split, params.evaluation),

@@ -22,6 +22,11 @@ def predict_labels(answers: Any) -> NDArray[np.int64]:
     return np.asarray(answers).argmax(axis=1)
 
 
+def log_costs(class_costs: Sequence[float]) -> NDArray[np.float32]:
+    """Return what class costs add to logits, shape (classes,)."""
+    return np.log(np.asarray(class_costs, dtype=np.float32))
+
+
 def with_costs(
     probabilities: NDArray[np.float64], class_costs: Sequence[float]
 ) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tasks.core.data import tables
 from tasks.core.data.labels import scale_of
 from tasks.core.data.usable_rows import LabelledReview
-from tasks.core.decision import predict_labels, with_costs
+from tasks.core.decision import log_costs, predict_labels, with_costs
 from tasks.core.engines.protocol import Engine, softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.evaluation import metrics
@@ -100,7 +100,7 @@ def evaluate_model(
             logits = logits_of(classifier, [r.text for r in reviews], "Test reviews scored")
         temperature, costs = classifier.temperature, classifier.class_costs
         if costs:
-            logits = logits - np.log(np.asarray(costs, dtype=np.float32))
+            logits = logits - log_costs(costs)
         return _Output(softmax(logits), softmax(logits * temperature), temperature, costs)
 
     device = resolve_device("auto")

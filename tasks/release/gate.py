@@ -248,7 +248,7 @@ def _evidence(
         scale=scale_of(names),
         scored=read_predictions(candidate.proof).answers if candidate.proof else None,
         class_costs=own.class_costs,
-        champion_class_costs=theirs.class_costs if theirs else own.class_costs,
+        champion_class_costs=theirs.class_costs if theirs else (),
         other_test_set=champion.other_test_set if champion else None,
         scored_by=candidate.proof.summary.engine if candidate.proof else "",
     )

@@ -102,6 +102,7 @@ def test_the_model_that_was_asked_for_is_accepted(
         {"base_model": "3" * 32},
         {"training": {"seed": 7}},
         {"lessons": "3" * 32},
+        {"class_costs": [5.0, 1.0]},
         {"version": 0},
         {"kind": "evaluation"},
         {"summary": SUMMARY.model_copy(update={"label_names": ["b", "a"]})},

@@ -1,11 +1,11 @@
 """Class costs that people type, such as `NEGATIVE=5`: one missed NEGATIVE review is as bad as five missed others."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tasks.core.data.labels import index_of
 from tasks.core.errors import SettingsError
-from tasks.core.parsing.pairs import parse_pairs
+from tasks.core.parsing.pairs import pairs_text, parse_pairs
 
 _FIELD = "registration.class_costs"
 _LARGEST = 1e6
@@ -39,6 +39,11 @@ def costs_of_labels(text: str, label_names: Sequence[str]) -> list[float]:
             raise SettingsError(f"{label_names[index]!r} has two costs", _FIELD, "keep one of them")
     values = [costs.get(index, 1.0) for index in range(len(label_names))]
     return values if len(set(values)) > 1 else []
+
+
+def costs_text(class_costs: Mapping[str, float]) -> str:
+    """Return the costs by label as people type them, such as NEGATIVE=5, POSITIVE=1."""
+    return pairs_text({name: f"{cost:g}" for name, cost in class_costs.items()})
 
 
 def _cost(name: str, value: str) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
+from tasks.core.models.class_costs import costs_text
 from tasks.core.readable import counts_text, figures
 from tasks.core.records import Facts, Record, Summary
 
@@ -176,7 +177,7 @@ class TrainingSummary(Summary):
         return {
             "base model": self.base_model,
             "teacher": self.teacher,
-            "class costs": ", ".join(f"{k}={v:g}" for k, v in self.class_costs.items()),
+            "class costs": costs_text(self.class_costs),
             "rows": f"trained on {self.train_rows:,} rows",
             "seed": "" if seed is None else f"seed {seed}",
             "training parameters": ", ".join(f"{name} {value}" for name, value in settings.items()),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.decision import log_costs
 from tasks.core.engines.cascade.bands import (
     margins,
 )
@@ -67,7 +68,7 @@ class Stage:
 
     def without_costs(self, logits: Logits) -> Logits:
         """Return its engine's logits without the class costs."""
-        return logits - _log(self.class_costs) if self.class_costs else logits
+        return logits - log_costs(self.class_costs) if self.class_costs else logits
 
 
 class Cascade:
@@ -93,7 +94,7 @@ class Cascade:
 
     def with_costs(self, logits: Logits) -> Logits:
         """Return logits with the class costs, whose largest is the label."""
-        return logits + _log(self._class_costs) if self._class_costs else logits
+        return logits + log_costs(self._class_costs) if self._class_costs else logits
 
     def logits(self, input_ids: Sequence[Sequence[int]]) -> Logits:
         """Logits of unpadded rows, shape (rows, classes), float32, each row's from the stage that answered it."""
@@ -114,10 +115,6 @@ class Cascade:
             logits[remaining] = answers
             remaining = remaining[~(margins(answers) >= stage.band)]  # NaN goes on, too
         return logits
-
-
-def _log(class_costs: Sequence[float]) -> Logits:
-    return np.log(np.asarray(class_costs, dtype=np.float32))
 
 
 def cut(row: Sequence[int], tokens: int) -> Sequence[int]:

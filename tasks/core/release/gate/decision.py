@@ -14,6 +14,7 @@ from tasks.core.evaluation.calibration_error import calibration_error, calibrati
 from tasks.core.evaluation.comparison import Pair, difference_of_fractions
 from tasks.core.evaluation.metrics import Floats
 from tasks.core.evaluation.params import EvaluationParams
+from tasks.core.models.class_costs import costs_text
 from tasks.core.release.gate.champion import (
     NONE_YET,
     against_champion,
@@ -92,8 +93,7 @@ def _relative(class_costs: Sequence[float]) -> Floats:
 
 
 def _named(evidence: Evidence, class_costs: Sequence[float]) -> str:
-    pairs = zip(evidence.label_names, class_costs, strict=False)
-    return ", ".join(f"{name}={cost:g}" for name, cost in pairs) or "none"
+    return costs_text(dict(zip(evidence.label_names, class_costs, strict=False))) or "none"
 
 
 def _ordinal_metrics(evidence: Evidence) -> list[str]:
