@@ -2,7 +2,7 @@
 
 Labels are compared by `meaning`: 1, 1.0, "1" and "+1.00" are one label, and so are true and True, or texts that differ
 only in case, Unicode form, invisible characters or white space. This applies to every source, to label names that
-people type, and between models (a champion) and data. A label is one text, number or boolean; anything else
+people type, and between a champion and data. A label is one text, number or boolean; anything else
 is an error.
 """
 

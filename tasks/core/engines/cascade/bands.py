@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tasks.core.decision import predict_labels
+from tasks.core.decision import log_costs, predict_labels
 from tasks.core.engines.protocol import softmax
 from tasks.core.evaluation.comparison import lower_bound
 
@@ -61,6 +61,7 @@ class CascadeRule:
     risk: float = 0.05  # that the agreement or the accuracy is lower than stated
     maximum_change: float = 1.0  # of a probability; a row with a larger change does not agree
     blends: bool = False  # fast cascades only: later stages add the first one's logits to theirs
+    class_costs: Sequence[float] = ()  # in all logits; probabilities are compared without them
 
     def shared_by(self, stages: int) -> "CascadeRule":
         """Return the rule for one of several stages, which divide the allowed disagreement and the risk evenly."""
@@ -102,15 +103,26 @@ def shown_share(failures: int, rows: int, risk: float) -> float:
     )
 
 
-def changes(logits: Logits, exact: Logits) -> NDArray[np.float64]:
-    """Return the largest change of a probability in each row, shape (rows,)."""
+def changes(
+    logits: Logits, exact: Logits, class_costs: Sequence[float] = ()
+) -> NDArray[np.float64]:
+    """Return the largest change of a probability in each row, shape (rows,), without the class costs in the logits."""
+    if class_costs:
+        logits, exact = logits - log_costs(class_costs), exact - log_costs(class_costs)
     return np.abs(softmax(logits) - softmax(exact)).max(axis=1, initial=0.0)
 
 
-def disagree(logits: Logits, exact: Logits, maximum_change: float = 1.0) -> Bools:
+def disagree(
+    logits: Logits,
+    exact: Logits,
+    maximum_change: float = 1.0,
+    class_costs: Sequence[float] = (),
+) -> Bools:
     """Return True for rows with another label, or a probability that differs by more than allowed; shape (rows,)."""
     other = predict_labels(logits) != predict_labels(exact)
-    return other if maximum_change >= 1 else other | (changes(logits, exact) > maximum_change)
+    if maximum_change >= 1:
+        return other
+    return other | (changes(logits, exact, class_costs) > maximum_change)
 
 
 def overstatement(cheap: Logits, exact: Logits) -> NDArray[np.float32]:
@@ -150,9 +162,8 @@ def fit_deferral_thresholds(
     remaining = np.ones(len(exact), dtype=np.bool_)
     deferral_thresholds: list[float] = []
     for number, stage_logits in enumerate(cheap):
-        sweep = _ThresholdSweep(
-            stage_logits, exact, labels, predicted, remaining, rule.maximum_change
-        )
+        differing = disagree(stage_logits, exact, rule.maximum_change, rule.class_costs)
+        sweep = _ThresholdSweep(stage_logits, exact, labels, predicted, remaining, differing)
         if rule.use == "fast":
             threshold = _fast_threshold(sweep, rule.shared_by(len(cheap)))
         elif number < len(cheap) - 1:
@@ -187,7 +198,7 @@ class _ThresholdSweep:
         labels: Ints | None,
         predicted: Ints,
         remaining: Bools,
-        maximum_change: float = 1.0,
+        differing: Bools,
     ) -> None:
         self.logits, self.exact, self.rows = logits, exact, len(exact)
         row_margins = margins(logits)
@@ -197,7 +208,7 @@ class _ThresholdSweep:
         ends = np.flatnonzero(np.diff(row_margins[order], append=-1.0))
         self.thresholds = row_margins[order][ends].astype(np.float64)
         self.taken = ends + 1
-        self.differing = np.cumsum(disagree(logits, exact, maximum_change)[order])[ends]
+        self.differing = np.cumsum(differing[order])[ends]
         self.better: Ints | None = None
         self.worse: Ints | None = None
         if labels is not None:

@@ -108,7 +108,10 @@ class CascadeKind:
         ]
         options = EngineOptions(device="cpu")
         stages = [_opened(record, classifier, folder, options) for record in records]
-        write(folder, *fit_cascade(stages, Rows(sample), CascadeRule(), classifier.class_costs))
+        write(
+            folder,
+            *fit_cascade(stages, Rows(sample), CascadeRule(class_costs=classifier.class_costs)),
+        )
 
     def open(self, classifier: Classifier, folder: Path, options: EngineOptions) -> Engine:
         """Open the cascade. Raises ModelError, or SettingsError if a stage's packages are not installed here."""

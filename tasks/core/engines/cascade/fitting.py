@@ -13,6 +13,7 @@ from tasks.core.engines.cascade.bands import (
     NOTHING,
     SAFETY,
     CascadeRule,
+    changes,
     fit_deferral_thresholds,
     margins,
     most_failures,
@@ -20,7 +21,6 @@ from tasks.core.engines.cascade.bands import (
 from tasks.core.engines.cascade.blending import fit_weights
 from tasks.core.engines.cascade.records import CascadeRecord, StageRecord
 from tasks.core.engines.cascade.stages import Cascade, Ints, Logits, Stage
-from tasks.core.engines.protocol import softmax
 from tasks.core.errors import ModelError
 from tasks.core.evaluation.comparison import Pair
 from tasks.core.models.calibration import fit_temperature
@@ -55,7 +55,7 @@ class Rows:
 
 
 def fit_cascade(
-    stages: Sequence[Stage], rows: Rows, rule: CascadeRule, class_costs: Sequence[float] = ()
+    stages: Sequence[Stage], rows: Rows, rule: CascadeRule
 ) -> tuple[Cascade, CascadeRecord]:
     """Fit a cascade by a rule. Stages whose answers can never be accepted are left out.
 
@@ -64,7 +64,6 @@ def fit_cascade(
             The last but one is the exact engine's model in lower precision, unless the cascade is fast.
         rows: rows that no stage was trained on.
         rule: the rule to satisfy.
-        class_costs: of the model.
     Raises:
         ModelError: no rows or no stages, or the stages have different labels.
         ValueError: a fast cascade without labels.
@@ -73,7 +72,7 @@ def fit_cascade(
         raise ModelError(
             "A cascade cannot be fitted without validation rows", "", "add validation reviews"
         )
-    whole = Cascade(stages, class_costs)
+    whole = Cascade(stages, rule.class_costs)
     stages, answers = whole.stages, [rows.logits_of(stage) for stage in whole.stages]
     if rows.labels is not None and (rows.labels >= 0).any():
         of_their_own = len(stages) - (1 if rule.use == "fast" else 2)
@@ -90,7 +89,7 @@ def fit_cascade(
     if any(stage.blend for stage in fitted) and fitted[0].band == NOTHING:
         fitted[0] = replace(fitted[0], band=_ANSWERS_NOTHING)
     active = [n for n, stage in enumerate(fitted) if stage.band < NOTHING]
-    cascade = Cascade([fitted[n] for n in active], class_costs)
+    cascade = Cascade([fitted[n] for n in active], rule.class_costs)
     active_answers = [answers[n] for n in active]
     return cascade, _record(cascade.stages, active_answers, exact, rows.labels, rule)
 
@@ -146,7 +145,7 @@ def _record(
         "rows": len(exact),
         "rescored_share": shares[-1],
         "agreement": float((predict_labels(final) == predict_labels(exact)).mean()),
-        "largest_change": float(np.abs(softmax(final) - softmax(exact)).max()),
+        "largest_change": float(changes(final, exact, rule.class_costs).max()),
     }
     if labels is not None and (labelled := labels >= 0).any():
         right = (predict_labels(final) == labels)[labelled]

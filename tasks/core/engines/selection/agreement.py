@@ -19,7 +19,7 @@ from tasks.core.engines.cascade.bands import (
 )
 from tasks.core.engines.cascade.engine import CASCADES
 from tasks.core.engines.params import EngineChoiceParams
-from tasks.core.engines.protocol import Engine, softmax
+from tasks.core.engines.protocol import Engine
 from tasks.core.engines.selection.texts import JudgedTexts
 from tasks.core.errors import ModelError
 
@@ -62,13 +62,16 @@ class Agreement:
 
 
 def agreement(
-    logits: NDArray[np.float32], fp32: NDArray[np.float32], maximum_change: float
+    logits: NDArray[np.float32],
+    fp32: NDArray[np.float32],
+    maximum_change: float,
+    class_costs: Sequence[float] = (),
 ) -> Agreement:
-    """Compare an engine's logits with those of fp32, both of shape (texts, classes)."""
+    """Compare an engine's logits with those of fp32, both of shape (texts, classes); probabilities without costs."""
     return Agreement(
-        disagree(logits, fp32, maximum_change + _BATCH_NOISE),
+        disagree(logits, fp32, maximum_change + _BATCH_NOISE, class_costs),
         float((predict_labels(logits) == predict_labels(fp32)).mean()),
-        float(changes(logits, fp32).max(initial=0.0)),
+        float(changes(logits, fp32, class_costs).max(initial=0.0)),
         maximum_change,
     )
 
@@ -78,6 +81,7 @@ def require_independence(
     input_ids: Sequence[Sequence[int]],
     answers: NDArray[np.float32],
     maximum_change: float,
+    class_costs: Sequence[float] = (),
 ) -> None:
     """Raise ModelError if an engine's logits depend on the rest of the batch: int8 may scale by the whole batch.
 
@@ -86,10 +90,11 @@ def require_independence(
         input_ids: the texts, as unpadded rows.
         answers: its logits of them in batches, shape (texts, classes).
         maximum_change: the allowed change of a probability.
+        class_costs: those in the logits.
     """
     indices = np.linspace(0, len(answers) - 1, min(_SINGLE_TEXTS, len(answers))).astype(int)
     alone = [engine.logits([input_ids[i]]) for i in indices.tolist()]
-    change = float(np.abs(softmax(np.concatenate(alone)) - softmax(answers[indices])).max())
+    change = float(changes(np.concatenate(alone), answers[indices], class_costs).max(initial=0.0))
     if change > maximum_change:
         raise ModelError(
             f"Its outputs depend on the other texts in a batch: alone, a text's probability differs by {change:.3f}"

@@ -115,9 +115,8 @@ class EngineBenchmark:
             engine = self._fitted_cascade(cascade, clock) if cascade else self._built(name)
             answers = self._logits(engine)
             if name not in (registry.TORCH, registry.TORCH_FP32):
-                require_independence(
-                    engine, self._rows.input_ids, answers, self._params.maximum_change
-                )
+                limits = self._params.maximum_change, self._class_costs
+                require_independence(engine, self._rows.input_ids, answers, *limits)
             self._logits_of[name], self._opened[name] = answers, engine
             logger.info("The engine %s: %s", name, self._agreement(name))
         except Exception as error:  # converters raise anything for unknown architectures
@@ -203,8 +202,9 @@ class EngineBenchmark:
             own.accuracy_margin,
             maximum_change=self._max_change(use),
             blends=own.cascade == "blended",
+            class_costs=self._class_costs,
         )
-        return fit_cascade(stages, rows, rule, self._class_costs)
+        return fit_cascade(stages, rows, rule)
 
     def _max_change(self, use: Use) -> float:
         """Return the allowed change of a probability: 1 unless exact, as a linear model's probabilities differ."""
@@ -261,7 +261,7 @@ class EngineBenchmark:
         use = self._use(name)
         indices = self._texts.untrained if use == "labels" else self._texts.all
         answers, fp32 = self._logits_of[name][indices], self._fp32[indices]
-        return agreement(answers, fp32, self._max_change(use))
+        return agreement(answers, fp32, self._max_change(use), self._class_costs)
 
     def _sort_key(self, row: EngineRow) -> tuple[bool, float]:
         """Return the sort key of an engine: throughput, but a blended cascade that is more accurate comes first."""

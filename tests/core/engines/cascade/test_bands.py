@@ -3,11 +3,14 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from tasks.core.engines.cascade import bands as cascade_bands
 from tasks.core.engines.cascade.bands import (
     CascadeRule,
+    changes,
+    disagree,
     fit_deferral_thresholds,
     least_rows,
     margins,
@@ -26,13 +29,25 @@ def test_a_higher_threshold_never_agrees_less(
     cheap = np.array(one[:rows], dtype=np.float32)
     exact = np.array(other[:rows], dtype=np.float32)
     sweep = cascade_bands._ThresholdSweep(
-        cheap, exact, None, exact.argmax(1), np.ones(rows, dtype=np.bool_)
+        cheap, exact, None, exact.argmax(1), np.ones(rows, dtype=np.bool_), disagree(cheap, exact)
     )
     assert (np.diff(sweep.thresholds) < 0).all() and (np.diff(sweep.differing) >= 0).all()
     assert sweep.differing[-1] == (cheap.argmax(1) != exact.argmax(1)).sum()
     for threshold, differing in zip(sweep.thresholds, sweep.differing, strict=True):
         taken = margins(cheap) >= threshold
         assert (cheap.argmax(1) != exact.argmax(1))[taken].sum() == differing
+
+
+def test_probabilities_are_compared_without_class_costs() -> None:
+    """Products with large costs hardly change, whatever the probabilities do."""
+    exact, other = np.array([[0.0, 0.0]], np.float32), np.array([[0.5, 0.0]], np.float32)
+    costs = [1e4, 1.0]
+    shift = np.log(np.array(costs, dtype=np.float32))
+    plain = changes(other, exact)
+    assert plain[0] > 0.1 and changes(other + shift, exact + shift)[0] < 1e-3
+    assert changes(other + shift, exact + shift, costs) == pytest.approx(plain, abs=1e-5)
+    assert disagree(other + shift, exact + shift, 0.05, costs).all()
+    assert not disagree(other + shift, exact + shift, 0.05).any()
 
 
 def test_asking_for_more_agreement_raises_the_threshold() -> None:

@@ -155,7 +155,8 @@ def test_class_costs_count_once_whatever_stage_answers(blends: bool) -> None:
         for stage in engines
     ]
     rows = Rows(world.rows, world.labels)
-    cascade, record = fit_cascade([linear, *shifted], rows, plain_rule, costs)
+    rule = dataclasses.replace(plain_rule, class_costs=costs)
+    cascade, record = fit_cascade([linear, *shifted], rows, rule)
     known = {stage.name: stage for stage in plain.stages}
     both = [(stage, known[stage.name]) for stage in cascade.stages if stage.name in known]
     assert both and len(record.stages) == len(cascade.stages)
