@@ -112,23 +112,27 @@ def test_three_classes_in_a_csv_from_s3(services: ObjectStore, prefix: str, bert
     assert row["label"] == "off topic" and "probability_off topic" in row
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", pytest.param("bert", marks=pytest.mark.slow)])
 def test_class_costs_change_labels_and_not_probabilities(
-    services: ObjectStore, prefix: str, bert: Path
+    services: ObjectStore, prefix: str, architecture: str, request: pytest.FixtureRequest
 ) -> None:
+    """Also of a decoder, whose head has no bias."""
+    base: Path = request.getfixturevalue(architecture)
+    one, other = f"plain-{architecture}", f"costly-{architecture}"
     location = deliver(services, prefix)
-    plain = retrain(params(bert, location, "plain"))
+    plain = retrain(params(base, location, one))
     costs: dict[str, Any] = {"registration__class_costs": "positive=1e5"}
-    given = params(bert, location, "costly", **costs)
+    given = params(base, location, other, **costs)
     with pytest.raises(
         SettingsError, match=r"No label is called 'great'.*registration.class_costs"
     ):
-        retrain(params(bert, location, "costly", registration__class_costs="great=5"))
+        retrain(params(base, location, other, registration__class_costs="great=5"))
     done = retrain(given)
     assert done.version.model_digest != plain.version.model_digest
     # Nothing was trained again; measures of probabilities stay, those of labels do not.
     assert done.training_seconds == plain.training_seconds
     assert done.version.run_id != plain.version.run_id
-    chain = trace(TraceParams(start="costly/1")).upstream
+    chain = trace(TraceParams(start=f"{other}/1")).upstream
     models = [line for line in chain if line.lstrip().startswith("model ") and "seed 42" in line]
     assert len(models) == 2, chain  # with its costs, and as it was trained
     before, after = plain.evaluation, done.evaluation
@@ -140,14 +144,14 @@ def test_class_costs_change_labels_and_not_probabilities(
     assert again.version.version == "1" and "model" in again.steps_reused
     write(services, f"{prefix}/inbox/x.jsonl", [{"id": "a", "text": "The ending was dreadful."}])
     rows: dict[str, Any] = {}
-    for name in ("plain", "costly"):
+    for name in (one, other):
         wanted = {"model_name": name, "model_version": "1"}
         score(ScoreParams(input=f"{prefix}/inbox", output=f"{prefix}/out", **wanted))
         (rows[name],) = read(services, f"{prefix}/out/model={name}/version=1/x.jsonl")
-    assert (rows["plain"]["label"], rows["costly"]["label"]) == ("NEGATIVE", "POSITIVE")
+    assert (rows[one]["label"], rows[other]["label"]) == ("NEGATIVE", "POSITIVE")
     for column in ("probability_NEGATIVE", "probability_POSITIVE"):
-        assert rows["costly"][column] == pytest.approx(rows["plain"][column], abs=1e-3)
-    assert rows["costly"]["score"] == rows["costly"]["probability_POSITIVE"]
+        assert rows[other][column] == pytest.approx(rows[one][column], abs=1e-3)
+    assert rows[other]["score"] == rows[other]["probability_POSITIVE"]
 
 
 def test_a_model_that_loses_to_the_baseline_is_registered_but_no_champion(
