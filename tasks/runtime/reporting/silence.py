@@ -60,11 +60,13 @@ def still_doing(doing: str, tell: Callable[[str], object] = logger.info) -> Gene
 def _watch(doing: str, tell: Callable[[str], object], over: threading.Event) -> None:
     began, silent = time.monotonic(), 0.0
     while not over.wait(_SILENT_SECONDS - silent):
+        now = time.monotonic()
+        silent = now - max(began, _Process.last_line)
+        if silent < _SILENT_SECONDS:
+            continue
         with _lock:
-            now = time.monotonic()
-            silent = now - max(began, _Process.last_line)
-            if silent >= _SILENT_SECONDS:
-                if _Process.works[-1] is over:
-                    tell(f"Still {doing}: {duration(now - began)}")
-                    note_line()
-                silent = 0.0
+            is_last = over in _Process.works[-1:]  # it may be over by now
+        if is_last:
+            tell(f"Still {doing}: {duration(now - began)}")
+            note_line()
+        silent = 0.0
