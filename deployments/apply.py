@@ -249,7 +249,7 @@ def _mend(
     before: DeploymentResponse,
     slugs: set[str],
 ) -> list[str]:
-    """Restore what people have set in the UI: deploying replaces all schedules, including those that people added.
+    """Restore what people have set in the UI: deploying may replace all schedules, including those that people added.
 
     Their parameters get the current names of fields, without removed ones; the changes are returned, one line each.
 
@@ -265,27 +265,31 @@ def _mend(
         elif was_active.get(schedule.slug, schedule.active) != schedule.active:
             client.update_deployment_schedule(after.id, schedule.id, active=not schedule.active)
     present = {schedule.id for schedule in after.schedules}
-    renamed: list[str] = []
+    changes: list[str] = []
     for schedule in before.schedules:
-        if not _is_owned(schedule) and schedule.id not in present:
+        if _is_owned(schedule):
+            continue
+        former, current = schedule.parameters, schedule.parameters
+        try:
+            current = with_current_parameters(flow, former)
+        except SettingsError as error:  # a person must correct it; the other schedules go on
+            changes.append(f"WARNING: a schedule of {full_name} cannot be rewritten: {error}")
+        else:
+            changes += [
+                f"{described(name, path)} in a schedule of {full_name}"
+                for name, path in former_names_in(flow, former).items()
+            ]
+        if schedule.id not in present:
             settings = schedule.model_dump(
-                include={"schedule", "active", "slug", "parameters", "max_scheduled_runs"}
+                include={"schedule", "active", "slug", "max_scheduled_runs"}
             )
-            parameters = settings.get("parameters") or {}
-            try:
-                settings["parameters"] = with_current_parameters(flow, parameters)
-            except (
-                SettingsError
-            ) as error:  # a person must correct it; the other schedules are restored
-                renamed.append(f"WARNING: a schedule of {full_name} cannot be rewritten: {error}")
-            else:
-                for former, path in former_names_in(flow, parameters).items():
-                    renamed.append(f"{described(former, path)} in a schedule of {full_name}")
-            again = DeploymentScheduleCreate.model_validate(settings)
+            again = DeploymentScheduleCreate.model_validate(settings | {"parameters": current})
             client.create_deployment_schedules(after.id, [again])
+        elif current != former:
+            client.update_deployment_schedule(after.id, schedule.id, parameters=current)
     if before.paused and not after.paused:
         client.pause_deployment(after.id)
-    return renamed
+    return changes
 
 
 def _is_owned(schedule: DeploymentSchedule) -> bool:

@@ -61,6 +61,7 @@ class Register:
 @pytest.fixture
 def register(service: Service, tmp_path: Path) -> Iterator[Register]:
     yield Register(service, tmp_path / "prefect.yaml")
+    patch_schedule(service, "watch", "nightshift-every-ten-minutes", active=False)
     service.command("run", sys.executable, "-m", "deployments.apply")  # back to what is shipped
 
 
