@@ -46,6 +46,7 @@ def test_the_most_memory_of_one_process_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)  # half an hour on a quiet machine
 def test_all_cases() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.cases"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -18,6 +18,7 @@ from deployments.stack.supervision import ProgramState, Supervisor
 from tasks.connectors.servers.local_stack import Stack, passwords_of, running_stack
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.connectors.tracking.model_registry import ModelRegistry
+from tests.commits import module_in
 from tests.paths import ROOT
 
 _MLFLOW_ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -67,7 +68,7 @@ class Service:
     def command(self, *arguments: str) -> str:
         """Run `python -m deployments.stack.local ...`; returns what it says."""
         done = subprocess.run(
-            [sys.executable, "-m", "deployments.stack.local", *arguments],
+            [sys.executable, "-m", module_in(self._root, "deployments.stack.local"), *arguments],
             cwd=self._root,
             env=self._environment,
             capture_output=True,
