@@ -26,7 +26,6 @@ from tasks.core.engines.protocol import Engine, softmax
 from tasks.core.engines.torch_engine import TorchEngine
 from tasks.core.evaluation import metrics
 from tasks.core.evaluation.params import EvaluationParams
-from tasks.core.evaluation.plots import figures
 from tasks.core.evaluation.records import EvaluationSummary
 from tasks.core.models.classifier import Classifier
 from tasks.core.models.devices import resolve_device, resolve_precision
@@ -184,17 +183,6 @@ def _evaluate(
             labels, output.probabilities, output.uncalibrated, output.class_costs
         )
         write_predictions(folder, predictions)
-        names = split.summary.label_names
-        figures.draw_all(
-            folder,
-            labels,
-            predictions.probabilities,
-            names,
-            name,
-            params.calibration_bins,
-            predictions.uncalibrated,
-            predictions.class_costs,
-        )
         return _summary(name, split.summary, predictions, params, output.temperature, seconds)
 
     reference = reuse_or_make("evaluation", inputs, EvaluationSummary, make)

@@ -1,14 +1,14 @@
-"""The plots of an evaluation, for the report."""
+"""The plots of an evaluation, for the report and for MLflow."""
 
 from collections.abc import Sequence
 
 from tasks.core.evaluation.plots import figures
 from tasks.core.evaluation.plots.figures import SliceRow
 from tasks.core.release.report.parts import Picture
-from tasks.evaluation.predictions import Evaluation
-from tasks.runtime.steps import fetched
+from tasks.evaluation.predictions import Evaluation, read_predictions
+from tasks.runtime.steps import work_folder
 
-_PICTURES = {
+_CAPTIONS = {
     "confusion": "Confusion matrix: true labels by predicted ones",
     "roc": "ROC curve",
     "precision_recall": "Precision and recall",
@@ -17,15 +17,32 @@ _PICTURES = {
 }
 
 
-def pictures_of(evaluation: Evaluation, slices: Sequence[SliceRow]) -> list[Picture]:
-    """Return the plots stored with an evaluation, and one of its slices."""
-    with fetched(evaluation) as folder:
-        drawn = [
-            Picture(name, caption, path.read_bytes())
-            for name, caption in _PICTURES.items()
-            if (path := folder / f"{name}.png").is_file()
-        ]
-        if slices:
-            path = figures.draw_slices(folder / "slices.png", slices)
-            drawn.append(Picture("slices", "Accuracy on each slice", path.read_bytes()))
-    return drawn
+def draw_plots(evaluation: Evaluation, bins: int) -> list[Picture]:
+    """Draw the plots of an evaluation from its predictions.
+
+    Args:
+        evaluation: the evaluation.
+        bins: of the reliability diagram.
+    """
+    predictions, summary = read_predictions(evaluation), evaluation.summary
+    with work_folder("plots") as folder:
+        paths = figures.draw_all(
+            folder,
+            predictions.labels,
+            predictions.probabilities,
+            summary.label_names,
+            summary.model,
+            bins,
+            predictions.uncalibrated,
+            predictions.class_costs,
+        )
+        return [Picture(path.stem, _CAPTIONS[path.stem], path.read_bytes()) for path in paths]
+
+
+def draw_slices(rows: Sequence[SliceRow]) -> list[Picture]:
+    """Draw the accuracy on each slice. Returns no picture if there are no slices."""
+    if not rows:
+        return []
+    with work_folder("plots") as folder:
+        path = figures.draw_slices(folder / "slices.png", rows)
+        return [Picture("slices", "Accuracy on each slice", path.read_bytes())]

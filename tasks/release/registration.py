@@ -3,6 +3,7 @@
 import logging
 import shutil
 from importlib.metadata import version as installed
+from pathlib import Path
 
 from tasks.connectors.tracking.champion import CHALLENGER
 from tasks.connectors.tracking.mlflow_flavors import describe_for_mlflow
@@ -10,7 +11,7 @@ from tasks.core.digests import canonical_json
 from tasks.core.evaluation.records import EvaluationSummary
 from tasks.core.markdown import escape
 from tasks.core.models.folders import load_tokenizer
-from tasks.core.records import ModelVersion, Reference
+from tasks.core.records import ModelVersion
 from tasks.core.release.report.model_card import CardDetails, model_card
 from tasks.core.tags import (
     ACCURACY_TAG,
@@ -32,12 +33,11 @@ from tasks.core.tags import (
     VERDICT_TAG,
 )
 from tasks.core.training.records import TrainingSummary
-from tasks.evaluation.predictions import Evaluation
 from tasks.release.report import Judged, assemble
 from tasks.runtime.clients import model_registry
 from tasks.runtime.provenance import code_version, flow_run_id
 from tasks.runtime.reporting import artifacts
-from tasks.runtime.steps import fetched, step
+from tasks.runtime.steps import fetched, step, work_folder
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def register_model(judged: Judged) -> ModelVersion:
     registry = model_registry()
     model, evaluation = judged.candidate.model, judged.candidate.evaluation
     baseline = judged.baseline
-    run_id = _log_evaluation(model, evaluation, baseline)
+    run_id = _log_evaluation(judged)
     beats_baseline = (
         evaluation.summary.metrics["accuracy"].value > baseline.summary.metrics["accuracy"].value
     )
@@ -124,26 +124,25 @@ def _card(judged: Judged) -> str:
     return model_card(assemble(judged), details)
 
 
-def _log_evaluation(
-    model: Reference[TrainingSummary],
-    evaluation: Evaluation,
-    baseline: Evaluation,
-) -> str:
+def _log_evaluation(judged: Judged) -> str:
     """Log metrics and plots to the MLflow run of the training, and return its ID."""
+    evaluation, baseline = judged.candidate.evaluation, judged.baseline
     figures: dict[str, float] = {}
     for prefix, summary in (("test", evaluation.summary), ("baseline", baseline.summary)):
         for name, interval in summary.metrics.items():
             figures[f"{prefix}_{name}"] = interval.value
             figures[f"{prefix}_{name}_low"] = interval.low
             figures[f"{prefix}_{name}_high"] = interval.high
-    with fetched(evaluation) as folder:
-        plots = sorted(folder.glob("*.png"))
-        for path in plots:
+    with work_folder("plots") as folder:
+        plots: list[Path] = []
+        for picture in sorted(judged.plots, key=lambda p: p.name):
+            plots.append(path := folder / f"{picture.name}.png")
+            path.write_bytes(picture.png)
             artifacts.publish_picture(
                 path, f"{evaluation.summary.model} on {evaluation.summary.rows:,} test reviews"
             )
         return model_registry().add_to_run(
-            model.summary.mlflow_run_id,
+            judged.candidate.model.summary.mlflow_run_id,
             figures,
             {FLOW_RUN_TAG: flow_run_id()},
             {"evaluation": plots},

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tasks.core.release.report.parts import (
     DataFacts,
     Decision,
     LineageStep,
+    Picture,
     Report,
     Scored,
     WorstError,
@@ -39,7 +41,7 @@ from tasks.evaluation.behavioural_tests import Checks, cases_of
 from tasks.evaluation.predictions import Evaluation, Predictions, read_predictions
 from tasks.registry.models import digest_of_model, opened
 from tasks.release.gate import Candidate, Champion
-from tasks.release.pictures import pictures_of
+from tasks.release.pictures import draw_plots, draw_slices
 from tasks.runtime.clients import model_registry
 from tasks.runtime.provenance import code_version
 from tasks.runtime.reporting import artifacts
@@ -85,6 +87,11 @@ class Judged:
         """The chosen engine and its results."""
         proven = f"; {self.proof.summary}" if self.proof else ""
         return f"{self.engine.summary}{proven}"
+
+    @cached_property
+    def plots(self) -> list[Picture]:
+        """The plots of the candidate's evaluation, drawn once for MLflow and for every report."""
+        return draw_plots(self.candidate.evaluation, self.evaluation.calibration_bins)
 
 
 @step
@@ -179,9 +186,11 @@ def _write_report(
     decision: Decision | None,
     waits: bool,
 ) -> str:
+    collected = assemble(judged)
     report = dataclasses.replace(
-        assemble(judged),
+        collected,
         version=version.version,
+        pictures=[*judged.plots, *draw_slices(collected.slices)],
         decision=decision,
         waits_for_approval=waits,
         errors=_read_errors(errors),
@@ -212,7 +221,7 @@ def _read_errors(reference: Reference[ErrorsSummary]) -> list[WorstError]:
 
 
 def assemble(judged: Judged) -> Report:
-    """Collect all facts of a report except version, decision and errors."""
+    """Collect all facts of a report except version, pictures, decision and errors."""
     candidate, split, champion = judged.candidate, judged.split, judged.champion
     own, summary = read_predictions(candidate.evaluation), candidate.evaluation.summary
     theirs = champion and champion.evaluation and read_predictions(champion.evaluation)
@@ -252,7 +261,6 @@ def assemble(judged: Judged) -> Report:
         slices=rows,
         checks=facts.check_rows(cases, candidate.behaviour.summary, behaviour),
         skipped_checks=[f"{c.name}: {c.reason}" for c in candidate.behaviour.summary.skipped],
-        pictures=pictures_of(candidate.evaluation, rows),
         lineage=[
             LineageStep(kind, uri.rpartition("/")[2], uri) for kind, uri in judged.lineage.items()
         ],
