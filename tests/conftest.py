@@ -1,6 +1,8 @@
 """Real parts for the tests: an S3 server, an MLflow store, a Prefect server, tiny models. No test reaches a network."""
 
 import atexit
+import gc
+import importlib
 import os
 import shutil
 import tempfile
@@ -96,10 +98,24 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def _prefect() -> Generator[None]:
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    _leave_out_libraries_of_collections()
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        # At the end of each run Prefect waits half a second, on average, for the thread of its heartbeats.
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
         yield
+
+
+def _leave_out_libraries_of_collections() -> None:
+    """Every training collects garbage twice, which takes the longer the more objects there are."""
+    for library in ("mlflow", "torch", "transformers.trainer"):
+        importlib.import_module(library)
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
