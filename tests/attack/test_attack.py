@@ -23,6 +23,7 @@ def misses(verdicts: list[Verdict]) -> str:
     return "\n".join(f"{v.target}: {v.tried}: {v.answer}" for v in verdicts if v.had)
 
 
+@pytest.mark.slow
 def test_nobody_comes_into_the_servers_of_a_flow() -> None:
     with Subject(*KINDS["embedded"], root=ROOT) as subject:
         verdicts = attacked(subject, browser=False, patience_seconds=3)

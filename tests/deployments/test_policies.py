@@ -49,6 +49,7 @@ def become(monkeypatch: pytest.MonkeyPatch, server: SeaweedFS, keys: Keys) -> No
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[1])
 
 
+@pytest.mark.slow
 def test_each_worker_can_do_its_work_and_nothing_else(
     server: SeaweedFS, services: ObjectStore, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

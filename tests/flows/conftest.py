@@ -43,14 +43,19 @@ class Night(Delivered):
         return {o.uri.removeprefix(self.root + "/"): o.etag for o in found if "/_" not in o.uri}
 
 
-#: What these show on SeaweedFS, moto shows again in `make test-all`; `test_success` has both, for its conditions.
-_ON_ONE_STORE = {"test_exactly_once.py", "test_overlaps.py"}
+#: What these show on SeaweedFS, moto shows again in `make test-all`; the others of `test_success` have both.
+_ON_ONE_STORE = (
+    "test_exactly_once.py",
+    "test_overlaps.py",
+    "test_success.py::test_held_before_any_request_of_its_end",
+    "test_success.py::test_a_race_of_make_races",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.name in _ON_ONE_STORE and "[moto" in item.name:
+        if f"{item.path.name}::{item.name}".startswith(_ON_ONE_STORE) and "[moto" in item.name:
             item.add_marker(pytest.mark.slow)
 
 

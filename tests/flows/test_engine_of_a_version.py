@@ -95,6 +95,7 @@ def test_the_engine_found_best_scores(
     assert registry.resolve("engined", "champion") == done.version  # what was asked for last
 
 
+@pytest.mark.slow
 def test_reviews_too_few_to_show_it_are_scored_in_fp32(
     services: ObjectStore, prefix: str, bert: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -173,6 +174,7 @@ def test_fp32_scores_whatever_the_test_set_says(
     assert (frozen.engine, frozen.precision) == ("torch", "fp32")  # as it was trained and judged
 
 
+@pytest.mark.slow
 def test_that_labels_take_more_validation_reviews_is_said_before_training(
     services: ObjectStore, prefix: str, bert: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

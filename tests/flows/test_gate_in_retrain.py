@@ -42,6 +42,7 @@ def test_the_test_set_stays_when_the_data_grows(
     assert fourth.evaluation.test_digest == third.evaluation.test_digest
 
 
+@pytest.mark.slow
 def test_a_first_model_on_twelve_test_reviews_stays_challenger_until_there_are_more(
     services: ObjectStore, prefix: str, bert: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_champion_that_knows_the_test_set_is_not_compared_on_it(
     assert "comparable with the champion" not in [c.name for c in third.verdict.clauses]
 
 
+@pytest.mark.slow
 def test_reviews_nearly_the_same_are_known_to_the_champion_too(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:

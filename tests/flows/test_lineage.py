@@ -232,6 +232,7 @@ def test_what_was_deleted_is_named_and_the_chain_goes_on(
     services.delete(f"{story.steps['model']}/manifest.json")  # other tests read them all
 
 
+@pytest.mark.slow
 def test_a_person_is_told_what_can_be_named(services: ObjectStore, prefix: str) -> None:
     for start in ("nobody/7", "0123456789abcdef", f"{prefix}/nothing", "no such file.csv"):
         with pytest.raises(MissingDataError, match=r"Nothing is known about it.*reviews/3"):

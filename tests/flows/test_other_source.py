@@ -61,6 +61,7 @@ def test_a_model_that_loses_what_the_champion_is_for_stays_challenger(
     )
 
 
+@pytest.mark.slow
 def test_a_model_that_learned_from_the_old_test_set_is_not_judged_on_it(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:

@@ -140,6 +140,7 @@ def test_mlflow_dies_between_registration_and_alias(
     assert champions().reconcile("dies").champion == found
 
 
+@pytest.mark.slow
 def test_a_champion_deleted_by_hand_is_no_reason_to_stop(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_champion_deleted_by_hand_is_no_reason_to_stop(
     assert kinds == [("gate", "", "1"), ("by hand", "1", ""), ("gate", "", "2")]
 
 
+@pytest.mark.slow
 def test_what_people_took_back_does_not_come_back_by_itself(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:
@@ -197,6 +199,7 @@ def test_one_rolls_back_to_what_was_champion_and_only_once(
     assert (back.from_version, back.to_version) == ("1", "2")
 
 
+@pytest.mark.slow
 def test_after_the_champion_is_deleted_the_one_before_it_is_to_be_beaten(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:

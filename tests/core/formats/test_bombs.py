@@ -9,6 +9,7 @@ import pytest
 from tests.core.formats import bombs
 from tests.core.formats.bombs import BOMBS, Bomb
 
+pytestmark = pytest.mark.slow
 _MOST_MIB = 1_536  # beyond what the process takes before; the issue allows 2,048 in all
 
 
