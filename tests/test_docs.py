@@ -121,6 +121,20 @@ def test_links_and_modules_lead_somewhere(page: Path) -> None:
         assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), module
 
 
+def test_every_promise_has_its_test_and_every_module_of_tests_a_promise() -> None:
+    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    named = [re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", row) for row in rows]
+    assert [row for row, tests in zip(rows, named, strict=True) if not tests] == [
+        "| Promise | Tests |" for row in rows if row.startswith("| Promise ")
+    ]
+    for path, name in [test for tests in named for test in tests]:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert not name or re.search(rf"^def {name}\(", text, re.MULTILINE), f"{path}::{name}"
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert modules - {path for tests in named for path, _ in tests} == set()
+
+
 def test_the_deployments_that_are_described_are_those_there_are() -> None:
     page = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
     described = set(re.findall(r"^\| `([a-z-]+)` \| `(?:cpu|gpu)` \|", page, re.MULTILINE))
