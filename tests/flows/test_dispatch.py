@@ -135,6 +135,7 @@ def test_a_run_that_dies_is_tried_again(deployment: str) -> None:
     assert len(worker.runs) == 3
 
 
+@pytest.mark.slow
 def test_one_that_always_dies_is_given_up(deployment: str) -> None:
     with Worker(crashes) as worker, pytest.raises(RunCrashedError, match="died: killed"):
         asks(deployment)

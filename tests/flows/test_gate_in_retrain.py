@@ -131,6 +131,7 @@ def test_a_wrong_file_of_checks_is_found_before_anything_is_spent(
         retrain(params(bert, "nowhere", "checks", behaviour__checks=str(tmp_path / "bad.yaml")))
 
 
+@pytest.mark.slow
 def test_a_champion_that_knows_the_test_set_is_not_compared_on_it(
     services: ObjectStore, prefix: str, bert: Path
 ) -> None:

@@ -198,6 +198,7 @@ def test_from_a_row_to_the_training_data_and_from_there_to_the_same_predictions(
     assert "A dull evening" not in caplog.text + "\n".join(back.lines())
 
 
+@pytest.mark.slow
 def test_what_was_deleted_is_named_and_the_chain_goes_on(
     story: Story, services: ObjectStore
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_person_has_the_last_word(
         assert kept == "stays challenger: rejected by Ann Example: I have read the report."
 
 
+@pytest.mark.slow
 def test_another_champion_by_then_means_judged_again(
     services: ObjectStore,
     prefix: str,
