@@ -57,7 +57,8 @@ def make_private(folder: Path, passable: bool = False) -> None:
     Args:
         folder: belongs to this process's user.
         passable: let other accounts pass through to folders of their own below it, without listing it or opening
-            what lies directly in it. A folder that directly contains a passable one is passable in any case.
+            what lies directly in it. A folder that directly contains a passable one is passable in any case;
+            so is one of root's that directly contains a folder of another account.
     Raises:
         ServiceError: the folder belongs to another user, or cannot be made.
     """
@@ -81,9 +82,10 @@ def make_private(folder: Path, passable: bool = False) -> None:
 
 
 def _is_passable(path: Path) -> bool:
-    """True for a folder that others may pass through but not list."""
+    """True for a folder that others may pass through but not list; for root, one of another account as well."""
     status = path.lstat()
-    return stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077 == 0o011
+    of_a_service = os.geteuid() == 0 != status.st_uid
+    return stat.S_ISDIR(status.st_mode) and (of_a_service or status.st_mode & 0o077 == 0o011)
 
 
 def write_private(path: Path, content: str | bytes) -> None:

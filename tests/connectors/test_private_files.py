@@ -95,6 +95,17 @@ def test_a_folder_that_others_pass_through_shows_them_nothing(tmp_path: Path) ->
     assert [mode(home), mode(home / "ha"), mode(home / "prefect")] == [0o711, 0o711, 0o700]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts services of other accounts")
+def test_a_folder_with_one_of_another_account_stays_passable(tmp_path: Path) -> None:
+    """A run of the worker of `make up-ha` may not lock nginx out of its own folder."""
+    home = tmp_path / "ha"
+    (home / "nginx").mkdir(parents=True)
+    os.chown(home / "nginx", 65534, 65534)
+    make_private(home, passable=True)
+    make_private(home)
+    assert mode(home) == 0o711
+
+
 def test_the_umask_holds_for_a_while_and_for_children(tmp_path: Path) -> None:
     with private_files():
         (tmp_path / "ours").mkdir()
