@@ -13,21 +13,23 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from deployments.stack import prefect_api
-from deployments.stack.programs import Services
+from deployments.stack.programs import Services, StackServices
 from deployments.stack.showing import show_status
 from deployments.stack.starting import (
     environment_of,
     register_deployments,
     run_command,
+    start_and_wait,
     start_the_rest,
     starting,
     step,
     stopping,
-    wait_until,
 )
 from deployments.stack.supervision import Supervisor
 from tasks.connectors.servers.local_stack import Stack, passwords_of, record_of, running_stack
@@ -39,25 +41,56 @@ from tasks.runtime.reporting.terminal import Terminal
 from tasks.runtime.settings import read_settings
 
 
+@dataclass(frozen=True)
+class StackVariant:
+    """What differs between `make up` and `make up-ha`.
+
+    Attributes:
+        suffix: end of the names of its make targets.
+        home: returns the folder of its data.
+        services: returns its programs; called once the folder is locked.
+        client_environment: returns the environment of a client, from the folder and the running stack.
+        passwords: returns the file with its passwords, from the folder.
+        logins: what a person types from that file, by service.
+        passable: True if programs under other accounts keep data below the folder.
+    """
+
+    suffix: str
+    home: Callable[[], Path]
+    services: Callable[[], StackServices]
+    client_environment: Callable[[Path, Stack], dict[str, str]]
+    passwords: Callable[[Path], Path]
+    logins: Mapping[str, str]
+    passable: bool = False
+
+
+MAKE_UP = StackVariant(
+    suffix="",
+    home=lambda: read_settings().home,
+    services=lambda: Services(read_settings().home, read_settings()),
+    client_environment=lambda home, stack: stack.environment(home),
+    passwords=passwords_of,
+    logins={
+        "Prefect": 'with the value of "prefect"',
+        "MLflow": f'as {MLFLOW_ADMINISTRATOR} with the value of "mlflow"',
+    },
+)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that the first argument names; return the exit status."""
     commands = {"up": up, "down": down, "status": status, "put": put, "run": run}
     return run_command(__doc__ or "", commands, arguments)
 
 
-def home_folder() -> Path:
-    """Return the folder of the stack's data."""
-    return read_settings().home
-
-
-def up(console: Terminal, arguments: list[str]) -> int:
+def up(console: Terminal, arguments: list[str], variant: StackVariant = MAKE_UP) -> int:
     """Start everything and return when it is ready.
 
     Raises:
         ServiceError: a port is taken, a program does not stay up, another run uses the folder, or the running stack was
             started by a version without passwords.
     """
-    home = home_folder()
+    home = variant.home()
     if stack := running_stack(home):
         if not stack.asks_for_passwords:
             raise ServiceError(
@@ -68,35 +101,31 @@ def up(console: Terminal, arguments: list[str]) -> int:
         console.print("Nightshift is already running.")
         start_the_rest(console, Supervisor(home / "stack", str(home)))
     else:
-        with starting(console, home, lambda: Services(home, read_settings())) as started:
+        with starting(console, home, variant.services, variant.passable) as started:
             _start(console, *started)
-    return status(console, arguments)
+    return status(console, arguments, variant)
 
 
-def _start(console: Terminal, supervisor: Supervisor, services: Services) -> None:
+def _start(console: Terminal, supervisor: Supervisor, services: StackServices) -> None:
     """Start the servers, register everything with them, then start the workers."""
-    for server in services.servers:
-        supervisor.start_program(server.name)
-    for server in services.servers:
-        with step(console, server.name):
-            wait_until(services.health[server.name], supervisor, server.name)
-    if services.s3_url:
-        with environment_of(services.client_environment):
-            ObjectStore(services.s3_url).make_bucket(services.bucket)
+    services.start_servers(console, supervisor)
     with step(console, "deployments"):
         register_deployments(console, services.client_environment)
-    for worker in services.workers:
-        supervisor.start_program(worker.name)
-    for worker in services.workers:
-        with step(console, worker.name), environment_of(services.client_environment):
-            pool = worker.name.removesuffix("-worker")
-            problem = partial(prefect_api.worker_problem, pool, supervisor.pid_of(worker.name))
-            wait_until(problem, supervisor, worker.name)
+    health = {
+        worker.name: partial(
+            prefect_api.worker_problem,
+            worker.name.removesuffix("-worker"),
+            supervisor.pid_of(worker.name),
+        )
+        for worker in services.workers
+    }
+    with environment_of(services.client_environment):
+        start_and_wait(console, supervisor, services.workers, health)
 
 
-def down(console: Terminal, arguments: list[str]) -> int:
-    """Stop everything; unfinished runs are ended and marked as crashed."""
-    home = home_folder()
+def down(console: Terminal, arguments: list[str], variant: StackVariant = MAKE_UP) -> int:
+    """Stop everything, clients before the services they use; unfinished runs are ended and marked as crashed."""
+    home = variant.home()
     supervisor = Supervisor(home / "stack", str(home))
     stack = running_stack(home)
     with stopping(console) if stack else contextlib.nullcontext():
@@ -109,9 +138,10 @@ def down(console: Terminal, arguments: list[str]) -> int:
                 # Neither a server that does not answer nor a damaged file of passwords may prevent stopping the rest.
                 with (
                     contextlib.suppress(OSError, ServiceError),
-                    environment_of(stack.environment(home)),
+                    environment_of(variant.client_environment(home, stack)),
                 ):
-                    for name in prefect_api.end_runs("The services were stopped (make down)"):
+                    reason = f"The services were stopped (make down{variant.suffix})"
+                    for name in prefect_api.end_runs(reason):
                         console.print(f"  ended the run {on_one_line(name)}")
         supervisor.shutdown()
     record_of(home).unlink(missing_ok=True)
@@ -121,29 +151,22 @@ def down(console: Terminal, arguments: list[str]) -> int:
     return 0
 
 
-def status(console: Terminal, arguments: list[str]) -> int:
+def status(console: Terminal, arguments: list[str], variant: StackVariant = MAKE_UP) -> int:
     """Show the programs and their addresses; the exit status is 1 if one does not run."""
-    home = home_folder()
+    home = variant.home()
     stack = running_stack(home)
     if stack is None:
-        console.print("Nightshift is not running. Start it with `make up`.")
+        console.print(f"Nightshift is not running. Start it with `make up{variant.suffix}`.")
         return 1
     supervisor = Supervisor(home / "stack", str(home))
-    with environment_of(stack.environment(home)):
+    with environment_of(variant.client_environment(home, stack)):
         problems = show_status(console, stack, supervisor)
-    _show_passwords(console, stack, passwords_of(home))
+    # Where the passwords are; never the passwords themselves.
+    urls = {"Prefect": stack.prefect_url, "MLflow": stack.mlflow_url}
+    for name in [name for name, url in urls.items() if url and stack.asks_for_passwords]:
+        login = f"log in {variant.logins[name]} in {variant.passwords(home)}"
+        console.print(f"  {name:<24} {login}", soft_wrap=True)
     return problems
-
-
-def _show_passwords(console: Terminal, stack: Stack, file: Path) -> None:
-    """Show where the passwords are and which login needs which one; never the passwords themselves."""
-    if stack.asks_for_passwords and (stack.prefect_url or stack.mlflow_url):
-        if stack.prefect_url:
-            login = f'log in with the value of "prefect" in {file}'
-            console.print(f"  Prefect                  {login}", soft_wrap=True)
-        if stack.mlflow_url:
-            login = f'log in as {MLFLOW_ADMINISTRATOR} with the value of "mlflow" in {file}'
-            console.print(f"  MLflow                   {login}", soft_wrap=True)
 
 
 def put(console: Terminal, arguments: list[str]) -> int:
@@ -168,7 +191,7 @@ def put(console: Terminal, arguments: list[str]) -> int:
     return 0
 
 
-def run(console: Terminal, arguments: list[str]) -> int:
+def run(console: Terminal, arguments: list[str], variant: StackVariant = MAKE_UP) -> int:
     """Run a command with the services in its environment; return its exit status.
 
     Raises:
@@ -176,15 +199,14 @@ def run(console: Terminal, arguments: list[str]) -> int:
     """
     if not arguments:
         raise SettingsError("usage: run COMMAND ...", "run")
-    return subprocess.run(
-        arguments, env={**os.environ, **_service_environment()}, check=False
-    ).returncode
+    environment = {**os.environ, **_service_environment(variant)}
+    return subprocess.run(arguments, env=environment, check=False).returncode
 
 
-def _service_environment() -> dict[str, str]:
-    home = home_folder()
+def _service_environment(variant: StackVariant = MAKE_UP) -> dict[str, str]:
+    home = variant.home()
     stack = running_stack(home)
-    return stack.environment(home) if stack else {}
+    return variant.client_environment(home, stack) if stack else {}
 
 
 if __name__ == "__main__":

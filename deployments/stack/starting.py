@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from rich.text import Text
 
-from deployments.stack.supervision import Program, Supervisor
+from deployments.stack.supervision import Program, ProgramState, Supervisor
 from tasks.connectors.private_files import private_files
 from tasks.connectors.servers.local_servers import require_free_port
 from tasks.connectors.servers.local_stack import Stack, record_of
@@ -126,6 +126,24 @@ def _waiting(console: Terminal, doing: str) -> contextlib.AbstractContextManager
     return still_doing(doing, console.print)
 
 
+def start_and_wait(
+    console: Terminal,
+    supervisor: Supervisor,
+    programs: Sequence[Program | ProgramState],
+    health: Mapping[str, Callable[[], str]],
+) -> None:
+    """Start the programs that do not run, and return when all are healthy. Some have no health check.
+
+    Raises:
+        ServiceError: as `wait_until`.
+    """
+    for program in programs:
+        supervisor.start_program(program.name)
+    for program in programs:
+        with step(console, program.name):
+            wait_until(health.get(program.name, lambda: ""), supervisor, program.name)
+
+
 def wait_until(
     problem: Callable[[], str],
     supervisor: Supervisor,
@@ -160,12 +178,8 @@ def start_the_rest(console: Terminal, supervisor: Supervisor) -> None:
     Raises:
         ServiceError: one does not stay up.
     """
-    stopped = [state.name for state in supervisor.states() if state.state != "RUNNING"]
-    for name in stopped:
-        supervisor.start_program(name)
-    for name in stopped:
-        with step(console, name):
-            wait_until(lambda: "", supervisor, name)
+    stopped = [state for state in supervisor.states() if state.state != "RUNNING"]
+    start_and_wait(console, supervisor, stopped, health={})
 
 
 def run_to_end(
