@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from deployments.stack.starting import kept_port, start_and_wait
+from deployments.stack import prefect_api
+from deployments.stack.starting import environment_of, kept_port, start_and_wait
 from deployments.stack.supervision import Program, Supervisor
 from deployments.stack.tracking.server import mlflow_secrets, mlflow_server, write_mlflow_accounts
 from tasks.connectors.servers.listening import listener_problem
@@ -23,6 +24,7 @@ from tasks.runtime.local_services import CLIENT_DEFAULTS
 from tasks.runtime.reporting.terminal import Terminal
 from tasks.runtime.settings import Settings
 
+_POOLS = ("cpu", "gpu")
 _USUAL_PORTS = {"s3": 8333, "mlflow": 5000, "prefect": 4200}
 # A stack on one machine favours latency over load: a run begins two seconds after it was requested.
 WORKER_ENVIRONMENT = {
@@ -66,13 +68,27 @@ class StackServices:
         """
         start_and_wait(console, supervisor, self.servers, self.health)
 
+    def start_workers(self, console: Terminal, supervisor: Supervisor) -> None:
+        """Start the workers, whose pools are registered.
+
+        Raises:
+            ServiceError: a worker does not stay up.
+        """
+        names = {pool: f"{pool}-worker" for pool in _POOLS}
+        health = {
+            name: partial(prefect_api.worker_problem, pool, supervisor.pid_of(name))
+            for pool, name in names.items()
+        }
+        with environment_of(self.client_environment):
+            start_and_wait(console, supervisor, self.workers, health)
+
     def _add_workers(self, client_environment: dict[str, str]) -> None:
         self.client_environment = client_environment
         environment = WORKER_ENVIRONMENT | client_environment | {"NIGHTSHIFT_HOME": str(self._home)}
         command = [sys.executable, "-m", "deployments.worker"]
         self.workers = [
             Program(name=f"{pool}-worker", command=[*command, pool], environment=environment)
-            for pool in ("cpu", "gpu")
+            for pool in _POOLS
         ]
         self.programs = self.servers + self.workers
 

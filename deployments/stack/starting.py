@@ -8,35 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
-
-from rich.text import Text
+from typing import Any, NoReturn
 
 from deployments.stack.supervision import Program, ProgramState, Supervisor
-from tasks.connectors.private_files import private_files
 from tasks.connectors.servers.local_servers import require_free_port
-from tasks.connectors.servers.local_stack import Stack, record_of
 from tasks.connectors.servers.seaweedfs import free_ports
 from tasks.core.errors import NightshiftError, ServiceError
-from tasks.runtime.local_services import ownership
 from tasks.runtime.reporting.silence import still_doing
 from tasks.runtime.reporting.terminal import Terminal, print_whatever_comes
 from tasks.runtime.settings import go_past_proxies_to_loopback
 
 _STARTING_SECONDS = 180.0
-
-
-class Services(Protocol):
-    """The programs of one stack."""
-
-    programs: list[Program]
-
-    def stack(self, owner: str) -> Stack:
-        """Return the stack's description for other programs."""
-        ...
-
-
-S = TypeVar("S", bound=Services)
 
 
 def run_command(
@@ -71,55 +53,15 @@ def _interrupted(*_: object) -> NoReturn:
 
 
 @contextlib.contextmanager
-def starting(
-    console: Terminal, home: Path, make_services: Callable[[], S], passable: bool = False
-) -> Generator[tuple[Supervisor, S]]:
-    """Yield a supervisor and the programs it is to run, and publish the stack; undo everything if the block fails.
-
-    Args:
-        console: prints the progress.
-        home: the folder of the stack, made private.
-        make_services: called when the folder is this process's.
-        passable: True if programs under other accounts keep data below the folder.
-    Raises:
-        ServiceError: another run uses the folder, or supervisord does not start.
-    """
-    started = time.perf_counter()
-    console.print("Starting the services ...")
-    with private_files(), ownership(home, passable), contextlib.ExitStack() as undo:
-        supervisor = Supervisor(home / "stack", str(home))
-        with _waiting(console, "starting supervisord"):
-            if killed := supervisor.sweep():
-                console.print(f"Killed processes left by an earlier start: {', '.join(killed)}")
-            services = make_services()
-            undo.callback(supervisor.shutdown)
-            owner = supervisor.start(services.programs)
-        record_of(home).write_text(services.stack(owner).model_dump_json())
-        undo.callback(record_of(home).unlink, missing_ok=True)
-        yield supervisor, services
-        undo.pop_all()
-    seconds = time.perf_counter() - started
-    console.print(Text.assemble(("Ready", "bold green"), f" after {seconds:.0f} s.\n"))
-
-
-@contextlib.contextmanager
 def step(console: Terminal, name: str) -> Generator[None]:
     """Show that a step is running, and afterwards how long it took."""
     started = time.perf_counter()
-    with _waiting(console, f"waiting for {name}"):
+    with waiting(console, f"waiting for {name}"):
         yield
     console.print(f"  {name:<16} ready   {time.perf_counter() - started:5.1f} s")
 
 
-@contextlib.contextmanager
-def stopping(console: Terminal) -> Generator[None]:
-    """Show that the services are being stopped."""
-    console.print("Stopping the services ...")
-    with _waiting(console, "stopping the services"):
-        yield
-
-
-def _waiting(console: Terminal, doing: str) -> contextlib.AbstractContextManager[Any]:
+def waiting(console: Terminal, doing: str) -> contextlib.AbstractContextManager[Any]:
     """Show a spinner on a terminal, and elsewhere, such as in a log, a line every 30 seconds."""
     if console.is_terminal:
         return console.status(f"{doing} ...")
@@ -132,35 +74,25 @@ def start_and_wait(
     programs: Sequence[Program | ProgramState],
     health: Mapping[str, Callable[[], str]],
 ) -> None:
-    """Start the programs that do not run, and return when all are healthy. Some have no health check.
+    """Start the programs that do not run; return once all are healthy and have stayed up for some seconds.
 
     Raises:
-        ServiceError: as `wait_until`.
+        ServiceError: one does not stay up, or is still unhealthy at the timeout.
     """
     for program in programs:
         supervisor.start_program(program.name)
     for program in programs:
         with step(console, program.name):
-            wait_until(health.get(program.name, lambda: ""), supervisor, program.name)
+            _wait_until(health.get(program.name, lambda: ""), supervisor, program.name)
 
 
-def wait_until(
-    problem: Callable[[], str],
-    supervisor: Supervisor,
-    name: str,
-    timeout_seconds: float = _STARTING_SECONDS,
-) -> None:
-    """Return once a program is healthy and has stayed up for some seconds.
-
-    Raises:
-        ServiceError: it does not stay up, or is still unhealthy at the timeout.
-    """
-    deadline = time.monotonic() + timeout_seconds
+def _wait_until(problem: Callable[[], str], supervisor: Supervisor, name: str) -> None:
+    deadline = time.monotonic() + _STARTING_SECONDS
     while last := problem() or _not_running(supervisor, name):
         supervisor.require_alive(name)
         if time.monotonic() > deadline:
             raise ServiceError(
-                f"{name} is not ready after {timeout_seconds:.0f} s; last problem: {last}",
+                f"{name} is not ready after {_STARTING_SECONDS:.0f} s; last problem: {last}",
                 str(supervisor.log(name)),
                 "read the log",
             )
@@ -170,16 +102,6 @@ def wait_until(
 def _not_running(supervisor: Supervisor, name: str) -> str:
     state = supervisor.state(name).state
     return "" if state == "RUNNING" else f"it is {state.lower()}"
-
-
-def start_the_rest(console: Terminal, supervisor: Supervisor) -> None:
-    """Start the programs of a running stack that are down: they gave up, or `up` was killed half-way.
-
-    Raises:
-        ServiceError: one does not stay up.
-    """
-    stopped = [state for state in supervisor.states() if state.state != "RUNNING"]
-    start_and_wait(console, supervisor, stopped, health={})
 
 
 def run_to_end(
