@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from deployments.stack import prefect_api
-from deployments.stack.starting import environment_of, kept_port, start_and_wait
+from deployments.stack.starting import environment_of, start_and_wait
 from deployments.stack.supervision import Program, Supervisor
 from deployments.stack.tracking.server import mlflow_secrets, mlflow_server, write_mlflow_accounts
 from tasks.connectors.servers.listening import listener_problem
@@ -17,9 +17,11 @@ from tasks.connectors.servers.local_servers import (
     prefect_problem,
     prefect_server_command,
     prefect_server_environment,
+    require_free_port,
 )
 from tasks.connectors.servers.local_stack import PORT_SETTINGS, Stack, accounts_of, local_passwords
-from tasks.connectors.servers.seaweedfs import HOST, SeaweedFS
+from tasks.connectors.servers.seaweedfs import HOST, SeaweedFS, free_ports
+from tasks.core.errors import ServiceError
 from tasks.runtime.local_services import CLIENT_DEFAULTS
 from tasks.runtime.reporting.terminal import Terminal
 from tasks.runtime.settings import Settings
@@ -93,11 +95,21 @@ class StackServices:
         self.programs = self.servers + self.workers
 
     def _port(self, name: str, usual: int | None = None) -> int:
+        """Choose the requested port, or the previous one (people keep bookmarks), or the usual one, or any free one."""
         s = self._settings
-        requested = {"s3": s.s3_port, "mlflow": s.mlflow_port, "prefect": s.prefect_port}
-        port = kept_port(
-            self._home / "stack", name, requested.get(name), usual or _USUAL_PORTS[name]
-        )
+        asked = {"s3": s.s3_port, "mlflow": s.mlflow_port, "prefect": s.prefect_port}.get(name)
+        if asked is not None:
+            require_free_port(asked, PORT_SETTINGS[name])
+            self._ports[name] = asked
+            return asked
+        file, port = self._home / "stack" / f"{name}.port", usual or _USUAL_PORTS[name]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        port = int(file.read_text(encoding="utf-8")) if file.is_file() else port
+        try:
+            require_free_port(port, "")
+        except ServiceError:
+            port = free_ports(1)[0]
+        file.write_text(str(port))
         self._ports[name] = port
         return port
 
@@ -129,6 +141,22 @@ class StackServices:
         self._add(program, server.problem)
         return server
 
+    def _add_mlflow(
+        self,
+        secrets: dict[str, str],
+        data: str,
+        accounts: str,
+        artifacts: str,
+        others_may: str,
+    ) -> None:
+        """Add MLflow; for the arguments see `mlflow_server` and `write_mlflow_accounts`."""
+        port, configuration = self._port("mlflow"), self._home / "mlflow" / "basic_auth.ini"
+        self.mlflow_url = self._url("mlflow")
+        write_mlflow_accounts(configuration, accounts, others_may)
+        environment = inherited_environment() | secrets
+        program = mlflow_server(port, configuration, data, artifacts, environment)
+        self._add(program, partial(http_problem, f"{self.mlflow_url}/health"))
+
 
 class Services(StackServices):
     """The programs of `make up`: the servers that are not configured elsewhere, and the workers."""
@@ -138,7 +166,11 @@ class Services(StackServices):
         self._passwords = local_passwords(home)
         self._store = self._add_object_store() if settings.embeds_object_store else None
         if not settings.mlflow_tracking_uri:
-            self._add_mlflow(self._port("mlflow"))
+            folder, accounts = home / "mlflow", f"sqlite:///{accounts_of(home)}"
+            data, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
+            secrets = mlflow_secrets(self._passwords.mlflow, self._passwords.mlflow_forms)
+            # One account is enough: experiments and models from before passwords existed have no owner.
+            self._add_mlflow(secrets, data, accounts, artifacts, others_may="NO_PERMISSIONS")
         if not settings.prefect_api_url:
             self._add_prefect(self._port("prefect"))
         addresses = self.stack("").environment(home)
@@ -149,19 +181,6 @@ class Services(StackServices):
         super().start_servers(console, supervisor)
         if self._store:
             self._store.store().make_bucket(self._settings.bucket)
-
-    def _add_mlflow(self, port: int) -> None:
-        folder = self._home / "mlflow"
-        folder.mkdir(exist_ok=True)
-        self.mlflow_url = self._url("mlflow")
-        # One account is enough: experiments and models from before passwords existed have no owner.
-        configuration, accounts = folder / "basic_auth.ini", f"sqlite:///{accounts_of(self._home)}"
-        write_mlflow_accounts(configuration, accounts, others_may="NO_PERMISSIONS")
-        secrets = mlflow_secrets(self._passwords.mlflow, self._passwords.mlflow_forms)
-        environment = inherited_environment() | secrets
-        data, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
-        program = mlflow_server(port, configuration, data, artifacts, environment)
-        self._add(program, partial(http_problem, f"{self.mlflow_url}/health"))
 
     def _add_prefect(self, port: int) -> None:
         folder = self._home / "prefect"

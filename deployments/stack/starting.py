@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from deployments.stack.supervision import Program, ProgramState, Supervisor
-from tasks.connectors.servers.local_servers import require_free_port
-from tasks.connectors.servers.seaweedfs import free_ports
 from tasks.core.errors import NightshiftError, ServiceError
 from tasks.runtime.reporting.silence import still_doing
 from tasks.runtime.reporting.terminal import Terminal, print_whatever_comes
@@ -152,23 +150,3 @@ def environment_of(variables: Mapping[str, str]) -> Generator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def kept_port(folder: Path, service: str, requested: int | None, usual: int) -> int:
-    """Return the requested port, or the previous one (people keep bookmarks), or the usual one, or any free one.
-
-    Raises:
-        ServiceError: the requested port is taken.
-    """
-    if requested is not None:
-        require_free_port(requested, f"NIGHTSHIFT_{service.upper()}_PORT")
-        return requested
-    file = folder / f"{service}.port"
-    folder.mkdir(parents=True, exist_ok=True)
-    last = int(file.read_text(encoding="utf-8")) if file.is_file() else usual
-    try:
-        require_free_port(last, "")
-    except ServiceError:
-        last = free_ports(1)[0]
-    file.write_text(str(last))
-    return last

@@ -25,8 +25,8 @@ def require_installed() -> None:
     debian = [package for package, name in _PROGRAMS.items() if not program(name)]
     debian += [] if postgres_versions() else ["postgresql"]
     if debian:
-        what, solution = f"Debian packages are missing: {', '.join(debian)}", " ".join(debian)
-        raise ServiceError(what, "", f"{_INSTALL_DEBIAN} {solution}")
+        solution = f"{_INSTALL_DEBIAN} {' '.join(debian)}"
+        raise ServiceError(f"Debian packages are missing: {', '.join(debian)}", "", solution)
     # For several API servers, and for MLflow on PostgreSQL.
     python = [m for m in ("prefect_redis", "psycopg2") if not importlib.util.find_spec(m)]
     if python:
@@ -58,23 +58,12 @@ def postgres_versions() -> dict[int, Path]:
 
 
 class DebianProgram:
-    """A program with a folder that only its account can enter, and none of the caller's settings and keys.
+    """A program with a folder that only its account can enter, and without the caller's settings and keys.
 
-    If root starts it, it runs under the account that its package created, otherwise under the caller's. It ends when
-    its parent dies, however it dies: these programs overwrite the environment by which the supervisor would otherwise
-    find leftover processes.
+    If root starts it, it runs under the account that its package created, otherwise under the caller's (`user_id`). It
+    ends when its parent dies, however it dies: these programs overwrite the environment by which the supervisor would
+    otherwise find leftover processes. `prepare` writes the configuration files, given by name and content.
 
-    Args:
-        name: the program's name.
-        account: the account that the package created.
-        folder: the program's own folder.
-        command: words of its command.
-        files: names and contents of the configuration files that `prepare` writes to the folder.
-        stop_signal: the signal that stops it.
-        stop_seconds: the time it has to stop.
-    Attributes:
-        program: the program, for the supervisor.
-        user_id: id of the user whom it runs as.
     Raises:
         ServiceError: root starts it, and the account does not exist.
     """
@@ -96,10 +85,11 @@ class DebianProgram:
             raise ServiceError(f"There is no account {account!r}", "", solution) from error
         self._folder, self._files = folder, files
         self._prefix = [program("setpriv"), "--pdeathsig", stop_signal]
+        self.user_id = os.geteuid()
         if user := self._user:
+            self.user_id = user.pw_uid
             self._prefix += ["--reuid", str(user.pw_uid), "--regid", str(user.pw_gid)]
             self._prefix += ["--init-groups", "--no-new-privs"]
-        self.user_id = self._user.pw_uid if self._user else os.geteuid()
         self.program = Program(
             name=name,
             command=self.as_account(command),

@@ -9,9 +9,8 @@ from deployments.stack.programs import StackServices
 from deployments.stack.starting import run_to_end, start_and_wait, step
 from deployments.stack.supervision import Program, Supervisor
 from deployments.stack.tracking.accounts import MLflowAccounts
-from deployments.stack.tracking.server import mlflow_secrets, mlflow_server, write_mlflow_accounts
+from deployments.stack.tracking.server import mlflow_secrets
 from tasks.connectors.servers.local_servers import (
-    http_problem,
     inherited_environment,
     prefect_problem,
     prefect_server_command,
@@ -26,7 +25,7 @@ from tasks.runtime.settings import Settings
 
 # The forms' default, written here so that the forms need not be imported.
 MODEL = "reviews"
-_MLFLOW_BUCKET = "mlflow"
+_MLFLOW_BUCKET, _MLFLOW_DATABASES = "mlflow", ["mlflow", "mlflow_auth"]
 # Usual ports, below the range that the system assigns to clients.
 _POSTGRES, _REDIS = 15432, 16379
 _API_SERVERS = {"prefect-api-1": 14201, "prefect-api-2": 14202}
@@ -54,7 +53,15 @@ class Services(StackServices):
         self._add(self._redis.program, self._redis.problem, self._redis.user_id)
         self._store = self._add_object_store()
         self._data = [*self.servers]
-        self._add_mlflow(self._port("mlflow"))
+        secrets = mlflow_secrets(passwords.mlflow_admin, passwords.mlflow_forms) | {
+            "PGPASSWORD": passwords.mlflow_database,
+            "AWS_ENDPOINT_URL_S3": self._store.endpoint_url,
+            "AWS_ACCESS_KEY_ID": self._store.access_key,
+            "AWS_SECRET_ACCESS_KEY": self._store.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        data, accounts = (self._postgres.url(name, "mlflow") for name in _MLFLOW_DATABASES)
+        self._add_mlflow(secrets, data, accounts, f"s3://{_MLFLOW_BUCKET}/", others_may="READ")
         # "prefect" is the load balancer, because clients use it under that name.
         replicas = [self._port(*server) for server in _API_SERVERS.items()]
         self._balancer = load_balancer(home / "nginx", self._port("prefect"), replicas)
@@ -74,22 +81,6 @@ class Services(StackServices):
         environment["NIGHTSHIFT_CHECKPOINT_SECONDS"] = str(settings.checkpoint_seconds)
         environment["NIGHTSHIFT_NOTIFICATION_BLOCK"] = settings.notification_block
         self._add_workers(environment)
-
-    def _add_mlflow(self, port: int) -> None:
-        self.mlflow_url = self._url("mlflow")
-        environment = inherited_environment() | {
-            "PGPASSWORD": self._passwords.mlflow_database,
-            "AWS_ENDPOINT_URL_S3": self._store.endpoint_url,
-            "AWS_ACCESS_KEY_ID": self._store.access_key,
-            "AWS_SECRET_ACCESS_KEY": self._store.secret_key,
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        environment |= mlflow_secrets(self._passwords.mlflow_admin, self._passwords.mlflow_forms)
-        accounts = self._home / "mlflow" / "basic_auth.ini"
-        write_mlflow_accounts(accounts, self._postgres.url("mlflow_auth", "mlflow"), "READ")
-        data, artifacts = self._postgres.url("mlflow", "mlflow"), f"s3://{_MLFLOW_BUCKET}/"
-        program = mlflow_server(port, accounts, data, artifacts, environment)
-        self._add(program, partial(http_problem, f"{self.mlflow_url}/health"))
 
     def _prefect(self, name: str, command: list[str], stop_signal: str = "TERM") -> Program:
         """Return a server with a shared database and a shared Redis.
@@ -130,8 +121,7 @@ class Services(StackServices):
         start_and_wait(console, supervisor, self._data, self.health)
         with step(console, "databases"):
             self._postgres.make_role("prefect", passwords.prefect_database, ["prefect"])
-            databases = ["mlflow", "mlflow_auth"]
-            self._postgres.make_role("mlflow", passwords.mlflow_database, databases)
+            self._postgres.make_role("mlflow", passwords.mlflow_database, _MLFLOW_DATABASES)
             for bucket in (settings.bucket, _MLFLOW_BUCKET):
                 self._store.store().make_bucket(bucket)
         # MLflow creates its tables itself; meanwhile Prefect's are created, once for all its servers.

@@ -36,9 +36,7 @@ http {{
     server_tokens off;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+    fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
 
     # Events, logs and workers come by websocket; what asks for no upgrade gets a connection of its own.
     map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
@@ -74,10 +72,8 @@ http {{
 class Postgres(DebianProgram):
     """A PostgreSQL cluster that accepts only TCP connections with a password.
 
-    Args:
-        folder: the folder of the cluster.
-        port: the port on loopback.
-        password: the password of its superuser, which only creates roles and databases.
+    `password` is that of its superuser, which only creates roles and databases.
+
     Raises:
         ServiceError: no installed version can read the cluster, or the account does not exist.
     """
@@ -103,7 +99,7 @@ class Postgres(DebianProgram):
         part = self._folder / "data.part"
         shutil.rmtree(part, ignore_errors=True)  # left incomplete by a run that was killed
         file = self.write("superuser", self._password)
-        command = [str(self._programs / "initdb"), "-D", str(part), f"--username={_SUPERUSER}"]
+        command = [f"{self._programs}/initdb", "-D", str(part), f"--username={_SUPERUSER}"]
         command += [f"--pwfile={file}", "--auth=scram-sha-256", "--encoding=UTF8"]
         command = self.as_account([*command, "--locale=C.UTF-8", "--data-checksums"])
         try:
@@ -204,12 +200,8 @@ class Redis(DebianProgram):
 
 
 def load_balancer(folder: Path, port: int, replicas: Sequence[int]) -> DebianProgram:
-    """Return nginx in front of the replicas of Prefect's server. Clients use it under the name "prefect".
+    """Return nginx in front of the Prefect servers on the ports `replicas`, for clients under the name "prefect".
 
-    Args:
-        folder: the program's own folder.
-        port: the port for clients, on loopback.
-        replicas: ports of the servers, on loopback.
     Raises:
         ServiceError: its account does not exist.
     """
@@ -221,6 +213,5 @@ def load_balancer(folder: Path, port: int, replicas: Sequence[int]) -> DebianPro
         count=len(replicas),
         answered_by=ANSWERED_BY,
     )
-    command = [program("nginx"), "-e", "stderr", "-p", str(folder), "-c"]
-    command.append(str(folder / "nginx.conf"))
+    command = [program("nginx"), "-e", "stderr", "-p", str(folder), "-c", f"{folder}/nginx.conf"]
     return DebianProgram("prefect", "www-data", folder, command, {"nginx.conf": configuration})

@@ -9,9 +9,7 @@ Each server has a password, generated at the first start. A program that dies is
 server answers. Loopback only; data stay in `.nightshift/ha/`, apart from those of `make up`.
 
     python -m deployments.stack.high_availability.service up | down | status
-    python -m deployments.stack.high_availability.service run COMMAND ...
-
-`run` starts a command with the addresses and passwords of the services in its environment.
+    python -m deployments.stack.high_availability.service run COMMAND ...    a command that finds the services
 """
 
 import os
