@@ -57,7 +57,8 @@ def make_private(folder: Path, passable: bool = False) -> None:
     Args:
         folder: belongs to this process's user.
         passable: let other accounts pass through to folders of their own below it, without listing it or opening
-            what lies directly in it. A folder that directly contains a passable one is passable in any case.
+            what lies directly in it. A folder that directly contains a passable one, or one of another account, is
+            passable in any case.
     Raises:
         ServiceError: the folder belongs to another user, or cannot be made.
     """
@@ -70,7 +71,7 @@ def make_private(folder: Path, passable: bool = False) -> None:
         ) from error
     require_ours(folder)
     inner = list(folder.iterdir())
-    if not passable and not any(map(_is_passable, inner)):
+    if not passable and not any(map(_others_pass_to, inner)):
         folder.chmod(0o700)
         return
     for path in inner:
@@ -78,6 +79,12 @@ def make_private(folder: Path, passable: bool = False) -> None:
         if status.st_uid == os.geteuid() and not path.is_symlink() and not _is_passable(path):
             path.chmod(status.st_mode & 0o700)
     folder.chmod(0o711)
+
+
+def _others_pass_to(path: Path) -> bool:
+    """True for a folder that other accounts keep data in or below."""
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and (status.st_uid != os.geteuid() or _is_passable(path))
 
 
 def _is_passable(path: Path) -> bool:

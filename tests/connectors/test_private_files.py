@@ -95,6 +95,17 @@ def test_a_folder_that_others_pass_through_shows_them_nothing(tmp_path: Path) ->
     assert [mode(home), mode(home / "ha"), mode(home / "prefect")] == [0o711, 0o711, 0o700]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what belongs to others")
+def test_a_folder_with_data_of_another_account_stays_passable(tmp_path: Path) -> None:
+    """A worker of `make up-ha` makes its home private again when it keeps findings there."""
+    home = tmp_path / "ha"
+    make_private(home, passable=True)
+    (home / "nginx").mkdir(mode=0o700)
+    os.chown(home / "nginx", 33, 33)
+    make_private(home)
+    assert [mode(home), mode(home / "nginx")] == [0o711, 0o700]
+
+
 def test_the_umask_holds_for_a_while_and_for_children(tmp_path: Path) -> None:
     with private_files():
         (tmp_path / "ours").mkdir()
