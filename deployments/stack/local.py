@@ -13,137 +13,180 @@ import contextlib
 import os
 import subprocess
 import sys
-from functools import partial
+import time
 from pathlib import Path
 
+from rich.text import Text
+
 from deployments.stack import prefect_api
-from deployments.stack.programs import Services
+from deployments.stack.programs import Services, StackServices
 from deployments.stack.showing import show_status
 from deployments.stack.starting import (
     environment_of,
     register_deployments,
     run_command,
-    start_the_rest,
-    starting,
+    start_and_wait,
     step,
-    stopping,
-    wait_until,
+    waiting,
 )
 from deployments.stack.supervision import Supervisor
+from tasks.connectors.private_files import private_files
 from tasks.connectors.servers.local_stack import Stack, passwords_of, record_of, running_stack
 from tasks.connectors.servers.passwords import MLFLOW_ADMINISTRATOR
 from tasks.connectors.storage.object_store import ObjectStore
 from tasks.core.errors import MissingDataError, ServiceError, SettingsError
 from tasks.core.readable import on_one_line
+from tasks.runtime.local_services import ownership
 from tasks.runtime.reporting.terminal import Terminal
 from tasks.runtime.settings import read_settings
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command that the first argument names; return the exit status."""
-    commands = {"up": up, "down": down, "status": status, "put": put, "run": run}
-    return run_command(__doc__ or "", commands, arguments)
+class LocalStack:
+    """The commands of `make up`. Those of `make up-ha` are a subclass.
 
-
-def home_folder() -> Path:
-    """Return the folder of the stack's data."""
-    return read_settings().home
-
-
-def up(console: Terminal, arguments: list[str]) -> int:
-    """Start everything and return when it is ready.
-
-    Raises:
-        ServiceError: a port is taken, a program does not stay up, another run uses the folder, or the running stack was
-            started by a version without passwords.
+    Attributes:
+        suffix: end of the names of its make targets.
+        passable: True if programs under other accounts keep data below its folder.
+        logins: the login of each service, from the file of passwords.
     """
-    home = home_folder()
-    if stack := running_stack(home):
-        if not stack.asks_for_passwords:
-            raise ServiceError(
-                "The running service was started by an earlier version, without passwords",
-                str(home),
-                "run `make down`, then `make up`",
-            )
-        console.print("Nightshift is already running.")
-        start_the_rest(console, Supervisor(home / "stack", str(home)))
-    else:
-        with starting(console, home, lambda: Services(home, read_settings())) as started:
-            _start(console, *started)
-    return status(console, arguments)
 
-
-def _start(console: Terminal, supervisor: Supervisor, services: Services) -> None:
-    """Start the servers, register everything with them, then start the workers."""
-    for server in services.servers:
-        supervisor.start_program(server.name)
-    for server in services.servers:
-        with step(console, server.name):
-            wait_until(services.health[server.name], supervisor, server.name)
-    if services.s3_url:
-        with environment_of(services.client_environment):
-            ObjectStore(services.s3_url).make_bucket(services.bucket)
-    with step(console, "deployments"):
-        register_deployments(console, services.client_environment)
-    for worker in services.workers:
-        supervisor.start_program(worker.name)
-    for worker in services.workers:
-        with step(console, worker.name), environment_of(services.client_environment):
-            pool = worker.name.removesuffix("-worker")
-            problem = partial(prefect_api.worker_problem, pool, supervisor.pid_of(worker.name))
-            wait_until(problem, supervisor, worker.name)
-
-
-def down(console: Terminal, arguments: list[str]) -> int:
-    """Stop everything; unfinished runs are ended and marked as crashed."""
-    home = home_folder()
-    supervisor = Supervisor(home / "stack", str(home))
-    stack = running_stack(home)
-    with stopping(console) if stack else contextlib.nullcontext():
-        if stack:
-            supervisor.end_flow_runs()
-            for state in supervisor.states():
-                if state.name.endswith("-worker"):
-                    supervisor.stop_program(state.name)
-            if stack.prefect_url:
-                # Neither a server that does not answer nor a damaged file of passwords may prevent stopping the rest.
-                with (
-                    contextlib.suppress(OSError, ServiceError),
-                    environment_of(stack.environment(home)),
-                ):
-                    for name in prefect_api.end_runs("The services were stopped (make down)"):
-                        console.print(f"  ended the run {on_one_line(name)}")
-        supervisor.shutdown()
-    record_of(home).unlink(missing_ok=True)
-    console.print(
-        "Nightshift is stopped; its data stays." if stack else "Nightshift was not running."
+    suffix, passable = "", False
+    logins = (
+        'with the value of "prefect"',
+        f'as {MLFLOW_ADMINISTRATOR} with the value of "mlflow"',
     )
-    return 0
+
+    @property
+    def home(self) -> Path:
+        """The folder of its data."""
+        return read_settings().home
+
+    @property
+    def password_file(self) -> Path:
+        """The file with its passwords."""
+        return passwords_of(self.home)
+
+    def client_environment(self, stack: Stack) -> dict[str, str]:
+        """Return the environment of a client of the running stack, with keys and passwords."""
+        return stack.environment(self.home)
+
+    def services(self) -> StackServices:
+        """Return its programs. Called once its folder is locked."""
+        return Services(self.home, read_settings())
+
+    def _supervisor(self) -> Supervisor:
+        return Supervisor(self.home / "stack", str(self.home))
+
+    def up(self, console: Terminal, arguments: list[str]) -> int:
+        """Start everything and return when it is ready.
+
+        Raises:
+            ServiceError: a port is taken, a program does not stay up, another run uses the folder, or the running stack
+                was started by a version without passwords.
+        """
+        if stack := running_stack(self.home):
+            if not stack.asks_for_passwords:
+                raise ServiceError(
+                    "The running service was started by an earlier version, without passwords",
+                    str(self.home),
+                    "run `make down`, then `make up`",
+                )
+            console.print("Nightshift is already running.")
+            # Some programs may be down: they gave up, or `up` was killed half-way.
+            supervisor = self._supervisor()
+            stopped = [state for state in supervisor.states() if state.state != "RUNNING"]
+            start_and_wait(console, supervisor, stopped, health={})
+        else:
+            self._start(console)
+        return self.status(console, arguments)
+
+    def _start(self, console: Terminal) -> None:
+        """Start supervisord and all programs, and publish the stack; undo everything if something fails."""
+        started, home = time.perf_counter(), self.home
+        console.print("Starting the services ...")
+        with private_files(), ownership(home, self.passable), contextlib.ExitStack() as undo:
+            supervisor = self._supervisor()
+            with waiting(console, "starting supervisord"):
+                if killed := supervisor.sweep():
+                    names = ", ".join(killed)
+                    console.print(f"Killed processes left by an earlier start: {names}")
+                services = self.services()
+                undo.callback(supervisor.shutdown)
+                owner = supervisor.start(services.programs)
+            record_of(home).write_text(services.stack(owner).model_dump_json())
+            undo.callback(record_of(home).unlink, missing_ok=True)
+            services.start_servers(console, supervisor)
+            with step(console, "deployments"):
+                register_deployments(console, services.client_environment)
+            services.start_workers(console, supervisor)
+            undo.pop_all()
+        seconds = time.perf_counter() - started
+        console.print(Text.assemble(("Ready", "bold green"), f" after {seconds:.0f} s.\n"))
+
+    def down(self, console: Terminal, arguments: list[str]) -> int:
+        """Stop everything, clients before the services they use; unfinished runs are ended and marked as crashed."""
+        supervisor, stack = self._supervisor(), running_stack(self.home)
+        if stack:
+            console.print("Stopping the services ...")
+        with waiting(console, "stopping the services") if stack else contextlib.nullcontext():
+            if stack:
+                supervisor.end_flow_runs()
+                for state in supervisor.states():
+                    if state.name.endswith("-worker"):
+                        supervisor.stop_program(state.name)
+                if stack.prefect_url:
+                    # Neither a server that does not answer nor a damaged file of passwords may prevent stopping the
+                    # rest.
+                    with (
+                        contextlib.suppress(OSError, ServiceError),
+                        environment_of(self.client_environment(stack)),
+                    ):
+                        reason = f"The services were stopped (make down{self.suffix})"
+                        for name in prefect_api.end_runs(reason):
+                            console.print(f"  ended the run {on_one_line(name)}")
+            supervisor.shutdown()
+        record_of(self.home).unlink(missing_ok=True)
+        console.print(
+            "Nightshift is stopped; its data stays." if stack else "Nightshift was not running."
+        )
+        return 0
+
+    def status(self, console: Terminal, arguments: list[str]) -> int:
+        """Show the programs and their addresses; the exit status is 1 if one does not run."""
+        stack = running_stack(self.home)
+        if stack is None:
+            console.print(f"Nightshift is not running. Start it with `make up{self.suffix}`.")
+            return 1
+        with environment_of(self.client_environment(stack)):
+            problems = show_status(console, stack, self._supervisor())
+        # Where the passwords are; never the passwords themselves.
+        urls = {"Prefect": stack.prefect_url, "MLflow": stack.mlflow_url}
+        for (name, url), login in zip(urls.items(), self.logins, strict=True):
+            if url and stack.asks_for_passwords:
+                text = f"  {name:<24} log in {login} in {self.password_file}"
+                console.print(text, soft_wrap=True)
+        return problems
+
+    def run(self, console: Terminal, arguments: list[str]) -> int:
+        """Run a command with the services in its environment; return its exit status.
+
+        Raises:
+            SettingsError: no command.
+        """
+        if not arguments:
+            raise SettingsError("usage: run COMMAND ...", "run")
+        environment = {**os.environ, **self.service_environment()}
+        return subprocess.run(arguments, env=environment, check=False).returncode
+
+    def service_environment(self) -> dict[str, str]:
+        """Return the environment of a client; nothing if the stack is not running."""
+        stack = running_stack(self.home)
+        return self.client_environment(stack) if stack else {}
 
 
-def status(console: Terminal, arguments: list[str]) -> int:
-    """Show the programs and their addresses; the exit status is 1 if one does not run."""
-    home = home_folder()
-    stack = running_stack(home)
-    if stack is None:
-        console.print("Nightshift is not running. Start it with `make up`.")
-        return 1
-    supervisor = Supervisor(home / "stack", str(home))
-    with environment_of(stack.environment(home)):
-        problems = show_status(console, stack, supervisor)
-    _show_passwords(console, stack, passwords_of(home))
-    return problems
-
-
-def _show_passwords(console: Terminal, stack: Stack, file: Path) -> None:
-    """Show where the passwords are and which login needs which one; never the passwords themselves."""
-    if stack.asks_for_passwords and (stack.prefect_url or stack.mlflow_url):
-        if stack.prefect_url:
-            login = f'log in with the value of "prefect" in {file}'
-            console.print(f"  Prefect                  {login}", soft_wrap=True)
-        if stack.mlflow_url:
-            login = f'log in as {MLFLOW_ADMINISTRATOR} with the value of "mlflow" in {file}'
-            console.print(f"  MLflow                   {login}", soft_wrap=True)
+_STACK = LocalStack()
+up, down, status, run = _STACK.up, _STACK.down, _STACK.status, _STACK.run
+_service_environment = _STACK.service_environment
 
 
 def put(console: Terminal, arguments: list[str]) -> int:
@@ -168,23 +211,10 @@ def put(console: Terminal, arguments: list[str]) -> int:
     return 0
 
 
-def run(console: Terminal, arguments: list[str]) -> int:
-    """Run a command with the services in its environment; return its exit status.
-
-    Raises:
-        SettingsError: no command.
-    """
-    if not arguments:
-        raise SettingsError("usage: run COMMAND ...", "run")
-    return subprocess.run(
-        arguments, env={**os.environ, **_service_environment()}, check=False
-    ).returncode
-
-
-def _service_environment() -> dict[str, str]:
-    home = home_folder()
-    stack = running_stack(home)
-    return stack.environment(home) if stack else {}
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command that the first argument names; return the exit status."""
+    commands = {"up": up, "down": down, "status": status, "put": put, "run": run}
+    return run_command(__doc__ or "", commands, arguments)
 
 
 if __name__ == "__main__":

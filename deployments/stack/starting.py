@@ -8,35 +8,15 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn
 
-from rich.text import Text
-
-from deployments.stack.supervision import Program, Supervisor
-from tasks.connectors.private_files import private_files
-from tasks.connectors.servers.local_servers import require_free_port
-from tasks.connectors.servers.local_stack import Stack, record_of
-from tasks.connectors.servers.seaweedfs import free_ports
+from deployments.stack.supervision import Program, ProgramState, Supervisor
 from tasks.core.errors import NightshiftError, ServiceError
-from tasks.runtime.local_services import ownership
 from tasks.runtime.reporting.silence import still_doing
 from tasks.runtime.reporting.terminal import Terminal, print_whatever_comes
 from tasks.runtime.settings import go_past_proxies_to_loopback
 
 _STARTING_SECONDS = 180.0
-
-
-class Services(Protocol):
-    """The programs of one stack."""
-
-    programs: list[Program]
-
-    def stack(self, owner: str) -> Stack:
-        """Return the stack's description for other programs."""
-        ...
-
-
-S = TypeVar("S", bound=Services)
 
 
 def run_command(
@@ -71,78 +51,46 @@ def _interrupted(*_: object) -> NoReturn:
 
 
 @contextlib.contextmanager
-def starting(
-    console: Terminal, home: Path, make_services: Callable[[], S], passable: bool = False
-) -> Generator[tuple[Supervisor, S]]:
-    """Yield a supervisor and the programs it is to run, and publish the stack; undo everything if the block fails.
-
-    Args:
-        console: prints the progress.
-        home: the folder of the stack, made private.
-        make_services: called when the folder is this process's.
-        passable: True if programs under other accounts keep data below the folder.
-    Raises:
-        ServiceError: another run uses the folder, or supervisord does not start.
-    """
-    started = time.perf_counter()
-    console.print("Starting the services ...")
-    with private_files(), ownership(home, passable), contextlib.ExitStack() as undo:
-        supervisor = Supervisor(home / "stack", str(home))
-        with _waiting(console, "starting supervisord"):
-            if killed := supervisor.sweep():
-                console.print(f"Killed processes left by an earlier start: {', '.join(killed)}")
-            services = make_services()
-            undo.callback(supervisor.shutdown)
-            owner = supervisor.start(services.programs)
-        record_of(home).write_text(services.stack(owner).model_dump_json())
-        undo.callback(record_of(home).unlink, missing_ok=True)
-        yield supervisor, services
-        undo.pop_all()
-    seconds = time.perf_counter() - started
-    console.print(Text.assemble(("Ready", "bold green"), f" after {seconds:.0f} s.\n"))
-
-
-@contextlib.contextmanager
 def step(console: Terminal, name: str) -> Generator[None]:
     """Show that a step is running, and afterwards how long it took."""
     started = time.perf_counter()
-    with _waiting(console, f"waiting for {name}"):
+    with waiting(console, f"waiting for {name}"):
         yield
     console.print(f"  {name:<16} ready   {time.perf_counter() - started:5.1f} s")
 
 
-@contextlib.contextmanager
-def stopping(console: Terminal) -> Generator[None]:
-    """Show that the services are being stopped."""
-    console.print("Stopping the services ...")
-    with _waiting(console, "stopping the services"):
-        yield
-
-
-def _waiting(console: Terminal, doing: str) -> contextlib.AbstractContextManager[Any]:
+def waiting(console: Terminal, doing: str) -> contextlib.AbstractContextManager[Any]:
     """Show a spinner on a terminal, and elsewhere, such as in a log, a line every 30 seconds."""
     if console.is_terminal:
         return console.status(f"{doing} ...")
     return still_doing(doing, console.print)
 
 
-def wait_until(
-    problem: Callable[[], str],
+def start_and_wait(
+    console: Terminal,
     supervisor: Supervisor,
-    name: str,
-    timeout_seconds: float = _STARTING_SECONDS,
+    programs: Sequence[Program | ProgramState],
+    health: Mapping[str, Callable[[], str]],
 ) -> None:
-    """Return once a program is healthy and has stayed up for some seconds.
+    """Start the programs that do not run; return once all are healthy and have stayed up for some seconds.
 
     Raises:
-        ServiceError: it does not stay up, or is still unhealthy at the timeout.
+        ServiceError: one does not stay up, or is still unhealthy at the timeout.
     """
-    deadline = time.monotonic() + timeout_seconds
+    for program in programs:
+        supervisor.start_program(program.name)
+    for program in programs:
+        with step(console, program.name):
+            _wait_until(health.get(program.name, lambda: ""), supervisor, program.name)
+
+
+def _wait_until(problem: Callable[[], str], supervisor: Supervisor, name: str) -> None:
+    deadline = time.monotonic() + _STARTING_SECONDS
     while last := problem() or _not_running(supervisor, name):
         supervisor.require_alive(name)
         if time.monotonic() > deadline:
             raise ServiceError(
-                f"{name} is not ready after {timeout_seconds:.0f} s; last problem: {last}",
+                f"{name} is not ready after {_STARTING_SECONDS:.0f} s; last problem: {last}",
                 str(supervisor.log(name)),
                 "read the log",
             )
@@ -152,20 +100,6 @@ def wait_until(
 def _not_running(supervisor: Supervisor, name: str) -> str:
     state = supervisor.state(name).state
     return "" if state == "RUNNING" else f"it is {state.lower()}"
-
-
-def start_the_rest(console: Terminal, supervisor: Supervisor) -> None:
-    """Start the programs of a running stack that are down: they gave up, or `up` was killed half-way.
-
-    Raises:
-        ServiceError: one does not stay up.
-    """
-    stopped = [state.name for state in supervisor.states() if state.state != "RUNNING"]
-    for name in stopped:
-        supervisor.start_program(name)
-    for name in stopped:
-        with step(console, name):
-            wait_until(lambda: "", supervisor, name)
 
 
 def run_to_end(
@@ -216,23 +150,3 @@ def environment_of(variables: Mapping[str, str]) -> Generator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def kept_port(folder: Path, service: str, requested: int | None, usual: int) -> int:
-    """Return the requested port, or the previous one (people keep bookmarks), or the usual one, or any free one.
-
-    Raises:
-        ServiceError: the requested port is taken.
-    """
-    if requested is not None:
-        require_free_port(requested, f"NIGHTSHIFT_{service.upper()}_PORT")
-        return requested
-    file = folder / f"{service}.port"
-    folder.mkdir(parents=True, exist_ok=True)
-    last = int(file.read_text(encoding="utf-8")) if file.is_file() else usual
-    try:
-        require_free_port(last, "")
-    except ServiceError:
-        last = free_ports(1)[0]
-    file.write_text(str(last))
-    return last

@@ -179,7 +179,7 @@ class Supervisor:
                 process.terminate()
         psutil.wait_procs(runs, timeout_seconds)
 
-    def shutdown(self, timeout_seconds: float = 60.0) -> None:
+    def shutdown(self, timeout_seconds: float = 180.0) -> None:
         """Stop all programs and supervisord itself, and kill what remains of them."""
         process = self._process()
         self._call("shutdown")
@@ -244,7 +244,7 @@ class Supervisor:
             "[rpcinterface:supervisor]",
             "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
         ]
-        for program in programs:
+        for number, program in enumerate(programs):
             launch = [
                 sys.executable,
                 "-m",
@@ -255,6 +255,7 @@ class Supervisor:
                 f"[program:{program.name}]",
                 f"command={_escaped(shlex.join(launch))}",
                 f"directory={_escaped(str(Path.cwd()))}",
+                f"priority={number}",  # `shutdown` stops one after another, the highest first
                 "autostart=false",
                 "autorestart=true",
                 "startsecs=3",

@@ -22,8 +22,8 @@ import psutil
 import pytest
 
 from deployments.stack.high_availability.debian import require_installed
-from deployments.stack.high_availability.load_balancer import ANSWERED_BY
 from deployments.stack.high_availability.programs import MODEL, client_environment
+from deployments.stack.high_availability.servers import ANSWERED_BY
 from flows.forms.pipelines import RetrainParams
 from flows.forms.scoring import ScoreParams
 from tasks.connectors.servers.passwords import Passwords, read_passwords

@@ -189,9 +189,10 @@ class LocalPrefectServer:
         self._child.stop()
 
 
-def own_origins(port: int) -> str:
-    """Return the origins under which a browser on this machine may have opened a server's pages."""
-    return f"http://{HOST}:{port},http://localhost:{port}"
+def inherited_environment() -> dict[str, str]:
+    """Return this process's environment without settings for other servers and without keys."""
+    others = ("AWS_", "MLFLOW_", "NIGHTSHIFT_", "PG", "PREFECT_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(others)}
 
 
 def prefect_server_command(port: int) -> list[str]:
@@ -201,16 +202,13 @@ def prefect_server_command(port: int) -> list[str]:
 
 
 def prefect_server_environment(folder: Path, port: int, password: str) -> dict[str, str]:
-    """Return the server's whole environment: this process's, without settings for other servers and without keys.
+    """Return the server's whole environment: the inherited one, and its settings.
 
     CSRF tokens would add nothing: a browser sends the password only for the server's own pages, from a storage that
     other origins cannot read, and never automatically.
     """
-    inherited = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "AWS_"))
-    }
     return (
-        inherited
+        inherited_environment()
         | NO_TELEMETRY
         | {
             "PREFECT_HOME": str(folder),
@@ -219,7 +217,8 @@ def prefect_server_environment(folder: Path, port: int, password: str) -> dict[s
             # read the files.
             "PREFECT_UI_STATIC_DIRECTORY": str(folder / "ui"),
             "PREFECT_SERVER_API_AUTH_STRING": password,
-            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": own_origins(port),
+            # Under these a browser on this machine may have opened its pages.
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
             "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         }
     )

@@ -14,7 +14,6 @@ import pytest
 from deployments.stack import programs
 from deployments.stack.high_availability.debian import require_installed
 from deployments.stack.high_availability.programs import Services as HighlyAvailable
-from deployments.stack.supervision import Supervisor
 from tasks.connectors.servers import listening
 from tasks.connectors.servers.listening import listener_problem
 from tasks.connectors.servers.passwords import Passwords
@@ -170,12 +169,11 @@ def test_make_up_ha_asks_whose_ports_they_are(
     except ServiceError as error:
         pytest.skip(str(error))
     services = HighlyAvailable(tmp_path, Settings(**_free_ports()), Passwords())
-    supervisor = Supervisor(tmp_path / "stack", str(tmp_path))
     assert services.stack("").prefect_user == services._balancer.user_id
     be_somebody_else(monkeypatch)
     for program, port in services._ports.items():
         name = "object-store" if program == "s3" else program
-        _require_asked(services.health(name, supervisor), port)
+        _require_asked(services.health[name], port)
 
 
 def _free_ports() -> dict[str, int]:
