@@ -19,7 +19,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .DEFAULT_GOAL := help
 .PHONY: help attack security-cost demo up down status up-ha down-ha status-ha imdb test test-all check lint format \
 	types bench deaths bench-accuracy bench-gpu overhead faults bench-nights gate-simulation gate-imdb clean env cases \
-	together lock races neighbours house words doors
+	together lock races neighbours house words doors latest
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -146,6 +146,11 @@ env: $(READY)
 lock: $(READY) ## the lock files with hashes anew, from pyproject.toml and constraints.txt (asks the package index)
 	$(LOCKED) -r deployments/locks/uv.txt
 	$(BIN)/python -m deployments.lock
+
+latest: ## the tests on the newest release of every dependency, in .venv-latest: what differs, and what fails
+	$(MAKE) VENV=.venv-latest .venv-latest/.ready-engines-$(TORCH)
+	$(LOCKED:$(BIN)/%=.venv-latest/bin/%) -r deployments/locks/uv.txt
+	.venv-latest/bin/python -m deployments.latest -n $(JOBS) --dist loadfile -m "not slow and not gpu and not network"
 
 # What has no hash in the lock is not installed.
 LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes
