@@ -138,7 +138,7 @@ gate-imdb: $(READY) ## two real models and four bad ones on IMDb through the gat
 	$(BIN)/python -m benchmarks.gate.imdb --imdb $(IMDB)
 
 clean: ## remove the environment and what tools left; data and models in .nightshift stay
-	rm -rf $(VENV) .venv-peers build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peers .venv-latest build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find benchmarks deployments flows tasks tests -name __pycache__ -type d -exec rm -rf {} +
 
 env: $(READY)
